@@ -1,0 +1,47 @@
+"""Backpropagation you can open: a network is a pure function f(x, θ), and its gradient keeps every factor.
+
+The names below stand in the order of the data flow: describe → init θ → f(x, θ) → cost → backward → update → save.
+
+    net = Chain(Linear(30), Sigmoid(), Linear(10))      a frozen description
+    params = net.init(key, x)                           θ, a pytree of arrays
+    y = net(x, params)                                  f(x, θ)
+    value, grads = manual.value_and_grad(net, cost)(x, params, targets)     the chain rule, by hand
+    value, grads = auto.value_and_grad(net, cost)(x, params, targets)       the same numbers, by jax.grad
+    compare(net, cost)(x, params, targets)              both, and finite differences
+"""
+
+from jaxprop.errors import JaxpropError as JaxpropError
+from jaxprop.uses import Dense as Dense, Outer as Outer, Shift as Shift, Use as Use
+from jaxprop.layers import (
+    ELU as ELU,
+    GELU as GELU,
+    SELU as SELU,
+    Activation as Activation,
+    Env as Env,
+    Flatten as Flatten,
+    HardTanh as HardTanh,
+    Identity as Identity,
+    Layer as Layer,
+    LeakyReLU as LeakyReLU,
+    Linear as Linear,
+    ReLU as ReLU,
+    Sigmoid as Sigmoid,
+    SiLU as SiLU,
+    Softmax as Softmax,
+    Softplus as Softplus,
+    Softsign as Softsign,
+    Standardize as Standardize,
+    Tanh as Tanh,
+    Unstandardize as Unstandardize,
+)
+from jaxprop.costs import (
+    Cost as Cost,
+    HalfSquaredError as HalfSquaredError,
+    MeanSquaredError as MeanSquaredError,
+    SigmoidCrossEntropy as SigmoidCrossEntropy,
+    SoftmaxCrossEntropy as SoftmaxCrossEntropy,
+)
+from jaxprop.network import Chain as Chain, Walk as Walk
+from jaxprop.backward import auto as auto, manual as manual
+from jaxprop.backward.mixed import mixed as mixed
+from jaxprop.backward.compare import compare as compare

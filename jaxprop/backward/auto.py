@@ -1,0 +1,48 @@
+"""The gradient by `jax.grad`: the second witness, and the only one for a plain function f(x, params)."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax import Array
+
+from jaxprop.backward._common import Network, call, total
+from jaxprop.costs import Cost
+from jaxprop.uses import weighted
+
+
+def value_and_grad(net: Network, cost: Cost) -> Callable[..., tuple[Array, Any]]:
+    """Return C and ∂C/∂θ by `jax.grad` of the cache-free call: `run(x, params, targets, *, weights=None, rng=None)`.
+
+    C = Σ_n w_n C_n, with w_n = 1/N for None. `net` is a Layer or any callable f(x, params); params any pytree of
+    arrays, and the gradient has its tree, shapes and dtypes.
+
+    >>> import jax.numpy as jnp
+    >>> from jaxprop.costs import HalfSquaredError
+    >>> f = lambda x, w: w[0] * w[1] * x
+    >>> value, grads = value_and_grad(f, HalfSquaredError())(jnp.ones((1, 1)), (0.4, 0.3), 2 * jnp.ones((1, 1)))
+    >>> print(f"{value:.4f}, {grads[0]:.3f}, {grads[1]:.3f}")
+    1.7672, -0.564, -0.752
+    """
+
+    def run(
+        x: Any, params: Any, targets: Any, *, weights: Array | None = None, rng: Array | None = None
+    ) -> tuple[Array, Any]:
+        params = jax.tree.map(lambda p: _vary_with(p, x), params)
+
+        def summed(weights: Array | None) -> tuple[Array, Any]:
+            def C(params: Any) -> Array:
+                return total(cost(call(net, x, params, rng), targets), weights)
+
+            return jax.value_and_grad(C)(params)
+
+        return weighted(summed, weights, jax.tree.leaves(x)[0].shape[0])
+
+    return run
+
+
+def _vary_with(param: Any, x: Any) -> Any:
+    """Under `shard_map`, mark θ as varying over x's mesh axes; else `jax.grad` would sum it over them, unasked."""
+    axes = frozenset().union(*(jax.typeof(leaf).manual_axis_type.varying for leaf in jax.tree.leaves(x)))
+    missing = tuple(axes - jax.typeof(param).manual_axis_type.varying)
+    return jax.lax.pcast(param, missing, to="varying") if missing else param

@@ -1,0 +1,93 @@
+"""Which factor of which layer is wrong: every layer's backward pass against `jax.vjp` of that layer alone.
+
+A wrong layer spoils the gradient of every parameter before it, so the gradients alone do not say who lied. Here each
+layer gets an error dy of its own, drawn at random, and each of its factors is judged by itself.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxprop.layers.activations import Activation
+from jaxprop.layers.layer import Env, Layer
+from jaxprop.network import Combinator, Walk
+from jaxprop.uses import is_use
+
+VALUE = "the value (forward and the call differ)"
+ACTIVATION = "the derivative of the activation ∂a/∂z"
+INPUT = "the way to the input ∂z/∂x"
+PARAMETER = "the way to the parameter"
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Judgement:
+    """A layer's relative error by factor."""
+
+    errors: dict[str, Array]
+    layer: str = field(metadata={"static": True})
+
+
+class Judge(Walk):
+    """The plain walk, noting at every leaf how far each factor is from JAX's own."""
+
+    def push(self, layer: Layer, x: Array, params: Any, env: Env | None, path: str) -> tuple[Array, Any]:
+        """Keep x and env beside the cache."""
+        y, cache = super().push(layer, x, params, env, path)
+        return (y, cache) if isinstance(layer, Combinator) else (y, (x, env, cache))
+
+    def pull(self, layer: Layer, dy: Any, cache: Any, params: Any, path: str) -> tuple[Any, Any, dict[str, Any]]:
+        """Judge a leaf."""
+        if isinstance(layer, Combinator):
+            return super().pull(layer, dy, cache, params, path)
+        x, env, kept = cache
+        dx, uses, notes = super().pull(layer, dy, kept, params, path)
+        errors = factor_errors(layer, x, params, env)
+        return dx, uses, notes | {path: Judgement(errors, repr(layer))}
+
+
+def factor_errors(layer: Layer, x: Array, params: Any, env: Env | None = None) -> dict[str, Array]:
+    """Return {factor: max|Δ| / max|reference|} of one layer at x, θ, for an error drawn at random.
+
+    >>> from jaxprop import Sigmoid
+    >>> [round(float(e), 3) for e in factor_errors(Sigmoid(), jnp.ones((2, 3)), ()).values()]
+    [0.0, 0.0, 0.0]
+    """
+    y, cache = layer.forward(x, params, env)
+    floating = jnp.issubdtype(x.dtype, jnp.floating)
+    primals = (x, params) if floating else (params,)
+
+    def alone(*primals: Any) -> Array:
+        return layer(primals[0] if floating else x, primals[-1], env)
+
+    called, vjp = jax.vjp(alone, *primals)
+    errors = {VALUE: relative(y, called)}
+    if not jnp.issubdtype(y.dtype, jnp.floating):
+        return errors
+    dy = jax.random.normal(jax.random.key(7), y.shape, y.dtype)
+    dx, uses = layer.backward(dy, cache, params)
+    true, true_params = vjp(dy), vjp(dy)[-1]
+    if isinstance(layer, Activation):
+        errors[ACTIVATION] = relative(layer.derivative(cache), vjp(jnp.ones_like(y))[0])
+    if floating:
+        errors[INPUT] = jnp.asarray(jnp.inf) if dx is None else relative(dx, true[0])
+    grads = jax.tree.map(lambda use: use.total(None), uses, is_leaf=is_use)
+    for (path, mine), theirs in zip(
+        jax.tree_util.tree_leaves_with_path(grads), jax.tree.leaves(true_params), strict=True
+    ):
+        name = jax.tree_util.keystr(path, simple=True, separator=".")
+        errors[f"{PARAMETER} ∂z/∂{name}"] = relative(mine, theirs)
+    return errors
+
+
+def relative(found: Any, reference: Any) -> Array:
+    """max|Δ| / max|reference|; infinite where the shapes differ."""
+    found, reference = jnp.asarray(found), jnp.asarray(reference)
+    if found.shape != reference.shape:
+        return jnp.asarray(jnp.inf)
+    largest = jnp.max(jnp.abs(found - reference), initial=0)
+    scale = jnp.max(jnp.abs(reference), initial=0)
+    return jnp.where(scale > 0, largest / jnp.where(scale > 0, scale, 1), largest)

@@ -1,0 +1,50 @@
+"""Our backward rules inside JAX's own differentiation: f(x, params) whose `jax.grad` runs them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax import Array
+
+from jaxprop.backward._common import require_layer
+from jaxprop.layers.layer import Env, Layer
+from jaxprop.uses import is_use
+
+
+def mixed(net: Layer) -> Callable[..., Array]:
+    """Return f(x, params, env=None), equal to net's, whose reverse-mode derivative is the hand-derived one.
+
+    Anything may surround it: `jax.grad`, `jax.vjp`, `vmap`, `jit`, a cost of your own. Forward mode (`jax.jvp`) is not
+    to be had: a backward rule says nothing about it, and JAX raises TypeError.
+
+    >>> from jaxprop import Linear
+    >>> net, x = Linear(2), jnp.ones((3, 4))
+    >>> params = net.init(jax.random.key(0), x)
+    >>> jax.grad(lambda p: jnp.sum(mixed(net)(x, p) ** 2))(params).W.shape
+    (4, 2)
+    """
+    require_layer(net, "mixed")
+
+    @jax.custom_vjp
+    def f(x: Any, params: Any, env: Env | None) -> Array:
+        return net(x, params, env)
+
+    def forward(x: Any, params: Any, env: Env | None) -> tuple[Array, Any]:
+        y, cache = net.forward(x, params, env)
+        return y, (x, params, env, cache)
+
+    def backward(kept: Any, dy: Array) -> tuple[Any, Any, Any]:
+        x, params, env, cache = kept
+        dx, uses = net.backward(dy, cache, params)
+        # dy already carries whatever weighs the examples, so each counts once
+        grads = jax.tree.map(lambda use: use.total(None), uses, is_leaf=is_use)
+        return (_no_gradient(x) if dx is None else dx), grads, _no_gradient(env)
+
+    f.defvjp(forward, backward)
+    return lambda x, params, env=None: f(x, params, env)
+
+
+def _no_gradient(tree: Any) -> Any:
+    """The cotangent that JAX asks of what has none (integers, keys)."""
+    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, jax.dtypes.float0), tree)

@@ -1,0 +1,311 @@
+r"""Activations y = φ(z), each a value and its derivative side by side.
+
+Forward, elementwise:    y = φ(z)                z, y [N, ...]
+Backward:                dx = dy · φ'(z)         ∂C/∂z = ∂C/∂a · ∂a/∂z, the middle factor of the chain rule
+
+An activation keeps for the backward pass only what φ' is written in: y where the derivative is shortest through the
+value (it is the next layer's input anyway), z, or a mask. `derivative(kept)` is φ'(z); tapes and derivations read it.
+
+Kinks follow JAX: relu'(0) = 0, leaky_relu'(0) = 1, elu'(0) = α, hard_tanh'(±1) = 1. All are finite, value and
+derivative, at ±1e4. Softmax is not elementwise; it is here because it ends a network as the others do.
+Sources: `jax.nn`; Clevert et al. 2016 (ELU), Klambauer et al. 2017 (SELU), Hendrycks & Gimpel 2016 (GELU, SiLU).
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxprop.errors import JaxpropError
+from jaxprop.layers.layer import Env, Layer
+
+
+@dataclass(frozen=True)
+class Activation(Layer):
+    """y = φ(z), elementwise: whoever writes one writes `value` and `derivative`, and `keep` unless that is z."""
+
+    def value(self, z: Array) -> Array:
+        """φ(z)."""
+        raise TypeError(f"{type(self).__name__} must define value(z)")
+
+    def keep(self, z: Array, y: Array) -> Array:
+        """What `derivative` is written in."""
+        return z
+
+    def derivative(self, kept: Array) -> Array:
+        """φ'(z), from what was kept."""
+        raise TypeError(f"{type(self).__name__} must define derivative(kept)")
+
+    def __call__(self, x: Array, params: Any = (), env: Env | None = None) -> Array:
+        return self.value(x)
+
+    def forward(self, x: Array, params: Any = (), env: Env | None = None) -> tuple[Array, Array]:
+        y = self.value(x)
+        return y, self.keep(x, y)
+
+    def backward(self, dy: Array, cache: Array, params: Any = ()) -> tuple[Array, Any]:
+        return dy * self.derivative(cache), ()
+
+    def operations(self, x: Any, y: Any) -> tuple[int, int]:
+        return y.size, 2 * y.size  # φ; φ' and its product with dy
+
+
+@dataclass(frozen=True)
+class Identity(Activation):
+    """y = z. A network of these is linear, however deep.
+
+    >>> float(Identity()(3.0))
+    3.0
+    """
+
+    def value(self, z: Array) -> Array:
+        return jnp.asarray(z)
+
+    def derivative(self, kept: Array) -> Array:
+        return jnp.ones_like(kept)
+
+    def backward(self, dy: Array, cache: Array, params: Any = ()) -> tuple[Array, Any]:
+        return dy, ()
+
+
+@dataclass(frozen=True)
+class Sigmoid(Activation):
+    """σ(z) = 1 / (1 + e⁻ᶻ), σ' = y(1 − y): onto the open (0, 1), slope ¼ at most.
+
+    >>> float(Sigmoid()(0.0))
+    0.5
+    """
+
+    def value(self, z: Array) -> Array:
+        return jax.nn.sigmoid(z)
+
+    def keep(self, z: Array, y: Array) -> Array:
+        return y
+
+    def derivative(self, kept: Array) -> Array:
+        y = kept
+        return y * (1 - y)
+
+
+@dataclass(frozen=True)
+class Tanh(Activation):
+    """y = tanh z, y' = 1 − y².
+
+    >>> float(Tanh()(0.0))
+    0.0
+    """
+
+    def value(self, z: Array) -> Array:
+        return jnp.tanh(z)
+
+    def keep(self, z: Array, y: Array) -> Array:
+        return y
+
+    def derivative(self, kept: Array) -> Array:
+        y = kept
+        return (1 - y) * (1 + y)
+
+
+@dataclass(frozen=True)
+class ReLU(Activation):
+    """y = max(z, 0), y' = 1 for z > 0, else 0 (0 at the kink).
+
+    >>> float(ReLU()(-2.0))
+    0.0
+    """
+
+    def value(self, z: Array) -> Array:
+        return jax.nn.relu(z)
+
+    def keep(self, z: Array, y: Array) -> Array:
+        return y
+
+    def derivative(self, kept: Array) -> Array:
+        y = kept
+        return (y > 0).astype(y.dtype)
+
+
+@dataclass(frozen=True)
+class LeakyReLU(Activation):
+    """y = z for z ≥ 0, else slope · z; y' = 1 for z ≥ 0, else slope (1 at the kink).
+
+    >>> float(LeakyReLU(0.1)(-2.0))
+    -0.2...
+    """
+
+    negative_slope: float = 0.01
+
+    def value(self, z: Array) -> Array:
+        return jax.nn.leaky_relu(z, self.negative_slope)
+
+    def keep(self, z: Array, y: Array) -> Array:
+        return z >= 0
+
+    def derivative(self, kept: Array) -> Array:
+        return jnp.where(kept, 1.0, self.negative_slope)
+
+
+@dataclass(frozen=True)
+class ELU(Activation):
+    """y = z for z > 0, else α(eᶻ − 1); y' = 1 for z > 0, else y + α (α at the kink).
+
+    >>> float(ELU()(-1e4))
+    -1.0
+    """
+
+    alpha: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.alpha > 0:
+            raise JaxpropError(f"ELU: alpha must be positive, found {self.alpha}")
+
+    def value(self, z: Array) -> Array:
+        return jax.nn.elu(z, self.alpha)
+
+    def keep(self, z: Array, y: Array) -> Array:
+        return y
+
+    def derivative(self, kept: Array) -> Array:
+        y = kept
+        return jnp.where(y > 0, jnp.ones_like(y), y + self.alpha)
+
+
+_SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
+
+
+@dataclass(frozen=True)
+class SELU(Activation):
+    """y = λ·elu(z, α) with the two constants that keep mean 0 and variance 1; y' = λ for z > 0, else y + λα.
+
+    >>> round(float(SELU()(1.0)), 4)
+    1.0507
+    """
+
+    def value(self, z: Array) -> Array:
+        return jax.nn.selu(z)
+
+    def keep(self, z: Array, y: Array) -> Array:
+        return y
+
+    def derivative(self, kept: Array) -> Array:
+        y = kept
+        return jnp.where(y > 0, jnp.full_like(y, _SELU_SCALE), y + _SELU_SCALE * _SELU_ALPHA)
+
+
+@dataclass(frozen=True)
+class GELU(Activation):
+    """y = z Φ(z), Φ the normal distribution; y' = Φ + z φ. `approximate=True` is the tanh form, JAX's default.
+
+    Tanh form: y = ½ z (1 + t), t = tanh u, u = √(2/π)(z + 0.044715 z³); y' = ½(1 + t) + ½ z (1 − t²) u'.
+
+    >>> round(float(GELU()(1.0)), 4), round(float(GELU(approximate=True)(1.0)), 4)
+    (0.8413, 0.8412)
+    """
+
+    approximate: bool = False
+
+    def value(self, z: Array) -> Array:
+        return jax.nn.gelu(z, self.approximate)
+
+    def derivative(self, kept: Array) -> Array:
+        z = kept
+        if self.approximate:
+            t = jnp.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z**3))
+            du = math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * z**2)
+            return 0.5 * (1 + t) + 0.5 * z * (1 - t * t) * du
+        density = jnp.exp(-0.5 * z * z) / math.sqrt(2 * math.pi)
+        return 0.5 * jax.scipy.special.erfc(-z * math.sqrt(0.5)) + z * density
+
+
+@dataclass(frozen=True)
+class SiLU(Activation):
+    """y = z σ(z), y' = σ(1 + z(1 − σ)); also called swish.
+
+    >>> float(SiLU()(0.0))
+    0.0
+    """
+
+    def value(self, z: Array) -> Array:
+        return jax.nn.silu(z)
+
+    def derivative(self, kept: Array) -> Array:
+        z, s = kept, jax.nn.sigmoid(kept)
+        return s * (1 + z * (1 - s))
+
+
+@dataclass(frozen=True)
+class Softplus(Activation):
+    """y = ln(1 + eᶻ), y' = σ(z): a ReLU without the kink.
+
+    >>> float(Softplus()(1e4))
+    10000.0
+    """
+
+    def value(self, z: Array) -> Array:
+        return jax.nn.softplus(z)
+
+    def derivative(self, kept: Array) -> Array:
+        return jax.nn.sigmoid(kept)
+
+
+@dataclass(frozen=True)
+class Softsign(Activation):
+    """y = z / (1 + |z|), y' = 1 / (1 + |z|)².
+
+    >>> float(Softsign()(1.0))
+    0.5
+    """
+
+    def value(self, z: Array) -> Array:
+        return jax.nn.soft_sign(z)
+
+    def derivative(self, kept: Array) -> Array:
+        return 1 / jnp.square(1 + jnp.abs(kept))
+
+
+@dataclass(frozen=True)
+class HardTanh(Activation):
+    """y = z within [−1, 1], clipped outside; y' = 1 within (both ends included), 0 outside.
+
+    >>> float(HardTanh()(3.0))
+    1.0
+    """
+
+    def value(self, z: Array) -> Array:
+        return jax.nn.hard_tanh(z)
+
+    def keep(self, z: Array, y: Array) -> Array:
+        return jnp.abs(z) <= 1
+
+    def derivative(self, kept: Array) -> Array:
+        return jnp.where(kept, 1.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Softmax(Layer):
+    """y_c = e^{z_c} / Σ_k e^{z_k} over the last axis; not elementwise: every z reaches every y.
+
+    ∂y_c/∂z_k = y_c([c = k] − y_k), so dx_k = Σ_c dy_c y_c ([c = k] − y_k) = y_k (dy_k − Σ_c dy_c y_c).
+
+    >>> print(Softmax()(jnp.zeros((1, 4)), ()))
+    [[0.25 0.25 0.25 0.25]]
+    """
+
+    def forward(self, x: Array, params: Any = (), env: Env | None = None) -> tuple[Array, Array]:
+        y = jax.nn.softmax(x, axis=-1)
+        return y, y
+
+    def backward(self, dy: Array, cache: Array, params: Any = ()) -> tuple[Array, Any]:
+        y = cache
+        return y * (dy - jnp.sum(dy * y, axis=-1, keepdims=True)), ()
+
+    def derivative(self, kept: Array) -> Array:
+        """∂y_c/∂z_k, `[N, ..., C, C]`."""
+        y = kept
+        return y[..., :, None] * (jnp.eye(y.shape[-1], dtype=y.dtype) - y[..., None, :])
+
+    def operations(self, x: Any, y: Any) -> tuple[int, int]:
+        return 3 * y.size, 4 * y.size

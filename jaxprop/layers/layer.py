@@ -1,0 +1,51 @@
+"""The contract of a layer: a frozen description, and the four functions that whoever writes a layer writes."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from jax import Array
+
+
+class Env(NamedTuple):
+    """What a forward pass may need beside x and θ; a pytree, not differentiated. No rng means deterministic."""
+
+    rng: Array | None = None
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A pure function f(x, θ), described by static settings alone: frozen, hashable, JSON-able. Arrays live in θ.
+
+        init(key, x)                     -> params      x: array or ShapeDtypeStruct [N, ...]; NamedTuple, or ()
+        layer(x, params, env)            -> y           f(x, θ); by default forward(...)[0]
+        forward(x, params, env)          -> (y, cache)  cache: a pytree of arrays, only what backward needs
+        backward(dy, cache, params)      -> (dx, uses)  uses: the tree of params, each array replaced by its Use
+
+    The first axis of x, y and dy is the example axis N. dy is per example and not divided by N. Integer inputs have no
+    gradient: dx is None. How to add one: `jaxprop/layers/README.md`; the model to follow: `linear.py`.
+    """
+
+    @property
+    def mixes_examples(self) -> bool:
+        """Whether y_n depends on other examples than x_n (a batch statistic): then no per-example quantity exists."""
+        return False
+
+    def init(self, key: Array | None, x: Any) -> Any:
+        """Return fresh parameters for inputs like `x` (an array or ShapeDtypeStruct `[N, ...]`)."""
+        return ()
+
+    def __call__(self, x: Array, params: Any, env: Env | None = None) -> Array:
+        """f(x, θ), keeping nothing."""
+        return self.forward(x, params, env)[0]
+
+    def forward(self, x: Array, params: Any, env: Env | None = None) -> tuple[Array, Any]:
+        """Return y and what the backward pass needs."""
+        raise TypeError(f"{type(self).__name__} must define forward(x, params, env) -> (y, cache)")
+
+    def backward(self, dy: Array | None, cache: Any, params: Any) -> tuple[Array | None, Any]:
+        """Return dx = ∂C_n/∂x and the uses of the parameters."""
+        raise TypeError(f"{type(self).__name__} must define backward(dy, cache, params) -> (dx, uses)")
+
+    def operations(self, x: Any, y: Any) -> tuple[int, int]:
+        """Operations of one forward and one backward pass, from the formulas; by default one per output element."""
+        return y.size, y.size

@@ -1,0 +1,141 @@
+r"""z = x W + b: every output is a weighted sum of all inputs, plus a bias.
+
+Forward, for example n, position t, output o:
+
+    z_nto = Σ_i x_nti W_io + b_o                       x [N, (T,) I]   W [I, O]   b [O]   z [N, (T,) O]
+
+Backward: let δ = ∂C_n/∂z be given. A nudge of any quantity reaches C only through z, so by the chain rule
+
+    the way to the input        ∂C_n/∂x_nti = Σ_o δ_nto W_io            every path back from the outputs, summed
+    the way to the weight       ∂C_n/∂W_io  = Σ_t x_nti δ_nto           because ∂z_nto/∂W_io = x_nti
+    the way to the bias         ∂C_n/∂b_o   = Σ_t δ_nto                 because ∂z_nto/∂b_o  = 1
+
+The backward pass does not carry the last two sums out: it hands on the pairs (x, δ) and δ as uses.
+
+Edge cases: `bias=False` has b = None (f(x) = xW cannot even be x + 1). Integer inputs are refused: they have no
+gradient, and scaling them is a decision (`Standardize`).
+Source: Nielsen, Neural Networks and Deep Learning, ch. 2, BP2 to BP4; initialisers: `jax.nn.initializers`.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxprop.errors import JaxpropError, ShapeError, pick
+from jaxprop.layers.layer import Env, Layer
+from jaxprop.uses import Outer, Shift
+
+_NOT_MADE_BY_NAME = ("constant", "variance_scaling", "truncated_normal", "delta_orthogonal", "Initializer")
+
+
+def initializers() -> dict[str, Any]:
+    """Return what `Linear` takes by name: `jax.nn.initializers`, and `standard_normal`, the book's N(0, 1).
+
+    >>> sorted(initializers())[:3]
+    ['glorot_normal', 'glorot_uniform', 'he_normal']
+    """
+    names = [n for n in dir(jax.nn.initializers) if n[0] != "_" and n not in _NOT_MADE_BY_NAME]
+    found = {n: getattr(jax.nn.initializers, n) for n in names}
+    # `ones` and `zeros` are initialisers, every other name makes one
+    made = {n: f if n in ("ones", "zeros") else f() for n, f in found.items()}
+    return {**made, "standard_normal": jax.nn.initializers.normal(1.0)}
+
+
+class LinearParams(NamedTuple):
+    """θ of a `Linear`: W `[I, O]` and b `[O]` (None without bias). Its uses have the same shape."""
+
+    W: Any
+    b: Any
+
+
+@dataclass(frozen=True, init=False, repr=False)
+class Linear(Layer):
+    """z = x W + b, with x `[N, (T,) I]`, W `[I, features]`, b `[features]`.
+
+    `init` (of W) and `bias_init` are names in `jax.nn.initializers`, or 'standard_normal' for the book's N(0, 1).
+    Raises JaxpropError for a name it does not know, ShapeError for inputs that do not fit (both before any step runs).
+
+    >>> layer = Linear(1)
+    >>> x = jnp.array([[1.0, 3.0, 2.0]])
+    >>> print(layer(x, LinearParams(W=jnp.array([[0.5], [-0.25], [0.75]]), b=jnp.array([0.1]))))
+    [[1.35]]
+    """
+
+    features: int
+    bias: bool
+    weight_init: str
+    bias_init: str
+
+    def __init__(
+        self, features: int, bias: bool = True, init: str = "glorot_uniform", bias_init: str = "zeros"
+    ) -> None:
+        # `init` is also the method that makes θ, so the setting is kept as `weight_init`
+        for name, value in (
+            ("features", features),
+            ("bias", bias),
+            ("weight_init", init),
+            ("bias_init", bias_init),
+        ):
+            object.__setattr__(self, name, value)
+        self.__post_init__()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.features, int) or isinstance(self.features, bool) or self.features < 1:
+            raise JaxpropError(f"Linear: features must be a whole number ≥ 1, found {self.features!r}")
+        pick(self.weight_init, initializers(), "init")
+        pick(self.bias_init, initializers(), "bias_init")
+
+    def __repr__(self) -> str:
+        given = {"bias": (self.bias, True), "init": (self.weight_init, "glorot_uniform")}
+        given["bias_init"] = (self.bias_init, "zeros")
+        changed = [f", {name}={value!r}" for name, (value, default) in given.items() if value != default]
+        return f"Linear({self.features}{''.join(changed)})"
+
+    def init(self, key: Array | None, x: Any) -> LinearParams:
+        self._check_inputs(x)
+        if key is None:
+            raise JaxpropError("Linear.init needs a key to draw W from: pass jax.random.key(0)")
+        W_key, b_key = jax.random.split(key)
+        make = initializers()
+        W = make[self.weight_init](W_key, (x.shape[-1], self.features), x.dtype)
+        # a bias has no fan-in: initialisers that need one see it as a column
+        b = make[self.bias_init](b_key, (self.features, 1), x.dtype)[:, 0] if self.bias else None
+        return LinearParams(W, b)
+
+    def forward(self, x: Array, params: LinearParams, env: Env | None = None) -> tuple[Array, Array]:
+        W, b = params
+        self._check_inputs(x)
+        if W.shape != (x.shape[-1], self.features):
+            raise ShapeError(
+                f"Linear({self.features}): inputs {tuple(x.shape)} need W of shape {(x.shape[-1], self.features)}, "
+                f"found {tuple(W.shape)}; were these params made for other inputs?"
+            )
+        z = x @ W if b is None else x @ W + b
+        return z, x
+
+    def backward(self, dy: Array, cache: Array, params: LinearParams) -> tuple[Array, LinearParams]:
+        x, delta, (W, b) = cache, dy, params
+        dx = delta @ W.T  # Σ_o δ_o W_io
+        W_use = Outer(x, delta, W.shape, W.dtype)
+        b_use = None if b is None else Shift(delta, b.shape, b.dtype)
+        return dx, LinearParams(W_use, b_use)
+
+    def operations(self, x: Any, y: Any) -> tuple[int, int]:
+        multiply_adds = 2 * x.size * self.features  # x W forward; δ Wᵀ and xᵀ δ backward
+        shifts = y.size if self.bias else 0
+        return multiply_adds + shifts, 2 * multiply_adds + shifts
+
+    def _check_inputs(self, x: Any) -> None:
+        if len(x.shape) < 2:
+            raise ShapeError(
+                f"Linear({self.features}): inputs must be [N, ..., I], found shape {tuple(x.shape)}; "
+                "one example is x[None]"
+            )
+        if not jnp.issubdtype(x.dtype, jnp.floating):
+            raise ShapeError(
+                f"Linear({self.features}): inputs must be floating, found {x.dtype}; "
+                "put Standardize(mean, std) first, or convert with x.astype(float)"
+            )

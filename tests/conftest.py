@@ -1,0 +1,41 @@
+"""Tests run in float64 with strict dtype promotion, on any platform; doctests run in the user's default float32."""
+
+import pathlib
+
+import jax
+import pytest
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    cache = pathlib.Path(config.rootpath) / ".jax_cache"
+    jax.config.update("jax_compilation_cache_dir", str(cache))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+@pytest.fixture(autouse=True)
+def strict_float64():
+    """64 bits, and no silent promotion anywhere in our own code."""
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
+        yield
+
+
+@pytest.fixture
+def compilations(request: pytest.FixtureRequest):
+    """Count what XLA is asked to compile: `with compilations() as count: ...; count[0]`."""
+    import contextlib
+
+    @contextlib.contextmanager
+    def counting():
+        count = [0]
+
+        def listen(event: str, *_: object, **__: object) -> None:
+            if event == "/jax/core/compile/backend_compile_duration":
+                count[0] += 1
+
+        jax.monitoring.register_event_duration_secs_listener(listen)
+        try:
+            yield count
+        finally:
+            jax.monitoring.unregister_event_duration_listener(listen)
+
+    return counting
