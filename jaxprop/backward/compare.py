@@ -148,7 +148,8 @@ def compare(net: Layer, cost: Cost, entries: int = 32) -> Callable[..., Report]:
         _, by_hand = manual.value_and_grad(net, cost)(x, params, targets, weights=weights, rng=rng)
         _, by_jax = auto.value_and_grad(net, cost)(x, params, targets, weights=weights, rng=rng)
         with jax.enable_x64(True):
-            exact = _Exact(net, cost, *_float64((x, params, targets, weights)), rng)
+            x64, params64, targets64, weights64 = _float64((x, params, targets, weights))
+            exact = _Exact(net, cost, x64, params64, targets64, weights64, rng)
             rows = _rows(by_hand, by_jax, exact, entries)
             wrong = _wrong_factors(exact)
         return Report(tuple(rows), tuple(wrong), jnp.result_type(y).name, y.shape[0])
