@@ -8,6 +8,8 @@ The names below stand in the order of the data flow: describe → init θ → f(
     value, grads = manual.value_and_grad(net, cost)(x, params, targets)     the chain rule, by hand
     value, grads = auto.value_and_grad(net, cost)(x, params, targets)       the same numbers, by jax.grad
     compare(net, cost)(x, params, targets)              both, and finite differences
+    result = fit(net, cost, optimizer, (x, targets))    an optax training run
+    save(path, net, result.params, inputs=x)            a folder; load(path) gives (net, params) back
 """
 
 from jaxprop.errors import JaxpropError as JaxpropError
@@ -24,6 +26,7 @@ from jaxprop.layers import (
     Layer as Layer,
     LeakyReLU as LeakyReLU,
     Linear as Linear,
+    LinearParams as LinearParams,
     ReLU as ReLU,
     Sigmoid as Sigmoid,
     SiLU as SiLU,
@@ -45,3 +48,13 @@ from jaxprop.network import Chain as Chain, Walk as Walk
 from jaxprop.backward import auto as auto, manual as manual
 from jaxprop.backward.mixed import mixed as mixed
 from jaxprop.backward.compare import compare as compare
+from jaxprop.train import (
+    FitResult as FitResult,
+    TrainingInterrupted as TrainingInterrupted,
+    evaluate as evaluate,
+    fit as fit,
+    predict as predict,
+)
+from jaxprop.checkpoint import describe as describe, load as load, save as save
+from jaxprop.summary import summary as summary
+from jaxprop import data as data

@@ -176,11 +176,10 @@ class SigmoidCrossEntropy(Cost):
     """
 
     def __call__(self, y: Array, targets: Any) -> Array:
-        """Σ_o softplus(y) − ŷ y."""
+        """Σ_o ŷ softplus(−y) + (1 − ŷ) softplus(y): finite for any y, and smooth at 0 for `jax.grad` too."""
         self.check(y, targets)
         targets = jnp.asarray(targets).astype(y.dtype)
-        # max(y, 0) − ŷ y + ln(1 + e^{−|y|}): finite for any y
-        costs = jnp.where(y > 0, y, 0) - targets * y + jnp.log1p(jnp.exp(-jnp.abs(y)))
+        costs = targets * jax.nn.softplus(-y) + (1 - targets) * jax.nn.softplus(y)
         return jnp.sum(_per_example(costs), axis=1)
 
     def delta(self, y: Array, targets: Any) -> Array:

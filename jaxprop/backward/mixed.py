@@ -18,6 +18,7 @@ def mixed(net: Layer) -> Callable[..., Array]:
     Anything may surround it: `jax.grad`, `jax.vjp`, `vmap`, `jit`, a cost of your own. Forward mode (`jax.jvp`) is not
     to be had: a backward rule says nothing about it, and JAX raises TypeError.
 
+    >>> import jax.numpy as jnp
     >>> from jaxprop import Linear
     >>> net, x = Linear(2), jnp.ones((3, 4))
     >>> params = net.init(jax.random.key(0), x)
@@ -39,10 +40,17 @@ def mixed(net: Layer) -> Callable[..., Array]:
         dx, uses = net.backward(dy, cache, params)
         # dy already carries whatever weighs the examples, so each counts once
         grads = jax.tree.map(lambda use: use.total(None), uses, is_leaf=is_use)
-        return (_no_gradient(x) if dx is None else dx), grads, _no_gradient(env)
+        dx = _no_gradient(x) if dx is None else _varying_like(x, dx)
+        return dx, jax.tree.map(_varying_like, params, grads), _no_gradient(env)
 
     f.defvjp(forward, backward)
     return lambda x, params, env=None: f(x, params, env)
+
+
+def _varying_like(primal: Any, cotangent: Any) -> Any:
+    """Under `shard_map`, sum a cotangent over the mesh axes that its primal is replicated over, as `jax.grad` does."""
+    varying = jax.typeof(cotangent).manual_axis_type.varying - jax.typeof(primal).manual_axis_type.varying
+    return jax.lax.psum(cotangent, tuple(varying)) if varying else cotangent
 
 
 def _no_gradient(tree: Any) -> Any:

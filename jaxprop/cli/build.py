@@ -1,0 +1,127 @@
+"""From the words of the command line to a network, a cost and an optimizer."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optax
+
+from jaxprop import costs, layers
+from jaxprop.costs import Cost, HalfSquaredError, SoftmaxCrossEntropy
+from jaxprop.data import Data
+from jaxprop.errors import JaxpropError, pick
+from jaxprop.layers import Flatten, Layer, Linear, Softmax, Standardize, Unstandardize
+from jaxprop.network import Chain
+
+
+def snake(name: str) -> str:
+    """A class's name as an option's value.
+
+    >>> snake("HalfSquaredError"), snake("ReLU"), snake("SiLU"), snake("HardTanh")
+    ('half_squared_error', 'relu', 'silu', 'hard_tanh')
+    """
+    short = {"ReLU": "relu", "LeakyReLU": "leaky_relu", "ELU": "elu", "SELU": "selu", "GELU": "gelu", "SiLU": "silu"}
+    return short.get(name) or "".join(f"_{c.lower()}" if c.isupper() else c for c in name).lstrip("_")
+
+
+def activations() -> dict[str, type]:
+    """Activations by name."""
+    kinds = [v for v in vars(layers).values() if isinstance(v, type) and issubclass(v, layers.Activation)]
+    return {snake(kind.__name__): kind for kind in [*kinds, Softmax] if kind is not layers.Activation}
+
+
+def cost_kinds() -> dict[str, type]:
+    """Costs by name."""
+    kinds = [v for v in vars(costs).values() if isinstance(v, type) and issubclass(v, Cost) and v is not Cost]
+    return {snake(kind.__name__): kind for kind in kinds}
+
+
+OPTIMIZERS = ("sgd", "momentum", "adam", "adamw", "rmsprop", "adagrad", "lion")
+
+
+def optimizer(name: str, learning_rate: float) -> optax.GradientTransformation:
+    """An optax optimizer by name ('momentum' is SGD with momentum 0.9)."""
+    if not learning_rate > 0:
+        raise JaxpropError(f"--learning-rate: found {learning_rate}, expected a positive number")
+    pick(name, OPTIMIZERS, "--optimizer")
+    return optax.sgd(learning_rate, 0.9) if name == "momentum" else getattr(optax, name)(learning_rate)
+
+
+def choose_cost(name: str | None, data: Data, output_activation: str | None) -> Cost:
+    """Labels mean softmax cross-entropy, numbers half squared error, unless named otherwise."""
+    if name is None:
+        cost = SoftmaxCrossEntropy() if data.classes else HalfSquaredError()
+    else:
+        kinds = cost_kinds()
+        cost = kinds[pick(name.replace("-", "_"), kinds, "--cost")]()
+    if isinstance(cost, SoftmaxCrossEntropy):
+        if not data.classes:
+            raise JaxpropError("--cost softmax_cross_entropy needs labels, found numbers; use half_squared_error")
+        if output_activation is not None:
+            raise JaxpropError(
+                f"--output-activation {output_activation}: softmax_cross_entropy takes logits and applies softmax "
+                "itself; leave it out, or use --cost half_squared_error"
+            )
+    if snake(type(cost).__name__) == "sigmoid_cross_entropy" and output_activation is not None:
+        raise JaxpropError("--output-activation: sigmoid_cross_entropy applies the sigmoid itself; leave it out")
+    return cost
+
+
+def sizes(text: str | None, data: Data, hidden: int) -> list[int]:
+    """'64,32,10' as numbers, checked against the rows; without it, one hidden layer (none for `hidden` 0)."""
+    inputs = int(np.prod(data.x.shape[1:]))
+    outputs = len(data.classes) if data.classes else int(np.prod(data.targets.shape[1:]))
+    if text is None:
+        return [inputs, hidden, outputs] if hidden else [inputs, outputs]
+    try:
+        found = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise JaxpropError(
+            f"--layers: found {text!r}, expected numbers of units such as {inputs},32,{outputs}"
+        ) from None
+    if len(found) < 2 or min(found) < 1:
+        raise JaxpropError(f"--layers: found {text!r}, expected inputs, any hidden layers and outputs, all ≥ 1")
+    for what, at, expected in (("starts", 0, inputs), ("ends", -1, outputs)):
+        if found[at] != expected:
+            unit = "inputs" if at == 0 else ("classes" if data.classes else "outputs")
+            raise JaxpropError(
+                f"--layers: {text!r} {what} with {found[at]}, but {data.source} has {expected} {unit}: "
+                f"write {','.join(map(str, [inputs, *found[1:-1], outputs]))}"
+            )
+    return found
+
+
+def network(
+    units: list[int], data: Data, standardize: Standardize | None, activation: str, output: str | None, **linear: Any
+) -> Chain:
+    """Preprocessing if any (raw rows in), Linear layers with activations between, and the output's, if any."""
+    known = activations()
+    hidden = known[pick(activation.replace("-", "_"), known, "--activation")]
+    chain: list[Layer] = [Flatten()] if data.x.ndim > 2 else []
+    chain += [] if standardize is None else [standardize]
+    for i, size in enumerate(units[1:]):
+        chain += ([hidden()] if i else []) + [Linear(size, **linear)]
+    if output is not None:
+        chain.append(known[pick(output.replace("-", "_"), known, "--output-activation")]())
+    return Chain(*chain)
+
+
+def is_table(name: str) -> bool:
+    """Whether rows come from a file or a measurement, in units of their own; rows of formulas are of order 1.
+
+    >>> is_table("houses.csv"), is_table("square")
+    (True, False)
+    """
+    return name == "ball" or Path(name).suffix.lower() in (".csv", ".tsv", ".npz")
+
+
+def input_scale(name: str, data: Data, wanted: bool | None) -> Standardize | None:
+    """Standardised columns for tables; one scale for all pixels, so that one that hardly varies is not blown up."""
+    if not (is_table(name) or name == "digits" if wanted is None else wanted):
+        return None
+    return Standardize.of(data.x.reshape(len(data.x), -1), per_feature=is_table(name))
+
+
+def target_scale(name: str, data: Data) -> Unstandardize | None:
+    """The layer that gives a table's numbers back in their own unit."""
+    return Unstandardize.of(data.targets) if is_table(name) and not data.classes else None

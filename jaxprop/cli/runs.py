@@ -1,0 +1,119 @@
+"""What commands share: a saved run with its rows, and how rows are chosen."""
+
+import json
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxprop import data as datasets
+from jaxprop.checkpoint import describe, load
+from jaxprop.costs import Cost, SoftmaxCrossEntropy
+from jaxprop.description import Description
+from jaxprop.errors import DataError, JaxpropError, ModelError
+from jaxprop.layers.layer import Layer
+
+
+@dataclass(frozen=True)
+class SavedRun:
+    """A saved model and what it says of itself."""
+
+    path: Path
+    net: Layer
+    params: Any
+    about: Description
+
+    @property
+    def cost(self) -> Cost:
+        """The cost it was trained with."""
+        if self.about.cost is None:
+            raise ModelError(f"{self.path}: names no cost; save it with jaxprop.save(..., cost=...)")
+        return self.about.cost
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows: where each stands, x `[N, ...]`, and targets if there are any."""
+
+    numbers: list[int]
+    x: np.ndarray
+    targets: np.ndarray | None
+    source: str
+
+
+def open_run(path: Path) -> SavedRun:
+    """Load a saved run, with the layers that installed packages offer in the entry-point group `jaxprop.layers`."""
+    kinds = [entry.load() for entry in metadata.entry_points(group="jaxprop.layers")]
+    net, params = load(path, kinds)
+    return SavedRun(path, net, params, describe(path, kinds))
+
+
+def rows_of(run: SavedRun, data: str | None, chosen: str, part: str = "validation") -> Rows:
+    """The chosen rows ("0:5", "7") of `data`, by default of what the run was trained on, and of its held-out part.
+
+    A file is read in its own order, by the run's columns; a source is split as it was for training.
+    """
+    info = run.about.info
+    trained = info.data or {}
+    name = data or trained.get("name")
+    if not name:
+        raise DataError(f"{run.path}: does not say which data it was trained on; pass --data")
+    if str(name).lower().endswith((".csv", ".tsv")) and info.columns:
+        x, targets = datasets.csv_rows(str(name), info.columns, info.target, info.classes)
+        source = Path(str(name)).name
+    else:
+        options: Any = trained.get("options", {}) if name == trained.get("name") else {}
+        found = datasets.load(str(name), **options)
+        held_out = found.validation if found.validation is not None and part == "validation" else None
+        x, targets = held_out or (found.x, found.targets)
+        source = f"{found.source}, {'held-out' if held_out else 'training'} rows"
+    expected = run.about.inputs.shape[1:]
+    if x.shape[1:] != expected:
+        raise DataError(f"{source}: rows have shape {list(x.shape[1:])}, {run.path} expects {list(expected)}")
+    numbers = slice_rows(chosen, len(x))
+    picked = np.asarray(numbers)
+    return Rows(numbers, x[picked].astype(run.about.inputs.dtype), None if targets is None else targets[picked], source)
+
+
+def targets_for(cost: Cost, targets: np.ndarray, outputs: int) -> np.ndarray:
+    """Integer labels as the cost wants them: as they are, or one-hot rows."""
+    if targets.ndim == 1 and np.issubdtype(targets.dtype, np.integer) and not isinstance(cost, SoftmaxCrossEntropy):
+        return np.eye(outputs, dtype=np.float32)[targets]
+    return targets
+
+
+def slice_rows(text: str, rows: int) -> list[int]:
+    """Row numbers of '3', '0:5', ':5', '0:20:2' or '1,4,7'.
+
+    >>> slice_rows("0:3", 10), slice_rows("7", 10), slice_rows("-2:", 10)
+    ([0, 1, 2], [7], [8, 9])
+    """
+    try:
+        if ":" in text:
+            numbers = list(range(rows))[slice(*(int(part) if part else None for part in text.split(":")))]
+        else:
+            numbers = [range(rows)[int(part)] for part in text.split(",")]
+    except (ValueError, TypeError):
+        raise JaxpropError(f"rows: found {text!r}, expected something like 0:5, 7 or 1,4,7") from None
+    except IndexError:
+        raise JaxpropError(f"rows: found {text!r}, but there are {rows} rows (0 to {rows - 1})") from None
+    if not numbers:
+        raise JaxpropError(f"rows: {text!r} chooses none of the {rows} rows (0 to {rows - 1})")
+    return numbers
+
+
+def print_json(value: Any) -> None:
+    """Plain data on stdout, as strict JSON (NaN and infinity as null)."""
+    print(json.dumps(_strict(value), ensure_ascii=False))
+
+
+def _strict(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _strict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -1,0 +1,34 @@
+"""`jaxprop summary`: what a saved model is made of."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+EXAMPLE = "Example: `jaxprop summary runs/digits --batch-size 32`"
+
+
+def command(
+    run: Annotated[Path, typer.Argument(help="Folder of a saved model.")],
+    batch_size: Annotated[int, typer.Option(min=1, help="N, for which operations and bytes are counted.")] = 1,
+    json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Show shapes, parameters, operations and bytes kept for the backward pass, and how it was trained."""
+    import jax
+
+    from jaxprop.cli.runs import open_run, print_json
+    from jaxprop.summary import summary
+
+    saved = open_run(run)
+    inputs = saved.about.inputs
+    found = summary(saved.net, jax.ShapeDtypeStruct((batch_size, *inputs.shape[1:]), inputs.dtype))
+    training = dict(saved.about.info.training or {})
+    training.pop("history", None)
+    if json:
+        print_json({"model": str(run), **found.as_dict(), "cost": repr(saved.about.cost), "training": training})
+        return
+    print(f"{run} · x {inputs} → y {saved.about.outputs} · {saved.about.cost!r}")
+    print(found)
+    if training:
+        told = ("data", "optimizer", "learning_rate", "batch_size", "epochs", "steps", "seconds", "grad", "seed")
+        print("trained: " + " · ".join(f"{key.replace('_', ' ')} {training[key]}" for key in told if key in training))

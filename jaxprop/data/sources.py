@@ -1,0 +1,61 @@
+"""All sources by name, and `load`, which also takes a path; the digits that come with scikit-learn."""
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from jaxprop.data.csv_file import csv
+from jaxprop.data.idx import mnist
+from jaxprop.data.npz_file import npz
+from jaxprop.data.problems import ball, line, moons, spirals, square, xor
+from jaxprop.data.rows import Data, as_data, choose
+from jaxprop.errors import DataError
+
+
+def digits(validation: float = 0.2, seed: int | None = 0) -> Data:
+    """1797 handwritten digits of 8 × 8 pixels: x `[N, 64]` from 0 to 16, labels `[N]`. Needs the `data` extra.
+
+    Raises DataError without scikit-learn. Source: `sklearn.datasets.load_digits` (UCI, Alpaydin and Kaynak 1998).
+
+    >>> digits()
+    Data(digits (scikit-learn, 1797 rows): x [1438, 64], targets [1438], 359 for validation)
+    """
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError:
+        raise DataError('digits come with scikit-learn, which is not installed: pip install ".[data]"') from None
+    found: Any = load_digits()
+    classes = tuple(str(name) for name in found.target_names)
+    names = {"classes": classes, "columns": tuple(found.feature_names), "target": "digit"}
+    return as_data(found.data, found.target, validation, seed, "digits (scikit-learn, 1797 rows)", **names)
+
+
+SOURCES: dict[str, Callable[..., Data]] = {
+    source.__name__: source for source in (digits, mnist, csv, npz, line, square, xor, moons, spirals, ball)
+}
+
+
+def load(name: str | Path, **options: Any) -> Data:
+    """Return the data of one of `SOURCES` by name, or of a .csv, .tsv, .npz file or a folder of IDX files by path.
+
+    `options` are the source's own. Raises DataError for a name or option it does not know, or one that is missing.
+
+    >>> load("xor", rows=8)
+    Data(xor (noise 0.1, 8 rows, seed 0): x [6, 2], targets [6], 2 for validation)
+    """
+    source, given = str(name), {}
+    if source not in SOURCES:
+        kinds = {".csv": ("csv", "path"), ".tsv": ("csv", "path"), ".npz": ("npz", "path")}
+        if Path(name).suffix.lower() not in kinds and not Path(name).is_dir():
+            choose(source, SOURCES, "data", "; or a path that ends in .csv, .tsv or .npz, or a folder of IDX files")
+        source, first = kinds.get(Path(name).suffix.lower(), ("mnist", "folder"))
+        given[first] = name
+    accepted = inspect.signature(SOURCES[source]).parameters
+    for option in options:
+        choose(option, [n for n in accepted if n not in given], f"option of {source}:")
+    given |= options
+    for option, parameter in accepted.items():
+        if parameter.default is parameter.empty and option not in given:
+            raise DataError(f"{source} needs {option}=..., as in load({source!r}, {option}='...')")
+    return SOURCES[source](**given)

@@ -1,0 +1,236 @@
+"""`model.json`: what a saved model says of itself, validated by pydantic on the way in.
+
+Every Layer and Cost is a dataclass of plain settings, so its description is `{"kind": "Linear", "features": 30, ...}`
+and the model that validates it is made from the dataclass: fields and types are written down once. The union of kinds
+is discriminated on `kind`; unknown fields and unknown kinds are refused.
+"""
+
+import dataclasses
+import json
+import types
+import typing
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, Union
+
+import jax.numpy as jnp
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, create_model
+
+from jaxprop import costs, layers, network
+from jaxprop.costs import Cost
+from jaxprop.errors import ModelError
+from jaxprop.layers.layer import Layer
+
+FORMAT = 1
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class ArraySpec(_Strict):
+    """Shape and dtype of an array; −1 stands for the number of examples."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+    @classmethod
+    def of(cls, array: Any, examples: bool = False) -> "ArraySpec":
+        """Describe an array or ShapeDtypeStruct; with `examples` its first axis is any N."""
+        shape = (-1, *array.shape[1:]) if examples else array.shape
+        return cls(shape=tuple(int(s) for s in shape), dtype=np.dtype(array.dtype).name)
+
+    def __str__(self) -> str:
+        return f"{self.dtype}[{', '.join('N' if s < 0 else str(s) for s in self.shape)}]"
+
+
+class Weights(_Strict):
+    """The file of the arrays, and what it must hash to."""
+
+    file: str = Field(pattern=r"^params-[0-9a-f]{12}\.safetensors$")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class Info(_Strict):
+    """What is known beside the network: label and column names, where the rows came from, how training went."""
+
+    classes: tuple[str, ...] | None = None
+    columns: tuple[str, ...] | None = None
+    target: str | None = None
+    data: dict[str, JsonValue] | None = None
+    training: dict[str, JsonValue] | None = None
+
+
+class Description(NamedTuple):
+    """A saved model without its arrays: `jp.describe(path)`."""
+
+    net: Layer
+    cost: Cost | None
+    inputs: ArraySpec
+    outputs: ArraySpec
+    params: dict[str, ArraySpec]
+    weights: Weights
+    versions: dict[str, str]
+    info: Info
+
+
+def describe_settings(thing: Any) -> Any:
+    """A Layer or Cost as plain data.
+
+    >>> describe_settings(layers.LeakyReLU(0.1))
+    {'kind': 'LeakyReLU', 'negative_slope': 0.1}
+    """
+    if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
+        fields = {f.name: describe_settings(getattr(thing, f.name)) for f in dataclasses.fields(thing)}
+        return {"kind": type(thing).__name__, **fields}
+    return [describe_settings(item) for item in thing] if isinstance(thing, tuple | list) else thing
+
+
+def to_json(description: Description) -> str:
+    """The text of `model.json`."""
+    plain = {
+        "format": FORMAT,
+        "net": describe_settings(description.net),
+        "cost": describe_settings(description.cost),
+        "inputs": {"x": description.inputs.model_dump()},
+        "outputs": {"y": description.outputs.model_dump()},
+        "params": {path: spec.model_dump() for path, spec in description.params.items()},
+        "weights": description.weights.model_dump(),
+        "versions": description.versions,
+        "info": description.info.model_dump(exclude_none=True),
+    }
+    return json.dumps(plain, indent=1, allow_nan=False) + "\n"
+
+
+def from_json(text: str | bytes, where: Any, kinds: Iterable[type] = ()) -> Description:
+    """Validate the text of `model.json` and build what it describes; ModelError names the field that is wrong."""
+    try:
+        plain = json.loads(text)
+    except ValueError as error:
+        raise ModelError(f"{where}: not JSON ({error}); the file is damaged: save the model again") from None
+    found = plain.get("format") if isinstance(plain, dict) else None
+    if isinstance(found, int) and found > FORMAT:
+        raise ModelError(f"{where}: format {found} is newer than this jaxprop reads ({FORMAT}); upgrade jaxprop")
+    classes = known_kinds(kinds)
+    try:
+        model = _model(classes).model_validate_json(text)
+        net, cost = (_build(part, classes) for part in (model.net, model.cost))
+    except ValidationError as error:
+        raise ModelError(f"{where}: {_first(error)}") from None
+    except ValueError as error:  # a setting that the layer itself refuses
+        raise ModelError(f"{where}: {error}") from None
+    spec = (model.inputs["x"], model.outputs["y"], model.params, model.weights, model.versions, model.info)
+    return Description(net, cost, *spec)
+
+
+def known_kinds(kinds: Iterable[type] = ()) -> dict[str, type]:
+    """Layers and costs by name: jaxprop's own and `kinds`, which may not take an own name."""
+    own = [
+        value
+        for module in (layers, network, costs)
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, Layer | Cost) and dataclasses.is_dataclass(value)
+    ]
+    known = {kind.__name__: kind for kind in own}
+    for kind in kinds:
+        if known.get(kind.__name__, kind) is not kind:
+            raise ModelError(f"kinds: the name {kind.__name__!r} is jaxprop's own; rename your class")
+        known[kind.__name__] = kind
+    return known
+
+
+def versions() -> dict[str, str]:
+    """Versions of what wrote a model."""
+    return {name: metadata.version(name) for name in ("jaxprop-nn", "jax", "numpy")}
+
+
+def _model(classes: dict[str, type]) -> Any:
+    """The pydantic model of `model.json` for these kinds."""
+    make: Any = create_model  # its arguments are fields here, which no type checker can follow
+    made = {
+        name: make(
+            name,
+            __base__=_Strict,
+            kind=(Literal[name], ...),
+            **{f.name: (_annotation(kind, f.name), ...) for f in dataclasses.fields(kind)},
+        )
+        for name, kind in classes.items()
+    }
+    one_of: dict[str, Any] = {
+        f"Any{base.__name__}": Annotated[
+            Union[tuple(made[name] for name, kind in classes.items() if issubclass(kind, base))],  # noqa: UP007
+            Field(discriminator="kind"),
+        ]
+        for base in (Layer, Cost)
+    }
+    for model in made.values():
+        model.model_rebuild(_types_namespace=one_of)
+    return make(
+        "Model",
+        __base__=_Strict,
+        format=(Literal[1], ...),
+        net=(one_of["AnyLayer"], ...),
+        cost=(one_of["AnyCost"] | None, ...),
+        inputs=(dict[Literal["x"], ArraySpec], ...),
+        outputs=(dict[Literal["y"], ArraySpec], ...),
+        params=(dict[str, ArraySpec], ...),
+        weights=(Weights, ...),
+        versions=(dict[str, str], ...),
+        info=(Info, ...),
+    )
+
+
+def _annotation(kind: type, field: str) -> Any:
+    """A dataclass field's type, with every Layer or Cost in it standing for the union of kinds."""
+
+    def swap(hint: Any) -> Any:
+        if isinstance(hint, type) and issubclass(hint, Layer | Cost):
+            return typing.ForwardRef("AnyLayer" if issubclass(hint, Layer) else "AnyCost")
+        origin, args = typing.get_origin(hint), typing.get_args(hint)
+        if origin is None:
+            return hint
+        swapped = tuple(swap(arg) for arg in args)
+        return Union[swapped] if origin is types.UnionType else origin[swapped]  # noqa: UP007
+
+    return swap(typing.get_type_hints(kind)[field])
+
+
+def _build(part: Any, classes: dict[str, type]) -> Any:
+    """A validated description as the Layer or Cost it describes, whatever arguments its constructor takes."""
+    if isinstance(part, tuple | list):
+        return tuple(_build(item, classes) for item in part)
+    if not isinstance(part, BaseModel):
+        return part
+    kind = classes[part.kind]  # pyright: ignore
+    thing = object.__new__(kind)
+    for field in dataclasses.fields(kind):
+        object.__setattr__(thing, field.name, _build(getattr(part, field.name), classes))
+    if hasattr(thing, "__post_init__"):
+        thing.__post_init__()
+    return thing
+
+
+def _first(error: ValidationError) -> str:
+    """The first thing that pydantic found wrong, in our words."""
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"]) or "the top"
+    if first["type"] == "union_tag_invalid":
+        tag = first["ctx"]["tag"]  # pyright: ignore
+        hint = "a layer of your own is named in kinds=, or in the entry points jaxprop.layers"
+        return f"{place}: kind {tag} is not known; {hint}"
+    return f"{place}: {first['msg']}; the file is damaged or was altered: save the model again"
+
+
+def dtype_of(spec: ArraySpec) -> Any:
+    """The dtype a spec names, or ModelError."""
+    try:
+        return jnp.dtype(spec.dtype)
+    except TypeError:
+        raise ModelError(f"dtype {spec.dtype!r} is not one that JAX knows") from None
+
+
+def model_path(folder: Any) -> Path:
+    """Where a folder's description lies."""
+    return Path(folder) / "model.json"

@@ -1,0 +1,215 @@
+"""`derive`: the derivative of an expression in one variable, one step of the chain rule after another."""
+
+import math
+from collections.abc import Iterable
+from functools import reduce
+
+from jaxprop.errors import JaxpropError
+
+from .calculus import depends, derivative
+from .chain import Link, rules, unfold
+from .derivation import Derivation, Equation, Prose, Step, worked
+from .evaluate import UndefinedError, evaluate
+from .formula import At, Call, Derivative, Formula, Number, Product, Sum, Symbol, parts, substitute
+from .parse import Parsed, parse
+from .printers import to_latex, to_text
+from .tokens import mark
+from .witness import central_difference, jax_grad
+
+Values = dict[Formula, float]
+
+
+def derive(expression: str, at: float) -> Derivation:
+    """Differentiate an expression at a point by the chain rule, every step with its numbers.
+
+    With f(x) = g(u(x)), df/dx = dg/du · du/dx, where dg/du is taken at the inside u(x). Insides are worked out first;
+    where several of them meet, the contributions of all are added. `jax.grad` and a central difference, both in
+    float64, stand beside the result. Raises `JaxpropError`, with a caret under the place, for text that is not an
+    expression in one variable, and for a point where the value or the derivative is not finite.
+
+    >>> derivation = derive("3*(x**2+1)**3", at=2.0)
+    >>> derivation.facts["derivative"], derivation.facts["derivative_value"], derivation.facts["jax_grad"]
+    ('18x(x² + 1)²', 900.0, 900.0)
+    >>> derive("3*(x**2+1)", at=2.0).facts["derivative"]
+    '6x'
+    """
+    point = _finite(at)
+    parsed = parse(expression)
+    try:
+        return _derivation(parsed, point)
+    except RecursionError:
+        raise JaxpropError("the expression is nested too deeply to differentiate") from None
+
+
+def _finite(at: float) -> float:
+    try:
+        point = float(at)
+    except (TypeError, ValueError, OverflowError):
+        point = math.nan
+    if not math.isfinite(point):
+        raise JaxpropError(f"at must be a finite number, found {at!r:.100}")
+    return point
+
+
+def _derivation(parsed: Parsed, at: float) -> Derivation:
+    x, formula = parsed.variable, parsed.formula
+    values: Values = {x: at}
+    _value(parsed, at)
+    try:
+        links = unfold(formula, x)
+        forward = _forward(links, values)
+        backward = [_differentiate(link, x, values) for link in links]
+        whole = _whole(links, x, values)
+    except UndefinedError as error:
+        raise _no_derivative(parsed, at, error) from None
+    slope = Derivative(links[-1].symbol, x, "d")
+    witnesses, seen = _witnesses(parsed, at, slope, values[slope])
+    simple = derivative(formula, x)
+    facts = {
+        **{"expression": parsed.text, "variable": x.name, "at": at, "value": values[links[-1].symbol]},
+        **{"derivative": to_text(simple, None), "derivative_latex": to_latex(simple, None)},
+        **{"derivative_value": values[slope], **seen},
+    }
+    title: Prose = ("The derivative of ", formula, " at ", Equation((x, Number(at))))
+    product = _product_of_links(links, x, values)
+    return Derivation(title, (forward, *backward, *product, whole, witnesses), values, facts)
+
+
+def _value(parsed: Parsed, at: float) -> float:
+    """Evaluate the expression, with an error that points at the part that has no value."""
+    try:
+        return evaluate(parsed.formula, {parsed.variable: at})
+    except UndefinedError as error:
+        here = f"in {to_text(error.formula)} at {parsed.variable.name} = {at:g}"
+        raise mark(parsed.text, *_span(parsed, error.formula), f"{error}, {here}") from None
+
+
+def _no_derivative(parsed: Parsed, at: float, error: UndefinedError) -> JaxpropError:
+    """Return the error for a derivative that is not finite, pointing at the innermost part that has none."""
+    x = parsed.variable
+    for part in parts(parsed.formula):
+        try:
+            evaluate(derivative(part, x), {x: at})
+        except UndefinedError as inner:
+            message = f"no finite derivative of {to_text(part)} at {x.name} = {at:g}: {inner}"
+            return mark(parsed.text, *_span(parsed, part), message)
+    return mark(parsed.text, 0, len(parsed.text), f"no finite derivative at {x.name} = {at:g}: {error}")
+
+
+def _span(parsed: Parsed, formula: Formula) -> tuple[int, int]:
+    """Return where a formula stands in the text, or where the smallest part around it does."""
+    around = [span for known, span in parsed.spans.items() if formula in parts(known)]
+    return parsed.spans.get(formula) or min(around, key=lambda s: s[1] - s[0], default=(0, len(parsed.text)))
+
+
+def _forward(links: list[Link], values: Values) -> Step:
+    equations = []
+    for link in links:
+        equations.append(worked(link.symbol, link.local, values=values))
+        values[link.symbol] = evaluate(link.local, values)
+    whole = Equation((links[-1].symbol, links[-1].original))
+    if len(links) == 1:
+        return Step("The value", ("This is read as ", whole, "."), tuple(equations))
+    sentence = ("This is read as ", whole, ". Every inside gets a name and its value comes before the outside's.")
+    return Step("The inside first", sentence, tuple(equations))
+
+
+def _differentiate(link: Link, x: Symbol, values: Values) -> Step:
+    """Return the step that finds d(link)/dx from the derivatives of its inputs, filling in `values`."""
+    slope = Derivative(link.symbol, x, "d")
+    marks = "d" if len(link.inputs) == 1 else "∂"
+    equations, contributions = [], []
+    for name, partial in zip(link.inputs, link.partials, strict=True):
+        lhs = Derivative(link.symbol, name, marks)
+        places = tuple(s for s in link.inputs if depends(partial, s)) or (name,)
+        taken = At(partial, places, tuple(Number(values[s]) for s in places))
+        equations.append(worked(lhs, taken, values=values))
+        values[lhs] = evaluate(taken, values)
+        contributions.append(lhs if name == x else lhs * Derivative(name, x, "d"))
+    total = _sum(contributions)
+    values[slope] = evaluate(total, values)
+    if link.inputs != (x,):
+        equations.append(worked(slope, total, values=values))
+    return Step(f"The derivative of {link.symbol.name}", _sentence(link, x, values), tuple(equations))
+
+
+def _sentence(link: Link, x: Symbol, values: Values) -> Prose:
+    """Say which rules are used and, in every link, at which inside the outer derivative is taken."""
+    known = Equation((link.symbol, link.local))
+    by = f", by {_listed(rules(link.local))}," if rules(link.local) else ""
+    if not link.inputs:
+        return (known, " does not depend on ", x, ".")
+    if link.inputs == (x,):
+        here = Equation((x, Number(values[x])))
+        return (known, f" depends on {x.name} itself. Its derivative{by} is taken at ", here, ".")
+    at = _joined([Equation((name, Number(values[name]))) for name in link.inputs])
+    elsewhere = x not in link.inputs and any(values[name] != values[x] for name in link.inputs)
+    unlike: Prose = (", not at ", Equation((x, Number(values[x])))) if elsewhere else ()
+    if len(link.inputs) > 1:
+        after = f"; each is multiplied by the derivative of its inside and the {len(link.inputs)} paths are added."
+        return (known, f". The outer derivatives{by} are taken at the insides ", *at, *unlike, after)
+    linear = not any(depends(partial, name) for partial in link.partials for name in link.inputs)
+    same = " (the outside is linear, so every other inside would give the same)" if linear else ""
+    after = f"{same}; it is multiplied by the derivative of the inside."
+    return (known, f". The outer derivative{by} is taken at the inside ", *at, *unlike, after)
+
+
+def _product_of_links(links: list[Link], x: Symbol, values: Values) -> tuple[Step, ...]:
+    """Return the whole chain as one product, if it is one chain of three links or more."""
+    if len(links) < 3 or any(len(link.inputs) != 1 for link in links):
+        return ()
+    factors = tuple(Derivative(link.symbol, link.inputs[0], "d") for link in reversed(links))
+    slope = Derivative(links[-1].symbol, x, "d")
+    sentence = "From the outside in, each derivative taken at its own inside, the chain is one product."
+    return (Step("The product along the chain", (sentence,), (worked(slope, Product(factors), values=values),)),)
+
+
+def _whole(links: list[Link], x: Symbol, values: Values) -> Step:
+    """Return the step that writes the derivative as one formula in x."""
+    last = links[-1]
+    originals: dict[Formula, Formula] = {link.symbol: link.original for link in links[:-1]}
+    terms = []
+    for name, partial in zip(last.inputs, last.partials, strict=True):
+        outer = substitute(partial, originals)
+        terms.append(outer if name == x else outer * derivative(originals[name], x))
+    simple = derivative(last.original, x)
+    equation = worked(Derivative(last.symbol, x, "d"), *([_sum(terms)] if originals else []), simple, values=values)
+    back = "With the insides put back and like factors combined:" if originals else "Without a number put in:"
+    return Step("The derivative as one formula", (back,), (equation,))
+
+
+def _witnesses(parsed: Parsed, at: float, slope: Formula, ours: float) -> tuple[Step, dict[str, float | None]]:
+    grad = jax_grad(parsed.formula, parsed.variable, at)
+    difference = central_difference(parsed.formula, parsed.variable, at)
+    equations = [Equation((slope, Number(ours)), "chain rule")]
+    missing = []
+    if math.isfinite(grad):
+        equations.append(Equation((slope, Number(grad)), "jax.grad"))
+    else:
+        missing.append(" jax.grad gives no finite number here.")
+    if difference is not None:
+        label = f"central difference, h = {difference[1]:g}"
+        equations.append(Equation((slope, Number(difference[0])), label, exact=False))
+    else:
+        missing.append(" There is no central difference: the expression has no value on one side of the point.")
+    if any(_is_corner(part, {parsed.variable: at}) for part in parts(parsed.formula)):
+        missing.append(" relu has a corner at 0 and no derivative there: 0 is what jax.grad uses, by convention.")
+    sentence = ("The same number by other ways, in float64.", *missing)
+    found = {"jax_grad": grad, "finite_difference": difference[0] if difference else None}
+    return Step("Witnesses", sentence, tuple(equations)), found
+
+
+def _is_corner(part: Formula, values: Values) -> bool:
+    return isinstance(part, Call) and part.function == "relu" and evaluate(part.argument, values) == 0
+
+
+def _sum(terms: list[Formula]) -> Formula:
+    return Sum(tuple(terms)) if len(terms) > 1 else terms[0] if terms else Number(0)
+
+
+def _listed(words: list[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def _joined(equations: Iterable[Equation]) -> Prose:
+    return reduce(lambda done, equation: (*done, ", ", equation) if done else (equation,), equations, ())

@@ -1,0 +1,216 @@
+"""How a formula is written as text: where parentheses, dots and signs go, and the glyphs, which `Latex` replaces."""
+
+import re
+from collections.abc import Iterable
+
+from jaxprop.errors import JaxpropError
+
+from .evaluate import evaluate
+from .formula import (
+    At,
+    Call,
+    Constant,
+    Derivative,
+    Formula,
+    Labelled,
+    Negation,
+    Number,
+    Power,
+    Product,
+    Quotient,
+    Rest,
+    Sum,
+    Symbol,
+)
+
+# How tightly a node holds together; a child that holds less tightly than its place asks for gets parentheses.
+SUM, SIGN, PRODUCT, RATIO, POWER, ATOM = range(6)
+
+SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+SUBSCRIPTS = "₀₁₂₃₄₅₆₇₈₉"
+
+
+def number(value: float, digits: int | None) -> str:
+    """Write a number as `%g` does; `digits=None` takes the fewest digits that read back as the same float.
+
+    >>> number(2.0, 6), number(-0.0, 6), number(1 / 3, 3), number(0.1, None)
+    ('2', '0', '0.333', '0.1')
+    """
+    if value == 0:
+        return "0"
+    if digits is None:
+        digits = next((n for n in range(1, 17) if float(f"{value:.{n}g}") == value), 17)
+    return f"{value:.{digits}g}"
+
+
+def rest_value(terms: tuple[Formula, ...]) -> Number | None:
+    """Return what the unwritten terms of a sum add up to, None while symbols are left in them."""
+    try:
+        return Number(evaluate(Rest(terms)))
+    except JaxpropError:
+        return None
+
+
+class Text:
+    """Writes a formula as plain text with unicode letters, readable in a terminal."""
+
+    near = "≈"
+    dot = "·"
+    quotient_level = PRODUCT
+
+    def __init__(self, digits: int | None = 6):
+        self.digits = digits
+
+    def write(self, node: Formula, need: int = SUM) -> str:
+        """Return the node, in parentheses if it holds together less tightly than `need`."""
+        written = self._node(node)
+        return written if self.level(node) >= need else self.parentheses(written)
+
+    def level(self, node: Formula) -> int:
+        """Return how tightly the node holds together once written."""
+        match node:
+            case Labelled(_, inner):
+                return self.level(inner)
+            case Number(value) if value < 0:
+                return SIGN
+            case Number(value):
+                return POWER if "e" in number(value, self.digits) else ATOM
+            case Symbol(_, _, layer) if layer is not None:
+                return POWER
+            case Sum() | Rest():
+                return SUM
+            case Quotient():
+                return self.quotient_level
+        return {Negation: SIGN, Product: PRODUCT, Derivative: RATIO, Power: POWER}.get(type(node), ATOM)
+
+    def _node(self, node: Formula) -> str:
+        match node:
+            case Number(value):
+                return self.number(number(value, self.digits))
+            case Symbol(name, index, layer):
+                return self.symbol(name, tuple(map(str, index)), layer)
+            case Constant(name):
+                return self.symbol(name, (), None)
+            case Derivative(of, by, mark):
+                return self.derivative(self.write(of, RATIO), self.write(by, RATIO), mark)
+            case Sum(terms):
+                return "".join(self._signed(term, first=i == 0) for i, term in enumerate(terms)) or "0"
+            case Rest(terms):
+                return self._rest(terms)
+            case Labelled(label, inner):
+                return self.labelled(self._node(inner), label)
+            case Product():
+                return self._product(list(_factors(node)))
+            case Quotient(top, bottom):
+                return self.quotient(top, bottom)
+            case Power(base, exponent):
+                return self.power(self.write(base, ATOM), exponent)
+            case Negation(inner):
+                return "-" + self.write(inner, PRODUCT)
+            case Call(function, argument):
+                return self.call(function, self.write(argument))
+            case At(inner, symbols, points):
+                pairs = zip(symbols, points, strict=True)
+                return self.at(self.write(inner), [(self.write(s), self.write(p)) for s, p in pairs])
+        raise TypeError(f"not a formula: {node!r}")
+
+    def _signed(self, term: Formula, first: bool) -> str:
+        if first:
+            return self.write(term, SUM)
+        if isinstance(term, Negation):
+            return " - " + self.write(term.formula, PRODUCT)
+        return " + " + self.write(term, SUM if isinstance(term, Rest) else PRODUCT)
+
+    def _rest(self, terms: tuple[Formula, ...]) -> str:
+        counted = f"{len(terms)} more term" + "s" * (len(terms) != 1)
+        value = rest_value(terms)
+        return self.rest(counted, "") if value is None else self.rest(f"{counted} summing to ", self.write(value))
+
+    def _product(self, factors: list[Formula]) -> str:
+        """Write 6x and 18x(x² + 1)² without dots: a number, then a letter, then parentheses; dots elsewhere."""
+        spaced = f" {self.dot} " if any(isinstance(f, Derivative) for f in factors) else self.dot
+        written, run = "", 0
+        for i, factor in enumerate(factors):
+            here = self.write(factor, RATIO)
+            tight = (run == 1 and _is_letter(factor)) or (run == 2 and _is_enclosed(factor))
+            written += ("" if tight or i == 0 else spaced) + here
+            run = run + 1 if tight and run == 1 else 0
+            if isinstance(factor, Number) and self.level(factor) == ATOM:
+                run = 1
+        return written or "1"
+
+    def words(self, text: str) -> str:
+        """Return plain words of a sentence."""
+        return text
+
+    def inline(self, mathematics: str) -> str:
+        """Return mathematics inside a sentence."""
+        return mathematics
+
+    def label(self, text: str) -> str:
+        """Return what stands before an equation."""
+        return f"{text}: " if text else ""
+
+    def parentheses(self, inside: str) -> str:
+        """Return (inside)."""
+        return f"({inside})"
+
+    def number(self, digits: str) -> str:
+        """Return a number from its `%g` form."""
+        return digits
+
+    def symbol(self, name: str, index: tuple[str, ...], layer: int | None) -> str:
+        """Return W⁽²⁾[12,3]."""
+        above = "" if layer is None else f"⁽{str(layer).translate(SUPERSCRIPTS)}⁾"
+        return name + above + (f"[{','.join(index)}]" if index else "")
+
+    def derivative(self, of: str, by: str, mark: str) -> str:
+        """Return ∂of/∂by."""
+        return f"{mark}{of}/{mark}{by}"
+
+    def quotient(self, top: Formula, bottom: Formula) -> str:
+        """Return top/bottom."""
+        return f"{self.write(top, PRODUCT if isinstance(top, Product) else POWER)}/{self.write(bottom, POWER)}"
+
+    def power(self, base: str, exponent: Formula) -> str:
+        """Return base to the exponent: x², x^(y + 1)."""
+        if isinstance(exponent, Number) and re.fullmatch(r"-?\d+", digits := number(exponent.value, self.digits)):
+            return base + digits.translate(SUPERSCRIPTS)
+        return f"{base}^{self.write(exponent, ATOM)}"
+
+    def call(self, function: str, argument: str) -> str:
+        """Return function(argument)."""
+        return f"{ {'sigmoid': 'σ', 'sqrt': '√'}.get(function, function) }({argument})"
+
+    def at(self, inside: str, points: list[tuple[str, str]]) -> str:
+        """Return [inside at u=5]."""
+        return f"[{inside} at {', '.join(f'{symbol}={point}' for symbol, point in points)}]"
+
+    def rest(self, words: str, value: str) -> str:
+        """Return … (27 more terms summing to 0.5)."""
+        return f"… ({words}{value})"
+
+    def labelled(self, inside: str, label: str) -> str:
+        """Return a labelled term; text has no room for the label inside a formula."""
+        return inside
+
+
+def _factors(node: Formula) -> Iterable[Formula]:
+    if isinstance(node, Product):
+        for factor in node.factors:
+            yield from _factors(factor)
+    else:
+        yield node
+
+
+def _is_letter(node: Formula) -> bool:
+    """Whether the node is one letter, or one letter to a whole power."""
+    if isinstance(node, Power) and isinstance(node.exponent, Number) and node.exponent.value.is_integer():
+        node = node.base
+    if isinstance(node, Symbol) and (node.index or node.layer is not None):
+        return False
+    return isinstance(node, Symbol | Constant) and len(node.name.rstrip(SUBSCRIPTS)) == 1
+
+
+def _is_enclosed(node: Formula) -> bool:
+    return isinstance(node, Sum) or (isinstance(node, Power) and isinstance(node.base, Sum))

@@ -1,0 +1,23 @@
+"""Pictures: each function takes data, draws on `ax` (a new figure's if None) and returns the axes.
+
+Pictures of two parts take and return an array of two axes. Nothing is shown and no global setting is changed:
+`save(ax, path)` writes a file, `matplotlib.pyplot.show()` opens a window. Needs `pip install ".[plot]"`, when called.
+
+    network, article_network, neuron_and_perceptron      what a network is
+    activation, function_fit                             what it computes
+    cost_curve, nudge, cost_surface, descend             what a gradient is, and what descent does with it
+    history, gradient_sizes                              what happened in training
+"""
+
+from jaxprop.plot.curves import activation as activation, function_fit as function_fit
+from jaxprop.plot.diagram import article_network as article_network, network as network
+from jaxprop.plot.neuron import neuron_and_perceptron as neuron_and_perceptron
+from jaxprop.plot.slopes import cost_curve as cost_curve, nudge as nudge
+from jaxprop.plot.style import save as save
+from jaxprop.plot.surface import (
+    Descent as Descent,
+    article_cost as article_cost,
+    cost_surface as cost_surface,
+    descend as descend,
+)
+from jaxprop.plot.training import gradient_sizes as gradient_sizes, history as history

@@ -1,0 +1,158 @@
+"""What all pictures share: colours that colour-blind readers can tell apart, figures, labels, numbers, and `save`.
+
+Everything is set on the artists of one axes; matplotlib's global settings stay as they are. matplotlib is imported when
+the first picture is drawn.
+"""
+
+import io
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jaxprop.errors import JaxpropError, pick
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito (2008): distinguishable with any common colour blindness, and in grey by lightness
+BLUE, SKY, VERMILLION, ORANGE, GREEN, PURPLE = "#0072B2", "#56B4E9", "#D55E00", "#E69F00", "#009E73", "#A6457F"
+INK, GREY, PALE = "#222222", "#5f5f5f", "#d9d9d9"
+SMALL, TEXT, TITLE = 8.5, 10, 11.5  # points
+_RC = {"figure.facecolor": "white", "axes.facecolor": "white", "savefig.facecolor": "auto", "figure.dpi": 110.0}
+_RC |= {"figure.constrained_layout.w_pad": 0.12, "figure.constrained_layout.h_pad": 0.1}
+_FORMATS = {".png": {"Software": None}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+
+
+def _pyplot() -> Any:
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError as error:
+        raise JaxpropError(
+            f"pictures need matplotlib, which cannot be imported ({error}): "
+            'install it from the checkout with pip install ".[plot]"'
+        ) from error
+    return plt
+
+
+def axes_or_new(ax: "Axes | None", size: tuple[float, float] = (7.0, 4.4)) -> "Axes":
+    """Return `ax`, or the axes of a new figure of `size` inches."""
+    plt = _pyplot()
+    if ax is not None:
+        return ax
+    with plt.rc_context(_RC):
+        return plt.subplots(figsize=size, layout="constrained")[1]
+
+
+def pair_or_new(axes: Any, size: tuple[float, float], projections: tuple[str | None, str | None] = (None, None)) -> Any:
+    """Return `axes` as an array of two, or those of a new figure; raise JaxpropError for another number."""
+    plt = _pyplot()
+    if axes is not None:
+        found = np.asarray(axes, dtype=object).ravel()
+        if len(found) != 2:
+            raise JaxpropError(f"axes: expected two, found {len(found)}: pass the array of plt.subplots(1, 2)")
+        return found
+    with plt.rc_context(_RC):
+        figure = plt.figure(figsize=size, layout="constrained")
+        return np.array([figure.add_subplot(1, 2, i + 1, projection=p) for i, p in enumerate(projections)])
+
+
+def dress(ax: Any, title: str, x: str = "", y: str = "") -> None:
+    """Title, axis labels, a light grid and no box: the look of every graph."""
+    ax.set_facecolor("white")
+    ax.set_title(title, loc="left", fontsize=TITLE, color=INK, fontweight="normal")
+    ax.set_xlabel(x, fontsize=TEXT, color=INK)
+    ax.set_ylabel(y, fontsize=TEXT, color=INK)
+    ax.tick_params(labelsize=SMALL, colors=INK, which="both")
+    ax.grid(True, which="major", color=PALE, linewidth=0.6)
+    ax.set_axisbelow(True)
+    for side, spine in ax.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(GREY)
+
+
+def bare(ax: Any, title: str, caption: str = "") -> None:
+    """Title above and caption below, no axes: the look of every drawing."""
+    ax.set_facecolor("white")
+    ax.set_title(title, loc="left", fontsize=TITLE, color=INK, fontweight="normal")
+    ax.set_xlabel(caption, fontsize=SMALL, color=GREY, linespacing=1.4)
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.spines[:].set_visible(False)
+
+
+def legend(ax: Any, **settings: Any) -> Any:
+    """The legend of every picture: small and light."""
+    made = ax.legend(**({"fontsize": SMALL, "framealpha": 0.9, "edgecolor": PALE, "labelcolor": INK} | settings))
+    made.set_zorder(20)
+    return made
+
+
+def number(value: Any, digits: int = 5) -> str:
+    """A number as pictures write it: `digits` significant, with a real minus sign.
+
+    >>> number(-0.033657123), number(1.35), number(2e-16)
+    ('−0.033657', '1.35', '2e−16')
+    """
+    value = float(value)
+    text = f"{value:.{digits}g}" if math.isfinite(value) else str(value)
+    return text.replace("-", "−")
+
+
+def finite_array(values: Any, what: str) -> np.ndarray:
+    """Return `values` as a float64 array, or raise JaxpropError naming `what`."""
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise JaxpropError(f"{what}: expected numbers, found {type(values).__name__}") from None
+    if not np.all(np.isfinite(array)):
+        raise JaxpropError(f"{what}: expected finite numbers, found {number(array[~np.isfinite(array)].flat[0])}")
+    return array
+
+
+def interval(values: Any, what: str) -> tuple[float, float]:
+    """Return (low, high) with low < high, or raise JaxpropError naming `what`."""
+    ends = finite_array(values, what)
+    if ends.shape != (2,) or not ends[0] < ends[1]:
+        raise JaxpropError(f"{what}: expected (low, high) with low < high, found {values!r}")
+    return float(ends[0]), float(ends[1])
+
+
+def save(picture: "Axes | Figure | Sequence[Axes] | np.ndarray", path: str | Path) -> Path:
+    """Write the figure of `picture` (axes, several axes, or a figure) as PNG, SVG or PDF, by suffix; return the path.
+
+    A picture drawn anew gives the same bytes. Raises JaxpropError for another suffix, and for a folder that is missing or
+    cannot be written.
+
+    >>> import tempfile
+    >>> from jaxprop import Sigmoid, plot
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(plot.activation(Sigmoid()), Path(folder, "sigmoid.svg")).suffix
+    '.svg'
+    """
+    _pyplot()
+    import matplotlib
+
+    path = Path(path)
+    suffix = pick(path.suffix.lower(), _FORMATS, "picture suffix (path must end in one of these)")
+    if path.is_dir():
+        raise JaxpropError(f"{path} is a folder; expected a file name such as {path / 'picture.png'}")
+    if not path.parent.is_dir():
+        raise JaxpropError(f"{path}: there is no folder {path.parent}; make it first: mkdir -p {path.parent}")
+    figure: Any = picture if hasattr(picture, "savefig") else np.asarray(picture, dtype=object).flat[0].figure
+    written = io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": "jaxprop"}):
+        figure.draw_without_rendering()  # the layout settles in the second drawing
+        figure.savefig(written, format=suffix[1:], dpi=160, metadata=_FORMATS[suffix])
+    try:
+        path.write_bytes(written.getvalue())
+    except OSError as error:
+        raise JaxpropError(
+            f"{path}: cannot be written ({os.strerror(error.errno or 0)}); choose another folder, or give yourself "
+            f"the right to write: ls -ld {path.parent}"
+        ) from error
+    return path

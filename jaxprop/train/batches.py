@@ -1,0 +1,99 @@
+"""Shuffled batches, gathered on the host by a thread while the device computes.
+
+A gather inside a compiled loop costs XLA:CPU as much as the step of a small network, and keeping a shuffled copy of the
+data on the device costs its memory. A thread that copies rows costs neither: numpy releases the interpreter lock.
+"""
+
+import math
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+CHUNK_BYTES = 32 * 2**20  # two chunks are alive at once
+
+
+class Chunk(NamedTuple):
+    """`steps` batches on the device, stacked along a leading axis (rows beyond `steps` are stale)."""
+
+    batches: Any
+    steps: int
+    rows: int
+
+
+def epoch_order(seed: np.ndarray, epoch: int, rows: int) -> np.ndarray:
+    """Return the order of rows in an epoch: a permutation that depends on the seed (a key's data) and the epoch alone.
+
+    >>> sorted(epoch_order(np.array([0, 1], np.uint32), 0, 4).tolist())
+    [0, 1, 2, 3]
+    """
+    return np.random.default_rng([*seed.ravel().tolist(), epoch]).permutation(rows)
+
+
+class Batches:
+    """The epochs of a training set: `epoch(order)` yields chunks of full batches, then the last partial one.
+
+    `data` is a tree of numpy arrays with one first axis N; a chunk holds as many batches as fit into 32 MiB.
+    """
+
+    def __init__(self, data: Any, batch_size: int) -> None:
+        leaves = jax.tree.leaves(data)
+        self.data, self.batch_size, self.rows = data, batch_size, leaves[0].shape[0]
+        batch_bytes = sum(leaf.nbytes for leaf in leaves) * batch_size // self.rows
+        self.full, self.rest = divmod(self.rows, batch_size)
+        self.capacity = max(1, min(self.full, CHUNK_BYTES // max(1, batch_bytes)))
+        # two sets of buffers, used in turn: touching fresh memory costs more than the copy. A set is written again
+        # only when the chunk made of it has been used up, since `device_put` on a CPU does not copy
+        self.buffers = [jax.tree.map(self._buffer, data) for _ in range(2)]
+        self.turn = 0
+
+    @property
+    def steps(self) -> int:
+        """Steps in an epoch, the partial batch included."""
+        return self.full + (self.rest > 0)
+
+    def epoch(self, order: np.ndarray, pool: ThreadPoolExecutor) -> Iterator[Chunk]:
+        """Yield the chunks of one epoch, the next being gathered while one is used."""
+        starts = range(0, self.full, self.capacity)
+        plans = [(start, min(self.capacity, self.full - start)) for start in starts]
+        plans += [(self.full, 0)] if self.rest else []
+        pending, wide = None, jax.config.jax_enable_x64
+        for start, steps in [*plans, (None, None)]:
+            following = None if start is None else pool.submit(self._gather, order, start, steps, wide)
+            if pending is not None:
+                yield pending.result()
+            pending = following
+
+    def _gather(self, order: np.ndarray, start: int, steps: int, wide: bool) -> Chunk:
+        with jax.enable_x64(wide):  # a thread does not see the setting of the one that started it
+            return self._chunk(order, start, steps)
+
+    def _chunk(self, order: np.ndarray, start: int, steps: int) -> Chunk:
+        first = start * self.batch_size
+        if steps == 0:  # what is left over after the last full batch
+            tail = order[first:]
+            return Chunk(jax.device_put(jax.tree.map(lambda a: a[tail][None], self.data)), 1, self.rest)
+        chosen = order[first : first + steps * self.batch_size]
+        buffers = self.buffers[self.turn]
+        self.turn = 1 - self.turn
+
+        def fill(array: np.ndarray, buffer: np.ndarray) -> np.ndarray:
+            np.take(array, chosen, axis=0, out=buffer[: len(chosen)], mode="clip")
+            # every chunk has the same shape, so that one program runs them all
+            return buffer.reshape(self.capacity, self.batch_size, *array.shape[1:])
+
+        chunk = jax.device_put(jax.tree.map(fill, self.data, buffers))
+        return Chunk(jax.block_until_ready(chunk), steps, self.batch_size)
+
+    def _buffer(self, array: np.ndarray) -> np.ndarray:
+        return _aligned((self.capacity * self.batch_size, *array.shape[1:]), array.dtype)
+
+
+def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Return an uninitialised array at a 64-byte boundary, which `device_put` on a CPU takes over without copying."""
+    size = math.prod(shape) * dtype.itemsize
+    raw = np.empty(size + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + size].view(dtype).reshape(shape)

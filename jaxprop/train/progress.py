@@ -1,0 +1,94 @@
+"""What a training run shows while it runs: a bar in a terminal, a line now and then elsewhere. Written to stderr."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress as Bar, TextColumn
+
+SAY_EVERY = 5.0  # seconds between lines where there is no terminal
+
+
+def describe_row(row: dict[str, float]) -> str:
+    """One epoch in words.
+
+    >>> describe_row({"epoch": 3, "cost": 0.5, "validation_accuracy": 0.95, "seconds": 1.0})
+    'epoch 3 · cost 0.5 · validation accuracy 95.00 %'
+    """
+    parts = [f"epoch {int(row['epoch'])}"]
+    for key, value in row.items():
+        if key.endswith("accuracy"):
+            parts.append(f"{key.replace('_', ' ')} {100 * value:.2f} %")
+        elif key not in ("epoch", "seconds"):
+            parts.append(f"{key.replace('_', ' ').replace('r2', 'R²')} {value:.4g}")
+    return " · ".join(parts)
+
+
+def clock(seconds: float) -> str:
+    """Seconds as people read them.
+
+    >>> clock(7.2), clock(75)
+    ('7 s', '1:15')
+    """
+    return f"{seconds:.0f} s" if seconds < 60 else f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+class Progress:
+    """Steps done, their rate and the time left; `enabled=False` shows nothing."""
+
+    def __init__(self, total_steps: int, epochs: int, enabled: bool = True) -> None:
+        self.total, self.epochs, self.enabled = total_steps, epochs, enabled
+        self.done, self.start, self.said, self.latest = 0, time.monotonic(), 0.0, ""
+        # we refresh it ourselves, once a chunk: a refreshing thread would take time from the training
+        self.bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} % · {task.fields[rate]}"),
+            console=Console(stderr=True),
+            auto_refresh=False,
+            transient=True,
+        )
+        self.live = enabled and self.bar.console.is_terminal
+
+    def __enter__(self) -> Self:
+        if self.live:
+            self.bar.start()
+            self.task = self.bar.add_task("compiling", total=self.total, rate="")
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self.live:
+            self.bar.stop()
+
+    def advance(self, steps: int) -> None:
+        """A chunk is done."""
+        self.done += steps
+        now = time.monotonic()
+        if not self.enabled or now - max(self.said, self.start) < (0.1 if self.live else SAY_EVERY):
+            return
+        self.said = now
+        if self.live:
+            text = self.latest or "training"
+            self.bar.update(self.task, completed=self.done, description=text, rate=self.speed())
+            self.bar.refresh()
+        else:
+            print(f"{self.latest or 'training'} · {self.done:,}/{self.total:,} steps · {self.speed()}", file=sys.stderr)
+
+    def epoch(self, row: dict[str, float]) -> None:
+        """An epoch is done: about ten of them are said, the last one always."""
+        self.latest = describe_row(row)
+        every = max(1, self.epochs // 10)
+        if self.enabled and (row["epoch"] % every == 0 or row["epoch"] == self.epochs):
+            line = f"{self.latest} · {clock(row['seconds'])} · {self.speed()}"
+            if self.live:
+                self.bar.console.print(line, highlight=False)
+            else:
+                print(line, file=sys.stderr)
+
+    def speed(self) -> str:
+        """Steps a second so far, and the time that the rest will take at that rate."""
+        rate = self.done / max(time.monotonic() - self.start, 1e-9)
+        left = (self.total - self.done) / max(rate, 1e-9)
+        return f"{rate:,.0f} steps/s" + (f" · {clock(left)} left" if self.done < self.total else "")

@@ -1,0 +1,397 @@
+"""One battery over every layer of `cases.py`: three witnesses, and the contract of `Layer`."""
+
+import copy
+import dataclasses
+import functools
+import json
+import pickle
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+from jax.flatten_util import ravel_pytree
+
+import jaxprop as jp
+from jaxprop.uses import is_use
+from tests.cases import LAYERS, LayerCase, exported
+from tests.tolerances import DIFFERENCES, relative, tolerance
+
+DTYPES = ["float64", "float32", "bfloat16"]
+
+
+class GainParams(NamedTuple):
+    g: jax.Array
+
+
+@dataclass(frozen=True)
+class Gain(jp.Layer):
+    """A layer of a user's own, with the use that is always right: y = x g, ∂C_n/∂g = dy_n x_n."""
+
+    def init(self, key, x):
+        return GainParams(jnp.ones(x.shape[-1:], x.dtype))
+
+    def forward(self, x, params, env=None):
+        return x * params.g, x
+
+    def backward(self, dy, cache, params):
+        return dy * params.g, GainParams(jp.Dense(dy * cache, params.g.shape, params.g.dtype))
+
+
+GAIN = LayerCase("Gain (a user's own)", Gain(), (4, 3), lambda x, p: x * np.asarray(p.g))
+INTEGERS = [case for case in LAYERS if case.integers]
+CASES = [case for case in [*LAYERS, GAIN] if case.name != "Flatten, integers"]  # integers out have no vjp
+
+
+def test_every_exported_layer_has_a_case():
+    missing = set(exported(jp.Layer)) - {type(case.layer).__name__ for case in LAYERS}
+    assert not missing, f"exported, but not in tests/cases.py: {sorted(missing)}"
+
+
+# The battery: one compiled function computes everything that the tests below look at.
+
+
+def totals(uses):
+    return jax.tree.map(lambda use: use.total(None), uses, is_leaf=is_use)
+
+
+def each(uses, what):
+    return jax.tree.map(what, uses, is_leaf=is_use)
+
+
+def split(x, params):
+    """What has a gradient: (x, θ), or θ alone for integer x."""
+    return (x, params) if jnp.issubdtype(x.dtype, jnp.floating) else (params,)
+
+
+def of_primals(layer, x):
+    floating = jnp.issubdtype(x.dtype, jnp.floating)
+    return lambda *primals: layer(primals[0] if floating else x, primals[-1])
+
+
+def backward(layer, x, params, dy):
+    """Our rule, from y: the cotangents of `split`."""
+    y, cache = layer.forward(x, params, None)
+    dx, uses = layer.backward(dy, cache, params)
+    if jnp.issubdtype(x.dtype, jnp.floating):
+        return y, (dx, totals(uses))
+    assert dx is None, "integer inputs have no gradient"
+    return y, (totals(uses),)
+
+
+def by_hand_and_by_jax(layer, x, params, dy):
+    """(y, cotangents) by our rule and by jax.vjp."""
+    called, vjp = jax.vjp(of_primals(layer, x), *split(x, params))
+    return backward(layer, x, params, dy), (called, vjp(dy))
+
+
+def differences(layer, x, params, dy, h=1e-5):
+    """Central differences of Σ dy·y in every direction of x and θ, as one flat vector."""
+    flat, unravel = ravel_pytree(split(x, params))
+    if not flat.size:
+        return flat
+
+    def C(flat):
+        return jnp.sum(dy * of_primals(layer, x)(*unravel(flat)))
+
+    return jax.vmap(lambda e: (C(flat + h * e) - C(flat - h * e)) / (2 * h))(jnp.eye(flat.size))
+
+
+def one_example_at_a_time(layer, x, params, dy):
+    def C(params, x, dy):
+        return jnp.sum(dy * layer(x[None], params)[0])
+
+    return jax.vmap(jax.grad(C), (None, 0, 0))(params, x, dy)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def battery(layer, x, params, dy, v):
+    by_hand, by_jax = by_hand_and_by_jax(layer, x, params, dy)
+    _, cache = layer.forward(x, params, None)
+    once, twice, both = (layer.backward(d, cache, params) for d in (dy, dy[::-1], 2 * dy - 3 * dy[::-1]))
+    uses = once[1]
+    once, twice, both = ((dx, totals(uses)) for dx, uses in (once, twice, both))
+    _, Jv = jax.jvp(of_primals(layer, x), split(x, params), v)
+    second = x[::-1], jax.tree.map(lambda p: -p, params)
+    stacked = jax.tree.map(lambda *both: jnp.stack(both), (x, params), second)
+    mapped = jax.vmap(lambda x, p: backward(layer, x, p, dy))(*stacked)
+    apart = by_hand, backward(layer, *second, dy)
+    return {
+        "by hand": by_hand,
+        "by jax": by_jax,
+        "call": layer(x, params),
+        "differences": differences(layer, x, params, dy),
+        "⟨Jv, w⟩": jnp.sum(Jv * dy),
+        "⟨v, Jᵀw⟩": ravel_pytree(v)[0] @ ravel_pytree(by_hand[1])[0],
+        "of the sum": both,
+        "sum of": jax.tree.map(lambda a, b: 2 * a - 3 * b, once, twice),
+        "per example": each(uses, lambda use: use.per_example()),
+        "squared norms": each(uses, lambda use: use.squared_norms()),
+        "one at a time": one_example_at_a_time(layer, x, params, dy) if jax.tree.leaves(params) else params,
+        "mapped": mapped,
+        "apart": jax.tree.map(lambda *both: jnp.stack(both), *apart),
+    }
+
+
+def inputs(case, dtype, seed=0):
+    """x, θ, an error dy and a direction v."""
+    x, params = case.x(dtype, seed), case.params(dtype, seed)
+    rng = np.random.default_rng(seed + 2)
+    y = jax.eval_shape(case.layer, x, params)
+    dy = jnp.asarray(rng.normal(size=y.shape), y.dtype)
+    v = jax.tree.map(lambda p: jnp.asarray(rng.normal(size=p.shape), p.dtype), split(x, params))
+    return x, params, dy, v
+
+
+# Module scope: pytest then runs all tests of one case together, and each case is compiled once.
+
+
+@pytest.fixture(scope="module", params=CASES, ids=str)
+def case(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def found(case):
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
+        return battery(case.layer, *inputs(case, "float64"))
+
+
+def test_forward_is_plain_numpy(case, found):
+    expected = case.reference(np.asarray(case.x("float64"), np.float64), case.params("float64"))
+    assert relative(found["by hand"][0], expected) < 1e-14
+    assert relative(found["call"], expected) < 1e-14
+
+
+def test_backward_is_jax_vjp(found):
+    assert relative(found["by hand"], found["by jax"]) <= tolerance("float64")
+
+
+def test_backward_is_central_differences_in_every_direction(found):
+    cotangents, nudged = ravel_pytree(found["by hand"][1])[0], found["differences"]
+    assert relative(cotangents, nudged) <= DIFFERENCES
+
+
+def test_backward_is_the_adjoint_of_jvp(found):
+    assert relative(found["⟨v, Jᵀw⟩"], found["⟨Jv, w⟩"]) <= 1e-12
+
+
+def test_backward_is_linear_in_dy(found):
+    assert relative(found["of the sum"], found["sum of"]) <= 1e-12
+
+
+def test_uses_are_one_example_at_a_time(found):
+    assert relative(found["per example"], found["one at a time"]) <= tolerance("float64")
+    norms = jax.tree.map(lambda g: jnp.sum(g.reshape(len(g), -1) ** 2, axis=1), found["one at a time"])
+    assert relative(found["squared norms"], norms) <= tolerance("float64")
+
+
+def test_vmap_over_x_and_params(found):
+    assert relative(found["mapped"], found["apart"]) <= tolerance("float64")
+
+
+def test_jit_is_eager(case, found):
+    x, params, dy, _ = inputs(case, "float64")
+    assert relative(found["by hand"], backward(case.layer, x, params, dy)) <= 1e-14
+
+
+def test_an_equal_layer_compiles_nothing(case, found, compilations):
+    again = copy.deepcopy(case.layer)
+    arguments = inputs(case, "float64", seed=9)
+    jax.block_until_ready(battery(again, *inputs(case, "float64", seed=0)))
+    with compilations() as count:
+        jax.block_until_ready(battery(again, *arguments))
+    assert count[0] == 0
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def by_hand_and_by_jax_of_all(layer, arguments):
+    return {dtype: by_hand_and_by_jax(layer, *three) for dtype, three in arguments.items()}
+
+
+def test_dtype_in_is_dtype_out(case, found):
+    arguments = {dtype: inputs(case, dtype)[:3] for dtype in ("float32", "bfloat16")}
+    both = by_hand_and_by_jax_of_all(case.layer, arguments)
+    both["float64"] = found["by hand"], found["by jax"]
+    for dtype, (by_hand, by_jax) in both.items():
+        expected = "float64" if case.integers else dtype  # integers become the default float
+        params = case.params(dtype)
+        assert {leaf.dtype.name for leaf in jax.tree.leaves((by_hand, params))} == {expected}
+        assert relative(by_hand, by_jax) <= tolerance(expected)
+
+
+@pytest.mark.parametrize("case", INTEGERS, ids=str)
+def test_integer_inputs_have_no_gradient(case):
+    x, params = case.x("float64"), case.params("float64")
+    y, cache = case.layer.forward(x, params, None)
+    assert relative(y, case.reference(np.asarray(x, np.float64), params)) < 1e-14
+    integers_out = isinstance(case.layer, jp.Flatten)  # so that pixels stay bytes until they are standardized
+    assert y.dtype == (x.dtype if integers_out else jnp.float64)
+    assert case.layer.backward(None if integers_out else jnp.ones_like(y), cache, params)[0] is None
+
+
+def test_the_description_is_a_value(case):
+    layer, again = case.layer, copy.deepcopy(case.layer)
+    assert again is not layer and again == layer and hash(again) == hash(layer) and repr(again) == repr(layer)
+    assert pickle.loads(pickle.dumps(layer)) == layer
+    for field in dataclasses.fields(layer):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(layer, field.name, 0)
+    others = [other.layer for other in CASES if type(other.layer) is type(layer) and repr(other.layer) != repr(layer)]
+    assert all(other != layer for other in others)
+
+
+def settings_of(layer):
+    """Static settings alone: layers by kind, tuples as lists, nothing else that JSON does not know."""
+
+    def plain(value):
+        if isinstance(value, jp.Layer):
+            return {"kind": type(value).__name__} | {
+                f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)
+            }
+        return [plain(v) for v in value] if isinstance(value, tuple) else value
+
+    return plain(layer)
+
+
+def test_settings_are_json(case):
+    found = settings_of(case.layer)
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert eval(repr(case.layer), vars(jp) | {"Gain": Gain}) == case.layer
+
+
+# Activations
+
+
+ACTIVATIONS = [case for case in LAYERS if isinstance(case.layer, jp.Activation)]
+LIKE_JAX = {
+    jp.Identity(): lambda z: z,
+    jp.Sigmoid(): jax.nn.sigmoid,
+    jp.Tanh(): jnp.tanh,
+    jp.ReLU(): jax.nn.relu,
+    jp.LeakyReLU(): jax.nn.leaky_relu,
+    jp.LeakyReLU(0.2): lambda z: jax.nn.leaky_relu(z, 0.2),
+    jp.ELU(): jax.nn.elu,
+    jp.ELU(0.7): lambda z: jax.nn.elu(z, 0.7),
+    jp.SELU(): jax.nn.selu,
+    jp.GELU(): lambda z: jax.nn.gelu(z, approximate=False),
+    jp.GELU(approximate=True): jax.nn.gelu,
+    jp.SiLU(): jax.nn.silu,
+    jp.Softplus(): jax.nn.softplus,
+    jp.Softsign(): jax.nn.soft_sign,
+    jp.HardTanh(): jax.nn.hard_tanh,
+}
+
+
+@functools.cache
+def at_edges():
+    """{dtype: {layer: value, our derivative, JAX's, our dx}} at ±1e4, 0 and ±1: one compilation a dtype."""
+
+    @jax.jit
+    def run(z):
+        found = {}
+        for layer, like in LIKE_JAX.items():
+            y, kept = layer.forward(z)
+            slope = jnp.broadcast_to(layer.derivative(kept), z.shape).astype(y.dtype)
+            found[repr(layer)] = y, slope, jax.vmap(jax.grad(like))(z), layer.backward(jnp.ones_like(z), kept)[0]
+        return found
+
+    return {
+        dtype: jax.tree.map(lambda v: np.asarray(v, np.float64), run(jnp.asarray([-1e4, -1, 0, 1, 1e4], dtype)))
+        for dtype in DTYPES
+    }
+
+
+def test_every_activation_is_compared_with_jax():
+    assert set(LIKE_JAX) == {case.layer for case in ACTIVATIONS}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("layer", LIKE_JAX, ids=repr)
+def test_activations_are_finite_far_out_and_follow_jax_at_kinks(layer, dtype):
+    y, slope, like_jax, dx = at_edges()[dtype][repr(layer)]
+    assert np.isfinite(y).all() and np.isfinite(slope).all() and np.isfinite(dx).all()
+    assert np.array_equal(slope, dx)
+    assert relative(slope, like_jax) <= tolerance(dtype)
+
+
+@pytest.mark.parametrize(
+    "layer, at, slope",
+    [
+        (jp.ReLU(), 0, 0),
+        (jp.LeakyReLU(0.2), 0, 1),
+        (jp.ELU(0.7), 0, 0.7),
+        (jp.SELU(), 0, 1.0507009873554805 * 1.6732632423543772),
+        (jp.Softsign(), 0, 1),
+        (jp.HardTanh(), -1, 1),
+        (jp.HardTanh(), 1, 1),
+    ],
+    ids=repr,
+)
+def test_kink_conventions_in_numbers(layer, at, slope):
+    at_index = [-1e4, -1, 0, 1, 1e4].index(at)
+    assert abs(at_edges()["float64"][repr(layer)][1][at_index] - slope) < 1e-15
+
+
+@pytest.mark.parametrize("case", ACTIVATIONS, ids=str)
+def test_derivative_is_the_diagonal_of_vjp(case):
+    z = case.x("float64")
+    kept = case.layer.forward(z)[1]
+    diagonal = jax.vjp(lambda z: case.layer(z), z)[1](jnp.ones_like(z))[0]
+    assert relative(jnp.broadcast_to(case.layer.derivative(kept), z.shape), diagonal) <= tolerance("float64")
+
+
+def test_the_derivative_of_softmax_is_its_jacobian():
+    z = jnp.asarray(np.random.default_rng(0).normal(size=(4, 3)))
+    expected = jax.vmap(jax.jacobian(jax.nn.softmax))(z)
+    assert relative(jp.Softmax().derivative(jp.Softmax().forward(z)[1]), expected) <= tolerance("float64")
+
+
+# Edges of single layers
+
+
+def test_moments_of_rows():
+    x = np.array([[1.0, 5.0], [3.0, 5.0]])
+    assert jp.Standardize.of(x) == jp.Standardize((2.0, 5.0), (1.0, 1.0))  # a constant feature keeps std 1
+    assert jp.Standardize.of(x, per_feature=False) == jp.Standardize(float(x.mean()), float(x.std()))
+    there, back_again = jp.Standardize.of(x), jp.Unstandardize.of(x)
+    assert relative(back_again(there(jnp.asarray(x), ()), ()), x) < 1e-15
+
+
+def test_moments_take_lists_and_arrays_and_stay_hashable():
+    assert hash(jp.Standardize([1.0, 2.0], np.ones(2))) == hash(jp.Standardize((1.0, 2.0), (1.0, 1.0)))
+
+
+@pytest.mark.parametrize("name", sorted(jp.layers.linear.initializers()))
+def test_every_named_initializer_makes_weights(name):
+    W = jax.eval_shape(jp.Linear(3, init=name).init, jax.random.key(0), jax.ShapeDtypeStruct((2, 4), "float32")).W
+    assert W.shape == (4, 3) and W.dtype == jnp.float32
+
+
+# Random chains: three witnesses
+
+
+def check_chain(chain):
+    links, bias, seed = chain
+    net = jp.Chain(*(layer for width, activation in links for layer in (jp.Linear(width, bias=bias), activation)))
+    rng = np.random.default_rng(seed)
+    x, targets = jnp.asarray(rng.normal(size=(4, 3))), jnp.asarray(rng.normal(size=(4, links[-1][0])))
+    report = jp.compare(net, jp.HalfSquaredError())(x, net.init(jax.random.key(seed), x), targets)
+    assert report.ok, f"{net!r}, seed {seed}\n{report}"
+
+
+def chains(sizes, depth):
+    """Any depth, widths, activations, with and without bias: (widths, activations, bias, seed)."""
+    some = st.sampled_from([case.layer for case in ACTIVATIONS] + [jp.Softmax()])
+    links = st.lists(st.tuples(sizes, some), min_size=1, max_size=depth)
+    return st.tuples(links, st.booleans(), st.integers(0, 100))
+
+
+# few sizes, so that the short run shares its compilations
+test_any_chain = settings(max_examples=10, deadline=None)(given(chains(st.sampled_from([1, 3]), depth=2))(check_chain))
+test_many_chains = pytest.mark.slow(
+    settings(max_examples=100, deadline=None)(given(chains(st.integers(1, 5), depth=4))(check_chain))
+)
