@@ -116,9 +116,9 @@ class Outer(Use):
 
     def total(self, weights: Array | None) -> Array:
         """Σ_n w_n Σ_t a_nt ⊗ δ_nt: one contraction over all examples and positions."""
-        leading = tuple(range(self.a.ndim - 1))
-        contract = ((leading, leading), ((), ()))
-        return jax.lax.dot_general(self.a, _scale(self.delta, weights), contract, preferred_element_type=self.dtype)
+        a = self.a.reshape(-1, self.a.shape[-1])  # [NT, I]: XLA needs less memory for it than for [N, T, I]
+        delta = _scale(self.delta, weights).reshape(-1, self.delta.shape[-1])
+        return jax.lax.dot_general(a, delta, (((0,), (0,)), ((), ())), preferred_element_type=self.dtype)
 
     def per_example(self) -> Array:
         """Σ_t a_nt ⊗ δ_nt, `[N, I, O]`."""

@@ -32,6 +32,11 @@ def fit(net=NET, cost=HALF, optimizer=SGD, data=(X, SQUARES), **options):
     )
 
 
+def equal(a, b):
+    """Whether two trees hold the same bits."""
+    return all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+
+
 def plain_loop(net, cost, params, x, targets, epochs, batch_size, learning_rate, key):
     """What fit should do, one step at a time in Python."""
     _, order_key, _ = jax.random.split(key, 3)
@@ -84,7 +89,7 @@ def test_manual_and_auto_are_the_same_run():
 
 def test_one_key_decides_everything():
     first, again, other = fit(), fit(), fit(key=jax.random.key(4))
-    assert all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(first.params), jax.tree.leaves(again.params)))
+    assert equal(first.params, again.params)
     assert relative(other.params, first.params) > 1e-3
     assert [row["cost"] for row in first.history] == [row["cost"] for row in again.history]
 
@@ -93,7 +98,7 @@ def test_the_start_is_copied_before_it_is_donated():
     params = NET.init(jax.random.key(1), X)
     kept = jax.tree.map(np.array, params)
     fit(params=params)
-    assert all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(kept)))
+    assert equal(params, kept)
 
 
 def test_history_and_validation_metrics():
@@ -153,9 +158,9 @@ def test_any_callable_is_trained():
         f, HALF, optax.sgd(0.3), (X, X @ np.ones((3, 1))), params={"w": jnp.zeros((3, 1))}, epochs=60, progress=False
     )
     assert relative(result.params["w"], np.ones((3, 1))) < 1e-3
-    with pytest.raises(JaxpropError, match="a plain function .* needs its params"):
+    with pytest.raises(JaxpropError, match=r"a plain function .* needs its params"):
         fit(f)
-    with pytest.raises(JaxpropError, match="has no\nhand-derived|no hand-derived backward pass"):
+    with pytest.raises(JaxpropError, match="no hand-derived backward pass"):
         fit(f, params={"w": jnp.zeros((3, 1))}, grad="manual")
 
 

@@ -199,9 +199,7 @@ def test_jit_is_eager(case, found):
 
 
 def test_an_equal_layer_compiles_nothing(case, found, compilations):
-    again = copy.deepcopy(case.layer)
-    arguments = inputs(case, "float64", seed=9)
-    jax.block_until_ready(battery(again, *inputs(case, "float64", seed=0)))
+    again, arguments = copy.deepcopy(case.layer), inputs(case, "float64", seed=9)
     with compilations() as count:
         jax.block_until_ready(battery(again, *arguments))
     assert count[0] == 0

@@ -1,7 +1,9 @@
 """Pictures are read back: edges are counted, numbers are found in the text, paths are followed."""
 
+import io
 import itertools
 import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -491,7 +493,7 @@ def test_draws_on_the_axes_given_and_changes_no_setting(name):
     ax = figure.subplots()
     assert ONE[name](ax) is ax
     assert plt.get_fignums() == []  # a given axes needs no figure of pyplot's
-    figure.savefig("/dev/null", format="png")  # every glyph is there: a missing one would warn
+    figure.savefig(io.BytesIO(), format="png")  # every glyph is there: a missing one would warn
     assert ONE[name](None).figure is not figure
     assert dict(matplotlib.rcParams) == before
 
@@ -524,8 +526,15 @@ def test_save_refuses(tmp_path):
     (tmp_path / "folder.png").mkdir()
     with pytest.raises(JaxpropError, match="is a folder"):
         plot.save(ax, tmp_path / "folder.png")
-    with pytest.raises(JaxpropError, match="cannot be written"):
-        plot.save(ax, "/proc/picture.png")  # not even root may
+
+
+def test_save_where_nobody_may_write(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    with pytest.raises(JaxpropError, match=r"cannot be written \(Permission denied\)"):
+        plot.save(plot.activation(jp.Sigmoid()), tmp_path / "a.png")
 
 
 def test_without_matplotlib_it_says_what_to_install(monkeypatch):

@@ -211,13 +211,21 @@ class GELU(Activation):
         return jax.nn.gelu(z, self.approximate)
 
     def derivative(self, kept: Array) -> Array:
-        z = kept
+        distribution, slope = self._terms(kept)
+        return distribution + slope
+
+    def backward(self, dy: Array, cache: Array, params: Any = ()) -> tuple[Array, Any]:
+        distribution, slope = self._terms(cache)
+        return dy * distribution + dy * slope, ()  # dy in both terms: XLA then keeps one array less than for dy · φ'
+
+    def _terms(self, z: Array) -> tuple[Array, Array]:
+        """Φ and z φ, the two terms of the product rule."""
         if self.approximate:
             t = jnp.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z**3))
             du = math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * z**2)
-            return 0.5 * (1 + t) + 0.5 * z * (1 - t * t) * du
+            return 0.5 * (1 + t), 0.5 * z * (1 - t * t) * du
         density = jnp.exp(-0.5 * z * z) / math.sqrt(2 * math.pi)
-        return 0.5 * jax.scipy.special.erfc(-z * math.sqrt(0.5)) + z * density
+        return 0.5 * jax.scipy.special.erfc(-z * math.sqrt(0.5)), z * density
 
 
 @dataclass(frozen=True)

@@ -70,16 +70,25 @@ def _open_jumps(slope: np.ndarray) -> np.ndarray:
 def _dots(ax: Any, layer: Activation, z: float) -> None:
     value, slope = (float(v) for v in _value_and_slope(layer, z))
     low, high = ax.get_xlim()
-    side = 1 if z < low + 0.65 * (high - low) else -1  # write where there is room
+    room = 1 if z < low + 0.5 * (high - low) else -1
+    near_edge = min(z - low, high - z) < 0.3 * (high - low)
+    step = 0.01 * (high - low)
+    rises = [
+        ahead - behind for behind, ahead in zip(*(_value_and_slope(layer, z + s) for s in (-step, step)), strict=True)
+    ]
     ax.axvline(z, color=style.PALE, linewidth=1.2, zorder=1)
-    apart = 10 if abs(value - slope) < 0.12 * np.ptp(ax.get_ylim()) else 0
-    for name, y, color, lift in (("φ", value, style.BLUE, 1), ("φ′", slope, style.VERMILLION, -1)):
-        higher = lift * (1 if value >= slope else -1)
+    close = abs(value - slope) < 0.2 * np.ptp(ax.get_ylim())  # then the lower of the two is named below its dot
+    for name, y, color, lift, rise in (
+        ("φ", value, style.BLUE, 1, float(rises[0])),
+        ("φ′", slope, style.VERMILLION, -1, float(rises[1])),
+    ):
+        higher = lift * (1 if value >= slope else -1) if close else 1
+        side = room if near_edge or abs(rise) < 1e-3 else int(-higher * np.sign(rise))  # off the curve
         ax.plot([z], [y], "o", color=color, markersize=8, markeredgecolor="white", zorder=5, clip_on=False)
         ax.annotate(
             f"{name}({style.number(z)}) = {style.number(y)}",
             (z, y),
-            xytext=(10 * side, higher * (6 + apart)),
+            xytext=(10 * side, higher * (14 if close else 10)),
             textcoords="offset points",
             ha="left" if side > 0 else "right",
             va="center",

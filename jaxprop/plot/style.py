@@ -125,8 +125,8 @@ def interval(values: Any, what: str) -> tuple[float, float]:
 def save(picture: "Axes | Figure | Sequence[Axes] | np.ndarray", path: str | Path) -> Path:
     """Write the figure of `picture` (axes, several axes, or a figure) as PNG, SVG or PDF, by suffix; return the path.
 
-    A picture drawn anew gives the same bytes. Raises JaxpropError for another suffix, and for a folder that is missing or
-    cannot be written.
+    A picture drawn anew gives the same bytes. Raises JaxpropError for another suffix, and for a folder that is missing
+    or cannot be written.
 
     >>> import tempfile
     >>> from jaxprop import Sigmoid, plot

@@ -1,0 +1,196 @@
+"""What a derivation reads: every number between one parameter and the cost, in float64, in the order of the chain rule.
+
+The hand-derived backward pass (`manual.trace`) writes down what every layer saw. Here its records become levels: a
+level is a row of units, what is done to each of them alone (activations), and the way to the next level, on which every
+unit meets every other (a `Linear`, a `Softmax`), or to the cost.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxprop.backward import manual
+from jaxprop.backward.manual import Record
+from jaxprop.costs import Cost
+from jaxprop.errors import JaxpropError
+from jaxprop.layers import Activation, Flatten, Layer, Linear, Softmax, Standardize, Unstandardize
+
+from .formula import Derivative, Formula, Symbol
+from .question import Question, arrays
+
+C = Symbol("C")
+Way = Literal["linear", "softmax", "cost", "unknown"]
+
+
+@dataclass(frozen=True)
+class Node:
+    """One name for a row of numbers, `values`, and ∂C/∂(each of them), `errors`."""
+
+    name: str
+    layer: int | None
+    values: np.ndarray
+    errors: np.ndarray
+
+    def symbol(self, unit: int | str) -> Symbol:
+        """Return z⁽²⁾[unit]."""
+        return Symbol(self.name, (unit,), self.layer)
+
+    def error(self, unit: int | str) -> Formula:
+        """Return the symbol of ∂C/∂(that unit): δ where it is a z, and only there."""
+        return Symbol("δ", (unit,), self.layer) if self.name == "z" else Derivative(C, self.symbol(unit))
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What is done to every unit alone, with its slopes; `layer` is None where there is no activation."""
+
+    layer: Layer | None
+    slopes: np.ndarray
+
+
+@dataclass(frozen=True)
+class Level:
+    """nodes[0] → stages[0] → nodes[1] → … → nodes[-1] → the next level, by `edges` [units, next units], or the cost.
+
+    `way` is "unknown" where a layer of the user's own ends what is known; `layer` is what leads on, None at the cost.
+    """
+
+    nodes: tuple[Node, ...]
+    stages: tuple[Stage, ...]
+    way: Way
+    edges: np.ndarray | None
+    layer: Layer | None
+
+    @property
+    def slopes(self) -> np.ndarray:
+        """∂nodes[-1]/∂nodes[0] of every unit."""
+        return np.prod([stage.slopes for stage in self.stages], axis=0) if self.stages else np.ones(self.size)
+
+    @property
+    def size(self) -> int:
+        """How many units there are."""
+        return len(self.nodes[0].values)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The way from a `Linear`'s inputs to the cost: `levels[0]` is its own z; y and targets are the row's."""
+
+    W: np.ndarray
+    b: np.ndarray | None
+    inputs: Node
+    prepared_by: tuple[Layer, ...]
+    levels: tuple[Level, ...]
+    last: int
+    y: np.ndarray
+    targets: Any
+
+
+def read(question: Question, cost: Cost, net: Layer, x: Any, params: Any, targets: Any, rng: Any, at: int) -> Reading:
+    """Return the reading of a `Linear`'s parameter, for example `at` of x; call it in float64."""
+    tape = manual.trace(net, cost)(x, params, targets, rng=rng)
+    rows = {path: _row(record, at) for path, record in tape.items()}
+    found = {path: np.asarray(leaf) for path, leaf in arrays(params).items()}
+    last_path = list(tape)[-1]
+    own = rows[question.layer_path]
+    number = 1 + sum(type(layer) is Linear for _, layer in question.before)
+    prefix = question.path.removesuffix(question.path.rsplit(".", 1)[-1])
+    prepared = tuple(layer for _, layer in question.before if not isinstance(layer, Flatten)) if number == 1 else ()
+    name, above = ("x", None) if number == 1 and not prepared else ("a", number - 1)
+    levels = _levels(question, rows, found, number)
+    return Reading(
+        W=found[prefix + "W"], b=found.get(prefix + "b"), inputs=Node(name, above, own.x, own.dx), prepared_by=prepared,
+        levels=levels, last=number + sum(type(layer) is Linear for _, layer in question.after),
+        y=rows[last_path].y, targets=np.asarray(targets)[at],
+    )  # fmt: skip
+
+
+def _row(record: Record, at: int) -> Record:
+    """One example's part of a record."""
+    return Record(*(None if part is None else np.asarray(part)[at] for part in record))
+
+
+def _levels(question: Question, rows: dict[str, Record], params: dict[str, np.ndarray], number: int) -> tuple[Level, ...]:
+    """The levels from the parameter's own z on; a layer of the user's own ends them."""
+    levels: list[Level] = []
+    group = [(question.layer_path, question.layer)]
+    for path, layer in (*question.after, ("", None)):
+        ends = layer is None or not _is_known(layer)
+        if type(layer) is Linear or ends:
+            way = "linear" if type(layer) is Linear else "cost" if layer is None else "unknown"
+            edges = params[f"{path}.W"] if way == "linear" else None
+            levels += _group(group, rows, number, way, edges, layer)
+            group, number = [(path, layer)], number + 1
+        elif not isinstance(layer, Flatten):
+            group.append((path, layer))
+        if ends:
+            break
+    return tuple(levels)
+
+
+def _is_known(layer: Layer) -> bool:
+    return isinstance(layer, Activation) or type(layer) in (Linear, Softmax, Standardize, Unstandardize, Flatten)
+
+
+def _group(group: list[Any], rows: dict[str, Record], number: int, way: Way, edges: Any, leads: Any) -> list[Level]:
+    """One Linear and what follows it up to the next: one level, and one more for every Softmax."""
+    _no_positions(group[0], rows)
+    names = _names(len(group) - 1, last="y" if way == "cost" else "a")
+    nodes = [
+        Node(name, None if name == "y" else number, rows[path].y, rows[path].dy)
+        for name, (path, _) in zip(names, group, strict=True)
+    ]
+    levels: list[Level] = []
+    start, stages = 0, []
+    for i, (path, layer) in enumerate(group[1:], 1):
+        if type(layer) is Softmax:
+            jacobian = rows[path].derivative  # ∂y_c/∂z_k: [c, k]
+            levels.append(Level(tuple(nodes[start:i]), tuple(stages), "softmax", jacobian.T, layer))
+            start, stages = i, []
+        else:
+            stages.append(Stage(layer, _slopes(layer, rows[path])))
+    if len(group) == 1 and way != "unknown":
+        same = Node("y", None, nodes[0].values, nodes[0].errors) if way == "cost" else _renamed(nodes[0], "a")
+        nodes, stages = [nodes[0], same], [Stage(None, np.ones_like(nodes[0].values))]
+    levels.append(Level(tuple(nodes[start:]), tuple(stages), way, edges, leads))
+    return levels
+
+
+def _renamed(node: Node, name: str) -> Node:
+    return Node(name, node.layer, node.values, node.errors)
+
+
+def _names(stages: int, last: str) -> list[str]:
+    """z, u₁, u₂, …, a: one symbol for one thing."""
+    between = [f"u{''.join(chr(0x2080 + int(c)) for c in str(i))}" for i in range(1, stages)]
+    return ["z", *(["u"] if len(between) == 1 else between), *([last] if stages else [])]
+
+
+def _slopes(layer: Layer, record: Record) -> np.ndarray:
+    if isinstance(layer, Standardize | Unstandardize):
+        std = np.broadcast_to(np.asarray(layer.std, np.float64), record.y.shape)
+        return 1 / std if isinstance(layer, Standardize) else std
+    return record.derivative
+
+
+def _no_positions(linear: tuple[str, Layer], rows: dict[str, Record]) -> None:
+    path, layer = linear
+    if rows[path].y.ndim != 1:
+        shape = list(rows[path].y.shape)
+        raise JaxpropError(
+            f"explain: layer {path or '(the net)'}, {layer!r}, answers {shape} for one example: one number per unit "
+            "can be written out, positions cannot; put Flatten() before it"
+        )
+
+
+def float64(tree: Any) -> Any:
+    """Return the tree with its floating arrays in float64; call it where x64 is enabled."""
+
+    def convert(leaf: Any) -> Any:
+        leaf = jnp.asarray(leaf)
+        return leaf.astype(jnp.float64) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+
+    return jax.tree.map(convert, tree)

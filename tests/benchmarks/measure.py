@@ -1,0 +1,60 @@
+"""How the benchmarks measure: in turn, in shuffled order, in one process; a ratio with its spread, no time alone."""
+
+import argparse
+import json
+import pathlib
+import random
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+
+def in_turn(candidates: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each candidate in every round, after one warm-up; the order within a round is shuffled."""
+    for run in candidates.values():
+        jax.block_until_ready(run())
+    seconds: dict[str, list[float]] = {name: [] for name in candidates}
+    shuffled = random.Random(0)
+    for _ in range(rounds):
+        for name in shuffled.sample(list(candidates), len(candidates)):
+            start = time.perf_counter()
+            jax.block_until_ready(candidates[name]())
+            seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def ratios(seconds: dict[str, list[float]], name: str, against: str) -> dict[str, float]:
+    """name ÷ against: of the minima (the machine's noise only adds), and the median and spread round by round."""
+    pairs = sorted(a / b for a, b in zip(seconds[name], seconds[against], strict=True))
+    return {
+        "of_minima": min(seconds[name]) / min(seconds[against]),
+        "median": statistics.median(pairs),
+        "low": pairs[len(pairs) // 4],
+        "high": pairs[-1 - len(pairs) // 4],
+    }
+
+
+def arguments(description: str, rounds: int) -> argparse.Namespace:
+    """The options that every benchmark has."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--rounds", type=int, default=rounds)
+    parser.add_argument("--json", type=pathlib.Path, help="write the figures there")
+    return parser.parse_args()
+
+
+def report(options: argparse.Namespace, title: str, rows: list[dict[str, Any]]) -> None:
+    """Print a table, and write it as JSON with the device and versions."""
+    device = f"{jax.devices()[0].device_kind}, jax {jax.__version__}"
+    print(f"{title} · {device} · {options.rounds} rounds in turn")
+    widths = {key: max(len(key), *(len(_text(row.get(key))) for row in rows)) for key in rows[0]}
+    for line in [{key: key for key in widths}, *rows]:
+        print("  ".join(_text(line.get(key)).ljust(width) for key, width in widths.items()).rstrip())
+    if options.json:
+        options.json.write_text(json.dumps({"title": title, "device": device, "rows": rows}, indent=1) + "\n")
+
+
+def _text(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
