@@ -1,0 +1,116 @@
+"""The same derivative by two other ways, and what one step of gradient descent does with it."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxprop.backward._common import call
+from jaxprop.costs import Cost
+from jaxprop.errors import JaxpropError
+from jaxprop.layers.layer import Layer
+
+from .derivation import Equation, Prose, Step, worked
+from .formula import Derivative, Formula, Number, Symbol
+from .question import Question, arrays
+from .reading import C
+
+STEP = 2.0**-17  # near the cube root of float64's epsilon, where truncation and rounding are in balance
+AFTER, FLIPPED, η = Symbol("C", ("after",)), Symbol("C", ("flipped",)), Symbol("η")
+
+
+class Measured(NamedTuple):
+    """C of the row as it is, its slope in one parameter by `jax.grad` and by a nudge of `h`, and C after two steps."""
+
+    parameter: float
+    before: float
+    jax_grad: float
+    finite_difference: float
+    h: float
+    after: float
+    flipped: float
+
+
+def measure(
+    question: Question, net: Layer, cost: Cost, x: Any, params: Any, targets: Any, rng: Any, at: int, learning_rate: float
+) -> Measured:
+    """Evaluate C around one parameter; call it in float64."""
+    tree = jax.tree.structure(params)
+    known = arrays(params)
+    leaf = known[question.path]
+
+    def of(changed: Any) -> Any:
+        filled = jax.tree.unflatten(tree, [changed if path == question.path else p for path, p in known.items()])
+        return cost(call(net, x, filled, rng), targets)[at]
+
+    def moved(by: float) -> float:
+        return float(of(leaf.at[question.index].add(jnp.asarray(by, leaf.dtype))))
+
+    before, grads = jax.value_and_grad(of)(leaf)
+    grad = float(grads[question.index])
+    if not (jnp.isfinite(before) and jnp.isfinite(grad)):
+        raise JaxpropError(
+            f"explain: C of row {question.row} is {float(before):g} and its derivative {grad:g}: there is nothing to "
+            "write out; look for NaN or infinity in x, the parameters and the targets"
+        )
+    parameter = float(leaf[question.index])
+    h = STEP * max(1.0, abs(parameter))
+    nudged = (moved(h) - moved(-h)) / (2 * h)
+    steps = moved(-learning_rate * grad), moved(learning_rate * grad)
+    return Measured(parameter, float(before), grad, nudged, h, *steps)
+
+
+def witnesses(gradient: Formula, value: float, measured: Measured) -> Step:
+    """Return the step with the value by `jax.grad` and by a central difference."""
+    nudge = f"nudged both ways by {measured.h:g}"
+    equations = (
+        Equation((gradient, Number(value)), "the chain rule"),
+        Equation((gradient, Number(measured.jax_grad)), "jax.grad"),
+        Equation((gradient, Number(measured.finite_difference)), nudge, exact=False),
+    )
+    sentence = "Two others who do not know the formulas above: jax.grad, and a nudge of the parameter by a little."
+    return Step("The same number by other ways", (sentence,), equations)
+
+
+def update(parameter: Symbol, gradient: Formula, learning_rate: float, measured: Measured, values: Any) -> Step:
+    """Return the step of gradient descent: the new parameter, and the predicted and the actual change of C."""
+    new = Symbol(parameter.name + "'", parameter.index, parameter.layer)
+    values |= {η: learning_rate, C: measured.before, AFTER: measured.after, FLIPPED: measured.flipped}
+    descent = parameter - η * gradient
+    predicted = -(η * gradient**2)
+
+    def equations() -> Iterator[Equation]:
+        yield worked(new, descent, values=values)
+        for label, change in (
+            ("predicted change of C", predicted),
+            ("actual change of C", AFTER - C),
+            ("with the sign flipped", FLIPPED - C),
+        ):
+            yield worked(change, change, values=values, label=label)
+
+    found = tuple(equations())
+    values[new] = found[0].sides[-1].value  # pyright: ignore[reportAttributeAccessIssue]
+    return Step("The update", _sentence(parameter, gradient, measured), found)
+
+
+def _sentence(parameter: Symbol, gradient: Formula, measured: Measured) -> Prose:
+    w = Symbol("w" if len(parameter.index) > 1 else parameter.name)
+    slope = Derivative(C, w)
+    if measured.jax_grad == 0:
+        return ("The derivative is 0, so gradient descent, with its step ", η * slope, ", leaves ", w, " where it is.")
+    return (
+        *("Backpropagation ends here; gradient descent uses its result. It replaces ", w, " by ", w - η * slope),
+        *(": minus, because C should fall, and ", η, " is the learning rate. This moves ", parameter, " alone. "),
+        *("By its slope C should change by ", -(η * slope**2), "; it does so the more exactly, the smaller ", η, " is. "),
+        _outcome(measured),
+    )
+
+
+def _outcome(measured: Measured) -> str:
+    down, up = measured.after - measured.before, measured.flipped - measured.before
+    fall = "Here C falls" if down < 0 else "Here C rises: the step is too large" if down > 0 else "Here C does not move"
+    flipped = "it rises" if up > 0 else "it falls as well: this step is too large" if up < 0 else "it does not move"
+    return f"{fall}; with the sign flipped {flipped}."
+
+

@@ -1,0 +1,202 @@
+"""Equations of a reading: sums over units, slopes and errors, each with the numbers that the tape has for its symbols."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+
+from .cost_formulas import CostFormula
+from .derivation import Equation, Prose, labelled_sum, shorten, term_equations, worked
+from .evaluate import UndefinedError, evaluate
+from .formula import Derivative, Formula, Labelled, Number, Product, Sum, Symbol, substitute
+from .local import Local, local
+from .printers import to_text
+from .reading import Level, Node, Reading, Stage
+
+ROOM = 78  # columns for one side of an equation, so that a line stays within 110
+SHOWN = 8
+
+
+class Writer:
+    """Writes equations, and gathers in `values` the number of every symbol that it writes."""
+
+    def __init__(self, reading: Reading, cost: CostFormula | None, values: dict[Formula, float], most: int):
+        self.reading, self.cost, self.values, self.most = reading, cost, values, most
+        self.defined: set[Symbol] = set()
+
+    def node(self, node: Node, unit: int) -> Symbol:
+        """Return z[unit], with its number."""
+        self.values[node.symbol(unit)] = float(node.values[unit])
+        return node.symbol(unit)
+
+    def error(self, node: Node, unit: int) -> Formula:
+        """Return δ[unit] or ∂C/∂y[unit], with its number."""
+        self.values[node.error(unit)] = float(node.errors[unit])
+        return node.error(unit)
+
+    def slope(self, level: Level, stage: int, unit: int) -> Derivative:
+        """Return ∂a/∂z of one unit, with its number."""
+        inner, outer = (self.node(level.nodes[i], unit) for i in (stage, stage + 1))
+        found = Derivative(outer, inner)
+        self.values[found] = float(level.stages[stage].slopes[unit])
+        return found
+
+    def slopes(self, level: Level, unit: int) -> list[Derivative]:
+        """Return the slopes of one unit, from the cost's side to the input's."""
+        return [self.slope(level, stage, unit) for stage in reversed(range(len(level.stages)))]
+
+    def weight(self, number: int, i: int, j: int, W: np.ndarray) -> Symbol:
+        """Return W[i, j] of a layer, with its number."""
+        symbol = Symbol("W", (i, j), number)
+        self.values[symbol] = float(W[i, j])
+        return symbol
+
+    def local(self, stage: Stage, level: Level, unit: int) -> Local | None:
+        """Return the formulas of one stage at one unit, None where there is no activation."""
+        if stage.layer is None:
+            return None
+        at = level.stages.index(stage)
+        inner, outer = (self.node(level.nodes[i], unit) for i in (at, at + 1))
+        found = local(stage.layer, inner, outer, float(level.nodes[at].values[unit]))
+        self.values.update(found.given)
+        return found
+
+    def edge(self, level: int, j: int, k: int) -> Formula:
+        """Return how much unit k of the next level moves with the last node of unit j: a weight, or softmax's slope."""
+        here, there = self.reading.levels[level : level + 2]
+        if here.way == "linear":
+            assert here.edges is not None and there.nodes[0].layer is not None
+            return self.weight(there.nodes[0].layer, j, k, here.edges)
+        a, b = self.node(there.nodes[0], j), self.node(there.nodes[0], k)
+        return a * (1 - a) if j == k else -(b * a)
+
+    def contributions(self, level: int, j: int) -> list[tuple[int, Labelled]]:
+        """Return ∂C/∂(last node of unit j) as terms, one for every unit of the next level, the largest first."""
+        here, there = self.reading.levels[level : level + 2]
+        assert here.edges is not None
+        sizes = -np.abs(here.edges[j] * there.nodes[0].errors)
+        what = "unit" if here.way == "linear" else "output"
+        return [
+            (int(k), Labelled(f"through {what} {k}", self.error(there.nodes[0], int(k)) * self.edge(level, j, int(k))))
+            for k in np.argsort(sizes, kind="stable")
+        ]
+
+    def worked(self, lhs: Formula, *forms: Formula, label: str = "", exact: bool = True) -> Iterator[Equation]:
+        """Yield `worked`, or nothing where float64 cannot hold a number on the way."""
+        try:
+            found = worked(lhs, *forms, values=self.values, label=label)
+        except UndefinedError:
+            return
+        self.values.setdefault(lhs, evaluate(found.sides[-1]))
+        yield found if exact else Equation(found.sides, label, exact=False)
+
+    def define(self, pairs: Iterable[tuple[Symbol, Formula]]) -> Iterator[Equation]:
+        """Yield the equation of every name that has not been written before."""
+        for symbol, formula in pairs:
+            if symbol not in self.defined:
+                self.defined.add(symbol)
+                yield from self.worked(symbol, formula)
+
+    def sum(self, lhs: Formula, terms: Iterable[Formula], *after: Formula) -> Iterator[Equation]:
+        """Yield `lhs = term + … + after`, as many terms written as fit on a line."""
+        terms = tuple(terms)
+        short = fitting(terms, self.values, ROOM - len(to_text(Sum(after))) - 3)
+        yield from self.worked(lhs, Sum((*short.terms, *after)) if len(terms) + len(after) > 1 else short.terms[0])
+
+    def fan(self, level: int, j: int) -> Iterator[Equation]:
+        """Yield the contributions of every path onward from unit j, the largest first, and their sum."""
+        found = self.contributions(level, j)
+        total = labelled_sum({term.label: term.formula for _, term in found})
+        kept = shorten(total, self.most)
+        lhs = self.error(self.reading.levels[level].nodes[-1], j)
+        if len(found) > 1:
+            yield from term_equations(kept, self.values)
+            shown = sum(isinstance(term, Labelled) for term in kept.terms)
+            if shown < len(found):
+                rest = Number(evaluate(Sum(total.terms[shown:]), self.values))
+                yield Equation((rest,), f"through the other {len(found) - shown} together")
+        yield from self.sum(lhs, [term.formula for _, term in found])
+
+    def last_error(self, level: int, unit: int) -> Iterator[Equation]:
+        """Yield where ∂C/∂(last node of the unit) comes from: the cost, the next level, or a layer of the user's own."""
+        here = self.reading.levels[level]
+        lhs = self.error(here.nodes[-1], unit)
+        if here.way in ("linear", "softmax"):
+            yield from self.fan(level, unit)
+        elif here.way == "cost" and self.cost is not None:
+            yield from self.define(self.cost.unit(unit))
+            yield from self.worked(lhs, self.cost.derivative(unit))
+        else:
+            yield Equation((lhs, Number(self.values[lhs])))
+
+    def slope_equations(self, level: int, stage: int, unit: int) -> Iterator[Equation]:
+        """Yield ∂a/∂z of one stage, by its formula where that is known."""
+        here = self.reading.levels[level]
+        lhs = self.slope(here, stage, unit)
+        found = self.local(here.stages[stage], here, unit)
+        slope = Number(self.values[lhs])
+        if found is not None:
+            yield from self.define(found.helpers)
+            slope = found.slope or slope
+        yield from self.worked(lhs, slope)
+
+    def product(self, level: int, unit: int) -> Iterator[Equation]:
+        """Yield the error of the level's first node: the error of its last node times every slope between."""
+        here = self.reading.levels[level]
+        if here.stages:
+            factors = (self.error(here.nodes[-1], unit), *self.slopes(here, unit))
+            yield from self.worked(self.error(here.nodes[0], unit), Product(factors))
+
+    def brief(self, level: int, unit: int) -> Iterator[Equation]:
+        """Yield the error of a unit's first node in one line, where another unit is written out in full."""
+        here = self.reading.levels[level]
+        first, last = (self.error(here.nodes[i], unit) for i in (0, -1))
+        slopes = [] if is_bare(here) else self.slopes(here, unit)
+        source = self.cost.derivative(unit) if here.way == "cost" and self.cost is not None else last
+        if first == last == source:
+            yield Equation((first, Number(self.values[first])))
+        else:
+            yield from self.worked(first, Product((source, *slopes)) if slopes else source)
+
+    def full(self, level: int, unit: int) -> Iterator[Equation]:
+        """Yield the error of a unit's first node with everything that it is made of."""
+        here = self.reading.levels[level]
+        if is_bare(here) and here.way == "cost" and self.cost is not None:
+            yield from self.define(self.cost.unit(unit))
+            yield from self.worked(self.error(here.nodes[0], unit), self.cost.derivative(unit))
+            return
+        yield from self.last_error(level, unit)
+        for stage in reversed(range(len(here.stages))):
+            yield from self.slope_equations(level, stage, unit)
+        yield from self.product(level, unit)
+
+    def link(self, level: int, j: int, k: int) -> tuple[Derivative, Product]:
+        """Return ∂(unit k of the next level)/∂(unit j of this one) along its one edge, and the formula of that."""
+        here, there = self.reading.levels[level : level + 2]
+        assert here.edges is not None
+        lhs = Derivative(self.node(there.nodes[0], k), self.node(here.nodes[0], j))
+        self.values[lhs] = float(here.edges[j, k] * here.slopes[j])
+        return lhs, Product((self.edge(level, j, k), *self.slopes(here, j)))
+
+
+def is_bare(level: Level) -> bool:
+    """Whether the level has no activation, so that its error is that of its output."""
+    return all(stage.layer is None for stage in level.stages)
+
+
+def fitting(terms: Sequence[Formula], values: Mapping[Formula, float], room: int) -> Sum:
+    """Return the sum of the terms, as many of them written as fit into `room` columns, with numbers too.
+
+    >>> to_text(fitting([Number(n) for n in range(1, 31)], {}, room=60))
+    '1 + 2 + 3 + 4 + 5 + 6 + 7 + … (23 more terms summing to 441)'
+    """
+    total = Sum(tuple(terms))
+    for keep in range(min(len(terms), SHOWN), 1, -1):
+        short = shorten(total, keep)
+        if max(len(to_text(short)), len(to_text(substitute(short, values)))) <= room:
+            return short
+    return shorten(total, 1)
+
+
+def joined(*parts: str | Formula | Prose) -> Prose:
+    """Return one sentence of words, formulas and sentences."""
+    return tuple(item for part in parts for item in (part if isinstance(part, tuple) else (part,)))
