@@ -48,6 +48,7 @@ from jaxprop.network import Chain as Chain, Walk as Walk
 from jaxprop.backward import auto as auto, manual as manual
 from jaxprop.backward.mixed import mixed as mixed
 from jaxprop.backward.compare import compare as compare
+from jaxprop.explain.network import explain as explain
 from jaxprop.train import (
     FitResult as FitResult,
     TrainingInterrupted as TrainingInterrupted,

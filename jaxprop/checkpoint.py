@@ -7,6 +7,7 @@ and checks every array's path, shape and dtype.
 
 import contextlib
 import hashlib
+import json
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -14,24 +15,27 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from pydantic import ValidationError
-from safetensors import SafetensorError
-from safetensors.flax import load as arrays_from_bytes, save as arrays_to_bytes
+from safetensors import SafetensorError, deserialize
+from safetensors.numpy import save as to_safetensors
 
 from jaxprop.costs import Cost
 from jaxprop.description import (
+    DTYPES,
     ArraySpec,
     Description,
     Info,
     Weights,
-    dtype_of,
+    first_of,
     from_json,
+    kinds_in,
     model_path,
     to_json,
     versions,
 )
-from jaxprop.errors import ModelError
+from jaxprop.errors import JaxpropError, ModelError
 from jaxprop.layers.layer import Layer
 
 
@@ -51,26 +55,21 @@ def save(path: Any, net: Layer, params: Any, *, inputs: Any, cost: Cost | None =
     """
     if not isinstance(net, Layer):
         raise ModelError(f"save: found {type(net).__name__}, expected a Layer: descriptions are saved, never code")
-    arrays = by_path(params)
-    example = jax.ShapeDtypeStruct((1, *np.shape(inputs)[1:]), jax.numpy.result_type(inputs))
-    specs = {name: ArraySpec.of(array) for name, array in arrays.items()}
-    _check_tree(net, example, specs, "save: params")
-    y = jax.eval_shape(net, example, params)
-    data = arrays_to_bytes({name: jax.numpy.asarray(array) for name, array in arrays.items()})
+    arrays = {name: _as_numpy(name, leaf) for name, leaf in by_path(params).items()}
+    data = to_safetensors(arrays)
     digest = hashlib.sha256(data).hexdigest()
     weights = Weights(file=f"params-{digest[:12]}.safetensors", sha256=digest)
-    spec = (ArraySpec.of(example, examples=True), ArraySpec.of(y, examples=True), specs, weights, versions())
-    try:
-        text = to_json(Description(net, cost, *spec, Info.model_validate(info or {}, strict=False)))
-    except (ValidationError, ValueError, TypeError) as error:
-        raise ModelError(f"save: info cannot be written as JSON: {error}") from None
+    text = _described(net, arrays, inputs, cost, weights, info)
     folder = Path(path)
-    kinds = {type(layer) for layer in _with_children(net)} | ({type(cost)} - {type(None)})
-    from_json(text, "save", kinds)  # what cannot be read again is not written
     with writing(folder):
         old = _named_weights(folder)
         _write(folder / weights.file, data)
-        _write(model_path(folder), text.encode())
+        try:
+            _write(model_path(folder), text.encode())
+        except BaseException:
+            if _named_weights(folder) == old != weights.file:  # the old model stands: leave nothing beside it
+                (folder / weights.file).unlink(missing_ok=True)
+            raise
         if old not in (None, weights.file):
             (folder / old).unlink(missing_ok=True)
     return folder
@@ -81,32 +80,39 @@ def load(path: Any, kinds: Iterable[type] = ()) -> tuple[Layer, Any]:
 
     kinds: classes of your own (layers, costs) that the description may name. Raises ModelError, naming the file and the
     array's path, for anything missing, truncated, altered, of another shape or dtype, or of a newer format.
+
+    >>> load("no/such/folder")
+    Traceback (most recent call last):
+        ...
+    jaxprop.errors.ModelError: no/such/folder: is not there; expected a folder that jaxprop.save or ... wrote
     """
-    for attempt in range(3):
+    kinds, file = tuple(kinds), Path(path)
+    for _ in range(10):  # weights just gone were replaced between the two reads: look again
         description = describe(path, kinds)
-        try:
-            data = (Path(path) / description.weights.file).read_bytes()
-            break
-        except FileNotFoundError:
-            if attempt == 2:  # else it was replaced between the two reads: look again
-                raise ModelError(
-                    f"{path}: {description.weights.file}, which model.json names, is missing; save the model again"
-                ) from None
-    return description.net, _params(Path(path) / description.weights.file, data, description)
+        file = Path(path) / description.weights.file
+        with contextlib.suppress(FileNotFoundError):
+            return description.net, _params(file, _read(file), description)
+    raise ModelError(f"{path}: {file.name}, which model.json names, is missing; save the model again")
 
 
 def describe(path: Any, kinds: Iterable[type] = ()) -> Description:
-    """Return what `model.json` says, without reading the arrays: net, cost, inputs, outputs, params, versions, info."""
+    """Return what `model.json` says, without reading the arrays: net, cost, inputs, outputs, params, versions, info.
+
+    >>> import jaxprop as jp
+    >>> net, x = jp.Linear(2), np.ones((1, 3), np.float32)
+    >>> folder = save(tempfile.mkdtemp(), net, net.init(jax.random.key(0), x), inputs=x, cost=jp.HalfSquaredError())
+    >>> about = describe(folder)
+    >>> print(about.cost, about.inputs, "→", about.outputs)
+    HalfSquaredError() float32[N, 3] → float32[N, 2]
+    """
     file = model_path(path)
     try:
-        text = file.read_bytes()
+        text = _read(file)
     except FileNotFoundError:
         hint = "is not there" if not Path(path).exists() else "has no model.json"
         raise ModelError(
             f"{path}: {hint}; expected a folder that jaxprop.save or `jaxprop train --out` wrote"
         ) from None
-    except OSError as error:
-        raise ModelError(f"{file}: cannot be read: {error.strerror}") from None
     return from_json(text, file, kinds)
 
 
@@ -129,7 +135,45 @@ def writing(folder: Path) -> Iterator[None]:
             pass
         yield
     except OSError as error:
-        raise ModelError(f"{folder}: cannot be written: {error.strerror}; choose another folder") from None
+        reason = "a file of that name exists" if isinstance(error, FileExistsError) else error.strerror or error
+        raise ModelError(f"{folder}: cannot be written: {reason}; choose another folder") from None
+
+
+def _described(
+    net: Layer, arrays: dict[str, np.ndarray], inputs: Any, cost: Cost | None, weights: Weights, info: Any
+) -> str:
+    """The text of model.json, once it is known that it can be read again and that params are net's."""
+    try:
+        example = jax.ShapeDtypeStruct((1, *np.shape(inputs)[1:]), jnp.result_type(inputs))
+    except TypeError:
+        raise ModelError(f"save: inputs: found {type(inputs).__name__}, expected an example input [N, ...]") from None
+    specs = {name: ArraySpec.of(array) for name, array in arrays.items()}
+    tree = _check_tree(net, example, specs, "save: params")
+    y = jax.eval_shape(net, example, tree)
+    try:
+        about = Info.model_validate(info or {}, strict=False)
+        spec = (ArraySpec.of(example, examples=True), ArraySpec.of(y, examples=True), specs, weights, versions())
+        text = to_json(Description(net, cost, *spec, about))
+    except ValidationError as error:
+        raise ModelError(f"save: {error.title.lower()}: {first_of(error)}") from None
+    except ModelError:
+        raise
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ModelError(f"save: settings and info must be plain JSON: {error}") from None
+    kinds = kinds_in(net) | kinds_in(cost)
+    if from_json(text, "save", kinds, hint="expected settings of the types that their class declares").net != net:
+        raise ModelError(f"save: {net!r} does not come back from its description as it was")
+    return text
+
+
+def _as_numpy(name: str, leaf: Any) -> np.ndarray:
+    """An array of params as its bytes will be written: in row-major order, the same bits."""
+    with contextlib.suppress(TypeError, ValueError):
+        array = np.asarray(leaf, order="C")
+        if array.dtype.name in DTYPES:
+            return array
+    found = getattr(leaf, "dtype", type(leaf).__name__)
+    raise ModelError(f"save: params: {name}: found {found}, expected an array of one of {', '.join(DTYPES)}")
 
 
 def _params(file: Path, data: bytes, description: Description) -> Any:
@@ -139,33 +183,42 @@ def _params(file: Path, data: bytes, description: Description) -> Any:
             f"{file}: {len(data):,} bytes that do not hash to the sha256 in model.json: "
             "the file is truncated or was altered; save the model again"
         )
-    example = jax.ShapeDtypeStruct((1, *description.inputs.shape[1:]), dtype_of(description.inputs))
-    tree = _check_tree(description.net, example, description.params, f"{file.parent / 'model.json'}: params")
-    wide = [
-        spec.dtype
-        for spec in description.params.values()
-        if jax.dtypes.canonicalize_dtype(dtype_of(spec)) != spec.dtype
-    ]
-    if wide:
-        raise ModelError(f"{file}: holds {wide[0]} arrays; enable them with jax.config.update('jax_enable_x64', True)")
+    inputs, specs = description.inputs, description.params
+    for name, spec in {"x": inputs, **specs}.items():
+        if jax.dtypes.canonicalize_dtype(spec.dtype) != jnp.dtype(spec.dtype):
+            raise ModelError(
+                f"{file.parent}: {name} is {spec}, and JAX's 64 bits are off: set JAX_ENABLE_X64=1, or call "
+                "jax.config.update('jax_enable_x64', True) first"
+            )
+    example = jax.ShapeDtypeStruct((1, *inputs.shape[1:]), jnp.dtype(inputs.dtype))
+    tree = _check_tree(description.net, example, specs, f"{file.parent / 'model.json'}: params")
     try:
-        arrays = arrays_from_bytes(data)
+        found = dict(deserialize(data))
     except SafetensorError as error:
         raise ModelError(f"{file}: not a safetensors file ({error}); save the model again") from None
-    found = {name: ArraySpec.of(array) for name, array in arrays.items()}
-    _same(found, description.params, str(file))
-    return jax.tree.unflatten(jax.tree.structure(tree), [arrays[name] for name in by_path(tree)])
+    names = {tag: name for name, tag in DTYPES.items()}
+    _same(
+        {path: ArraySpec(shape=tuple(a["shape"]), dtype=names[a["dtype"]]) for path, a in found.items()},
+        specs,
+        str(file),
+    )
+    arrays = {p: jnp.asarray(np.frombuffer(found[p]["data"], s.dtype).reshape(s.shape)) for p, s in specs.items()}
+    return jax.tree.unflatten(jax.tree.structure(tree), [arrays[path] for path in by_path(tree)])
 
 
 def _check_tree(net: Layer, example: Any, found: dict[str, ArraySpec], where: str) -> Any:
-    """Raise ModelError unless paths and shapes are those of net's own params; return their tree."""
-    tree = jax.eval_shape(net.init, jax.random.key(0), example)
-    expected = {
-        path: ArraySpec(shape=leaf.shape, dtype=found[path].dtype if path in found else leaf.dtype.name)
-        for path, leaf in by_path(tree).items()
-    }  # dtypes are the saved ones: half precision parameters are as good
-    _same(found, expected, where)
-    return tree
+    """Raise ModelError unless paths and shapes are those of net's own params; return their tree, of the found dtypes.
+
+    Half precision parameters are as good as net's own."""
+    try:
+        tree = jax.eval_shape(net.init, jax.random.key(0), example)
+    except JaxpropError as error:
+        raise ModelError(f"{where} for inputs {ArraySpec.of(example, examples=True)}: {error}") from None
+    paths = by_path(tree)
+    dtypes = [jnp.dtype(found[path].dtype) if path in found else leaf.dtype for path, leaf in paths.items()]
+    leaves = [jax.ShapeDtypeStruct(leaf.shape, dtype) for leaf, dtype in zip(paths.values(), dtypes, strict=True)]
+    _same(found, {path: ArraySpec.of(leaf) for path, leaf in zip(paths, leaves, strict=True)}, where)
+    return jax.tree.unflatten(jax.tree.structure(tree), leaves)
 
 
 def _same(found: dict[str, ArraySpec], expected: dict[str, ArraySpec], where: str) -> None:
@@ -176,17 +229,21 @@ def _same(found: dict[str, ArraySpec], expected: dict[str, ArraySpec], where: st
             )
 
 
-def _with_children(layer: Layer) -> Iterator[Layer]:
-    yield layer
-    for child in getattr(layer, "children", tuple)():
-        yield from _with_children(child)
-
-
 def _named_weights(folder: Path) -> Any:
-    """The weights file of the model that is there now, if it can be read at all."""
-    with contextlib.suppress(OSError, ModelError, ValueError, KeyError, TypeError):
-        return describe(folder).weights.file
+    """The weights file of the model that is there now, if it can be read at all, of whatever kinds it is made."""
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError, RecursionError):
+        return Weights.model_validate(json.loads(model_path(folder).read_bytes())["weights"]).file
     return None
+
+
+def _read(file: Path) -> bytes:
+    """A file's bytes; what the operating system refuses, but for a missing file, is a ModelError."""
+    try:
+        return file.read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ModelError(f"{file}: cannot be read: {error.strerror or error}") from None
 
 
 def _write(file: Path, data: bytes) -> None:

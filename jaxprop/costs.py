@@ -38,6 +38,11 @@ class Cost(abc.ABC):
     """C(y, targets) -> [N] and its delta; frozen, hashable and JSON-able like a layer.
 
     Raises ShapeError, naming `targets` and both shapes, at trace time.
+
+    >>> HalfSquaredError()(jnp.zeros((3, 1)), jnp.zeros(3))
+    Traceback (most recent call last):
+        ...
+    jaxprop.errors.ShapeError: HalfSquaredError: targets (3,) do not fit outputs (3, 1): expected the same shape; ...
     """
 
     @abc.abstractmethod

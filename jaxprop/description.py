@@ -6,6 +6,7 @@ is discriminated on `kind`; unknown fields and unknown kinds are refused.
 """
 
 import dataclasses
+import functools
 import json
 import types
 import typing
@@ -14,16 +15,25 @@ from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Union
 
-import jax.numpy as jnp
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, create_model
+from pydantic.errors import PydanticUserError
 
 from jaxprop import costs, layers, network
 from jaxprop.costs import Cost
 from jaxprop.errors import ModelError
+from jaxprop.layers import Activation
 from jaxprop.layers.layer import Layer
+from jaxprop.network import Combinator
 
 FORMAT = 1
+DTYPES = {
+    "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "complex64": "C64", "bool": "BOOL",
+    "int64": "I64", "int32": "I32", "int16": "I16", "int8": "I8",
+    "uint64": "U64", "uint32": "U32", "uint16": "U16", "uint8": "U8",
+}  # fmt: skip  # by the names that safetensors has for them
+DAMAGED = "the file is damaged or was altered: save the model again"
+BASES = (Layer, Activation, Combinator, Cost)  # what kinds are made from, no kinds themselves
 
 
 class _Strict(BaseModel):
@@ -34,7 +44,7 @@ class ArraySpec(_Strict):
     """Shape and dtype of an array; −1 stands for the number of examples."""
 
     shape: tuple[int, ...]
-    dtype: str
+    dtype: str = Field(pattern=f"^({'|'.join(DTYPES)})$")
 
     @classmethod
     def of(cls, array: Any, examples: bool = False) -> "ArraySpec":
@@ -44,6 +54,14 @@ class ArraySpec(_Strict):
 
     def __str__(self) -> str:
         return f"{self.dtype}[{', '.join('N' if s < 0 else str(s) for s in self.shape)}]"
+
+
+class _Inputs(_Strict):
+    x: ArraySpec
+
+
+class _Outputs(_Strict):
+    y: ArraySpec
 
 
 class Weights(_Strict):
@@ -84,6 +102,12 @@ def describe_settings(thing: Any) -> Any:
     """
     if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
         fields = {f.name: describe_settings(getattr(thing, f.name)) for f in dataclasses.fields(thing)}
+        more = [name for name in vars(thing) if name not in fields and not hasattr(type(thing), name)]
+        if more:
+            raise ModelError(
+                f"{type(thing).__name__} holds {more[0]!r}, which is no field of the dataclass and would be lost; "
+                "declare it in the class body, under @dataclass(frozen=True)"
+            )
         return {"kind": type(thing).__name__, **fields}
     return [describe_settings(item) for item in thing] if isinstance(thing, tuple | list) else thing
 
@@ -104,41 +128,58 @@ def to_json(description: Description) -> str:
     return json.dumps(plain, indent=1, allow_nan=False) + "\n"
 
 
-def from_json(text: str | bytes, where: Any, kinds: Iterable[type] = ()) -> Description:
+def from_json(text: str | bytes, where: Any, kinds: Iterable[type] = (), hint: str = DAMAGED) -> Description:
     """Validate the text of `model.json` and build what it describes; ModelError names the field that is wrong."""
     try:
         plain = json.loads(text)
-    except ValueError as error:
-        raise ModelError(f"{where}: not JSON ({error}); the file is damaged: save the model again") from None
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{where}: not JSON that can be read ({error}); {hint}") from None
     found = plain.get("format") if isinstance(plain, dict) else None
     if isinstance(found, int) and found > FORMAT:
         raise ModelError(f"{where}: format {found} is newer than this jaxprop reads ({FORMAT}); upgrade jaxprop")
     classes = known_kinds(kinds)
+    schema = _model(tuple(classes.values()))
     try:
-        model = _model(classes).model_validate_json(text)
+        model = schema.model_validate_json(text)
         net, cost = (_build(part, classes) for part in (model.net, model.cost))
     except ValidationError as error:
-        raise ModelError(f"{where}: {_first(error)}") from None
-    except ValueError as error:  # a setting that the layer itself refuses
-        raise ModelError(f"{where}: {error}") from None
-    spec = (model.inputs["x"], model.outputs["y"], model.params, model.weights, model.versions, model.info)
+        raise ModelError(f"{where}: {first_of(error, hint)}") from None
+    except (ValueError, RecursionError) as error:  # a setting that the layer itself refuses
+        raise ModelError(f"{where}: {error}; {hint}") from None
+    spec = (model.inputs.x, model.outputs.y, model.params, model.weights, model.versions, model.info)
     return Description(net, cost, *spec)
 
 
 def known_kinds(kinds: Iterable[type] = ()) -> dict[str, type]:
-    """Layers and costs by name: jaxprop's own and `kinds`, which may not take an own name."""
-    own = [
-        value
-        for module in (layers, network, costs)
-        for value in vars(module).values()
-        if isinstance(value, type) and issubclass(value, Layer | Cost) and dataclasses.is_dataclass(value)
-    ]
+    """Layers and costs by name: jaxprop's own and `kinds`, none of which may take another's name."""
+    own = [value for module in (layers, network, costs) for value in vars(module).values() if _is_kind(value)]
     known = {kind.__name__: kind for kind in own}
     for kind in kinds:
+        if not _is_kind(kind):
+            raise ModelError(f"kinds: found {kind!r}, expected dataclasses that are a Layer or a Cost")
         if known.get(kind.__name__, kind) is not kind:
-            raise ModelError(f"kinds: the name {kind.__name__!r} is jaxprop's own; rename your class")
+            taken = known[kind.__name__].__module__
+            raise ModelError(f"kinds: the name {kind.__name__!r} is taken, by {taken}; rename your class")
         known[kind.__name__] = kind
     return known
+
+
+def kinds_in(thing: Any) -> set[type]:
+    """The classes of all Layers and Costs that a description is made of.
+
+    >>> sorted(kind.__name__ for kind in kinds_in(network.Chain(layers.Linear(2), layers.Tanh())))
+    ['Chain', 'Linear', 'Tanh']
+    """
+    if isinstance(thing, tuple | list):
+        return {kind for item in thing for kind in kinds_in(item)}
+    if not isinstance(thing, Layer | Cost):
+        return set()
+    return {type(thing)} | kinds_in([getattr(thing, field.name) for field in dataclasses.fields(thing)])
+
+
+def _is_kind(value: Any) -> bool:
+    a_kind = isinstance(value, type) and issubclass(value, Layer | Cost) and dataclasses.is_dataclass(value)
+    return a_kind and value not in BASES
 
 
 def versions() -> dict[str, str]:
@@ -146,21 +187,16 @@ def versions() -> dict[str, str]:
     return {name: metadata.version(name) for name in ("jaxprop-nn", "jax", "numpy")}
 
 
-def _model(classes: dict[str, type]) -> Any:
+make: Any = create_model  # its arguments are fields here, which no type checker can follow
+
+
+@functools.lru_cache(maxsize=8)
+def _model(kinds: tuple[type, ...]) -> Any:
     """The pydantic model of `model.json` for these kinds."""
-    make: Any = create_model  # its arguments are fields here, which no type checker can follow
-    made = {
-        name: make(
-            name,
-            __base__=_Strict,
-            kind=(Literal[name], ...),
-            **{f.name: (_annotation(kind, f.name), ...) for f in dataclasses.fields(kind)},
-        )
-        for name, kind in classes.items()
-    }
+    made = {kind: _model_of(kind) for kind in kinds}
     one_of: dict[str, Any] = {
         f"Any{base.__name__}": Annotated[
-            Union[tuple(made[name] for name, kind in classes.items() if issubclass(kind, base))],  # noqa: UP007
+            Union[tuple(model for kind, model in made.items() if issubclass(kind, base))],  # noqa: UP007
             Field(discriminator="kind"),
         ]
         for base in (Layer, Cost)
@@ -173,13 +209,25 @@ def _model(classes: dict[str, type]) -> Any:
         format=(Literal[1], ...),
         net=(one_of["AnyLayer"], ...),
         cost=(one_of["AnyCost"] | None, ...),
-        inputs=(dict[Literal["x"], ArraySpec], ...),
-        outputs=(dict[Literal["y"], ArraySpec], ...),
+        inputs=(_Inputs, ...),
+        outputs=(_Outputs, ...),
         params=(dict[str, ArraySpec], ...),
         weights=(Weights, ...),
         versions=(dict[str, str], ...),
         info=(Info, ...),
     )
+
+
+def _model_of(kind: type) -> Any:
+    """The pydantic model of one kind."""
+    try:
+        fields: dict[str, Any] = {f.name: (_annotation(kind, f.name), ...) for f in dataclasses.fields(kind)}
+        return make(kind.__name__, __base__=_Strict, kind=(Literal[kind.__name__], ...), **fields)
+    except (PydanticUserError, NameError, TypeError) as error:
+        raise ModelError(
+            f"{kind.__name__}: its fields cannot be described ({str(error).splitlines()[0]}); expected numbers, text, "
+            "layers, costs and tuples of them"
+        ) from None
 
 
 def _annotation(kind: type, field: str) -> Any:
@@ -212,23 +260,20 @@ def _build(part: Any, classes: dict[str, type]) -> Any:
     return thing
 
 
-def _first(error: ValidationError) -> str:
+def first_of(error: ValidationError, hint: str = "") -> str:
     """The first thing that pydantic found wrong, in our words."""
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"]) or "the top"
     if first["type"] == "union_tag_invalid":
         tag = first["ctx"]["tag"]  # pyright: ignore
-        hint = "a layer of your own is named in kinds=, or in the entry points jaxprop.layers"
-        return f"{place}: kind {tag} is not known; {hint}"
-    return f"{place}: {first['msg']}; the file is damaged or was altered: save the model again"
+        return f"{place}: kind {tag} is not known; name your own in kinds=, or in the entry points jaxprop.layers"
+    found = "" if first["type"] in ("missing", "json_invalid") else f", found {_short(first['input'])}"
+    return f"{place}: {first['msg']}{found}" + (f"; {hint}" if hint else "")
 
 
-def dtype_of(spec: ArraySpec) -> Any:
-    """The dtype a spec names, or ModelError."""
-    try:
-        return jnp.dtype(spec.dtype)
-    except TypeError:
-        raise ModelError(f"dtype {spec.dtype!r} is not one that JAX knows") from None
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def model_path(folder: Any) -> Path:

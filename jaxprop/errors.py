@@ -8,7 +8,15 @@ from collections.abc import Iterable
 
 
 class JaxpropError(ValueError):
-    """Any mistake jaxprop can name: catch this one to catch them all."""
+    """Any mistake jaxprop can name: catch this one to catch them all.
+
+    >>> import jaxprop as jp
+    >>> try:
+    ...     jp.Linear(0)
+    ... except jp.JaxpropError as error:
+    ...     print(error)
+    Linear: features must be a whole number ≥ 1, found 0
+    """
 
 
 class ShapeError(JaxpropError):

@@ -26,7 +26,20 @@ def join(path: str, child: object) -> str:
 
 
 class Walk:
-    """How a network is visited: each layer forward (`push`), back (`pull`), and what becomes of a use (`close`)."""
+    """How a network is visited: each layer forward (`push`), back (`pull`), and what becomes of a use (`close`).
+
+    A subclass changes one of the three, and `manual.uses(net, cost, walk)` goes through the network with it:
+
+    >>> import jax.numpy as jnp
+    >>> from jaxprop import HalfSquaredError, Linear, manual
+    >>> class Norms(Walk):
+    ...     def close(self, use, path):
+    ...         return use.squared_norms()
+    >>> net, x = Linear(1, bias=False), jnp.array([[1.0], [2.0]])
+    >>> params = net.init(jax.random.key(0), x)._replace(W=jnp.array([[3.0]]))
+    >>> print(manual.uses(net, HalfSquaredError(), Norms())(x, params, jnp.zeros((2, 1)))[1].W)
+    [  9. 144.]
+    """
 
     def push(self, layer: Layer, x: Array, params: Any, env: Env | None, path: str) -> tuple[Array, Any]:
         """One layer forward: (y, cache)."""

@@ -72,7 +72,7 @@ def summary(net: Layer, x: Any) -> Summary:
     >>> from jaxprop import Chain, Linear, Sigmoid
     >>> found = summary(Chain(Linear(30), Sigmoid(), Linear(10)), jax.ShapeDtypeStruct((10, 784), jnp.float32))
     >>> found.total("parameters"), found.total("forward")
-    (23860, 477200)
+    (23860, 477100)
     """
     require_layer(net, "summary")
     params = jax.eval_shape(net.init, jax.random.key(0), x)

@@ -3,6 +3,7 @@
 The table itself is trained on the real images by `.ci/run` (the short form) and by hand (docs/nielsen.md).
 """
 
+import dataclasses
 import importlib.util
 import json
 import math
@@ -49,7 +50,8 @@ def book_update(weights, biases, x, targets, eta, lmbda, n, quadratic):
         for layer in reversed(range(len(weights))):
             nabla_w[layer] += np.outer(delta, activations[layer])
             nabla_b[layer] += delta
-            delta = (weights[layer].T @ delta) * slopes[layer - 1]  # of no use below the first layer
+            if layer:
+                delta = (weights[layer].T @ delta) * slopes[layer - 1]
     m = len(x)
     weights = [(1 - eta * lmbda / n) * w - eta / m * nw for w, nw in zip(weights, nabla_w, strict=True)]
     return weights, [b - eta / m * nb for b, nb in zip(biases, nabla_b, strict=True)]
@@ -162,8 +164,9 @@ def test_rows_are_trained_and_printed(folder, small, capsys, tmp_path):
     out, progress = capsys.readouterr()
     lines = out.splitlines()
     assert lines[0].startswith("| ch. | row") and {len(line) for line in lines[:7]} == {len(lines[0])}
-    assert lines[2].split("|")[3:5] == [" test                    ", " 99.70     "]
-    assert "| +0.30      | yes" in lines[2] and lines[3].rstrip(" |").endswith("[1]")
+    cells = [cell.strip() for cell in lines[2].split("|")]
+    assert cells[1:-1] == ["1", "darkness", "test", "99.70", "100.00", "+0.30", "yes"]
+    assert lines[3].rstrip(" |").endswith("[1]") and lines[6].rstrip(" |").endswith("[2]")
     assert "| validation, first epoch " in lines[4] and "–" in lines[4]
     assert "| training set, last epoch" in lines[5] and "| test, last epoch" in lines[6]
     assert lines[8] == "[1] a note" and lines[10] == "[2] another" and lines[-1].startswith("5 rows, ")
@@ -182,6 +185,15 @@ def test_a_run_is_its_seeds_alone_and_manual_is_auto(folder):
     found = [list(nielsen.measure(run, data, 2, grad)) for grad in ("auto", "manual", "auto")]
     assert found[0] == found[2] and found[0][0] != found[0][1]
     assert [one["epochs"] for one in found[0]] == [one["epochs"] for one in found[1]]
+
+
+def test_which_epoch_is_read():
+    run = nielsen.Run((3,), 0.5)
+    result = nielsen.train(nielsen.Run((3,), 0.5, epochs=1), TEN, TEN, seed=0)
+    last = 100 * jp.evaluate(*nielsen.network(run), result.params, TEN)["accuracy"]
+    watched = [{"validation_accuracy": accuracy} for accuracy in (0.25, 0.875, 0.5, last / 100)]
+    found = nielsen.accuracies(run, dataclasses.replace(result, history=tuple(watched)), TEN, TEN)
+    assert found == {"first": 25.0, "best": 87.5, "last": last, "train": last, "epochs": [25.0, 87.5, 50.0, last]}
 
 
 def test_the_short_form_says_by_its_exit_code_whether_a_row_misses(folder, small, monkeypatch, capsys):

@@ -23,7 +23,11 @@ from jaxprop.uses import is_use, weighted
 
 
 class Pass(NamedTuple):
-    """One forward and one backward pass: C_n `[N]`, y, dx, the uses by parameter, and the walk's notes."""
+    """One forward and one backward pass: C_n `[N]`, y, dx, the uses by parameter, and the walk's notes.
+
+    >>> Pass._fields
+    ('costs', 'y', 'dx', 'uses', 'notes')
+    """
 
     costs: Array
     y: Array
@@ -35,7 +39,15 @@ class Pass(NamedTuple):
 def backpropagate(
     walk: Walk, net: Layer, cost: Cost, x: Any, params: Any, targets: Any, rng: Array | None = None
 ) -> Pass:
-    """Go forward and back through `net` with `walk`; nothing is averaged yet."""
+    """Go forward and back through `net` with `walk`; nothing is averaged yet.
+
+    >>> import jax.numpy as jnp
+    >>> from jaxprop import HalfSquaredError, Linear
+    >>> net, x = Linear(1), jnp.ones((2, 3))
+    >>> passed = backpropagate(Walk(), net, HalfSquaredError(), x, net.init(jax.random.key(0), x), jnp.ones((2, 1)))
+    >>> passed.costs.shape, passed.dx.shape
+    ((2,), (2, 3))
+    """
     y, cache = walk.push(net, x, params, None if rng is None else Env(rng=rng), "")
     costs = cost(y, targets)
     dy = cost.delta(y, targets)  # BP1
@@ -104,6 +116,9 @@ class Record(NamedTuple):
 
     `derivative` is ∂y/∂x where the layer has one as an array (φ'(z) of an activation), else None. For an activation
     x is z, y is a, dy is ∂C/∂a and dx is the error δ = ∂C/∂z.
+
+    >>> Record._fields
+    ('x', 'y', 'dy', 'dx', 'derivative')
     """
 
     x: Any
@@ -114,7 +129,14 @@ class Record(NamedTuple):
 
 
 class Tape(Walk):
-    """The plain walk, writing down at every layer what passes."""
+    """The plain walk, writing down at every layer what passes: what `trace` goes through the network with.
+
+    >>> import jax.numpy as jnp
+    >>> from jaxprop import HalfSquaredError, Sigmoid
+    >>> passed = backpropagate(Tape(), Sigmoid(), HalfSquaredError(), jnp.zeros((1, 1)), (), jnp.ones((1, 1)))
+    >>> print(passed.notes[""].derivative)
+    [[0.25]]
+    """
 
     def push(self, layer: Layer, x: Array, params: Any, env: Env | None, path: str) -> tuple[Array, Any]:
         """Keep x and y beside the cache."""
@@ -135,7 +157,7 @@ class Tape(Walk):
 def trace(net: Layer, cost: Cost) -> Callable[..., dict[str, Record]]:
     """Return the tape, {path: Record} in the order of the forward pass: `run(x, params, targets, *, rng=None)`.
 
-    Everything is per example and unaveraged, so weights do not enter.
+    Everything is per example and unaveraged, so weights do not enter. (Out of `jit` a dict comes sorted by path.)
 
     >>> import jax.numpy as jnp
     >>> from jaxprop import Chain, HalfSquaredError, Linear, Sigmoid

@@ -5,47 +5,59 @@ code, never a traceback. Commands from elsewhere are entry points in the group `
 """
 
 import sys
-from importlib import metadata
+from typing import NoReturn
 
 import typer
 
-from jaxprop.cli import check, demo, predict, summary, train
+from jaxprop.cli import check, demo, explain, plot, predict, summary, train
+from jaxprop.cli.runs import plugins
 from jaxprop.errors import JaxpropError
 
 app = typer.Typer(
     name="jaxprop",
     help="Backpropagation you can open: train a network, check its gradients by hand, use it, and look inside.",
     epilog="Start with `jaxprop demo`. Every command has --help with an example.",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
     rich_markup_mode="markdown",
 )
-COMMANDS = {"demo": demo, "train": train, "predict": predict, "check": check, "summary": summary}
+COMMANDS = {"demo": demo, "train": train, "predict": predict, "check": check, "summary": summary, "explain": explain, "plot": plot}
 for name, module in COMMANDS.items():
     app.command(name, epilog=module.EXAMPLE)(module.command)
 
 
 def add_plugins() -> None:
-    """Add the commands that installed packages offer; a broken one is said and left out."""
-    for entry in metadata.entry_points(group="jaxprop.commands"):
-        try:
-            found = entry.load()
-        except Exception as error:
-            print(f"jaxprop: the command {entry.name!r} of {entry.value} cannot be loaded: {error}", file=sys.stderr)
-            continue
-        add = app.add_typer if isinstance(found, typer.Typer) else lambda f, name: app.command(name)(f)
-        add(found, name=entry.name)
+    """Add the commands that installed packages offer: a function, or a Typer app with commands of its own."""
+    for name, found in plugins("jaxprop.commands"):
+        if name in COMMANDS or not callable(found):
+            why = f"the name {name!r} is jaxprop's own" if name in COMMANDS else f"{found!r} is not a function"
+            print(f"jaxprop: a command is left out: {why}", file=sys.stderr)
+        elif isinstance(found, typer.Typer):
+            app.add_typer(found, name=name)
+        else:
+            app.command(name)(found)
 
 
-def main() -> None:
-    """Run the command line and exit with its code."""
+def main() -> NoReturn:
+    """Run the command line and exit with its code: 0, 1 (it did not work), 2 (not understood) or 130 (Ctrl-C)."""
     add_plugins()
     try:
-        app()
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+        if code != 130:
+            sys.exit(code if isinstance(code, int) else 0)
+    except (KeyboardInterrupt, typer.Abort):
+        pass
     except JaxpropError as error:
-        print(f"jaxprop: {error}", file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        print("jaxprop: interrupted", file=sys.stderr)
-        sys.exit(130)
+        stop(str(error), 1)
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # what the parser of the command line raises
+            raise
+        command = getattr(getattr(error, "ctx", None), "command_path", "jaxprop")
+        stop(f"{error.format_message().rstrip('.')}; see {command} --help", 2)  # pyright: ignore
+    stop("interrupted", 130)
+
+
+def stop(why: str, code: int) -> NoReturn:
+    """Say why in one line, and exit."""
+    print(f"jaxprop: {' '.join(why.split())}", file=sys.stderr)
+    sys.exit(code)

@@ -41,7 +41,7 @@ OPTIMIZERS = ("sgd", "momentum", "adam", "adamw", "rmsprop", "adagrad", "lion")
 
 def optimizer(name: str, learning_rate: float) -> optax.GradientTransformation:
     """An optax optimizer by name ('momentum' is SGD with momentum 0.9)."""
-    if not learning_rate > 0:
+    if not 0 < learning_rate < float("inf"):
         raise JaxpropError(f"--learning-rate: found {learning_rate}, expected a positive number")
     pick(name, OPTIMIZERS, "--optimizer")
     return optax.sgd(learning_rate, 0.9) if name == "momentum" else getattr(optax, name)(learning_rate)

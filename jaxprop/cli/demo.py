@@ -11,7 +11,7 @@ EXAMPLE = "Example: `jaxprop demo --out runs/demo`"
 
 def command(
     out: Annotated[Path, typer.Option(help="Folder for the saved model and the picture.")] = Path("runs/demo"),
-    seed: Annotated[int, typer.Option(help="Everything random comes from it.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the first weights and the order of rows.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="The figures as JSON on stdout.")] = False,
 ) -> None:
     """Train on real digits, check the gradients by hand, save, reload, predict unseen rows, draw.
@@ -21,25 +21,14 @@ def command(
     from jaxprop.backward.compare import compare
     from jaxprop.cli.predict import predictions
     from jaxprop.cli.runs import open_run, print_json, rows_of
-    from jaxprop.cli.train import Plan, run
-    from jaxprop.data import digits
     from jaxprop.train import evaluate
 
     def say(text: str) -> None:
         if not json:
             print(text, flush=True)
 
-    rows = digits()
-    held = 0 if rows.validation is None else len(rows.validation[0])
-    say(f"1. Train 64 → 32 → 10 units on {len(rows.x):,} handwritten digits of 8×8 pixels; {held} are held out.")
-    plan = Plan(
-        "digits", {}, "64,32,10", "sigmoid", None, None, "adam", 0.01, 40, 32, seed, "manual", "glorot_uniform",
-        None, None, None, out, not json,
-    )  # fmt: skip
-    outcome = run(plan)
-    if outcome.interrupted:
-        print(outcome.text, file=sys.stderr)
-        sys.exit(130)
+    say("1. Train 64 → 32 → 10 units on 1,438 handwritten digits of 8×8 pixels; 359 are held out.")
+    seconds = train_digits(out, seed, progress=not json)
     saved = open_run(out)  # from here on, only what was saved
     held_out = rows_of(saved, None, ":")
     accuracy = evaluate(saved.net, saved.cost, saved.params, (held_out.x, held_out.targets))["accuracy"]
@@ -56,12 +45,27 @@ def command(
     picture = draw(saved, held_out, out / "demo.png")
     say(f"\n   drawn: {picture}" if picture else '\n   no picture: matplotlib is missing (pip install ".[plot]")')
     if json:
-        facts = {"accuracy": accuracy, "gradients_agree": report.ok, "seconds": outcome.summary["seconds"]}
+        facts = {"accuracy": accuracy, "gradients_agree": report.ok, "seconds": seconds}
         print_json({"out": str(out), "picture": picture and str(picture), **facts, "predictions": answers})
     say(f"\nNext:\n  jaxprop predict {out} --rows 0:5\n  jaxprop summary {out}\n  jaxprop check {out} --rows 0:100")
     say(f"  jaxprop explain {out} --param 1.W --index 20,3     one weight's derivative, written out with its numbers")
     say("  jaxprop train square --layers 1,16,1 --activation tanh")
     sys.exit(0 if report.ok and accuracy >= 0.95 else 1)
+
+
+def train_digits(out: Path, seed: int, progress: bool) -> float:
+    """Train and save as `jaxprop train digits --grad manual` does; return the seconds it took."""
+    from jaxprop.cli.train import Plan, run
+
+    plan = Plan(
+        "digits", {}, "64,32,10", "sigmoid", None, None, "adam", 0.01, 40, 32, seed, "manual", "glorot_uniform",
+        None, None, None, out, progress,
+    )  # fmt: skip
+    outcome = run(plan)
+    if outcome.interrupted:
+        print(outcome.text, file=sys.stderr)
+        sys.exit(130)
+    return outcome.summary["seconds"]
 
 
 def digits_as_text(images: Any, captions: list[str]) -> str:
@@ -87,7 +91,8 @@ def draw(saved: Any, rows: Any, file: Path) -> Path | None:
     from jaxprop.train import predict
 
     figure = Figure(figsize=(11, 4.2), layout="constrained")
-    left, right = np.ravel(figure.subfigures(1, 2, width_ratios=(1.1, 1)))
+    panels: Any = figure.subfigures(1, 2, width_ratios=(1.1, 1))
+    left, right = panels
     plot.history((saved.about.info.training or {})["history"], ax=left.subplots())
     y = np.argmax(predict(saved.net, saved.params, rows.x), axis=1)
     wrong, right_ones = np.flatnonzero(y != rows.targets), np.flatnonzero(y == rows.targets)

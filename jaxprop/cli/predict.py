@@ -66,15 +66,21 @@ def table(answers: list[dict[str, Any]]) -> str:
     columns = [key for key in ("row", "prediction", "probability", "target") if key in answers[0]]
     lines = [columns]
     for answer in answers:
-        cells = [f"{answer[key]:.4g}" if isinstance(answer[key], float) else str(answer[key]) for key in columns]
+        cells = [_cell(answer[key]) for key in columns]
         lines.append([*cells, "← wrong"] if answer.get("right") is False else cells)
     widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
     padded = [[cell.ljust(w) for cell, w in zip(line, [*widths, 0], strict=False)] for line in lines]
     return "\n".join("  ".join(line).rstrip() for line in padded)
 
 
+def _cell(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_cell, value))}]"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
 def _plain(values: Any) -> Any:
     import numpy as np
 
-    flat = [round(float(v), 6) for v in np.ravel(values)]
+    flat = [float(str(v)) for v in np.ravel(values)]  # the shortest digits that say the same float32
     return flat[0] if len(flat) == 1 else flat

@@ -1,6 +1,8 @@
 """What commands share: a saved run with its rows, and how rows are chosen."""
 
 import json
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -45,9 +47,19 @@ class Rows:
 
 def open_run(path: Path) -> SavedRun:
     """Load a saved run, with the layers that installed packages offer in the entry-point group `jaxprop.layers`."""
-    kinds = [entry.load() for entry in metadata.entry_points(group="jaxprop.layers")]
+    kinds = [kind for _, kind in plugins("jaxprop.layers")]
     net, params = load(path, kinds)
     return SavedRun(path, net, params, describe(path, kinds))
+
+
+def plugins(group: str) -> Iterator[tuple[str, Any]]:
+    """What installed packages offer in a group of entry points; what cannot be loaded is said and left out."""
+    for entry in metadata.entry_points(group=group):
+        try:
+            yield entry.name, entry.load()
+        except Exception as error:
+            why = f"{type(error).__name__}: {error}"
+            print(f"jaxprop: {entry.name!r} of {entry.value} is left out, it cannot be loaded ({why})", file=sys.stderr)
 
 
 def rows_of(run: SavedRun, data: str | None, chosen: str, part: str = "validation") -> Rows:
@@ -106,7 +118,7 @@ def slice_rows(text: str, rows: int) -> list[int]:
 
 def print_json(value: Any) -> None:
     """Plain data on stdout, as strict JSON (NaN and infinity as null)."""
-    print(json.dumps(_strict(value), ensure_ascii=False))
+    print(json.dumps(_strict(value), ensure_ascii=False, allow_nan=False))
 
 
 def _strict(value: Any) -> Any:

@@ -31,9 +31,11 @@ def command(
     cost: Annotated[str | None, Option(help="Labels: softmax_cross_entropy; numbers: half_squared_error.")] = None,
     optimizer: Annotated[str, Option(help="sgd, momentum, adam, adamw, rmsprop, adagrad, lion.")] = "adam",
     learning_rate: Annotated[float, Option(help="Step size η.")] = 0.01,
-    epochs: Annotated[int | None, Option(help="Times through the rows; by default about 3,000 steps.")] = None,
-    batch_size: Annotated[int, Option(help="Rows a step.")] = 32,
-    seed: Annotated[int, Option(help="Everything random comes from it.")] = 0,
+    epochs: Annotated[int | None, Option(min=1, help="Times through the rows; by default about 3,000 steps.")] = None,
+    batch_size: Annotated[int, Option(min=1, help="Rows a step.")] = 32,
+    seed: Annotated[
+        int, Option(min=0, max=2**32 - 1, help="Of the first weights and the order of rows; the rows stay the same.")
+    ] = 0,
     grad: Annotated[str, Option(help="auto (jax.grad) or manual (the chain rule by hand).")] = "auto",
     init: Annotated[
         str, Option(help="Initialiser of W, a name in jax.nn.initializers, or standard_normal.")
@@ -51,17 +53,21 @@ def command(
     ] = None,
     slope: Annotated[float | None, Option(help="line: k in y = kx.")] = None,
     noise: Annotated[float | None, Option(help="xor, moons, spirals, ball: how noisy.")] = None,
-    validation: Annotated[float | None, Option(help="Share (or number) of rows held out; a fifth by default.")] = None,
-    patience: Annotated[int | None, Option(help="Stop after so many epochs without a better validation cost.")] = None,
+    validation: Annotated[
+        float | None, Option(help="Share of rows held out, or from 1 on their number; a fifth by default.")
+    ] = None,
+    patience: Annotated[
+        int | None, Option(min=1, help="Stop after so many epochs without a better validation cost.")
+    ] = None,
     out: Annotated[Path | None, Option(help="Folder of the saved model; runs/DATA by default.")] = None,
     json: Annotated[bool, Option("--json", help="The result as JSON on stdout; progress stays on stderr.")] = False,
-    quiet: Annotated[bool, Option(help="No progress.")] = False,
+    quiet: Annotated[bool, Option("--quiet", help="No progress.")] = False,
 ) -> None:
     """Train a network on DATA and save it."""
-    asked = dict(target=target, labels=labels, slope=slope, noise=noise, validation=validation)
+    columns = None if features is None else [name.strip() for name in features.split(",")]
+    held = int(validation) if validation and validation >= 1 and validation.is_integer() else validation
+    asked = dict(target=target, features=columns, labels=labels, slope=slope, noise=noise, validation=held)
     options: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
-    if features is not None:
-        options["features"] = features.split(",")
     plan = Plan(
         data, options, layers, activation, output_activation, cost, optimizer, learning_rate, epochs, batch_size, seed,
         grad, init, bias, standardize, patience, out or Path("runs") / Path(data).stem, not quiet,
@@ -112,54 +118,80 @@ class Outcome:
 
 def run(plan: Plan) -> Outcome:
     """Load the rows, build the network, train, save."""
-    import jax
-
     from jaxprop import data as datasets
-    from jaxprop.checkpoint import save, writing
+    from jaxprop.checkpoint import save
     from jaxprop.cli import build
-    from jaxprop.cli.runs import targets_for
     from jaxprop.network import Chain
-    from jaxprop.train import TrainingInterrupted, fit
 
     data = datasets.load(plan.data, **plan.options)
+    net, cost = network(plan, data)
+    scale = build.target_scale(plan.data, data)
+    result, interrupted = train(plan, data, net, cost, scale)
+    if interrupted is not None and not result.history:  # what was saved there before is better than a first guess
+        print(f"jaxprop: {interrupted}, before the end of the first epoch: nothing is saved", file=sys.stderr)
+        sys.exit(130)
+    params = result.params
+    if scale is not None:  # trained on standardised numbers, answers in their own unit
+        net, params = Chain(*net.layers, scale), (*params, ())
+    summary = summarise(plan, data, net, cost, result)
+    source = {"name": plan.data, "options": plan.options, "source": data.source}
+    info = {
+        "classes": data.classes, "columns": data.columns, "target": data.target, "data": source,
+        "training": {**summary, "history": thinned(result.history)},
+    }  # fmt: skip
+    save(plan.out, net, params, inputs=data.x[:1], cost=cost, info=info)
+    return Outcome(summary, describe(summary, net, params, plan.out, interrupted), interrupted is not None)
+
+
+def network(plan: Plan, data: Any) -> tuple[Any, Any]:
+    """The network (raw rows in) and its cost, as far as the plan says; the rows decide the rest."""
+    from jaxprop.cli import build
+
     is_line = plan.data == "line"
     units = build.sizes(plan.layers, data, hidden=0 if is_line else 32)
     cost = build.choose_cost(plan.cost, data, plan.output_activation)
     bias = not is_line if plan.bias is None else plan.bias
-    settings = {"bias": bias, "init": plan.init}
+    standardize = build.input_scale(plan.data, data, plan.standardize)
     net = build.network(
-        units,
-        data,
-        build.input_scale(plan.data, data, plan.standardize),
-        plan.activation,
-        plan.output_activation,
-        **settings,
-    )
-    optimizer = build.optimizer(plan.optimizer, plan.learning_rate)
-    steps = math.ceil(len(data.x) / max(1, plan.batch_size))
-    epochs = plan.epochs if plan.epochs is not None else max(10, min(1000, math.ceil(DEFAULT_STEPS / steps)))
-    scale = build.target_scale(plan.data, data)
+        units, data, standardize, plan.activation, plan.output_activation, bias=bias, init=plan.init
+    )  # fmt: skip
+    return net, cost
+
+
+def train(plan: Plan, data: Any, net: Any, cost: Any, scale: Any) -> tuple[Any, Any]:
+    """(what `fit` gave, the interruption if there was one); targets are standardised by `scale`, if any."""
+    import jax
+
+    from jaxprop.checkpoint import writing
+    from jaxprop.cli import build
+    from jaxprop.cli.runs import targets_for
+    from jaxprop.errors import pick
+    from jaxprop.train import TrainingInterrupted, fit
 
     def prepared(rows: Any) -> Any:
         x, targets = rows
-        targets = targets_for(cost, targets, units[-1])
+        targets = targets_for(cost, targets, len(data.classes or ()))
         return x, targets if scale is None else ((targets - scale.mean) / scale.std).astype(targets.dtype)
 
-    interrupted = None
+    optimizer = build.optimizer(plan.optimizer, plan.learning_rate)
+    pick(plan.grad, ("auto", "manual"), "--grad")
+    steps = math.ceil(len(data.x) / plan.batch_size)
+    epochs = plan.epochs if plan.epochs is not None else max(10, min(1000, math.ceil(DEFAULT_STEPS / steps)))
     with writing(plan.out):  # an unwritable folder is found before training, not after
         pass
     try:
-        result = fit(
+        return fit(
             net, cost, optimizer, prepared((data.x, data.targets)), epochs=epochs, batch_size=plan.batch_size,
             key=jax.random.key(plan.seed), patience=plan.patience, grad=plan.grad, progress=plan.progress,  # pyright: ignore
             validation=None if data.validation is None else prepared(data.validation),
-        )  # fmt: skip
+        ), None  # fmt: skip
     except TrainingInterrupted as stop:
-        interrupted, result = stop, stop.result
-    params = result.params
-    if scale is not None:  # trained on standardised numbers, answers in their own unit
-        net, params = Chain(*net.layers, scale), (*params, ())
-    summary = {
+        return stop.result, stop
+
+
+def summarise(plan: Plan, data: Any, net: Any, cost: Any, result: Any) -> dict[str, Any]:
+    """What is kept of a training run, beside its history."""
+    return {
         "data": data.source,
         "network": repr(net),
         "cost": repr(cost),
@@ -175,13 +207,6 @@ def run(plan: Plan) -> Outcome:
         "grad": plan.grad,
         "final": result.history[-1] if result.history else {},
     }
-    source = {"name": plan.data, "options": plan.options, "source": data.source}
-    info = {
-        "classes": data.classes, "columns": data.columns, "target": data.target, "data": source,
-        "training": {**summary, "history": thinned(result.history)},
-    }  # fmt: skip
-    save(plan.out, net, params, inputs=data.x[:1], cost=cost, info=info)
-    return Outcome(summary, describe(summary, net, params, plan.out, interrupted), interrupted is not None)
 
 
 def thinned(history: tuple[dict[str, float], ...], most: int = 500) -> list[dict[str, float]]:

@@ -13,8 +13,8 @@ import numpy as np
 from jaxprop import costs
 from jaxprop.costs import Cost
 
-from .derivation import Prose
-from .formula import Call, Formula, Number, Product, Sum, Symbol
+from .derivation import Equation, Prose
+from .formula import Call, Formula, Number, Product, Symbol
 
 LARGEST_EXPONENT = 500.0  # exp(710) is too large for a float64
 Values = dict[Formula, float]
@@ -45,7 +45,7 @@ def cost_formula(cost: Cost, y: np.ndarray, targets: Any, values: Values) -> Cos
 
     >>> found = cost_formula(costs.HalfSquaredError(), np.array([0.75]), np.array([1.0]), {})
     >>> from jaxprop.explain import to_text
-    >>> to_text(found.whole(Sum(found.terms))), to_text(found.derivative(0))
+    >>> to_text(found.whole(found.terms[0])), to_text(found.derivative(0))
     ('(y[0] - target[0])²/2', 'y[0] - target[0]')
     """
     rule = RULES.get(type(cost))
@@ -99,13 +99,15 @@ def _softmax_cross_entropy(y: list[Symbol], at: np.ndarray, targets: Any, values
     for s, share in zip(softmax, np.exp(at - np.max(at)) / np.sum(np.exp(at - np.max(at))), strict=True):
         values[s] = float(share)
     terms = [(p[k], Call("log", softmax[k])) for k in range(len(y)) if values[p[k]]]
-    target: Prose = (Symbol("p"), " is what it should have answered, a probability for every output")
+    target: Prose = (*_should(Symbol("p")), ", a probability for every output")
+    if labels:
+        target = (*_should(Symbol("p")), ": ", Equation((p[int(targets)], Number(1))), ", all others are 0")
     words: Prose = ("softmax makes probabilities of the answers; the slope is their difference to the right ones.",)
     return CostFormula(
         terms=tuple(log if values[each] == 1 else each * log for each, log in terms),
         whole=lambda inner: -inner,
         derivative=lambda k: softmax[k] - p[k] if is_whole else softmax[k] * P - p[k],
-        target=(*target, f": 1 for {int(targets)}, 0 for every other") if labels else target,
+        target=target,
         words=words if is_whole else (*words, " The right ones do not add up to 1, but to ", P, "."),
         sums=((S, tuple(powers)), *(() if is_whole else ((P, tuple(p)),))),
         helpers=((softmax[int(targets)], powers[int(targets)] / S),) if labels else (),

@@ -51,11 +51,10 @@ class Derivation:
 
     `facts` are results under names of their own: they come first in the JSON and are not printed elsewhere.
 
-    >>> from jaxprop.explain import to_text
     >>> from jaxprop.explain.formula import Symbol
     >>> x, y = Symbol("x"), Symbol("y")
     >>> step = Step("Double it", ("Put in ", Equation((x, Number(3))), "."), (worked(y, 2 * x, values={x: 3.0}),))
-    >>> print(to_text(Derivation(("Twice ", x), (step,))))
+    >>> print(Derivation(("Twice ", x), (step,)))
     Twice x
     <BLANKLINE>
     1. Double it
@@ -67,6 +66,11 @@ class Derivation:
     steps: tuple[Step, ...]
     values: Mapping[Formula, float] = field(default_factory=dict, hash=False)
     facts: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    def __str__(self) -> str:
+        from .printers import to_text  # printers are made of what is defined here
+
+        return to_text(self)
 
     def error(self) -> float:
         """Return the largest error of any exact equation in it: rounding, if the derivation is right."""

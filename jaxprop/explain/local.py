@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jaxprop import layers
+from jaxprop.layers import activations
 from jaxprop.layers.layer import Layer
 
 from .derivation import Prose
@@ -83,7 +84,7 @@ def _leaky_relu(layer: Any, z: Symbol, a: Symbol, at: float) -> Local:
 
 def _elu(layer: Any, z: Symbol, a: Symbol, at: float, scale: float = 1.0) -> Local:
     name = type(layer).__name__
-    alpha = Number(layers.activations._SELU_ALPHA if scale != 1 else layer.alpha)
+    alpha = Number(activations._SELU_ALPHA if scale != 1 else layer.alpha)
     if at > 0:
         words = f"The input is above 0, and there {name} is a straight line."
         return Local(z if scale == 1 else scale * z, Number(scale), (words,))
@@ -95,21 +96,23 @@ def _elu(layer: Any, z: Symbol, a: Symbol, at: float, scale: float = 1.0) -> Loc
 
 
 def _selu(layer: Any, z: Symbol, a: Symbol, at: float) -> Local:
-    return _elu(layer, z, a, at, layers.activations._SELU_SCALE)
+    return _elu(layer, z, a, at, activations._SELU_SCALE)
 
 
 def _gelu(layer: Any, z: Symbol, a: Symbol, at: float) -> Local:
     π = Constant("π")
     if layer.approximate:
-        t, root = Symbol("t", z.index, z.layer), Call("sqrt", 2 / π)
-        inside = root * (z + 0.044715 * z**3)
-        slope = (1 + t) / 2 + z / 2 * (1 - t**2) * root * (1 + 3 * Number(0.044715) * z**2)
-        words: Prose = ("By the product rule, with ", t, " short for the tanh.")
-        return Local(z / 2 * (1 + t), slope, words, ((t, Call("tanh", inside)),))
+        t, r, root = Symbol("t", z.index, z.layer), Symbol("r", z.index, z.layer), Call("sqrt", 2 / π)
+        helpers = (
+            (t, Call("tanh", root * (z + 0.044715 * z**3))),
+            (r, root * (1 + 3 * Number(0.044715) * z**2)),
+        )
+        words: Prose = ("By the product rule, with ", t, " short for the tanh, ", r, " for the slope of its inside.")
+        return Local(z / 2 * (1 + t), (1 + t) / 2 + z / 2 * (1 - t**2) * r, words, helpers)
     Φ = Symbol("Φ", z.index, z.layer)
-    density = Call("exp", -(z**2) / 2) / Call("sqrt", 2 * π)
+    bell = z * Call("exp", -(z**2 / 2)) / Call("sqrt", 2 * π)
     words = ("By the product rule; ", Φ, " is the share of a normal distribution below the input.")
-    return Local(z * Φ, Φ + z * density, words, given={Φ: math.erfc(-at / math.sqrt(2)) / 2})
+    return Local(z * Φ, Φ + bell, words, given={Φ: math.erfc(-at / math.sqrt(2)) / 2})
 
 
 def _silu(layer: Any, z: Symbol, a: Symbol, at: float) -> Local:
@@ -137,7 +140,7 @@ def _hard_tanh(layer: Any, z: Symbol, a: Symbol, at: float) -> Local:
 
 def _standardize(layer: Any, z: Symbol, a: Symbol, at: float) -> Local:
     mean, std = _moments(layer, z)
-    words = "Standardize takes away the mean and divides by the standard deviation; the mean does not matter to a slope."
+    words = "Standardize subtracts the mean and divides by the standard deviation; the mean does not matter to a slope."
     return Local((z - mean) / std, 1 / std, (words,))
 
 

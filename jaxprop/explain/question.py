@@ -1,18 +1,29 @@
 """Which parameter is asked about: a path, an index and a row, checked before anything is computed."""
 
+import difflib
 import math
 import operator
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxprop.costs import Cost
-from jaxprop.errors import JaxpropError, ShapeError, pick
+from jaxprop.errors import JaxpropError, ShapeError
 from jaxprop.layers.layer import Layer
 from jaxprop.network import Chain, Combinator, join
+
+
+class Given(NamedTuple):
+    """What the network is asked with, in float64; the row is example `at` of x."""
+
+    x: Any
+    params: Any
+    targets: Any
+    rng: Any
+    at: int
 
 
 @dataclass(frozen=True)
@@ -83,8 +94,12 @@ def _check_path(path: Any, everything: list[tuple[str, Layer]], known: dict[str,
                 raise JaxpropError(f"path {path!r}: layer {name}, {layer!r}, has no parameters; known: {listed(known)}")
             if path == name:
                 raise JaxpropError(f"path {path!r} is a layer, {layer!r}; its parameters are {', '.join(own)}")
-    pick(path, known, "path") if isinstance(path, str) else None
-    raise JaxpropError(f"path must be a text such as {next(iter(known))!r}, found {path!r}")
+    if not isinstance(path, str):
+        raise JaxpropError(f"path must be a text such as {next(iter(known))!r}, found {path!r}")
+    same = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(path.lower(), same, n=1)
+    hint = f" (did you mean {same[near[0]]!r}?)" if near else ""
+    raise JaxpropError(f"unknown path {path!r}{hint}; known: {listed(known)}")
 
 
 def _index(path: str, index: Any, shape: tuple[int, ...]) -> tuple[int, ...]:

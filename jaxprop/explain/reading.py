@@ -19,9 +19,10 @@ from jaxprop.errors import JaxpropError
 from jaxprop.layers import Activation, Flatten, Layer, Linear, Softmax, Standardize, Unstandardize
 
 from .formula import Derivative, Formula, Symbol
-from .question import Question, arrays
+from .question import Given, Question, arrays
 
 C = Symbol("C")
+Rows = dict[str, Record]
 Way = Literal["linear", "softmax", "cost", "unknown"]
 
 
@@ -89,11 +90,11 @@ class Reading:
     targets: Any
 
 
-def read(question: Question, cost: Cost, net: Layer, x: Any, params: Any, targets: Any, rng: Any, at: int) -> Reading:
-    """Return the reading of a `Linear`'s parameter, for example `at` of x; call it in float64."""
-    tape = manual.trace(net, cost)(x, params, targets, rng=rng)
-    rows = {path: _row(record, at) for path, record in tape.items()}
-    found = {path: np.asarray(leaf) for path, leaf in arrays(params).items()}
+def read(question: Question, net: Layer, cost: Cost, given: Given) -> Reading:
+    """Return the reading of a `Linear`'s parameter; call it in float64."""
+    tape = manual.trace(net, cost)(given.x, given.params, given.targets, rng=given.rng)
+    rows = {path: _row(record, given.at) for path, record in tape.items()}
+    found = {path: np.asarray(leaf) for path, leaf in arrays(given.params).items()}
     last_path = list(tape)[-1]
     own = rows[question.layer_path]
     number = 1 + sum(type(layer) is Linear for _, layer in question.before)
@@ -104,7 +105,7 @@ def read(question: Question, cost: Cost, net: Layer, x: Any, params: Any, target
     return Reading(
         W=found[prefix + "W"], b=found.get(prefix + "b"), inputs=Node(name, above, own.x, own.dx), prepared_by=prepared,
         levels=levels, last=number + sum(type(layer) is Linear for _, layer in question.after),
-        y=rows[last_path].y, targets=np.asarray(targets)[at],
+        y=rows[last_path].y, targets=np.asarray(given.targets)[given.at],
     )  # fmt: skip
 
 
@@ -113,10 +114,10 @@ def _row(record: Record, at: int) -> Record:
     return Record(*(None if part is None else np.asarray(part)[at] for part in record))
 
 
-def _levels(question: Question, rows: dict[str, Record], params: dict[str, np.ndarray], number: int) -> tuple[Level, ...]:
+def _levels(question: Question, rows: Rows, params: dict[str, np.ndarray], number: int) -> tuple[Level, ...]:
     """The levels from the parameter's own z on; a layer of the user's own ends them."""
     levels: list[Level] = []
-    group = [(question.layer_path, question.layer)]
+    group: list[Any] = [(question.layer_path, question.layer)]
     for path, layer in (*question.after, ("", None)):
         ends = layer is None or not _is_known(layer)
         if type(layer) is Linear or ends:
@@ -135,7 +136,7 @@ def _is_known(layer: Layer) -> bool:
     return isinstance(layer, Activation) or type(layer) in (Linear, Softmax, Standardize, Unstandardize, Flatten)
 
 
-def _group(group: list[Any], rows: dict[str, Record], number: int, way: Way, edges: Any, leads: Any) -> list[Level]:
+def _group(group: list[Any], rows: Rows, number: int, way: Way, edges: Any, leads: Any) -> list[Level]:
     """One Linear and what follows it up to the next: one level, and one more for every Softmax."""
     _no_positions(group[0], rows)
     names = _names(len(group) - 1, last="y" if way == "cost" else "a")
@@ -176,7 +177,7 @@ def _slopes(layer: Layer, record: Record) -> np.ndarray:
     return record.derivative
 
 
-def _no_positions(linear: tuple[str, Layer], rows: dict[str, Record]) -> None:
+def _no_positions(linear: tuple[str, Layer], rows: Rows) -> None:
     path, layer = linear
     if rows[path].y.ndim != 1:
         shape = list(rows[path].y.shape)

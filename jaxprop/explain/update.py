@@ -1,6 +1,6 @@
 """The same derivative by two other ways, and what one step of gradient descent does with it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -12,8 +12,9 @@ from jaxprop.errors import JaxpropError
 from jaxprop.layers.layer import Layer
 
 from .derivation import Equation, Prose, Step, worked
-from .formula import Derivative, Formula, Number, Symbol
-from .question import Question, arrays
+from .formula import Derivative, Formula, Number, Symbol, parts
+from .printers import to_text
+from .question import Given, Question, arrays
 from .reading import C
 
 STEP = 2.0**-17  # near the cube root of float64's epsilon, where truncation and rounding are in balance
@@ -32,17 +33,15 @@ class Measured(NamedTuple):
     flipped: float
 
 
-def measure(
-    question: Question, net: Layer, cost: Cost, x: Any, params: Any, targets: Any, rng: Any, at: int, learning_rate: float
-) -> Measured:
+def measure(question: Question, net: Layer, cost: Cost, given: Given, learning_rate: float) -> Measured:
     """Evaluate C around one parameter; call it in float64."""
-    tree = jax.tree.structure(params)
-    known = arrays(params)
+    tree = jax.tree.structure(given.params)
+    known = arrays(given.params)
     leaf = known[question.path]
 
     def of(changed: Any) -> Any:
         filled = jax.tree.unflatten(tree, [changed if path == question.path else p for path, p in known.items()])
-        return cost(call(net, x, filled, rng), targets)[at]
+        return cost(call(net, given.x, filled, given.rng), given.targets)[given.at]
 
     def moved(by: float) -> float:
         return float(of(leaf.at[question.index].add(jnp.asarray(by, leaf.dtype))))
@@ -69,7 +68,7 @@ def witnesses(gradient: Formula, value: float, measured: Measured) -> Step:
         Equation((gradient, Number(measured.jax_grad)), "jax.grad"),
         Equation((gradient, Number(measured.finite_difference)), nudge, exact=False),
     )
-    sentence = "Two others who do not know the formulas above: jax.grad, and a nudge of the parameter by a little."
+    sentence = "Two ways that use none of the formulas above: jax.grad, and a small nudge of the parameter itself."
     return Step("The same number by other ways", (sentence,), equations)
 
 
@@ -87,23 +86,31 @@ def update(parameter: Symbol, gradient: Formula, learning_rate: float, measured:
             ("actual change of C", AFTER - C),
             ("with the sign flipped", FLIPPED - C),
         ):
-            yield worked(change, change, values=values, label=label)
+            written = worked(change, change, values=values, label=label)
+            yield written if _shows(written) else Equation((written.sides[0], written.sides[-1]), label)
 
     found = tuple(equations())
     values[new] = found[0].sides[-1].value  # pyright: ignore[reportAttributeAccessIssue]
-    return Step("The update", _sentence(parameter, gradient, measured), found)
+    return Step("The update", _sentence(parameter, learning_rate, measured), found)
 
 
-def _sentence(parameter: Symbol, gradient: Formula, measured: Measured) -> Prose:
+def _shows(change: Equation) -> bool:
+    """Whether the two costs whose difference it is can be told apart as they are written."""
+    numbers = [to_text(part) for part in parts(change.sides[1]) if isinstance(part, Number)]
+    return len(set(numbers)) == len(numbers)
+
+
+def _sentence(parameter: Symbol, η_value: float, measured: Measured) -> Prose:
     w = Symbol("w" if len(parameter.index) > 1 else parameter.name)
     slope = Derivative(C, w)
     if measured.jax_grad == 0:
         return ("The derivative is 0, so gradient descent, with its step ", η * slope, ", leaves ", w, " where it is.")
+    rate = Equation((η, Number(η_value)))
     return (
         *("Backpropagation ends here; gradient descent uses its result. It replaces ", w, " by ", w - η * slope),
-        *(": minus, because C should fall, and ", η, " is the learning rate. This moves ", parameter, " alone. "),
-        *("By its slope C should change by ", -(η * slope**2), "; it does so the more exactly, the smaller ", η, " is. "),
-        _outcome(measured),
+        *(": minus, for ", C, " should fall; ", rate, " is the learning rate. Here ", parameter, " alone is moved. "),
+        *("Along a straight line ", C, " would change by ", -(η * slope**2), "; ", C, " bends, so the smaller ", η),
+        *(" is, the closer this comes. ", _outcome(measured)),
     )
 
 
@@ -112,5 +119,3 @@ def _outcome(measured: Measured) -> str:
     fall = "Here C falls" if down < 0 else "Here C rises: the step is too large" if down > 0 else "Here C does not move"
     flipped = "it rises" if up > 0 else "it falls as well: this step is too large" if up < 0 else "it does not move"
     return f"{fall}; with the sign flipped {flipped}."
-
-

@@ -1,18 +1,18 @@
-"""Equations of a reading: sums over units, slopes and errors, each with the numbers that the tape has for its symbols."""
+"""Equations of a reading: sums over units, slopes and errors, each with the numbers that the tape has for them."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from .cost_formulas import CostFormula
+from .cost_formulas import LARGEST_EXPONENT, CostFormula
 from .derivation import Equation, Prose, labelled_sum, shorten, term_equations, worked
 from .evaluate import UndefinedError, evaluate
-from .formula import Derivative, Formula, Labelled, Number, Product, Sum, Symbol, substitute
+from .formula import Call, Derivative, Formula, Labelled, Number, Product, Sum, Symbol, substitute
 from .local import Local, local
 from .printers import to_text
-from .reading import Level, Node, Reading, Stage
+from .reading import Level, Node, Reading
 
-ROOM = 78  # columns for one side of an equation, so that a line stays within 110
+ROOM = 98  # columns for both sides of an equation, so that a line stays within 110
 SHOWN = 8
 
 
@@ -50,13 +50,13 @@ class Writer:
         self.values[symbol] = float(W[i, j])
         return symbol
 
-    def local(self, stage: Stage, level: Level, unit: int) -> Local | None:
+    def local(self, level: Level, stage: int, unit: int) -> Local | None:
         """Return the formulas of one stage at one unit, None where there is no activation."""
-        if stage.layer is None:
+        layer = level.stages[stage].layer
+        if layer is None:
             return None
-        at = level.stages.index(stage)
-        inner, outer = (self.node(level.nodes[i], unit) for i in (at, at + 1))
-        found = local(stage.layer, inner, outer, float(level.nodes[at].values[unit]))
+        inner, outer = (self.node(level.nodes[i], unit) for i in (stage, stage + 1))
+        found = local(layer, inner, outer, float(level.nodes[stage].values[unit]))
         self.values.update(found.given)
         return found
 
@@ -96,11 +96,26 @@ class Writer:
                 self.defined.add(symbol)
                 yield from self.worked(symbol, formula)
 
-    def sum(self, lhs: Formula, terms: Iterable[Formula], *after: Formula) -> Iterator[Equation]:
-        """Yield `lhs = term + … + after`, as many terms written as fit on a line."""
+    def sum(
+        self,
+        lhs: Formula,
+        terms: Iterable[Formula],
+        *after: Formula,
+        whole: Callable[[Formula], Formula] = lambda total: total,
+        exact: bool = True,
+    ) -> Iterator[Equation]:
+        """Yield `lhs = whole(term + … + after)`, as many terms written as fit on a line."""
         terms = tuple(terms)
-        short = fitting(terms, self.values, ROOM - len(to_text(Sum(after))) - 3)
-        yield from self.worked(lhs, Sum((*short.terms, *after)) if len(terms) + len(after) > 1 else short.terms[0])
+        taken = len(to_text(lhs)) + len(to_text(Sum(after))) + 3
+        short = [*fitting(terms, self.values, ROOM - taken).terms, *after]
+        yield from self.worked(lhs, whole(Sum(tuple(short)) if len(short) > 1 else short[0]), exact=exact)
+
+    def softmax(self, level: Level, after: Level, unit: int) -> Iterator[Equation]:
+        """Yield what softmax makes of one unit, where exp of every unit is a float64."""
+        if np.max(np.abs(level.nodes[-1].values)) < LARGEST_EXPONENT:
+            S, order = Symbol("S", (), level.nodes[0].layer), np.argsort(-level.nodes[-1].values, kind="stable")
+            yield from self.sum(S, [Call("exp", self.node(level.nodes[-1], int(k))) for k in order])
+            yield from self.worked(self.node(after.nodes[0], unit), Call("exp", level.nodes[-1].symbol(unit)) / S)
 
     def fan(self, level: int, j: int) -> Iterator[Equation]:
         """Yield the contributions of every path onward from unit j, the largest first, and their sum."""
@@ -117,7 +132,7 @@ class Writer:
         yield from self.sum(lhs, [term.formula for _, term in found])
 
     def last_error(self, level: int, unit: int) -> Iterator[Equation]:
-        """Yield where ∂C/∂(last node of the unit) comes from: the cost, the next level, or a layer of the user's own."""
+        """Yield where ∂C/∂(last node of the unit) comes from: the cost, the next level, or the user's own layer."""
         here = self.reading.levels[level]
         lhs = self.error(here.nodes[-1], unit)
         if here.way in ("linear", "softmax"):
@@ -132,7 +147,7 @@ class Writer:
         """Yield ∂a/∂z of one stage, by its formula where that is known."""
         here = self.reading.levels[level]
         lhs = self.slope(here, stage, unit)
-        found = self.local(here.stages[stage], here, unit)
+        found = self.local(here, stage, unit)
         slope = Number(self.values[lhs])
         if found is not None:
             yield from self.define(found.helpers)
@@ -179,8 +194,8 @@ class Writer:
 
 
 def is_bare(level: Level) -> bool:
-    """Whether the level has no activation, so that its error is that of its output."""
-    return all(stage.layer is None for stage in level.stages)
+    """Whether no activation follows the sum, so that its error is that of the output."""
+    return [stage.layer for stage in level.stages] == [None]
 
 
 def fitting(terms: Sequence[Formula], values: Mapping[Formula, float], room: int) -> Sum:

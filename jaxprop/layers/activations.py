@@ -25,7 +25,16 @@ from jaxprop.layers.layer import Env, Layer
 
 @dataclass(frozen=True)
 class Activation(Layer):
-    """y = φ(z), elementwise: whoever writes one writes `value` and `derivative`, and `keep` unless that is z."""
+    """y = φ(z), elementwise: whoever writes one writes `value` and `derivative`, and `keep` unless that is z.
+
+    >>> class Square(Activation):
+    ...     def value(self, z):
+    ...         return z * z
+    ...     def derivative(self, kept):
+    ...         return 2 * kept
+    >>> Square()(3.0), Square().backward(1.0, 3.0)
+    (9.0, (6.0, ()))
+    """
 
     def value(self, z: Array) -> Array:
         """φ(z)."""

@@ -7,7 +7,11 @@ from jax import Array
 
 
 class Env(NamedTuple):
-    """What a forward pass may need beside x and θ; a pytree, not differentiated. No rng means deterministic."""
+    """What a forward pass may need beside x and θ; a pytree, not differentiated. No rng means deterministic.
+
+    >>> Env()
+    Env(rng=None)
+    """
 
     rng: Array | None = None
 
@@ -23,6 +27,15 @@ class Layer:
 
     The first axis of x, y and dy is the example axis N. dy is per example and not divided by N. Integer inputs have no
     gradient: dx is None. How to add one: `jaxprop/layers/README.md`; the model to follow: `linear.py`.
+
+    >>> @dataclass(frozen=True)
+    ... class Double(Layer):
+    ...     def forward(self, x, params, env=None):
+    ...         return 2 * x, ()
+    ...     def backward(self, dy, cache, params):
+    ...         return 2 * dy, ()
+    >>> Double()(3.0, ())
+    6.0
     """
 
     @property

@@ -45,7 +45,11 @@ def initializers() -> dict[str, Any]:
 
 
 class LinearParams(NamedTuple):
-    """θ of a `Linear`: W `[I, O]` and b `[O]` (None without bias). Its uses have the same shape."""
+    """θ of a `Linear`: W `[I, O]` and b `[O]` (None without bias). Its uses have the same shape.
+
+    >>> LinearParams(W=jnp.zeros((3, 1)), b=None).W.shape
+    (3, 1)
+    """
 
     W: Any
     b: Any

@@ -1,0 +1,106 @@
+"""`jaxprop explain`: the chain rule written out, for one parameter of a saved model or for an expression."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+EXAMPLE = (
+    "Examples: `jaxprop explain runs/digits --param 1.W --index 12,3` · "
+    "`jaxprop explain runs/digits --param 3.b --index 7 --row 5 --json` · `jaxprop explain '3*(x**2+1)' --at 2`"
+)
+
+
+def command(
+    target: Annotated[str, typer.Argument(help="Folder of a saved model, or an expression such as '3*(x**2+1)'.")],
+    param: Annotated[str | None, typer.Option(help="A parameter of the model by its path, e.g. 1.W or 1.b.")] = None,
+    index: Annotated[str | None, typer.Option(help="Which number of it: input,unit of a W, unit of a b.")] = None,
+    row: Annotated[int, typer.Option(min=0, help="Which of the held-out rows.")] = 0,
+    data: Annotated[str | None, typer.Option(help="Where rows come from; what it was trained on by default.")] = None,
+    learning_rate: Annotated[float, typer.Option(help="Step size η of the update.")] = 0.1,
+    at: Annotated[float | None, typer.Option(help="Expression: where the derivative is taken.")] = None,
+    latex: Annotated[bool, typer.Option("--latex", help="As LaTeX.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Write out the chain rule for one weight or bias of the model in TARGET, or for the expression TARGET.
+
+    Every path back from the cost with its numbers, jax.grad beside it, and what the update changes.
+    """
+    from jaxprop.cli.runs import print_json
+    from jaxprop.errors import JaxpropError
+    from jaxprop.explain import to_json, to_latex, to_text
+
+    if latex and json:
+        raise JaxpropError("--latex and --json: choose one of them")
+    head: dict[str, str] = {}
+    if Path(target).is_dir():
+        if at is not None:
+            raise JaxpropError(f"--at is for an expression, and {target} is a folder; leave one of the two out")
+        derivation, source = of_run(Path(target), param, index, row, data, learning_rate)
+        head = {"model": target, "data": source}
+    else:
+        derivation = of_expression(target, param or index, at)
+    if json:
+        print_json({**head, **to_json(derivation)})
+    elif latex:
+        print(to_latex(derivation))
+    else:
+        print(*([f"{target} on {head['data']}"] if head else []), to_text(derivation), sep="\n")
+
+
+def of_run(
+    path: Path, param: str | None, index: str | None, row: int, data: str | None, learning_rate: float
+) -> tuple[Any, str]:
+    """Return the derivation for one parameter of a saved run, and where the row comes from."""
+    from jaxprop.cli.runs import open_run, rows_of, targets_for
+    from jaxprop.errors import DataError, JaxpropError
+    from jaxprop.explain import explain
+    from jaxprop.explain.question import arrays, listed
+
+    saved = open_run(path)
+    known = arrays(saved.params)
+    if param is None:
+        raise JaxpropError(f"{path}: choose a parameter with --param: {listed(known)}")
+    if index is None and param in known and known[param].ndim:
+        raise JaxpropError(f"choose a number of {listed({param: known[param]})} with --index, e.g. {_first(known[param])}")
+    rows = rows_of(saved, data, ":")
+    if rows.targets is None:
+        raise DataError(f"{rows.source}: has no column {saved.about.info.target!r}; a gradient needs targets")
+    targets = targets_for(saved.cost, rows.targets, saved.about.outputs.shape[-1])
+    run = explain(saved.net, saved.cost, learning_rate)
+    return run(rows.x, saved.params, targets, param, numbers(index or ""), row=row), rows.source
+
+
+def of_expression(text: str, asked: str | None, at: float | None) -> Any:
+    """Return the derivation of an expression; raise `JaxpropError` for what is neither that nor a folder."""
+    from jaxprop.errors import JaxpropError, ModelError
+    from jaxprop.explain import derive
+    from jaxprop.explain.parse import parse
+
+    if asked is not None:
+        raise ModelError(f"{text}: no such folder; expected one that jaxprop.save or `jaxprop train --out` wrote")
+    if at is not None:
+        return derive(text, at)
+    try:
+        parse(text)
+    except JaxpropError as error:
+        raise JaxpropError(f"{text}: no such folder, and as an expression: {error}") from None
+    raise JaxpropError(f"{text}: no such folder; for the derivative of an expression say where with --at, e.g. --at 2")
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """Return the index that '12,3' means.
+
+    >>> numbers("12,3"), numbers("7"), numbers("")
+    ((12, 3), (7,), ())
+    """
+    from jaxprop.errors import JaxpropError
+
+    try:
+        return tuple(int(part) for part in text.split(",")) if text.strip() else ()
+    except ValueError:
+        raise JaxpropError(f"--index: found {text!r}, expected whole numbers such as 12,3 or 7") from None
+
+
+def _first(array: Any) -> str:
+    return "--index " + ",".join("0" for _ in array.shape)

@@ -1,0 +1,216 @@
+"""`jaxprop plot`: pictures of a saved run, and of what needs none."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+EXAMPLE = (
+    "Examples: `jaxprop plot surface` · `jaxprop plot surface runs/digits --param 1.W --index 20,3 --index 36,7` · "
+    "`jaxprop plot network runs/digits --row 0` · `jaxprop plot history runs/digits` · "
+    "`jaxprop plot fit runs/square` · `jaxprop plot activation gelu --at 0.5`"
+)
+WITHOUT_RUN = ("surface", "neuron", "article", "activation")
+WITH_RUN = ("network", "history", "gradients", "fit", "cost", "nudge", "surface")
+
+
+def command(
+    what: Annotated[
+        str, typer.Argument(help="surface, network, history, gradients, fit, cost, nudge; neuron, article, activation.")
+    ],
+    run: Annotated[str | None, typer.Argument(help="Folder of a saved model (for activation: its name).")] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write: .png, .svg or .pdf; WHAT.png by default.")] = None,
+    row: Annotated[int, typer.Option(help="The held-out row that is drawn.")] = 0,
+    rows: Annotated[str, typer.Option(help="The held-out rows that C and gradients are taken over.")] = "0:64",
+    data: Annotated[str | None, typer.Option(help="Where rows come from; what it was trained on by default.")] = None,
+    param: Annotated[str | None, typer.Option(help="Path of a parameter, e.g. 1.W; the largest by default.")] = None,
+    index: Annotated[list[str] | None, typer.Option(help="Entry of it, e.g. 20,3; two of them for a surface.")] = None,
+    prune: Annotated[float | None, typer.Option(help="network: hide weights smaller than this.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="surface, cost: the rate η of the steps drawn.")] = None,
+    at: Annotated[float | None, typer.Option(help="activation: where the dot is.")] = None,
+) -> None:
+    """Draw WHAT, and write the picture to a file."""
+    from jaxprop import plot
+    from jaxprop.errors import JaxpropError, pick
+
+    pick(what, {*WITHOUT_RUN, *WITH_RUN}, "picture")
+    if run is None and what not in WITHOUT_RUN:
+        raise JaxpropError(f"plot {what}: needs the folder of a saved model, as in jaxprop plot {what} runs/digits")
+    if what == "activation":
+        picture = plot.activation(_activation(run or "sigmoid"), at)
+    elif run is None or what in ("neuron", "article"):
+        rates: dict[str, Any] = {} if learning_rate is None else {"learning_rate": learning_rate}
+        draw: dict[str, Any] = {"neuron": plot.neuron_and_perceptron, "article": plot.article_network}
+        picture = plot.cost_surface(**rates) if what == "surface" else draw[what]()
+    else:
+        picture = Picture(Path(run), data, rows, row, param, index or [], prune, learning_rate).draw(what)
+    print(plot.save(picture, out or Path(f"{what}.png")))
+
+
+def _activation(name: str) -> Any:
+    from jaxprop.cli import build
+    from jaxprop.errors import pick
+
+    kinds = {key: kind for key, kind in build.activations().items() if key != "softmax"}  # not elementwise
+    return kinds[pick(name.replace("-", "_"), kinds, "activation")]()
+
+
+class Picture:
+    """The pictures of one saved run."""
+
+    def __init__(
+        self, run: Path, data: str | None, rows: str, row: int, param: str | None, index: list[str],
+        prune: float | None, learning_rate: float | None,
+    ) -> None:  # fmt: skip
+        from jaxprop.cli.runs import open_run, rows_of
+
+        self.run = open_run(run)
+        self.path, self.data, self.rows, self.row, self.prune = run, data, rows, row, prune
+        self.param, self.index, self.learning_rate = param, index, learning_rate
+        self.load = lambda chosen: rows_of(self.run, self.data, chosen)
+
+    def draw(self, what: str) -> Any:
+        """The picture named `what`."""
+        return getattr(self, what)()
+
+    def network(self) -> Any:
+        """The network, with one row's values in it."""
+        from jaxprop import plot
+        from jaxprop.checkpoint import by_path
+
+        x = self.load(str(self.row)).x
+        classes = self.run.about.info.classes
+        linear = sum(path.rpartition(".")[2] == "W" for path in by_path(self.run.params))
+        labels = None if classes is None else [*[None] * linear, classes]
+        return plot.network(self.run.net, self.run.params, x=x, prune=self.prune, labels=labels)
+
+    def history(self) -> Any:
+        """Cost by epoch."""
+        from jaxprop import plot
+        from jaxprop.errors import ModelError
+
+        history = (self.run.about.info.training or {}).get("history")
+        if not history:
+            raise ModelError(f"{self.path}: holds no training history; it was not written by `jaxprop train`")
+        return plot.history(history)  # pyright: ignore
+
+    def gradients(self) -> Any:
+        """The size of δ by layer, and of the gradient by parameter."""
+        from jaxprop import manual, plot
+
+        x, targets = self._rows()
+        tape = manual.trace(self.run.net, self.run.cost)(x, self.run.params, targets)
+        _, grads = manual.value_and_grad(self.run.net, self.run.cost)(x, self.run.params, targets)
+        return plot.gradient_sizes(tape, grads)
+
+    def fit(self) -> Any:
+        """A 1-D function, its rows and the network's answer."""
+        from jaxprop import plot
+        from jaxprop.errors import JaxpropError
+        from jaxprop.train import predict
+
+        shape = self.run.about.inputs.shape[1:]
+        if shape != (1,) or self.run.about.outputs.shape[1:] != (1,):
+            raise JaxpropError(f"plot fit: draws functions of one number, {self.path} takes {list(shape)}")
+        x, targets = self._rows()
+        return plot.function_fit(x, targets, lambda x: predict(self.run.net, self.run.params, x))
+
+    def cost(self) -> Any:
+        """C along one entry of θ, with its tangent, a secant and a step."""
+        from jaxprop import plot
+
+        C, (w,), _ = self._along(1)
+        width = max(1.0, 2 * abs(w))
+        return plot.cost_curve(C, (w - width, w + width), at=w, h=width / 2, learning_rate=self.learning_rate)
+
+    def nudge(self) -> Any:
+        """How the error of a difference quotient depends on the nudge."""
+        import jax
+
+        from jaxprop import plot
+
+        with jax.enable_x64(True):
+            C, (w,), _ = self._along(1, double=True)
+            return plot.nudge(C, w)
+
+    def surface(self) -> Any:
+        """C over two entries of θ, everything else as it is."""
+        from jaxprop import plot
+
+        C, start, names = self._along(2)
+        rate = 0.5 if self.learning_rate is None else self.learning_rate
+        reach = max(3.0, 1.5 * max(map(abs, start)))
+        picture = plot.cost_surface(C, start=(start[0], start[1]), learning_rate=rate, span=(-reach, reach))
+        for axes in picture:
+            axes.set_xlabel(f"θ₁ = {names[0]}")
+            axes.set_ylabel(f"θ₂ = {names[1]}")
+        return picture
+
+    def _rows(self) -> tuple[Any, Any]:
+        from jaxprop.cli.runs import targets_for
+        from jaxprop.errors import DataError
+
+        chosen = self.load(self.rows)
+        if chosen.targets is None:
+            raise DataError(f"{chosen.source}: has no targets; C and its gradients need them")
+        return chosen.x, targets_for(self.run.cost, chosen.targets, self.run.about.outputs.shape[-1])
+
+    def _along(self, entries: int, double: bool = False) -> tuple[Any, list[float], list[str]]:
+        """C as a function of one or two entries of θ, where they are now, and their names."""
+        import jax
+        import jax.numpy as jnp
+
+        x, targets = self._rows()
+        params = self.run.params
+        if double:
+            x, params = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), (x, params))
+            targets = jnp.asarray(targets, jnp.float64) if targets.dtype.kind == "f" else targets
+        path, place, indices = self._entries(entries)
+        leaves, tree = jax.tree.flatten(params)
+
+        def C(values: Any) -> Any:
+            changed = leaves[place]
+            for index, value in zip(indices, jnp.ravel(values), strict=True):
+                changed = changed.at[index].set(value.astype(changed.dtype))
+            replaced = jax.tree.unflatten(tree, [*leaves[:place], changed, *leaves[place + 1 :]])
+            return jnp.mean(self.run.cost(self.run.net(x, replaced), targets))
+
+        names = [f"{path}{list(index)}" for index in indices]
+        return C, [float(leaves[place][index]) for index in indices], names
+
+    def _entries(self, count: int) -> tuple[str, int, list[tuple[int, ...]]]:
+        """Which leaf (its path and place), and which of its entries: as asked, or those of the largest gradient."""
+        import numpy as np
+
+        from jaxprop import manual
+        from jaxprop.checkpoint import by_path
+        from jaxprop.errors import JaxpropError, pick
+
+        x, targets = self._rows()
+        _, grads = manual.value_and_grad(self.run.net, self.run.cost)(x, self.run.params, targets)
+        gradients = {path: np.asarray(g) for path, g in by_path(grads).items()}
+        largest = max(gradients, key=lambda path: (gradients[path].size >= count, float(np.abs(gradients[path]).max())))
+        path = pick(self.param or largest, gradients, "parameter")
+        gradient = gradients[path]
+        if not self.index:
+            order = np.argsort(-np.abs(gradient), axis=None)[:count]
+            indices = [tuple(int(i) for i in np.unravel_index(flat, gradient.shape)) for flat in order]
+        else:
+            indices = [_index(text, gradient.shape, path) for text in self.index]
+        if len(indices) != count:
+            raise JaxpropError(f"--index: needs {count} of the entries of {path} {list(gradient.shape)}")
+        return path, list(gradients).index(path), indices
+
+
+def _index(text: str, shape: tuple[int, ...], path: str) -> tuple[int, ...]:
+    from jaxprop.errors import JaxpropError
+
+    try:
+        index = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        index = ()
+    if len(index) != len(shape) or not all(0 <= i < size for i, size in zip(index, shape, strict=True)):
+        largest = ",".join(str(size - 1) for size in shape)
+        zeros = ",".join("0" for _ in shape)
+        raise JaxpropError(f"--index: found {text!r}, expected an entry of {path} {list(shape)}: {zeros} to {largest}")
+    return index
