@@ -45,7 +45,7 @@ def D(of: Formula, by: Formula) -> Derivative:
 
 
 def neuron() -> Values:
-    """The neuron [1, 3, 2], w = [0.5, −0.25, 0.75], b = 0.1 with target 1: every number from one pass of the library."""
+    """The neuron [1, 3, 2], w = [0.5, −0.25, 0.75], b = 0.1 with target 1, from a pass of the library."""
     net, cost = jp.Chain(jp.Linear(1), jp.Sigmoid()), jp.HalfSquaredError()
     params = (jp.LinearParams(W=jnp.array([[0.5], [-0.25], [0.75]]), b=jnp.array([0.1])), ())
     inputs, targets = jnp.array([[1.0, 3.0, 2.0]]), jnp.array([[1.0]])
@@ -231,7 +231,11 @@ def paths() -> Shown:
     total = labelled_sum(terms)
     lhs = D(C, Symbol("a", (1,), layer=1))
     numbers = substitute(total, values)
-    return (Equation((lhs, total)), Equation((lhs, numbers, Number(values[lhs]))), *term_equations(total, values)), values
+    return (
+        Equation((lhs, total)),
+        Equation((lhs, numbers, Number(values[lhs]))),
+        *term_equations(total, values),
+    ), values
 
 
 def hidden_error() -> Shown:
@@ -307,11 +311,13 @@ def filled(text: str) -> str:
 
 def main() -> int:
     """Write the blocks, or say which chapters differ."""
-    differing = [path for path in sorted(HERE.glob("*.md")) if filled(path.read_text("utf-8")) != path.read_text("utf-8")]
+    differing = [
+        path for path in sorted(HERE.glob("*.md")) if filled(path.read_text("utf-8")) != path.read_text("utf-8")
+    ]
     for path in differing:
         if "--write" in sys.argv:
             path.write_text(filled(path.read_text("utf-8")), "utf-8")
-        print(f"{path.name}: {'written' if '--write' in sys.argv else 'differs; python docs/chapters/formulas.py --write'}")
+        print(path.name, "written" if "--write" in sys.argv else "differs: python docs/chapters/formulas.py --write")
     return 0 if "--write" in sys.argv or not differing else 1
 
 

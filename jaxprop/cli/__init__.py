@@ -21,7 +21,15 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="markdown",
 )
-COMMANDS = {"demo": demo, "train": train, "predict": predict, "check": check, "summary": summary, "explain": explain, "plot": plot}
+COMMANDS = {
+    "demo": demo,
+    "train": train,
+    "predict": predict,
+    "check": check,
+    "summary": summary,
+    "explain": explain,
+    "plot": plot,
+}
 for name, module in COMMANDS.items():
     app.command(name, epilog=module.EXAMPLE)(module.command)
 
@@ -42,7 +50,7 @@ def main() -> NoReturn:
     """Run the command line and exit with its code: 0, 1 (it did not work), 2 (not understood) or 130 (Ctrl-C)."""
     add_plugins()
     try:
-        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+        code = app(sys.argv[1:] or ["--help"], prog_name="jaxprop", standalone_mode=False)
         if code != 130:
             sys.exit(code if isinstance(code, int) else 0)
     except (KeyboardInterrupt, typer.Abort):

@@ -62,7 +62,9 @@ def of_run(
     if param is None:
         raise JaxpropError(f"{path}: choose a parameter with --param: {listed(known)}")
     if index is None and param in known and known[param].ndim:
-        raise JaxpropError(f"choose a number of {listed({param: known[param]})} with --index, e.g. {_first(known[param])}")
+        raise JaxpropError(
+            f"choose a number of {listed({param: known[param]})} with --index, e.g. {_first(known[param])}"
+        )
     rows = rows_of(saved, data, ":")
     if rows.targets is None:
         raise DataError(f"{rows.source}: has no column {saved.about.info.target!r}; a gradient needs targets")

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
 from jaxprop.backward import manual
 from jaxprop.backward._common import call, require_layer
@@ -48,6 +48,7 @@ def explain(net: Layer, cost: Cost, learning_rate: float = 0.1, most: int = 5) -
     Nets are Chains, in Chains too, of layers that answer one number per unit. Where a layer or a cost of your own
     stands in between, its numbers are taken as they are. Raises JaxpropError for a path, index or row that is missing.
 
+    >>> import jax.numpy as jnp
     >>> import jaxprop as jp
     >>> net, x = jp.Chain(jp.Linear(1), jp.Sigmoid()), jnp.array([[1.0, 3.0, 2.0]])
     >>> W, b = jnp.array([[0.5], [-0.25], [0.75]]), jnp.array([0.1])
@@ -68,9 +69,9 @@ def explain(net: Layer, cost: Cost, learning_rate: float = 0.1, most: int = 5) -
         # an rng draws for the whole batch, so the row keeps what was drawn for it
         rows, at = (slice(None), question.row) if rng is not None else (slice(question.row, question.row + 1), 0)
         with jax.enable_x64(True):
-            wide = [float64(part) for part in (jnp.asarray(x)[rows], params, jnp.asarray(targets)[rows])]
+            wide = [float64(part) for part in (np.asarray(x)[rows], params, np.asarray(targets)[rows])]
             given = Given(wide[0], wide[1], wide[2], rng, at)
-            y = call(net, given.x, given.params, rng)
+            y = np.zeros(jax.eval_shape(lambda g: call(net, g.x, g.params, g.rng), given).shape)
             cost.check(y, given.targets)
             cost.check_values(y, given.targets)
             measured = measure(question, net, cost, given, learning_rate)

@@ -6,6 +6,7 @@ unit meets every other (a `Linear`, a `Softmax`), or to the cost.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import jax
@@ -92,11 +93,9 @@ class Reading:
 
 def read(question: Question, net: Layer, cost: Cost, given: Given) -> Reading:
     """Return the reading of a `Linear`'s parameter; call it in float64."""
-    tape = manual.trace(net, cost)(given.x, given.params, given.targets, rng=given.rng)
-    rows = {path: _row(record, given.at) for path, record in tape.items()}
+    rows = jax.tree.map(np.asarray, _tape(net, cost, given))
     found = {path: np.asarray(leaf) for path, leaf in arrays(given.params).items()}
-    last_path = list(tape)[-1]
-    own = rows[question.layer_path]
+    own, last = rows[question.layer_path], (question.after[-1][0] if question.after else question.layer_path)
     number = 1 + sum(type(layer) is Linear for _, layer in question.before)
     prefix = question.path.removesuffix(question.path.rsplit(".", 1)[-1])
     prepared = tuple(layer for _, layer in question.before if not isinstance(layer, Flatten)) if number == 1 else ()
@@ -105,13 +104,15 @@ def read(question: Question, net: Layer, cost: Cost, given: Given) -> Reading:
     return Reading(
         W=found[prefix + "W"], b=found.get(prefix + "b"), inputs=Node(name, above, own.x, own.dx), prepared_by=prepared,
         levels=levels, last=number + sum(type(layer) is Linear for _, layer in question.after),
-        y=rows[last_path].y, targets=np.asarray(given.targets)[given.at],
+        y=rows[last].y, targets=np.asarray(given.targets)[given.at],
     )  # fmt: skip
 
 
-def _row(record: Record, at: int) -> Record:
-    """One example's part of a record."""
-    return Record(*(None if part is None else np.asarray(part)[at] for part in record))
+@partial(jax.jit, static_argnums=(0, 1))
+def _tape(net: Layer, cost: Cost, given: Given) -> Rows:
+    """One example's part of every record; compiled as one program, as many small ones would take seconds."""
+    tape = manual.trace(net, cost)(given.x, given.params, given.targets, rng=given.rng)
+    return jax.tree.map(lambda part: part[given.at], tape)
 
 
 def _levels(question: Question, rows: Rows, params: dict[str, np.ndarray], number: int) -> tuple[Level, ...]:
@@ -188,10 +189,10 @@ def _no_positions(linear: tuple[str, Layer], rows: Rows) -> None:
 
 
 def float64(tree: Any) -> Any:
-    """Return the tree with its floating arrays in float64; call it where x64 is enabled."""
+    """Return the tree as numpy arrays, floating ones in float64."""
 
-    def convert(leaf: Any) -> Any:
-        leaf = jnp.asarray(leaf)
-        return leaf.astype(jnp.float64) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+    def convert(leaf: Any) -> np.ndarray:
+        leaf = np.asarray(leaf)
+        return leaf.astype(np.float64) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
 
     return jax.tree.map(convert, tree)

@@ -1,6 +1,8 @@
 """The same derivative by two other ways, and what one step of gradient descent does with it."""
 
+import math
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -35,29 +37,30 @@ class Measured(NamedTuple):
 
 def measure(question: Question, net: Layer, cost: Cost, given: Given, learning_rate: float) -> Measured:
     """Evaluate C around one parameter; call it in float64."""
-    tree = jax.tree.structure(given.params)
-    known = arrays(given.params)
-    leaf = known[question.path]
+    found = Measured(*map(float, _measure(net, cost, question.path, given, question.index, learning_rate)))
+    if not (math.isfinite(found.before) and math.isfinite(found.jax_grad)):
+        raise JaxpropError(
+            f"explain: C of row {question.row} is {found.before:g} and its derivative {found.jax_grad:g}: there is "
+            "nothing to write out; look for NaN or infinity in x, the parameters and the targets"
+        )
+    return found
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _measure(net: Layer, cost: Cost, path: str, given: Given, index: tuple[int, ...], learning_rate: float) -> Measured:
+    tree, known = jax.tree.structure(given.params), arrays(given.params)
+    leaf = known[path]
 
     def of(changed: Any) -> Any:
-        filled = jax.tree.unflatten(tree, [changed if path == question.path else p for path, p in known.items()])
+        filled = jax.tree.unflatten(tree, [changed if name == path else p for name, p in known.items()])
         return cost(call(net, given.x, filled, given.rng), given.targets)[given.at]
 
-    def moved(by: float) -> float:
-        return float(of(leaf.at[question.index].add(jnp.asarray(by, leaf.dtype))))
-
-    before, grads = jax.value_and_grad(of)(leaf)
-    grad = float(grads[question.index])
-    if not (jnp.isfinite(before) and jnp.isfinite(grad)):
-        raise JaxpropError(
-            f"explain: C of row {question.row} is {float(before):g} and its derivative {grad:g}: there is nothing to "
-            "write out; look for NaN or infinity in x, the parameters and the targets"
-        )
-    parameter = float(leaf[question.index])
-    h = STEP * max(1.0, abs(parameter))
-    nudged = (moved(h) - moved(-h)) / (2 * h)
-    steps = moved(-learning_rate * grad), moved(learning_rate * grad)
-    return Measured(parameter, float(before), grad, nudged, h, *steps)
+    grad = jax.grad(of)(leaf)[index]
+    parameter = leaf[index]
+    h = STEP * jnp.maximum(1, jnp.abs(parameter))
+    moves = jnp.stack([jnp.zeros_like(grad), h, -h, -learning_rate * grad, learning_rate * grad])
+    before, right, left, after, flipped = jax.lax.map(lambda by: of(leaf.at[index].add(by)), moves)
+    return Measured(parameter, before, grad, (right - left) / (2 * h), h, after, flipped)  # pyright: ignore
 
 
 def witnesses(gradient: Formula, value: float, measured: Measured) -> Step:

@@ -43,7 +43,7 @@ class Batches:
         self.data, self.batch_size, self.rows = data, batch_size, leaves[0].shape[0]
         batch_bytes = sum(leaf.nbytes for leaf in leaves) * batch_size // self.rows
         self.full, self.rest = divmod(self.rows, batch_size)
-        self.capacity = max(1, min(self.full, CHUNK_BYTES // max(1, batch_bytes)))
+        self.capacity = min(self.full, max(1, CHUNK_BYTES // max(1, batch_bytes)))
         # two sets of buffers, used in turn: touching fresh memory costs more than the copy. A set is written again
         # only when the chunk made of it has been used up, since `device_put` on a CPU does not copy
         self.buffers = [jax.tree.map(self._buffer, data) for _ in range(2)]

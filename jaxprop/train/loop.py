@@ -184,7 +184,8 @@ def fit(
                 if patience is not None and epoch + 1 - run.best.epoch >= patience:
                     return run.result(run.best.params, "early")
         except KeyboardInterrupt:
-            raise TrainingInterrupted(run.result(run.best.params, "interrupted")) from None
+            so_far = run.best.params if run.best.epoch else run.latest.params  # no epoch yet: as of the last chunk
+            raise TrainingInterrupted(run.result(so_far, "interrupted")) from None
     return run.result(run.state.params, "finished")
 
 
@@ -222,7 +223,8 @@ class _Run:
         jax.eval_shape(_gradient(self.net, self.cost, self.way), x, params, targets)
         with jax.numpy_dtype_promotion("standard"):
             self.state = State(params, self.optimizer.init(params))
-        self.best = Best(_copy(params), 0, float("inf"))
+        self.latest = _copy(self.state)
+        self.best = Best(self.latest.params, 0, float("inf"))
         self.started = time.monotonic()
 
     def epoch(self, epoch: int, shown: Progress, pool: ThreadPoolExecutor) -> None:
@@ -248,13 +250,13 @@ class _Run:
 
     def advance(self, chunk: Chunk, start: int, stop: int) -> float:
         """Take some steps; return the sum of their costs."""
-        before, began = _copy(self.state), time.monotonic()
+        self.latest, began = _copy(self.state), time.monotonic()  # what is donated is gone
         arguments = (self.net, self.cost, self.optimizer, self.way)
         done = self.steps - start
         self.state, costs, good = _run(*arguments, self.state, chunk.batches, start, stop, self.layer_key, done)
         costs = np.asarray(costs, np.float64)[start:stop]
         if not (good and np.all(np.isfinite(costs))):
-            self.explain(before, chunk, start, stop)
+            self.explain(self.latest, chunk, start, stop)
         self.steps += stop - start
         seconds = time.monotonic() - began
         # the first call compiles: its rate says nothing but "at least"

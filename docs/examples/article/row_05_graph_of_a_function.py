@@ -21,7 +21,7 @@ from jaxprop import plot
 def main(folder: str | None = None) -> dict[str, Any]:
     x = np.linspace(-1, 1, 41)[:, None]
     net = jp.Chain(jp.Linear(8), jp.Tanh(), jp.Linear(1))
-    result = jp.fit(net, jp.HalfSquaredError(), optax.adam(0.02), (x, x), epochs=300, batch_size=41, progress=False)
+    result = jp.fit(net, jp.HalfSquaredError(), optax.adam(0.02), (x, x), epochs=200, batch_size=41, progress=False)
 
     def predict(x: Any) -> Any:
         return net(jnp.asarray(x, dtype=float), result.params)

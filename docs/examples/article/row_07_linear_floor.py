@@ -18,13 +18,13 @@ import optax
 import jaxprop as jp
 from jaxprop import plot
 
-OPTIMIZER, COST = optax.sgd(0.1), jp.MeanSquaredError()
+OPTIMIZER, COST = optax.sgd(0.3), jp.MeanSquaredError()
 
 
 def trained(net: jp.Layer, truth: Any) -> tuple[Any, float]:
     """Return θ trained on a grid, and the mean squared error over [−1, 1], exact for the polynomials here."""
     x = (np.arange(200)[:, None] + 0.5) / 100 - 1
-    params = jp.fit(net, COST, OPTIMIZER, (x, truth(x)), epochs=400, batch_size=200, progress=False).params
+    params = jp.fit(net, COST, OPTIMIZER, (x, truth(x)), epochs=150, batch_size=200, progress=False).params
     points, weights = (jnp.asarray(part, dtype=float) for part in np.polynomial.legendre.leggauss(8))
     value, _ = jp.auto.value_and_grad(net, COST)(points[:, None], params, truth(points[:, None]), weights=weights / 2)
     return params, float(value)
@@ -43,7 +43,7 @@ def main(folder: str | None = None) -> dict[str, Any]:
     for name, numbers in found.items():
         print(f"{name:>18}: " + ", ".join(f"{key} = {value:.6f}" for key, value in numbers.items()))
     if folder is not None:
-        x = np.linspace(-1, 1, 41)
+        x = (np.arange(40) + 0.5) / 20 - 1
         ax = plot.function_fit(x, x**2, lambda x: affine(x, theta), truth=np.square, name="w x + b")
         plot.save(ax, Path(folder, "row_07_linear_floor.png"))
     return found

@@ -19,7 +19,7 @@ import optax
 import jaxprop as jp
 from jaxprop import plot
 
-OPTIMIZER, COST = optax.adam(0.02), jp.MeanSquaredError()
+OPTIMIZER, COST = optax.adam(0.03), jp.MeanSquaredError()
 
 
 def mse(net: jp.Layer, params: Any) -> float:
@@ -35,7 +35,7 @@ def main(folder: str | None = None) -> dict[str, Any]:
     hidden, _, output = net.init(jax.random.key(0), jnp.asarray(x))
     start = (hidden, (), jp.LinearParams(W=jnp.zeros_like(output.W), b=jnp.full_like(output.b, 1 / 3)))
     neuron = jp.Chain(jp.Linear(1), jp.Sigmoid())
-    settings = {"epochs": 500, "batch_size": len(x), "progress": False}
+    settings = {"epochs": 400, "batch_size": len(x), "progress": False}
     params = jp.fit(net, COST, OPTIMIZER, (x, x**2), params=start, **settings).params
     alone = jp.fit(neuron, COST, OPTIMIZER, (x, x**2), **settings).params
     found = {"start": mse(net, start), "end": mse(net, params), "one_neuron": mse(neuron, alone)}

@@ -33,7 +33,7 @@ def catch() -> float:
     data = jp.data.ball()
     net = jp.Chain(jp.Standardize.of(data.x), jp.Linear(16), jp.Tanh(), jp.Linear(1))
     scale, (x, targets) = data.targets.std(), data.validation
-    settings = {"epochs": 100, "validation": (x, targets / scale), "progress": False}
+    settings = {"epochs": 50, "validation": (x, targets / scale), "progress": False}
     result = jp.fit(net, jp.HalfSquaredError(), optax.adam(0.02), (data.x, data.targets / scale), **settings)
     return result.history[-1]["validation_r2"]
 

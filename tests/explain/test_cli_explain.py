@@ -1,0 +1,102 @@
+"""`jaxprop explain`: a saved run or an expression, as text, LaTeX and JSON."""
+
+import json
+
+import jax
+import pytest
+import typer
+from typer.testing import CliRunner
+
+import jaxprop as jp
+from jaxprop import data
+from jaxprop.cli import explain as module
+from jaxprop.errors import JaxpropError
+
+app = typer.Typer()
+app.command("explain", epilog=module.EXAMPLE)(module.command)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A saved network for the digits, not trained."""
+    with jax.enable_x64(False):
+        found = data.load("digits")
+        net = jp.Chain(jp.Standardize(5.0, 6.0), jp.Linear(8), jp.Tanh(), jp.Linear(10))
+        params = net.init(jax.random.key(0), found.x[:1])
+        path = tmp_path_factory.mktemp("runs") / "digits"
+        info = {"data": {"name": "digits", "options": {}, "source": "digits"}}
+        return jp.save(path, net, params, inputs=found.x[:1], cost=jp.SoftmaxCrossEntropy(), info=info)
+
+
+def ask(*arguments):
+    """What the command prints, in float32 as users run it."""
+    with jax.enable_x64(False):
+        result = CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def refuse(*arguments):
+    """What the command refuses with."""
+    with pytest.raises(JaxpropError) as error:
+        ask(*arguments)
+    return str(error.value)
+
+
+def test_a_weight_of_a_run(folder):
+    text = ask(folder, "--param", "1.W", "--index", "12,3", "--row", "4", "--learning-rate", "0.5")
+    first, second = text.splitlines()[:2]
+    assert first.startswith(f"{folder} on digits") and first.endswith("held-out rows")
+    assert second.startswith("∂C/∂W⁽¹⁾[12,3] ") and "for row 4" in second
+    assert "δ⁽²⁾[k] = ∂C/∂z⁽²⁾[k]" in text and "η = 0.5" in text and "jax.grad: ∂C/∂W⁽¹⁾[12,3]" in text
+
+
+def test_json_is_the_gradient_of_that_row(folder):
+    plain = json.loads(
+        ask(folder, "--param", "3.b", "--index", "7", "--row", "2", "--json"), parse_constant=pytest.fail
+    )
+    with jax.enable_x64(False):
+        net, params = jp.load(folder)
+        held_out = data.load("digits").validation
+        assert held_out is not None
+        x, targets = held_out[0][2:3].astype("float32"), held_out[1][2:3]
+        _, grads = jp.auto.value_and_grad(net, jp.SoftmaxCrossEntropy())(x, params, targets)
+    assert plain["value"] == pytest.approx(float(grads[3].b[7]), rel=1e-5)
+    assert plain["value"] == pytest.approx(plain["jax_grad"], rel=1e-12)
+    assert {"model", "data", "value", "jax_grad", "factors", "paths", "steps"} <= set(plain)
+
+
+def test_latex_is_latex_alone(folder):
+    text = ask(folder, "--param", "1.b", "--index", "3", "--latex")
+    assert text.startswith(r"$\frac{\partial C}{\partial b^{(1)}_{3}}") and "∂" not in text
+
+
+def test_an_expression():
+    assert "df/dx = 3·2x = 6x = 6·2 = 12" in ask("3*(x**2+1)", "--at", "2")
+    assert json.loads(ask("3*(x**2+1)", "--at", "2", "--json"))["derivative_value"] == 12
+    assert r"\frac{\mathrm{d}f}{\mathrm{d}x}" in ask("x/2", "--at", "2", "--latex")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ((), "choose a parameter with --param: 1.W [64, 8], 1.b [8], 3.W [8, 10], 3.b [10]"),
+        (("--param", "1.W"), "choose a number of 1.W [64, 8] with --index, e.g. --index 0,0"),
+        (("--param", "0.W", "--index", "12,3"), "has no parameters; known: 1.W [64, 8]"),
+        (("--param", "1.W", "--index", "12;3"), "--index: found '12;3', expected whole numbers such as 12,3 or 7"),
+        (("--param", "1.W", "--index", "12"), "so its index is 2 numbers"),
+        (("--param", "1.W", "--index", "1,1", "--row", "9999"), "row 9999: there are "),
+        (("--param", "1.W", "--index", "1,1", "--learning-rate", "0"), "learning_rate must be a positive number"),
+        (("--param", "1.W", "--index", "1,1", "--json", "--latex"), "--latex and --json: choose one"),
+        (("--at", "2"), "--at is for an expression"),
+    ],
+)
+def test_what_a_run_needs(folder, options, message):
+    assert message in refuse(folder, *options)
+
+
+def test_what_is_neither_a_folder_nor_an_expression():
+    assert refuse("runs/nope", "--param", "1.W", "--index", "1,2").startswith("runs/nope: no such folder; expected one")
+    assert refuse("runs/nope").startswith("runs/nope: no such folder, and as an expression: two variables")
+    assert "say where with --at" in refuse("x**2")
+    assert "expected a number" in refuse("x +", "--at", "2")
