@@ -266,7 +266,9 @@ def first_of(error: ValidationError, hint: str = "") -> str:
     place = ".".join(str(part) for part in first["loc"]) or "the top"
     if first["type"] == "union_tag_invalid":
         tag = first["ctx"]["tag"]  # pyright: ignore
-        return f"{place}: kind {_short(tag)} is not known; name your own in kinds=, or in the entry points jaxprop.layers"
+        return (
+            f"{place}: kind {_short(tag)} is not known; name your own in kinds=, or in the entry points jaxprop.layers"
+        )
     found = "" if first["type"] in ("missing", "json_invalid") else f", found {_short(first['input'])}"
     return f"{place}: {first['msg']}{found}" + (f"; {hint}" if hint else "")
 

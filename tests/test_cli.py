@@ -183,6 +183,7 @@ def test_digits(runs):
     assert "epoch 67 · cost" in ran.err and "steps/s" in ran.err
     about = jp.describe("runs/digits")
     assert [layer.__class__.__name__ for layer in about.net.layers] == ["Standardize", "Linear", "Sigmoid", "Linear"]
+    assert isinstance(about.net.layers[0].std, float), "one scale for all pixels"
     assert about.cost == jp.SoftmaxCrossEntropy() and about.info.classes == tuple("0123456789")
     assert {path: spec.shape for path, spec in about.params.items()} == {
         "1.W": (64, 32), "1.b": (32,), "3.W": (32, 10), "3.b": (10,),
@@ -206,6 +207,7 @@ def test_a_table_of_numbers_is_answered_in_its_own_unit(runs):
     assert re.search(r"validation R² (1|0\.9[89]\d*) ", runs["my"].out)
     net, _ = loaded("runs/my")
     assert [type(layer).__name__ for layer in (net.layers[0], net.layers[-1])] == ["Standardize", "Unstandardize"]
+    assert len(net.layers[0].mean) == len(net.layers[0].std) == 2, "a scale for each column"
     answers = strict(did("predict", "runs/my", "--rows", ":", "--json").out)["predictions"]
     assert len(answers) == 40 and answers[39]["target"] == 2000 * 59 + 30000 * 3
     assert all(abs(a["prediction"] - a["target"]) < 10_000 for a in answers)  # of 40,000 to 208,000
@@ -604,16 +606,24 @@ def test_ctrl_c_keeps_the_best_so_far(empty, monkeypatch):
     assert "target" in did("predict", "runs/moons").out
 
 
-def test_ctrl_c_before_the_first_epoch_ends_leaves_an_old_model_alone(empty, monkeypatch):
-    did(*MOONS)
-    before = jp.describe("runs/moons").weights.sha256
+def test_ctrl_c_before_the_first_epoch_ends_saves_what_there_is(empty, monkeypatch):
     monkeypatch.setattr("jaxprop.train.loop.SECONDS_A_CHUNK", 0.0)  # a step at a time
     press_ctrl_c_at(monkeypatch, "advance")
     ran = run(*MOONS, "--seed", 5)
-    assert ran.code == 130 and ran.out == ""
-    assert (
-        ran.err == "jaxprop: training interrupted after 2 steps, before the end of the first epoch: nothing is saved\n"
-    )
+    assert ran.code == 130
+    assert "interrupted after 2 steps: the best parameters so far (within the first epoch) are saved" in ran.out
+    net, params = jp.load("runs/moons")
+    start = net.init(jax.random.split(jax.random.key(5), 3)[0], jp.data.moons().x)
+    assert not np.array_equal(params[0].W, start[0].W)  # two steps on from where it began
+
+
+def test_ctrl_c_before_the_first_step_leaves_an_old_model_alone(empty, monkeypatch):
+    did(*MOONS)
+    before = jp.describe("runs/moons").weights.sha256
+    monkeypatch.setattr("jaxprop.train.loop._Run.advance", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    ran = run(*MOONS, "--seed", 5)
+    assert (ran.code, ran.out) == (130, "")
+    assert ran.err == "jaxprop: training interrupted after 0 steps: nothing is saved\n"
     assert jp.describe("runs/moons").weights.sha256 == before
 
 

@@ -259,7 +259,7 @@ def update() -> Shown:
 def predicted_change() -> Shown:
     """What the slope promises."""
     values = chain() | {η: 0.1}
-    change = Symbol("ΔC")
+    change = Symbol("promised")
     values[change] = -0.1 * (values[D(C, W1)] ** 2 + values[D(C, W2)] ** 2)
     return (worked(change, -(η * (D(C, W1) ** 2 + D(C, W2) ** 2)), values=values),), values
 

@@ -15,7 +15,7 @@ import jaxprop as jp
 from jaxprop import plot
 
 IMAGES = Path(__file__).parent / "images"
-DPI, COLORS = 96, 96
+DPI, COLORS = 96, 192
 
 
 def neuron_and_perceptron() -> Any:
@@ -31,7 +31,8 @@ def article_network() -> Any:
 def parabola(net: Any, optimizer: Any, name: str) -> Any:
     """A network's fit of x², at 40 midpoints of [−1, 1]: their mean is nearly the integral."""
     x = (np.arange(40, dtype=np.float32)[:, None] + 0.5) / 20 - 1
-    params = jp.fit(net, jp.HalfSquaredError(), optimizer, (x, x**2), epochs=500, progress=False).params
+    rows, cost = (x, x**2), jp.HalfSquaredError()
+    params = jp.fit(net, cost, optimizer, rows, epochs=900, batch_size=40, progress=False).params
     return plot.function_fit(x, x**2, lambda x: net(x, params), truth=np.square, name=name)
 
 
@@ -42,7 +43,7 @@ def affine_fit() -> Any:
 
 def tanh_fit() -> Any:
     """Chapter 2."""
-    return parabola(jp.Chain(jp.Linear(16), jp.Tanh(), jp.Linear(1)), optax.adam(0.01), "1-16-1, tanh")
+    return parabola(jp.Chain(jp.Linear(16), jp.Tanh(), jp.Linear(1)), optax.adam(0.03), "1-16-1, tanh")
 
 
 def sigmoid() -> Any:
@@ -62,7 +63,7 @@ def digits() -> Any:
 def digits_network() -> Any:
     """Chapter 3."""
     rows, net, result = digits()
-    return plot.network(net, result.params, x=jnp.asarray(rows.validation[0][:1]), most=12)
+    return plot.network(net, result.params, x=jnp.asarray(rows.validation[0][1:2]), most=12)
 
 
 def slow_cost() -> Any:

@@ -6,8 +6,7 @@
 The folder holds MNIST's four IDX files. As in the book, the first 50,000 of the 60,000 training images train, the last
 10,000 are the validation set, and the t10k images are the test set; pixels run from 0 to 1 and batches have ten images.
 Source: M. Nielsen, Neural Networks and Deep Learning, http://neuralnetworksanddeeplearning.com; which images, starts
-and epochs stand behind a number is taken from the programs and JSON files beside its figures (in the book's
-repository, `fig/`).
+and epochs stand behind a number is taken from the programs and JSON files of its figures (its repository's `fig/`).
 """
 
 import argparse
@@ -78,11 +77,11 @@ def _rows() -> Iterator[Row]:
     yield Row(1, "average darkness", 22.25, Baseline("darkness"))
     yield Row(1, "SVM, 50,000 images", 94.35, Baseline("svm"))
     yield Row(1, "784-30-10 quadratic η=3", 95.42, Run((30,), 3.0, **quadratic), "best")
-    yield Row(1, "784-100-10 quadratic η=3", 96.59, Run((100,), 3.0, **quadratic), "best")
+    yield Row(1, "784-100-10 quadratic η=3", 96.59, Run((100,), 3.0, **quadratic), "best", LOST_DIGITS)
 
     yield Row(3, "784-30-10 η=0.5", 95.49, full, "best")
     yield Row(3, "784-100-10 η=0.5", 96.82, Run((100,), 0.5), "best")
-    yield Row(3, "1,000 images, 784-30-10 η=0.5", 82.27, Run((30,), 0.5, **thousand), "best")
+    yield Row(3, "1,000 images, 784-30-10 η=0.5, 400 epochs", 82.27, Run((30,), 0.5, **thousand), "best")
     yield Row(3, "1,000 images, the same, λ=0.1", 87.10, Run((30,), 0.5, 0.1, **thousand), "best")
     yield Row(3, "784-30-10 η=0.5 again: training set", 97.86, full, "train")
     yield Row(3, "784-30-10 η=0.5 again: test set", 95.33, full, "best")
@@ -92,7 +91,7 @@ def _rows() -> Iterator[Row]:
 
     for what, start, first, last in (("large", {}, 86.43, 96.37), ("scaled", scaled, 92.70, 96.50)):
         run = Run((30,), **gentle, **start)
-        yield Row(3, f"{what} start, W {run.start}, η=0.1 λ=5", first, run, "first")
+        yield Row(3, f"{what} start, W {run.start}, η=0.1 λ=5", first, run, "first", "" if start else ONE_RUN)
         yield Row(3, f"{what} start, W {run.start}, η=0.1 λ=5", last, run)
 
     sizes = (100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000)
@@ -100,7 +99,9 @@ def _rows() -> Iterator[Row]:
     svms = (25.07, 48.93, 75.13, 83.87, 88.49, 91.46, 92.45, 93.47, 94.48)
     for size, published in zip(sizes, networks, strict=True):
         settings = {"decay": size * 1e-4, "epochs": 1_500_000 // size, "size": size, "watched": False}
-        yield Row(3, f"{size:,} images, 784-30-10 η=0.5", published, Run((30,), 0.5, **settings, **validation))
+        run = Run((30,), 0.5, **settings, **validation)
+        note = LAST_EPOCH if size == 20_000 else ""
+        yield Row(3, f"{size:,} images, η=0.5 λ={run.decay:g}, {run.epochs:,} epochs", published, run, note=note)
     for size, published in zip(sizes, svms, strict=True):
         yield Row(3, f"{size:,} images, SVM", published, Baseline("svm", size, "validation"))
 

@@ -6,9 +6,9 @@ alone, for an error drawn at random? The second question names the culprit, sinc
 every parameter before it.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax
@@ -145,8 +145,7 @@ def compare(net: Layer, cost: Cost, entries: int = 32) -> Callable[..., Report]:
         y = call(net, x, params, rng)
         cost.check(y, targets)
         cost.check_values(y, targets)
-        _, by_hand = manual.value_and_grad(net, cost)(x, params, targets, weights=weights, rng=rng)
-        _, by_jax = auto.value_and_grad(net, cost)(x, params, targets, weights=weights, rng=rng)
+        (_, by_hand), (_, by_jax) = _compiled(_both, net, cost)(x, params, targets, weights, rng)
         with jax.enable_x64(True):
             x64, params64, targets64, weights64 = _float64((x, params, targets, weights))
             exact = _Exact(net, cost, x64, params64, targets64, weights64, rng)
@@ -176,11 +175,6 @@ class _Exact(NamedTuple):
     weights: Any
     rng: Any
 
-    def value_and_grad(self, way: ModuleType) -> tuple[Any, dict[str, np.ndarray]]:
-        run = way.value_and_grad(self.net, self.cost)
-        value, grads = run(self.x, self.params, self.targets, weights=self.weights, rng=self.rng)
-        return value, _paths(grads)
-
     def C(self, params: Any) -> Any:
         costs = self.cost(call(self.net, self.x, params, self.rng), self.targets)
         return weighted(lambda w: total(costs, w), self.weights, costs.shape[0])
@@ -190,6 +184,25 @@ class _Exact(NamedTuple):
         return [record.derivative for record in tape.values() if record.derivative is not None]
 
 
+def _compiled(function: Callable[..., Any], net: Layer, cost: Cost) -> Callable[..., Any]:
+    """Compile anew at every call: a rule changed in place (in a notebook, say) must not be judged from a cache."""
+    return jax.jit(functools.partial(function, net, cost))
+
+
+def _both(net: Layer, cost: Cost, x: Any, params: Any, targets: Any, weights: Any, rng: Any) -> tuple[Any, Any]:
+    """(value, gradient) by hand and by `jax.grad`."""
+    ways = (way.value_and_grad(net, cost) for way in (manual, auto))
+    by_hand, by_jax = (run(x, params, targets, weights=weights, rng=rng) for run in ways)
+    return by_hand, by_jax
+
+
+def _judged(net: Layer, cost: Cost, x: Any, params: Any, targets: Any, rng: Any) -> tuple[Any, dict[str, Any]]:
+    """The error of the cost's delta, and the walk's judgement of every layer."""
+    passed = manual.backpropagate(Judge(), net, cost, x, params, targets, rng)
+    delta = jax.grad(lambda y: jnp.sum(cost(y, targets)))(passed.y)
+    return relative(cost.delta(passed.y, targets), delta), passed.notes
+
+
 def _paths(tree: Any) -> dict[str, np.ndarray]:
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(p, simple=True, separator="."): np.asarray(leaf) for p, leaf in leaves}
@@ -197,8 +210,8 @@ def _paths(tree: Any) -> dict[str, np.ndarray]:
 
 def _rows(by_hand: Any, by_jax: Any, exact: _Exact, entries: int) -> list[Row]:
     """One row a parameter."""
-    value, jax64 = exact.value_and_grad(auto)
-    _, hand64 = exact.value_and_grad(manual)
+    (value, hand64), (_, jax64) = _compiled(_both, *exact[:2])(*exact[2:])
+    hand64, jax64 = _paths(hand64), _paths(jax64)
     if not jax64:
         return []
     chosen = {path: _choose(g, entries) for path, g in jax64.items()}
@@ -231,10 +244,11 @@ def _choose(gradient: np.ndarray, entries: int) -> np.ndarray:
 def _wrong_factors(exact: _Exact) -> list[Wrong]:
     """Every factor of every layer, and the cost's, against JAX's own, in float64."""
     net, cost, x, params, targets, _, rng = exact
-    passed = manual.backpropagate(Judge(), net, cost, x, params, targets, rng)
-    delta = jax.grad(lambda y: jnp.sum(cost(y, targets)))(passed.y)
-    errors = [("", type(cost).__name__, COST, relative(cost.delta(passed.y, targets), delta))]
-    for path, judged in reversed(passed.notes.items()):
+    at_cost, judgements = _compiled(_judged, net, cost)(x, params, targets, rng)
+    errors = [("", type(cost).__name__, COST, at_cost)]
+    for path, judged in sorted(
+        judgements.items(), key=lambda item: [int(i) for i in item[0].split(".") if i.isdigit()]
+    ):
         errors += [(path, judged.layer, factor, error) for factor, error in judged.errors.items()]
     found = [Wrong(path, layer, factor, float(error)) for path, layer, factor, error in errors]
     wrong = [w for w in found if not w.relative <= FACTOR_TOLERANCE]

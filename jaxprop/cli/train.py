@@ -127,8 +127,8 @@ def run(plan: Plan) -> Outcome:
     net, cost = network(plan, data)
     scale = build.target_scale(plan.data, data)
     result, interrupted = train(plan, data, net, cost, scale)
-    if interrupted is not None and not result.history:  # what was saved there before is better than a first guess
-        print(f"jaxprop: {interrupted}, before the end of the first epoch: nothing is saved", file=sys.stderr)
+    if interrupted is not None and not result.steps:
+        print(f"jaxprop: {interrupted}: nothing is saved", file=sys.stderr)
         sys.exit(130)
     params = result.params
     if scale is not None:  # trained on standardised numbers, answers in their own unit
@@ -225,7 +225,8 @@ def describe(summary: dict[str, Any], net: Any, params: Any, out: Path, interrup
 
     lines = [f"{summary['data']} → {net!r}"]
     if interrupted is not None:
-        lines.append(f"{interrupted}: the best parameters so far (epoch {summary['best_epoch']}) are saved")
+        best = f"epoch {summary['best_epoch']}" if summary["best_epoch"] else "within the first epoch"
+        lines.append(f"{interrupted}: the best parameters so far ({best}) are saved")
     elif summary["stopped"] == "early":
         lines.append(f"stopped early: the parameters of epoch {summary['best_epoch']} are kept, the best")
     if summary["final"]:

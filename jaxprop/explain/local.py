@@ -61,11 +61,11 @@ def _identity(layer: Any, z: Symbol, a: Symbol, at: float) -> Local:
 
 
 def _sigmoid(layer: Any, z: Symbol, a: Symbol, at: float) -> Local:
-    return Local(Call("sigmoid", z), a * (1 - a), ("The slope of the sigmoid, written in its value ", a, "."))
+    return Local(Call("sigmoid", z), a * (1 - a), ("The slope of the sigmoid can be written in its value ", a, "."))
 
 
 def _tanh(layer: Any, z: Symbol, a: Symbol, at: float) -> Local:
-    words = ("The slope of tanh, ", 1 - a**2, ", written in its value ", a, " as a product.")
+    words = ("The slope of tanh is ", 1 - a**2, ", written in its value ", a, ", here as a product.")
     return Local(Call("tanh", z), (1 - a) * (1 + a), words)
 
 
@@ -107,17 +107,27 @@ def _gelu(layer: Any, z: Symbol, a: Symbol, at: float) -> Local:
             (t, Call("tanh", root * (z + 0.044715 * z**3))),
             (r, root * (1 + 3 * Number(0.044715) * z**2)),
         )
-        words: Prose = ("By the product rule, with ", t, " short for the tanh, ", r, " for the slope of its inside.")
+        words: Prose = (
+            "The slope of GELU follows by the product rule; ",
+            r,
+            " is the slope of what is inside the tanh.",
+        )
         return Local(z / 2 * (1 + t), (1 + t) / 2 + z / 2 * (1 - t**2) * r, words, helpers)
     Φ = Symbol("Φ", z.index, z.layer)
     bell = z * Call("exp", -(z**2 / 2)) / Call("sqrt", 2 * π)
-    words = ("By the product rule; ", Φ, " is the share of a normal distribution below the input.")
+    words = (
+        "The slope of GELU follows by the product rule; ",
+        Φ,
+        " is the share of a normal distribution below the input.",
+    )
     return Local(z * Φ, Φ + bell, words, given={Φ: math.erfc(-at / math.sqrt(2)) / 2})
 
 
 def _silu(layer: Any, z: Symbol, a: Symbol, at: float) -> Local:
     s = Symbol("s", z.index, z.layer)
-    return Local(z * s, s * (1 + z * (1 - s)), ("By the product rule.",), ((s, Call("sigmoid", z)),))
+    return Local(
+        z * s, s * (1 + z * (1 - s)), ("The slope of SiLU follows by the product rule.",), ((s, Call("sigmoid", z)),)
+    )
 
 
 def _softplus(layer: Any, z: Symbol, a: Symbol, at: float) -> Local:
@@ -128,7 +138,7 @@ def _softplus(layer: Any, z: Symbol, a: Symbol, at: float) -> Local:
 
 def _softsign(layer: Any, z: Symbol, a: Symbol, at: float) -> Local:
     below = 1 + z if at >= 0 else 1 - z
-    words = ("By the quotient rule, where ", below, " is 1 and the size of ", z, ".")
+    words = ("The slope of softsign follows by the quotient rule; ", below, " is 1 plus the size of ", z, ".")
     return Local(z / below, 1 / below**2, words)
 
 

@@ -97,7 +97,9 @@ class Steps:
             equations = (*w.full(level, first), *(e for unit in others for e in w.brief(level, unit)))
             what = "The errors of" if here.nodes[0].name == "z" else "Behind the softmax of"
             title = f"{what} layer {layer_number(r, level)}{', the output' * (here.way == 'cost')}"
-            yield Step(title, about_errors(r, w.cost, level, first, len(others)), equations)
+            slopes = [w.local(here, i, first) for i in reversed(range(len(here.stages)))]
+            words = (part for found in slopes if found for part in (" ", found.words))
+            yield Step(title, joined(about_errors(r, w.cost, level, first, len(others)), *words), equations)
 
     def _own(self) -> Iterator[Step]:
         """The factors one by one, and their product."""

@@ -202,7 +202,7 @@ def fitting(terms: Sequence[Formula], values: Mapping[Formula, float], room: int
     """Return the sum of the terms, as many of them written as fit into `room` columns, with numbers too.
 
     >>> to_text(fitting([Number(n) for n in range(1, 31)], {}, room=60))
-    '1 + 2 + 3 + 4 + 5 + 6 + 7 + … (23 more terms summing to 441)'
+    '1 + 2 + 3 + 4 + 5 + 6 + 7 + … (23 more terms summing to 437)'
     """
     total = Sum(tuple(terms))
     for keep in range(min(len(terms), SHOWN), 1, -1):

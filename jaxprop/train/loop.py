@@ -260,7 +260,7 @@ class _Run:
         self.steps += stop - start
         seconds = time.monotonic() - began
         # the first call compiles: its rate says nothing but "at least"
-        self.steps_a_second = max((stop - start) / seconds, 2.0 * self.steps_a_second * (seconds < 0.5))
+        self.steps_a_second = min(1e9, max((stop - start) / seconds, 2.0 * self.steps_a_second * (seconds < 0.5)))
         return float(np.sum(costs))
 
     def explain(self, state: State, chunk: Chunk, start: int, stop: int) -> NoReturn:

@@ -2,7 +2,7 @@
 
 Right. The network starts exactly at the linear floor of row 7, a mean squared error of 4/45, and leaves it. Worth
 knowing: one hidden layer is enough, on a bounded interval, for any continuous function, if the activation is not a
-polynomial. One unit with an activation is not: it only rises or only falls, and no such function comes below 9/160.
+polynomial. One unit with a sigmoid is not: it only rises or only falls, and no such function comes below 9/160.
 
 Run: python docs/examples/article/row_09_hidden_and_nonlinear.py [folder], or: jaxprop train square --layers 1,16,1
 """
