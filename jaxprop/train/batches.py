@@ -56,7 +56,7 @@ class Batches:
 
     def epoch(self, order: np.ndarray, pool: ThreadPoolExecutor) -> Iterator[Chunk]:
         """Yield the chunks of one epoch, the next being gathered while one is used."""
-        starts = range(0, self.full, self.capacity)
+        starts = range(0, self.full, max(1, self.capacity))
         plans = [(start, min(self.capacity, self.full - start)) for start in starts]
         plans += [(self.full, 0)] if self.rest else []
         pending, wide = None, jax.config.jax_enable_x64
