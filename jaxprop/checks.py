@@ -32,14 +32,23 @@ def check_finite(values: Any, what: str) -> np.ndarray:
         raise DataError(f"{what} is of dtype {array.dtype}; expected real numbers: convert with x.astype('float32')")
     if array.ndim == 0 or array.size == 0:
         raise DataError(f"{what} is empty, of shape {list(array.shape)}; expected [N, ...] with at least one row")
-    with np.errstate(over="ignore"):  # what overflows float32 becomes inf here, not later in the network
-        finite = np.isfinite(array.astype(np.float32, copy=False))
-    if not finite.all():
-        row, *rest = index = tuple(int(i) for i in np.argwhere(~finite)[0])
-        where = f"row {row}" + (f", column {', '.join(map(str, rest))}" if rest else "")
-        if np.isfinite(array[index]):
-            raise DataError(
-                f"{what} {where} is {array[index]}; float32 ends at {LARGEST:.2g}: rescale, as with a smaller unit"
-            )
-        raise DataError(f"{what} {where} is {array[index]}; expected finite numbers: remove or repair the row")
+    with np.errstate(invalid="ignore"):
+        fits = -LARGEST <= array.min() and array.max() <= LARGEST  # NaN compares as false
+    if not fits:
+        _raise_for_nonfinite(array, what)
     return array
+
+
+def _raise_for_nonfinite(array: np.ndarray, what: str) -> None:
+    """Name the first number that float32 cannot hold; there may be none, for rounding."""
+    with np.errstate(over="ignore"):  # what overflows float32 becomes inf here, not later in the network
+        nonfinite = np.argwhere(~np.isfinite(array.astype(np.float32, copy=False)))
+    if not len(nonfinite):
+        return
+    row, *rest = index = tuple(int(i) for i in nonfinite[0])
+    where = f"row {row}" + (f", column {', '.join(map(str, rest))}" if rest else "")
+    if np.isfinite(array[index]):
+        raise DataError(
+            f"{what} {where} is {array[index]}; float32 ends at {LARGEST:.2g}: rescale, as with a smaller unit"
+        )
+    raise DataError(f"{what} {where} is {array[index]}; expected finite numbers: remove or repair the row")

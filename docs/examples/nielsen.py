@@ -29,6 +29,15 @@ import jaxprop as jp
 
 TOLERANCE = 0.5  # points, between the published number and the median of ours
 
+# Why a row differs (docs/nielsen.md has the experiments)
+LOST_DIGITS = (
+    "Lost digits, 10 points each: N(0, 1) starts the outputs' z at ±7, where σ′ is about 0.008, some never leave 0. "
+    "A seed that loses none gives 96.63 (1 of 14); the book says too that some runs are quite a bit worse."
+)
+BOOK_SEED = "The book's is one run, of seed 12345678; these parts, given that run's random numbers, end on its figure. "
+ONE_RUN = BOOK_SEED + "It is in the tail: 20 other seeds of ours give 87.20 ± 0.32, from 86.50 to 87.95."
+LAST_EPOCH = BOOK_SEED + "With η=0.5 the last epoch is a draw too: neighbouring epochs differ by 0.3 to 0.5 points."
+
 
 # --- The table, as data
 
@@ -111,11 +120,7 @@ def _rows() -> Iterator[Row]:
 
 
 ROWS = tuple(_rows())
-SHORT = (
-    (ROWS[0].name, "last"),
-    ("784-30-10 quadratic η=3", "best"),
-    ("scaled start, W N(0, 1/n), η=0.1 λ=5", "first"),
-)
+SHORT = {("average darkness", "last"), ("784-30-10 η=0.5", "best"), ("scaled start, W N(0, 1/n), η=0.1 λ=5", "first")}
 
 
 # --- One row, with jaxprop's parts
@@ -133,10 +138,8 @@ def network(run: Run) -> tuple[jp.Chain, jp.Cost]:
 
 def start(net: jp.Chain, run: Run, key: jax.Array, x: np.ndarray) -> Any:
     """Return θ to start from: W and b from N(0, 1), and for "N(0, 1/n)" W divided by √n, n being its inputs."""
-    params = net.init(key, x)
-    if run.start == "N(0, 1)":
-        return params
-    return tuple(p._replace(W=p.W / math.sqrt(p.W.shape[0])) if p else p for p in params)
+    params, scaled = net.init(key, x), run.start == "N(0, 1/n)"
+    return tuple(p._replace(W=p.W / math.sqrt(p.W.shape[0])) if scaled and p else p for p in params)
 
 
 @functools.lru_cache  # one object for all seeds of a row: `fit` compiles once for it
@@ -219,9 +222,8 @@ def run_all(rows: Sequence[Row], data: dict[str, Any], seeds: int, grad: str) ->
             now = time.monotonic()
             results[by].append(found | {"seconds": now - before})
             said = ", ".join(f"{key} {value:.2f} %" for key, value in found.items() if key != "epochs")
-            print(
-                f"[{number}/{len(results)}, {now - began:.0f} s] {name}: {said} ({now - before:.1f} s)", file=sys.stderr
-            )
+            done = f"[{number}/{len(results)}, {now - began:.0f} s]"
+            print(f"{done} {name}: {said} ({now - before:.1f} s)", file=sys.stderr)
             before = now
     return results
 
@@ -234,13 +236,10 @@ def compare(row: Row, found: list[dict[str, Any]]) -> dict[str, Any]:
     return asdict(row) | {"ours": ours, "difference": difference, "within": within}
 
 
-HEAD = ("ch.", "row", "read on", "published", "ours: median [min–max]", "difference", f"within {TOLERANCE}")
-
-
 def table(compared: Sequence[dict[str, Any]]) -> str:
     """Return the comparison as a Markdown table, with the notes below it."""
     notes = list(dict.fromkeys(row["note"] for row in compared if row["note"]))
-    lines: list[Sequence[str]] = [HEAD]
+    lines = [["ch.", "row", "read on", "published", "ours: median [min–max]", "difference", f"within {TOLERANCE}"]]
     for row in compared:
         ours, held = row["ours"], row["by"]["held"]
         where = "training set, last epoch" if row["read"] == "train" else f"{held}, {row['read']} epoch"
@@ -262,8 +261,8 @@ def chosen(chapters: str, short: bool, largest_svm: int) -> list[Row]:
     rows = [row for row in rows if isinstance(row.by, Run) or row.by.kind != "svm" or row.by.size <= largest_svm]
     if not short:
         return rows
-    rows = [row for row in rows if (row.name, row.read) in SHORT]
-    return [replace(row, by=replace(row.by, epochs=1)) if row.read == "first" else row for row in rows]
+    few = [row for row in rows if (row.name, row.read) in SHORT]
+    return [replace(row, by=replace(row.by, epochs=1)) if row.read == "first" else row for row in few]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -273,9 +272,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=3, help="runs of every row (default 3)")
     parser.add_argument("--rows", default="1,3,5", metavar="CHAPTERS", help="chapters, e.g. 1,5 (default all: 1,3,5)")
     parser.add_argument("--svm", type=int, default=0, metavar="SIZE", help="the SVM rows too, up to so many images")
-    parser.add_argument(
-        "--grad", choices=("auto", "manual"), default="auto", help="jax.grad, or the chain rule by hand"
-    )
+    parser.add_argument("--grad", choices=("auto", "manual"), default="auto", help="jax.grad, or by hand (the same)")
     parser.add_argument("--json", metavar="FILE", help="write every number to this file")
     options = parser.parse_args(arguments)
     rows = chosen(options.rows, options.short, options.svm)
@@ -288,8 +285,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     began = time.monotonic()
     results = run_all(rows, data, options.seeds, options.grad)
     compared = [compare(row, results[row.by]) for row in rows]
-    print(table(compared))
     missed = sum(not row["within"] for row in compared)
+    print(table(compared))
     print(f"{len(rows)} rows, {missed} not within {TOLERANCE} points; {time.monotonic() - began:.0f} s")
     if options.json:
         runs = [asdict(by) | {"results": found} for by, found in results.items()]

@@ -16,8 +16,10 @@ from jaxprop.layers.layer import Layer
 
 from .derivation import Prose
 from .formula import Call, Constant, Formula, Number, Symbol
+from .glyphs import SUBSCRIPTS
 
 ONE = Number(1)
+PLAIN = str.maketrans(SUBSCRIPTS, "0123456789")
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,11 @@ def local(layer: Layer, z: Symbol, a: Symbol, at: float) -> Local:
     name = type(layer).__name__
     words = f"{name} is a layer of your own: its formula is not known here, only the slope that it gives."
     return Local(None, None, (words,))
+
+
+def _helper(name: str, z: Symbol) -> Symbol:
+    """A name beside `z`: Φ⁽¹⁾[3] for z⁽¹⁾[3], and another for each later stage, Φ⁽¹⁾[u,3] for u⁽¹⁾[3]."""
+    return Symbol(name, z.index if z.name == "z" else (z.name.translate(PLAIN), *z.index), z.layer)
 
 
 def _identity(layer: Any, z: Symbol, a: Symbol, at: float) -> Local:
@@ -102,7 +109,7 @@ def _selu(layer: Any, z: Symbol, a: Symbol, at: float) -> Local:
 def _gelu(layer: Any, z: Symbol, a: Symbol, at: float) -> Local:
     π = Constant("π")
     if layer.approximate:
-        t, r, root = Symbol("t", z.index, z.layer), Symbol("r", z.index, z.layer), Call("sqrt", 2 / π)
+        t, r, root = _helper("t", z), _helper("r", z), Call("sqrt", 2 / π)
         helpers = (
             (t, Call("tanh", root * (z + 0.044715 * z**3))),
             (r, root * (1 + 3 * Number(0.044715) * z**2)),
@@ -113,7 +120,7 @@ def _gelu(layer: Any, z: Symbol, a: Symbol, at: float) -> Local:
             " is the slope of what is inside the tanh.",
         )
         return Local(z / 2 * (1 + t), (1 + t) / 2 + z / 2 * (1 - t**2) * r, words, helpers)
-    Φ = Symbol("Φ", z.index, z.layer)
+    Φ = _helper("Φ", z)
     bell = z * Call("exp", -(z**2 / 2)) / Call("sqrt", 2 * π)
     words = (
         "The slope of GELU follows by the product rule; ",
@@ -124,7 +131,7 @@ def _gelu(layer: Any, z: Symbol, a: Symbol, at: float) -> Local:
 
 
 def _silu(layer: Any, z: Symbol, a: Symbol, at: float) -> Local:
-    s = Symbol("s", z.index, z.layer)
+    s = _helper("s", z)
     return Local(
         z * s, s * (1 + z * (1 - s)), ("The slope of SiLU follows by the product rule.",), ((s, Call("sigmoid", z)),)
     )

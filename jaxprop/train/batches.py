@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-CHUNK_BYTES = 32 * 2**20  # two chunks are alive at once
+CHUNK_BYTES = 16 * 2**20  # two chunks are alive at once
 
 
 class Chunk(NamedTuple):
@@ -35,7 +35,7 @@ def epoch_order(seed: np.ndarray, epoch: int, rows: int) -> np.ndarray:
 class Batches:
     """The epochs of a training set: `epoch(order)` yields chunks of full batches, then the last partial one.
 
-    `data` is a tree of numpy arrays with one first axis N; a chunk holds as many batches as fit into 32 MiB.
+    `data` is a tree of numpy arrays with one first axis N; a chunk holds as many batches as fit into 16 MiB.
     """
 
     def __init__(self, data: Any, batch_size: int) -> None:

@@ -22,13 +22,12 @@ from measure import arguments, in_turn, ratios, report
 
 import jaxprop as jp
 
-WORKLOADS = {  # hidden and output units, batch size, rows, rate
-    "784-30-10": ([30, 10], 10, 50_000, 3.0),
-    "784-128-10": ([128, 10], 64, 50_000, 0.5),
-    "784-512-512-10": ([512, 512, 10], 256, 12_800, 0.5),
-    "784-2048-2048-10": ([2048, 2048, 10], 512, 5_120, 0.1),
+WORKLOADS = {  # hidden and output units, batch size, rows, rate, epochs (a run takes about two seconds)
+    "784-30-10": ([30, 10], 10, 50_000, 3.0, 10),
+    "784-128-10": ([128, 10], 64, 50_000, 0.5, 10),
+    "784-512-512-10": ([512, 512, 10], 256, 12_800, 0.5, 12),
+    "784-2048-2048-10": ([2048, 2048, 10], 512, 5_120, 0.1, 4),
 }
-EPOCHS = 2
 
 
 def raw_scan(params, x, targets, rate):
@@ -46,8 +45,8 @@ def raw_scan(params, x, targets, rate):
     return jax.lax.scan(step, params, (x, targets))
 
 
-def candidates(units, batch_size, rows, rate):
-    """Runs of EPOCHS epochs from the same start over the same rows."""
+def candidates(units, batch_size, rows, rate, epochs):
+    """Runs of some epochs from the same start over the same rows."""
     rng = np.random.default_rng(0)
     rows -= rows % batch_size
     x = rng.random((rows, 784), dtype=np.float32)
@@ -61,7 +60,7 @@ def candidates(units, batch_size, rows, rate):
 
     def raw():
         params = jax.tree.map(jnp.array, plain)
-        for _ in range(EPOCHS):
+        for _ in range(epochs):
             params, costs = scan(params, *batches)
         return params, costs
 
@@ -69,24 +68,24 @@ def candidates(units, batch_size, rows, rate):
         with contextlib.redirect_stderr(io.StringIO()):
             cost = jp.HalfSquaredError()
             result = jp.fit(
-                net, cost, optimizer, (x, targets), params=start, epochs=EPOCHS, batch_size=batch_size, grad=grad
+                net, cost, optimizer, (x, targets), params=start, epochs=epochs, batch_size=batch_size, grad=grad
             )
         return result.params
 
     runs = {"raw": raw, "auto": functools.partial(fit, "auto"), "manual": functools.partial(fit, "manual")}
-    return runs, rows // batch_size * EPOCHS, (x, targets, plain)
+    return runs, rows // batch_size * epochs, (x, targets, plain)
 
 
 if __name__ == "__main__":
     peers = "--peers" in sys.argv and bool(sys.argv.pop(sys.argv.index("--peers")))
     options = arguments(__doc__.splitlines()[0], rounds=5)
     table = []
-    for name, (units, batch_size, rows, rate) in WORKLOADS.items():
-        runs, steps, (x, targets, plain) = candidates(units, batch_size, rows, rate)
+    for name, (units, batch_size, rows, rate, epochs) in WORKLOADS.items():
+        runs, steps, (x, targets, plain) = candidates(units, batch_size, rows, rate, epochs)
         if peers:
             from peers import loops
 
-            runs |= loops(x, targets, plain, batch_size, rate, EPOCHS)
+            runs |= loops(x, targets, plain, batch_size, rate, epochs)
         seconds = in_turn(runs, options.rounds)
         row = {"workload": name, "batch": batch_size, "operations a step": 6 * batch_size * sum(
             i * o for i, o in zip([784, *units], units, strict=False)

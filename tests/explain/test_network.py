@@ -68,6 +68,9 @@ def check(found: Derivation, tolerance: float = CLOSE, room: int = 110) -> dict:
     assert math.prod(factor["value"] for factor in facts["factors"]) == pytest.approx(facts["value"], rel=CLOSE)
     total = sum(path["product"] for path in facts["paths"]) + facts["rest"]["sum"]
     assert total == pytest.approx(facts["value"], abs=CLOSE * max(sizes, 1e-300))
+    changes = [equation.sides[-1].value for equation in found.steps[-1].equations]
+    expected = [facts[name] for name in ("updated", "predicted_change", "actual_change", "flipped_change")]
+    assert changes == pytest.approx(expected, rel=CLOSE, abs=0)
     for path in facts["paths"]:
         assert math.prod(path["factors"]) == pytest.approx(path["product"], rel=CLOSE)
     text, latex = to_text(found), to_latex(found)
@@ -146,6 +149,13 @@ def test_every_activation_has_its_formula(layer, seed):
         assert type(layer) is jp.Identity or len(slope.sides) > 1
 
 
+@pytest.mark.parametrize("layer", ACTIVATIONS, ids=repr)
+def test_an_activation_twice_in_a_row_does_not_mix_up_its_names(layer):
+    net, x, params, targets = network(jp.Linear(2), layer, layer, layer, jp.Linear(1), layer, layer)
+    for path, index in (("0.W", (1, 0)), ("4.b", (0,))):
+        check(explain(net, jp.HalfSquaredError())(x, params, targets, path, index), room=125)
+
+
 def test_no_activation_and_no_cost_is_forgotten():
     elementwise = {c for c in vars(layers).values() if isinstance(c, type) and issubclass(c, jp.Activation)}
     assert set(local.RULES) == elementwise - {jp.Activation} | {jp.Standardize, jp.Unstandardize}
@@ -199,9 +209,12 @@ def test_softmax_as_a_layer_is_a_sum_over_its_outputs():
 
 
 def test_softmax_in_the_middle_and_stages_around_it():
-    stack = (jp.Linear(4), jp.Tanh(), jp.Softmax(), jp.Sigmoid(), jp.Linear(3), jp.Tanh(), jp.Unstandardize(1.0, 2.0))
-    net, x, params, targets = network(jp.Standardize(0.1, 2.0), *stack)
-    for path, index in (("1.W", (5, 3)), ("1.b", (0,)), ("5.W", (2, 1))):
+    scaled = jp.Standardize(0.1, (2.0, 3.0, 0.5, 5.0))
+    hidden = (jp.Linear(4), jp.Tanh(), jp.Softmax(), jp.Sigmoid(), scaled)
+    net, x, params, targets = network(
+        jp.Standardize(0.1, 2.0), *hidden, jp.Linear(3), jp.Tanh(), jp.Unstandardize(1.0, 2.0)
+    )
+    for path, index in (("1.W", (5, 3)), ("1.b", (0,)), ("6.W", (2, 1))):
         check(explain(net, jp.MeanSquaredError())(x, params, targets, path, index, row=2))
 
 
