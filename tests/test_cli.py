@@ -740,3 +740,16 @@ def test_the_program_says_a_mistake_in_one_line(empty):
     found = program("train", "digits", "--epoch", 3)
     out, err = found.communicate(timeout=60)
     is_a_mistake(Ran(found.returncode, out, err), 2, "No such option: --epoch", "--epochs")
+
+
+# Paths of parameters
+
+
+def test_a_path_to_a_layer_without_parameters_means_the_next_that_has_them(runs):
+    """`--param 0.W` of a network that begins with Standardize: the first weights, and it says so."""
+    runs["digits"]
+    ran = run("explain", "runs/digits", "--param", "0.W", "--index", "12,3", "--json")
+    assert ran.code == 0 and "layer 0, Standardize" in ran.err and "1.W is taken" in ran.err
+    told = json.loads(ran.out)
+    assert told["path"] == "1.W" and {"value", "jax_grad", "factors", "paths"} <= told.keys()
+    assert run("explain", "runs/digits", "--param", "9.W", "--index", "12,3").code == 1

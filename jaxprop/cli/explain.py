@@ -52,7 +52,7 @@ def of_run(
     path: Path, param: str | None, index: str | None, row: int, data: str | None, learning_rate: float
 ) -> tuple[Any, str]:
     """Return the derivation for one parameter of a saved run, and where the row comes from."""
-    from jaxprop.cli.runs import open_run, rows_of, targets_for
+    from jaxprop.cli.runs import open_run, parameter_path, rows_of, targets_for
     from jaxprop.errors import DataError, JaxpropError
     from jaxprop.explain import explain
     from jaxprop.explain.question import arrays, listed
@@ -61,6 +61,7 @@ def of_run(
     known = arrays(saved.params)
     if param is None:
         raise JaxpropError(f"{path}: choose a parameter with --param: {listed(known)}")
+    param = parameter_path(saved, param)
     if index is None and param in known and known[param].ndim:
         raise JaxpropError(
             f"choose a number of {listed({param: known[param]})} with --index, e.g. {_first(known[param])}"

@@ -184,13 +184,14 @@ class Picture:
 
         from jaxprop import manual
         from jaxprop.checkpoint import by_path
+        from jaxprop.cli.runs import parameter_path
         from jaxprop.errors import JaxpropError, pick
 
         x, targets = self._rows()
         _, grads = manual.value_and_grad(self.run.net, self.run.cost)(x, self.run.params, targets)
         gradients = {path: np.asarray(g) for path, g in by_path(grads).items()}
         largest = max(gradients, key=lambda path: (gradients[path].size >= count, float(np.abs(gradients[path]).max())))
-        path = pick(self.param or largest, gradients, "parameter")
+        path = pick(parameter_path(self.run, self.param or largest), gradients, "parameter")
         gradient = gradients[path]
         if not self.index:
             order = np.argsort(-np.abs(gradient), axis=None)[:count]

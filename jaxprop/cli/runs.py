@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from jaxprop import data as datasets
-from jaxprop.checkpoint import describe, load
+from jaxprop.checkpoint import by_path, describe, load
 from jaxprop.costs import Cost, SoftmaxCrossEntropy
 from jaxprop.description import Description
 from jaxprop.errors import DataError, JaxpropError, ModelError
 from jaxprop.layers.layer import Layer
+from jaxprop.network import Chain
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,21 @@ def rows_of(run: SavedRun, data: str | None, chosen: str, part: str = "validatio
     numbers = slice_rows(chosen, len(x))
     picked = np.asarray(numbers)
     return Rows(numbers, x[picked].astype(run.about.inputs.dtype), None if targets is None else targets[picked], source)
+
+
+def parameter_path(run: SavedRun, asked: str) -> str:
+    """`asked`, if it names a parameter; where its layer has none (a Standardize, say), the next layer's, said so."""
+    known = list(by_path(run.params))
+    place, _, name = asked.rpartition(".")
+    if asked in known or not place.isdigit() or not isinstance(run.net, Chain) or int(place) >= len(run.net.layers):
+        return asked  # unknown paths are named by whoever looks them up
+    later = [path for path in known if path.partition(".")[2] == name and int(path.partition(".")[0]) > int(place)]
+    if not later:
+        return asked
+    print(
+        f"jaxprop: layer {place}, {run.net.layers[int(place)]!r}, has no {name}: {later[0]} is taken", file=sys.stderr
+    )
+    return later[0]
 
 
 def targets_for(cost: Cost, targets: np.ndarray, outputs: int) -> np.ndarray:

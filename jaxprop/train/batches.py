@@ -59,7 +59,7 @@ class Batches:
         starts = range(0, self.full, max(1, self.capacity))
         plans = [(start, min(self.capacity, self.full - start)) for start in starts]
         plans += [(self.full, 0)] if self.rest else []
-        pending, wide = None, jax.config.jax_enable_x64
+        pending, wide = None, jax.config.jax_enable_x64  # pyright: ignore[reportAttributeAccessIssue]
         for start, steps in [*plans, (None, None)]:
             following = None if start is None else pool.submit(self._gather, order, start, steps, wide)
             if pending is not None:
