@@ -37,6 +37,12 @@ from jaxprop.description import (
 )
 from jaxprop.errors import JaxpropError, ModelError
 from jaxprop.layers.layer import Layer
+from jaxprop.network import by_path
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such lock
+    fcntl = None
 
 
 def save(path: Any, net: Layer, params: Any, *, inputs: Any, cost: Cost | None = None, info: Any = None) -> Path:
@@ -61,7 +67,7 @@ def save(path: Any, net: Layer, params: Any, *, inputs: Any, cost: Cost | None =
     weights = Weights(file=f"params-{digest[:12]}.safetensors", sha256=digest)
     text = _described(net, arrays, inputs, cost, weights, info)
     folder = Path(path)
-    with writing(folder):
+    with writing(folder), _alone(folder):
         old = _named_weights(folder)
         _write(folder / weights.file, data)
         try:
@@ -86,12 +92,18 @@ def load(path: Any, kinds: Iterable[type] = ()) -> tuple[Layer, Any]:
         ...
     jaxprop.errors.ModelError: no/such/folder: is not there; expected a folder that jaxprop.save or ... wrote
     """
+    description, params = read(path, kinds)
+    return description.net, params
+
+
+def read(path: Any, kinds: Iterable[type] = ()) -> tuple[Description, Any]:
+    """Return (description, params), both of one and the same model: `describe` and `load` at once."""
     kinds, file = tuple(kinds), Path(path)
     for _ in range(10):  # weights just gone were replaced between the two reads: look again
         description = describe(path, kinds)
         file = Path(path) / description.weights.file
         with contextlib.suppress(FileNotFoundError):
-            return description.net, _params(file, _read(file), description)
+            return description, _params(file, _read(file), description)
     raise ModelError(f"{path}: {file.name}, which model.json names, is missing; save the model again")
 
 
@@ -116,14 +128,18 @@ def describe(path: Any, kinds: Iterable[type] = ()) -> Description:
     return from_json(text, file, kinds)
 
 
-def by_path(params: Any) -> dict[str, Any]:
-    """Every array of a tree under its dotted path.
-
-    >>> by_path(({"W": 1.0, "b": 2.0}, ()))
-    {'0.W': 1.0, '0.b': 2.0}
-    """
-    leaves = jax.tree_util.tree_leaves_with_path(params)
-    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other writers of the folder out, so that none removes weights that another has just named."""
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager

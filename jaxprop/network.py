@@ -25,6 +25,16 @@ def join(path: str, child: object) -> str:
     return f"{path}.{child}" if path else str(child)
 
 
+def by_path(tree: Any) -> dict[str, Any]:
+    """Every leaf of a tree under its dotted path.
+
+    >>> by_path(({"W": 1.0, "b": 2.0}, ()))
+    {'0.W': 1.0, '0.b': 2.0}
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
+
+
 class Walk:
     """How a network is visited: each layer forward (`push`), back (`pull`), and what becomes of a use (`close`).
 

@@ -40,8 +40,10 @@ def check_weights(weights: Array, examples: int) -> None:
 def weighted(total: Callable[[Array | None], Any], weights: Array | None, examples: int) -> Any:
     """Return Σ_n w_n (...)_n, where `total(w)` sums with weights, `total(None)` without: the one place for the mean.
 
-    Dividing the sum, not every δ, by N keeps half precision from underflowing.
+    Dividing the sum, not every δ, by N keeps half precision from underflowing. Raises ShapeError for no examples.
     """
+    if examples == 0:
+        raise ShapeError("found no examples (N = 0), expected at least one row in x")
     if weights is not None:
         check_weights(weights, examples)
         return total(weights)

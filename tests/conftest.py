@@ -33,6 +33,9 @@ def compilations(request: pytest.FixtureRequest):
                 count[0] += 1
 
         jax.monitoring.register_event_duration_secs_listener(listen)
+        jax.jit(lambda x: x + 1)(1)
+        assert count[0] > 0, "JAX no longer reports compilations under this name: this fixture sees nothing"
+        count[0] = 0
         try:
             yield count
         finally:

@@ -535,3 +535,25 @@ def test_an_abstract_layer_says_what_to_define():
     for act in (lambda: jp.Layer()(X, ()), lambda: jp.Layer().backward(X, (), ()), lambda: jp.Activation().value(X)):
         with pytest.raises(TypeError, match="must define"):
             act()
+
+
+@pytest.mark.parametrize(
+    "layer, b, words",
+    [
+        (jp.Linear(3), jnp.zeros((3, 1)), r"found b of shape \(3, 1\), expected shape \(3,\)"),
+        (jp.Linear(3), jnp.zeros(1), r"found b of shape \(1,\), expected shape \(3,\)"),
+        (jp.Linear(3), None, r"found b of None, expected shape \(3,\)"),
+        (jp.Linear(3, bias=False), jnp.zeros(3), r"found b of shape \(3,\), expected None"),
+    ],
+)
+def test_a_bias_of_another_shape_is_named(layer, b, words):
+    with pytest.raises(ShapeError, match=words):
+        layer(jnp.ones((2, 4)), jp.LinearParams(jnp.ones((4, 3)), b))
+
+
+@pytest.mark.parametrize("way", [jp.auto, jp.manual], ids=["auto", "manual"])
+def test_no_examples_are_refused(way):
+    net = jp.Linear(1)
+    params = net.init(jax.random.key(0), jnp.ones((1, 2)))
+    with pytest.raises(ShapeError, match="no examples"):
+        way.value_and_grad(net, jp.HalfSquaredError())(jnp.ones((0, 2)), params, jnp.ones((0, 1)))

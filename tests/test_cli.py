@@ -12,7 +12,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
@@ -208,14 +207,14 @@ def test_a_table_of_numbers_is_answered_in_its_own_unit(runs):
     net, _ = loaded("runs/my")
     assert [type(layer).__name__ for layer in (net.layers[0], net.layers[-1])] == ["Standardize", "Unstandardize"]
     assert len(net.layers[0].mean) == len(net.layers[0].std) == 2, "a scale for each column"
-    answers = strict(did("predict", "runs/my", "--rows", ":", "--json").out)["predictions"]
+    answers = strict(did("predict", "runs/my", "--data", "my.csv", "--rows", ":", "--json").out)["predictions"]
     assert len(answers) == 40 and answers[39]["target"] == 2000 * 59 + 30000 * 3
     assert all(abs(a["prediction"] - a["target"]) < 10_000 for a in answers)  # of 40,000 to 208,000
 
 
 def test_a_table_of_words_is_answered_in_words(runs):
     assert "validation accuracy 100.00 %" in runs["kinds"].out
-    ran = did("predict", "runs/kinds", "--rows", "0,39")
+    ran = did("predict", "runs/kinds", "--data", "kinds.csv", "--rows", "0,39")
     assert [line.split()[1:3] for line in ran.out.splitlines()[2:]] == [["große", "Blüte"], ["kleine", "Blüte"]]
 
 
@@ -368,16 +367,16 @@ def test_summary(runs):
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
-    """The one whole run of the demo: what it did, where, and how long it took."""
-    folder, began = tmp_path_factory.mktemp("demo"), time.monotonic()
+    """The one whole run of the demo: what it did, and where."""
+    folder = tmp_path_factory.mktemp("demo")
     with contextlib.chdir(folder):
         ran = run("demo")
-    return ran, folder, time.monotonic() - began
+    return ran, folder
 
 
 def test_demo(demo):
-    ran, folder, seconds = demo
-    assert ran.code == 0 and seconds < 60
+    ran, folder = demo
+    assert ran.code == 0
     found = re.search(r"reloaded: ([\d.]+) % of the held-out digits are right", ran.out)
     assert found and float(found[1]) >= 95
     assert "three witnesses agree on 16 rows" in ran.out and "█" in ran.out
@@ -489,8 +488,8 @@ def test_a_mistake_is_one_clear_line_and_nothing_is_left_behind(args, code, word
 
 
 WITH_A_RUN = [
-    (("predict", "runs/my", "--rows", "40"), ["rows: found '40', but there are 40 rows (0 to 39)"]),
-    (("predict", "runs/my", "--rows", "0:0"), ["rows: '0:0' chooses none of the 40 rows (0 to 39)"]),
+    (("predict", "runs/my", "--rows", "8"), ["rows: found '8', but there are 8 rows (0 to 7)"]),
+    (("predict", "runs/my", "--rows", "0:0"), ["rows: '0:0' chooses none of the 8 rows (0 to 7)"]),
     (("predict", "runs/my", "--rows", "a:b"), ["rows: found 'a:b', expected something like 0:5, 7 or 1,4,7"]),
     (("predict", "runs/my", "--rows", ""), ["rows: found ''"]),
     (("predict", "runs/my", "--rows", "1:2:3:4"), ["rows: found '1:2:3:4'"]),
@@ -753,3 +752,26 @@ def test_a_path_to_a_layer_without_parameters_means_the_next_that_has_them(runs)
     told = json.loads(ran.out)
     assert told["path"] == "1.W" and {"value", "jax_grad", "factors", "paths"} <= told.keys()
     assert run("explain", "runs/digits", "--param", "9.W", "--index", "12,3").code == 1
+
+
+# What the reviewer of the first version found
+
+
+def test_a_yes_or_no_column_is_trained_with_the_sigmoid_cross_entropy(empty):
+    rows = "\n".join(f"{i},{int(i > 20)}" for i in range(40))
+    Path("bin.csv").write_text(f"age,bought\n{rows}\n")
+    ran = did("train", "bin.csv", "--target", "bought", "--cost", "sigmoid_cross_entropy", "--epochs", "200", "--json")
+    assert json.loads(ran.out)["final"]["validation_accuracy"] >= 7 / 8  # the row at the edge may be missed
+    did("train", "bin.csv", "--target", "bought", "--output-activation", "sigmoid", "--epochs", "5")
+    assert "Unstandardize" not in repr(jp.load("runs/bin")[0])  # whose targets 0 and 1 it could never reach
+
+
+def test_a_table_keeps_its_held_out_rows_and_a_rate_in_its_own_unit(runs):
+    runs["my"]
+    held_out = did("predict", "runs/my", "--rows", ":", "--json")
+    assert "held-out" in json.loads(held_out.out)["data"]
+    training = did("predict", "runs/my", "--rows", ":", "--part", "training", "--json")
+    sizes = [len(json.loads(ran.out)["predictions"]) for ran in (held_out, training)]
+    assert sizes[0] < sizes[1]
+    told = json.loads(did("explain", "runs/my", "--param", "1.W", "--index", "0,0", "--json").out)
+    assert told["actual_change"] <= 0 and told["predicted_change"] <= 0

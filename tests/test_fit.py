@@ -1,8 +1,6 @@
 """`fit`: every row once an epoch, the same numbers as a plain loop, and clear words when it cannot go on."""
 
 import signal
-import threading
-import time
 
 import jax
 import jax.numpy as jnp
@@ -244,18 +242,35 @@ def test_a_plain_functions_nan_is_named_too():
 
 
 def test_interrupt_keeps_the_best_so_far(monkeypatch):
-    def press_ctrl_c():
-        time.sleep(1.5)
-        signal.raise_signal(signal.SIGINT)
+    shown = []
 
-    monkeypatch.setattr("jaxprop.train.progress.Progress.epoch", lambda self, row: time.sleep(0.05))
-    threading.Thread(target=press_ctrl_c).start()
+    def press_ctrl_c(self, row):
+        shown.append(row)
+        if len(shown) == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr("jaxprop.train.progress.Progress.epoch", press_ctrl_c)
     with pytest.raises(KeyboardInterrupt) as caught:
         fit(epochs=100_000)
     result = caught.value.result
-    assert result.stopped == "interrupted" and 0 < len(result.history) < 100_000
+    assert result.stopped == "interrupted" and len(result.history) == 3
     assert result.best.cost == min(row["cost"] for row in result.history)
     assert np.all(np.isfinite(NET(X, result.params)))
+
+
+def test_an_optimizer_that_keeps_the_start_itself():
+    """prodigy holds params in its state: one buffer may not be donated twice."""
+    result = fit(optimizer=optax.contrib.prodigy(1.0), epochs=2)
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(result.params))
+
+
+def test_logits_of_yes_or_no_have_an_accuracy():
+    net = jp.Linear(1)
+    targets = LABELS[:, None].astype(float)
+    params = net.init(KEY, X)
+    y = np.asarray(net(jnp.asarray(X), params))
+    measured = jp.evaluate(net, jp.SigmoidCrossEntropy(), params, (X, targets))
+    assert measured["accuracy"] == np.mean((y > 0) == (targets == 1)) and "r2" not in measured
 
 
 @pytest.mark.parametrize(
@@ -279,6 +294,8 @@ def test_interrupt_keeps_the_best_so_far(monkeypatch):
         ({"patience": -1}, JaxpropError, "patience must be a whole number ≥ 1, found -1"),
         ({"grad": "manuel"}, JaxpropError, "unknown grad 'manuel' .did you mean 'manual'"),
         ({"params": ()}, ShapeError, "params must be a tuple of 3"),
+        ({"key": 0}, JaxpropError, r"key must be a JAX key such as jax.random.key\(0\), found 0"),
+        ({"optimizer": "adam"}, JaxpropError, "optimizer must come from optax, .* found 'adam'"),
     ],
     ids=lambda v: "-".join(v) if isinstance(v, dict) else "",
 )

@@ -136,3 +136,24 @@ def test_differences_are_a_witness_of_their_own():
     report = jp.compare(net, Loss())(x, params, targets)
     assert not report.ok and not report.wrong
     assert all(row.auto.relative < 1e-12 and row.differences.relative > 0.01 for row in report.rows)
+
+
+@pytest.mark.parametrize(
+    "layer, shift, at_kink",
+    [(jp.LeakyReLU(0.99), 0.0, True), (jp.ReLU(), 0.0, True), (jp.Sigmoid(), 0.0, False), (jp.Sigmoid(), 3e3, False)],
+    ids=["slight kink", "kink", "smooth", "smooth, steep in w"],
+)
+def test_kinks_are_told_from_smooth_places(layer, shift, at_kink):
+    """z = 0 exactly, through w = 0: a nudge of w crosses the kink of a piecewise unit, and nothing of a smooth one."""
+    net, x = jp.Chain(jp.Linear(1, bias=False), layer), jnp.array([[1.0 + shift]])
+    params = (jp.LinearParams(jnp.zeros((1, 1)), None), ())
+    (row,) = jp.compare(net, jp.HalfSquaredError())(x, params, jnp.ones((1, 1))).rows
+    assert row.at_kinks == at_kink and row.checked == 1 - at_kink
+    assert shift or row.ok == (not at_kink)  # where no entry is nudged there is no third witness
+
+
+def test_nothing_nudged_is_not_agreement():
+    net, x = jp.Chain(jp.Linear(1, bias=False), jp.ReLU()), jnp.ones((1, 1))
+    params = (jp.LinearParams(jnp.zeros((1, 1)), None), ())
+    report = jp.compare(net, jp.HalfSquaredError())(x, params, jnp.ones((1, 1)))
+    assert not report.ok and "NOT CHECKED" in str(report)

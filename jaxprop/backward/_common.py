@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -37,8 +36,3 @@ def require_layer(net: Any, what: str) -> None:
             f"{what} needs a jaxprop Layer such as Chain(...), found {type(net).__name__}: a plain function has no "
             "hand-derived backward pass; use jaxprop.auto"
         )
-
-
-def leading(x: Any) -> int:
-    """N, the number of examples in x."""
-    return jax.tree.leaves(x)[0].shape[0]

@@ -22,6 +22,7 @@ from jaxprop.backward.differences import central_differences
 from jaxprop.backward.factors import ACTIVATION, INPUT, Judge, relative
 from jaxprop.costs import Cost
 from jaxprop.layers.layer import Layer
+from jaxprop.network import by_path
 from jaxprop.uses import weighted
 
 # max|Δ| / max|g|: manual against auto in the given dtype; against central differences always in float64
@@ -114,7 +115,7 @@ class Report:
         lines: list[tuple[str, ...]] = [head]
         for r in self.rows:
             auto = (f"{r.auto.absolute:.1e}", f"{r.auto.relative:.1e}", f"{r.auto.cosine:.6f}")
-            verdict = "agree" if r.ok else "DISAGREE"
+            verdict = "agree" if r.ok else "DISAGREE" if r.checked else "NOT CHECKED: kinks everywhere"
             by_nudge = (f"{r.differences.absolute:.1e} ({r.checked})", f"{r.differences.relative:.1e}")
             lines.append((r.path or "θ", str(list(r.shape)), *auto, *by_nudge, verdict))
         widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
@@ -204,8 +205,7 @@ def _judged(net: Layer, cost: Cost, x: Any, params: Any, targets: Any, rng: Any)
 
 
 def _paths(tree: Any) -> dict[str, np.ndarray]:
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(p, simple=True, separator="."): np.asarray(leaf) for p, leaf in leaves}
+    return {path: np.asarray(leaf) for path, leaf in by_path(tree).items()}
 
 
 def _rows(by_hand: Any, by_jax: Any, exact: _Exact, entries: int) -> list[Row]:
@@ -228,6 +228,7 @@ def _rows(by_hand: Any, by_jax: Any, exact: _Exact, entries: int) -> list[Row]:
         ok = agreement.within(TOLERANCE[hand[path].dtype.name])
         ok = ok and by_nudge.within(DIFFERENCES_TOLERANCE) and jax_by_nudge.within(DIFFERENCES_TOLERANCE)
         shape, count = hand[path].shape, len(found.entries)
+        ok = ok and count > 0  # two witnesses are not three
         rows.append(Row(path, shape, agreement, by_nudge, jax_by_nudge, count, found.at_kinks, ok))
     return rows
 

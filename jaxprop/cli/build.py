@@ -7,7 +7,7 @@ import numpy as np
 import optax
 
 from jaxprop import costs, layers
-from jaxprop.costs import Cost, HalfSquaredError, SoftmaxCrossEntropy
+from jaxprop.costs import Cost, HalfSquaredError, MeanSquaredError, SoftmaxCrossEntropy
 from jaxprop.data import Data
 from jaxprop.errors import JaxpropError, pick
 from jaxprop.layers import Flatten, Layer, Linear, Softmax, Standardize, Unstandardize
@@ -122,6 +122,7 @@ def input_scale(name: str, data: Data, wanted: bool | None) -> Standardize | Non
     return Standardize.of(data.x.reshape(len(data.x), -1), per_feature=is_table(name))
 
 
-def target_scale(name: str, data: Data) -> Unstandardize | None:
-    """The layer that gives a table's numbers back in their own unit."""
-    return Unstandardize.of(data.targets) if is_table(name) and not data.classes else None
+def target_scale(name: str, data: Data, cost: Cost, output: str | None) -> Unstandardize | None:
+    """The layer that gives a table's numbers back in their own unit; none where cost or output bind their range."""
+    free = isinstance(cost, HalfSquaredError | MeanSquaredError) and output is None
+    return Unstandardize.of(data.targets) if is_table(name) and not data.classes and free else None

@@ -17,7 +17,9 @@ def command(
     index: Annotated[str | None, typer.Option(help="Which number of it: input,unit of a W, unit of a b.")] = None,
     row: Annotated[int, typer.Option(min=0, help="Which of the held-out rows.")] = 0,
     data: Annotated[str | None, typer.Option(help="Where rows come from; what it was trained on by default.")] = None,
-    learning_rate: Annotated[float, typer.Option(help="Step size η of the update.")] = 0.1,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Step size η of the update; 0.1, over std² where y is unstandardised.")
+    ] = None,
     at: Annotated[float | None, typer.Option(help="Expression: where the derivative is taken.")] = None,
     latex: Annotated[bool, typer.Option("--latex", help="As LaTeX.")] = False,
     json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
@@ -49,7 +51,7 @@ def command(
 
 
 def of_run(
-    path: Path, param: str | None, index: str | None, row: int, data: str | None, learning_rate: float
+    path: Path, param: str | None, index: str | None, row: int, data: str | None, learning_rate: float | None
 ) -> tuple[Any, str]:
     """Return the derivation for one parameter of a saved run, and where the row comes from."""
     from jaxprop.cli.runs import open_run, parameter_path, rows_of, targets_for
@@ -70,7 +72,7 @@ def of_run(
     if rows.targets is None:
         raise DataError(f"{rows.source}: has no column {saved.about.info.target!r}; a gradient needs targets")
     targets = targets_for(saved.cost, rows.targets, saved.about.outputs.shape[-1])
-    run = explain(saved.net, saved.cost, learning_rate)
+    run = explain(saved.net, saved.cost, saved.rate(0.1) if learning_rate is None else learning_rate)
     return run(rows.x, saved.params, targets, param, numbers(index or ""), row=row), rows.source
 
 

@@ -76,7 +76,7 @@ class Picture:
     def network(self) -> Any:
         """The network, with one row's values in it."""
         from jaxprop import plot
-        from jaxprop.checkpoint import by_path
+        from jaxprop.network import by_path
 
         x = self.load(str(self.row)).x
         classes = self.run.about.info.classes
@@ -138,7 +138,7 @@ class Picture:
         from jaxprop import plot
 
         C, start, names = self._along(2)
-        rate = 0.5 if self.learning_rate is None else self.learning_rate
+        rate = self.run.rate(0.5) if self.learning_rate is None else self.learning_rate
         reach = max(3.0, 1.5 * max(map(abs, start)))
         picture = plot.cost_surface(C, start=(start[0], start[1]), learning_rate=rate, span=(-reach, reach))
         for axes in picture:
@@ -183,9 +183,9 @@ class Picture:
         import numpy as np
 
         from jaxprop import manual
-        from jaxprop.checkpoint import by_path
         from jaxprop.cli.runs import parameter_path
         from jaxprop.errors import JaxpropError, pick
+        from jaxprop.network import by_path
 
         x, targets = self._rows()
         _, grads = manual.value_and_grad(self.run.net, self.run.cost)(x, self.run.params, targets)

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from jaxprop import data as datasets
-from jaxprop.checkpoint import by_path, describe, load
+from jaxprop.checkpoint import read
 from jaxprop.costs import Cost, SoftmaxCrossEntropy
 from jaxprop.description import Description
 from jaxprop.errors import DataError, JaxpropError, ModelError
 from jaxprop.layers.layer import Layer
-from jaxprop.network import Chain
+from jaxprop.layers.standardize import Unstandardize
+from jaxprop.network import Chain, by_path
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,11 @@ class SavedRun:
             raise ModelError(f"{self.path}: names no cost; save it with jaxprop.save(..., cost=...)")
         return self.about.cost
 
+    def rate(self, usual: float) -> float:
+        """A learning rate for C in the targets' own unit: an Unstandardize at the end makes gradients std² as large."""
+        last = self.net.layers[-1] if isinstance(self.net, Chain) else self.net
+        return usual / float(np.max(last.std)) ** 2 if isinstance(last, Unstandardize) else usual
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -49,8 +55,8 @@ class Rows:
 def open_run(path: Path) -> SavedRun:
     """Load a saved run, with the layers that installed packages offer in the entry-point group `jaxprop.layers`."""
     kinds = [kind for _, kind in plugins("jaxprop.layers")]
-    net, params = load(path, kinds)
-    return SavedRun(path, net, params, describe(path, kinds))
+    about, params = read(path, kinds)
+    return SavedRun(path, about.net, params, about)
 
 
 def plugins(group: str) -> Iterator[tuple[str, Any]]:
@@ -66,14 +72,14 @@ def plugins(group: str) -> Iterator[tuple[str, Any]]:
 def rows_of(run: SavedRun, data: str | None, chosen: str, part: str = "validation") -> Rows:
     """The chosen rows ("0:5", "7") of `data`, by default of what the run was trained on, and of its held-out part.
 
-    A file is read in its own order, by the run's columns; a source is split as it was for training.
+    What it was trained on is split as it was then; another file is read in its own order, by the run's columns.
     """
     info = run.about.info
     trained = info.data or {}
     name = data or trained.get("name")
     if not name:
         raise DataError(f"{run.path}: does not say which data it was trained on; pass --data")
-    if str(name).lower().endswith((".csv", ".tsv")) and info.columns:
+    if data is not None and str(name).lower().endswith((".csv", ".tsv")) and info.columns:
         x, targets = datasets.csv_rows(str(name), info.columns, info.target, info.classes)
         source = Path(str(name)).name
     else:

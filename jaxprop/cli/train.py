@@ -125,7 +125,7 @@ def run(plan: Plan) -> Outcome:
 
     data = datasets.load(plan.data, **plan.options)
     net, cost = network(plan, data)
-    scale = build.target_scale(plan.data, data)
+    scale = build.target_scale(plan.data, data, cost, plan.output_activation)
     result, interrupted = train(plan, data, net, cost, scale)
     if interrupted is not None and not result.steps:
         print(f"jaxprop: {interrupted}: nothing is saved", file=sys.stderr)
@@ -220,7 +220,7 @@ def describe(summary: dict[str, Any], net: Any, params: Any, out: Path, interrup
     import jax
     import numpy as np
 
-    from jaxprop.checkpoint import by_path
+    from jaxprop.network import by_path
     from jaxprop.train.progress import describe_row
 
     lines = [f"{summary['data']} → {net!r}"]

@@ -117,6 +117,10 @@ class Linear(Layer):
                 f"Linear({self.features}): inputs {tuple(x.shape)} need W of shape {(x.shape[-1], self.features)}, "
                 f"found {tuple(W.shape)}; were these params made for other inputs?"
             )
+        if (b is not None) != self.bias or (b is not None and b.shape != (self.features,)):
+            found = "None" if b is None else f"shape {tuple(b.shape)}"
+            expected = f"shape {(self.features,)}" if self.bias else "None (bias=False)"
+            raise ShapeError(f"{self!r}: found b of {found}, expected {expected}; make params with init(key, x)")
         z = x @ W if b is None else x @ W + b
         return z, x
 

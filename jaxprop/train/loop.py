@@ -196,6 +196,10 @@ class _Run:
         self, net: Network, cost: Cost, optimizer: Any, data: Any, batch_size: int, key: Array, grad: Way
     ) -> None:
         _check_counts(batch_size=batch_size)
+        if not (isinstance(key, Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
+            raise JaxpropError(f"fit: key must be a JAX key such as jax.random.key(0), found {key!r}")
+        if not callable(getattr(optimizer, "update", None)):
+            raise JaxpropError(f"fit: optimizer must come from optax, such as optax.adam(0.01), found {optimizer!r}")
         pick(grad, ("auto", "manual"), "grad")
         if grad == "manual":
             require_layer(net, 'grad="manual"')
@@ -222,7 +226,8 @@ class _Run:
             self.cost.check_values(y, rows[1])
         jax.eval_shape(_gradient(self.net, self.cost, self.way), x, params, targets)
         with jax.numpy_dtype_promotion("standard"):
-            self.state = State(params, self.optimizer.init(params))
+            # copied as a whole: some optimizers keep params themselves, and a buffer is donated only once
+            self.state = _copy(State(params, self.optimizer.init(params)))
         self.latest = _copy(self.state)
         self.best = Best(self.latest.params, 0, float("inf"))
         self.started = time.monotonic()
@@ -265,13 +270,15 @@ class _Run:
 
     def explain(self, state: State, chunk: Chunk, start: int, stop: int) -> NoReturn:
         """Go through the steps again, one at a time, to the first that is not finite, and raise."""
+        what: tuple[Network, Cost, Any, Way] = (self.net, self.cost, self.optimizer, self.way)
+        done = self.steps - start
         for i in range(start, stop):
-            x, targets = jax.tree.map(lambda a, i=i: a[i], chunk.batches)
-            rng = _step_key(self.net, self.layer_key, self.steps - start + i)
-            after, value, grads = _step(self.net, self.cost, self.optimizer, self.way, state, x, targets, rng)
-            if not (all_finite(value) and all_finite(after.params)):
+            after, costs, good = _run(*what, _copy(state), chunk.batches, i, i + 1, self.layer_key, done)
+            if not (good and np.isfinite(costs[i])):
+                x, targets = jax.tree.map(lambda a, i=i: a[i], chunk.batches)
+                _, _, grads = _step(*what, state, x, targets, _step_key(self.net, self.layer_key, done + i))
                 where = first_nonfinite(self.net, self.cost, x, state.params, targets, grads)
-                self.stop(self.steps + i - start + 1, where or "the update of the parameters")
+                self.stop(done + i + 1, where or "the update of the parameters")
             state = after
         self.stop(self.steps + stop - start, "something that another run of the same steps does not show")
 

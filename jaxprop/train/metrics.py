@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from jaxprop.backward._common import Network, call
-from jaxprop.costs import Cost
+from jaxprop.costs import Cost, SigmoidCrossEntropy
 
 ROWS_AT_ONCE = 4096
 
@@ -36,7 +36,8 @@ def predict(net: Network, params: Any, x: Any) -> np.ndarray:
 def evaluate(net: Network, cost: Cost, params: Any, data: tuple[Any, Any]) -> dict[str, float]:
     """Return {'cost', and 'accuracy' or 'r2'} on rows `(x, targets)`.
 
-    accuracy: the share of rows whose largest output is the label's (integer labels, or one-hot rows);
+    accuracy: the share of rows whose largest output is the label's (integer labels, or one-hot rows); for 0/1 targets
+    of `SigmoidCrossEntropy`, the share of outputs on the right side of σ = ½;
     R² = 1 − Σ(ŷ − y)² / Σ(ŷ − mean ŷ)², for numbers: 1 is perfect, 0 is as good as the mean.
 
     >>> from jaxprop.costs import HalfSquaredError
@@ -52,6 +53,10 @@ def evaluate(net: Network, cost: Cost, params: Any, data: tuple[Any, Any]) -> di
     labels = labels_of(targets)
     if labels is not None:
         return {"cost": value, "accuracy": float(np.mean(np.argmax(y, axis=-1) == labels))}
+    if isinstance(cost, SigmoidCrossEntropy):  # y are logits
+        if np.all((targets == 0) | (targets == 1)):
+            return {"cost": value, "accuracy": float(np.mean((y > 0) == (targets == 1)))}
+        y = np.asarray(jax.nn.sigmoid(y))
     residual = np.sum((np.asarray(targets, np.float64) - y) ** 2)
     spread = np.sum((np.asarray(targets, np.float64) - np.mean(targets, axis=0)) ** 2)
     return {"cost": value} | ({"r2": float(1 - residual / spread)} if spread > 0 else {})  # constant targets have none

@@ -82,7 +82,7 @@ def test_an_expression():
     [
         ((), "choose a parameter with --param: 1.W [64, 8], 1.b [8], 3.W [8, 10], 3.b [10]"),
         (("--param", "1.W"), "choose a number of 1.W [64, 8] with --index, e.g. --index 0,0"),
-        (("--param", "0.W", "--index", "12,3"), "has no parameters; known: 1.W [64, 8]"),
+        (("--param", "4.W", "--index", "12,3"), "known: 1.W [64, 8]"),
         (("--param", "1.W", "--index", "12;3"), "--index: found '12;3', expected whole numbers such as 12,3 or 7"),
         (("--param", "1.W", "--index", "12"), "so its index is 2 numbers"),
         (("--param", "1.W", "--index", "1,1", "--row", "9999"), "row 9999: there are "),
