@@ -209,7 +209,7 @@ def test_simplified_has_the_same_value(formula, at):
 
 
 @pytest.mark.slow
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(FORMULAS, POINTS)
 def test_many_formulas(formula, at):
     assert balanced(to_latex(formula))

@@ -516,6 +516,6 @@ def test_any_chain(data):
 
 @pytest.mark.slow
 @given(st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_any_chain_many(data):
     property_of(data)
