@@ -165,7 +165,9 @@ def _described(
         raise ModelError(f"save: inputs: found {type(inputs).__name__}, expected an example input [N, ...]") from None
     specs = {name: ArraySpec.of(array) for name, array in arrays.items()}
     tree = _check_tree(net, example, specs, "save: params")
-    y = jax.eval_shape(net, example, tree)
+    wide = any(array.dtype.itemsize == 8 for array in arrays.values())  # arrays of numpy's, with JAX's 64 bits off
+    with jax.enable_x64(wide or jax.config.jax_enable_x64), jax.numpy_dtype_promotion("standard"):  # pyright: ignore
+        y = jax.eval_shape(net, example, tree)
     try:
         about = Info.model_validate(info or {}, strict=False)
         spec = (ArraySpec.of(example, examples=True), ArraySpec.of(y, examples=True), specs, weights, versions())
