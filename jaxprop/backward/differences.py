@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from jaxprop.network import by_path
+
 KINK = 1e-4  # a local derivative that changes by more than this across a nudge is looked at more closely
 
 
@@ -45,8 +47,8 @@ def central_differences(
     """
     flat, unravel = ravel_pytree(params)
     starts, start = {}, 0
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        starts[jax.tree_util.keystr(path, simple=True, separator=".")] = start
+    for path, leaf in by_path(params).items():
+        starts[path] = start
         start += np.size(leaf)
     indices = np.concatenate([starts[path] + chosen for path, chosen in entries.items()])
 

@@ -57,10 +57,11 @@ def of_run(
     from jaxprop.cli.runs import open_run, parameter_path, rows_of, targets_for
     from jaxprop.errors import DataError, JaxpropError
     from jaxprop.explain import explain
-    from jaxprop.explain.question import arrays, listed
+    from jaxprop.explain.question import listed
+    from jaxprop.network import by_path
 
     saved = open_run(path)
-    known = arrays(saved.params)
+    known = by_path(saved.params)
     if param is None:
         raise JaxpropError(f"{path}: choose a parameter with --param: {listed(known)}")
     param = parameter_path(saved, param)

@@ -12,13 +12,14 @@ from jaxprop.costs import Cost
 from jaxprop.errors import JaxpropError
 from jaxprop.layers import Linear
 from jaxprop.layers.layer import Layer
+from jaxprop.network import by_path
 from jaxprop.uses import is_use
 
 from .cost_formulas import cost_formula
 from .derivation import Derivation, Equation, Prose, Step
 from .formula import Derivative, Formula, Number, Symbol
 from .printers import to_text
-from .question import Given, Question, arrays, ask, check_settings, examples_of
+from .question import Given, Question, ask, check_settings, examples_of
 from .reading import C, Reading, float64, read
 from .steps import Steps
 from .update import Measured, measure, update, witnesses
@@ -139,7 +140,7 @@ def _unknown(
 ) -> Derivation:
     """The derivation for a parameter of a layer of the user's own: its numbers, as no formula is known."""
     _, found = manual.uses(net, cost)(given.x, given.params, given.targets, rng=given.rng)
-    leaves = arrays(jax.tree.map(lambda use: use.per_example()[given.at], found, is_leaf=is_use))
+    leaves = by_path(jax.tree.map(lambda use: use.per_example()[given.at], found, is_leaf=is_use))
     value = float(leaves[question.path][question.index])
     parameter = Symbol(question.path.rsplit(".", 1)[-1], question.index)
     gradient = Derivative(C, parameter)

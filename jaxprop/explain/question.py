@@ -7,13 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from jaxprop.costs import Cost
 from jaxprop.errors import JaxpropError, ShapeError
 from jaxprop.layers.layer import Layer
-from jaxprop.network import Chain, Combinator, join
+from jaxprop.network import Chain, Combinator, by_path, join
 
 
 class Given(NamedTuple):
@@ -56,19 +55,9 @@ def leaves(layer: Layer, path: str = "") -> Iterator[tuple[str, Layer]]:
         yield path, layer
 
 
-def arrays(params: Any) -> dict[str, Any]:
-    """Return every array of θ under its dotted path.
-
-    >>> arrays(({"W": 1.0}, ()))
-    {'0.W': 1.0}
-    """
-    found = jax.tree_util.tree_leaves_with_path(params)
-    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in found}
-
-
 def ask(net: Layer, params: Any, path: str, index: Any, row: Any, examples: int) -> Question:
     """Return the question; raise `JaxpropError` for a path, an index or a row that is not there."""
-    everything, known = list(leaves(net)), arrays(params)
+    everything, known = list(leaves(net)), by_path(params)
     _check_path(path, everything, known)
     place = [i for i, (name, _) in enumerate(everything) if not name or path.startswith(name + ".")][-1]
     layer_path, layer = everything[place]

@@ -18,9 +18,10 @@ from jaxprop.backward.manual import Record
 from jaxprop.costs import Cost
 from jaxprop.errors import JaxpropError
 from jaxprop.layers import Activation, Flatten, Layer, Linear, Softmax, Standardize, Unstandardize
+from jaxprop.network import by_path
 
 from .formula import Derivative, Formula, Symbol
-from .question import Given, Question, arrays
+from .question import Given, Question
 
 C = Symbol("C")
 Rows = dict[str, Record]
@@ -94,7 +95,7 @@ class Reading:
 def read(question: Question, net: Layer, cost: Cost, given: Given) -> Reading:
     """Return the reading of a `Linear`'s parameter; call it in float64."""
     rows = jax.tree.map(np.asarray, _tape(net, cost, given))
-    found = {path: np.asarray(leaf) for path, leaf in arrays(given.params).items()}
+    found = {path: np.asarray(leaf) for path, leaf in by_path(given.params).items()}
     own, last = rows[question.layer_path], (question.after[-1][0] if question.after else question.layer_path)
     number = 1 + sum(type(layer) is Linear for _, layer in question.before)
     prefix = question.path.removesuffix(question.path.rsplit(".", 1)[-1])

@@ -12,11 +12,12 @@ from jaxprop.backward._common import call
 from jaxprop.costs import Cost
 from jaxprop.errors import JaxpropError
 from jaxprop.layers.layer import Layer
+from jaxprop.network import by_path
 
 from .derivation import Equation, Prose, Step, worked
 from .formula import Derivative, Formula, Number, Symbol, parts
 from .printers import to_text
-from .question import Given, Question, arrays
+from .question import Given, Question
 from .reading import C
 
 STEP = 2.0**-17  # near the cube root of float64's epsilon, where truncation and rounding are in balance
@@ -48,7 +49,7 @@ def measure(question: Question, net: Layer, cost: Cost, given: Given, learning_r
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def _measure(net: Layer, cost: Cost, path: str, given: Given, index: tuple[int, ...], learning_rate: float) -> Measured:
-    tree, known = jax.tree.structure(given.params), arrays(given.params)
+    tree, known = jax.tree.structure(given.params), by_path(given.params)
     leaf = known[path]
 
     def of(changed: Any) -> Any:
