@@ -13,7 +13,14 @@ The names below stand in the order of the data flow: describe → init θ → f(
 """
 
 from jaxprop.errors import JaxpropError as JaxpropError
-from jaxprop.uses import Dense as Dense, Outer as Outer, Shift as Shift, Use as Use
+from jaxprop.uses import (
+    Dense as Dense,
+    Outer as Outer,
+    Several as Several,
+    Shift as Shift,
+    Stacked as Stacked,
+    Use as Use,
+)
 from jaxprop.layers import (
     ELU as ELU,
     GELU as GELU,
@@ -44,7 +51,17 @@ from jaxprop.costs import (
     SigmoidCrossEntropy as SigmoidCrossEntropy,
     SoftmaxCrossEntropy as SoftmaxCrossEntropy,
 )
-from jaxprop.network import Chain as Chain, Walk as Walk
+from jaxprop.network import (
+    Chain as Chain,
+    Combinator as Combinator,
+    Inner as Inner,
+    Parallel as Parallel,
+    Remat as Remat,
+    Repeat as Repeat,
+    Residual as Residual,
+    Shared as Shared,
+    Walk as Walk,
+)
 from jaxprop.backward import auto as auto, manual as manual
 from jaxprop.backward.mixed import mixed as mixed
 from jaxprop.backward.compare import compare as compare

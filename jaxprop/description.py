@@ -24,7 +24,7 @@ from jaxprop.costs import Cost
 from jaxprop.errors import ModelError
 from jaxprop.layers import Activation
 from jaxprop.layers.layer import Layer
-from jaxprop.network import Combinator
+from jaxprop.network import Combinator, Wrapper
 
 FORMAT = 1
 DTYPES = {
@@ -33,7 +33,7 @@ DTYPES = {
     "uint64": "U64", "uint32": "U32", "uint16": "U16", "uint8": "U8",
 }  # fmt: skip  # by the names that safetensors has for them
 DAMAGED = "the file is damaged or was altered: save the model again"
-BASES = (Layer, Activation, Combinator, Cost)  # what kinds are made from, no kinds themselves
+BASES = (Layer, Activation, Combinator, Wrapper, Cost)  # what kinds are made from, no kinds themselves
 
 
 class _Strict(BaseModel):

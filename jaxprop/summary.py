@@ -8,7 +8,7 @@ import jax
 
 from jaxprop.backward._common import require_layer
 from jaxprop.layers.layer import Env, Layer
-from jaxprop.network import Combinator, Walk
+from jaxprop.network import Combinator, Remat, Repeat, Shared, Walk, by_path, join
 
 
 @dataclass(frozen=True)
@@ -78,18 +78,19 @@ def summary(net: Layer, x: Any) -> Summary:
     params = jax.eval_shape(net.init, jax.random.key(0), x)
     notes = _Notes()
     closed = jax.make_jaxpr(lambda x, p: _caches(notes, net, x, p))(x, params)
-    seen, start, rows = set(map(id, closed.jaxpr.invars[1:])), 0, []  # parameters are there anyway
-    for path, layer, x_spec, y_spec, count, kept in notes.rows:
+    inputs = jax.tree.leaves(x)
+    seen, start, rows = set(map(id, closed.jaxpr.invars[len(inputs) :])), 0, []  # parameters are there anyway
+    for path, layer, x_spec, y_spec, count, kept, times in notes.rows:
         variables = closed.jaxpr.outvars[start : start + kept]
         start += kept
         fresh = {id(v): v for v in variables if id(v) not in seen and hasattr(v, "aval")}
         seen |= set(fresh)
         kept_bytes = sum(math.prod(v.aval.shape) * v.aval.dtype.itemsize for v in fresh.values())
-        forward, backward = layer.operations(x_spec, y_spec)
+        numbers = (count, *layer.operations(x_spec, y_spec), kept_bytes)
         rows.append(
-            SummaryRow(path, repr(layer), y_spec.shape, y_spec.dtype.name, count, forward, backward, kept_bytes)
+            SummaryRow(path, repr(layer), y_spec.shape, y_spec.dtype.name, *(times * number for number in numbers))
         )
-    return Summary(tuple(rows), tuple(x.shape))
+    return Summary(tuple(rows), tuple(inputs[0].shape))
 
 
 def _caches(notes: "_Notes", net: Layer, x: Any, params: Any) -> list[Any]:
@@ -102,15 +103,44 @@ class _Notes(Walk):
     """The plain walk forward, noting every leaf's shapes and cache; traced once, never inside a scan."""
 
     def __init__(self) -> None:
-        self.rows: list[tuple[str, Layer, Any, Any, int, int]] = []
+        self.rows: list[Any] = []
         self.caches: list[Any] = []
+        self.times = 1
 
     def push(self, layer: Layer, x: Any, params: Any, env: Env | None, path: str) -> tuple[Any, Any]:
+        if isinstance(layer, Repeat):
+            return self._once(layer, x, params, env, path)
+        first, caches = len(self.rows), len(self.caches)
         y, cache = super().push(layer, x, params, env, path)
+        if isinstance(layer, Remat):  # of all that is inside, nothing is kept but x
+            del self.caches[caches:]
+            self.rows[first:] = [(*row[:5], 0, row[6]) for row in self.rows[first:]]
+            self._keep(first, jax.tree.leaves(x))
+        if isinstance(layer, Shared):
+            self._count_once(layer, params, path)
         if not isinstance(layer, Combinator):
             count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
-            kept = jax.tree.leaves(cache)
-            spec = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in (x, y)]
-            self.rows.append((path, layer, spec[0], spec[1], count, len(kept)))
-            self.caches += kept
+            spec = [jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), tree) for tree in (x, y)]
+            self.rows.append((path, layer, spec[0], spec[1], count, 0, self.times))
+            self._keep(first, jax.tree.leaves(cache))
         return y, cache
+
+    def _keep(self, row: int, kept: list[Any]) -> None:
+        """Note at a row what is kept for the backward pass."""
+        self.rows[row] = (*self.rows[row][:5], len(kept), self.rows[row][6])
+        self.caches += kept
+
+    def _once(self, layer: Repeat, x: Any, params: Any, env: Env | None, path: str) -> tuple[Any, Any]:
+        """One block of a Repeat, counted L times: outside of the scan, whose tracers must not leak."""
+        self.times *= layer.times
+        first = jax.tree.map(lambda p: p[0], params[0])
+        y, cache = self.push(layer.inner, x, first, env, join(path, "inner"))
+        self.times //= layer.times
+        return y, cache
+
+    def _count_once(self, layer: Shared, params: Any, path: str) -> None:
+        """A tied array is counted where its owner stands."""
+        sizes = {name: math.prod(leaf.shape) for name, leaf in by_path(params[0]).items()}
+        for owner, user, _ in layer.ties:
+            place = join(join(path, "inner"), user).rpartition(".")[0]
+            self.rows = [(*r[:4], r[4] - sizes[owner], *r[5:]) if r[0] == place else r for r in self.rows]

@@ -9,6 +9,7 @@ import pytest
 def pytest_configure(config: pytest.Config) -> None:
     cache = pathlib.Path(config.rootpath) / ".jax_cache"
     jax.config.update("jax_compilation_cache_dir", str(cache))
+    jax.config.update("jax_num_cpu_devices", 2)  # for what is tested sharded
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 

@@ -12,14 +12,21 @@ from jaxprop.layers.layer import Env, Layer
 Network = Layer | Callable[[Any, Any], Any]
 
 
-def call(net: Network, x: Any, params: Any, rng: Array | None) -> Any:
+def environment(rng: Array | None, mask: Any) -> Env | None:
+    """What a forward pass needs beside x and θ, or None for nothing."""
+    return None if rng is None and mask is None else Env(rng, mask)
+
+
+def call(net: Network, x: Any, params: Any, rng: Array | None, mask: Any = None) -> Any:
     """f(x, θ) of a Layer or of any callable f(x, params)."""
+    env = environment(rng, mask)
     if isinstance(net, Layer):
-        return net(x, params, None if rng is None else Env(rng=rng))
-    if rng is not None:
+        return net(x, params, env)
+    if env is not None:
+        what = "mask" if rng is None else "rng"
         raise JaxpropError(
-            "rng was given to a plain function f(x, params), which takes none: close over the key, "
-            "or put it into params"
+            f"{what} was given to a plain function f(x, params), which takes none: close over it, or put it into x "
+            "or params"
         )
     return net(x, params)
 

@@ -12,9 +12,10 @@ from jaxprop.uses import weighted
 
 
 def value_and_grad(net: Network, cost: Cost) -> Callable[..., tuple[Array, Any]]:
-    """Return C and ∂C/∂θ by `jax.grad` of the cache-free call: `run(x, params, targets, *, weights=None, rng=None)`.
+    """Return C and ∂C/∂θ by `jax.grad` of the cache-free call.
 
-    C = Σ_n w_n C_n, with w_n = 1/N for None. `net` is a Layer or any callable f(x, params); params any pytree of
+    `run(x, params, targets, *, weights=None, rng=None, mask=None)`.
+    C = Σ_n w_n C_n, w_n = 1/N for None. `net` is a Layer or any callable f(x, params); params any pytree of
     arrays, and the gradient has its tree, shapes and dtypes.
 
     >>> import jax.numpy as jnp
@@ -26,13 +27,13 @@ def value_and_grad(net: Network, cost: Cost) -> Callable[..., tuple[Array, Any]]
     """
 
     def run(
-        x: Any, params: Any, targets: Any, *, weights: Array | None = None, rng: Array | None = None
+        x: Any, params: Any, targets: Any, *, weights: Array | None = None, rng: Array | None = None, mask: Any = None
     ) -> tuple[Array, Any]:
         params = jax.tree.map(lambda p: _vary_with(p, x), params)
 
         def summed(weights: Array | None) -> tuple[Array, Any]:
             def C(params: Any) -> Array:
-                return total(cost(call(net, x, params, rng), targets), weights)
+                return total(cost(call(net, x, params, rng, mask), targets), weights)
 
             return jax.value_and_grad(C)(params)
 

@@ -17,7 +17,7 @@ import numpy as np
 from jax import Array
 
 from jaxprop.backward import auto, manual
-from jaxprop.backward._common import call, require_layer, total
+from jaxprop.backward._common import call, environment, require_layer, total
 from jaxprop.backward.differences import central_differences
 from jaxprop.backward.factors import ACTIVATION, INPUT, Judge, relative
 from jaxprop.costs import Cost
@@ -128,7 +128,7 @@ class Report:
 
 
 def compare(net: Layer, cost: Cost, entries: int = 32) -> Callable[..., Report]:
-    """Return `run(x, params, targets, *, weights=None, rng=None) -> Report`: by hand | jax.grad | central differences.
+    """Return `run(x, params, targets, *, weights=None, rng=None, mask=None)`: a `Report` of the three witnesses.
 
     Per parameter at most `entries` entries are nudged, half of them those of the largest gradient, half evenly spread
     (all of a small parameter), in float64 with h = 1e-5. An entry whose nudge carries a unit across a kink has no
@@ -142,14 +142,16 @@ def compare(net: Layer, cost: Cost, entries: int = 32) -> Callable[..., Report]:
     """
     require_layer(net, "compare")
 
-    def run(x: Any, params: Any, targets: Any, *, weights: Array | None = None, rng: Array | None = None) -> Report:
-        y = call(net, x, params, rng)
+    def run(
+        x: Any, params: Any, targets: Any, *, weights: Array | None = None, rng: Array | None = None, mask: Any = None
+    ) -> Report:
+        y = call(net, x, params, rng, mask)
         cost.check(y, targets)
         cost.check_values(y, targets)
-        (_, by_hand), (_, by_jax) = _compiled(_both, net, cost)(x, params, targets, weights, rng)
+        (_, by_hand), (_, by_jax) = _compiled(_both, net, cost)(x, params, targets, weights, rng, mask)
         with jax.enable_x64(True):
             x64, params64, targets64, weights64 = _float64((x, params, targets, weights))
-            exact = _Exact(net, cost, x64, params64, targets64, weights64, rng)
+            exact = _Exact(net, cost, x64, params64, targets64, weights64, rng, mask)
             rows = _rows(by_hand, by_jax, exact, entries)
             wrong = _wrong_factors(exact)
         return Report(tuple(rows), tuple(wrong), jnp.result_type(y).name, y.shape[0])
@@ -175,13 +177,14 @@ class _Exact(NamedTuple):
     targets: Any
     weights: Any
     rng: Any
+    mask: Any
 
     def C(self, params: Any) -> Any:
-        costs = self.cost(call(self.net, self.x, params, self.rng), self.targets)
+        costs = self.cost(call(self.net, self.x, params, self.rng, self.mask), self.targets)
         return weighted(lambda w: total(costs, w), self.weights, costs.shape[0])
 
     def local_derivatives(self, params: Any) -> list[Any]:
-        tape = manual.trace(self.net, self.cost)(self.x, params, self.targets, rng=self.rng)
+        tape = manual.trace(self.net, self.cost)(self.x, params, self.targets, rng=self.rng, mask=self.mask)
         return [record.derivative for record in tape.values() if record.derivative is not None]
 
 
@@ -190,16 +193,20 @@ def _compiled(function: Callable[..., Any], net: Layer, cost: Cost) -> Callable[
     return jax.jit(functools.partial(function, net, cost))
 
 
-def _both(net: Layer, cost: Cost, x: Any, params: Any, targets: Any, weights: Any, rng: Any) -> tuple[Any, Any]:
+def _both(
+    net: Layer, cost: Cost, x: Any, params: Any, targets: Any, weights: Any, rng: Any, mask: Any
+) -> tuple[Any, Any]:
     """(value, gradient) by hand and by `jax.grad`."""
     ways = (way.value_and_grad(net, cost) for way in (manual, auto))
-    by_hand, by_jax = (run(x, params, targets, weights=weights, rng=rng) for run in ways)
+    by_hand, by_jax = (run(x, params, targets, weights=weights, rng=rng, mask=mask) for run in ways)
     return by_hand, by_jax
 
 
-def _judged(net: Layer, cost: Cost, x: Any, params: Any, targets: Any, rng: Any) -> tuple[Any, dict[str, Any]]:
+def _judged(
+    net: Layer, cost: Cost, x: Any, params: Any, targets: Any, rng: Any, mask: Any
+) -> tuple[Any, dict[str, Any]]:
     """The error of the cost's delta, and the walk's judgement of every layer."""
-    passed = manual.backpropagate(Judge(), net, cost, x, params, targets, rng)
+    passed = manual.backpropagate(Judge(), net, cost, x, params, targets, environment(rng, mask))
     delta = jax.grad(lambda y: jnp.sum(cost(y, targets)))(passed.y)
     return relative(cost.delta(passed.y, targets), delta), passed.notes
 
@@ -244,14 +251,14 @@ def _choose(gradient: np.ndarray, entries: int) -> np.ndarray:
 
 def _wrong_factors(exact: _Exact) -> list[Wrong]:
     """Every factor of every layer, and the cost's, against JAX's own, in float64."""
-    net, cost, x, params, targets, _, rng = exact
-    at_cost, judgements = _compiled(_judged, net, cost)(x, params, targets, rng)
+    net, cost, x, params, targets, _, rng, mask = exact
+    at_cost, judgements = _compiled(_judged, net, cost)(x, params, targets, rng, mask)
     errors = [("", type(cost).__name__, COST, at_cost)]
     for path, judged in sorted(
         judgements.items(), key=lambda item: [int(i) for i in item[0].split(".") if i.isdigit()]
     ):
         errors += [(path, judged.layer, factor, error) for factor, error in judged.errors.items()]
-    found = [Wrong(path, layer, factor, float(error)) for path, layer, factor, error in errors]
+    found = [Wrong(path, layer, factor, float(np.max(error))) for path, layer, factor, error in errors]
     wrong = [w for w in found if not w.relative <= FACTOR_TOLERANCE]
     # a wrong φ' makes dx = dy · φ' wrong as well: say it once
     named = {w.path for w in wrong if w.factor == ACTIVATION}

@@ -57,7 +57,7 @@ def factor_errors(layer: Layer, x: Array, params: Any, env: Env | None = None) -
     [0.0, 0.0, 0.0]
     """
     y, cache = layer.forward(x, params, env)
-    floating = jnp.issubdtype(x.dtype, jnp.floating)
+    floating = all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(x))
     primals = (x, params) if floating else (params,)
 
     def alone(*primals: Any) -> Array:
@@ -73,7 +73,7 @@ def factor_errors(layer: Layer, x: Array, params: Any, env: Env | None = None) -
     if isinstance(layer, Activation):
         errors[ACTIVATION] = relative(layer.derivative(cache), vjp(jnp.ones_like(y))[0])
     if floating:
-        errors[INPUT] = jnp.asarray(jnp.inf) if dx is None else relative(dx, true[0])
+        errors[INPUT] = _worst(dx, true[0])
     grads = jax.tree.map(lambda use: use.total(None), uses, is_leaf=is_use)
     for (path, mine), theirs in zip(
         jax.tree_util.tree_leaves_with_path(grads), jax.tree.leaves(true_params), strict=True
@@ -81,6 +81,14 @@ def factor_errors(layer: Layer, x: Array, params: Any, env: Env | None = None) -
         name = jax.tree_util.keystr(path, simple=True, separator=".")
         errors[f"{PARAMETER} ∂z/∂{name}"] = relative(mine, theirs)
     return errors
+
+
+def _worst(found: Any, reference: Any) -> Array:
+    """The largest relative error over a tree of arrays; infinite where one is missing."""
+    found, reference = jax.tree.leaves(found), jax.tree.leaves(reference)
+    if len(found) != len(reference):
+        return jnp.asarray(jnp.inf)
+    return jnp.max(jnp.stack([relative(f, r) for f, r in zip(found, reference, strict=True)]))
 
 
 def relative(found: Any, reference: Any) -> Array:

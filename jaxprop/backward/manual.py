@@ -15,11 +15,13 @@ from typing import Any, NamedTuple
 import jax
 from jax import Array
 
-from jaxprop.backward._common import require_layer, total
+from jaxprop.backward._common import environment, require_layer, total
 from jaxprop.costs import Cost
+from jaxprop.errors import JaxpropError
 from jaxprop.layers.layer import Env, Layer
-from jaxprop.network import Combinator, Walk
-from jaxprop.uses import is_use, weighted
+from jaxprop.network import Combinator, Walk, join
+from jaxprop.uses import weighted
+from jaxprop.uses.use import scale
 
 
 class Pass(NamedTuple):
@@ -37,9 +39,11 @@ class Pass(NamedTuple):
 
 
 def backpropagate(
-    walk: Walk, net: Layer, cost: Cost, x: Any, params: Any, targets: Any, rng: Array | None = None
+    walk: Walk, net: Layer, cost: Cost, x: Any, params: Any, targets: Any, env: Env | None = None, seed: Any = None
 ) -> Pass:
     """Go forward and back through `net` with `walk`; nothing is averaged yet.
+
+    `seed` `[N]` weighs every example's error from the start: for a net that mixes examples, where later is too late.
 
     >>> import jax.numpy as jnp
     >>> from jaxprop import HalfSquaredError, Linear
@@ -48,16 +52,18 @@ def backpropagate(
     >>> passed.costs.shape, passed.dx.shape
     ((2,), (2, 3))
     """
-    y, cache = walk.push(net, x, params, None if rng is None else Env(rng=rng), "")
+    y, cache = walk.push(net, x, params, env, "")
     costs = cost(y, targets)
     dy = cost.delta(y, targets)  # BP1
+    dy = dy if seed is None else scale(dy, seed)
     dx, uses, notes = walk.pull(net, dy, cache, params, "")  # BP2
-    return Pass(costs, y, dx, uses, notes)
+    return Pass(costs, y, dx, walk.close_all(uses), notes)
 
 
 def value_and_grad(net: Layer, cost: Cost, walk: Walk | None = None) -> Callable[..., tuple[Array, Any]]:
-    """Return C and ∂C/∂θ by the chain rule: `run(x, params, targets, *, weights=None, rng=None)`, as `auto`'s.
+    """Return C and ∂C/∂θ by the chain rule.
 
+    `run(x, params, targets, *, weights=None, rng=None, mask=None)`, as `auto`'s.
     C = Σ_n w_n C_n, with w_n = 1/N for None; the gradient is every use's `gradient(weights)`.
 
     >>> import jax.numpy as jnp
@@ -69,19 +75,26 @@ def value_and_grad(net: Layer, cost: Cost, walk: Walk | None = None) -> Callable
     >>> print(grads[0].W.ravel(), grads[0].b)
     [-0.0336...  -0.1009... -0.0673...] [-0.0336...]
     """
-    run_uses = uses(net, cost, walk)
+    require_layer(net, "manual")
+    walk = walk or Walk()
 
     def run(
-        x: Any, params: Any, targets: Any, *, weights: Array | None = None, rng: Array | None = None
+        x: Any, params: Any, targets: Any, *, weights: Array | None = None, rng: Array | None = None, mask: Any = None
     ) -> tuple[Array, Any]:
-        value, found = run_uses(x, params, targets, weights=weights, rng=rng)
-        return value, jax.tree.map(lambda use: use.gradient(weights), found, is_leaf=is_use)
+        def summed(weights: Array | None) -> tuple[Array, Any]:
+            # where examples are mixed, every δ belongs to all of them: C's weights must enter before
+            seed, later = (weights, None) if net.mixes_examples else (None, weights)
+            totals = walk.closing(lambda use, path: use.total(later))
+            passed = backpropagate(totals, net, cost, x, params, targets, environment(rng, mask), seed)
+            return total(passed.costs, weights), passed.uses
+
+        return weighted(summed, weights, jax.tree.leaves(x)[0].shape[0])
 
     return run
 
 
 def uses(net: Layer, cost: Cost, walk: Walk | None = None) -> Callable[..., tuple[Array, Any]]:
-    """Return C and, in the tree of params, the `Use` of every array: `run(x, params, targets, *, weights, rng)`.
+    """Return C and, in the tree of params, the `Use` of every array: `run(x, params, targets, *, weights, rng, mask)`.
 
     A use is per example: `weights` only weigh the value; give them to `use.gradient(weights)` as well.
 
@@ -95,20 +108,34 @@ def uses(net: Layer, cost: Cost, walk: Walk | None = None) -> Callable[..., tupl
     """
     require_layer(net, "manual")
     walk = walk or Walk()
+    _refuse_mixing(net, "manual.uses")
 
     def run(
-        x: Any, params: Any, targets: Any, *, weights: Array | None = None, rng: Array | None = None
+        x: Any, params: Any, targets: Any, *, weights: Array | None = None, rng: Array | None = None, mask: Any = None
     ) -> tuple[Array, Any]:
-        passed = backpropagate(walk, net, cost, x, params, targets, rng)
-        value = weighted(lambda w: total(passed.costs, w), weights, passed.costs.shape[0])
-        closed = jax.tree_util.tree_map_with_path(
-            lambda path, use: walk.close(use, jax.tree_util.keystr(path, simple=True, separator=".")),
-            passed.uses,
-            is_leaf=is_use,
-        )
-        return value, closed
+        passed = backpropagate(walk, net, cost, x, params, targets, environment(rng, mask))
+        return weighted(lambda w: total(passed.costs, w), weights, passed.costs.shape[0]), passed.uses
 
     return run
+
+
+def _refuse_mixing(net: Layer, what: str) -> None:
+    """Raise JaxpropError if `net` mixes examples: then no δ belongs to one example alone."""
+    if net.mixes_examples:
+        raise JaxpropError(
+            f"{what}: found {_mixing(net)}, whose statistics mix the examples of a batch: no quantity of one example "
+            "exists anywhere in this network; freeze it first: net, params = jp.freeze_statistics(net, params, x), or "
+            "use LayerNorm or GroupNorm"
+        )
+
+
+def _mixing(layer: Layer, path: str = "") -> str:
+    """The first layer that mixes examples, with its path."""
+    if isinstance(layer, Combinator):
+        for name, child in zip(layer.names(), layer.children(), strict=True):
+            if child.mixes_examples:
+                return _mixing(child, join(path, name))
+    return f"{layer!r}{' at ' + path if path else ''}"
 
 
 class Record(NamedTuple):
@@ -155,9 +182,10 @@ class Tape(Walk):
 
 
 def trace(net: Layer, cost: Cost) -> Callable[..., dict[str, Record]]:
-    """Return the tape, {path: Record} in the order of the forward pass: `run(x, params, targets, *, rng=None)`.
+    """Return the tape, {path: Record} in the order of the forward pass.
 
-    Everything is per example and unaveraged, so weights do not enter. (Out of `jit` a dict comes sorted by path.)
+    `run(x, params, targets, *, rng=None, mask=None)`. Everything is per example and unaveraged, so weights do
+    not enter. (Out of `jit` a dict comes sorted by path.)
 
     >>> import jax.numpy as jnp
     >>> from jaxprop import Chain, HalfSquaredError, Linear, Sigmoid
@@ -168,8 +196,13 @@ def trace(net: Layer, cost: Cost) -> Callable[..., dict[str, Record]]:
     """
     require_layer(net, "manual.trace")
 
-    def run(x: Any, params: Any, targets: Any, *, rng: Array | None = None) -> dict[str, Record]:
-        notes = backpropagate(Tape(), net, cost, x, params, targets, rng).notes
-        return dict(reversed(notes.items()))
+    def run(x: Any, params: Any, targets: Any, *, rng: Array | None = None, mask: Any = None) -> dict[str, Record]:
+        notes = backpropagate(Tape(), net, cost, x, params, targets, environment(rng, mask)).notes
+        return {path: notes[path] for path in sorted(notes, key=_place)}
 
     return run
+
+
+def _place(path: str) -> list[Any]:
+    """Where a path stands in the order of the forward pass: 2 before 10."""
+    return [int(part) if part.isdigit() else part for part in path.split(".")]

@@ -9,7 +9,7 @@ from jax import Array
 
 from jaxprop.backward._common import require_layer
 from jaxprop.layers.layer import Env, Layer
-from jaxprop.uses import is_use
+from jaxprop.network import Walk
 
 
 def mixed(net: Layer) -> Callable[..., Array]:
@@ -26,21 +26,22 @@ def mixed(net: Layer) -> Callable[..., Array]:
     (4, 2)
     """
     require_layer(net, "mixed")
+    # dy already carries whatever weighs the examples, so each counts once
+    walk = Walk().closing(lambda use, path: use.total(None))
 
     @jax.custom_vjp
     def f(x: Any, params: Any, env: Env | None) -> Array:
         return net(x, params, env)
 
     def forward(x: Any, params: Any, env: Env | None) -> tuple[Array, Any]:
-        y, cache = net.forward(x, params, env)
+        y, cache = walk.push(net, x, params, env, "")
         return y, (x, params, env, cache)
 
     def backward(kept: Any, dy: Array) -> tuple[Any, Any, Any]:
         x, params, env, cache = kept
-        dx, uses = net.backward(dy, cache, params)
-        # dy already carries whatever weighs the examples, so each counts once
-        grads = jax.tree.map(lambda use: use.total(None), uses, is_leaf=is_use)
-        dx = _no_gradient(x) if dx is None else _varying_like(x, dx)
+        dx, uses, _ = walk.pull(net, dy, cache, params, "")
+        grads = walk.close_all(uses)
+        dx = _no_gradient(x) if dx is None else jax.tree.map(_varying_like, x, dx)
         return dx, jax.tree.map(_varying_like, params, grads), _no_gradient(env)
 
     f.defvjp(forward, backward)

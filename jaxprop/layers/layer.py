@@ -7,13 +7,17 @@ from jax import Array
 
 
 class Env(NamedTuple):
-    """What a forward pass may need beside x and θ; a pytree, not differentiated. No rng means deterministic.
+    """What a forward pass may need beside x and θ; a pytree, not differentiated.
+
+    rng: the key for whatever a layer draws. None means deterministic.
+    mask: which positions of x are real, booleans `[N, T]`; None means all. Where x is a pair (queries, memory), a pair.
 
     >>> Env()
-    Env(rng=None)
+    Env(rng=None, mask=None)
     """
 
     rng: Array | None = None
+    mask: Any = None
 
 
 @dataclass(frozen=True)

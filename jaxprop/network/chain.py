@@ -1,0 +1,92 @@
+"""y = f_L(… f_1(x)): the derivation of a deep network.
+
+Forward goes left to right and the chain rule right to left, each layer handing ∂C/∂(its input) to the one before.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+from jax import Array
+
+from jaxprop.errors import JaxpropError
+from jaxprop.layers.layer import Env, Layer
+from jaxprop.network.paths import join
+from jaxprop.network.walk import Combinator, Walk, split
+
+
+@dataclass(frozen=True, init=False, repr=False)
+class Chain(Combinator):
+    """y = f_L(… f_2(f_1(x, θ_1), θ_2) …, θ_L): layers one after another; θ is the tuple of theirs.
+
+    Raises ShapeError, naming the layer's path, when params are not one per layer.
+
+    >>> from jaxprop.layers import Linear, Sigmoid
+    >>> net = Chain(Linear(30), Sigmoid(), Linear(10))
+    >>> x = jax.numpy.zeros((5, 64))
+    >>> params = net.init(jax.random.key(0), x)
+    >>> net(x, params).shape
+    (5, 10)
+    """
+
+    layers: tuple[Layer, ...]
+
+    def __init__(self, *layers: Layer) -> None:
+        object.__setattr__(self, "layers", layers)
+        self.__post_init__()
+
+    def __post_init__(self) -> None:
+        for i, layer in enumerate(self.layers):
+            if not isinstance(layer, Layer):
+                raise JaxpropError(
+                    f"Chain: item {i} is {layer!r}, expected a Layer such as Linear(30) or Sigmoid(); "
+                    "a plain function f(x, params) goes to jaxprop.auto and jaxprop.fit as it is"
+                )
+        if not self.layers:
+            raise JaxpropError("Chain: found no layers, expected at least one")
+
+    def __repr__(self) -> str:
+        return f"Chain({', '.join(map(repr, self.layers))})"
+
+    def children(self) -> tuple[Layer, ...]:
+        """The layers."""
+        return self.layers
+
+    def with_children(self, children: Sequence[Layer]) -> "Chain":
+        """A chain of other layers."""
+        return Chain(*children)
+
+    def init(self, key: Array | None, x: Any) -> tuple[Any, ...]:
+        """θ of every layer, each drawn with its own key for the shape that reaches it."""
+        keys = [None] * len(self.layers) if key is None else jax.random.split(key, len(self.layers))
+        params = []
+        for layer, layer_key in zip(self.layers, keys, strict=True):
+            params.append(layer.init(layer_key, x))
+            x = jax.eval_shape(layer, x, params[-1])
+        return tuple(params)
+
+    def __call__(self, x: Array, params: Any, env: Env | None = None) -> Array:
+        """f(x, θ), keeping nothing for a backward pass."""
+        self.check_params(params, "")
+        for layer, p, e in zip(self.layers, params, split(env, len(self.layers)), strict=True):
+            x = layer(x, p, e)
+        return x
+
+    def push(self, walk: Walk, x: Array, params: Any, env: Env | None, path: str) -> tuple[Array, Any]:
+        """Left to right: each y is the next x."""
+        self.check_params(params, path)
+        caches = []
+        for i, (layer, p, e) in enumerate(zip(self.layers, params, split(env, len(self.layers)), strict=True)):
+            x, cache = walk.push(layer, x, p, e, join(path, i))
+            caches.append(cache)
+        return x, tuple(caches)
+
+    def pull(self, walk: Walk, dy: Any, cache: Any, params: Any, path: str) -> tuple[Any, Any, dict[str, Any]]:
+        """Right to left: each dx is the previous dy."""
+        uses, notes = [], {}
+        for i in reversed(range(len(self.layers))):
+            dy, layer_uses, layer_notes = walk.pull(self.layers[i], dy, cache[i], params[i], join(path, i))
+            uses.append(layer_uses)
+            notes |= layer_notes
+        return dy, tuple(reversed(uses)), notes

@@ -1,0 +1,122 @@
+"""Several layers on one x, joined: by sum, side by side, or by product.
+
+Forward:   y = Σ_k f_k(x)          y = [f_1(x), f_2(x), …]           y = Π_k f_k(x)
+Backward:  dy_k = dy               dy_k = the k-th part of dy        dy_k = dy · Π_{j≠k} f_j(x)
+           dx = Σ_k dy_k · ∂f_k/∂x, for x reaches C through every branch.
+
+The product is a gate (a gated linear unit, say): each branch's error is scaled by what the others let through.
+Edge cases: concatenation is along the last axis, all other axes must agree; sums and products need one shape.
+"""
+
+import functools
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxprop.errors import JaxpropError, ShapeError, pick
+from jaxprop.layers.layer import Env, Layer
+from jaxprop.network.paths import join
+from jaxprop.network.walk import Combinator, Walk, add_errors, split
+
+Join = Literal["sum", "concatenate", "multiply"]
+
+
+@jax.tree_util.register_static
+@dataclass(frozen=True)
+class Widths:
+    """How many features each branch gave: a static fact that backward needs."""
+
+    sizes: tuple[int, ...]
+
+
+@dataclass(frozen=True, init=False, repr=False)
+class Parallel(Combinator):
+    """Branches on one x, joined by "sum", "concatenate" (last axis) or "multiply"; θ is the tuple of theirs.
+
+    >>> from jaxprop.layers import Identity, Sigmoid
+    >>> print(Parallel(Identity(), Sigmoid(), join="multiply")(jnp.array([[0.0, 2.0]]), ((), ())))
+    [[0.        1.761...]]
+    """
+
+    branches: tuple[Layer, ...]
+    join: Join
+
+    def __init__(self, *branches: Layer, join: Join = "sum") -> None:
+        object.__setattr__(self, "branches", branches)
+        object.__setattr__(self, "join", join)
+        self.__post_init__()
+
+    def __post_init__(self) -> None:
+        pick(self.join, ("sum", "concatenate", "multiply"), "join")
+        if not self.branches or not all(isinstance(branch, Layer) for branch in self.branches):
+            raise JaxpropError(f"Parallel: found {self.branches!r}, expected one or more layers")
+
+    def __repr__(self) -> str:
+        return f"Parallel({', '.join(map(repr, self.branches))}, join={self.join!r})"
+
+    def children(self) -> tuple[Layer, ...]:
+        """The branches."""
+        return self.branches
+
+    def with_children(self, children: Sequence[Layer]) -> "Parallel":
+        """Other branches, joined in the same way."""
+        return Parallel(*children, join=self.join)
+
+    def init(self, key: Array | None, x: Any) -> tuple[Any, ...]:
+        """θ of every branch, each with a key of its own."""
+        keys = [None] * len(self.branches) if key is None else jax.random.split(key, len(self.branches))
+        return tuple(branch.init(k, x) for branch, k in zip(self.branches, keys, strict=True))
+
+    def __call__(self, x: Any, params: Any, env: Env | None = None) -> Array:
+        """The joined y, keeping nothing."""
+        self.check_params(params, "")
+        envs = split(env, len(self.branches))
+        return self._joined([f(x, p, e) for f, p, e in zip(self.branches, params, envs, strict=True)], "")
+
+    def push(self, walk: Walk, x: Any, params: Any, env: Env | None, path: str) -> tuple[Array, Any]:
+        """Every branch, then the join; a product keeps what the branches gave."""
+        self.check_params(params, path)
+        parts = zip(self.branches, params, split(env, len(self.branches)), strict=True)
+        done = [walk.push(f, x, p, e, join(path, k)) for k, (f, p, e) in enumerate(parts)]
+        ys, caches = [y for y, _ in done], tuple(cache for _, cache in done)
+        kept = {"sum": (), "concatenate": Widths(tuple(y.shape[-1] for y in ys)), "multiply": tuple(ys)}[self.join]
+        return self._joined(ys, path), (caches, kept)
+
+    def pull(self, walk: Walk, dy: Any, cache: Any, params: Any, path: str) -> tuple[Any, Any, dict[str, Any]]:
+        """dy shared out among the branches; what comes back is summed."""
+        caches, kept = cache
+        errors, uses, notes = [], [], {}
+        for k, (branch, p, dy_k) in reversed(
+            list(enumerate(zip(self.branches, params, self._shares(dy, kept), strict=True)))
+        ):
+            dx, branch_uses, branch_notes = walk.pull(branch, dy_k, caches[k], p, join(path, k))
+            errors.append(dx)
+            uses.append(branch_uses)
+            notes |= branch_notes
+        return add_errors(*errors), tuple(reversed(uses)), notes
+
+    def _shares(self, dy: Array, kept: Any) -> list[Array]:
+        """∂C/∂f_k(x) for every branch."""
+        if self.join == "concatenate":
+            return jnp.split(dy, np.cumsum(kept.sizes)[:-1], axis=-1)
+        if self.join == "sum":
+            return [dy] * len(self.branches)
+        return [functools.reduce(operator.mul, kept[:k] + kept[k + 1 :], dy) for k in range(len(kept))]
+
+    def _joined(self, ys: list[Array], path: str) -> Array:
+        last = -1 if self.join == "concatenate" else None
+        if len({(y.shape[:last], y.dtype) for y in ys}) > 1:
+            found = ", ".join(f"{y.dtype}{list(y.shape)}" for y in ys)
+            raise ShapeError(
+                f"Parallel{' at ' + path if path else ''}: the branches gave {found}; {self.join!r} needs "
+                + ("all axes but the last to agree" if last else "one shape and dtype")
+            )
+        if self.join == "concatenate":
+            return jnp.concatenate(ys, axis=-1)
+        return functools.reduce(operator.add if self.join == "sum" else operator.mul, ys)

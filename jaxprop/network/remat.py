@@ -1,0 +1,53 @@
+"""f(x), its cache made again on the way back: memory for time.
+
+Forward keeps x alone. Backward goes forward through f once more, to make what its backward pass needs, and then back.
+The numbers are the same; memory falls to the inputs of the blocks and the cache of one of them.
+
+Source: Chen, Xu, Zhang, Guestrin, "Training Deep Nets with Sublinear Memory Cost" (2016); `jax.checkpoint`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from jaxprop.layers.layer import Env, Layer
+from jaxprop.network.paths import join
+from jaxprop.network.walk import Inner, Walk, Wrapper
+
+
+@dataclass(frozen=True)
+class Remat(Wrapper):
+    """f(x), recomputed in the backward pass instead of kept; also for `jax.grad`, through `jax.checkpoint`.
+
+    >>> from jaxprop.layers import Tanh
+    >>> print(Remat(Tanh())(jax.numpy.array([[0.0]]), ((),)))
+    [[0.]]
+    """
+
+    def __repr__(self) -> str:
+        return f"Remat({self.inner!r})"
+
+    def with_children(self, children: Sequence[Layer]) -> "Remat":
+        """Another layer, recomputed too."""
+        return Remat(children[0])
+
+    def __call__(self, x: Any, params: Any, env: Env | None = None) -> Any:
+        """f(x); `jax.grad` keeps x alone."""
+        self.check_params(params, "")
+        return jax.checkpoint(lambda x, p, env: self.inner(x, p, env))(x, params[0], env)
+
+    def push(self, walk: Walk, x: Any, params: Any, env: Env | None, path: str) -> tuple[Any, Any]:
+        """Forward, keeping x and env."""
+        self.check_params(params, path)
+        y, _ = walk.push(self.inner, x, params[0], env, join(path, "inner"))
+        return y, (x, env)
+
+    def pull(self, walk: Walk, dy: Any, cache: Any, params: Any, path: str) -> tuple[Any, Any, dict[str, Any]]:
+        """Forward once more, then back."""
+        # the barrier ties the second way forward to dy: else XLA merges it with the first, and keeps everything
+        (x, env), dy = jax.lax.optimization_barrier((cache, dy))
+        _, made = walk.push(self.inner, x, params[0], env, join(path, "inner"))
+        dx, uses, notes = walk.pull(self.inner, dy, made, params[0], join(path, "inner"))
+        return dx, Inner(uses), notes

@@ -1,0 +1,61 @@
+"""y = x + f(x): the way around a layer.
+
+Forward:   y = x + f(x, θ)
+Backward:  x reaches C by two ways, so its error is their sum:  dx = dy + dy · ∂f/∂x
+
+The first term is why deep residual networks train: whatever f does, dy arrives undiminished.
+Edge cases: f must keep x's shape and dtype; for a shortcut of another shape use `Parallel(f, shortcut)`.
+Source: He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition" (2015), eq. 1.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+
+from jaxprop.errors import ShapeError
+from jaxprop.layers.layer import Env, Layer
+from jaxprop.network.paths import join
+from jaxprop.network.walk import Inner, Walk, Wrapper, add_errors
+
+
+@dataclass(frozen=True)
+class Residual(Wrapper):
+    """y = x + f(x), f any layer that keeps the shape; θ is `Inner(inner=θ_f)`. Raises ShapeError if it does not.
+
+    >>> from jaxprop.layers import Tanh
+    >>> print(Residual(Tanh())(jnp.array([[0.0, 50.0]]), ((),)))
+    [[ 0. 51.]]
+    """
+
+    def __repr__(self) -> str:
+        return f"Residual({self.inner!r})"
+
+    def with_children(self, children: Sequence[Layer]) -> "Residual":
+        """A residual around another layer."""
+        return Residual(children[0])
+
+    def __call__(self, x: Any, params: Any, env: Env | None = None) -> Any:
+        """x + f(x), keeping nothing."""
+        self.check_params(params, "")
+        return self._sum(x, self.inner(x, params[0], env), "")
+
+    def push(self, walk: Walk, x: Any, params: Any, env: Env | None, path: str) -> tuple[Any, Any]:
+        """Through f, and around it."""
+        self.check_params(params, path)
+        y, cache = walk.push(self.inner, x, params[0], env, join(path, "inner"))
+        return self._sum(x, y, path), cache
+
+    def pull(self, walk: Walk, dy: Any, cache: Any, params: Any, path: str) -> tuple[Any, Any, dict[str, Any]]:
+        """Both ways back, summed."""
+        dx, uses, notes = walk.pull(self.inner, dy, cache, params[0], join(path, "inner"))
+        return add_errors(dy, dx), Inner(uses), notes
+
+    def _sum(self, x: Any, y: Any, path: str) -> Any:
+        if jnp.shape(x) != jnp.shape(y) or x.dtype != y.dtype:
+            raise ShapeError(
+                f"{self!r}{' at ' + path if path else ''}: found x {x.dtype}{list(x.shape)} and f(x) "
+                f"{y.dtype}{list(y.shape)}, expected the same; for another shape use Parallel(f, shortcut)"
+            )
+        return x + y

@@ -1,0 +1,175 @@
+"""The `Walk` that visits a network, and what a `Combinator` owes it: the one replaceable thing in the engine.
+
+A combinator sends its children through a walk. The plain walk computes; a tape, statistics or another backward rule is
+another walk, not another engine.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self
+
+import jax
+from jax import Array
+
+from jaxprop.errors import ShapeError
+from jaxprop.layers.layer import Env, Layer
+from jaxprop.network.paths import join
+from jaxprop.uses import Use, is_use
+
+
+class Walk:
+    """How a network is visited: each layer forward (`push`), back (`pull`), and what becomes of a use (`close`).
+
+    A subclass changes one of the three, and `manual.uses(net, cost, walk)` goes through the network with it:
+
+    >>> import jax.numpy as jnp
+    >>> from jaxprop import HalfSquaredError, Linear, manual
+    >>> class Norms(Walk):
+    ...     def close(self, use, path):
+    ...         return use.squared_norms()
+    >>> net, x = Linear(1, bias=False), jnp.array([[1.0], [2.0]])
+    >>> params = net.init(jax.random.key(0), x)._replace(W=jnp.array([[3.0]]))
+    >>> print(manual.uses(net, HalfSquaredError(), Norms())(x, params, jnp.zeros((2, 1)))[1].W)
+    [  9. 144.]
+
+    Inside a `Repeat` each of its L steps closes its own uses, so what `close` gives comes with a leading axis L.
+    """
+
+    def push(self, layer: Layer, x: Any, params: Any, env: Env | None, path: str) -> tuple[Any, Any]:
+        """One layer forward: (y, cache)."""
+        if isinstance(layer, Combinator):
+            return layer.push(self, x, params, env, path)
+        return layer.forward(x, params, env)
+
+    def pull(self, layer: Layer, dy: Any, cache: Any, params: Any, path: str) -> tuple[Any, Any, dict[str, Any]]:
+        """One layer back: (dx, uses, notes), notes being {path: pytree}."""
+        if isinstance(layer, Combinator):
+            return layer.pull(self, dy, cache, params, path)
+        dx, uses = layer.backward(dy, cache, params)
+        return dx, uses, {}
+
+    def close(self, use: Use, path: str) -> Any:
+        """What becomes of a use: by default itself."""
+        return use
+
+    def closing(self, close: Callable[[Use, str], Any]) -> Self:
+        """This walk with another `close`."""
+        other = copy.copy(self)
+        setattr(other, "close", close)  # noqa: B010 (a method of one object)
+        return other
+
+    def close_all(self, uses: Any, path: str = "") -> Any:
+        """Close every use that is left in a tree that starts at `path`."""
+
+        def one(inside: Any, use: Any) -> Any:
+            name = jax.tree_util.keystr(inside, simple=True, separator=".")
+            return self.close(use, join(path, name) if name else path) if is_use(use) else use
+
+        return jax.tree_util.tree_map_with_path(one, uses, is_leaf=is_use)
+
+
+class Inner(NamedTuple):
+    """θ, or the uses, of a combinator with one child.
+
+    >>> Inner(inner=()).inner
+    ()
+    """
+
+    inner: Any
+
+
+@dataclass(frozen=True)
+class Combinator(Layer):
+    """A layer made of layers: it says how a walk goes through them, and is itself a layer by the plain walk.
+
+    Its params are a tuple with one item a child, in the order of `children()`; `names()` are their path components.
+
+    >>> from jaxprop import Chain, Linear, Residual, Tanh
+    >>> Residual(Tanh()).children(), Residual(Tanh()).names(), Chain(Linear(2), Tanh()).names()
+    ((Tanh(),), ('inner',), ('0', '1'))
+    """
+
+    def push(self, walk: Walk, x: Any, params: Any, env: Env | None, path: str) -> tuple[Any, Any]:
+        """Forward through the children: (y, cache)."""
+        raise TypeError(f"{type(self).__name__} must define push(walk, x, params, env, path)")
+
+    def pull(self, walk: Walk, dy: Any, cache: Any, params: Any, path: str) -> tuple[Any, Any, dict[str, Any]]:
+        """Back through the children: (dx, uses, notes)."""
+        raise TypeError(f"{type(self).__name__} must define pull(walk, dy, cache, params, path)")
+
+    def children(self) -> tuple[Layer, ...]:
+        """The layers inside, in the order of params."""
+        raise TypeError(f"{type(self).__name__} must define children()")
+
+    def with_children(self, children: Sequence[Layer]) -> "Combinator":
+        """The same combinator around other layers."""
+        raise TypeError(f"{type(self).__name__} must define with_children(children)")
+
+    def names(self) -> tuple[str, ...]:
+        """What the children are called in a path."""
+        return tuple(str(i) for i in range(len(self.children())))
+
+    @property
+    def mixes_examples(self) -> bool:
+        """Whether any child does."""
+        return any(child.mixes_examples for child in self.children())
+
+    def forward(self, x: Any, params: Any, env: Env | None = None) -> tuple[Any, Any]:
+        """The plain walk forward."""
+        return self.push(Walk(), x, params, env, "")
+
+    def backward(self, dy: Any, cache: Any, params: Any) -> tuple[Any, Any]:
+        """The plain walk back."""
+        dx, uses, _ = self.pull(Walk(), dy, cache, params, "")
+        return dx, uses
+
+    def operations(self, x: Any, y: Any) -> tuple[int, int]:
+        """Those of a combinator are its layers'; `summary` asks each of them."""
+        raise TypeError(f"ask each layer of a {type(self).__name__} for its operations, as summary(net, x) does")
+
+    def check_params(self, params: Any, path: str) -> None:
+        """Raise ShapeError unless params have one item a child."""
+        expected = len(self.children())
+        if not isinstance(params, tuple | list) or len(params) != expected:
+            found = f"{len(params)} items" if isinstance(params, tuple | list) else type(params).__name__
+            raise ShapeError(
+                f"{type(self).__name__}{' at ' + path if path else ''}: params must be a tuple of {expected}, "
+                f"one per layer, found {found}; make them with net.init(key, x)"
+            )
+
+
+@dataclass(frozen=True)
+class Wrapper(Combinator):
+    """A combinator with one child, `inner`."""
+
+    inner: Layer
+
+    def children(self) -> tuple[Layer, ...]:
+        """The child."""
+        return (self.inner,)
+
+    def names(self) -> tuple[str, ...]:
+        """It is called inner."""
+        return ("inner",)
+
+    def init(self, key: Array | None, x: Any) -> Inner:
+        """θ of the child."""
+        return Inner(self.inner.init(key, x))
+
+
+def split(env: Env | None, parts: int) -> list[Env | None]:
+    """env for each of some children: a key of its own for each, if there is one; all else is shared."""
+    if env is None or env.rng is None:
+        return [env] * parts
+    return [env._replace(rng=key) for key in jax.random.split(env.rng, parts)]
+
+
+def add_errors(*errors: Any) -> Any:
+    """The sum of the errors of paths that met in one x; None where x is of integers.
+
+    >>> add_errors(None, 1.0, 2.0), add_errors(None, None)
+    (3.0, None)
+    """
+    some = [error for error in errors if error is not None]
+    return jax.tree.map(lambda *parts: sum(parts[1:], parts[0]), *some) if some else None

@@ -1,0 +1,8 @@
+"""Where an activation meets an error: one small file per kind of `Use`. `use.py` says what a use is."""
+
+from jaxprop.uses.dense import Dense as Dense
+from jaxprop.uses.outer import Outer as Outer
+from jaxprop.uses.several import Several as Several
+from jaxprop.uses.shift import Shift as Shift
+from jaxprop.uses.stacked import Stacked as Stacked
+from jaxprop.uses.use import Use as Use, check_weights as check_weights, is_use as is_use, weighted as weighted

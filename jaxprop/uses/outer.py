@@ -1,0 +1,73 @@
+"""The use of a weight in z = a W: the activation that entered and the error that came back, side by side."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxprop.uses.use import Use, positions, scale, static
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Outer(Use):
+    """A weight in z = a W: ∂C_n/∂W = Σ_t a_nt ⊗ δ_nt, with a `[N, (T,) I]` and δ `[N, (T,) O]`.
+
+    >>> use = Outer(jnp.array([[1.0, 3.0, 2.0]]), jnp.array([[-0.5]]), (3, 1), jnp.float32)
+    >>> use.gradient().ravel()
+    Array([-0.5, -1.5, -1. ], dtype=float32)
+    >>> use.squared_norms(), use.norm_method
+    (Array([3.5], dtype=float32), 'product')
+    """
+
+    a: Array
+    delta: Array
+    shape: tuple[int, ...] = static()
+    dtype: Any = static()
+
+    @property
+    def examples(self) -> int:
+        """N."""
+        return self.delta.shape[0]
+
+    def total(self, weights: Array | None) -> Array:
+        """Σ_n w_n Σ_t a_nt ⊗ δ_nt: one contraction over all examples and positions."""
+        a = self.a.reshape(-1, self.a.shape[-1])  # [NT, I]: XLA needs less memory for it than for [N, T, I]
+        delta = scale(self.delta, weights).reshape(-1, self.delta.shape[-1])
+        return jax.lax.dot_general(a, delta, (((0,), (0,)), ((), ())), preferred_element_type=self.dtype)
+
+    def per_example(self) -> Array:
+        """Σ_t a_nt ⊗ δ_nt, `[N, I, O]`."""
+        a, delta = self.factors()
+        return jnp.einsum("nti,nto->nio", a, delta, preferred_element_type=self.dtype)
+
+    def factors(self) -> tuple[Array, Array]:
+        """a and δ."""
+        return positions(self.a), positions(self.delta)
+
+    @property
+    def norm_method(self) -> str:
+        """How `squared_norms` goes about it, chosen from static shapes.
+
+        'product'  T = 1:        ‖a_n‖² ‖δ_n‖²
+        'gram'     2T² ≤ I·O:    Σ_ts (a_t·a_s)(δ_t·δ_s), memory 2T² an example
+        'direct'   otherwise:    the per-example gradient itself, memory I·O an example
+        The switch is the memory rule of mixed ghost clipping (Bu et al. 2022, arXiv 2205.10683, section 4).
+        """
+        T = math.prod(self.a.shape[1:-1])
+        if T == 1:
+            return "product"
+        return "gram" if 2 * T**2 <= self.a.shape[-1] * self.delta.shape[-1] else "direct"
+
+    def squared_norms(self) -> Array:
+        """‖Σ_t a_nt ⊗ δ_nt‖², `[N]`, by `norm_method`."""
+        if self.norm_method == "direct":
+            return super().squared_norms()
+        a, delta = self.factors()
+        # einsum, never a @ a.T: XLA:CPU miscompiles the explicit transpose of a broadcast operand (jax#39103)
+        gram_a = jnp.einsum("nti,nsi->nts", a, a, preferred_element_type=self.dtype)
+        gram_delta = jnp.einsum("nto,nso->nts", delta, delta, preferred_element_type=self.dtype)
+        return jnp.maximum(jnp.sum(gram_a * gram_delta, axis=(1, 2)), 0)  # a norm; rounding may say −0.0…1

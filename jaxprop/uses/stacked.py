@@ -1,0 +1,44 @@
+"""The uses of a stacked parameter: one a block of a `Repeat`, in arrays with a leading axis L."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxprop.uses.use import Use, static
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Stacked(Use):
+    """L uses in one, every array of `use` with a leading axis L: ∂C_n/∂θ is `[L, ...]`, block by block.
+
+    >>> from jaxprop.uses import Shift
+    >>> blocks = Shift(jnp.array([[[2.0], [4.0]], [[1.0], [1.0]]]), (1,), jnp.float32)  # L = 2, N = 2
+    >>> use = Stacked(blocks, (2, 1), jnp.float32)
+    >>> print(use.gradient().ravel(), use.squared_norms())
+    [3. 1.] [ 5. 17.]
+    """
+
+    use: Use
+    shape: tuple[int, ...] = static()
+    dtype: Any = static()
+
+    @property
+    def examples(self) -> int:
+        """N."""
+        return jax.eval_shape(lambda use: jax.tree.map(lambda a: a[0], use), self.use).examples
+
+    def total(self, weights: Array | None) -> Array:
+        """Σ_n w_n ∂C_n/∂θ_l for every l."""
+        return jax.vmap(lambda use: use.total(weights))(self.use)
+
+    def per_example(self) -> Array:
+        """`[N, L, ...]`."""
+        return jnp.moveaxis(jax.vmap(lambda use: use.per_example())(self.use), 0, 1)
+
+    def squared_norms(self) -> Array:
+        """Σ_l ‖∂C_n/∂θ_l‖², each block by its own method."""
+        return jnp.sum(jax.vmap(lambda use: use.squared_norms())(self.use), axis=0)

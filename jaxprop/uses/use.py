@@ -1,0 +1,109 @@
+"""A `Use` is the place where an activation meets an error; every gradient quantity is a small function of it.
+
+The backward pass returns, for every parameter, the activation `a` that entered and the error δ = ∂C_n/∂z that came
+back, per example and before anything is summed. What is done with the pair is decided here and nowhere else:
+
+    gradient        Σ_n w_n · ∂C_n/∂θ          the parameter's shape; w_n = 1/N unless weights are given
+    per_example     ∂C_n/∂θ                    [N, ...]
+    squared_norms   ‖∂C_n/∂θ‖²                 [N], without building per-example gradients where shapes allow
+
+Letters: N examples, T positions (any axes between N and the features), I inputs, O outputs. δ is never divided by N
+on its way here: `weighted` is the one place where the mean over examples is taken.
+"""
+
+import abc
+import math
+from collections.abc import Callable
+from dataclasses import field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxprop.errors import ShapeError
+
+
+def static() -> Any:
+    """A field of a use that is no array: part of its type, for jit."""
+    return field(metadata={"static": True})
+
+
+def check_weights(weights: Array, examples: int) -> None:
+    """Raise ShapeError unless `weights` is one number per example, `[N]`."""
+    if jnp.shape(weights) != (examples,):
+        raise ShapeError(
+            f"weights: found shape {jnp.shape(weights)}, expected {(examples,)}, one weight per example; "
+            "None means 1/N each"
+        )
+
+
+def weighted(total: Callable[[Array | None], Any], weights: Array | None, examples: int) -> Any:
+    """Return Σ_n w_n (...)_n, where `total(w)` sums with weights, `total(None)` without: the one place for the mean.
+
+    Dividing the sum, not every δ, by N keeps half precision from underflowing. Raises ShapeError for no examples.
+    """
+    if examples == 0:
+        raise ShapeError("found no examples (N = 0), expected at least one row in x")
+    if weights is not None:
+        check_weights(weights, examples)
+        return total(weights)
+    return jax.tree.map(lambda s: s / examples, total(None))
+
+
+def scale(delta: Array, weights: Array | None) -> Array:
+    """w_n δ_n, broadcast over all but the example axis."""
+    if weights is None:
+        return delta
+    return delta * jnp.reshape(weights, (-1,) + (1,) * (delta.ndim - 1)).astype(delta.dtype)
+
+
+def positions(a: Array) -> Array:
+    """[N, ..., F] as [N, T, F]."""
+    return a.reshape(a.shape[0], math.prod(a.shape[1:-1]), a.shape[-1])
+
+
+class Use(abc.ABC):
+    """What meets at one parameter: enough for its gradient, per-example gradients and their norms.
+
+    `shape` and `dtype` are the parameter's, and static. A use is a pytree: it travels through jit, vmap and scan.
+
+    >>> from jaxprop.uses import Shift
+    >>> use = Shift(jnp.array([[2.0], [4.0]]), (1,), jnp.float32)
+    >>> isinstance(use, Use), use.gradient(weights=jnp.array([1.0, 0.0]))
+    (True, Array([2.], dtype=float32))
+    """
+
+    shape: tuple[int, ...]
+    dtype: Any
+
+    @property
+    @abc.abstractmethod
+    def examples(self) -> int:
+        """N, the number of examples."""
+
+    @abc.abstractmethod
+    def total(self, weights: Array | None) -> Array:
+        """Σ_n w_n ∂C_n/∂θ (w_n = 1 for None), in the parameter's shape, accumulated at its dtype."""
+
+    @abc.abstractmethod
+    def per_example(self) -> Array:
+        """∂C_n/∂θ for every example, `[N, *shape]`."""
+
+    def gradient(self, weights: Array | None = None) -> Array:
+        """Σ_n w_n ∂C_n/∂θ in the parameter's shape and dtype; `weights` is `[N]`, None means 1/N each."""
+        return weighted(self.total, weights, self.examples)
+
+    def factors(self) -> tuple[Array, Array] | None:
+        """l and r where ∂C_n/∂θ = Σ_t l_nt ⊗ r_nt: `[N, T, F]` each, or ids `[N, T]` for one-hot l; None elsewhere."""
+        return None
+
+    def squared_norms(self) -> Array:
+        """‖∂C_n/∂θ‖² for every example, `[N]`."""
+        g = self.per_example()
+        return jnp.sum(g * g, axis=tuple(range(1, g.ndim)))
+
+
+def is_use(node: Any) -> bool:
+    """Whether a node of a tree of uses is one `Use` (for `jax.tree.map(..., is_leaf=is_use)`)."""
+    return isinstance(node, Use)

@@ -1,0 +1,20 @@
+"""THE table: every exported layer and cost, with shapes, options and its forward value in plain float64 numpy.
+
+A new layer or cost gets a line in the file of its family, and with it the whole battery (`test_layers.py`,
+`test_costs.py`); a test fails if an exported name is missing.
+"""
+
+import jaxprop as jp
+from tests.cases import basic, combinators, costs
+from tests.cases.case import CostCase as CostCase, LayerCase as LayerCase
+
+LAYERS = [*basic.LAYERS, *combinators.LAYERS]
+COSTS = [*costs.COSTS]
+
+ABSTRACT = {"Layer", "Activation", "Cost", "Combinator", "Wrapper"}
+
+
+def exported(base: type) -> dict[str, type]:
+    """Names that jaxprop exports of one base class, the abstract ones left out."""
+    found = {name: value for name, value in vars(jp).items() if isinstance(value, type) and issubclass(value, base)}
+    return {name: value for name, value in found.items() if name not in ABSTRACT}
