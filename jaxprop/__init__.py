@@ -15,7 +15,9 @@ The names below stand in the order of the data flow: describe → init θ → f(
 from jaxprop.errors import JaxpropError as JaxpropError
 from jaxprop.uses import (
     Dense as Dense,
+    Lookup as Lookup,
     Outer as Outer,
+    Scale as Scale,
     Several as Several,
     Shift as Shift,
     Stacked as Stacked,
@@ -24,17 +26,37 @@ from jaxprop.uses import (
 from jaxprop.layers import (
     ELU as ELU,
     GELU as GELU,
+    GRU as GRU,
+    LSTM as LSTM,
+    RNN as RNN,
     SELU as SELU,
     Activation as Activation,
+    Affine as Affine,
+    AffineParams as AffineParams,
+    BatchNorm as BatchNorm,
+    Dropout as Dropout,
+    Embedding as Embedding,
+    EmbeddingParams as EmbeddingParams,
+    GroupNorm as GroupNorm,
+    LayerNorm as LayerNorm,
+    NormParams as NormParams,
+    PositionalEmbedding as PositionalEmbedding,
+    PositionalEmbeddingParams as PositionalEmbeddingParams,
+    RMSNorm as RMSNorm,
+    AttentionParams as AttentionParams,
     Env as Env,
     Flatten as Flatten,
+    GRUParams as GRUParams,
     HardTanh as HardTanh,
     Identity as Identity,
     Layer as Layer,
     LeakyReLU as LeakyReLU,
     Linear as Linear,
     LinearParams as LinearParams,
+    LSTMParams as LSTMParams,
+    MultiHeadAttention as MultiHeadAttention,
     ReLU as ReLU,
+    RNNParams as RNNParams,
     Sigmoid as Sigmoid,
     SiLU as SiLU,
     Softmax as Softmax,
@@ -45,9 +67,15 @@ from jaxprop.layers import (
     Unstandardize as Unstandardize,
 )
 from jaxprop.costs import (
+    AbsoluteError as AbsoluteError,
     Cost as Cost,
+    GaussianNegativeLogLikelihood as GaussianNegativeLogLikelihood,
     HalfSquaredError as HalfSquaredError,
+    Hinge as Hinge,
+    Huber as Huber,
+    KLDivergence as KLDivergence,
     MeanSquaredError as MeanSquaredError,
+    PoissonNegativeLogLikelihood as PoissonNegativeLogLikelihood,
     SigmoidCrossEntropy as SigmoidCrossEntropy,
     SoftmaxCrossEntropy as SoftmaxCrossEntropy,
 )
@@ -75,4 +103,5 @@ from jaxprop.train import (
 )
 from jaxprop.checkpoint import describe as describe, load as load, save as save
 from jaxprop.summary import summary as summary
+from jaxprop.battery import check_layer as check_layer
 from jaxprop import data as data

@@ -1,7 +1,9 @@
 """Where an activation meets an error: one small file per kind of `Use`. `use.py` says what a use is."""
 
 from jaxprop.uses.dense import Dense as Dense
+from jaxprop.uses.lookup import Lookup as Lookup
 from jaxprop.uses.outer import Outer as Outer
+from jaxprop.uses.scale import Scale as Scale
 from jaxprop.uses.several import Several as Several
 from jaxprop.uses.shift import Shift as Shift
 from jaxprop.uses.stacked import Stacked as Stacked

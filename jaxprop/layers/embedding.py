@@ -1,0 +1,94 @@
+"""y = W[id]: a row of a table for every id.
+
+Forward:   y_ntd = W_{id_nt, d}                                  ids [N, (T...)] integers   W [V, D]   y [N, (T...), D]
+Backward:  ∂C_n/∂W = Σ_t e(id_nt) ⊗ δ_nt                         e(id): the one-hot row; each error goes to its row
+           dx = None                                             ids are integers
+
+It is a `Linear` without bias on one-hot rows, without the rows: y = e(id) W.
+
+Edge cases: an id outside 0 … V − 1 (negative ones too) cannot raise under `jit`: its row is NaN, which the cost shows
+at once. Floating inputs are refused. Half precision: params take JAX's default float, ids having none of their own.
+Source: Bengio et al., "A Neural Probabilistic Language Model" (2003), section 2.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from jaxprop.errors import JaxpropError, ShapeError, pick
+from jaxprop.layers.layer import Env, Layer
+from jaxprop.layers.linear import initializers
+from jaxprop.uses import Lookup
+
+
+class EmbeddingParams(NamedTuple):
+    """θ of an `Embedding`: the table W `[V, D]`.
+
+    >>> EmbeddingParams(W=jnp.zeros((17, 3))).W.shape
+    (17, 3)
+    """
+
+    W: Any
+
+
+@dataclass(frozen=True, init=False, repr=False)
+class Embedding(Layer):
+    """y = W[id]: ids `[N, (T...)]` to y `[N, (T...), features]`, W `[vocabulary, features]`.
+
+    `init` is a name that `Linear` takes too, drawn for Wᵀ, the output weights an embedding is often tied to: with
+    "lecun_normal" a row has length about 1. Raises JaxpropError for settings that cannot be, ShapeError for inputs
+    that are no integers.
+
+    >>> ids = jnp.array([[2, 0, 2]])
+    >>> print(Embedding(3, 2)(ids, EmbeddingParams(W=jnp.array([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]]))))
+    [[[4. 5.]
+      [0. 1.]
+      [4. 5.]]]
+    """
+
+    vocabulary: int
+    features: int
+    weight_init: str
+
+    def __init__(self, vocabulary: int, features: int, init: str = "lecun_normal") -> None:
+        # `init` is also the method that makes θ, so the setting is kept as `weight_init`
+        for name, value in (("vocabulary", vocabulary), ("features", features), ("weight_init", init)):
+            object.__setattr__(self, name, value)
+        self.__post_init__()
+
+    def __post_init__(self) -> None:
+        for name, value in (("vocabulary", self.vocabulary), ("features", self.features)):
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise JaxpropError(f"Embedding: {name} must be a whole number ≥ 1, found {value!r}")
+        pick(self.weight_init, initializers(), "init")
+
+    def __repr__(self) -> str:
+        init = "" if self.weight_init == "lecun_normal" else f", init={self.weight_init!r}"
+        return f"Embedding({self.vocabulary}, {self.features}{init})"
+
+    def init(self, key: Array | None, x: Any) -> EmbeddingParams:
+        self._check_inputs(x)
+        if key is None:
+            raise JaxpropError("Embedding.init needs a key to draw W from: pass jax.random.key(0)")
+        draw = initializers()[self.weight_init]
+        return EmbeddingParams(draw(key, (self.features, self.vocabulary), jnp.result_type(float)).T)
+
+    def forward(self, x: Array, params: EmbeddingParams, env: Env | None = None) -> tuple[Array, Array]:
+        self._check_inputs(x)
+        (W,) = params
+        if W.shape != (self.vocabulary, self.features):
+            raise ShapeError(f"{self!r}: found W {list(W.shape)}, expected {[self.vocabulary, self.features]}")
+        return W.at[x].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False), x
+
+    def backward(self, dy: Array, cache: Array, params: EmbeddingParams) -> tuple[None, EmbeddingParams]:
+        ids, delta, (W,) = cache, dy, params
+        return None, EmbeddingParams(Lookup(ids, delta, W.shape, W.dtype))
+
+    def _check_inputs(self, x: Any) -> None:
+        if not x.shape or not jnp.issubdtype(x.dtype, jnp.integer):
+            raise ShapeError(
+                f"{self!r}: inputs must be integer ids [N, ...], found {x.dtype}{list(x.shape)}; floating inputs go to "
+                "a Linear"
+            )

@@ -1,0 +1,55 @@
+"""y = γ x̂ + β, x̂ normalised over groups of channels and all positions of one example.
+
+    x̂_ntc = (x_ntc − μ_ng) r_ng        μ_ng, v_ng over t and the C/G channels c of group g;  r = 1/√(v + ε)
+
+The derivation of both passes is in `norm.py`. No example enters another's statistics, so per-example quantities exist:
+what to use in place of `BatchNorm` with them.
+Edge cases: those of `norm.py`; groups = 1 normalises the whole example, groups = C each channel (instance
+normalisation); C must be a multiple of groups. Padded positions count (there is no mask in the formula).
+Source: Wu and He, "Group Normalization" (2018), eq. 7.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from jax import Array
+
+from jaxprop.errors import JaxpropError, ShapeError
+from jaxprop.layers.norm import Norm
+
+
+@dataclass(frozen=True)
+class GroupNorm(Norm):
+    """y = γ (x − μ) / √(v + ε) + β over positions and C/groups channels: x `[N, (T,) C]`, γ and β `[C]`.
+
+    Raises JaxpropError for settings that cannot be, ShapeError for inputs that do not fit, or C no multiple of groups.
+
+    >>> import jax.numpy as jnp
+    >>> layer, x = GroupNorm(groups=2), jnp.array([[1.0, 3.0, 0.0, 10.0]])
+    >>> print(layer(x, layer.init(None, x)).round(3))
+    [[-1.  1. -1.  1.]]
+    """
+
+    groups: int = 32
+    epsilon: float = 1e-6
+    scale: bool = True
+    bias: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.groups, int) or isinstance(self.groups, bool) or self.groups < 1:
+            raise JaxpropError(f"GroupNorm: groups must be a whole number ≥ 1, found {self.groups!r}")
+
+    def groups_of(self, x: Array) -> tuple[Array, tuple[int, ...]]:
+        """`[N, T, G, C/G]`: all positions and the channels of a group."""
+        N, T, C = x.shape[0], math.prod(x.shape[1:-1]), x.shape[-1]
+        return x.reshape(N, T, self.groups, C // self.groups), (1, 3)
+
+    def _check_inputs(self, x: Any) -> None:
+        super()._check_inputs(x)
+        if x.shape[-1] % self.groups:
+            raise ShapeError(
+                f"{self!r}: found {x.shape[-1]} channels in inputs {tuple(x.shape)}, expected a multiple of "
+                f"{self.groups}; use GroupNorm(groups={math.gcd(x.shape[-1], self.groups)}), say"
+            )

@@ -1,0 +1,79 @@
+"""The use of a table in y = W[id]: which rows were looked up, and the error that came back to each."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxprop.uses.use import Use, positions, scale, static
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Lookup(Use):
+    """A table in y = W[id]: ∂C_n/∂W = Σ_t e(id_nt) ⊗ δ_nt, with ids `[N, (T...)]`, δ `[N, (T...), D]`, W `[V, D]`.
+
+    e(id) is the one-hot row of id: every error is added to the row it came from. Ids outside 0 … V − 1 have no row.
+
+    >>> use = Lookup(jnp.array([[2, 0, 2]]), jnp.array([[[1.0], [3.0], [1.0]]]), (3, 1), jnp.float32)
+    >>> print(use.gradient().ravel(), use.squared_norms(), use.norm_method)
+    [3. 0. 2.] [13.] segments
+    """
+
+    ids: Array
+    delta: Array
+    shape: tuple[int, ...] = static()
+    dtype: Any = static()
+
+    @property
+    def examples(self) -> int:
+        """N."""
+        return self.delta.shape[0]
+
+    def total(self, weights: Array | None) -> Array:
+        """Σ_n w_n Σ_t e(id_nt) ⊗ δ_nt: one scatter-add."""
+        delta = scale(self.delta, weights)
+        return self._added(self.ids.ravel(), delta.reshape(-1, delta.shape[-1]))
+
+    def per_example(self) -> Array:
+        """Σ_t e(id_nt) ⊗ δ_nt, `[N, V, D]`."""
+        return jax.vmap(self._added)(*self.factors())
+
+    def factors(self) -> tuple[Array, Array]:
+        """The ids of the one-hot rows, `[N, T]`, and δ."""
+        return self.ids.reshape(self.ids.shape[0], math.prod(self.ids.shape[1:])), positions(self.delta)
+
+    @property
+    def norm_method(self) -> str:
+        """How `squared_norms` goes about it, chosen from static shapes: whichever needs less memory.
+
+        'gram'      2T ≤ D:     Σ_ts [id_t = id_s] (δ_t·δ_s), memory 2T² an example
+        'segments'  otherwise:  the errors of equal ids summed, then squared, memory T·D an example
+        Neither builds `[N, V, D]`.
+        """
+        T = math.prod(self.ids.shape[1:])
+        return "gram" if 2 * T <= self.delta.shape[-1] else "segments"
+
+    def squared_norms(self) -> Array:
+        """‖Σ_t e(id_nt) ⊗ δ_nt‖², `[N]`, by `norm_method`."""
+        ids, delta = self.factors()
+        if self.norm_method == "segments":
+            return jnp.sum(jax.vmap(_sums_of_equals)(ids, delta.astype(self.dtype)) ** 2, axis=(1, 2))
+        same = ids[:, :, None] == ids[:, None, :]
+        # einsum, never delta @ delta.T: XLA:CPU miscompiles the explicit transpose of a broadcast operand (jax#39103)
+        gram = jnp.einsum("nto,nso->nts", delta, delta, preferred_element_type=self.dtype)
+        return jnp.maximum(jnp.sum(jnp.where(same, gram, 0), axis=(1, 2)), 0)  # a norm; rounding may say −0.0…1
+
+    def _added(self, ids: Array, delta: Array) -> Array:
+        """Rows δ `[T, D]` added to the rows `ids` of an empty table."""
+        table = jnp.zeros(self.shape, self.dtype)
+        return table.at[ids].add(delta.astype(self.dtype), mode="drop", wrap_negative_indices=False)
+
+
+def _sums_of_equals(ids: Array, delta: Array) -> Array:
+    """Sum the rows of δ `[T, D]` that have the same id: `[T, D]`, zeros where there are fewer different ids."""
+    places = jnp.searchsorted(jnp.sort(ids), ids)  # of the first equal among the sorted: one for each different id
+    return jnp.zeros_like(delta).at[places].add(delta)
