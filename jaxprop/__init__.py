@@ -12,96 +12,50 @@ The names below stand in the order of the data flow: describe → init θ → f(
     save(path, net, result.params, inputs=x)            a folder; load(path) gives (net, params) back
 """
 
+# Names side by side, so that the map stays on one page.
+# fmt: off
+
 from jaxprop.errors import JaxpropError as JaxpropError
 from jaxprop.uses import (
-    Dense as Dense,
-    Lookup as Lookup,
-    Outer as Outer,
-    Scale as Scale,
-    Several as Several,
-    Shift as Shift,
-    Stacked as Stacked,
-    Use as Use,
+    Dense as Dense, Lookup as Lookup, Outer as Outer, Patch as Patch, Scale as Scale, Several as Several,
+    Shift as Shift, Stacked as Stacked, Use as Use,
 )
 from jaxprop.layers import (
-    ELU as ELU,
-    GELU as GELU,
-    GRU as GRU,
-    LSTM as LSTM,
-    RNN as RNN,
-    SELU as SELU,
-    Activation as Activation,
-    Affine as Affine,
-    AffineParams as AffineParams,
-    BatchNorm as BatchNorm,
-    Dropout as Dropout,
-    Embedding as Embedding,
-    EmbeddingParams as EmbeddingParams,
-    GroupNorm as GroupNorm,
-    LayerNorm as LayerNorm,
-    NormParams as NormParams,
-    PositionalEmbedding as PositionalEmbedding,
-    PositionalEmbeddingParams as PositionalEmbeddingParams,
-    RMSNorm as RMSNorm,
-    AttentionParams as AttentionParams,
-    Env as Env,
-    Flatten as Flatten,
-    GRUParams as GRUParams,
-    HardTanh as HardTanh,
-    Identity as Identity,
-    Layer as Layer,
-    LeakyReLU as LeakyReLU,
-    Linear as Linear,
-    LinearParams as LinearParams,
-    LSTMParams as LSTMParams,
-    MultiHeadAttention as MultiHeadAttention,
-    ReLU as ReLU,
-    RNNParams as RNNParams,
-    Sigmoid as Sigmoid,
-    SiLU as SiLU,
-    Softmax as Softmax,
-    Softplus as Softplus,
-    Softsign as Softsign,
-    Standardize as Standardize,
-    Tanh as Tanh,
+    ELU as ELU, GELU as GELU, GRU as GRU, LSTM as LSTM, RNN as RNN, SELU as SELU, Activation as Activation,
+    Affine as Affine, AffineParams as AffineParams, AvgPool as AvgPool, Conv as Conv, ConvParams as ConvParams,
+    ConvTranspose as ConvTranspose, ConvTransposeParams as ConvTransposeParams, GlobalAvgPool as GlobalAvgPool,
+    MaxPool as MaxPool, Reshape as Reshape, Transpose as Transpose, BatchNorm as BatchNorm, Dropout as Dropout,
+    Embedding as Embedding, EmbeddingParams as EmbeddingParams, GroupNorm as GroupNorm, LayerNorm as LayerNorm,
+    NormParams as NormParams, PositionalEmbedding as PositionalEmbedding,
+    PositionalEmbeddingParams as PositionalEmbeddingParams, RMSNorm as RMSNorm, AttentionParams as AttentionParams,
+    Env as Env, Flatten as Flatten, GRUParams as GRUParams, HardTanh as HardTanh, Identity as Identity, Layer as Layer,
+    LeakyReLU as LeakyReLU, Linear as Linear, LinearParams as LinearParams, LSTMParams as LSTMParams,
+    MultiHeadAttention as MultiHeadAttention, ReLU as ReLU, RNNParams as RNNParams, Sigmoid as Sigmoid, SiLU as SiLU,
+    Softmax as Softmax, Softplus as Softplus, Softsign as Softsign, Standardize as Standardize, Tanh as Tanh,
     Unstandardize as Unstandardize,
 )
 from jaxprop.costs import (
-    AbsoluteError as AbsoluteError,
-    Cost as Cost,
-    GaussianNegativeLogLikelihood as GaussianNegativeLogLikelihood,
-    HalfSquaredError as HalfSquaredError,
-    Hinge as Hinge,
-    Huber as Huber,
-    KLDivergence as KLDivergence,
-    MeanSquaredError as MeanSquaredError,
-    PoissonNegativeLogLikelihood as PoissonNegativeLogLikelihood,
-    SigmoidCrossEntropy as SigmoidCrossEntropy,
-    SoftmaxCrossEntropy as SoftmaxCrossEntropy,
+    AbsoluteError as AbsoluteError, Cost as Cost, GaussianNegativeLogLikelihood as GaussianNegativeLogLikelihood,
+    HalfSquaredError as HalfSquaredError, Hinge as Hinge, Huber as Huber, KLDivergence as KLDivergence,
+    MeanSquaredError as MeanSquaredError, PoissonNegativeLogLikelihood as PoissonNegativeLogLikelihood,
+    SigmoidCrossEntropy as SigmoidCrossEntropy, SoftmaxCrossEntropy as SoftmaxCrossEntropy,
 )
 from jaxprop.network import (
-    Chain as Chain,
-    Combinator as Combinator,
-    Inner as Inner,
-    Parallel as Parallel,
-    Remat as Remat,
-    Repeat as Repeat,
-    Residual as Residual,
-    Shared as Shared,
-    Walk as Walk,
+    Chain as Chain, Combinator as Combinator, Inner as Inner, Parallel as Parallel, Remat as Remat, Repeat as Repeat,
+    Residual as Residual, Shared as Shared, Walk as Walk,
 )
+from jaxprop.freeze import freeze_statistics as freeze_statistics
+from jaxprop import models as models, data as data
 from jaxprop.backward import auto as auto, manual as manual
 from jaxprop.backward.mixed import mixed as mixed
 from jaxprop.backward.compare import compare as compare
 from jaxprop.explain.network import explain as explain
 from jaxprop.train import (
-    FitResult as FitResult,
-    TrainingInterrupted as TrainingInterrupted,
-    evaluate as evaluate,
-    fit as fit,
+    FitResult as FitResult, TrainingInterrupted as TrainingInterrupted, evaluate as evaluate, fit as fit,
     predict as predict,
 )
 from jaxprop.checkpoint import describe as describe, load as load, save as save
 from jaxprop.summary import summary as summary
 from jaxprop.battery import check_layer as check_layer
-from jaxprop import data as data
+from jaxprop.interop.flax_functions import from_flax as from_flax
+from jaxprop.interop.flax_networks import import_flax as import_flax, to_flax as to_flax

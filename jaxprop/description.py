@@ -221,13 +221,20 @@ def _model(kinds: tuple[type, ...]) -> Any:
 def _model_of(kind: type) -> Any:
     """The pydantic model of one kind."""
     try:
-        fields: dict[str, Any] = {f.name: (_annotation(kind, f.name), ...) for f in dataclasses.fields(kind)}
+        fields: dict[str, Any] = {f.name: (_annotation(kind, f.name), _default(f)) for f in dataclasses.fields(kind)}
         return make(kind.__name__, __base__=_Strict, kind=(Literal[kind.__name__], ...), **fields)
     except (PydanticUserError, NameError, TypeError) as error:
         raise ModelError(
             f"{kind.__name__}: its fields cannot be described ({str(error).splitlines()[0]}); expected numbers, text, "
             "layers, costs and tuples of them"
         ) from None
+
+
+def _default(field: Any) -> Any:
+    """What a setting is in a description that an older version wrote, before the class had it."""
+    if field.default_factory is not dataclasses.MISSING:
+        return Field(default_factory=field.default_factory)
+    return ... if field.default is dataclasses.MISSING else field.default
 
 
 def _annotation(kind: type, field: str) -> Any:

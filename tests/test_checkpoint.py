@@ -118,6 +118,15 @@ def test_every_cost_comes_back(cost, tmp_path):
     assert jp.describe(tmp_path).cost == cost
 
 
+def test_a_cost_saved_before_it_had_settings_is_the_plain_one(tmp_path):
+    saved(tmp_path, cost=jp.SoftmaxCrossEntropy(ignore=-1))
+    change(tmp_path, lambda plain: plain.update(cost={"kind": "SoftmaxCrossEntropy"}))
+    assert jp.describe(tmp_path).cost == jp.SoftmaxCrossEntropy()
+    change(tmp_path, lambda plain: plain.update(cost={"kind": "SoftmaxCrossEntropy", "ignored": 1}))
+    with pytest.raises(ModelError, match=r"cost\.SoftmaxCrossEntropy\.ignored: Extra inputs"):
+        jp.describe(tmp_path)
+
+
 OPTIONS = [
     jp.Linear(3, bias=False, init="he_normal"),
     jp.Linear(3, init="standard_normal", bias_init="normal"),
@@ -398,7 +407,7 @@ def without(key):
 
 ALTERED = [
     ("unknown field", layer(colour="red"), ["net.Chain.layers.0.Linear.colour", "Extra inputs", "'red'"]),
-    ("unknown kind", layer(kind="Conv"), ["net.Chain.layers.0", "kind 'Conv' is not known", "kinds="]),
+    ("unknown kind", layer(kind="Unheard"), ["net.Chain.layers.0", "kind 'Unheard' is not known", "kinds="]),
     ("an abstract kind", top(net={"kind": "Layer"}), ["net", "kind 'Layer' is not known"]),
     ("an abstract cost", top(cost={"kind": "Cost"}), ["cost", "kind 'Cost' is not known"]),
     ("a cost for a layer", top(net={"kind": "MeanSquaredError"}), ["kind 'MeanSquaredError' is not known"]),

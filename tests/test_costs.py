@@ -13,7 +13,7 @@ import optax
 import pytest
 
 import jaxprop as jp
-from jaxprop.errors import DataError, ShapeError
+from jaxprop.errors import DataError, JaxpropError, ShapeError
 from tests.cases import COSTS, exported
 from tests.tolerances import DIFFERENCES, relative, tolerance
 
@@ -156,6 +156,11 @@ def test_the_costs_of_optax():
             optax.softmax_cross_entropy(y, p),
             optax.softmax_cross_entropy_with_integer_labels(y, labels),
             optax.sigmoid_binary_cross_entropy(y, p).sum(axis=1),
+            optax.huber_loss(y, numbers, delta=0.7).sum(axis=1),
+            optax.hinge_loss(y, jnp.sign(numbers)).sum(axis=1),
+            optax.losses.multiclass_hinge_loss(y, labels),
+            optax.losses.kl_divergence(jax.nn.log_softmax(y), p),
+            optax.softmax_cross_entropy(y, optax.smooth_labels(jax.nn.one_hot(labels, 3), 0.3)),
         ]
     softmax = jp.SoftmaxCrossEntropy()
     ours = [
@@ -164,6 +169,11 @@ def test_the_costs_of_optax():
         softmax(y, p),
         softmax(y, labels),
         jp.SigmoidCrossEntropy()(y, p),
+        jp.Huber(0.7)(y, numbers),
+        jp.Hinge()(y, jnp.sign(numbers)),
+        jp.Hinge()(y, labels),
+        jp.KLDivergence()(y, p),
+        jp.SoftmaxCrossEntropy(label_smoothing=0.3)(y, labels),
     ]
     for mine, reference in zip(ours, theirs, strict=True):
         assert relative(mine, reference) <= 1e-14
@@ -173,6 +183,165 @@ def test_labels_are_one_hot_probabilities():
     y, labels = jnp.asarray(np.random.default_rng(0).normal(size=(4, 3))), jnp.asarray([0, 2, 1, 2])
     cost, p = jp.SoftmaxCrossEntropy(), jax.nn.one_hot(labels, 3)
     assert relative((cost(y, labels), cost.delta(y, labels)), (cost(y, p), cost.delta(y, p))) <= 1e-15
+
+
+@pytest.mark.parametrize(
+    "cost, y, target, slope",
+    [
+        (jp.AbsoluteError(), 2.0, 2.0, 1.0),
+        (jp.Huber(0.5), 0.5, 0.0, 0.5),
+        (jp.Huber(0.5), -0.5, 0.0, -0.5),
+        (jp.Huber(0.5), 0.0, 0.0, 0.0),
+        (jp.Hinge(), 1.0, 1.0, 0.0),
+        (jp.Hinge(), -1.0, -1.0, 0.0),
+    ],
+    ids=str,
+)
+def test_kinks_are_jaxs_own(cost, y, target, slope):
+    _, delta, grad = value_delta_and_grad(cost, jnp.array([[y]]), jnp.array([[target]]))
+    assert float(delta[0, 0]) == float(grad[0, 0]) == slope
+
+
+@pytest.mark.parametrize("y, slopes", [([2.0, 1.0, 0.0], [-0.5, 0.5, 0]), ([1, 1, 1], [-1, 0.5, 0.5])], ids=str)
+def test_hinge_shares_the_slope_among_equal_rivals(y, slopes):
+    _, delta, grad = value_delta_and_grad(jp.Hinge(), jnp.array([y], float), jnp.array([0]))
+    assert delta.tolist() == grad.tolist() == [slopes]
+
+
+def test_hinge_keeps_its_margin_where_scores_are_large():
+    y = jnp.asarray([[1e4, 1e4]], jnp.bfloat16)
+    assert jp.Hinge()(y, jnp.array([0])).tolist() == [1] and jp.Hinge().delta(y, jnp.array([0])).tolist() == [[-1, 1]]
+
+
+def test_kl_divergence_is_zero_where_softmax_is_right_and_differs_from_cross_entropy_by_the_entropy():
+    y = jnp.asarray(np.random.default_rng(0).normal(size=(4, 3)))
+    p = jax.nn.softmax(y[::-1])
+    assert relative(jp.KLDivergence()(y, jax.nn.softmax(y)), np.zeros(4)) < 1e-15
+    entropy = -jnp.sum(p * jnp.log(p), axis=1)
+    assert relative(jp.KLDivergence()(y, p) + entropy, jp.SoftmaxCrossEntropy()(y, p)) < 1e-14
+    assert relative(jp.KLDivergence().delta(y, p), jp.SoftmaxCrossEntropy().delta(y, p)) < 1e-15
+
+
+def test_likelihoods_are_those_of_jax():
+    rng = np.random.default_rng(0)
+    y, k, numbers = (
+        jnp.asarray(a) for a in (rng.normal(size=(4, 6)), rng.poisson(2.0, (4, 6)), rng.normal(size=(4, 3)))
+    )
+    poisson = -jax.scipy.stats.poisson.logpmf(k.astype(float), jnp.exp(y)).sum(axis=1)
+    assert relative(jp.PoissonNegativeLogLikelihood()(y, k), poisson) < 1e-14
+    normal = -jax.scipy.stats.norm.logpdf(numbers, y[:, :3], jnp.exp(y[:, 3:] / 2)).sum(axis=1)
+    assert relative(jp.GaussianNegativeLogLikelihood()(y, numbers), normal) < 1e-14
+
+
+def test_what_the_outputs_speak_for():
+    y = jnp.log(jnp.array([[1.0, 3.0]]))
+    assert relative(jp.SoftmaxCrossEntropy().expected(y), np.array([[0.25, 0.75]])) < 1e-15
+    assert relative(jp.KLDivergence().expected(y), np.array([[0.25, 0.75]])) < 1e-15
+    assert relative(jp.SigmoidCrossEntropy().expected(y), np.array([[0.5, 0.75]])) < 1e-15
+    assert relative(jp.PoissonNegativeLogLikelihood().expected(y), np.array([[1.0, 3.0]])) < 1e-15
+    assert jp.GaussianNegativeLogLikelihood().expected(y).tolist() == [[0.0]]
+    assert jp.HalfSquaredError().expected(y) is y
+
+
+# Cross-entropy with settings
+
+
+def test_ignored_positions_change_nothing_and_the_mean_is_over_the_others():
+    rng = np.random.default_rng(0)
+    y, labels = jnp.asarray(rng.normal(size=(3, 4, 3))), jnp.asarray(rng.integers(0, 3, (3, 4)))
+    cost, plain = jp.SoftmaxCrossEntropy(ignore=-100), jp.SoftmaxCrossEntropy()
+    masked = labels.at[0, 2:].set(-100).at[1].set(-100)
+    value, delta = cost(y, masked), cost.delta(y, masked)
+    assert relative(value, jnp.array([plain(y[:1, :2], labels[:1, :2])[0], 0, plain(y, labels)[2]])) < 1e-15
+    assert relative(delta[0, :2], plain.delta(y[:1, :2], labels[:1, :2])[0]) < 1e-15
+    assert not np.any(delta[0, 2:]) and not np.any(delta[1]) and relative(delta[2], plain.delta(y, labels)[2]) < 1e-15
+    assert relative(cost(y.at[0, 3].add(9.0), masked), value) == 0
+    cost.check_values(y, masked)
+    assert "label -100" in said(DataError, lambda: plain.check_values(y, masked))
+    assert np.isnan(cost(y, masked.at[0, 0].set(-1))).tolist() == [True, False, False]  # only that one is ignored
+
+
+def test_class_weights_are_torchs_before_its_mean():
+    """torch: Σ_n w_label l_n / Σ_n w_label; C_n here is w_label l_n, whatever the other examples are."""
+    y, labels = jnp.asarray(np.random.default_rng(0).normal(size=(4, 3))), jnp.asarray([0, 2, 1, 2])
+    w, plain = np.array([0.5, 2.0, 3.0]), jp.SoftmaxCrossEntropy()
+    cost = jp.SoftmaxCrossEntropy(class_weights=w)
+    assert cost == jp.SoftmaxCrossEntropy(class_weights=(0.5, 2, 3)) and hash(cost)
+    each = w[np.asarray(labels)]
+    assert relative(cost(y, labels), each * plain(y, labels)) < 1e-15
+    assert relative(cost.delta(y, labels), each[:, None] * plain.delta(y, labels)) < 1e-15
+
+
+def test_a_cost_prints_only_what_was_set():
+    assert [repr(cost) for cost in (jp.SoftmaxCrossEntropy(), jp.Huber(), jp.Hinge())] == [
+        "SoftmaxCrossEntropy()", "Huber()", "Hinge()",
+    ]  # fmt: skip
+    assert repr(jp.SoftmaxCrossEntropy(ignore=-1)) == "SoftmaxCrossEntropy(ignore=-1)"
+    assert repr(jp.Huber(2)) == "Huber(threshold=2.0)"
+
+
+@pytest.mark.parametrize(
+    "make, words",
+    [
+        (lambda: jp.Huber(0), "threshold must be a finite number > 0, found 0"),
+        (lambda: jp.Huber(np.inf), "threshold must be"),
+        (lambda: jp.SoftmaxCrossEntropy(1.0), "label_smoothing must be from 0 to below 1, found 1.0"),
+        (lambda: jp.SoftmaxCrossEntropy(class_weights=(1, -1)), "class_weights must be finite numbers ≥ 0"),
+        (lambda: jp.SoftmaxCrossEntropy(class_weights=()), "class_weights must be"),
+        (lambda: jp.SoftmaxCrossEntropy(ignore=0.5), "ignore must be a label, a whole number, found 0.5"),
+    ],
+)
+def test_settings_that_make_no_cost(make, words):
+    assert words in said(JaxpropError, make)
+
+
+@pytest.mark.parametrize(
+    "cost, y, targets, words",
+    [
+        (jp.SoftmaxCrossEntropy(ignore=0), (4, 3), jnp.ones((4, 3)), "ignore=0 is a label: give integer labels"),
+        (jp.SoftmaxCrossEntropy(class_weights=(1,)), (4, 3), jnp.zeros(4, int), "found 1 class_weights for 3 outputs"),
+        (jp.GaussianNegativeLogLikelihood(), (4, 3), jnp.ones((4, 3)), "the means and then the log-variances"),
+        (jp.GaussianNegativeLogLikelihood(), (4, 2), jnp.ones((4, 2)), "targets (4, 2) do not fit outputs (4, 2)"),
+        (jp.Hinge(), (4, 3), jnp.zeros((4, 1), int), "expected integer labels (4,), or the same shape"),
+        (jp.KLDivergence(), (4, 3), jnp.zeros(4, int), "integer labels need SoftmaxCrossEntropy"),
+    ],
+)
+def test_shapes_that_settings_and_new_costs_refuse(cost, y, targets, words):
+    for act in (cost, cost.delta, cost.check):
+        assert words in said(ShapeError, functools.partial(act, jnp.ones(y), targets))
+
+
+@pytest.mark.parametrize(
+    "cost, targets, words",
+    [
+        (jp.Hinge(), np.zeros((2, 3)), "targets hold 0.0, expected −1 and 1"),
+        (jp.Hinge(), np.array([0, 3]), "targets hold label 3, expected 0 to 2 for 3 outputs"),
+        (jp.PoissonNegativeLogLikelihood(), -np.ones((2, 3)), "targets hold -1.0, expected counts ≥ 0"),
+        (jp.KLDivergence(), np.full((2, 3), 0.5), "add up to 1.5, expected 1"),
+        (jp.KLDivergence(), np.array([[1.5, -0.5, 0.0]] * 2), "negative probability"),
+        (jp.Huber(), np.full((2, 3), np.nan), "targets hold NaN"),
+    ],
+)
+def test_values_that_new_costs_refuse(cost, targets, words):
+    assert words in said(DataError, lambda: cost.check_values(jnp.zeros((2, 3)), targets))
+
+
+@pytest.mark.parametrize("label", [-1, 3])
+def test_hinge_of_a_label_out_of_range_is_nan(label):
+    value, delta = jp.Hinge()(jnp.ones((2, 3)), t := jnp.array([0, label])), jp.Hinge().delta(jnp.ones((2, 3)), t)
+    assert np.isnan(value).tolist() == np.isnan(delta).all(axis=1).tolist() == [False, True]
+
+
+def test_accuracy_leaves_ignored_positions_out_and_r2_is_of_what_outputs_speak_for():
+    y = np.array([[[0.0, 1.0], [1.0, 0.0]]])
+    labels = np.array([[1, -1]])
+    cost = jp.SoftmaxCrossEntropy(ignore=-1)
+    assert jp.evaluate(lambda x, _: x, cost, (), (y, labels))["accuracy"] == 1
+    assert "accuracy" not in jp.evaluate(lambda x, _: x, cost, (), (y, labels * 0 - 1))
+    counts = np.array([[1.0], [5.0]])
+    assert jp.evaluate(lambda x, _: x, jp.PoissonNegativeLogLikelihood(), (), (np.log(counts), counts))["r2"] == 1
+    both = np.concatenate([counts, counts], axis=1)
+    assert jp.evaluate(lambda x, _: x, jp.GaussianNegativeLogLikelihood(), (), (both, counts))["r2"] == 1
 
 
 def test_the_article_halves_and_doubles():

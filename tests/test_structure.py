@@ -22,10 +22,11 @@ FLOORS = [
     {"layers"},
     {"costs"},
     {"network"},
+    {"models", "freeze"},
     {"backward"},
     {"stats", "xray", "explain"},
     {"train"},
-    {"checkpoint", "description", "data", "plot", "summary", "interop"},
+    {"checkpoint", "description", "data", "plot", "summary", "interop", "battery"},
     {"cli", "__main__", "__init__"},
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

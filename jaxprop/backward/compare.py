@@ -18,7 +18,7 @@ from jax import Array
 
 from jaxprop.backward import auto, manual
 from jaxprop.backward._common import call, environment, require_layer, total
-from jaxprop.backward.differences import central_differences
+from jaxprop.backward.differences import central_differences, choose
 from jaxprop.backward.factors import ACTIVATION, INPUT, Judge, relative
 from jaxprop.costs import Cost
 from jaxprop.layers.layer import Layer
@@ -221,7 +221,7 @@ def _rows(by_hand: Any, by_jax: Any, exact: _Exact, entries: int) -> list[Row]:
     hand64, jax64 = _paths(hand64), _paths(jax64)
     if not jax64:
         return []
-    chosen = {path: _choose(g, entries) for path, g in jax64.items()}
+    chosen = {path: choose(g, entries) for path, g in jax64.items()}
     nudged = central_differences(exact.C, exact.params, chosen, watch=exact.local_derivatives)
     round_off = 1e-15 * abs(float(value)) / 1e-5 / DIFFERENCES_TOLERANCE  # no difference can see below this
     hand, found_jax, rows = _paths(by_hand), _paths(by_jax), []
@@ -238,15 +238,6 @@ def _rows(by_hand: Any, by_jax: Any, exact: _Exact, entries: int) -> list[Row]:
         ok = ok and count > 0  # two witnesses are not three
         rows.append(Row(path, shape, agreement, by_nudge, jax_by_nudge, count, found.at_kinks, ok))
     return rows
-
-
-def _choose(gradient: np.ndarray, entries: int) -> np.ndarray:
-    """Flat indices: half those of the largest gradient, half evenly spread; all where there are few."""
-    if gradient.size <= entries:
-        return np.arange(gradient.size)
-    largest = np.argsort(-np.abs(gradient.ravel()), kind="stable")[: entries // 2]
-    spread = np.linspace(0, gradient.size - 1, entries - entries // 2).astype(int)
-    return np.unique(np.concatenate([largest, spread]))
 
 
 def _wrong_factors(exact: _Exact) -> list[Wrong]:

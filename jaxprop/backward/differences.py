@@ -75,6 +75,19 @@ def central_differences(
     return found
 
 
+def choose(gradient: np.ndarray, entries: int) -> np.ndarray:
+    """Flat indices: half those of the largest gradient, half evenly spread; all where there are few.
+
+    >>> choose(np.array([0.0, 9.0, 0.0, 0.0, 1.0, 2.0]), 4).tolist()
+    [0, 1, 5]
+    """
+    if gradient.size <= entries:
+        return np.arange(gradient.size)
+    largest = np.argsort(-np.abs(gradient.ravel()), kind="stable")[: entries // 2]
+    spread = np.linspace(0, gradient.size - 1, entries - entries // 2).astype(int)
+    return np.unique(np.concatenate([largest, spread]))
+
+
 def _is_kink(up: Any, down: Any, near_up: Any, near_down: Any) -> Any:
     """Whether a local derivative jumps: a smooth one changes an eighth as much across an eighth of the nudge."""
     far, near = jnp.abs(up - down), jnp.abs(near_up - near_down)

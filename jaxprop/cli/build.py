@@ -7,7 +7,18 @@ import numpy as np
 import optax
 
 from jaxprop import costs, layers
-from jaxprop.costs import Cost, HalfSquaredError, MeanSquaredError, SoftmaxCrossEntropy
+from jaxprop.costs import (
+    AbsoluteError,
+    Cost,
+    GaussianNegativeLogLikelihood,
+    HalfSquaredError,
+    Huber,
+    KLDivergence,
+    MeanSquaredError,
+    PoissonNegativeLogLikelihood,
+    SigmoidCrossEntropy,
+    SoftmaxCrossEntropy,
+)
 from jaxprop.data import Data
 from jaxprop.errors import JaxpropError, pick
 from jaxprop.layers import Flatten, Layer, Linear, Softmax, Standardize, Unstandardize
@@ -21,6 +32,7 @@ def snake(name: str) -> str:
     ('half_squared_error', 'relu', 'silu', 'hard_tanh')
     """
     short = {"ReLU": "relu", "LeakyReLU": "leaky_relu", "ELU": "elu", "SELU": "selu", "GELU": "gelu", "SiLU": "silu"}
+    short["KLDivergence"] = "kl_divergence"
     return short.get(name) or "".join(f"_{c.lower()}" if c.isupper() else c for c in name).lstrip("_")
 
 
@@ -28,6 +40,13 @@ def activations() -> dict[str, type]:
     """Activations by name."""
     kinds = [v for v in vars(layers).values() if isinstance(v, type) and issubclass(v, layers.Activation)]
     return {snake(kind.__name__): kind for kind in [*kinds, Softmax] if kind is not layers.Activation}
+
+
+OF_ITS_OWN = {
+    SigmoidCrossEntropy: "the sigmoid",
+    KLDivergence: "softmax",
+    PoissonNegativeLogLikelihood: "the exponential",
+}
 
 
 def cost_kinds() -> dict[str, type]:
@@ -62,8 +81,14 @@ def choose_cost(name: str | None, data: Data, output_activation: str | None) -> 
                 f"--output-activation {output_activation}: softmax_cross_entropy takes logits and applies softmax "
                 "itself; leave it out, or use --cost half_squared_error"
             )
-    if snake(type(cost).__name__) == "sigmoid_cross_entropy" and output_activation is not None:
-        raise JaxpropError("--output-activation: sigmoid_cross_entropy applies the sigmoid itself; leave it out")
+    itself = OF_ITS_OWN.get(type(cost))
+    if itself is not None and output_activation is not None:
+        raise JaxpropError(f"--output-activation: {snake(type(cost).__name__)} applies {itself} itself; leave it out")
+    if isinstance(cost, GaussianNegativeLogLikelihood):
+        raise JaxpropError(
+            "--cost gaussian_negative_log_likelihood needs two outputs a target, and `jaxprop train` makes one: use "
+            "jp.fit in Python"
+        )
     return cost
 
 
@@ -124,5 +149,5 @@ def input_scale(name: str, data: Data, wanted: bool | None) -> Standardize | Non
 
 def target_scale(name: str, data: Data, cost: Cost, output: str | None) -> Unstandardize | None:
     """The layer that gives a table's numbers back in their own unit; none where cost or output bind their range."""
-    free = isinstance(cost, HalfSquaredError | MeanSquaredError) and output is None
+    free = isinstance(cost, HalfSquaredError | MeanSquaredError | AbsoluteError | Huber) and output is None
     return Unstandardize.of(data.targets) if is_table(name) and not data.classes and free else None

@@ -1,4 +1,4 @@
-"""`jaxprop predict`: what a saved model answers for some rows."""
+"""`jaxprop predict`: what a saved model answers for some rows, here or on a server (`--url`)."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -6,25 +6,40 @@ from typing import Annotated, Any
 import typer
 
 EXAMPLE = (
-    "Examples: `jaxprop predict runs/digits --data digits --rows 0:5` · `jaxprop predict runs/my --data new.csv --json`"
+    "Examples: `jaxprop predict runs/digits --data digits --rows 0:5` · "
+    "`jaxprop predict runs/my --data new.csv --json` · "
+    "`jaxprop predict runs/digits --url http://127.0.0.1:8000` (ask `jaxprop serve runs/digits`)"
 )
 
 
 def command(
-    run: Annotated[Path, typer.Argument(help="Folder of a saved model.")],
+    run: Annotated[Path, typer.Argument(help="Folder of a saved model; with --url and --data also just its name.")],
     data: Annotated[str | None, typer.Option(help="Where rows come from; what it was trained on by default.")] = None,
     rows: Annotated[str, typer.Option(help="Which rows: 0:5, 7 or 1,4,7.")] = "0:10",
     part: Annotated[str, typer.Option(help="validation (held-out rows) or training.")] = "validation",
+    url: Annotated[str | None, typer.Option(help="Ask this server instead, e.g. http://127.0.0.1:8000.")] = None,
+    model: Annotated[str | None, typer.Option(help="The model's name on the server; RUN's by default.")] = None,
     json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
     """Predict rows with the model in RUN. Raw rows go in: preprocessing is part of the network."""
+    from jaxprop.cli import remote
     from jaxprop.cli.runs import open_run, print_json, rows_of
-    from jaxprop.errors import pick
+    from jaxprop.errors import JaxpropError, pick
 
-    saved = open_run(run)
     pick(part, ("validation", "training"), "--part")
-    chosen = rows_of(saved, data, rows, part)
-    answers = predictions(saved, chosen)
+    if model is not None and url is None:
+        raise JaxpropError("--model names a model on a server: pass --url too")
+    if url is not None and data is not None and not run.exists():
+        chosen, classes = remote.rows_without_a_run(data, rows, part)
+    else:
+        saved = open_run(run)
+        chosen, classes = rows_of(saved, data, rows, part), saved.about.info.classes
+    if url is not None:
+        name = remote.model_name(url, model, run.resolve().name)
+        answers = beside_truth(remote.predict(url, name, chosen.x), chosen, classes)
+        run = Path(name)
+    else:
+        answers = predictions(saved, chosen)
     if json:
         print_json({"model": str(run), "data": chosen.source, "predictions": answers})
     else:
@@ -42,19 +57,32 @@ def predictions(saved: Any, chosen: Any) -> list[dict[str, Any]]:
 
     y = predict(saved.net, saved.params, chosen.x)
     classes = saved.about.info.classes
+    found: dict[str, Any] = {"rows": y}
+    if classes:
+        best = [int(np.argmax(row)) for row in y]
+        found["labels"] = [classes[label] for label in best]
+        if isinstance(saved.about.cost, SoftmaxCrossEntropy):
+            found["probabilities"] = [
+                round(float(jax.nn.softmax(row)[label]), 6) for row, label in zip(y, best, strict=True)
+            ]
+    return beside_truth(found, chosen, classes)
+
+
+def beside_truth(found: dict[str, Any], chosen: Any, classes: Any) -> list[dict[str, Any]]:
+    """What was found (`rows`, or `labels` and perhaps `probabilities`), row by row, beside the targets if any."""
     answers = []
     for i, number in enumerate(chosen.numbers):
         answer: dict[str, Any] = {"row": number}
         truth = None if chosen.targets is None else chosen.targets[i]
-        if classes:
-            label = int(np.argmax(y[i]))
-            answer["prediction"] = classes[label]
-            if isinstance(saved.about.cost, SoftmaxCrossEntropy):
-                answer["probability"] = round(float(jax.nn.softmax(y[i])[label]), 6)
-            if truth is not None:
-                answer |= {"target": classes[int(truth)], "right": classes[int(truth)] == classes[label]}
+        if "labels" in found:
+            answer["prediction"] = found["labels"][i]
+            if "probabilities" in found:
+                answer["probability"] = found["probabilities"][i]
+            if truth is not None and classes:
+                target = classes[int(truth)]
+                answer |= {"target": target, "right": target == answer["prediction"]}
         else:
-            answer["prediction"] = _plain(y[i])
+            answer["prediction"] = _plain(found["rows"][i])
             if truth is not None:
                 answer["target"] = _plain(truth)
         answers.append(answer)

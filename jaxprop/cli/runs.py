@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxprop import data as datasets
 from jaxprop.checkpoint import read
-from jaxprop.costs import Cost, SoftmaxCrossEntropy
+from jaxprop.costs import Cost, Hinge, SoftmaxCrossEntropy
 from jaxprop.description import Description
 from jaxprop.errors import DataError, JaxpropError, ModelError
 from jaxprop.layers.layer import Layer
@@ -113,7 +113,8 @@ def parameter_path(run: SavedRun, asked: str) -> str:
 
 def targets_for(cost: Cost, targets: np.ndarray, outputs: int) -> np.ndarray:
     """Integer labels as the cost wants them: as they are, or one-hot rows."""
-    if targets.ndim == 1 and np.issubdtype(targets.dtype, np.integer) and not isinstance(cost, SoftmaxCrossEntropy):
+    takes_labels = isinstance(cost, SoftmaxCrossEntropy | Hinge)
+    if targets.ndim == 1 and np.issubdtype(targets.dtype, np.integer) and not takes_labels:
         return np.eye(outputs, dtype=np.float32)[targets]
     return targets
 

@@ -1,7 +1,7 @@
 r"""Costs as formulas: C of one example, and ∂C/∂y[k], with y what the network answers.
 
-Each entry of `RULES` is the formula of the class of that name in `jaxprop.costs`. C and its derivative are written from
-the same symbols, and the tape's numbers stand beside the derivative in every equation.
+Each entry of `RULES` is the formula of the class of that name in `jaxprop.costs`, as it is without settings. C and its
+derivative are written from the same symbols, and the tape's numbers stand beside the derivative in every equation.
 """
 
 from collections.abc import Callable
@@ -41,7 +41,7 @@ class CostFormula:
 
 
 def cost_formula(cost: Cost, y: np.ndarray, targets: Any, values: Values) -> CostFormula | None:
-    """Return the formulas of `cost` at the answer y `[O]`, None for a cost of the user's own; targets go into `values`.
+    """Return the formulas of `cost` at the answer y `[O]`, None where none are known; targets go into `values`.
 
     >>> found = cost_formula(costs.HalfSquaredError(), np.array([0.75]), np.array([1.0]), {})
     >>> from jaxprop.explain import to_text
@@ -49,7 +49,9 @@ def cost_formula(cost: Cost, y: np.ndarray, targets: Any, values: Values) -> Cos
     ('(y[0] - target[0])²/2', 'y[0] - target[0]')
     """
     rule = RULES.get(type(cost))
-    return None if rule is None else rule([Symbol("y", (k,)) for k in range(len(y))], y, targets, values)
+    if rule is None or cost != type(cost)():  # smoothed, weighted or ignored targets have no formula here
+        return None
+    return rule([Symbol("y", (k,)) for k in range(len(y))], y, targets, values)
 
 
 def _targets(name: str, numbers: np.ndarray, values: Values) -> list[Symbol]:

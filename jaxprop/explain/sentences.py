@@ -2,7 +2,7 @@
 
 from jaxprop.costs import Cost
 
-from .cost_formulas import CostFormula
+from .cost_formulas import RULES, CostFormula
 from .derivation import Equation, Prose
 from .formula import Derivative, Symbol
 from .question import Question
@@ -50,7 +50,9 @@ def origin(reading: Reading, cost: CostFormula | None, level: int) -> Prose:
     if is_bare(here):
         same = (" There is no activation after the sum: ", Equation((last.symbol("k"), here.nodes[0].symbol("k"))), ".")
     if cost is None:
-        return joined(y, " is what the network answers; the formula of a cost of your own is not known here.", same)
+        known = ", ".join(kind.__name__ for kind in RULES)
+        unknown = f" is what the network answers; no formula is known here for this cost (there are for {known})."
+        return joined(y, unknown, same)
     article = ("; in the article ", '"The Mathematics of Learning" they are ', Symbol("a"), " and ", Symbol("ŷ"), ".")
     return joined(y, " is what the network answers, ", cost.target, article, same, " ", cost.words)
 

@@ -18,7 +18,6 @@ Source: Ioffe and Szegedy, "Batch Normalization" (2015), algorithm 1.
 
 from dataclasses import dataclass
 
-import jax.numpy as jnp
 from jax import Array
 
 from jaxprop.layers.affine import AffineParams

@@ -72,4 +72,4 @@ class PositionalEmbedding(Layer):
         if len(x.shape) != 3 or not jnp.issubdtype(x.dtype, jnp.floating):
             raise ShapeError(f"{self!r}: inputs must be floating [N, T, D], found {x.dtype}{list(x.shape)}")
         if x.shape[1] > self.length:
-            raise ShapeError(f"{self!r}: found {x.shape[1]} positions in inputs {list(x.shape)}, it knows {self.length}")
+            raise ShapeError(f"{self!r}: found {x.shape[1]} positions in {list(x.shape)}, it knows {self.length}")

@@ -21,6 +21,7 @@ from jaxprop.backward._common import Network, call, require_layer
 from jaxprop.checks import check_rows
 from jaxprop.costs import Cost
 from jaxprop.errors import JaxpropError, TrainingError, pick
+from jaxprop.freeze import freeze_statistics
 from jaxprop.layers.layer import Layer
 from jaxprop.train.batches import Batches, Chunk, epoch_order
 from jaxprop.train.metrics import evaluate
@@ -29,6 +30,7 @@ from jaxprop.train.trouble import ADVICE, all_finite, first_nonfinite
 
 Way = Literal["auto", "manual"]
 SECONDS_A_CHUNK = 1.0
+ROWS_TO_FREEZE = 4096  # of the training rows, for the statistics of a BatchNorm
 
 
 class State(NamedTuple):
@@ -159,7 +161,8 @@ def fit(
     net: a Layer, or any callable f(x, params) (then `params` is required and `grad="manual"` refused).
     optimizer: from optax; the learning rate is its.    params: the start (copied first), else `net.init`.
     key: everything random comes from it (init, shuffling, rng of layers); None means `jax.random.key(0)`.
-    validation: rows measured after every epoch: cost, and accuracy (labels) or R² (numbers).
+    validation: rows measured after every epoch: cost, and accuracy (labels) or R² (numbers); a BatchNorm with the
+    statistics of (at most 4096) training rows, by `freeze_statistics`, which `result.params` still need for use.
     patience: stop after so many epochs without a better (validation) cost, with the best parameters.
     grad: "auto" is `jax.grad`, "manual" the hand-derived chain rule: the same numbers.
 
@@ -244,7 +247,7 @@ class _Run:
                 start = stop
         row = {"epoch": epoch + 1, "cost": summed / self.batches.rows}
         if self.validation is not None:
-            measured = evaluate(self.net, self.cost, self.state.params, self.validation)
+            measured = evaluate(*self._for_use(), self.validation)
             row |= {f"validation_{name}": value for name, value in measured.items()}
         row["seconds"] = time.monotonic() - self.started
         self.history.append(row)
@@ -252,6 +255,14 @@ class _Run:
         if judged < self.best.cost:
             self.best = Best(_copy(self.state.params), epoch + 1, judged)
         shown.epoch(row)
+
+    def _for_use(self) -> tuple[Network, Cost, Any]:
+        """What is validated: the network as it is, or with its batch statistics frozen."""
+        net, params = self.net, self.state.params
+        if isinstance(net, Layer) and net.mixes_examples:
+            x = jax.tree.map(lambda a: a[:ROWS_TO_FREEZE], self.data[0])
+            net, params = freeze_statistics(net, params, x)
+        return net, self.cost, params
 
     def advance(self, chunk: Chunk, start: int, stop: int) -> float:
         """Take some steps; return the sum of their costs."""

@@ -36,9 +36,9 @@ def predict(net: Network, params: Any, x: Any) -> np.ndarray:
 def evaluate(net: Network, cost: Cost, params: Any, data: tuple[Any, Any]) -> dict[str, float]:
     """Return {'cost', and 'accuracy' or 'r2'} on rows `(x, targets)`.
 
-    accuracy: the share of rows whose largest output is the label's (integer labels, or one-hot rows); for 0/1 targets
-    of `SigmoidCrossEntropy`, the share of outputs on the right side of σ = ½;
-    R² = 1 − Σ(ŷ − y)² / Σ(ŷ − mean ŷ)², for numbers: 1 is perfect, 0 is as good as the mean.
+    accuracy: the share of rows whose largest output is the label's (integer labels, or one-hot rows), positions that
+    the cost ignores left out; for 0/1 targets of `SigmoidCrossEntropy`, of outputs on the right side of σ = ½;
+    R² = 1 − Σ(ŷ − y)² / Σ(ŷ − mean ŷ)², for numbers: 1 is perfect, 0 is as good as the mean (y is `cost.expected`).
 
     >>> from jaxprop.costs import HalfSquaredError
     >>> x = np.array([[1.0], [2.0]], np.float32)
@@ -51,13 +51,13 @@ def evaluate(net: Network, cost: Cost, params: Any, data: tuple[Any, Any]) -> di
     costs = [_costs(cost, y[i : i + ROWS_AT_ONCE], targets[i : i + ROWS_AT_ONCE]) for i in parts]
     value = float(np.mean(np.concatenate([np.asarray(c, np.float64) for c in costs])))
     labels = labels_of(targets)
-    if labels is not None:
-        return {"cost": value, "accuracy": float(np.mean(np.argmax(y, axis=-1) == labels))}
-    if isinstance(cost, SigmoidCrossEntropy):  # y are logits
-        if np.all((targets == 0) | (targets == 1)):
-            return {"cost": value, "accuracy": float(np.mean((y > 0) == (targets == 1)))}
-        y = np.asarray(jax.nn.sigmoid(y))
-    residual = np.sum((np.asarray(targets, np.float64) - y) ** 2)
+    if labels is not None and labels.shape == y.shape[:-1]:  # not counts, which are integers as well
+        counted = labels != getattr(cost, "ignore", None)
+        right = np.argmax(y, axis=-1) == labels
+        return {"cost": value} | ({"accuracy": float(np.mean(right[counted]))} if np.any(counted) else {})
+    if isinstance(cost, SigmoidCrossEntropy) and np.all((targets == 0) | (targets == 1)):  # y are logits
+        return {"cost": value, "accuracy": float(np.mean((y > 0) == (targets == 1)))}
+    residual = np.sum((np.asarray(targets, np.float64) - np.asarray(cost.expected(y))) ** 2)
     spread = np.sum((np.asarray(targets, np.float64) - np.mean(targets, axis=0)) ** 2)
     return {"cost": value} | ({"r2": float(1 - residual / spread)} if spread > 0 else {})  # constant targets have none
 

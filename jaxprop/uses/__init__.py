@@ -3,8 +3,10 @@
 from jaxprop.uses.dense import Dense as Dense
 from jaxprop.uses.lookup import Lookup as Lookup
 from jaxprop.uses.outer import Outer as Outer
+from jaxprop.uses.patch import Patch as Patch
 from jaxprop.uses.scale import Scale as Scale
 from jaxprop.uses.several import Several as Several
 from jaxprop.uses.shift import Shift as Shift
 from jaxprop.uses.stacked import Stacked as Stacked
 from jaxprop.uses.use import Use as Use, check_weights as check_weights, is_use as is_use, weighted as weighted
+from jaxprop.uses.window import Window as Window

@@ -43,5 +43,5 @@ class Scale(Use):
 
     def _products(self, delta: Array) -> Array:
         # in half precision every product would be rounded before it is summed
-        wide = jnp.promote_types(self.dtype, jnp.float32)
+        wide = jnp.float32 if jnp.dtype(self.dtype).itemsize < 4 else self.dtype
         return delta.astype(wide) * self.normalized.astype(wide)

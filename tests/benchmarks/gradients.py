@@ -4,7 +4,7 @@
 
 Limits of a Linear layer with N rows, I inputs, O outputs: 6 N I O operations (2 forward, 4 back) and, at the least, W
 read twice, its gradient written once, x, z, δ and dx moved once each: 4 (3 I O + 2 N I + 2 N O) bytes.
-Marks (benchmarks.md, section 1): time ≤ 1.02, memory ≤ 1.00 everywhere; MLP 1.00 / 1.00 / 0.85.
+Marks (benchmarks.md, section 1): time ≤ 1.02, memory ≤ 1.00 everywhere; MLP 1.00 / 1.00 / 0.85; LSTM 0.56 / 0.78.
 """
 
 import functools
@@ -35,6 +35,17 @@ ACTIVATIONS = [
     jp.GELU(approximate=True), jp.SiLU(), jp.Softplus(), jp.Softsign(), jp.HardTanh(), jp.Softmax(),
 ]  # fmt: skip
 
+ATTENTION = {
+    "MultiHeadAttention": (jp.Chain(jp.MultiHeadAttention(4)), HALF, (8, 128, 128)),
+    "MultiHeadAttention, causal": (jp.Chain(jp.MultiHeadAttention(4, causal=True)), HALF, (8, 128, 128)),
+}
+RECURRENT = {
+    **{
+        f"{kind.__name__} 128, T = 64": (jp.Chain(kind(128)), HALF, (32, 64, 128)) for kind in (jp.RNN, jp.GRU, jp.LSTM)
+    },
+    "LSTM 128, T = 64, last": (jp.Chain(jp.LSTM(128, sequence=False), jp.Linear(10)), SOFTMAX, (32, 64, 128)),
+}
+
 CASES = {
     "MLP 784-512-512-10": (mlp(512, 512, 10), SOFTMAX, (N, 784)),
     "MLP 784-30-10 sigmoid": (jp.Chain(*mlp(30, 10, activation=jp.Sigmoid).layers, jp.Sigmoid()), HALF, (10, 784)),
@@ -43,6 +54,8 @@ CASES = {
     "Standardize": (jp.Chain(jp.Standardize(0.5, 2.0), jp.Linear(10)), HALF, (N, F)),
     "Unstandardize": (jp.Chain(jp.Linear(10), jp.Unstandardize(0.5, 2.0)), HALF, (N, F)),
     "Flatten": (jp.Chain(jp.Flatten(), jp.Linear(10)), HALF, (N, 16, 32)),
+    **ATTENTION,
+    **RECURRENT,
     **{f"around {layer!r}": (around(layer), HALF, (N, F)) for layer in ACTIVATIONS},
 }
 
@@ -59,15 +72,21 @@ def compiled(way, net, cost, *arguments):
 
 
 def case(name, net, cost, shape, rounds):
-    key = jax.random.key(0)
-    x = jax.random.normal(key, shape)
-    params = net.init(key, x)
-    y = net(x, params)
-    targets = jnp.zeros(shape[0], int) if cost is SOFTMAX else jax.random.normal(key, y.shape)
-    arguments = (x, params, targets)
+    x = jax.random.normal(jax.random.key(0), shape)
+    y = jax.eval_shape(lambda x: net(x, net.init(jax.random.key(0), x)), x)
+    targets = jnp.zeros(shape[0], int) if cost is SOFTMAX else jax.random.normal(jax.random.key(2), y.shape)
+    return measured(name, net, cost, x, targets, rounds)
+
+
+def measured(name, net, cost, x, targets, rounds, repeats=10):
+    """One row: a step of manual against one of auto."""
+    arguments = (x, net.init(jax.random.key(0), x), targets)
     manual, manual_lower = compiled(jp.manual, net, cost, *arguments)
     auto, auto_lower = compiled(jp.auto, net, cost, *arguments)
-    runs = {"manual": functools.partial(repeat, manual, arguments), "auto": functools.partial(repeat, auto, arguments)}
+    runs = {
+        name: functools.partial(repeat, program, arguments, repeats)
+        for name, program in (("manual", manual), ("auto", auto))
+    }
     step = ratios(in_turn(runs, rounds), "manual", "auto")
     memory = [program.memory_analysis().temp_size_in_bytes for program in (manual, auto)]
     found = jp.summary(net, x)

@@ -5,10 +5,18 @@ A new layer or cost gets a line in the file of its family, and with it the whole
 """
 
 import jaxprop as jp
-from tests.cases import attention, basic, combinators, costs, embedding, norms, recurrent
+from tests.cases import attention, basic, combinators, conv, costs, embedding, norms, recurrent
 from tests.cases.case import CostCase as CostCase, LayerCase as LayerCase
 
-LAYERS = [*basic.LAYERS, *combinators.LAYERS, *attention.LAYERS, *recurrent.LAYERS, *norms.LAYERS, *embedding.LAYERS]
+LAYERS = [
+    *basic.LAYERS,
+    *combinators.LAYERS,
+    *attention.LAYERS,
+    *recurrent.LAYERS,
+    *conv.LAYERS,
+    *norms.LAYERS,
+    *embedding.LAYERS,
+]
 COSTS = [*costs.COSTS]
 
 ABSTRACT = {"Layer", "Activation", "Cost", "Combinator", "Wrapper"}

@@ -21,9 +21,9 @@ LAYERS = [
     LayerCase("Embedding", jp.Embedding(5, 3), (4,), rows, integers=True, below=5),
     LayerCase("Embedding, T < D", jp.Embedding(3, 4), (2, 3), rows, integers=True, below=3),
     LayerCase("Embedding, T ≥ D", jp.Embedding(3, 2), (2, 5), rows, integers=True, below=3),
-    LayerCase("PositionalEmbedding", jp.PositionalEmbedding(3), (2, 3, 2), lambda x, p: x + np.asarray(p.P)),
+    LayerCase("PositionalEmbedding", jp.PositionalEmbedding(3), (2, 3, 2), lambda x, p: x + np.asarray(p.W)),
     LayerCase(
-        "PositionalEmbedding, shorter", jp.PositionalEmbedding(5), (2, 3, 2), lambda x, p: x + np.asarray(p.P)[:3]
+        "PositionalEmbedding, shorter", jp.PositionalEmbedding(5), (2, 3, 2), lambda x, p: x + np.asarray(p.W)[:3]
     ),
     LayerCase("Dropout, no key", jp.Dropout(0.5), (4, 3), lambda x, _: x),
     LayerCase("Dropout", jp.Dropout(0.5), (4, 3), None, rng=True),

@@ -1,0 +1,87 @@
+"""The contract of a cost, and the few words about shapes that all of them use."""
+
+import abc
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxprop.errors import DataError, ShapeError
+
+
+def per_example(values: Array) -> Array:
+    """[N, ...] as [N, F]."""
+    return values.reshape(values.shape[0], math.prod(values.shape[1:]))
+
+
+def positions(y: Array) -> int:
+    """T of y `[N, (T,) C]`, 1 without positions."""
+    return math.prod(y.shape[1:-1])
+
+
+def is_integer(targets: Any) -> bool:
+    """Whether targets may be labels."""
+    return jnp.issubdtype(jnp.result_type(targets), jnp.integer)
+
+
+def do_not_fit(y: Any, targets: Any) -> str:
+    """The two shapes that an error names."""
+    return f"targets {tuple(jnp.shape(targets))} do not fit outputs {tuple(jnp.shape(y))}"
+
+
+@dataclass(frozen=True)
+class Cost(abc.ABC):
+    """C(y, targets) -> [N] and its delta; frozen, hashable and JSON-able like a layer.
+
+    Raises ShapeError, naming `targets` and both shapes, at trace time.
+
+    >>> from jaxprop import HalfSquaredError
+    >>> HalfSquaredError()(jnp.zeros((3, 1)), jnp.zeros(3))
+    Traceback (most recent call last):
+        ...
+    jaxprop.errors.ShapeError: HalfSquaredError: targets (3,) do not fit outputs (3, 1): expected the same shape; ...
+    """
+
+    def __repr__(self) -> str:
+        settings = ((field, getattr(self, field.name)) for field in dataclasses.fields(self))
+        changed = [f"{field.name}={value!r}" for field, value in settings if value != field.default]
+        return f"{type(self).__name__}({', '.join(changed)})"
+
+    @abc.abstractmethod
+    def __call__(self, y: Array, targets: Any) -> Array:
+        """C_n, `[N]`."""
+
+    @abc.abstractmethod
+    def delta(self, y: Array, targets: Any) -> Array:
+        """∂C_n/∂y_n, in y's shape and dtype."""
+
+    def expected(self, y: Any) -> Any:
+        """The targets that y speaks for: y itself, unless y are logits or other parameters of a distribution."""
+        return y
+
+    def check(self, y: Any, targets: Any) -> None:
+        """Raise ShapeError unless targets have y's own shape."""
+        if jnp.shape(y) != jnp.shape(targets):
+            hint = ""
+            if jnp.shape(targets) == jnp.shape(y)[:-1] and jnp.shape(y)[-1:] == (1,):
+                hint = "; numpy would broadcast them to a square: write targets[:, None]"
+            elif is_integer(targets) and jnp.ndim(targets) == jnp.ndim(y) - 1:
+                hint = "; integer labels need SoftmaxCrossEntropy, or jax.nn.one_hot(targets, classes)"
+            raise ShapeError(f"{type(self).__name__}: {do_not_fit(y, targets)}: expected the same shape{hint}")
+
+    def check_values(self, y: Any, targets: Any) -> None:
+        """Raise DataError for concrete targets that no output could match (y is only looked at for its shape)."""
+        if not np.all(np.isfinite(np.asarray(targets, dtype=np.float64))):
+            raise DataError(f"{type(self).__name__}: targets hold NaN or infinity; remove those rows")
+
+    def _like(self, y: Array, targets: Any) -> Array:
+        """Targets that fit y, in its dtype."""
+        self.check(y, targets)
+        return jnp.asarray(targets).astype(y.dtype)
+
+    def _difference(self, y: Array, targets: Any) -> Array:
+        return y - self._like(y, targets)

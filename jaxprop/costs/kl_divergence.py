@@ -1,0 +1,61 @@
+"""How far one distribution is from another: the cost of learning from soft targets."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxprop.costs.cost import Cost, per_example, positions
+from jaxprop.errors import DataError
+
+SUM_MAY_BE_OFF = 1e-2  # of probabilities rounded to bfloat16
+
+
+@dataclass(frozen=True)
+class KLDivergence(Cost):
+    """C = Σ_c p_c (ln p_c − ln softmax(y)_c) for probabilities p and logits y `[N, (T,) C]`; δ = softmax(y) Σp − p.
+
+    The cross-entropy of y less the entropy of p, so 0 where softmax(y) = p. Σ p ln p does not move with y, and
+    ∂(−ln softmax(y)_c)/∂y_k = softmax(y)_k − [k = c]; times p_c and summed over c that is the delta of
+    `SoftmaxCrossEntropy`. With positions, C is the mean over them and δ is divided by T.
+
+    Edge cases: p_c = 0 costs nothing (p ln p → 0). Targets that do not add up to 1, or integer labels, are refused:
+    labels need `SoftmaxCrossEntropy`.
+    Source: Kullback and Leibler, On Information and Sufficiency, 1951; `optax.losses.kl_divergence`.
+
+    >>> y, p = jnp.log(jnp.array([[0.5, 0.5]])), jnp.array([[1.0, 0.0]])
+    >>> print(KLDivergence()(y, p), KLDivergence().delta(y, p), KLDivergence()(y, jnp.array([[0.5, 0.5]])))
+    [0.693...] [[-0.5  0.5]] [0.]
+    """
+
+    def __call__(self, y: Array, targets: Any) -> Array:
+        """Σ_c p_c (ln p_c − ln softmax(y)_c), the mean over positions."""
+        p = self._like(y, targets)
+        log_p = jnp.log(jnp.where(p > 0, p, 1))
+        return jnp.mean(per_example(jnp.sum(p * (log_p - jax.nn.log_softmax(y, axis=-1)), axis=-1)), axis=1)
+
+    def delta(self, y: Array, targets: Any) -> Array:
+        """(softmax(y) Σp − p) / T."""
+        p = self._like(y, targets)
+        return (jax.nn.softmax(y, axis=-1) * jnp.sum(p, axis=-1, keepdims=True) - p) / positions(y)
+
+    def expected(self, y: Any) -> Any:
+        """softmax(y)."""
+        return jax.nn.softmax(y, axis=-1)
+
+    def check_values(self, y: Any, targets: Any) -> None:
+        """Raise DataError for targets that are no probabilities."""
+        super().check_values(y, targets)
+        targets = np.asarray(targets, np.float64)
+        if np.any(targets < 0):
+            raise DataError("KLDivergence: targets hold a negative probability, expected values from 0 to 1")
+        sums = targets.sum(axis=-1)
+        wrong = sums[np.abs(sums - 1) > SUM_MAY_BE_OFF]
+        if wrong.size:
+            raise DataError(
+                f"KLDivergence: targets hold probabilities that add up to {wrong.flat[0]:.4g}, expected 1; divide them "
+                "by their sum, or use SoftmaxCrossEntropy for amounts"
+            )

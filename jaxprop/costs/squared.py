@@ -1,0 +1,48 @@
+"""Squared errors: the cost of the article, and the mean of the field."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+
+from jaxprop.costs.cost import Cost, per_example
+
+
+@dataclass(frozen=True)
+class HalfSquaredError(Cost):
+    """C = ½ Σ_o (y_o − ŷ_o)², the article's cost (there y is a and ŷ the label); δ = y − ŷ: the ½ cancels the 2.
+
+    Half of scikit-learn's and `optax.squared_error`'s, equal to `optax.l2_loss` summed over outputs. y, targets
+    `[N, ...]` of one shape.
+
+    >>> y, targets = jnp.array([[0.79413]]), jnp.array([[1.0]])
+    >>> print(HalfSquaredError()(y, targets), HalfSquaredError().delta(y, targets))
+    [0.0211...] [[-0.2058...]]
+    """
+
+    def __call__(self, y: Array, targets: Any) -> Array:
+        """½ Σ_o (y_o − ŷ_o)²."""
+        return 0.5 * jnp.sum(per_example(jnp.square(self._difference(y, targets))), axis=1)
+
+    def delta(self, y: Array, targets: Any) -> Array:
+        """y − ŷ."""
+        return self._difference(y, targets)
+
+
+@dataclass(frozen=True)
+class MeanSquaredError(Cost):
+    """C = (1/O) Σ_o (y_o − ŷ_o)², the mean over an example's outputs; δ = 2 (y − ŷ) / O.
+
+    >>> print(MeanSquaredError()(jnp.array([[1.0, 3.0]]), jnp.array([[0.0, 0.0]])))
+    [5.]
+    """
+
+    def __call__(self, y: Array, targets: Any) -> Array:
+        """(1/O) Σ_o (y_o − ŷ_o)²."""
+        return jnp.mean(per_example(jnp.square(self._difference(y, targets))), axis=1)
+
+    def delta(self, y: Array, targets: Any) -> Array:
+        """2 (y − ŷ) / O."""
+        return self._difference(y, targets) * (2 / math.prod(y.shape[1:]))

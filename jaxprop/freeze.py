@@ -1,0 +1,97 @@
+"""Batch statistics written into θ: what a network with `BatchNorm` needs before it can answer for one row.
+
+Each BatchNorm y = γ (x − μ) r + β becomes an `Affine` y = s ⊙ x + h with s = γ r, h = β − μ γ r, where μ and r are those
+of the given rows, each layer seeing the rows as the layers before it leave them.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxprop.errors import JaxpropError
+from jaxprop.layers import Affine, AffineParams, BatchNorm, Env, Layer
+from jaxprop.network import Combinator, Shared, Walk, join
+
+
+def freeze_statistics(net: Layer, params: Any, data: Any) -> tuple[Layer, Any]:
+    """Return the network and θ with every `BatchNorm` folded into an `Affine`, by the statistics of rows `data`.
+
+    data: rows x `[N, ...]`, all in one batch: some thousand rows of the training set are enough. On them the frozen
+    network gives what the network gave; on others it no longer depends on who else is in the batch. A network without
+    BatchNorm comes back as it is. Raises JaxpropError where a tie of `Shared` leads into a BatchNorm.
+
+    >>> from jaxprop import Chain, Linear
+    >>> x = jnp.array([[1.0, 10.0], [3.0, 30.0]])
+    >>> net = Chain(BatchNorm(), Linear(1))
+    >>> params = net.init(jax.random.key(0), x)
+    >>> frozen, constants = freeze_statistics(net, params, x)
+    >>> frozen, bool(jnp.allclose(frozen(x[:1], constants), net(x, params)[:1], atol=1e-5))
+    (Chain(Affine(), Linear(1)), True)
+    """
+    if not _has_batch_norm(net):
+        return net, params
+    return _rebuilt(net, params, _statistics(net, params, data), "")
+
+
+class _Freezing(Walk):
+    """The plain walk, noting for every BatchNorm the `AffineParams` it amounts to; uses are dropped."""
+
+    def push(self, layer: Layer, x: Any, params: Any, env: Env | None, path: str) -> tuple[Any, Any]:
+        """Keep them beside the cache."""
+        y, cache = super().push(layer, x, params, env, path)
+        return (y, (layer.frozen(x, params), cache)) if isinstance(layer, BatchNorm) else (y, cache)
+
+    def pull(self, layer: Layer, dy: Any, cache: Any, params: Any, path: str) -> tuple[Any, Any, dict[str, Any]]:
+        """Note them: notes come out of a scan, stacked."""
+        if not isinstance(layer, BatchNorm):
+            return super().pull(layer, dy, cache, params, path)
+        constants, cache = cache
+        dx, uses, notes = super().pull(layer, dy, cache, params, path)
+        return dx, uses, notes | {path: constants}
+
+    def close(self, use: Any, path: str) -> Any:
+        """Nothing becomes of a use."""
+        return ()
+
+
+@functools.partial(jax.jit, static_argnames="net")
+def _statistics(net: Layer, params: Any, x: Any) -> dict[str, AffineParams]:
+    """Forward, and back for the notes alone: XLA drops what the way back computes."""
+    walk = _Freezing()
+    y, cache = walk.push(net, x, params, None, "")
+    return walk.pull(net, jax.tree.map(jnp.zeros_like, y), cache, params, "")[2]
+
+
+def _has_batch_norm(layer: Layer) -> bool:
+    return isinstance(layer, BatchNorm) or (
+        isinstance(layer, Combinator) and any(map(_has_batch_norm, layer.children()))
+    )
+
+
+def _rebuilt(layer: Layer, params: Any, found: dict[str, AffineParams], path: str) -> tuple[Layer, Any]:
+    """The layer and its θ, with an Affine wherever `found` has constants."""
+    if path in found:
+        return Affine(), found[path]
+    if not isinstance(layer, Combinator):
+        return layer, params
+    if isinstance(layer, Shared):
+        _refuse_ties(layer, found, join(path, "inner"))
+    parts = [
+        _rebuilt(child, p, found, join(path, name))
+        for name, child, p in zip(layer.names(), layer.children(), params, strict=True)
+    ]
+    children, rebuilt = [child for child, _ in parts], [p for _, p in parts]
+    is_named = hasattr(params, "_fields")
+    return layer.with_children(children), type(params)(*rebuilt) if is_named else type(params)(rebuilt)
+
+
+def _refuse_ties(layer: Shared, found: dict[str, AffineParams], path: str) -> None:
+    for tie in layer.ties:
+        for end in tie[:2]:
+            if join(path, end).rpartition(".")[0] in found:
+                raise JaxpropError(
+                    f"freeze_statistics: the tie {tie} leads into a BatchNorm, which is folded away; untie it, or use "
+                    "LayerNorm or GroupNorm"
+                )

@@ -1,0 +1,1 @@
+"""Other people's networks and formats: Flax, and exported StableHLO."""

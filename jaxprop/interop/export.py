@@ -1,0 +1,228 @@
+"""A network for programs without its Python code: StableHLO by `jax.export`, for any number of examples.
+
+The folder holds `export.json` (names, shapes, dtypes, hashes, versions), `model-<hash>.stablehlo` and
+`params-<hash>.safetensors`. As with `save`, the new files are written first and `export.json` is replaced last, so a
+reader sees the old model or the new one. JAX reads an export for six months after it was written: keep `save`'s folder.
+"""
+
+import contextlib
+import hashlib
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.export as jax_export
+import jax.numpy as jnp
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError, deserialize
+from safetensors.numpy import save as to_safetensors
+
+from jaxprop.checkpoint import _alone, _as_numpy, _read, _same, _write, writing
+from jaxprop.description import DTYPES, ArraySpec, Weights, first_of, versions
+from jaxprop.errors import JaxpropError, ModelError
+from jaxprop.network import by_path
+
+CALLBACK = re.compile(r"custom_call\s*@([\w.$]*callback[\w.$]*)|call_target_name\s*=\s*\"([^\"]*callback[^\"]*)\"")
+
+
+class Program(BaseModel):
+    """The StableHLO file, and what it must hash to."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    file: str = Field(pattern=r"^model-[0-9a-f]{12}\.stablehlo$")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class ExportDescription(BaseModel):
+    """`export.json`. Inputs and outputs by name, −1 for the examples; `named` says which of them f has as a dict."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    format: Literal[1]
+    inputs: dict[str, ArraySpec] = Field(min_length=1)
+    outputs: dict[str, ArraySpec] = Field(min_length=1)
+    named: tuple[Literal["inputs", "outputs"], ...]
+    params: dict[str, ArraySpec]
+    program: Program
+    weights: Weights
+    versions: dict[str, str]
+
+
+class Exported(NamedTuple):
+    """What `load_exported` gives: f(inputs by name, params by path) → outputs by name, and the arrays of params."""
+
+    f: Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]
+    params: dict[str, np.ndarray]
+    description: ExportDescription
+
+    def __call__(self, x: Any) -> Any:
+        """y = f(x, θ), arrays or dicts as the exported function had them."""
+        about = self.description
+        given = x if "inputs" in about.named else {"x": x}
+        with wide(about.inputs, about.params, about.outputs):
+            y = self.f({name: jnp.asarray(value) for name, value in given.items()}, self.params)
+        return y if "outputs" in about.named else y["y"]
+
+
+def export(path: Any, f: Callable[[Any, Any], Any], params: Any, *, inputs: Any) -> Path:
+    """Write f(x, θ) with its θ to the folder `path` as StableHLO; return the folder.
+
+    f: a Layer, or any JAX function (x, params) → y, each row of y from the same row of x.    params: its θ.
+    inputs: an example x `[N, ...]`, or a dict of named arrays; y is one array `[N, ...]` or a dict of them, too.
+
+    Raises ModelError for a network whose rows depend on each other, for outputs that are not `[N, ...]`, and where the
+    folder cannot be written; a model that was there then stays whole.
+
+    >>> import jaxprop as jp, tempfile
+    >>> net, x = jp.Chain(jp.Linear(2), jp.Tanh()), np.ones((1, 3), np.float32)
+    >>> folder = export(tempfile.mkdtemp(), net, net.init(jax.random.key(0), x), inputs=x)
+    >>> load_exported(folder)(np.zeros((5, 3), np.float32)).shape
+    (5, 2)
+    """
+    if getattr(f, "mixes_examples", False):
+        raise ModelError(f"export: {f!r}: its rows depend on each other: jp.freeze_statistics(net, params, x) first")
+    arrays = {name: _as_numpy(name, leaf) for name, leaf in by_path(params).items()}
+    program, described = _lowered(f, params, arrays, inputs)
+    data = to_safetensors(arrays)
+    digests = [hashlib.sha256(part).hexdigest() for part in (program, data)]
+    about = ExportDescription(
+        format=1,
+        **described,
+        params={name: ArraySpec.of(array) for name, array in arrays.items()},
+        program=Program(file=f"model-{digests[0][:12]}.stablehlo", sha256=digests[0]),
+        weights=Weights(file=f"params-{digests[1][:12]}.safetensors", sha256=digests[1]),
+        versions=versions(),
+    )
+    folder = Path(path)
+    with writing(folder), _alone(folder):
+        old, new = _files(folder), {about.program.file, about.weights.file}
+        _write(folder / about.program.file, program)
+        _write(folder / about.weights.file, data)
+        _write(folder / "export.json", about.model_dump_json(indent=1).encode())
+        for file in old - new:
+            (folder / file).unlink(missing_ok=True)
+    return folder
+
+
+def load_exported(path: Any) -> Exported:
+    """Return the exported model in the folder `path`: `load_exported(path)(x)` is y. No Python code is run.
+
+    Raises ModelError for anything missing, truncated, altered, too old for this JAX, or that would call back into
+    Python.
+
+    >>> load_exported("no/such/folder")
+    Traceback (most recent call last):
+        ...
+    jaxprop.errors.ModelError: no/such/folder: has no export.json; expected a folder that jaxprop.export wrote
+    """
+    folder = Path(path)
+    about = describe_exported(folder)
+    program = _checked(folder / about.program.file, about.program.sha256)
+    data = _checked(folder / about.weights.file, about.weights.sha256)
+    try:
+        exported = jax_export.deserialize(bytearray(program))
+        text = exported.mlir_module()
+    except Exception as error:  # whatever its parsers raise
+        raise ModelError(
+            f"{folder / about.program.file}: this JAX ({jax.__version__}) cannot read it ({str(error)[:200]}); "
+            "export the model again"
+        ) from None
+    if called := CALLBACK.search(text):
+        raise ModelError(f"{folder / about.program.file}: calls {called[1] or called[2]}, which runs Python code: refused")
+    return Exported(_function(exported, folder), _arrays(folder, about, data), about)
+
+
+def describe_exported(path: Any) -> ExportDescription:
+    """What `export.json` in the folder says."""
+    file = Path(path) / "export.json"
+    try:
+        return ExportDescription.model_validate_json(_read(file))
+    except FileNotFoundError:
+        raise ModelError(f"{path}: has no export.json; expected a folder that jaxprop.export wrote") from None
+    except ValidationError as error:
+        raise ModelError(f"{file}: {first_of(error, 'export the model again')}") from None
+
+
+@contextlib.contextmanager
+def wide(*specs: dict[str, ArraySpec]) -> Any:
+    """JAX as these arrays need it, whatever is set outside: 64 bits if one of them has them, standard promotion."""
+    is_wide = any(spec.dtype in ("float64", "int64", "uint64") for found in specs for spec in found.values())
+    with jax.enable_x64(is_wide), jax.numpy_dtype_promotion("standard"):  # pyright: ignore
+        yield
+
+
+def _lowered(f: Any, params: Any, arrays: dict[str, np.ndarray], inputs: Any) -> tuple[bytes, dict[str, Any]]:
+    """The program of f for any number of examples, and what goes in and out."""
+    given = inputs if isinstance(inputs, dict) else {"x": inputs}
+    tree, named = jax.tree.structure(params), ["inputs"] if isinstance(inputs, dict) else []
+    (b,) = jax_export.symbolic_shape("b")
+    if not given or any(np.ndim(value) == 0 for value in given.values()):
+        raise ModelError("export: inputs: expected an example [N, ...], or a dict of them")
+    x = {name: jax.ShapeDtypeStruct((b, *np.shape(v)[1:]), np.dtype(jnp.result_type(v))) for name, v in given.items()}
+    specs = {name: jax.ShapeDtypeStruct(array.shape, array.dtype) for name, array in arrays.items()}
+
+    def g(by_name: dict[str, Any], flat: dict[str, Any]) -> dict[str, Any]:
+        y = f(by_name if named else by_name["x"], jax.tree.unflatten(tree, [flat[name] for name in arrays]))
+        return y if isinstance(y, dict) else {"y": y}
+
+    spec_of = {name: ArraySpec.of(value, examples=True) for name, value in x.items()}
+    with wide(spec_of, {name: ArraySpec.of(value) for name, value in specs.items()}):
+        try:
+            exported = jax_export.export(jax.jit(g), platforms=("cpu", "cuda", "tpu"))(x, specs)
+        except JaxpropError:
+            raise
+        except Exception as error:  # whatever tracing f raises
+            raise ModelError(f"export: f cannot be traced for any number of examples: {str(error)[:500]}") from error
+        y = jax.tree.unflatten(exported.out_tree, exported.out_avals)
+    for name, value in y.items():
+        if not value.shape or value.shape[0] != b or not all(isinstance(size, int) for size in value.shape[1:]):
+            raise ModelError(f"export: output {name!r}: found the shape {value.shape}, expected [b, ...], b the examples")
+    if set(y) != {"y"}:
+        named.append("outputs")
+    outputs = {name: ArraySpec.of(value, examples=True) for name, value in y.items()}
+    return bytes(exported.serialize()), {"inputs": spec_of, "outputs": outputs, "named": tuple(named)}
+
+
+def _function(exported: Any, folder: Path) -> Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]:
+    def f(inputs: dict[str, Any], params: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return exported.call(inputs, params)
+        except (TypeError, ValueError) as error:
+            raise ModelError(f"{folder}: {str(error)[:500]}") from None
+
+    return f
+
+
+def _arrays(folder: Path, about: ExportDescription, data: bytes) -> dict[str, np.ndarray]:
+    try:
+        found = dict(deserialize(data))
+    except SafetensorError as error:
+        raise ModelError(f"{folder / about.weights.file}: not a safetensors file ({error})") from None
+    names = {tag: name for name, tag in DTYPES.items()}
+    specs = {p: ArraySpec(shape=tuple(a["shape"]), dtype=names[a["dtype"]]) for p, a in found.items()}
+    _same(specs, about.params, str(folder / about.weights.file))
+    return {
+        p: np.frombuffer(found[p]["data"], jnp.dtype(s.dtype)).reshape(s.shape) for p, s in about.params.items()
+    }  # fmt: skip
+
+
+def _checked(file: Path, sha256: str) -> bytes:
+    try:
+        data = _read(file)
+    except FileNotFoundError:
+        raise ModelError(f"{file}: which export.json names, is missing; export the model again") from None
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise ModelError(f"{file}: does not hash to the sha256 in export.json: truncated or altered; export it again")
+    return data
+
+
+def _files(folder: Path) -> set[str]:
+    """The files that the export there now names, if it can be read."""
+    with contextlib.suppress(ModelError):
+        about = describe_exported(folder)
+        return {about.program.file, about.weights.file}
+    return set()

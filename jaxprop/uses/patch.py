@@ -1,0 +1,125 @@
+r"""The use of a convolution's weight: patches of one array and the error that each met.
+
+With the patch u_nt `[K·I]` that the window sees at t (`window.py`), a convolution is z_nt = u_nt W, so as for `Outer`
+
+    ∂C_n/∂W = Σ_t u_nt ⊗ δ_nt        ‖∂C_n/∂W‖² = Σ_ts (u_nt · u_ns) (δ_nt · δ_ns)
+
+No patch is ever built: they would be K times x. For a transposed convolution patches of δ meet x.
+"""
+
+import functools
+import operator
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jaxprop.uses.use import Use, positions, scale, static
+from jaxprop.uses.window import Window
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Patch(Use):
+    """A convolution's weight: ∂C_n/∂W_kio = Σ_t a_{n, st+dk−p, i} δ_nto, with a `[N, *F, I]`, δ `[N, *T, O]`.
+
+    `window` says where the patches lie. Source of the method rule: Bu et al. 2022, arXiv 2205.10683, section 4.
+
+    >>> window = Window((2,), (1,), (1,), (0,), (3,), (2,))
+    >>> use = Patch(jnp.array([[[1.0], [2.0], [4.0]]]), jnp.ones((1, 2, 1)), (2, 1, 1), jnp.float32, window)
+    >>> print(use.gradient().ravel(), use.squared_norms(), use.norm_method)
+    [3. 6.] [45.] direct
+    """
+
+    a: Array
+    delta: Array
+    shape: tuple[int, ...] = static()
+    dtype: Any = static()
+    window: Window = static()
+
+    @property
+    def examples(self) -> int:
+        """N."""
+        return self.delta.shape[0]
+
+    def total(self, weights: Array | None) -> Array:
+        """Σ_n w_n ∂C_n/∂W: one convolution of a with δ."""
+        return self.window.contract(*self._fine_and_coarse(scale(self.delta, weights)), self.dtype)
+
+    def per_example(self) -> Array:
+        """∂C_n/∂W, `[N, *K, I, O]`: a batched product for every offset k."""
+        products = [jnp.moveaxis(g, 1, 2) for g in self._per_offset()]  # [N, I, G, O/G]
+        if self.window.flipped:  # W's first channel axis is the coarse array's, and its kernel runs backwards
+            products = [jnp.swapaxes(g, 1, 3) for g in reversed(products)]
+        return jnp.stack(products, axis=1).reshape(-1, *self.shape).astype(self.dtype)
+
+    @property
+    def norm_method(self) -> str:
+        """How `squared_norms` goes about it, chosen from static shapes: Gram matrices where they are the smaller.
+
+        'gram'          Gram matrices of patches and errors, memory 2T² an example (and group)
+        'shifted gram'  stride 1, where F² < K T²: one Gram matrix of positions, (u_t · u_s) = Σ_k (a_{t+k} · a_{s+k}),
+                        memory F² + T²
+        'direct'        where W is smaller than that: ∂C_n/∂W, one offset k at a time, memory I·O an example
+        """
+        K, F, T = self.window.size
+        groups = self.window.groups
+        shifted = set(self.window.strides) == {1} and F**2 < K * T**2
+        if groups * (T**2 + (F**2 if shifted else T**2)) > functools.reduce(operator.mul, self.shape):
+            return "direct"
+        return "shifted gram" if shifted else "gram"
+
+    def squared_norms(self) -> Array:
+        """‖∂C_n/∂W‖², `[N]`, by `norm_method`."""
+        if self.norm_method == "direct":
+            norms = sum(jnp.sum(g * g, axis=(1, 2, 3)) for g in self._per_offset())
+            return jnp.asarray(norms).astype(self.dtype)
+        fine, coarse = self._fine_and_coarse(self.delta)
+        gram = self._shifted_gram if self.norm_method == "shifted gram" else self._gram_of_slices
+        products = gram(fine) * self._gram(coarse)
+        return jnp.maximum(jnp.sum(products, axis=(1, 2, 3)), 0).astype(self.dtype)  # a norm; rounding may say −0.0…1
+
+    def _fine_and_coarse(self, delta: Array) -> tuple[Array, Array]:
+        return (delta, self.a) if self.window.flipped else (self.a, delta)
+
+    @property
+    def _wide(self) -> Any:
+        """What to add up in: in half precision every term of a sum would be rounded."""
+        return jnp.float32 if jnp.dtype(self.dtype).itemsize < 4 else self.dtype
+
+    def _grouped(self, rows: Array) -> Array:
+        """`[N, *T, C]` as `[N, T, G, C/G]`."""
+        rows = positions(rows)
+        return rows.reshape(*rows.shape[:2], self.window.groups, rows.shape[2] // self.window.groups)
+
+    def _per_offset(self) -> list[Array]:
+        """Σ_t f_{st+dk−p} ⊗ c_t of every k, `[N, G, I, O/G]`."""
+        fine, coarse = self._fine_and_coarse(self.delta)
+        slices = (self._grouped(self.window.slice(fine, k)) for k in self.window.offsets())
+        rows = self._grouped(coarse)
+        return [jnp.einsum("ntgi,ntgo->ngio", s, rows, preferred_element_type=self._wide) for s in slices]
+
+    def _gram(self, rows: Array) -> Array:
+        """Products of all pairs of positions, `[N, G, T, T]`."""
+        rows = self._grouped(rows)
+        # einsum, never rows @ rows.T: XLA:CPU miscompiles the explicit transpose of a broadcast operand (jax#39103)
+        return jnp.einsum("ntgi,nsgi->ngts", rows, rows, preferred_element_type=self._wide)
+
+    def _gram_of_slices(self, fine: Array) -> Array:
+        """u_t · u_s, `[N, G, T, T]`, offset by offset."""
+        return functools.reduce(operator.add, (self._gram(self.window.slice(fine, k)) for k in self.window.offsets()))
+
+    def _shifted_gram(self, fine: Array) -> Array:
+        """u_t · u_s, `[N, G, T, T]`: every k reads the same Gram matrix of positions, shifted along both axes."""
+        window, T = self.window, self.window.size[2]
+        gram = self._gram(fine)
+        N, G = gram.shape[:2]
+        gram = gram.reshape(N, G, *window.fine, *window.fine)
+        shifted = []
+        for k in window.offsets():
+            ends = zip(k, window.dilation, window.low, window.fine, window.coarse, strict=True)
+            pads = [(lo - offset * d, t + offset * d - lo - f, 0) for offset, d, lo, f, t in ends]
+            shifted.append(lax.pad(gram, jnp.zeros((), gram.dtype), [(0, 0, 0), (0, 0, 0), *pads, *pads]))
+        return functools.reduce(operator.add, shifted).reshape(N, G, T, T)

@@ -1,0 +1,142 @@
+r"""A window that slides over an array: the one trilinear form behind a convolution and both its derivatives.
+
+    S(f, W, c) = Σ_n Σ_t Σ_k Σ_io  f_{n, s t + d k − p, i}  W_{k i o}  c_{n t o}
+
+f `[N, *F, I]` is the fine array (0 outside), c `[N, *T, O]` the coarse one; t and k run over all spatial axes, with
+stride s, dilation d and padding p on the low side of each. S is linear in all three, so every derivative is a
+convolution of the other two:
+
+    `gather`    ∂S/∂c_{n t o} = Σ_ki f_{n, st+dk−p, i} W_{k i o}       what a convolution does to its inputs
+    `spread`    ∂S/∂f_{n q i} = Σ_{t,k: st+dk−p = q} Σ_o W_{k i o} c_{n t o}      its way back; a transposed convolution
+    `contract`  ∂S/∂W_{k i o} = Σ_nt f_{n, st+dk−p, i} c_{n t o}       the weight gradient of either
+
+One offset k at a time, f_{n, st+dk−p, i} is a strided slice (`slice`, and its transpose `place`): per-example weight
+gradients are outer products of such slices with c. A grouped convolution with N in the groups would be the other way;
+JAX computes it wrongly where N is sharded under jit.
+"""
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+SPATIAL = "HWD"
+
+
+@dataclass(frozen=True)
+class Window:
+    """Where the windows lie, per spatial axis: static, made from a layer's settings and the shape of its input.
+
+    kernel K, strides s, dilation d; low: the padding p before the first element (negative crops); fine and coarse: the
+    extents F and T. `flipped`: W is `[*K, O, I]` with every kernel axis running backwards, as `ConvTranspose` has it.
+
+    >>> window = Window((2,), (1,), (1,), (0,), (3,), (2,))
+    >>> print(window.gather(jnp.array([[[1.0], [3.0], [7.0]]]), jnp.array([[[-1.0]], [[1.0]]])).ravel())
+    [2. 4.]
+    """
+
+    kernel: tuple[int, ...]
+    strides: tuple[int, ...]
+    dilation: tuple[int, ...]
+    low: tuple[int, ...]
+    fine: tuple[int, ...]
+    coarse: tuple[int, ...]
+    groups: int = 1
+    flipped: bool = False
+
+    def gather(self, fine: Array, W: Array) -> Array:
+        """Σ_ki f_{st+dk−p, i} W_{k i o}, `[N, *T, O]`."""
+        W, channels = (lax.rev(W, self._axes), "OI") if self.flipped else (W, "IO")
+        return lax.conv_general_dilated(
+            fine, W, self.strides, self.pads, None, self.dilation, self._dimensions(channels), self.groups
+        )
+
+    def spread(self, coarse: Array, W: Array) -> Array:
+        """Σ_{t,k: st+dk−p = q} Σ_o W_{k i o} c_{t o}, `[N, *F, I]`: c with s − 1 zeros between, under W backwards."""
+        pads = [
+            ((k - 1) * d - lo, f - (t - 1) * s - 1 + lo)
+            for k, s, d, lo, f, t in zip(
+                self.kernel, self.strides, self.dilation, self.low, self.fine, self.coarse, strict=True
+            )
+        ]
+        W, channels = (W, "IO") if self.flipped else (lax.rev(self._regrouped(W), self._axes), "OI")
+        ones = (1,) * len(self.kernel)
+        return lax.conv_general_dilated(
+            coarse, W, ones, pads, self.strides, self.dilation, self._dimensions(channels), self.groups
+        )
+
+    def contract(self, fine: Array, coarse: Array, dtype: Any) -> Array:
+        """Σ_nt f_{n, st+dk−p, i} c_{n t o}, in W's shape: c is the kernel, I the batch, and N is summed over."""
+        sp = SPATIAL[: len(self.kernel)]
+        channels = "CN" if self.flipped else "NC"
+        dimensions = (f"C{sp}N", f"I{sp}O", f"{sp}{channels}")
+        # strides and dilation change places: a step of k is d elements of f, a step of t is s
+        W = lax.conv_general_dilated(
+            fine, coarse, self.dilation, self._exact_pads, None, self.strides, dimensions,
+            batch_group_count=self.groups, preferred_element_type=dtype,
+        )  # fmt: skip
+        return lax.rev(W, self._axes) if self.flipped else W
+
+    def offsets(self) -> Iterator[tuple[int, ...]]:
+        """Every k, in the order of W's entries (for a flipped W backwards)."""
+        return itertools.product(*map(range, self.kernel))
+
+    def slice(self, fine: Array, k: tuple[int, ...], outside: Any = 0) -> Array:
+        """f_{n, st+dk−p, i} for one k, `[N, *T, I]`."""
+        pads = [(0, 0, 0), *((lo, hi, 0) for lo, hi in self._exact_pads), (0, 0, 0)]
+        start = [offset * d for offset, d in zip(k, self.dilation, strict=True)]
+        limit = [b + (t - 1) * s + 1 for b, t, s in zip(start, self.coarse, self.strides, strict=True)]
+        padded = lax.pad(fine, jnp.asarray(outside, fine.dtype), pads)
+        return lax.slice(
+            padded, (0, *start, 0), (fine.shape[0], *limit, fine.shape[-1]), (1, *self.strides, 1)
+        )  # fmt: skip
+
+    def place(self, coarse: Array, k: tuple[int, ...]) -> Array:
+        """Put c back where the slice of k came from, 0 elsewhere: `[N, *F, O]`, the transpose of `slice`."""
+        pads = [
+            (offset * d - lo, f + lo - offset * d - (t - 1) * s - 1, s - 1)
+            for offset, d, lo, f, t, s in zip(
+                k, self.dilation, self.low, self.fine, self.coarse, self.strides, strict=True
+            )
+        ]
+        return lax.pad(coarse, jnp.zeros((), coarse.dtype), [(0, 0, 0), *pads, (0, 0, 0)])
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """How many offsets k, fine positions and coarse positions there are."""
+        return math.prod(self.kernel), math.prod(self.fine), math.prod(self.coarse)
+
+    @property
+    def _axes(self) -> tuple[int, ...]:
+        return tuple(range(len(self.kernel)))
+
+    @property
+    def pads(self) -> list[tuple[int, int]]:
+        """Padding of f on both sides, for what counts whole steps: elements behind the last window need no cropping."""
+        return [(lo, max(hi, 0) if hi > -s else hi) for (lo, hi), s in zip(self._exact_pads, self.strides, strict=True)]
+
+    @property
+    def _exact_pads(self) -> list[tuple[int, int]]:
+        """Padding of f with which the last window ends at the last element."""
+        return [
+            (lo, (k - 1) * d + (t - 1) * s + 1 - f - lo)
+            for k, s, d, lo, f, t in zip(
+                self.kernel, self.strides, self.dilation, self.low, self.fine, self.coarse, strict=True
+            )
+        ]
+
+    def _dimensions(self, channels: str) -> tuple[str, str, str]:
+        sp = SPATIAL[: len(self.kernel)]
+        return f"N{sp}C", f"{sp}{channels}", f"N{sp}C"
+
+    def _regrouped(self, W: Array) -> Array:
+        """`[*K, I/G, O]` as `[*K, I, O/G]`: on the way back the groups lie in the other channel axis."""
+        if self.groups == 1:
+            return W
+        *K, I, O = W.shape
+        W = W.reshape(*K, I, self.groups, O // self.groups)
+        return jnp.swapaxes(W, -3, -2).reshape(*K, self.groups * I, O // self.groups)

@@ -1,0 +1,265 @@
+"""Requests a second of the model server against a bare uvicorn echo beside it, in turn, under the same client.
+
+    python tests/benchmarks/serving.py [--rounds 5] [--seconds 1.5] [--json FILE] [--doors] [--sleeping]
+
+784-128-10 MLP, one row a request, over keep-alive sockets, JSON (16 kB) and binary (3 kB); limits, metrics and checks
+on. The echo reads the body and sends it back. Marks (benchmarks.md, section 4), as a ratio to the echo of the same
+bytes: one connection ≥ 0.40; 16 ≥ 0.55; 64 ≥ 0.50 in JSON and ≥ 0.85 in binary. Servers run on the first half of the
+cores, clients on the second. `--doors` puts a matrix product in place of the model: what HTTP and the codec alone cost.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import pathlib
+import random
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+
+import numpy as np
+
+MARKS = {(1, "json"): 0.40, (1, "binary"): 0.40, (16, "json"): 0.55, (16, "binary"): 0.55}
+MARKS |= {(64, "json"): 0.50, (64, "binary"): 0.85}
+ROW = np.random.default_rng(0).random(784, dtype=np.float32)
+
+
+def request(kind: str) -> bytes:
+    """One whole HTTP request for one row."""
+    item = {"name": "x", "shape": [1, 784], "datatype": "FP32"}
+    extra = ""
+    if kind == "json":
+        body = json.dumps({"inputs": [item | {"data": [float(str(value)) for value in ROW]}]}).encode()
+    else:
+        item["parameters"] = {"binary_data_size": ROW.nbytes}
+        text = json.dumps({"inputs": [item], "parameters": {"binary_data_output": True}}).encode()
+        body, extra = text + ROW.tobytes(), f"Inference-Header-Content-Length: {len(text)}\r\n"
+    head = f"POST /v2/models/mlp/infer HTTP/1.1\r\nHost: localhost\r\n{extra}Content-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+# The client: a process of its own.
+
+
+class Client(asyncio.Protocol):
+    """One connection: send, wait for as many bytes as the first answer had, send again."""
+
+    def __init__(self, payload: bytes, tally: list[int]):
+        self.payload, self.tally = payload, tally
+        self.length = self.got = 0
+
+    def connection_made(self, transport):
+        self.transport = transport
+        transport.write(self.payload)
+
+    def data_received(self, data):
+        self.got += len(data)
+        if not self.length:
+            assert data.startswith(b"HTTP/1.1 200"), data[:300]
+            head, _, _ = data.partition(b"\r\n\r\n")
+            size = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+            self.length = len(head) + 4 + int(size.split(b":")[1])
+        if self.got == self.length:
+            self.got = 0
+            self.length = 0 if data.startswith(b"HTTP/1.1 5") else self.length
+            self.tally[0] += 1
+            self.transport.write(self.payload)
+
+
+async def load(port: int, connections: int, kind: str, seconds: float, sleeping: bool) -> float:
+    """Requests a second over `seconds`, after a warm-up of a quarter of that."""
+    loop, tally = asyncio.get_running_loop(), [0]
+    payload = request(kind)
+
+    def spin() -> None:
+        """Never sleep: on a virtual machine waking a client costs the server, the more the slower it is."""
+        loop.call_soon(spin)
+
+    if not sleeping:
+        spin()
+    made = [await loop.create_connection(lambda: Client(payload, tally), "127.0.0.1", port) for _ in range(connections)]
+    await asyncio.sleep(seconds / 4)
+    before, start = tally[0], time.perf_counter()
+    await asyncio.sleep(seconds)
+    rate = (tally[0] - before) / (time.perf_counter() - start)
+    for transport, _ in made:
+        transport.abort()
+    return rate
+
+
+# The servers, each a process of its own.
+
+
+async def echo(scope, receive, send):
+    """Read the body, send it back."""
+    body, more = b"", True
+    while more:
+        message = await receive()
+        body += message["body"]
+        more = message.get("more_body", False)
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def serve_echo(port: int) -> None:
+    """A bare uvicorn."""
+    import uvicorn
+
+    uvicorn.run(echo, port=port, lifespan="off", access_log=False, log_level="warning")
+
+
+def serve_doors(port: int) -> None:
+    """The door with a matrix product behind it."""
+    import types
+
+    import uvicorn
+    from jaxprop_serve.connections import connection
+    from jaxprop_serve.http import create_app
+    from jaxprop_serve.tensors import Signature, TensorSpec
+
+    W = np.random.default_rng(1).random((784, 10), dtype=np.float32)
+
+    class Served:
+        name, version = "mlp", "1"
+        signature = Signature((TensorSpec("x", "FP32", (-1, 784)),), (TensorSpec("y", "FP32", (-1, 10)),), "numpy")
+
+        def admit(self):
+            pass
+
+        async def infer(self, inputs, deadline):
+            return {"y": inputs["x"] @ W}
+
+    served = contextlib.nullcontext(Served())
+    settings = types.SimpleNamespace(
+        host="127.0.0.1", max_body_bytes=1 << 24, max_rows=8192, max_json_depth=100, header_timeout_s=10,
+        body_timeout_s=30, idle_timeout_s=75, max_connections=1024, token=None, admin_token=None, allowed_hosts=(),
+        allowed_origins=(),
+    )  # fmt: skip
+    models = types.SimpleNamespace(pin=lambda name, version=None: served, ready=lambda: True)
+    app = create_app(models, settings)
+    uvicorn.run(app, port=port, http=connection(settings), ws="none", access_log=False, log_level="warning",
+                date_header=False, server_header=False, proxy_headers=False)  # fmt: skip
+
+
+def save_model(folder: pathlib.Path) -> pathlib.Path:
+    """The MLP, as `jp.save` writes it."""
+    import jax
+
+    import jaxprop as jp
+
+    net, x = jp.Chain(jp.Linear(128), jp.Sigmoid(), jp.Linear(10)), ROW[None]
+    return jp.save(folder / "mlp", net, net.init(jax.random.key(0), x), inputs=x)
+
+
+@contextlib.contextmanager
+def process(*command: str, port: int):
+    """A server process on the first half of the cores, once it is ready."""
+    child = subprocess.Popen(
+        command,
+        preexec_fn=lambda: os.sched_setaffinity(0, _cores()[0]),
+        env=os.environ | {"JAXPROP_GRPC_PORT": "off"},
+    )
+    try:
+        for _ in range(600):
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/v2/health/ready"):
+                break
+            assert child.poll() is None, f"{command} ended"
+            time.sleep(0.1)
+        yield
+    finally:
+        child.terminate()
+        child.wait(20)
+
+
+def measure(port: int, connections: int, kind: str, options: argparse.Namespace) -> float:
+    """Requests a second as one client process sees them, on the second half of the cores."""
+    command = [sys.executable, __file__, "--client", kind, "--port", str(port), "--connections", str(connections)]
+    command += ["--seconds", str(options.seconds), *(["--sleeping"] if options.sleeping else [])]
+    done = subprocess.run(
+        command, check=True, capture_output=True, text=True, preexec_fn=lambda: os.sched_setaffinity(0, _cores()[1])
+    )
+    return float(done.stdout)
+
+
+def _cores() -> tuple[set[int], set[int]]:
+    cores = sorted(os.sched_getaffinity(0))
+    half = max(1, len(cores) // 2)
+    return set(cores[:half]), set(cores[half:] or cores)
+
+
+def free_port() -> int:
+    """A port nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def compare(ports: dict[str, int], options: argparse.Namespace) -> list[dict]:
+    """Every load on every server, in turn and in shuffled order; the ratio round by round."""
+    shuffled, rows = random.Random(0), []
+    for connections in (1, 16, 64):
+        for kind in ("json", "binary"):
+            rates: dict[str, list[float]] = {name: [] for name in ports}
+            for _ in range(options.rounds):
+                for name in shuffled.sample(list(ports), len(ports)):
+                    rates[name].append(measure(ports[name], connections, kind, options))
+            pairs = sorted(a / b for a, b in zip(rates["server"], rates["echo"], strict=True))
+            rows.append({
+                "connections": connections, "kind": kind, "echo rps": round(max(rates["echo"])),
+                "server rps": round(max(rates["server"])), "ratio": round(statistics.median(pairs), 3),
+                "low": round(pairs[0], 3), "high": round(pairs[-1], 3), "mark": MARKS[connections, kind],
+            })  # fmt: skip
+            print("  ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
+    return rows
+
+
+def main() -> None:
+    """Start both servers, measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=1.5)
+    parser.add_argument("--json", type=pathlib.Path)
+    parser.add_argument("--doors", action="store_true")
+    parser.add_argument("--sleeping", action="store_true", help="clients sleep until an answer comes, as wrk does")
+    parser.add_argument("--client", choices=("json", "binary"), help=argparse.SUPPRESS)
+    parser.add_argument("--serve", choices=("echo", "doors"), help=argparse.SUPPRESS)
+    parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--connections", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.client:
+        import uvloop
+
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            print(
+                runner.run(load(options.port, options.connections, options.client, options.seconds, options.sleeping))
+            )
+        return
+    if options.serve:
+        {"echo": serve_echo, "doors": serve_doors}[options.serve](options.port)
+        return
+    ports = {"echo": free_port(), "server": free_port()}
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        if options.doors:
+            command = [sys.executable, __file__, "--serve", "doors", "--port", str(ports["server"])]
+        else:
+            model = save_model(pathlib.Path(folder))
+            command = [sys.executable, "-m", "jaxprop", "serve", f"mlp={model}", "--port", str(ports["server"])]
+        stack.enter_context(process(*command, port=ports["server"]))
+        echo_command = [sys.executable, __file__, "--serve", "echo", "--port", str(ports["echo"])]
+        stack.enter_context(process(*echo_command, port=ports["echo"]))
+        rows = compare(ports, options)
+    if options.json:
+        options.json.write_text(
+            json.dumps({"title": "serving", "cores": os.cpu_count(), "rows": rows}, indent=1) + "\n"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+"""Flax beside us: its modules as functions, our networks as its modules, its checkpoints in our networks."""
+
+import flax.serialization
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import linen, nnx
+
+import jaxprop as jp
+from jaxprop.errors import JaxpropError, ModelError
+from tests.tolerances import relative
+
+HALF = jp.HalfSquaredError()
+RNG = np.random.default_rng(0)
+IMAGES, SEQUENCES = (RNG.normal(size=shape) for shape in ((2, 6, 6, 4), (2, 5, 4)))
+IDS = RNG.integers(0, 7, (2, 5))
+
+
+@pytest.fixture(autouse=True)
+def as_flax_is_used(strict_float64):
+    """Flax mixes dtypes itself."""
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+NETWORKS = {
+    "dense": (jp.Chain(jp.Linear(3), jp.Tanh(), jp.Linear(2, bias=False)), SEQUENCES[:, 0]),
+    "convolutions": (
+        jp.Chain(
+            *(jp.Conv(4, (3, 3), strides=2), jp.GroupNorm(2), jp.ReLU(), jp.MaxPool((2, 2), strides=1)),
+            *(jp.ConvTranspose(3, (2, 2), 2), jp.Conv(6, (3, 3), groups=3, padding="VALID"), jp.GlobalAvgPool()),
+        ),
+        IMAGES,
+    ),
+    "attention": (
+        jp.Chain(jp.Residual(jp.Chain(jp.LayerNorm(), jp.MultiHeadAttention(2, causal=True))), jp.RMSNorm()),
+        SEQUENCES,
+    ),
+    "rnn": (jp.models.rnn_classifier("rnn", 3, 2), SEQUENCES),
+    "gru": (jp.models.rnn_classifier("gru", 3, 2), SEQUENCES),
+    "lstm": (jp.Chain(jp.LSTM(3), jp.Linear(2)), SEQUENCES),
+    "joined": (
+        jp.Chain(
+            jp.Parallel(jp.Linear(3), jp.Chain(jp.Linear(3), jp.Sigmoid()), join="multiply"),
+            jp.Parallel(jp.Identity(), jp.Linear(2), join="concatenate"),
+            jp.Remat(jp.Linear(4)),
+            jp.Dropout(0.5),
+        ),
+        SEQUENCES,
+    ),
+    "gpt": (jp.models.gpt(vocabulary=7, width=8, depth=2, heads=2, context=6), IDS),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_our_network_as_a_linen_module(name):
+    net, x = NETWORKS[name][0], jnp.asarray(NETWORKS[name][1])
+    params = jax.tree.map(
+        lambda p: p + jnp.asarray(0.3 * RNG.normal(size=p.shape)), net.init(jax.random.key(0), x)
+    )  # biases too
+    module, variables = jp.to_flax(net, params)
+    assert isinstance(module, linen.Module)
+    y = jax.jit(module.apply)(variables, x)
+    assert relative(y, net(x, params)) <= 1e-10
+    fresh = jax.eval_shape(module.init, jax.random.key(0), x)  # linen makes the same tree itself
+    assert jax.tree.map(jnp.shape, fresh) == jax.tree.map(jnp.shape, variables)
+    if name != "gpt":  # its tie is untied there: each place has a gradient of its own
+        again = jp.import_flax(variables, net, inputs=x)
+        assert relative(again, params) == 0
+        dy = jnp.asarray(RNG.normal(size=y.shape))
+        theirs = jax.grad(lambda v: jnp.sum(dy * module.apply(v, x)))(variables)
+        ours = jax.grad(lambda p: jnp.sum(dy * jp.mixed(net)(x, p)))(params)
+        assert relative(jp.import_flax(theirs, net, inputs=x), ours) <= 1e-10
+
+
+class Theirs(linen.Module):
+    """A network as a Flax user writes it."""
+
+    @linen.compact
+    def __call__(self, x):
+        x = linen.relu(linen.Conv(4, (3, 3))(x))
+        x = x.reshape(x.shape[0], -1)
+        x = linen.Dense(5)(x)
+        return linen.Dense(5)(jnp.tanh(x))
+
+
+OURS = jp.Chain(jp.Conv(4, (3, 3)), jp.ReLU(), jp.Flatten(), jp.Linear(5), jp.Tanh(), jp.Linear(5))
+
+
+def test_a_flax_checkpoint_becomes_our_parameters(tmp_path):
+    images = jnp.asarray(IMAGES)
+    variables = Theirs().init(jax.random.key(0), images)
+    file = tmp_path / "checkpoint.msgpack"
+    file.write_bytes(flax.serialization.to_bytes(variables))
+    for source in (variables, file, file.read_bytes()):
+        params = jp.import_flax(source, OURS, inputs=IMAGES)
+        assert relative(OURS(images, params), Theirs().apply(variables, images)) <= 1e-10
+
+
+def test_names_say_what_shapes_cannot():
+    x = jnp.ones((1, 3))
+    variables = {"params": {name: linen.Dense(3).init(jax.random.key(i), x)["params"] for i, name in enumerate("ba")}}
+    net = jp.Chain(jp.Linear(3), jp.Linear(3))
+    in_order = jp.import_flax(variables, net, inputs=x)
+    named = jp.import_flax(variables, net, inputs=x, names={"0": "b", "1": "a"})
+    assert relative(in_order[0].W, variables["params"]["a"]["kernel"]) == 0
+    assert relative(named[0].W, variables["params"]["b"]["kernel"]) == 0
+
+
+@pytest.mark.parametrize(
+    "source, net, words",
+    [
+        ({"params": {"Dense_0": {"kernel": np.ones((3, 2))}}}, jp.Linear(4, bias=False), r"Dense_0.kernel \[3, 2\]"),
+        ({"params": {"a": {"kernel": np.ones((3, 2))}, "b": {"kernel": np.ones((3, 2))}}}, jp.Linear(2, False), "no place for b"),
+        (b"\x00nonsense", jp.Linear(2), "not a msgpack checkpoint"),
+        ("no/such/file", jp.Linear(2), "cannot be read"),
+        (3, jp.Linear(2), "expected a dict of variables"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_named(source, net, words):
+    with pytest.raises(ModelError, match=words):
+        jp.import_flax(source, net, inputs=jnp.ones((1, 3)))
+
+
+def test_a_linen_module_is_a_function_for_every_part():
+    f, params = jp.from_flax(Theirs(), inputs=IMAGES, key=jax.random.key(0))
+    targets = jnp.zeros((2, 5))
+    value, grads = jp.auto.value_and_grad(f, HALF)(IMAGES, params, targets)
+    expected = jax.grad(lambda p: jnp.mean(HALF(Theirs().apply({"params": p}, IMAGES), targets)))(params)
+    assert relative(grads, expected) <= 1e-12
+    result = jp.fit(f, HALF, optax.sgd(0.01), (IMAGES, targets), params=params, epochs=3, batch_size=2, progress=False)
+    assert result.history[-1]["cost"] < float(value)
+    assert jp.evaluate(f, HALF, result.params, (IMAGES, targets))["cost"] < float(value)
+
+
+def test_an_nnx_module_with_statistics_is_a_function_too():
+    class Net(nnx.Module):
+        def __init__(self, rngs):
+            self.dense = nnx.Linear(4, 3, rngs=rngs, param_dtype=jnp.float64)
+            self.norm = nnx.BatchNorm(3, rngs=rngs, use_running_average=True, param_dtype=jnp.float64)
+
+        def __call__(self, x):
+            return self.norm(self.dense(x))
+
+    net, x = Net(nnx.Rngs(0)), jnp.asarray(SEQUENCES[:, 0])
+    f, params = jp.from_flax(net)
+    assert relative(f(x, params), net(x)) == 0
+    _, grads = jp.auto.value_and_grad(f, HALF)(x, params, jnp.zeros((2, 3)))
+    assert grads["dense"]["kernel"].shape == (4, 3) and set(grads) == {"dense", "norm"}
+
+
+def test_one_layer_of_a_flax_network_takes_our_gradient():
+    """`mixed` inside a linen module: the gradient runs our rule, and is the same."""
+    layer = jp.Linear(3)
+    ran = []
+
+    class Watched(jp.Linear):
+        def backward(self, dy, cache, params):
+            ran.append(True)
+            return super().backward(dy, cache, params)
+
+    class Net(linen.Module):
+        f: object
+
+        @linen.compact
+        def __call__(self, x):
+            W = self.param("W", linen.initializers.lecun_normal(), (4, 3), x.dtype)
+            return linen.Dense(2, param_dtype=x.dtype)(self.f(x, jp.LinearParams(W, jnp.zeros(3))))
+
+    x = jnp.asarray(SEQUENCES[:, 0])
+    variables = Net(layer).init(jax.random.key(0), x)
+    plain, ours = (
+        jax.grad(lambda v, f=f: jnp.sum(Net(f).apply(v, x) ** 2))(variables) for f in (layer, jp.mixed(Watched(3)))
+    )
+    assert ran and relative(ours, plain) <= 1e-12
+
+
+def test_mistakes_are_named():
+    with pytest.raises(JaxpropError, match="needs its variables, or inputs and a key"):
+        jp.from_flax(Theirs())
+    with pytest.raises(JaxpropError, match="expected a flax.linen or flax.nnx module"):
+        jp.from_flax(lambda x: x)
+    with pytest.raises(JaxpropError, match="no counterpart of BatchNorm"):
+        jp.to_flax(jp.BatchNorm(), jp.BatchNorm().init(None, SEQUENCES))

@@ -1,0 +1,95 @@
+"""The builders: what they return is a plain network that trains by hand, is checked, saved, and refuses nonsense."""
+
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxprop as jp
+from jaxprop.errors import JaxpropError
+from tests.tolerances import relative, tolerance
+
+SOFTMAX = jp.SoftmaxCrossEntropy()
+IDS = np.random.default_rng(0).integers(0, 7, (2, 5))
+IMAGES = np.random.default_rng(0).normal(size=(2, 8, 8, 3))
+SEQUENCES = np.random.default_rng(0).normal(size=(2, 5, 3))
+
+NETWORKS = {
+    "mlp": (jp.models.mlp(sizes=(3, 4, 2), activation=jp.Tanh()), SEQUENCES[:, 0], (2, 2)),
+    "convnet": (jp.models.convnet(classes=3, width=2), IMAGES, (2, 3)),
+    "resnet": (jp.models.resnet(classes=3, width=4, blocks=1), IMAGES, (2, 3)),
+    "gpt": (jp.models.gpt(vocabulary=7, width=8, depth=2, heads=2, context=6), IDS, (2, 5, 7)),
+    "rnn": (jp.models.rnn_classifier(cell="rnn", features=4, classes=2), SEQUENCES, (2, 2)),
+    "gru": (jp.models.rnn_classifier("gru", 4, 2), SEQUENCES, (2, 2)),
+    "lstm": (jp.models.rnn_classifier("lstm", 4, 2), SEQUENCES, (2, 2)),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_by_hand_is_by_jax_and_what_is_saved_comes_back(name, tmp_path):
+    net, x, shape = NETWORKS[name]
+    x = jnp.asarray(x)
+    params = net.init(jax.random.key(0), x)
+    assert jax.eval_shape(net, x, params).shape == shape
+    targets = jnp.zeros(shape[:-1], int)
+    ways = [jax.jit(way.value_and_grad(net, SOFTMAX)) for way in (jp.manual, jp.auto)]
+    by_hand, by_jax = (way(x, params, targets) for way in ways)
+    assert relative(by_hand, by_jax) <= tolerance("float64")
+    jp.save(tmp_path / "net", net, params, inputs=x, cost=SOFTMAX)
+    again, loaded = jp.load(tmp_path / "net")
+    assert again == net and relative(loaded, params) == 0 and eval(repr(net), vars(jp)) == net
+    counted = jp.summary(net, x).total("parameters")
+    assert counted == sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def test_a_gpt_is_causal_and_ties_its_table():
+    net, x, _ = NETWORKS["gpt"]
+    params = net.init(jax.random.key(0), x)
+    changed = x.copy()
+    changed[:, 3] = (changed[:, 3] + 1) % 7
+    y, other = net(jnp.asarray(x), params), net(jnp.asarray(changed), params)
+    assert relative(y[:, :3], other[:, :3]) == 0 and relative(y[:, 3:], other[:, 3:]) > 1e-3
+    assert params.inner[0].W.shape == (7, 8) and params.inner[4].W is None
+
+
+def test_per_example_norms_of_a_gpt_are_one_example_at_a_time():
+    """The tied table, stacked blocks and attention at once."""
+    net, x, _ = NETWORKS["gpt"]
+    x, targets = jnp.asarray(x), jnp.asarray(IDS[:, ::-1])
+    params = net.init(jax.random.key(0), x)
+
+    @jax.jit
+    def both(x, params, targets):
+        _, uses = jp.manual.uses(net, SOFTMAX)(x, params, targets)
+        norms = jax.tree.map(lambda use: use.squared_norms(), uses, is_leaf=lambda u: isinstance(u, jp.Use))
+        alone = jax.vmap(lambda x, t: jp.auto.value_and_grad(net, SOFTMAX)(x[None], params, t[None])[1])(x, targets)
+        return norms, jax.tree.map(lambda g: jnp.sum(g.reshape(len(g), -1) ** 2, axis=1), alone)
+
+    assert relative(*both(x, params, targets)) <= tolerance("float64")
+
+
+def test_arguments_have_the_names_that_are_promised():
+    expected = {
+        "mlp": ["sizes", "activation"],
+        "convnet": ["classes"],
+        "resnet": ["classes", "width", "blocks"],
+        "gpt": ["vocabulary", "width", "depth", "heads", "context"],
+        "rnn_classifier": ["cell", "features", "classes"],
+    }
+    for name, arguments in expected.items():
+        assert list(inspect.signature(getattr(jp.models, name)).parameters)[: len(arguments)] == arguments
+
+
+@pytest.mark.parametrize(
+    "make, words",
+    [
+        (lambda: jp.models.mlp((10,)), "at least two, inputs first"),
+        (lambda: jp.models.resnet(10, 8, 0), "blocks must be whole numbers ≥ 1"),
+        (lambda: jp.models.rnn_classifier("lstn", 4, 2), "did you mean 'lstm'"),
+    ],
+)
+def test_mistakes_are_named(make, words):
+    with pytest.raises(JaxpropError, match=words):
+        make()
