@@ -1,7 +1,7 @@
 """Batch statistics written into θ: what a network with `BatchNorm` needs before it can answer for one row.
 
-Each BatchNorm y = γ (x − μ) r + β becomes an `Affine` y = s ⊙ x + h with s = γ r, h = β − μ γ r, where μ and r are those
-of the given rows, each layer seeing the rows as the layers before it leave them.
+Each BatchNorm y = γ (x − μ) r + β becomes an `Affine` y = s ⊙ x + h with s = γ r, h = β − μ γ r, where μ and r are
+those of the given rows, each layer seeing the rows as the layers before it leave them.
 """
 
 import functools

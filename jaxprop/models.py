@@ -139,7 +139,7 @@ def gpt_block(width: int, heads: int) -> Chain:
 
 
 def rnn_classifier(cell: str, features: int, classes: int) -> Chain:
-    """A recurrent layer, "rnn", "gru" or "lstm", whose last state is classified: x `[N, T, I]` to logits `[N, classes]`.
+    """A recurrent layer, "rnn", "gru" or "lstm", its last state classified: x `[N, T, I]` to logits `[N, classes]`.
 
     >>> rnn_classifier("gru", features=32, classes=2).layers[1]
     Linear(2)

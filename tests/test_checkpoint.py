@@ -112,7 +112,7 @@ def test_every_layer_comes_back(case, tmp_path):
     assert about.outputs.shape == (-1, *net(x, params).shape[1:])
 
 
-@pytest.mark.parametrize("cost", [*{case.cost for case in COSTS}, None], ids=repr)
+@pytest.mark.parametrize("cost", [*dict.fromkeys(case.cost for case in COSTS), None], ids=repr)
 def test_every_cost_comes_back(cost, tmp_path):
     back(tmp_path, NET, PARAMS, cost=cost)
     assert jp.describe(tmp_path).cost == cost

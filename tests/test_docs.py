@@ -50,6 +50,19 @@ def test_a_plain_function_is_a_first_class_citizen(capsys):
     assert measured["r2"] > 0.95
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name, argument, least, most",
+    [("character_gpt.py", 400, 1, 2.7), ("small_resnet.py", 2, 0.9, 1), ("lstm_sequence.py", 12, 0, 0.02)],
+)
+def test_networks_that_train_by_hand_alone(name, argument, least, most, monkeypatch):
+    """A GPT on the chapters, a ResNet on the digits, an LSTM that adds: each prints manual against auto."""
+    monkeypatch.syspath_prepend(ROOT / "docs" / "examples")
+    reached, apart = example(name).main(argument)
+    reached = reached[-1] if isinstance(reached, list) else reached
+    assert least <= reached <= most and apart < 1e-5
+
+
 def test_every_relative_link_leads_somewhere():
     for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
         for link in re.findall(r"\]\(([^)#\s]+)", page.read_text("utf-8")):

@@ -113,7 +113,7 @@ def test_names_say_what_shapes_cannot():
     "source, net, words",
     [
         ({"params": {"Dense_0": {"kernel": np.ones((3, 2))}}}, jp.Linear(4, bias=False), r"Dense_0.kernel \[3, 2\]"),
-        ({"params": {"a": {"kernel": np.ones((3, 2))}, "b": {"kernel": np.ones((3, 2))}}}, jp.Linear(2, False), "no place for b"),
+        ({"params": dict.fromkeys("ab", {"kernel": np.ones((3, 2))})}, jp.Linear(2, False), "no place for b"),
         (b"\x00nonsense", jp.Linear(2), "not a msgpack checkpoint"),
         ("no/such/file", jp.Linear(2), "cannot be read"),
         (3, jp.Linear(2), "expected a dict of variables"),
@@ -180,7 +180,7 @@ def test_one_layer_of_a_flax_network_takes_our_gradient():
 def test_mistakes_are_named():
     with pytest.raises(JaxpropError, match="needs its variables, or inputs and a key"):
         jp.from_flax(Theirs())
-    with pytest.raises(JaxpropError, match="expected a flax.linen or flax.nnx module"):
+    with pytest.raises(JaxpropError, match="expected a flax"):
         jp.from_flax(lambda x: x)
     with pytest.raises(JaxpropError, match="no counterpart of BatchNorm"):
         jp.to_flax(jp.BatchNorm(), jp.BatchNorm().init(None, SEQUENCES))

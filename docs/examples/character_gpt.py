@@ -30,7 +30,7 @@ def read():
 
 def windows(ids):
     """x and targets: every window of the text, and the same one character on."""
-    starts = np.arange(0, len(ids) - CONTEXT - 1, CONTEXT // 4)
+    starts = np.arange(0, len(ids) - CONTEXT - 1, CONTEXT // 2)
     x = np.stack([ids[s : s + CONTEXT] for s in starts])
     return x, np.stack([ids[s + 1 : s + CONTEXT + 1] for s in starts])
 
@@ -47,7 +47,7 @@ def write(net, params, characters, start, length=120):
     return "".join(characters[i] for i in ids)
 
 
-def main(steps=300):
+def main(steps=800):
     """Train, and return the cost before and after, and how far the two gradients are apart."""
     ids, characters = read()
     x, targets = windows(ids)

@@ -1,6 +1,6 @@
 """A small ResNet on the 8 × 8 digits, trained through the hand-derived backward pass alone.
 
-    python docs/examples/small_resnet.py [epochs]
+python docs/examples/small_resnet.py [epochs]
 """
 
 import sys

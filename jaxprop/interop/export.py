@@ -100,11 +100,13 @@ def export(path: Any, f: Callable[[Any, Any], Any], params: Any, *, inputs: Any)
     folder = Path(path)
     with writing(folder), _alone(folder):
         old, new = _files(folder), {about.program.file, about.weights.file}
-        _write(folder / about.program.file, program)
-        _write(folder / about.weights.file, data)
-        _write(folder / "export.json", about.model_dump_json(indent=1).encode())
-        for file in old - new:
-            (folder / file).unlink(missing_ok=True)
+        try:
+            _write(folder / about.program.file, program)
+            _write(folder / about.weights.file, data)
+            _write(folder / "export.json", about.model_dump_json(indent=1).encode())
+        finally:  # whichever model stands, nothing lies beside it
+            for file in (old | new) - _files(folder):
+                (folder / file).unlink(missing_ok=True)
     return folder
 
 
@@ -132,7 +134,9 @@ def load_exported(path: Any) -> Exported:
             "export the model again"
         ) from None
     if called := CALLBACK.search(text):
-        raise ModelError(f"{folder / about.program.file}: calls {called[1] or called[2]}, which runs Python code: refused")
+        raise ModelError(
+            f"{folder / about.program.file}: calls {called[1] or called[2]}, which runs Python code: refused"
+        )
     return Exported(_function(exported, folder), _arrays(folder, about, data), about)
 
 
@@ -166,25 +170,32 @@ def _lowered(f: Any, params: Any, arrays: dict[str, np.ndarray], inputs: Any) ->
     specs = {name: jax.ShapeDtypeStruct(array.shape, array.dtype) for name, array in arrays.items()}
 
     def g(by_name: dict[str, Any], flat: dict[str, Any]) -> dict[str, Any]:
-        y = f(by_name if named else by_name["x"], jax.tree.unflatten(tree, [flat[name] for name in arrays]))
-        return y if isinstance(y, dict) else {"y": y}
+        y = f(
+            by_name if isinstance(inputs, dict) else by_name["x"],
+            jax.tree.unflatten(tree, [flat[name] for name in arrays]),
+        )
+        if not isinstance(y, dict):
+            return {"y": y}
+        named.append("outputs")
+        return y
 
     spec_of = {name: ArraySpec.of(value, examples=True) for name, value in x.items()}
     with wide(spec_of, {name: ArraySpec.of(value) for name, value in specs.items()}):
         try:
             exported = jax_export.export(jax.jit(g), platforms=("cpu", "cuda", "tpu"))(x, specs)
-        except JaxpropError:
+            program = bytes(exported.serialize())
+        except (JaxpropError, ImportError):
             raise
         except Exception as error:  # whatever tracing f raises
             raise ModelError(f"export: f cannot be traced for any number of examples: {str(error)[:500]}") from error
         y = jax.tree.unflatten(exported.out_tree, exported.out_avals)
     for name, value in y.items():
         if not value.shape or value.shape[0] != b or not all(isinstance(size, int) for size in value.shape[1:]):
-            raise ModelError(f"export: output {name!r}: found the shape {value.shape}, expected [b, ...], b the examples")
-    if set(y) != {"y"}:
-        named.append("outputs")
+            raise ModelError(
+                f"export: output {name!r}: found the shape {value.shape}, expected [b, ...], b the examples"
+            )
     outputs = {name: ArraySpec.of(value, examples=True) for name, value in y.items()}
-    return bytes(exported.serialize()), {"inputs": spec_of, "outputs": outputs, "named": tuple(named)}
+    return program, {"inputs": spec_of, "outputs": outputs, "named": tuple(dict.fromkeys(named))}
 
 
 def _function(exported: Any, folder: Path) -> Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]:

@@ -113,7 +113,7 @@ class OverTime(linen.Module):
 
     def __call__(self, x: Any) -> Any:
         """x `[N, T, I]`."""
-        h = self.rnn(x)
+        h: Any = self.rnn(x)
         return h if self.sequence else h[:, -1]
 
 
@@ -167,8 +167,8 @@ def _gru_to_flax(layer: Any, p: Any) -> dict[str, Any]:
 
 def _gru_to_ours(layer: Any, params: dict[str, Any]) -> Any:
     cell = _cell(params)
-    parts = (("i", "kernel"), ("h", "kernel"), ("i", "bias"))
-    return layers.GRUParams(*(_joined(cell, side, "rzn", what) for side, what in parts), cell["hn"]["bias"])
+    W_input, W_hidden = (_joined(cell, side, "rzn", "kernel") for side in "ih")
+    return layers.GRUParams(W_input, W_hidden, _joined(cell, "i", "rzn", "bias"), cell["hn"]["bias"])
 
 
 def _conv(module: Any) -> Callable[[Any, Any], linen.Module]:

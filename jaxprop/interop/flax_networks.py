@@ -75,7 +75,7 @@ class Repeat(linen.Module):
         def block(inner: Any, x: Any, _: None) -> tuple[Any, None]:
             return inner(x), None
 
-        rngs = {"params": True, "dropout": True}
+        rngs: Any = {"params": True, "dropout": True}
         scan = linen.scan(block, variable_axes={"params": 0}, split_rngs=rngs, length=self.times)
         return scan(self.inner, x, None)[0]
 

@@ -8,7 +8,9 @@ No patch is ever built: they would be K times x. For a transposed convolution pa
 """
 
 import functools
+import math
 import operator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +27,7 @@ from jaxprop.uses.window import Window
 class Patch(Use):
     """A convolution's weight: ∂C_n/∂W_kio = Σ_t a_{n, st+dk−p, i} δ_nto, with a `[N, *F, I]`, δ `[N, *T, O]`.
 
-    `window` says where the patches lie. Source of the method rule: Bu et al. 2022, arXiv 2205.10683, section 4.
+    `window` says where the patches lie. Source of the norms: Bu et al. 2022, arXiv 2205.10683, section 4.
 
     >>> window = Window((2,), (1,), (1,), (0,), (3,), (2,))
     >>> use = Patch(jnp.array([[[1.0], [2.0], [4.0]]]), jnp.ones((1, 2, 1)), (2, 1, 1), jnp.float32, window)
@@ -50,36 +52,44 @@ class Patch(Use):
 
     def per_example(self) -> Array:
         """∂C_n/∂W, `[N, *K, I, O]`: a batched product for every offset k."""
-        products = [jnp.moveaxis(g, 1, 2) for g in self._per_offset()]  # [N, I, G, O/G]
+        fine, coarse = self._fine_and_coarse(self.delta)
+        slices = [self.window.slice(fine, k) for k in self.window.offsets()]
+        products = [jnp.moveaxis(self._product(rows, coarse), 1, 2) for rows in slices]  # [N, I, G, O/G]
         if self.window.flipped:  # W's first channel axis is the coarse array's, and its kernel runs backwards
             products = [jnp.swapaxes(g, 1, 3) for g in reversed(products)]
         return jnp.stack(products, axis=1).reshape(-1, *self.shape).astype(self.dtype)
 
     @property
     def norm_method(self) -> str:
-        """How `squared_norms` goes about it, chosen from static shapes: Gram matrices where they are the smaller.
+        """How `squared_norms` goes about it, chosen from static shapes.
 
-        'gram'          Gram matrices of patches and errors, memory 2T² an example (and group)
-        'shifted gram'  stride 1, where F² < K T²: one Gram matrix of positions, (u_t · u_s) = Σ_k (a_{t+k} · a_{s+k}),
-                        memory F² + T²
-        'direct'        where W is smaller than that: ∂C_n/∂W, one offset k at a time, memory I·O an example
+        'gram'          Σ_ts (u_t · u_s) (δ_t · δ_s): K T² I + T² O multiply-adds, memory 2T² an example and group
+        'shifted gram'  the same from one Gram matrix of positions, (u_t · u_s) = Σ_k (a_{t+k} · a_{s+k}), where that is
+                        less and the stride 1: F² I + K T² + T² O, memory F² + T²
+        'direct'        ∂C_n/∂W, one offset k at a time: K T I O, memory I·O; where W is smaller than the Gram
+                        matrices, or nothing is saved by them
         """
         K, F, T = self.window.size
-        groups = self.window.groups
+        groups, size = self.window.groups, math.prod(self.shape)
+        I, O = math.prod(self.shape[:-1]) // K, self.shape[-1] // groups
+        if self.window.flipped:
+            I, O = O, I
         shifted = set(self.window.strides) == {1} and F**2 < K * T**2
-        if groups * (T**2 + (F**2 if shifted else T**2)) > functools.reduce(operator.mul, self.shape):
+        memory = T**2 + (F**2 if shifted else T**2)
+        operations = T**2 * O + (F**2 * I + K * T**2 if shifted else K * T**2 * I)
+        if groups * memory > size or operations > K * T * I * O:
             return "direct"
         return "shifted gram" if shifted else "gram"
 
     def squared_norms(self) -> Array:
         """‖∂C_n/∂W‖², `[N]`, by `norm_method`."""
-        if self.norm_method == "direct":
-            norms = sum(jnp.sum(g * g, axis=(1, 2, 3)) for g in self._per_offset())
-            return jnp.asarray(norms).astype(self.dtype)
         fine, coarse = self._fine_and_coarse(self.delta)
-        gram = self._shifted_gram if self.norm_method == "shifted gram" else self._gram_of_slices
-        products = gram(fine) * self._gram(coarse)
-        return jnp.maximum(jnp.sum(products, axis=(1, 2, 3)), 0).astype(self.dtype)  # a norm; rounding may say −0.0…1
+        if self.norm_method == "direct":
+            norms = self._one_by_one(fine, lambda rows: jnp.sum(self._product(rows, coarse) ** 2, axis=(1, 2, 3)))
+            return norms.astype(self.dtype)
+        of_patches = self._shifted_gram(fine) if "shifted" in self.norm_method else self._one_by_one(fine, self._gram)
+        norms = jnp.sum(of_patches * self._gram(coarse), axis=(1, 2, 3))
+        return jnp.maximum(norms, 0).astype(self.dtype)  # a norm; rounding may say −0.0…1
 
     def _fine_and_coarse(self, delta: Array) -> tuple[Array, Array]:
         return (delta, self.a) if self.window.flipped else (self.a, delta)
@@ -94,22 +104,27 @@ class Patch(Use):
         rows = positions(rows)
         return rows.reshape(*rows.shape[:2], self.window.groups, rows.shape[2] // self.window.groups)
 
-    def _per_offset(self) -> list[Array]:
-        """Σ_t f_{st+dk−p} ⊗ c_t of every k, `[N, G, I, O/G]`."""
-        fine, coarse = self._fine_and_coarse(self.delta)
-        slices = (self._grouped(self.window.slice(fine, k)) for k in self.window.offsets())
-        rows = self._grouped(coarse)
-        return [jnp.einsum("ntgi,ntgo->ngio", s, rows, preferred_element_type=self._wide) for s in slices]
+    def _product(self, rows: Array, coarse: Array) -> Array:
+        """Σ_t f_t ⊗ c_t, `[N, G, I, O/G]`."""
+        rows, coarse = self._grouped(rows), self._grouped(coarse)
+        return jnp.einsum("ntgi,ntgo->ngio", rows, coarse, preferred_element_type=self._wide)
+
+    def _one_by_one(self, fine: Array, term: Callable[[Array], Array]) -> Array:
+        """Σ_k term(slice of k), in a loop: XLA would hold all K slices at once."""
+        padded = self.window.padded(fine)
+        first, *others = self.window.offsets()
+
+        def add(total: Array, k: Array) -> tuple[Array, None]:
+            return total + term(self.window.slice_of(padded, k)), None
+
+        total = term(self.window.slice_of(padded, jnp.asarray(first)))
+        return lax.scan(add, total, jnp.asarray(others).reshape(-1, len(first)))[0] if others else total
 
     def _gram(self, rows: Array) -> Array:
         """Products of all pairs of positions, `[N, G, T, T]`."""
         rows = self._grouped(rows)
         # einsum, never rows @ rows.T: XLA:CPU miscompiles the explicit transpose of a broadcast operand (jax#39103)
         return jnp.einsum("ntgi,nsgi->ngts", rows, rows, preferred_element_type=self._wide)
-
-    def _gram_of_slices(self, fine: Array) -> Array:
-        """u_t · u_s, `[N, G, T, T]`, offset by offset."""
-        return functools.reduce(operator.add, (self._gram(self.window.slice(fine, k)) for k in self.window.offsets()))
 
     def _shifted_gram(self, fine: Array) -> Array:
         """u_t · u_s, `[N, G, T, T]`: every k reads the same Gram matrix of positions, shifted along both axes."""

@@ -87,13 +87,23 @@ class Window:
 
     def slice(self, fine: Array, k: tuple[int, ...], outside: Any = 0) -> Array:
         """f_{n, st+dk−p, i} for one k, `[N, *T, I]`."""
-        pads = [(0, 0, 0), *((lo, hi, 0) for lo, hi in self._exact_pads), (0, 0, 0)]
         start = [offset * d for offset, d in zip(k, self.dilation, strict=True)]
-        limit = [b + (t - 1) * s + 1 for b, t, s in zip(start, self.coarse, self.strides, strict=True)]
-        padded = lax.pad(fine, jnp.asarray(outside, fine.dtype), pads)
-        return lax.slice(
-            padded, (0, *start, 0), (fine.shape[0], *limit, fine.shape[-1]), (1, *self.strides, 1)
-        )  # fmt: skip
+        limit = [b + span for b, span in zip(start, self._spans, strict=True)]
+        N, I = fine.shape[0], fine.shape[-1]
+        return lax.slice(self.padded(fine, outside), (0, *start, 0), (N, *limit, I), (1, *self.strides, 1))
+
+    def padded(self, fine: Array, outside: Any = 0) -> Array:
+        """f as far as windows reach, and no farther."""
+        pads = [(0, 0, 0), *((lo, hi, 0) for lo, hi in self._exact_pads), (0, 0, 0)]
+        return lax.pad(fine, jnp.asarray(outside, fine.dtype), pads)
+
+    def slice_of(self, padded: Array, k: Array) -> Array:
+        """`slice` of an array already padded, for a traced k `[spatial axes]`."""
+        N, I = padded.shape[0], padded.shape[-1]
+        start = [k[axis] * d for axis, d in enumerate(self.dilation)]
+        zero = jnp.zeros_like(start[0])
+        found = lax.dynamic_slice(padded, (zero, *start, zero), (N, *self._spans, I))
+        return lax.slice(found, (0,) * found.ndim, found.shape, (1, *self.strides, 1))
 
     def place(self, coarse: Array, k: tuple[int, ...]) -> Array:
         """Put c back where the slice of k came from, 0 elsewhere: `[N, *F, O]`, the transpose of `slice`."""
@@ -118,6 +128,11 @@ class Window:
     def pads(self) -> list[tuple[int, int]]:
         """Padding of f on both sides, for what counts whole steps: elements behind the last window need no cropping."""
         return [(lo, max(hi, 0) if hi > -s else hi) for (lo, hi), s in zip(self._exact_pads, self.strides, strict=True)]
+
+    @property
+    def _spans(self) -> tuple[int, ...]:
+        """From the first to the last element that one offset meets."""
+        return tuple((t - 1) * s + 1 for t, s in zip(self.coarse, self.strides, strict=True))
 
     @property
     def _exact_pads(self) -> list[tuple[int, int]]:

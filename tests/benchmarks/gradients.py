@@ -46,6 +46,22 @@ RECURRENT = {
     "LSTM 128, T = 64, last": (jp.Chain(jp.LSTM(128, sequence=False), jp.Linear(10)), SOFTMAX, (32, 64, 128)),
 }
 
+IMAGES = (32, 32, 32, 3)
+CONVOLUTIONS = {
+    "Conv 3 × 3, 16": (jp.Chain(jp.Conv(16, (3, 3)), jp.ReLU(), jp.Conv(16, (3, 3))), HALF, (32, 32, 32, 16)),
+    "Conv 3 × 3, strides 2": (jp.Chain(jp.Conv(16, (3, 3)), jp.ReLU(), jp.Conv(32, (3, 3), 2)), HALF, IMAGES),
+    "ConvTranspose": (
+        jp.Chain(jp.ConvTranspose(16, (3, 3), 2), jp.ReLU(), jp.ConvTranspose(3, (3, 3), 2)), HALF, (32, 8, 8, 32),
+    ),
+    **{
+        repr(layer): (jp.Chain(jp.Conv(16, (3, 3)), layer), HALF, IMAGES)
+        for kind in (jp.MaxPool, jp.AvgPool) for layer in (kind((2, 2)), kind((3, 3), 2, "SAME"))
+    },
+    "GlobalAvgPool": (jp.Chain(jp.Conv(16, (3, 3)), jp.GlobalAvgPool()), HALF, IMAGES),
+    "Reshape": (jp.Chain(jp.Reshape((16, 32)), jp.Linear(10)), HALF, (N, F)),
+    "Transpose": (jp.Chain(jp.Conv(16, (3, 3)), jp.Transpose((2, 0, 1))), HALF, IMAGES),
+}  # fmt: skip
+
 CASES = {
     "MLP 784-512-512-10": (mlp(512, 512, 10), SOFTMAX, (N, 784)),
     "MLP 784-30-10 sigmoid": (jp.Chain(*mlp(30, 10, activation=jp.Sigmoid).layers, jp.Sigmoid()), HALF, (10, 784)),
@@ -56,6 +72,7 @@ CASES = {
     "Flatten": (jp.Chain(jp.Flatten(), jp.Linear(10)), HALF, (N, 16, 32)),
     **ATTENTION,
     **RECURRENT,
+    **CONVOLUTIONS,
     **{f"around {layer!r}": (around(layer), HALF, (N, F)) for layer in ACTIVATIONS},
 }
 

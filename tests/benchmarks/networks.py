@@ -3,7 +3,7 @@
     python tests/benchmarks/networks.py [--rounds 15] [--json FILE]
 
 Limits: 6 operations a weight and position (2 forward, 4 back), and each activation written once and read once. The GPT
-(4 layers, 128 wide, T = 128, batch 8) has 0.8 M weights in dense maps at 1,024 positions: 5 GFLOP, and 4·8·4·128² scores.
+(4 layers, 128 wide, T = 128, batch 8) has 0.8 M weights in dense maps at 1,024 positions: 5 GFLOP, 2.1 M scores.
 Marks, manual ÷ auto, step / memory / trace + lower: GPT in Repeat 0.75 / 0.52 / 0.60; unrolled 0.80 / 0.76 / 0.63;
 Repeat + Remat 1.00 / 0.78 / 0.54; ResNet 0.9 / 0.80 / 0.6; LSTM 0.56 / 0.78 / 0.38; MLP 1.00 / 1.00 / 0.85.
 """

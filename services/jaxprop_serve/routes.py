@@ -1,0 +1,136 @@
+"""Which handler answers a path: a small trie of path parts, each pattern part literal or `{name}`.
+
+>>> router = Router([Route("GET", "/v2/models/{model}", print), Route("GET", "/v2/models/stats", len)])
+>>> router.find("GET", b"/v2/models/digits").names
+{'model': 'digits'}
+>>> router.find("GET", b"/v2/models/stats").route.handler
+<built-in function len>
+"""
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+from urllib.parse import unquote_to_bytes
+
+from jaxprop_serve.errors import ServeError
+
+_REMEMBERED = 1024
+_LONGEST_REMEMBERED = 256
+_LONGEST_NAME = 255
+
+
+@dataclass(frozen=True)
+class Route:
+    """`handler(request, **names)` answers `method` on `path`; `level` is what the token must open (see access.py)."""
+
+    method: str
+    path: str
+    handler: Callable[..., Awaitable["Reply"]]
+    level: str = "user"
+
+
+@dataclass(frozen=True)
+class Mount:
+    """An ASGI application answering everything under `prefix` (its `root_path`), behind the same limits and tokens."""
+
+    prefix: str
+    application: Callable[..., Awaitable[None]]
+    level: str = "user"
+
+
+class Reply(NamedTuple):
+    """An answer: bytes, their headers (content-length is added), a status."""
+
+    body: bytes
+    headers: list[tuple[bytes, bytes]]
+    status: int = 200
+
+
+class Found(NamedTuple):
+    """A route and the values of the `{name}` parts of its path."""
+
+    route: Route
+    names: dict[str, str]
+
+
+class _Node:
+    """One part of a path: what may follow it, and the routes that end here, by method."""
+
+    def __init__(self) -> None:
+        self.literal: dict[bytes, _Node] = {}
+        self.variable: _Node | None = None
+        self.name = ""
+        self.ends: dict[str, Route] = {}
+
+
+class Router:
+    """All routes; `find` costs one dict lookup for a path seen before."""
+
+    def __init__(self, routes: Iterable[Route]):
+        self.root = _Node()
+        self._remembered: dict[tuple[str, bytes], Found] = {}
+        for route in routes:
+            self.add(route)
+
+    def add(self, route: Route) -> None:
+        """Add a route; a second one for the same method and path is an error."""
+        node = self.root
+        for part in route.path.encode().split(b"/"):
+            if part.startswith(b"{"):
+                node.variable = node.variable or _Node()
+                node = node.variable
+                node.name = node.name or part[1:-1].decode()
+                if node.name != part[1:-1].decode():
+                    raise ValueError(f"{route.path}: this part of the path is called {{{node.name}}} in another route")
+            else:
+                node = node.literal.setdefault(part, _Node())
+        if route.method in node.ends:
+            raise ValueError(f"two handlers for {route.method} {route.path}")
+        node.ends[route.method] = route
+
+    def find(self, method: str, path: bytes) -> Found:
+        """The route for a raw (still percent-encoded) path; 404 if no route has this path, 405 if none this method."""
+        found = self._remembered.get((method, path))
+        if found is not None:
+            return found
+        ends: list[tuple[_Node, dict[str, bytes]]] = []
+        _walk(self.root, path.split(b"/"), {}, ends)
+        if not ends:
+            raise ServeError(404, f"no such path: {path[:120].decode('latin-1')}")
+        for node, names in ends:
+            if method in node.ends:
+                found = Found(node.ends[method], {name: _name(value) for name, value in names.items()})
+                if len(path) <= _LONGEST_REMEMBERED:
+                    if len(self._remembered) >= _REMEMBERED:
+                        self._remembered.clear()
+                    self._remembered[method, path] = found
+                return found
+        methods = sorted({method for node, _ in ends for method in node.ends})
+        raise ServeError(405, f"{method[:20]} is not allowed on this path: use {' or '.join(methods)}")
+
+
+def _walk(node: _Node, parts: list[bytes], names: dict[str, bytes], ends: list[tuple[_Node, dict[str, bytes]]]) -> None:
+    """Collect the ends this path reaches, literal parts before variable ones, no deeper than the patterns."""
+    if not parts:
+        if node.ends:
+            ends.append((node, names))
+        return
+    if parts[0] in node.literal:
+        _walk(node.literal[parts[0]], parts[1:], names, ends)
+    if node.variable is not None and parts[0]:
+        _walk(node.variable, parts[1:], {**names, node.variable.name: parts[0]}, ends)
+
+
+def _name(part: bytes) -> str:
+    """A model's name or version out of a path: no separators, no NUL, no parent; stores never see any other."""
+    try:
+        name = unquote_to_bytes(part).decode()
+    except UnicodeDecodeError:
+        raise ServeError(400, "a name in the path is not UTF-8") from None
+    if (
+        len(name) > _LONGEST_NAME
+        or name in (".", "..")
+        or any(c in "/\\" or ord(c) < 32 or ord(c) == 127 for c in name)
+    ):
+        raise ServeError(404, f"{name[:80]!r} cannot be the name of a model or version")
+    return name

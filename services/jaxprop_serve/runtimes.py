@@ -1,0 +1,145 @@
+"""What can be served, and how it is compiled: one executable for each number of rows, made ahead of time.
+
+A runtime has `name`, `accepts(folder) -> bool` and `load(folder) -> Loaded`. Neither of the two here runs code that a
+model's folder brings: a folder describes layers that are installed, or holds StableHLO.
+"""
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxprop.checkpoint import describe, read
+from jaxprop.description import ArraySpec, model_path
+from jaxprop.errors import ModelError
+from jaxprop.interop.export import load_exported
+from jaxprop.network import by_path
+from jaxprop_serve.tensors import DATATYPES, Signature, TensorSpec
+
+Arrays = dict[str, np.ndarray]
+Executable = Callable[[Arrays], Arrays]
+NAMES = {dtype.name: name for name, dtype in DATATYPES.items() if name != "BYTES"}
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model in memory. `compile(rows)` gives the executable for exactly that many rows.
+
+    classes: names of the outputs' columns, if known.    cost: the class name of the cost it was trained with.
+    net, params: the network and its θ, where there is one (explainers use them).
+    """
+
+    signature: Signature
+    compile: Callable[[int], Executable]
+    info: dict[str, Any] = field(default_factory=dict)
+    classes: tuple[str, ...] | None = None
+    cost: str | None = None
+    net: Any = None
+    params: Any = None
+
+
+class SavedRuntime:
+    """Folders that `jaxprop.save` or `jaxprop train` wrote; tensors are called x and y."""
+
+    name = "jaxprop"
+
+    def accepts(self, path: Any) -> bool:
+        """Whether the folder holds such a model."""
+        return model_path(path).is_file()
+
+    def load(self, path: Any) -> Loaded:
+        """Read and check it. ModelError, too, for rows that depend on each other and for NaN in θ."""
+        with _precision(path):
+            about, params = read(path, _kinds())
+        net = about.net
+        if net.mixes_examples:
+            raise ModelError(
+                f"{path}: {net!r} mixes the rows of a batch, so an answer would depend on who else asks: save what "
+                "jp.freeze_statistics(net, params, x) returns"
+            )
+        _finite(path, by_path(params))
+        signature = Signature(_tensors({"x": about.inputs}), _tensors({"y": about.outputs}), "jaxprop_jax")
+        compile = _compiler(lambda inputs, params: {"y": net(inputs["x"], params)}, params, signature)
+        info = about.info.model_dump(exclude_none=True) | {"versions": about.versions}
+        cost = type(about.cost).__name__ if about.cost is not None else None
+        return Loaded(signature, compile, info, about.info.classes, cost, net, params)
+
+
+class ExportRuntime:
+    """Folders that `jaxprop.export` wrote."""
+
+    name = "export"
+
+    def accepts(self, path: Any) -> bool:
+        """Whether the folder holds such a model."""
+        return (Path(path) / "export.json").is_file()
+
+    def load(self, path: Any) -> Loaded:
+        """Read and check it."""
+        f, params, about = load_exported(path)
+        _finite(path, params)
+        signature = Signature(_tensors(about.inputs), _tensors(about.outputs), "jaxprop_stablehlo")
+        return Loaded(signature, _compiler(f, params, signature), {"versions": about.versions})
+
+
+saved = SavedRuntime()
+exported = ExportRuntime()
+
+
+def _compiler(f: Callable[[Any, Any], Any], params: Any, signature: Signature) -> Callable[[int], Executable]:
+    """compile(rows) for f(inputs by name, θ); whatever JAX is set to outside, 64 bits are on if a tensor has them."""
+    dtypes = [spec.dtype for spec in (*signature.inputs, *signature.outputs)]
+    dtypes += [np.dtype(leaf.dtype) for leaf in jax.tree.leaves(params)]
+    wide = any(dtype.itemsize == 8 for dtype in dtypes)
+    with jax.enable_x64(wide):  # pyright: ignore
+        params = jax.tree.map(jnp.asarray, params)
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), params)
+
+    def compile(rows: int) -> Executable:
+        inputs = {spec.name: jax.ShapeDtypeStruct((rows, *spec.shape[1:]), spec.dtype) for spec in signature.inputs}
+        with jax.enable_x64(wide), jax.numpy_dtype_promotion("standard"):  # pyright: ignore
+            compiled = jax.jit(f).lower(inputs, shapes).compile()
+
+        def execute(inputs: Arrays) -> Arrays:
+            return {name: np.asarray(y) for name, y in compiled(inputs, params).items()}
+
+        def execute_wide(inputs: Arrays) -> Arrays:
+            with jax.enable_x64(True):  # pyright: ignore
+                return execute(inputs)
+
+        return execute_wide if wide else execute
+
+    return compile
+
+
+def _tensors(specs: dict[str, ArraySpec]) -> tuple[TensorSpec, ...]:
+    for name, spec in specs.items():
+        if spec.dtype not in NAMES:
+            raise ModelError(f"tensor {name!r}: {spec.dtype} is no datatype of the Open Inference Protocol")
+    return tuple(TensorSpec(name, NAMES[spec.dtype], spec.shape) for name, spec in specs.items())
+
+
+def _finite(path: Any, arrays: dict[str, Any]) -> None:
+    for name, array in arrays.items():
+        if jnp.issubdtype(array.dtype, jnp.inexact) and not np.isfinite(np.asarray(array)).all():
+            raise ModelError(f"{path}: params: {name}: found NaN or infinity, expected finite numbers; train it again")
+
+
+@contextlib.contextmanager
+def _precision(path: Any) -> Any:
+    """64 bits for a model that has them, though they are off outside."""
+    about = describe(path, _kinds())
+    wide = any(np.dtype(jnp.dtype(spec.dtype)).itemsize == 8 for spec in (about.inputs, *about.params.values()))
+    with jax.enable_x64(wide or jax.config.jax_enable_x64):  # pyright: ignore
+        yield
+
+
+def _kinds() -> list[Any]:
+    """The layers and costs that installed packages offer."""
+    return [entry.load() for entry in metadata.entry_points(group="jaxprop.layers")]

@@ -1,0 +1,245 @@
+"""The life of a server: bind, answer "not ready", load and warm the models, answer, drain, go.
+
+One process runs HTTP, gRPC and the batchers in one asyncio loop. Liveness is answered from the start, readiness only
+while every model can answer. On SIGTERM readiness is 503 at once and nobody is cut off: requests under way and those
+that still come in are answered, each with `Connection: close`, until all connections are gone or `drain_timeout_s` has
+passed.
+"""
+
+import asyncio
+import contextlib
+import functools
+import gc
+import logging
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import uvicorn
+
+from jaxprop.errors import JaxpropError
+from jaxprop_serve import grpc_service
+from jaxprop_serve.access import is_loopback
+from jaxprop_serve.connections import connection
+from jaxprop_serve.http import create_app
+from jaxprop_serve.logs import Forward, Log
+from jaxprop_serve.metrics import Metrics
+from jaxprop_serve.settings import Settings
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+LAME_DUCK_S = 0.5  # after SIGTERM new connections are still taken for this long, to be told that we are not ready
+IDLE_S = 1.0  # after SIGTERM a connection on which nothing comes for this long is closed
+STUCK_S = 5.0
+
+
+class HttpServer(uvicorn.Server):
+    """uvicorn without its signal handlers: `Server` decides when it stops."""
+
+    def capture_signals(self) -> Any:
+        """None are captured."""
+        return contextlib.nullcontext()
+
+
+class Server:
+    """One process's server.
+
+    Args:
+        settings: all of them.
+        models: a `models.Models`, not yet started.
+        routes: what is mounted beside the protocol.
+        worker: its number among `settings.workers`.
+    """
+
+    def __init__(self, settings: Settings, models: Any, routes: Any = (), worker: int = 0):
+        self.settings = settings
+        self.models = models
+        secrets = [t.get_secret_value() for t in (settings.token, settings.admin_token) if t]
+        always: dict[str, Any] = {"worker": worker} if settings.workers > 1 else {}
+        self.log = Log(settings.log_level, secrets, **always)
+        self.metrics = Metrics(models, worker)
+        self.app = create_app(models, settings, self.metrics, self.log, routes)
+        self.port, self.grpc_port = settings.port, settings.grpc_port
+        self.grpc: Any = None
+
+    async def run(self, listening: socket.socket, ready: Callable[["Server"], None]) -> int:
+        """Serve on a bound socket until a signal comes; return the exit code. `ready` is called once when it is."""
+        stop = asyncio.Event()
+        signals: list[int] = []
+        loop = asyncio.get_running_loop()
+        for number in SIGNALS:
+            loop.add_signal_handler(number, lambda number=number: (signals.append(number), stop.set()))
+        parent = multiprocessing.parent_process()
+        if parent is not None:  # a worker does not outlive whoever replaces and stops it
+            loop.add_reader(parent.sentinel, stop.set)
+        _forward_logging(self.log)
+        watchdog = Watchdog(loop, self.log)
+        self.port = listening.getsockname()[1]
+        http, task = await self._start_http(listening)
+        try:
+            if self.settings.grpc_port is not None:
+                self.grpc = await grpc_service.start(self.app, self.settings, self.settings.grpc_port)
+                self.grpc_port = self.grpc.port
+            if await _first(stop, self.models.start()):
+                gc.collect()
+                gc.freeze()  # models and modules stay: later collections need not look at them
+                self.log("info", "ready", port=self.port, grpc_port=self.grpc_port, pid=os.getpid())
+                ready(self)
+                await _first(stop, asyncio.shield(task))
+            self.log("info", "draining", signal=signal.Signals(signals[-1]).name if signals else None)
+            await self._drain(http, listening, hurry=signal.SIGINT in signals)
+        finally:
+            http.should_exit = True
+            await asyncio.wait([task], timeout=2)
+            if self.grpc is not None:
+                await self.grpc.stop()
+            await self.models.stop()
+            watchdog.stop()
+            self.log("info", "stopped")
+            self.log.close()
+        return 130 if signal.SIGINT in signals else 0
+
+    async def _start_http(self, listening: socket.socket) -> tuple[HttpServer, asyncio.Task[None]]:
+        settings = self.settings
+        config = uvicorn.Config(
+            self.app, http=connection(settings), ws="none", lifespan="off", log_config=None, access_log=False,
+            date_header=False, server_header=False, proxy_headers=False, timeout_graceful_shutdown=1,
+            ssl_certfile=settings.tls_cert, ssl_keyfile=settings.tls_key,
+        )  # fmt: skip
+        http = HttpServer(config)
+        task = asyncio.create_task(http.serve([listening]))
+        while not http.started:
+            if task.done():
+                task.result()
+            await asyncio.sleep(0.005)
+        return http, task
+
+    async def _drain(self, http: HttpServer, listening: socket.socket, hurry: bool) -> None:
+        """Answer what there is and what still comes, until nobody is connected."""
+        began = time.monotonic()
+        end = began + self.settings.drain_timeout_s
+        self.models.drain()
+        state: Any = http.server_state  # its connections are ours, not uvicorn's
+        http.config.loaded_app = closing = _closing(self.app)
+        for one in list(state.connections):
+            one.app = closing
+            if one.exchange is not None and not one.exchange.response_complete:
+                one.exchange.keep_alive = False
+        if not hurry:
+            await asyncio.sleep(min(LAME_DUCK_S, self.settings.drain_timeout_s))
+            await self._stop_listening(http, listening)
+        stopping = asyncio.create_task(self.grpc.stop(end - time.monotonic())) if self.grpc else None
+        idle = time.monotonic() + (0 if hurry else IDLE_S)
+        while state.connections or state.tasks or (stopping and not stopping.done()):
+            if time.monotonic() > end:
+                left = len(state.connections)
+                self.log("warning", f"{left} connections are cut off, {self.settings.drain_timeout_s:g} s are over")
+                return
+            if time.monotonic() > idle:
+                for one in list(state.connections):
+                    if not one.started:
+                        one.shutdown()
+            await asyncio.sleep(0.02)
+
+    async def _stop_listening(self, http: HttpServer, listening: socket.socket) -> None:
+        """Take whoever is connected already but not yet accepted: closing the socket would cut them off."""
+        with listening.dup() as last:
+            for server in http.servers:
+                server.close()
+            last.setblocking(False)
+            found = []
+            with contextlib.suppress(OSError):
+                while True:
+                    found.append(last.accept()[0])
+        config, loop = http.config, asyncio.get_running_loop()
+        for one in found:
+            protocol: Any = functools.partial(config.http_protocol_class, config, http.server_state, {})
+            with contextlib.suppress(OSError):
+                await loop.connect_accepted_socket(protocol, one, ssl=config.ssl)
+
+
+def _closing(app: Any) -> Any:
+    """The application with `Connection: close` in each answer."""
+
+    async def closing(scope: Any, receive: Any, send: Any) -> None:
+        async def sending(message: dict[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                headers = [h for h in message.get("headers", ()) if h[0] != b"connection"]
+                message = {**message, "headers": [*headers, (b"connection", b"close")]}
+            await send(message)
+
+        await app(scope, receive, sending)
+
+    return closing
+
+
+async def _first(stop: asyncio.Event, work: Any) -> bool:
+    """Wait for `work`, but no longer than until `stop`; whether the work was done. Its failure is raised."""
+    work, stopped = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
+    await asyncio.wait([work, stopped], return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if not work.done():
+        work.cancel()
+        return False
+    work.result()
+    return True
+
+
+class Watchdog:
+    """A thread that says where the event loop is stuck, if it is: nobody can ask it meanwhile, readiness included."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, log: Log, limit: float = STUCK_S):
+        self._loop, self._log, self._limit = loop, log, limit
+        self._stopped, self._beat = threading.Event(), threading.Event()
+        self._watched = threading.get_ident()
+        threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
+
+    def stop(self) -> None:
+        """Watch no longer."""
+        self._stopped.set()
+
+    def _watch(self) -> None:
+        while not self._stopped.wait(self._limit / 5):
+            self._beat.clear()
+            try:
+                self._loop.call_soon_threadsafe(self._beat.set)
+            except RuntimeError:
+                return
+            if not self._beat.wait(self._limit) and not self._stopped.is_set():
+                frame = sys._current_frames().get(self._watched)
+                where = "".join(traceback.format_stack(frame)) if frame else ""
+                self._log("error", f"the event loop is stuck for {self._limit:g} s", stack=where)
+                self._beat.wait()
+
+
+def _forward_logging(log: Log) -> None:
+    root = logging.getLogger()
+    root.handlers = [Forward(log)]
+    root.setLevel(logging.WARNING)
+
+
+def bind(host: str, port: int, shared: bool = False) -> socket.socket:
+    """A socket on which several processes may listen if `shared`; JaxpropError if it cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    found = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        found.bind((host, port))
+    except OSError as error:
+        found.close()
+        raise JaxpropError(f"cannot serve on {host}:{port}: {error.strerror}; choose another with --port") from None
+    return found
+
+
+def url(settings: Settings, port: int) -> str:
+    """Where clients on this machine find it."""
+    host = settings.host if is_loopback(settings.host) else socket.gethostname()
+    return f"{'https' if settings.tls_cert else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"

@@ -1,0 +1,113 @@
+"""From settings and places to running servers: what is loaded through which plugins, in one process or in several."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import uvicorn
+
+from jaxprop.errors import JaxpropError
+from jaxprop_serve.errors import ServeError
+from jaxprop_serve.logs import Log
+from jaxprop_serve.server import Server, bind, url
+from jaxprop_serve.settings import Settings
+from jaxprop_serve.workers import Supervisor
+
+
+def run(settings: Settings, places: Sequence[str]) -> int:
+    """Serve the models at these places until a signal comes; the exit code."""
+    if settings.workers == 1:
+        with bind(settings.host, settings.port) as listening:
+            return _serve(settings, places, listening, 0, lambda server: print("\n".join(about(server)), flush=True))
+    with contextlib.ExitStack() as stack:
+        # The parent's sockets never listen: they keep the ports, which may have been "any", while workers come and go.
+        for name in ("port", "grpc_port"):
+            if (port := getattr(settings, name)) is not None:
+                kept = stack.enter_context(bind(settings.host, port, shared=True))
+                settings = settings.model_copy(update={name: kept.getsockname()[1]})
+        log = Log(settings.log_level, worker="parent")
+        stack.callback(log.close)
+        supervisor = Supervisor(
+            worker, (settings, list(places)), settings.workers, lambda lines: print("\n".join(lines), flush=True), log,
+            settings.drain_timeout_s + 5,
+        )  # fmt: skip
+        return supervisor.run()
+
+
+def worker(settings: Settings, places: Sequence[str], number: int, ready: Any) -> int:
+    """One of several processes; it says what `about` says, or why it cannot serve, through `ready`."""
+    try:
+        with bind(settings.host, settings.port, shared=True) as listening:
+            return _serve(settings, places, listening, number, lambda server: ready.send(about(server)))
+    except JaxpropError as error:
+        ready.send(error)
+        return 1
+
+
+def _serve(
+    settings: Settings, places: Sequence[str], listening: Any, number: int, ready: Callable[[Server], None]
+) -> int:
+    models, routes = assemble(settings, places)
+    server = Server(settings, models, routes, number)
+    loop_factory = uvicorn.Config(server.app, log_config=None).get_loop_factory()
+    try:
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            return runner.run(server.run(listening, ready))
+    except ServeError as error:
+        raise JaxpropError(error.text) from None
+
+
+def assemble(settings: Settings, places: Sequence[str]) -> tuple[Any, list[Any]]:
+    """The models at these places, not yet started, and what is mounted beside the protocol, through allowed plugins."""
+    from jaxprop_serve.models import Models
+    from jaxprop_serve.plugins import find
+
+    if len(settings.stores) != 1:
+        raise JaxpropError(f"setting stores: models come from one store, found {', '.join(settings.stores) or 'none'}")
+    (store,) = find("jaxprop.stores", settings.stores).values()
+    runtimes = list(find("jaxprop.runtimes", settings.runtimes).values())
+    models = Models(store(places), runtimes, settings)
+    mounted = find("jaxprop.services", settings.services).values()
+    return models, [route for service in mounted for route in service(models, settings)]
+
+
+def about(server: Server) -> list[str]:
+    """A few lines for people: each model with its address and a request to try."""
+    base = url(server.settings, server.port)
+    lines = []
+    for entry in server.models.index():
+        if entry["state"] != "READY":
+            continue
+        with server.models.pin(entry["name"], entry["version"]) as served:
+            tensors = [_tensors(served.signature.inputs), _tensors(served.signature.outputs)]
+            lines.append(f"{served.name} (version {served.version})  {' → '.join(tensors)}")
+            lines.append(f"  {base}/v2/models/{served.name}/infer")
+            lines.append(f"  try: {example(served, base, server.settings)}")
+    if server.grpc_port is not None:
+        lines.append(f"gRPC on {base.partition('://')[2].rpartition(':')[0]}:{server.grpc_port}")
+    return [*lines, "Ctrl-C stops the server."]
+
+
+def example(served: Any, base: str, settings: Settings) -> str:
+    """A command line that asks the model for something."""
+    spec = served.signature.inputs[0]
+    zero = {"BOOL": False, "BYTES": ""}.get(spec.datatype, 0 if "INT" in spec.datatype else 0.0)
+    count = 1
+    for size in spec.shape[1:]:
+        count *= size
+    options = (' -H "Authorization: Bearer $JAXPROP_TOKEN"' if settings.token else "") + (
+        f" --cacert {settings.tls_cert}" if settings.tls_cert else ""
+    )
+    target = f"{base}/predict/{served.name}"
+    if len(served.signature.inputs) != 1:
+        return f"curl{options} {base}/v2/models/{served.name}"
+    if count <= 8:
+        return f"curl{options} {target} -d '{json.dumps({'rows': [[zero] * count]})}'"
+    python = f"import json; print(json.dumps([[{zero!r}] * {count}]))".replace('"', "'")
+    return f'python3 -c "{python}" | curl{options} {target} -d @-'
+
+
+def _tensors(specs: Any) -> str:
+    return ", ".join(f"{spec.name} {spec.datatype} [{','.join(map(str, spec.shape))}]" for spec in specs)

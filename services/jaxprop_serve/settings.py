@@ -1,0 +1,161 @@
+"""What an operator can set, and where it comes from: flags, then the environment (`JAXPROP_...`), then a TOML file.
+
+A name that is not a setting is refused with the nearest one that is, wherever it was written, the environment included:
+a misspelt limit must not look like a limit.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)  # fmt: skip
+
+from jaxprop.errors import JaxpropError, pick
+from jaxprop_serve.access import is_loopback
+
+PREFIX = "JAXPROP_"
+CONFIG = "JAXPROP_CONFIG"  # names the TOML file
+
+
+def _off(value: Any) -> Any:
+    return None if isinstance(value, str) and value.lower() in ("off", "none", "") else value
+
+
+def _words(value: Any) -> Any:
+    return tuple(word.strip() for word in value.split(",") if word.strip()) if isinstance(value, str) else value
+
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Size = Annotated[ByteSize, Field(gt=0)]
+Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
+Token = Annotated[SecretStr | None, BeforeValidator(_off)]
+File = Annotated[Path | None, BeforeValidator(_off)]
+
+
+class Settings(BaseModel):
+    """Every setting with its default. Lists may be written as `a,b`; sizes as `16MiB`; port 0 is any free port.
+
+    >>> Settings().port, Settings(max_body_bytes="1MiB").max_body_bytes
+    (8000, 1048576)
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    host: str = "127.0.0.1"
+    port: Port = 8000
+    grpc_port: Annotated[Port | None, BeforeValidator(_off)] = 8001
+    workers: Annotated[int, Field(ge=1, le=256)] = 1
+
+    max_batch: Annotated[int, Field(ge=1, le=65536)] = 64
+    batching: bool = True
+    max_delay_us: NonNegativeInt = 0
+    max_queue_rows: PositiveInt = 4096
+    max_queue_bytes: Size = ByteSize(64 << 20)
+
+    max_body_bytes: Size = ByteSize(16 << 20)
+    max_rows: PositiveInt = 8192
+    max_json_depth: Annotated[int, Field(ge=4, le=500)] = 100
+    header_timeout_s: Seconds = 10
+    body_timeout_s: Seconds = 30
+    idle_timeout_s: Seconds = 75
+    max_connections: PositiveInt = 1024
+    drain_timeout_s: Seconds = 10
+
+    token: Token = None
+    admin_token: Token = None
+    allowed_hosts: Words = ()
+    allowed_origins: Words = ()
+    tls_cert: File = None
+    tls_key: File = None
+
+    explain_limit: PositiveInt = 64
+    explain_concurrency: PositiveInt = 2
+
+    runtimes: Words = ("jaxprop", "export")
+    explainers: Words = ("gradient",)
+    stores: Words = ("folder",)
+    services: Words = ()
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Settings":
+        if not is_loopback(self.host) and not (self.token and self.admin_token):
+            raise ValueError(
+                f"host {self.host} can be reached from other machines: set JAXPROP_TOKEN and JAXPROP_ADMIN_TOKEN "
+                "(or token and admin_token in the TOML file), or serve on 127.0.0.1"
+            )
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("tls_cert and tls_key go together: a certificate is of no use without its key")
+        for file in (self.tls_cert, self.tls_key):
+            if file is not None and not os.access(file, os.R_OK):
+                raise ValueError(f"{file} cannot be read: tls_cert and tls_key are PEM files")
+        if self.port == self.grpc_port != 0:
+            raise ValueError(f"port and grpc_port are both {self.port}: HTTP and gRPC need one each")
+        return self
+
+    def shown(self) -> dict[str, Any]:
+        """All of it as plain data, tokens hidden."""
+        return self.model_dump(mode="json")
+
+
+def read(flags: Mapping[str, Any], file: Path | None = None, environment: Mapping[str, str] | None = None) -> Settings:
+    """The settings: `flags` before the environment before the TOML `file` (or the one that JAXPROP_CONFIG names).
+
+    Raises JaxpropError, one line, for a name that is no setting and a value that is none.
+    """
+    environment = os.environ if environment is None else environment
+    file = file or (Path(environment[CONFIG]) if environment.get(CONFIG) else None)
+    given = _toml(file) | _environment(environment) | dict(flags)
+    for name in given:
+        pick(name, Settings.model_fields, "setting")
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        text = first["msg"].removeprefix("Value error, ")
+        shown = "" if "token" in where or not where else f", found {str(given.get(where))[:80]!r}"
+        raise JaxpropError(f"setting {where}: {text}{shown}" if where else text) from None
+
+
+def _environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    found = {}
+    for variable, value in environment.items():
+        if variable.upper().startswith(PREFIX) and variable.upper() != CONFIG:
+            name = variable[len(PREFIX) :].lower()
+            try:
+                found[pick(name, Settings.model_fields, "setting")] = value
+            except JaxpropError as error:
+                raise JaxpropError(f"environment variable {variable}: {error}") from None
+    return found
+
+
+def _toml(file: Path | None) -> dict[str, Any]:
+    if file is None:
+        return {}
+    try:
+        found = tomllib.loads(file.read_text())
+    except OSError as error:
+        raise JaxpropError(f"settings file {file}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise JaxpropError(f"settings file {file} is not TOML: {error}") from None
+    try:
+        for name in found:
+            pick(name, Settings.model_fields, "setting")
+    except JaxpropError as error:
+        raise JaxpropError(f"settings file {file}: {error}") from None
+    return found

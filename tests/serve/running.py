@@ -1,0 +1,33 @@
+"""A real uvicorn around an application, on a free port, in a thread of the tests."""
+
+import asyncio
+import contextlib
+import socket
+import threading
+from typing import Any
+
+import uvicorn
+from jaxprop_serve.connections import connection
+
+
+@contextlib.contextmanager
+def running(app: Any, settings: Any, lifespan: Any = "on", **limits: Any):
+    """Yield the port; on leaving, the server has stopped and its thread is gone."""
+    config = uvicorn.Config(
+        app, http=connection(settings, **limits), ws="none", log_config=None, access_log=False, lifespan=lifespan,
+        date_header=False, server_header=False, proxy_headers=False, timeout_graceful_shutdown=1,
+    )  # fmt: skip
+    server = uvicorn.Server(config)
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        thread = threading.Thread(target=lambda: asyncio.run(server._serve([listening])), daemon=True)
+        thread.start()
+        while not server.started:
+            assert thread.is_alive()
+            thread.join(0.01)
+        try:
+            yield listening.getsockname()[1]
+        finally:
+            server.should_exit = True
+            thread.join(10)
+            assert not thread.is_alive()

@@ -1,0 +1,372 @@
+"""Too much, too slow, too many, too clever: each is refused before it costs anything, and the next client is served."""
+
+import asyncio
+import gzip
+import json
+import resource
+import socket
+import threading
+import time
+import tracemalloc
+import zlib
+
+import orjson
+import pytest
+from jaxprop_serve.errors import ServeError
+from jaxprop_serve.limits import decompress
+
+from tests.serve.doors import a_request, an_app, call, settings
+from tests.serve.running import running
+
+INFER = "/v2/models/digits/infer"
+LIMIT = 1 << 20
+BODY = orjson.dumps(a_request(), option=orjson.OPT_SERIALIZE_NUMPY)
+SHORT = settings(header_timeout_s=1.0, body_timeout_s=1.0, idle_timeout_s=1.0, max_connections=40)
+
+
+def test_a_declared_length_over_the_limit_is_refused_unread():
+    for declared in (LIMIT + 1, 10**12, 10**40):
+        answer = call(an_app(), "POST", INFER, BODY, [(b"content-length", b"%d" % declared)])
+        assert (answer.status, answer.read) == (413, 0) and str(LIMIT) in answer.error
+    assert call(an_app(), "POST", INFER, BODY, [(b"content-length", b"-5")]).status == 400
+
+
+def test_chunks_are_counted_and_no_more_than_the_limit_is_kept():
+    chunks = [b"x" * (LIMIT // 4)] * 100
+    tracemalloc.start()
+    answer = call(an_app(), "POST", INFER, chunks=chunks)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (answer.status, answer.read) == (413, 5) and peak < 3 * LIMIT
+    assert call(an_app(), "POST", INFER, chunks=[b" " * LIMIT]).status == 400  # as much as allowed: read, and no JSON
+
+
+@pytest.mark.parametrize("encoding, compress", [(b"gzip", gzip.compress), (b"deflate", zlib.compress)])
+def test_a_bomb_is_refused_at_the_limit(encoding, compress):
+    bomb = compress(b"\0" * (200 * LIMIT))
+    assert len(bomb) < LIMIT
+    tracemalloc.start()
+    answer = call(an_app(), "POST", INFER, bomb, [(b"content-encoding", encoding)])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert answer.status == 413 and peak < 5 * LIMIT
+    for broken in (compress(BODY)[:-3], compress(BODY) + b"x", BODY):
+        assert call(an_app(), "POST", INFER, broken, [(b"content-encoding", encoding)]).status == 400
+    for unknown in (b"br", b"gzip, gzip", b"zstd"):
+        assert call(an_app(), "POST", INFER, BODY, [(b"content-encoding", unknown)]).status == 415
+    assert decompress(compress(b"a" * LIMIT), encoding, LIMIT) == b"a" * LIMIT
+    with pytest.raises(ServeError, match="at least"):
+        decompress(compress(b"a" * (LIMIT + 1)), encoding, LIMIT)
+
+
+def test_a_slow_body_is_answered_408_by_the_application_under_any_server():
+    started = time.monotonic()
+    answer = call(an_app(body_timeout_s=0.1), "POST", INFER, chunks=[lambda: asyncio.sleep(5), BODY])
+    assert answer.status == 408 and time.monotonic() - started < 2
+
+
+@pytest.fixture(scope="module")
+def port():
+    app = an_app(**vars(SHORT))
+    with running(app, SHORT, max_header_bytes=8192, max_headers=50) as port:
+        yield port
+
+
+def connect(port):
+    client = socket.create_connection(("127.0.0.1", port), timeout=10)
+    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return client
+
+
+def post(body=BODY, *headers, path=INFER):
+    lines = [f"POST {path} HTTP/1.1", "Host: localhost", *headers]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def whole(body=BODY, *headers):
+    return post(body, f"Content-Length: {len(body)}", *headers)
+
+
+def read(client):
+    """Everything until the server closes, or one whole answer."""
+    data = b""
+    while True:
+        try:
+            part = client.recv(65536)
+        except ConnectionResetError:
+            return data
+        data += part
+        head, found, body = data.partition(b"\r\n\r\n")
+        if not part or (found and b"content-length: %d\r\n" % len(body) in head + b"\r\n"):
+            return data
+
+
+def status(answer):
+    """The status of an answer, whose body is checked to be what every error is."""
+    code = int(answer.split(b" ", 2)[1])
+    if code != 200:
+        assert set(json.loads(answer.partition(b"\r\n\r\n")[2])) == {"error"}
+    return code
+
+
+def closed(client):
+    """Whether the server has closed, waiting for it."""
+    try:
+        return client.recv(1) == b""
+    except ConnectionResetError:
+        return True
+
+
+def exchange(port, *parts):
+    with connect(port) as client:
+        for part in parts:
+            client.sendall(part)
+        return read(client)
+
+
+def served(port):
+    return status(exchange(port, whole())) == 200
+
+
+def test_keep_alive_and_pipelining(port):
+    with connect(port) as client:
+        for _ in range(3):
+            client.sendall(whole())
+            assert status(read(client)) == 200
+        client.sendall(whole() + whole() + whole(b"{"))
+        answers = b""
+        while answers.count(b"HTTP/1.1 ") < 3 or not answers.endswith(b"}"):
+            answers += client.recv(65536)
+        assert [part[:3] for part in answers.split(b"HTTP/1.1 ")[1:]] == [b"200", b"200", b"400"]
+
+
+@pytest.mark.parametrize(
+    "request_, expected",
+    [
+        (post(BODY, f"Content-Length: {len(BODY)}", "Transfer-Encoding: chunked"), {400}),
+        (post(BODY, f"Content-Length: {len(BODY)}", f"Content-Length: {len(BODY)}"), {400}),
+        (post(BODY, f"Content-Length: {len(BODY)}", f"Content-Length: {len(BODY) - 1}"), {400}),
+        (post(BODY, f"Content-Length: +{len(BODY)}"), {400}),
+        (post(BODY, "Transfer-Encoding: chunked, identity"), {400}),
+        (post(BODY, "Transfer-Encoding : chunked"), {400}),
+        (whole().replace(b"\r\n", b"\n"), {400}),
+        (whole(BODY, "X: " + "a" * 65536), {431}),
+        (whole(BODY, *(f"X-{i}: a" for i in range(1000))), {431}),
+        (post(b"", path="/" + "a" * 9000), {431}),
+        (b"nonsense\r\n\r\n", {400}),
+        (b"GET / HTTP/9.9\r\n\r\n", {400}),
+        (post(b"zz\r\n", "Transfer-Encoding: chunked"), {400}),
+        (whole(BODY, "X-A: a\x00b"), {400}),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", {400}),
+        (post(b"", path="/\xe9"), {400}),
+    ],
+)
+def test_smuggling_and_oversized_headers_are_refused_and_the_connection_closed(port, request_, expected):
+    with connect(port) as client:
+        client.sendall(request_)
+        answer = read(client)
+        assert status(answer) in expected and b"connection: close" in answer
+        assert closed(client)
+    assert served(port)
+
+
+def test_a_header_that_never_ends_is_cut_off_before_its_end(port):
+    with connect(port) as client:
+        client.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nX: ")
+        for _ in range(100):
+            try:
+                client.sendall(b"a" * 1000)
+            except OSError:
+                break
+            time.sleep(0.001)
+        else:
+            pytest.fail("100 kB of one header were taken")
+
+
+def test_a_trailer_is_no_header(port):
+    chunked = b"%x\r\n%s\r\n0\r\nAuthorization: Bearer user\r\nX-Request-Id: trailer\r\n\r\n" % (len(BODY), BODY)
+    answer = exchange(port, post(chunked, "Transfer-Encoding: chunked"))
+    assert status(answer) == 200 and b"trailer" not in answer
+
+
+def test_a_body_over_the_limit_is_answered_at_once_and_the_next_request_served(port):
+    with connect(port) as client:
+        client.sendall(post(b"", f"Content-Length: {3 * LIMIT}"))
+        assert status(read(client)) == 413
+        client.sendall(b"x" * (3 * LIMIT))  # a client that had begun: what it sends is dropped
+        client.sendall(whole())
+        assert status(read(client)) == 200
+    chunk = b"%x\r\n%s\r\n" % (65536, b"x" * 65536)
+    with connect(port) as client:
+        client.sendall(post(b"", "Transfer-Encoding: chunked") + chunk * 17)
+        assert status(read(client)) == 413
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with connect(port) as client:
+        client.sendall(post(b"", f"Content-Length: {10**12}"))
+        assert status(read(client)) == 413
+        try:
+            for _ in range(200):
+                client.sendall(b"x" * LIMIT)
+        except OSError:
+            pass
+        else:
+            pytest.fail("200 MB of a refused body were read")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 36 * 1024
+    assert served(port)
+
+
+def test_a_body_shorter_or_longer_than_declared(port):
+    with connect(port) as client:
+        client.sendall(post(BODY, f"Content-Length: {len(BODY) + 5}"))
+        assert status(read(client)) == 408 and closed(client)
+    with connect(port) as client:
+        client.sendall(post(BODY, f"Content-Length: {len(BODY) - 1}"))
+        assert status(read(client)) == 400  # cut short it is no JSON; the rest is no request
+    assert served(port)
+
+
+def test_slow_and_idle_clients_are_closed_while_others_are_served(port):
+    """Headers dripping, bodies dripping, connections that say nothing: all gone at the timeout plus one sweep."""
+    slow_header, slow_body, silent, idle = ([connect(port) for _ in range(8)] for _ in range(4))
+    started = time.monotonic()
+    for client in slow_header:
+        client.sendall(b"POST / HTTP/1.1\r\nHost: loc")
+    for client in slow_body:
+        client.sendall(post(BODY[:9], f"Content-Length: {len(BODY)}"))
+    for client in idle:
+        client.sendall(whole())
+        assert status(read(client)) == 200
+    stop = threading.Event()
+
+    def drip():
+        while not stop.wait(0.1):
+            for client in (*slow_header, *slow_body):
+                try:
+                    client.sendall(b"a")
+                except OSError:
+                    pass
+
+    dripping = threading.Thread(target=drip)
+    dripping.start()
+    try:
+        worst = 0.0
+        while time.monotonic() - started < 0.8:
+            asked = time.monotonic()
+            assert served(port)
+            worst = max(worst, time.monotonic() - asked)
+        assert worst < 0.5
+        for client in (*slow_header, *slow_body):
+            assert status(read(client)) == 408 and closed(client)
+        for client in (*silent, *idle):
+            assert closed(client)
+        assert time.monotonic() - started < 4
+    finally:
+        stop.set()
+        dripping.join()
+        for client in (*slow_header, *slow_body, *silent, *idle):
+            client.close()
+    assert served(port)
+
+
+def test_connections_beyond_the_limit_are_told_so(port):
+    time.sleep(0.1)  # those of the tests before are gone
+    clients = [connect(port) for _ in range(40)]
+    try:
+        time.sleep(0.2)
+        with connect(port) as surplus:
+            answer = read(surplus)
+            assert status(answer) == 503 and b"40 connections" in answer and closed(surplus)
+    finally:
+        for client in clients:
+            client.close()
+    time.sleep(0.2)
+    assert served(port)
+
+
+def test_streams_heads_and_mistakes_of_any_application():
+    """What the connection makes of applications other than ours: mounted plugins may do all of this."""
+
+    async def application(scope, receive, send):
+        path = scope["path"]
+        if path == "/fails":
+            raise RuntimeError("on purpose")
+        if path == "/silent":
+            return
+        if path == "/slow":
+            await asyncio.sleep(0.1)
+        injected = [(b"x", b"a\nset-cookie: b")]
+        headers = {"/injects": injected, "/returns": [(b"x", b"a\rb")], "/lies": [(b"content-length", b"3")]}.get(
+            path, []
+        )
+        if path == "/late":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            body = (await receive())["body"]
+            return await send({"type": "http.response.body", "body": body})
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        for part in (b"one", b"", b"three"):
+            await send({"type": "http.response.body", "body": part, "more_body": part != b"three"})
+
+    with running(application, settings(), lifespan="off") as port:
+        assert exchange(port, b"GET /stream HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").endswith(
+            b"transfer-encoding: chunked\r\nconnection: close\r\n\r\n3\r\none\r\n5\r\nthree\r\n0\r\n\r\n"
+        )
+        head = exchange(port, b"HEAD /stream HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 OK\r\n") and head.endswith(b"\r\n\r\n")
+        with connect(port) as client:  # curl waits for this before it sends a large body
+            client.sendall(post(b"", "Content-Length: 2", "Expect: 100-continue", path="/late"))
+            assert client.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+            client.sendall(b"ok")
+            assert read(client).endswith(b"content-length: 2\r\n\r\nok")
+        for path in (b"/fails", b"/silent", b"/injects", b"/returns", b"/lies"):
+            answer = exchange(port, b"GET %s HTTP/1.1\r\nHost: a\r\n\r\n" % path)
+            assert b"set-cookie" not in answer and b"three" not in answer and b"on purpose" not in answer
+        with connect(port) as client:  # pipelined: answered in order, however long each takes
+            client.sendall(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
+            client.sendall(post(b"ok", "Content-Length: 2", "Connection: close", path="/late"))
+            answers = b""
+            while part := client.recv(65536):
+                answers += part
+            assert answers.index(b"three") < answers.index(b"content-length: 2") and answers.endswith(b"ok")
+        upgrade = exchange(port, post(b"", "Upgrade: websocket", "Connection: Upgrade"))
+        assert status(upgrade) == 400 and b"WebSocket" in upgrade
+
+
+def test_an_answer_nobody_reads_is_cut_off():
+    async def application(scope, receive, send):
+        if scope["type"] == "http":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            for _ in range(1000):
+                await send({"type": "http.response.body", "body": b"x" * 65536, "more_body": True})
+                sent.append(1)
+            ended.set()
+
+    sent, ended = [], threading.Event()
+    with running(application, settings(body_timeout_s=0.5), lifespan="off") as port:
+        with connect(port) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            time.sleep(0.3)
+            held = len(sent)
+            assert held < 500 and not ended.is_set()  # the application waits for the client
+            assert ended.wait(5)  # it was cut off: what it sends goes nowhere
+
+
+def test_work_of_a_client_that_went_away_is_cancelled():
+    app, cancelled, begun = an_app(), threading.Event(), threading.Event()
+
+    async def slow(*_):
+        begun.set()
+        try:
+            await asyncio.sleep(30)
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    quick = app.models.models["digits"].infer
+    app.models.models["digits"].infer = slow
+    with running(app, settings()) as port:
+        with connect(port) as client:
+            client.sendall(whole())
+            assert begun.wait(5)
+        assert cancelled.wait(5)
+        app.models.models["digits"].infer = quick
+        assert served(port)

@@ -1,0 +1,135 @@
+"""`jaxprop predict --url`: the same rows and the same words as without it, and clear words if nobody answers."""
+
+import contextlib
+import socket
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import jax
+import numpy as np
+import pytest
+
+import jaxprop as jp
+from tests.serve.doors import FakeModel, an_app, settings
+from tests.serve.running import running
+from tests.test_cli import did, is_a_mistake, run, strict
+
+MOONS = ("moons", "--layers", "2,4,2", "--epochs", 2, "--quiet", "--out")
+
+
+class Saved(FakeModel):
+    """A saved model as a server has it, computed by the library."""
+
+    def __init__(self, path, name):
+        super().__init__(name, row=(2,))
+        self.net, self.params = jp.load(path)
+        about = jp.describe(path)
+        self.loaded.classes, self.loaded.cost = about.info.classes, type(about.cost).__name__
+        self.signature = type(self.signature)(
+            self.signature.inputs, (self.signature.outputs[0].__class__("y", "FP32", (-1, 2)),), "jaxprop_saved"
+        )
+
+    async def infer(self, inputs, deadline=None):
+        with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
+            return {"y": np.asarray(self.net(inputs["x"], self.params))}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "moons"
+    did("train", *MOONS, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def server(folder):
+    with jax.enable_x64(False):
+        app = an_app(Saved(folder, "moons"), token="a-token")
+    with running(app, settings()) as port:
+        yield f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture(autouse=True)
+def token(monkeypatch):
+    monkeypatch.setenv("JAXPROP_TOKEN", "a-token")
+
+
+@pytest.mark.parametrize("more", [(), ("--rows", "3"), ("--part", "training", "--rows", "0:4"), ("--json",)])
+def test_it_says_what_the_local_model_says(folder, server, more):
+    here, there = did("predict", folder, *more).out, did("predict", folder, "--url", server, *more).out
+    if "--json" in more:
+        here, there = strict(here), strict(there)
+        assert (here.pop("model"), there.pop("model")) == (str(folder), "moons")
+        assert here["predictions"][0].keys() == {"row", "prediction", "probability", "target", "right"}
+    else:
+        here, there = here.replace(str(folder), "moons"), there
+    assert here == there
+
+
+def test_the_name_is_asked_for_or_the_only_one(folder, server, tmp_path):
+    (tmp_path / "copy").mkdir()
+    for file in folder.iterdir():
+        (tmp_path / "copy" / file.name).write_bytes(file.read_bytes())
+    rows = strict(did("predict", folder, "--json").out)["predictions"]
+    assert strict(did("predict", tmp_path / "copy", "--url", server + "/", "--json").out)["predictions"] == rows
+    is_a_mistake(run("predict", folder, "--url", server, "--model", "none"), 1, "404", "none")
+    is_a_mistake(run("predict", folder, "--model", "moons"), 1, "--url")
+
+
+def test_without_the_folder_the_data_is_named(server, folder):
+    found = strict(did("predict", "moons", "--data", "moons", "--url", server, "--json").out)
+    assert found["predictions"] == strict(did("predict", folder, "--data", "moons", "--json").out)["predictions"]
+    is_a_mistake(run("predict", "nowhere", "--url", server), 1, "nowhere")
+
+
+def test_several_models_and_none_of_that_name(folder, tmp_path, monkeypatch):
+    monkeypatch.delenv("JAXPROP_TOKEN")
+    with running(an_app(FakeModel("a"), FakeModel("b")), settings()) as port:
+        ran = run("predict", folder, "--url", f"http://127.0.0.1:{port}")
+        is_a_mistake(ran, 1, "no model 'moons'", "it serves a, b", "--model")
+        ran = run("predict", folder, "--url", f"http://127.0.0.1:{port}", "--model", "a")
+        is_a_mistake(ran, 1, "400", "has 2 elements, expected 4")
+
+
+def test_a_refusal_is_in_the_server_s_words(folder, server, monkeypatch):
+    monkeypatch.setenv("JAXPROP_TOKEN", "wrong")
+    ran = run("predict", folder, "--url", server)
+    is_a_mistake(ran, 1, "401", "a valid token is needed")
+    assert "wrong" not in ran.err
+
+
+def test_nobody_answers(folder):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        is_a_mistake(
+            run("predict", folder, "--url", url), 1, "nobody answers", url, "Connection refused", "jaxprop serve"
+        )
+    is_a_mistake(run("predict", folder, "--url", "http://no.such.name.invalid"), 1, "nobody answers")
+    for wrong in ("127.0.0.1:8000", "ftp://x", "http://"):
+        is_a_mistake(run("predict", folder, "--url", wrong), 1, "--url", "http://127.0.0.1:8000")
+
+
+@pytest.mark.parametrize(
+    "body, says", [(b"<html>", "not answer in JSON"), (b'{"a": 1}', "list of models"), (b"[]", "no model is ready")]
+)
+def test_another_server_answers(folder, body, says):
+    class Other(BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    with contextlib.closing(HTTPServer(("127.0.0.1", 0), Other)) as other:
+        other.close = other.server_close
+        thread = threading.Thread(target=other.serve_forever, daemon=True)
+        thread.start()
+        try:
+            is_a_mistake(run("predict", folder, "--url", f"http://127.0.0.1:{other.server_port}"), 1, says)
+        finally:
+            other.shutdown()
+            thread.join()

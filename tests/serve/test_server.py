@@ -1,0 +1,301 @@
+"""`jaxprop serve` as it is run: a process that starts, answers, counts, drains, dies and comes back."""
+
+import contextlib
+import http.client
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from tritonclient import grpc as triton, utils
+
+import jaxprop as jp
+from tests.serve.process import Process, ask
+from tests.test_cli import is_a_mistake, run
+
+pytest.importorskip("jaxprop_serve.models")
+X = np.random.default_rng(0).standard_normal((5, 4)).astype(np.float32)
+READY, INFER = "/v2/health/ready", "/v2/models/small/infer"
+
+
+def request(x=X):
+    return {"inputs": [{"name": "x", "shape": list(x.shape), "datatype": "FP32", "data": x.ravel().tolist()}]}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A saved model."""
+    path = tmp_path_factory.mktemp("models") / "small"
+    with jax.enable_x64(False):
+        net = jp.Chain(jp.Linear(8), jp.Sigmoid(), jp.Linear(3))
+        jp.save(path, net, net.init(jax.random.key(0), X), inputs=X)
+    return path
+
+
+@pytest.fixture(scope="module")
+def y(folder):
+    """What the model says of X."""
+    with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
+        net, params = jp.load(folder)
+        return np.asarray(net(X, params))
+
+
+@pytest.fixture(scope="module")
+def server(folder):
+    with Process(folder, "--set", "max_body_bytes=1MiB") as server:
+        yield server
+
+
+def metrics(server):
+    """{(name, labels without the worker's): value}."""
+    text = server.call("GET", "/metrics")[1]
+    return {
+        (sample.name, tuple(sorted((k, v) for k, v in sample.labels.items() if k != "worker"))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def total(samples, name, **labels):
+    return sum(v for (n, at), v in samples.items() if n == name and labels.items() <= dict(at).items())
+
+
+def test_both_doors_answer_as_the_library_does(server, y):
+    assert server.call("GET", READY)[:2] == (200, {"ready": True})
+    status, metadata, _ = server.call("GET", "/v2/models/small")
+    assert status == 200 and metadata["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [-1, 4]}]
+    status, answer, _ = server.call("POST", INFER, request())
+    assert status == 200
+    np.testing.assert_allclose(np.reshape(answer["outputs"][0]["data"], (5, 3)), y, rtol=0, atol=1e-6)
+    status, answer, _ = server.call("POST", "/predict/small", {"rows": X.tolist()})
+    np.testing.assert_allclose(answer["rows"], y, rtol=0, atol=1e-6)
+    with triton.InferenceServerClient(f"127.0.0.1:{server.grpc_port}") as client:
+        assert client.is_server_ready()
+        tensor = triton.InferInput("x", [5, 4], "FP32")
+        tensor.set_data_from_numpy(X)
+        np.testing.assert_allclose(client.infer("small", [tensor]).as_numpy("y"), y, rtol=0, atol=1e-6)
+
+
+def test_what_it_prints_can_be_pasted(server):
+    shown = "".join(server.out)
+    assert f"http://127.0.0.1:{server.port}/v2/models/small/infer" in shown and "x FP32 [-1,4]" in shown
+    command = next(line.partition("try: ")[2] for line in server.out if "try: " in line)
+    assert command.startswith("curl ")
+    ran = subprocess.run(command.replace("curl", "curl -sS", 1), shell=True, capture_output=True, text=True, timeout=20)
+    assert ran.returncode == 0 and '"rows"' in ran.stdout, ran
+
+
+def test_a_taken_port_is_said_in_one_line(server, folder):
+    is_a_mistake(run("serve", folder, "--port", server.port), 1, str(server.port), "--port")
+    is_a_mistake(run("serve", folder, "--port", 0, "--grpc-port", server.grpc_port), 1, str(server.grpc_port), "gRPC")
+
+
+def test_metrics_add_up(server):
+    """Item 28: what was sent is what was counted, by both doors, and rows, batches and times agree with each other."""
+    before, stats_before = metrics(server), _stats(server)
+    for rows in (1, 2, 5, 5):
+        assert server.call("POST", INFER, request(X[:rows]))[0] == 200
+    assert server.call("POST", INFER, request(X[:, :3]))[0] == 400
+    assert server.call("POST", INFER, b"not JSON")[0] == 400
+    assert server.call("POST", INFER, bytes(2 << 20))[0] == 413
+    assert server.call("POST", "/v2/models/none/infer", request())[0] == 404
+    with triton.InferenceServerClient(f"127.0.0.1:{server.grpc_port}") as client:
+        tensor = triton.InferInput("x", [3, 4], "FP32")
+        tensor.set_data_from_numpy(X[:3])
+        client.infer("small", [tensor])
+        with pytest.raises(utils.InferenceServerException):
+            client.infer("small", [])
+    after, stats = metrics(server), _stats(server)
+
+    def more(name, **labels):
+        return total(after, name, **labels) - total(before, name, **labels)
+
+    http_small = {"protocol": "http", "model": "small"}
+    assert more("jaxprop_requests_total", **http_small, code="200") == 4
+    assert more("jaxprop_requests_total", **http_small, code="400") == 2
+    assert (
+        more("jaxprop_requests_total", **http_small, code="413") == 1 == more("jaxprop_rejected_total", reason="body")
+    )
+    assert more("jaxprop_requests_total", protocol="http", model="", code="404") == 1
+    assert more("jaxprop_requests_total", protocol="grpc", code="OK") == 1
+    assert more("jaxprop_requests_total", protocol="grpc", code="INVALID_ARGUMENT") == 1
+    for samples in (before, after):
+        assert total(samples, "jaxprop_requests_total") == total(samples, "jaxprop_request_seconds_count")
+
+    rows, executions = 1 + 2 + 5 + 5 + 3, 5
+    assert more("jaxprop_batch_rows_sum") == rows == stats["inference_count"] - stats_before["inference_count"]
+    assert more("jaxprop_batch_rows_count") == executions == stats["execution_count"] - stats_before["execution_count"]
+    assert more("jaxprop_padded_rows_total") == 3 + 3 + 1, "5 rows run in a bucket of 8, 3 in one of 4"
+    assert more("jaxprop_queue_seconds_count") == 5 and more("jaxprop_compute_seconds_count") == executions
+    spent = more("jaxprop_queue_seconds_sum") + more("jaxprop_compute_seconds_sum")
+    assert 0 < spent <= more("jaxprop_request_seconds_sum", model="small")
+    assert total(after, "jaxprop_queue_rows") == 0
+    assert more("jaxprop_compile_total") == 0 and total(after, "jaxprop_compile_total") > 0
+    states = {dict(labels)["state"]: value for (name, labels), value in after.items() if name == "jaxprop_model_state"}
+    assert states["READY"] == 1 and sum(states.values()) == 1
+
+
+def _stats(server):
+    return server.call("GET", "/v2/models/small/stats")[1]["model_stats"][0]
+
+
+class Load:
+    """Clients that keep their connections and count what became of each request."""
+
+    def __init__(self, server, connections):
+        self.server, self.stop = server, threading.Event()
+        self.answered, self.closed, self.failed, self.refused = 0, 0, [], 0
+        self.lock = threading.Lock()
+        self.threads = [threading.Thread(target=self._client, daemon=True) for _ in range(connections)]
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stop.set()
+        for thread in self.threads:
+            thread.join(20)
+            assert not thread.is_alive()
+
+    def _client(self):
+        body = request()
+        while not self.stop.is_set():
+            connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=10)
+            try:
+                connection.connect()
+            except OSError:  # nobody listens any more: no request was lost
+                with self.lock:
+                    self.refused += 1
+                return
+            with contextlib.closing(connection):
+                while not self.stop.is_set():
+                    try:
+                        status, answer, headers = ask(connection, "POST", INFER, body)
+                    except OSError as error:
+                        status, answer, headers = 0, repr(error), {}
+                    except http.client.HTTPException as error:
+                        status, answer, headers = 0, repr(error), {}
+                    with self.lock:
+                        self.answered += status == 200
+                        if status != 200:
+                            self.failed.append((status, answer))
+                            return
+                        if headers.get("connection") == "close":  # as a balancer does: no more to this server
+                            self.closed += 1
+                            return
+
+
+def test_kill_under_load_and_a_restart_and_sigterm_under_load(folder):
+    """Items 18 and 19: back in seconds after kill -9; on SIGTERM not ready, nothing lost, gone in time, code 0."""
+    with Process(folder) as first, Load(first, 4) as load:
+        first.wait_for(lambda: load.answered > 50)
+        first.signal(signal.SIGKILL)
+        assert first.ended() == -signal.SIGKILL
+    with Process(folder, ports=(first.port, first.grpc_port)) as server:
+        assert server.seconds < 5 * (4 / min(4, os.cpu_count() or 1)) + 5, "start-up with every bucket compiled"
+        assert server.port == first.port
+        idle = socket.create_connection(("127.0.0.1", server.port))
+        kept = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+        assert "connection" not in ask(kept, "POST", INFER, request())[2]
+        with Load(server, 16) as load:
+            server.wait_for(lambda: load.answered > 200)
+            server.signal(signal.SIGTERM)
+            began = time.monotonic()
+            server.wait_for(lambda: server.events("draining"))
+            status, answer, headers = server.call("GET", READY)
+            assert (status, answer, headers["connection"]) == (503, {"ready": False}, "close")
+            status, _, headers = ask(kept, "POST", INFER, request())
+            assert (status, headers["connection"]) == (200, "close"), "a connection that did nothing at that moment"
+            kept.close()
+            assert server.ended() == 0 and time.monotonic() - began < 10
+        assert load.failed == [] and load.closed == 16, (load.failed[:3], load.closed)
+        assert idle.recv(1) == b"", "an idle connection is closed"
+        idle.close()
+        assert [event["event"] for event in server.events("stopped")] == ["stopped"]
+        assert "Traceback" not in "".join(server.err)
+
+
+def test_tls_with_the_certificate_passed_through(folder, tmp_path, monkeypatch):
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    make = f"openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -keyout {key} -out {cert}"
+    subprocess.run(
+        [*make.split(), "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    flags = ("--tls-cert", cert, "--tls-key", key, "--set", "max_batch=1")
+    with Process(folder, *flags, JAXPROP_TOKEN="a-token", JAXPROP_ADMIN_TOKEN="b-token") as server:
+        trusting = ssl.create_default_context(cafile=str(cert))
+        connection = http.client.HTTPSConnection("127.0.0.1", server.port, timeout=10, context=trusting)
+        with contextlib.closing(connection):
+            assert ask(connection, "POST", INFER, request())[0] == 401
+            assert ask(connection, "POST", INFER, request(), authorization="Bearer a-token")[0] == 200
+        with pytest.raises((OSError, http.client.HTTPException)):
+            server.call("GET", READY)
+        where = f"localhost:{server.grpc_port}"
+        with triton.InferenceServerClient(where, ssl=True, root_certificates=str(cert)) as client:
+            assert client.is_server_ready()
+            assert client.get_server_metadata(headers={"authorization": "Bearer a-token"}).name == "jaxprop"
+        command = next(line.partition("try: ")[2] for line in server.out if "try: " in line)
+        monkeypatch.setenv("JAXPROP_TOKEN", "a-token")
+        ran = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=20)
+        assert ran.returncode == 0 and '"rows"' in ran.stdout, (command, ran)
+        assert "-token" not in "".join(server.out + server.err)
+
+
+def test_ctrl_c_ends_it_soon(folder):
+    with Process(folder) as server:
+        server.signal(signal.SIGINT)
+        began = time.monotonic()
+        assert server.ended() == 130 and time.monotonic() - began < 3
+        assert "Traceback" not in "".join(server.err)
+
+
+def alive(pid):
+    with contextlib.suppress(OSError):
+        os.kill(pid, 0)
+        return not Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    return False
+
+
+def test_several_workers_one_of_which_dies(folder):
+    """Each worker answers for itself; a dead one is replaced; SIGTERM reaches all."""
+    with Process(folder, "--workers", 2, "--set", "max_batch=4") as server:
+        pids = {event["worker"]: event["pid"] for event in server.events("ready")}
+        assert pids.keys() == {0, 1}
+
+        def workers():
+            text = "".join(server.call("GET", "/metrics")[1] for _ in range(20))
+            return {n for n in (0, 1) if f'worker="{n}"' in text}
+
+        assert workers() == {0, 1}
+        os.kill(pids[0], signal.SIGKILL)
+        server.wait_for(lambda: len(server.events("ready")) == 3, 30)
+        replaced = server.events("a worker died and is replaced")
+        assert [event["worker"] for event in replaced] == [0] and server.events("ready")[-1]["pid"] != pids[0]
+        for _ in range(5):
+            assert server.call("POST", INFER, request())[0] == 200
+        assert workers() == {0, 1}
+        server.signal(signal.SIGTERM)
+        assert server.ended(15) == 0
+        assert len(server.events("stopped")) == 2 and not alive(pids[1])
+
+
+def test_workers_do_not_outlive_their_parent(folder):
+    with Process(folder, "--workers", 2, "--set", "max_batch=1") as server:
+        pids = [event["pid"] for event in server.events("ready")]
+        server.signal(signal.SIGKILL)
+        server.process.wait(10)
+        end = time.monotonic() + 10
+        while any(map(alive, pids)):
+            assert time.monotonic() < end
+            time.sleep(0.05)
