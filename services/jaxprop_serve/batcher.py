@@ -79,19 +79,25 @@ class Lane:
                 continue
             loop = asyncio.get_running_loop()
             if self.thread is None:
-                batcher.deliver(batcher.compute(batch))
                 loop.call_soon(self.step)
-            else:
+                batcher.deliver(batcher.compute(batch))
+                return
+            try:
                 work = loop.run_in_executor(self.thread, batcher.compute, batch)
-                work.add_done_callback(lambda done, one=(batcher, batch): self.computed(*one, done))
+            except RuntimeError as error:  # the server has stopped
+                batcher.deliver([Done(batch, error)])
+                continue
+            work.add_done_callback(lambda done, one=(batcher, batch): self.computed(*one, done))
             return
         self.busy = False
 
     def computed(self, batcher: "Batcher", batch: list[Request], done: Any) -> None:
         """Back from the thread."""
         failure = asyncio.CancelledError() if done.cancelled() else done.exception()
-        batcher.deliver([Done(batch, failure)] if failure else done.result())
-        self.step()
+        try:
+            batcher.deliver([Done(batch, failure)] if failure else done.result())
+        finally:
+            self.step()
 
 
 class Batcher:

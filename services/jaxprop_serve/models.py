@@ -139,7 +139,7 @@ class Models:
         except JaxpropError as error:
             raise ServeError(400, str(error)) from None
         if not versions:
-            if name not in self._served:
+            if not any(known == name for known, _ in self._states):
                 self._turns.pop(name, None)  # not a lock for every name that anybody makes up
             raise ServeError(404, f"unknown model '{name[:128]}': the store has no such model")
         failed = ""

@@ -120,6 +120,7 @@ def serve_doors(port: int) -> None:
     import types
 
     import uvicorn
+
     from jaxprop_serve.connections import connection
     from jaxprop_serve.http import create_app
     from jaxprop_serve.tensors import Signature, TensorSpec

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import orjson
+
 from jaxprop_serve.errors import ServeError
 from jaxprop_serve.http import create_app
 from jaxprop_serve.tensors import Signature, TensorSpec

@@ -7,6 +7,7 @@ import threading
 from typing import Any
 
 import uvicorn
+
 from jaxprop_serve.connections import connection
 
 

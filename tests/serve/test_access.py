@@ -1,8 +1,8 @@
 """Tokens, Host and Origin: who gets in, and that a refusal says nothing it should not."""
 
 import pytest
-from jaxprop_serve.routes import Reply, Route
 
+from jaxprop_serve.routes import Reply, Route
 from tests.serve.doors import a_request, an_app, call
 
 INFER = "/v2/models/digits/infer"

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+
 from jaxprop_serve.batcher import Batcher, Lane
 from jaxprop_serve.errors import ServeError
 from jaxprop_serve.statistics import Statistics

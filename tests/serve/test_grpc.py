@@ -10,13 +10,13 @@ import grpc
 import numpy as np
 import pytest
 from google.protobuf import descriptor_pool
-from jaxprop_serve import grpc_service
-from jaxprop_serve.grpc_service import HEALTH, INFERENCE
-from jaxprop_serve.messages import read_proto
 from tritonclient import grpc as triton, utils
 from tritonclient.grpc import aio, model_config_pb2, service_pb2
 
 from jaxprop.errors import JaxpropError
+from jaxprop_serve import grpc_service
+from jaxprop_serve.grpc_service import HEALTH, INFERENCE
+from jaxprop_serve.messages import read_proto
 from tests.serve.doors import FakeModel, W, an_app, settings
 
 X = np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)

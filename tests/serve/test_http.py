@@ -8,9 +8,9 @@ import zlib
 import numpy as np
 import orjson
 import pytest
+
 from jaxprop_serve.errors import ServeError
 from jaxprop_serve.routes import Mount, Reply, Route, Router
-
 from tests.serve.doors import FakeModel, W, a_request, acall, an_app, call
 
 INFER = "/v2/models/digits/infer"

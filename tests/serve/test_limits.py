@@ -12,9 +12,9 @@ import zlib
 
 import orjson
 import pytest
+
 from jaxprop_serve.errors import ServeError
 from jaxprop_serve.limits import decompress
-
 from tests.serve.doors import a_request, an_app, call, settings
 from tests.serve.running import running
 

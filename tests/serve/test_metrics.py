@@ -9,11 +9,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from jaxprop_serve.logs import Log
-from jaxprop_serve.metrics import SECONDS, Metrics
 from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 
+from jaxprop_serve.logs import Log
+from jaxprop_serve.metrics import SECONDS, Metrics
 from tests.serve.doors import FakeModel, FakeModels, a_request, an_app, call
 
 

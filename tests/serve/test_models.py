@@ -8,14 +8,14 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 import pytest
+
+import jaxprop as jp
+from jaxprop.errors import ModelError
 from jaxprop_serve import runtimes
 from jaxprop_serve.errors import ServeError
 from jaxprop_serve.models import Models
 from jaxprop_serve.settings import Settings
 from jaxprop_serve.stores import FolderStore
-
-import jaxprop as jp
-from jaxprop.errors import ModelError
 
 X = np.random.default_rng(0).standard_normal((9, 3)).astype(np.float32)
 NET = jp.Chain(jp.Linear(4), jp.Tanh(), jp.Linear(2))

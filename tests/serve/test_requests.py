@@ -9,12 +9,12 @@ import ml_dtypes
 import numpy as np
 import orjson
 import pytest
+
 from jaxprop_serve import requests
 from jaxprop_serve.errors import ServeError
 from jaxprop_serve.limits import check_depth
 from jaxprop_serve.requests import decode, encode
 from jaxprop_serve.tensors import DATATYPES, Signature, TensorSpec
-
 from tests.serve.doors import a_request, signature
 
 INFINITE = 10**400

@@ -4,10 +4,10 @@ import json
 import tomllib
 
 import pytest
-from jaxprop_serve.command import as_toml
-from jaxprop_serve.settings import Settings, read
 
 from jaxprop.errors import JaxpropError
+from jaxprop_serve.command import as_toml
+from jaxprop_serve.settings import Settings, read
 from tests.serve.doors import settings as needed_by_the_doors
 from tests.test_cli import is_a_mistake, run
 

@@ -1,9 +1,9 @@
 """Where models are looked for, and where they are not."""
 
 import pytest
-from jaxprop_serve.stores import FolderStore
 
 from jaxprop.errors import ModelError
+from jaxprop_serve.stores import FolderStore
 
 
 def a_model(folder, file="model.json"):
