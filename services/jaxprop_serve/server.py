@@ -94,6 +94,7 @@ class Server:
                 await _first(stop, asyncio.shield(task))
             self.log("info", "draining", signal=signal.Signals(signals[-1]).name if signals else None)
             await self._drain(http, listening, hurry=signal.SIGINT in signals)
+            self.log("info", "stopped")
         finally:
             http.should_exit = True
             await asyncio.wait([task], timeout=2)
@@ -101,8 +102,9 @@ class Server:
                 await self.grpc.stop()
             await self.models.stop()
             watchdog.stop()
-            self.log("info", "stopped")
             self.log.close()
+            for number in SIGNALS:
+                loop.remove_signal_handler(number)
         return 130 if signal.SIGINT in signals else 0
 
     async def _start_http(self, listening: socket.socket) -> tuple[HttpServer, asyncio.Task[None]]:
