@@ -49,6 +49,7 @@ def command(
         print_json({"out": str(out), "picture": picture and str(picture), **facts, "predictions": answers})
     say(f"\nNext:\n  jaxprop predict {out} --rows 0:5\n  jaxprop summary {out}\n  jaxprop check {out} --rows 0:100")
     say(f"  jaxprop explain {out} --param 1.W --index 20,3     one weight's derivative, written out with its numbers")
+    say(f"  jaxprop serve {out}                               over HTTP and gRPC, until Ctrl-C")
     say("  jaxprop train square --layers 1,16,1 --activation tanh")
     sys.exit(0 if report.ok and accuracy >= 0.95 else 1)
 
