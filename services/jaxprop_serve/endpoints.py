@@ -165,6 +165,8 @@ async def model_config(request: Any, model: str, version: str | None = None) -> 
                 "dynamic_batching": {"max_queue_delay_microseconds": settings.max_delay_us}
                 if settings.batching
                 else None,
+                # whether a row's answer has the same bits alone and in the largest batch, as measured at load
+                "parameters": {"bit_exact": {"string_value": str(served.bit_exact).lower()}},
             }
         )
 

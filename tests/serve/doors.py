@@ -32,7 +32,7 @@ class FakeModel:
         self.signature = signature(**kinds)
         self.statistics = SimpleNamespace(describe=lambda name, version: {"name": name, "version": version})
         self.loaded = SimpleNamespace(classes=("a", "b", "c"), cost="SoftmaxCrossEntropy")
-        self.full = False
+        self.full, self.bit_exact = False, True
         self.calls = 0
 
     def admit(self) -> None:
