@@ -18,6 +18,7 @@ import grpc
 import numpy as np
 import orjson
 from google.protobuf import json_format
+from google.protobuf.message import DecodeError
 
 from jaxprop.errors import JaxpropError
 from jaxprop_serve import endpoints
@@ -37,6 +38,7 @@ _CONTENTS = {
     "INT8": "int_contents", "INT16": "int_contents", "INT32": "int_contents", "INT64": "int64_contents",
     "UINT8": "uint_contents", "UINT16": "uint_contents", "UINT32": "uint_contents", "UINT64": "uint64_contents",
 }  # fmt: skip
+MAX_STREAMS = 256  # of one connection at once; further calls of its client wait there
 REFUSING_S = 0.2  # long enough for clients that are told so to turn away
 _numbers = itertools.count(1)
 
@@ -76,7 +78,7 @@ class Service:
 
     def __init__(self, app: Any):
         self.app = app
-        self.active = 0
+        self.active = 0  # calls whose message has come
         self.draining = False
 
     def handlers(self) -> list[grpc.GenericRpcHandler]:
@@ -102,26 +104,30 @@ class Service:
         ]
 
     def _handler(self, messages: Messages, name: str, answer: Callable[..., Awaitable[Any]], level: str) -> Any:
-        response = getattr(messages, name + "Response")
-        return grpc.unary_unary_rpc_method_handler(
-            self._answered(name, answer, level, response),  # pyright: ignore[reportArgumentType] (a coroutine: grpc.aio)
-            request_deserializer=getattr(messages, name + "Request").FromString,
+        request, response = getattr(messages, name + "Request"), getattr(messages, name + "Response")
+        # A stream of one message: gRPC would wait for it without end, and before anybody could ask for a token.
+        return grpc.stream_unary_rpc_method_handler(
+            self._answered(name, answer, level, request, response),  # pyright: ignore[reportArgumentType] (grpc.aio)
             response_serializer=response.SerializeToString,
         )
 
-    def _answered(self, name: str, answer: Any, level: str, response: Any) -> Callable[..., Awaitable[Any]]:
+    def _answered(self, name: str, answer: Any, level: str, kind: Any, response: Any) -> Callable[..., Awaitable[Any]]:
         """One call, one status, whatever happens."""
         app = self.app
 
-        async def answered(request: Any, context: Any) -> Any:
+        async def answered(_: Any, context: Any) -> Any:
             call, code = _Call(context), "OK"
-            self.active += 1
             try:
                 if self.draining:
                     raise ServeError(503, "this server is stopping: ask another")
                 if app.access.token is not None or app.access.admin_token is not None:
                     app.access.check_token(_headers(context), level)
-                return await answer(request, response, call)
+                request = await _message(context, kind, app.settings.body_timeout_s)
+                self.active += 1
+                try:
+                    return await answer(request, response, call)
+                finally:
+                    self.active -= 1
             except ServeError as error:
                 code, text = error.grpc, error.text
                 if app.metrics is not None and error.status in _REASONS:
@@ -134,7 +140,6 @@ class Service:
                 text = f"internal error, request {call.id}: the server's log has the details"
                 app.log("error", "unforeseen", id=call.id, path=name, exception=error)
             finally:
-                self.active -= 1
                 seconds = time.monotonic() - call.arrived
                 if app.metrics is not None:
                     app.metrics.request(call.model, call.version, "grpc", code, seconds)
@@ -253,6 +258,7 @@ async def start(app: Any, settings: Any, port: int) -> Door:
         options=[
             ("grpc.max_receive_message_length", int(settings.max_body_bytes)),
             ("grpc.max_send_message_length", -1),
+            ("grpc.max_concurrent_streams", MAX_STREAMS),
             ("grpc.so_reuseport", int(settings.workers > 1)),
             ("grpc.max_connection_idle_ms", int(1000 * settings.idle_timeout_s)),
             ("grpc.server_handshake_timeout_ms", int(1000 * settings.header_timeout_s)),
@@ -271,6 +277,19 @@ async def start(app: Any, settings: Any, port: int) -> Door:
         ) from None
     await server.start()
     return Door(service, server, bound)
+
+
+async def _message(context: Any, kind: Any, seconds: float) -> Any:
+    """The call's message; 408 if it is not whole in time, 400 if it is none."""
+    try:
+        async with asyncio.timeout(seconds):
+            data = await context.read()
+    except TimeoutError:
+        raise ServeError(408, f"the message did not arrive within {seconds:g} seconds") from None
+    try:
+        return kind.FromString(data)
+    except (DecodeError, TypeError):  # TypeError: the stream ended without one
+        raise ServeError(400, f"what came is not a {kind.DESCRIPTOR.full_name}") from None
 
 
 def _tensors(request: Any, signature: Signature, model: str, max_rows: int) -> dict[str, np.ndarray]:

@@ -64,7 +64,7 @@ def grpc_running(app, **changed):
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
-    limits = settings(max_queue_rows=64, workers=1, tls_cert=None, max_body_bytes=LIMIT, **changed)
+    limits = settings(**(dict(max_queue_rows=64, workers=1, tls_cert=None, max_body_bytes=LIMIT) | changed))
     started = asyncio.run_coroutine_threadsafe(grpc_service.start(app, limits, 0), loop)
     door = started.result(10)
     try:
