@@ -7,10 +7,7 @@ and checks every array's path, shape and dtype.
 
 import contextlib
 import hashlib
-import json
-import os
-import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +33,9 @@ from jaxprop.description import (
     versions,
 )
 from jaxprop.errors import JaxpropError, ModelError
+from jaxprop.folder import commit
 from jaxprop.layers.layer import Layer
 from jaxprop.network import by_path
-
-try:
-    import fcntl
-except ImportError:  # Windows has no such lock
-    fcntl = None
 
 
 def save(path: Any, net: Layer, params: Any, *, inputs: Any, cost: Cost | None = None, info: Any = None) -> Path:
@@ -53,7 +46,7 @@ def save(path: Any, net: Layer, params: Any, *, inputs: Any, cost: Cost | None =
 
     Raises ModelError if params are not net's, or the folder cannot be written; the old model then stays whole.
 
-    >>> import jaxprop as jp
+    >>> import jaxprop as jp, tempfile
     >>> net, x = jp.Chain(jp.Linear(2), jp.Tanh()), np.ones((1, 3), np.float32)
     >>> folder = save(tempfile.mkdtemp(), net, net.init(jax.random.key(0), x), inputs=x)
     >>> load(folder)[0]
@@ -67,17 +60,7 @@ def save(path: Any, net: Layer, params: Any, *, inputs: Any, cost: Cost | None =
     weights = Weights(file=f"params-{digest[:12]}.safetensors", sha256=digest)
     text = _described(net, arrays, inputs, cost, weights, info)
     folder = Path(path)
-    with writing(folder), _alone(folder):
-        old = _named_weights(folder)
-        _write(folder / weights.file, data)
-        try:
-            _write(model_path(folder), text.encode())
-        except BaseException:
-            if _named_weights(folder) == old != weights.file:  # the old model stands: leave nothing beside it
-                (folder / weights.file).unlink(missing_ok=True)
-            raise
-        if old not in (None, weights.file):
-            (folder / old).unlink(missing_ok=True)
+    commit(folder, {weights.file: data, model_path(folder).name: text.encode()})
     return folder
 
 
@@ -110,7 +93,7 @@ def read(path: Any, kinds: Iterable[type] = ()) -> tuple[Description, Any]:
 def describe(path: Any, kinds: Iterable[type] = ()) -> Description:
     """Return what `model.json` says, without reading the arrays: net, cost, inputs, outputs, params, versions, info.
 
-    >>> import jaxprop as jp
+    >>> import jaxprop as jp, tempfile
     >>> net, x = jp.Linear(2), np.ones((1, 3), np.float32)
     >>> folder = save(tempfile.mkdtemp(), net, net.init(jax.random.key(0), x), inputs=x, cost=jp.HalfSquaredError())
     >>> about = describe(folder)
@@ -126,33 +109,6 @@ def describe(path: Any, kinds: Iterable[type] = ()) -> Description:
             f"{path}: {hint}; expected a folder that jaxprop.save or `jaxprop train --out` wrote"
         ) from None
     return from_json(text, file, kinds)
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keep other writers of the folder out, so that none removes weights that another has just named."""
-    if fcntl is None:
-        yield
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-@contextlib.contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Make the folder, and turn what the operating system refuses into a ModelError that says what to do."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, prefix="."):
-            pass
-        yield
-    except OSError as error:
-        reason = "a file of that name exists" if isinstance(error, FileExistsError) else error.strerror or error
-        raise ModelError(f"{folder}: cannot be written: {reason}; choose another folder") from None
 
 
 def _described(
@@ -247,13 +203,6 @@ def _same(found: dict[str, ArraySpec], expected: dict[str, ArraySpec], where: st
             )
 
 
-def _named_weights(folder: Path) -> Any:
-    """The weights file of the model that is there now, if it can be read at all, of whatever kinds it is made."""
-    with contextlib.suppress(OSError, ValueError, LookupError, TypeError, RecursionError):
-        return Weights.model_validate(json.loads(model_path(folder).read_bytes())["weights"]).file
-    return None
-
-
 def _read(file: Path) -> bytes:
     """A file's bytes; what the operating system refuses, but for a missing file, is a ModelError."""
     try:
@@ -262,23 +211,3 @@ def _read(file: Path) -> bytes:
         raise
     except OSError as error:
         raise ModelError(f"{file}: cannot be read: {error.strerror or error}") from None
-
-
-def _write(file: Path, data: bytes) -> None:
-    """Write a file whole, durably, or not at all."""
-    descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as handle:
-            handle.write(data)
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, file)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    folder = os.open(file.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

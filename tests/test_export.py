@@ -99,10 +99,8 @@ def test_what_cannot_be_exported(tmp_path):
 def test_a_second_export_replaces_the_first_and_a_failed_one_does_not(an_export, tmp_path, monkeypatch):
     folder = copied(an_export[0], tmp_path)
     before = {file.name: file.read_bytes() for file in folder.iterdir()}
-    from jaxprop.interop import export as module
-
-    write = module._write
-    monkeypatch.setattr(module, "_write", lambda file, data: write(file, data) if "json" not in file.name else 1 / 0)
+    write = jp.folder._write
+    monkeypatch.setattr(jp.folder, "_write", lambda file, data: write(file, data) if "json" not in file.name else 1 / 0)
     with pytest.raises(ZeroDivisionError):
         jp.export(folder, lambda x, params: 2 * x, (), inputs=np.ones((1, 2), np.float32))
     np.testing.assert_allclose(jp.load_exported(folder)(an_export[1]), an_export[2], rtol=1e-6)
@@ -111,3 +109,15 @@ def test_a_second_export_replaces_the_first_and_a_failed_one_does_not(an_export,
     jp.export(folder, lambda x, params: 2 * x, (), inputs=np.ones((1, 2), np.float32))
     assert float(jp.load_exported(folder)(an_export[1])[0, 0]) == 2 * an_export[1][0, 0]
     assert len(list(folder.iterdir())) == 3
+
+
+def test_a_model_and_its_export_share_a_folder_and_their_weights(tmp_path):
+    net, x = jp.Linear(2), np.ones((1, 3), np.float32)
+    first, second = (net.init(jax.random.key(seed), x) for seed in (0, 1))
+    jp.save(tmp_path, net, first, inputs=x)
+    jp.export(tmp_path, net, first, inputs=x)
+    jp.save(tmp_path, net, second, inputs=x)  # the export still names the first weights
+    np.testing.assert_allclose(jp.load_exported(tmp_path)(x), net(x, first), rtol=1e-6)
+    np.testing.assert_allclose(net(x, jp.load(tmp_path)[1]), net(x, second), rtol=1e-6)
+    jp.export(tmp_path, net, second, inputs=x)
+    assert len(list(tmp_path.glob("params-*"))) == 1

@@ -162,10 +162,10 @@ def train(plan: Plan, data: Any, net: Any, cost: Any, scale: Any) -> tuple[Any, 
     """(what `fit` gave, the interruption if there was one); targets are standardised by `scale`, if any."""
     import jax
 
-    from jaxprop.checkpoint import writing
     from jaxprop.cli import build
     from jaxprop.cli.runs import targets_for
     from jaxprop.errors import pick
+    from jaxprop.folder import writing
     from jaxprop.train import TrainingInterrupted, fit
 
     def prepared(rows: Any) -> Any:

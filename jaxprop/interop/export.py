@@ -20,9 +20,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, deserialize
 from safetensors.numpy import save as to_safetensors
 
-from jaxprop.checkpoint import _alone, _as_numpy, _read, _same, _write, writing
+from jaxprop.checkpoint import _as_numpy, _read, _same
 from jaxprop.description import DTYPES, ArraySpec, Weights, first_of, versions
 from jaxprop.errors import JaxpropError, ModelError
+from jaxprop.folder import commit
 from jaxprop.network import by_path
 
 CALLBACK = re.compile(r"custom_call\s*@([\w.$]*callback[\w.$]*)|call_target_name\s*=\s*\"([^\"]*callback[^\"]*)\"")
@@ -98,15 +99,8 @@ def export(path: Any, f: Callable[[Any, Any], Any], params: Any, *, inputs: Any)
         versions=versions(),
     )
     folder = Path(path)
-    with writing(folder), _alone(folder):
-        old, new = _files(folder), {about.program.file, about.weights.file}
-        try:
-            _write(folder / about.program.file, program)
-            _write(folder / about.weights.file, data)
-            _write(folder / "export.json", about.model_dump_json(indent=1).encode())
-        finally:  # whichever model stands, nothing lies beside it
-            for file in (old | new) - _files(folder):
-                (folder / file).unlink(missing_ok=True)
+    weights = {about.program.file: program, about.weights.file: data}
+    commit(folder, {**weights, "export.json": about.model_dump_json(indent=1).encode()})
     return folder
 
 
@@ -229,11 +223,3 @@ def _checked(file: Path, sha256: str) -> bytes:
     if hashlib.sha256(data).hexdigest() != sha256:
         raise ModelError(f"{file}: does not hash to the sha256 in export.json: truncated or altered; export it again")
     return data
-
-
-def _files(folder: Path) -> set[str]:
-    """The files that the export there now names, if it can be read."""
-    with contextlib.suppress(ModelError):
-        about = describe_exported(folder)
-        return {about.program.file, about.weights.file}
-    return set()

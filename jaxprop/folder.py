@@ -1,0 +1,104 @@
+"""A folder whose files change all at once: the new ones are written first, the one that names them is replaced last.
+
+A reader sees the old files or the new ones, whole, also if the writer is killed at any instant; what a killed writer
+left behind is removed by the next one. Nothing here needs JAX.
+"""
+
+import contextlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from jaxprop.errors import ModelError
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such lock
+    fcntl = None
+
+DESCRIPTIONS = ("model.json", "export.json")  # each names its files: {"weights": {"file": ..., "sha256": ...}, ...}
+_DATA = r"params-[0-9a-f]{12}\.safetensors|model-[0-9a-f]{12}\.stablehlo"
+_OURS = re.compile(rf"{_DATA}|\.({_DATA}|model\.json|export\.json)\.\w+")
+
+
+def commit(folder: Path, files: dict[str, bytes]) -> None:
+    """Write `files` in their order, the description last; then remove what no description names any more.
+
+    Raises ModelError, with what the operating system refused; what was there before then stays whole.
+
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> for data in (b"old", b"new"):
+    ...     name = f"params-{data.hex():0>12}.safetensors"
+    ...     commit(folder, {name: data, "model.json": json.dumps({"weights": {"file": name}}).encode()})
+    >>> sorted(file.name for file in folder.iterdir())
+    ['model.json', 'params-0000006e6577.safetensors']
+    """
+    with writing(folder), _alone(folder):
+        try:
+            for name, data in files.items():
+                _write(folder / name, data)
+        finally:
+            _sweep(folder)
+
+
+@contextlib.contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Make the folder, and turn what the operating system refuses into a ModelError that says what to do."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+        yield
+    except OSError as error:
+        reason = "a file of that name exists" if isinstance(error, FileExistsError) else error.strerror or error
+        raise ModelError(f"{folder}: cannot be written: {reason}; choose another folder") from None
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other writers of the folder out, so that none removes files that another is about to name."""
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _write(file: Path, data: bytes) -> None:
+    """Write a file whole, durably, or not at all."""
+    descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as handle:
+            handle.write(data)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, file)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    folder = os.open(file.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove files of our own kinds that no description names: nothing, as long as one of them cannot be read."""
+    with contextlib.suppress(ValueError, AttributeError, RecursionError):
+        named = set()
+        for description in DESCRIPTIONS:
+            with contextlib.suppress(FileNotFoundError):
+                parts = json.loads((folder / description).read_bytes()).values()
+                named |= {str(part.get("file")) for part in parts if isinstance(part, dict)}
+        for file in folder.iterdir():
+            if _OURS.fullmatch(file.name) and file.name not in named:
+                file.unlink(missing_ok=True)
