@@ -1,4 +1,4 @@
-"""A real uvicorn around an application, on a free port, in a thread of the tests."""
+"""A real uvicorn around an application, on a free port: in a thread of the tests, or in the loop that runs."""
 
 import asyncio
 import contextlib
@@ -11,14 +11,18 @@ import uvicorn
 from jaxprop_serve.connections import connection
 
 
-@contextlib.contextmanager
-def running(app: Any, settings: Any, lifespan: Any = "on", **limits: Any):
-    """Yield the port; on leaving, the server has stopped and its thread is gone."""
+def _server(app: Any, settings: Any, lifespan: Any, **limits: Any) -> Any:
     config = uvicorn.Config(
         app, http=connection(settings, **limits), ws="none", log_config=None, access_log=False, lifespan=lifespan,
         date_header=False, server_header=False, proxy_headers=False, timeout_graceful_shutdown=1,
     )  # fmt: skip
-    server = uvicorn.Server(config)
+    return uvicorn.Server(config)
+
+
+@contextlib.contextmanager
+def running(app: Any, settings: Any, lifespan: Any = "on", **limits: Any):
+    """Yield the port; on leaving, the server has stopped and its thread is gone."""
+    server = _server(app, settings, lifespan, **limits)
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         thread = threading.Thread(target=lambda: asyncio.run(server._serve([listening])), daemon=True)
@@ -32,3 +36,19 @@ def running(app: Any, settings: Any, lifespan: Any = "on", **limits: Any):
             server.should_exit = True
             thread.join(10)
             assert not thread.is_alive()
+
+
+@contextlib.asynccontextmanager
+async def running_here(app: Any, settings: Any):
+    """The same in this loop, where the application's models live."""
+    server = _server(app, settings, "off")
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        task = asyncio.create_task(server._serve([listening]))
+        while not server.started:
+            await asyncio.sleep(0.005)
+        try:
+            yield listening.getsockname()[1]
+        finally:
+            server.should_exit = True
+            await task
