@@ -18,10 +18,11 @@ Source: Ioffe and Szegedy, "Batch Normalization" (2015), algorithm 1.
 
 from dataclasses import dataclass
 
+import jax.numpy as jnp
 from jax import Array
 
 from jaxprop.layers.affine import AffineParams
-from jaxprop.layers.norm import Norm, NormParams
+from jaxprop.layers.norm import Norm, NormParams, product
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,10 @@ class BatchNorm(Norm):
         """Every y_n depends on all examples of the batch."""
         return True
 
-    def groups_of(self, x: Array) -> tuple[Array, tuple[int, ...]]:
-        """Each channel, over all examples and positions."""
-        return x, tuple(range(x.ndim - 1))
+    def mean(self, x: Array, gamma: Array | None = None, x_hat: Array | None = None) -> Array:
+        """Of each channel, over all positions and examples."""
+        of_examples = jnp.mean(product(x, x_hat), tuple(range(1, x.ndim - 1)), keepdims=True)
+        return product(gamma, jnp.mean(of_examples, 0, keepdims=True))
 
     def frozen(self, x: Array, params: NormParams) -> AffineParams:
         """Return s and h, with which y = s ⊙ x + h is this layer on these rows."""

@@ -13,10 +13,11 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import jax.numpy as jnp
 from jax import Array
 
 from jaxprop.errors import JaxpropError, ShapeError
-from jaxprop.layers.norm import Norm
+from jaxprop.layers.norm import Norm, product
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,11 @@ class GroupNorm(Norm):
         if not isinstance(self.groups, int) or isinstance(self.groups, bool) or self.groups < 1:
             raise JaxpropError(f"GroupNorm: groups must be a whole number ≥ 1, found {self.groups!r}")
 
-    def groups_of(self, x: Array) -> tuple[Array, tuple[int, ...]]:
-        """`[N, T, G, C/G]`: all positions and the channels of a group."""
-        N, T, C = x.shape[0], math.prod(x.shape[1:-1]), x.shape[-1]
-        return x.reshape(N, T, self.groups, C // self.groups), (1, 3)
+    def mean(self, x: Array, gamma: Array | None = None, x_hat: Array | None = None) -> Array:
+        """Of all positions and the channels of a group: first over positions, which leaves numbers a channel."""
+        of_channels = product(gamma, jnp.mean(product(x, x_hat), tuple(range(1, x.ndim - 1)), keepdims=True))
+        of_groups = jnp.mean(of_channels.reshape(x.shape[0], self.groups, -1), -1)
+        return jnp.repeat(of_groups, x.shape[-1] // self.groups, -1).reshape(of_channels.shape)
 
     def _check_inputs(self, x: Any) -> None:
         super()._check_inputs(x)

@@ -9,9 +9,10 @@ Source: Ba, Kiros, Hinton, "Layer Normalization" (2016), eq. 4.
 
 from dataclasses import dataclass
 
+import jax.numpy as jnp
 from jax import Array
 
-from jaxprop.layers.norm import Norm
+from jaxprop.layers.norm import Norm, product
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,6 @@ class LayerNorm(Norm):
     scale: bool = True
     bias: bool = True
 
-    def groups_of(self, x: Array) -> tuple[Array, tuple[int, ...]]:
-        """The features of each position."""
-        return x, (-1,)
+    def mean(self, x: Array, gamma: Array | None = None, x_hat: Array | None = None) -> Array:
+        """Of the features of each position."""
+        return jnp.mean(product(gamma, x, x_hat), -1, keepdims=True)

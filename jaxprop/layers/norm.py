@@ -23,7 +23,9 @@ Edge cases: a group of equal numbers has v = 0, so x̂ = 0 and dx = r (dx̂ − 
 Source: Ioffe and Szegedy, "Batch Normalization" (2015), section 3 (its chain of six equations, put together).
 """
 
+import functools
 import math
+import operator
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -47,6 +49,15 @@ class NormParams(NamedTuple):
     bias: Any
 
 
+def product(*factors: Array | None) -> Array:
+    """The product of the factors that are there.
+
+    >>> product(2.0, None, 3.0)
+    6.0
+    """
+    return functools.reduce(operator.mul, [factor for factor in factors if factor is not None])
+
+
 class Norm(Layer):
     """A layer y = γ x̂ + β, x `[N, (T,) C]`; a subclass has the settings and says what is normalised together.
 
@@ -62,9 +73,13 @@ class Norm(Layer):
         if not isinstance(epsilon, float | int) or isinstance(epsilon, bool) or not 0 < epsilon < math.inf:
             raise JaxpropError(f"{type(self).__name__}: epsilon must be a small number > 0, found {epsilon!r}")
 
-    def groups_of(self, x: Array) -> tuple[Array, tuple[int, ...]]:
-        """Return x seen so that each group lies along some axes, and these axes."""
-        raise TypeError(f"{type(self).__name__} must define groups_of(x) -> (x, axes)")
+    def mean(self, x: Array, gamma: Array | None = None, x_hat: Array | None = None) -> Array:
+        """Return the mean of x (γ x, γ x x̂) over each group, in a shape that broadcasts with x.
+
+        A group of several positions is summed over them first: γ then meets one number a channel, and these sums are
+        those of the gradients of β and γ, which XLA makes once.
+        """
+        raise TypeError(f"{type(self).__name__} must define mean(x, gamma, x_hat)")
 
     def init(self, key: Array | None, x: Any) -> NormParams:
         self._check_inputs(x)
@@ -81,24 +96,24 @@ class Norm(Layer):
         return y.astype(x.dtype), (x_hat.astype(x.dtype), r)
 
     def normalized(self, x: Array) -> tuple[Array, Array, Array]:
-        """Return x̂ in x's shape, and μ and r of every group."""
-        grouped, axes = self.groups_of(x.astype(wide(x.dtype)))
-        mean = jnp.mean(grouped, axes, keepdims=True) if self.centred else jnp.zeros((), grouped.dtype)
-        from_mean = grouped - mean if self.centred else grouped
-        r = jax.lax.rsqrt(jnp.mean(from_mean * from_mean, axes, keepdims=True) + self.epsilon)
-        return (from_mean * r).reshape(x.shape), mean, r
+        """Return x̂, and μ and r of every group in shapes that broadcast with it."""
+        x = x.astype(wide(x.dtype))
+        mean = self.mean(x) if self.centred else jnp.zeros((), x.dtype)
+        from_mean = x - mean if self.centred else x
+        r = jax.lax.rsqrt(self.mean(from_mean * from_mean) + self.epsilon)
+        return from_mean * r, mean, r
 
     def backward(self, dy: Array, cache: tuple[Array, Array], params: NormParams) -> tuple[Array, NormParams]:
         x_hat, r = cache
-        gamma, delta = params.scale, dy
-        dx_hat = delta.astype(r.dtype) if gamma is None else delta.astype(r.dtype) * gamma.astype(r.dtype)
-        (dx_hat, axes), (grouped, _) = self.groups_of(dx_hat), self.groups_of(x_hat.astype(r.dtype))
-        along_x_hat = grouped * jnp.mean(dx_hat * grouped, axes, keepdims=True)
-        along_ones = jnp.mean(dx_hat, axes, keepdims=True) if self.centred else jnp.zeros((), r.dtype)
-        dx = r * (dx_hat - along_ones - along_x_hat)
-        scale_use = None if gamma is None else Scale(x_hat, delta, gamma.shape, gamma.dtype)
-        bias_use = None if params.bias is None else Shift(delta, params.bias.shape, params.bias.dtype)
-        return dx.reshape(dy.shape).astype(dy.dtype), NormParams(scale_use, bias_use)
+        scale, bias = params
+        scale_use = None if scale is None else Scale(x_hat, dy, scale.shape, scale.dtype)
+        bias_use = None if bias is None else Shift(dy, bias.shape, bias.dtype)
+        gamma = None if scale is None else scale.astype(r.dtype)
+        delta, x_hat = dy.astype(r.dtype), x_hat.astype(r.dtype)
+        along_ones = self.mean(delta, gamma) if self.centred else jnp.zeros((), r.dtype)
+        along_x_hat = x_hat * self.mean(delta, gamma, x_hat)
+        dx = r * (product(gamma, delta) - along_ones - along_x_hat)
+        return dx.astype(dy.dtype), NormParams(scale_use, bias_use)
 
     def operations(self, x: Any, y: Any) -> tuple[int, int]:
         scale, bias = self._has()

@@ -11,9 +11,10 @@ Source: Zhang and Sennrich, "Root Mean Square Layer Normalization" (2019), eq. 4
 from dataclasses import dataclass
 from typing import ClassVar
 
+import jax.numpy as jnp
 from jax import Array
 
-from jaxprop.layers.norm import Norm
+from jaxprop.layers.norm import Norm, product
 
 
 @dataclass(frozen=True)
@@ -23,15 +24,15 @@ class RMSNorm(Norm):
     Raises JaxpropError for an epsilon that is not positive, ShapeError for inputs that do not fit.
 
     >>> import jax.numpy as jnp
-    >>> layer, x = RMSNorm(), jnp.array([[1.0, 7.0]])
+    >>> layer, x = RMSNorm(), jnp.array([[0.0, 0.0, 0.0, 6.0]])
     >>> print(layer(x, layer.init(None, x)).round(3))
-    [[0.2 1.4]]
+    [[0. 0. 0. 2.]]
     """
 
     epsilon: float = 1e-6
     scale: bool = True
     centred: ClassVar[bool] = False
 
-    def groups_of(self, x: Array) -> tuple[Array, tuple[int, ...]]:
-        """The features of each position."""
-        return x, (-1,)
+    def mean(self, x: Array, gamma: Array | None = None, x_hat: Array | None = None) -> Array:
+        """Of the features of each position."""
+        return jnp.mean(product(gamma, x, x_hat), -1, keepdims=True)

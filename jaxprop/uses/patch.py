@@ -94,11 +94,6 @@ class Patch(Use):
     def _fine_and_coarse(self, delta: Array) -> tuple[Array, Array]:
         return (delta, self.a) if self.window.flipped else (self.a, delta)
 
-    @property
-    def _wide(self) -> Any:
-        """What to add up in: in half precision every term of a sum would be rounded."""
-        return jnp.float32 if jnp.dtype(self.dtype).itemsize < 4 else self.dtype
-
     def _grouped(self, rows: Array) -> Array:
         """`[N, *T, C]` as `[N, T, G, C/G]`."""
         rows = positions(rows)
@@ -107,7 +102,7 @@ class Patch(Use):
     def _product(self, rows: Array, coarse: Array) -> Array:
         """Σ_t f_t ⊗ c_t, `[N, G, I, O/G]`."""
         rows, coarse = self._grouped(rows), self._grouped(coarse)
-        return jnp.einsum("ntgi,ntgo->ngio", rows, coarse, preferred_element_type=self._wide)
+        return jnp.einsum("ntgi,ntgo->ngio", rows, coarse, preferred_element_type=self.wide)
 
     def _one_by_one(self, fine: Array, term: Callable[[Array], Array]) -> Array:
         """Σ_k term(slice of k), in a loop: XLA would hold all K slices at once."""
@@ -124,7 +119,7 @@ class Patch(Use):
         """Products of all pairs of positions, `[N, G, T, T]`."""
         rows = self._grouped(rows)
         # einsum, never rows @ rows.T: XLA:CPU miscompiles the explicit transpose of a broadcast operand (jax#39103)
-        return jnp.einsum("ntgi,nsgi->ngts", rows, rows, preferred_element_type=self._wide)
+        return jnp.einsum("ntgi,nsgi->ngts", rows, rows, preferred_element_type=self.wide)
 
     def _shifted_gram(self, fine: Array) -> Array:
         """u_t · u_s, `[N, G, T, T]`: every k reads the same Gram matrix of positions, shifted along both axes."""

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxprop.uses.use import Use, positions, scale, static
+from jaxprop.uses.use import Use, over_positions, scale, static
 
 
 @jax.tree_util.register_dataclass
@@ -34,14 +34,11 @@ class Scale(Use):
 
     def total(self, weights: Array | None) -> Array:
         """Σ_n w_n Σ_t δ_nt ⊙ x̂_nt."""
-        products = self._products(scale(self.delta, weights))
-        return jnp.sum(products, axis=tuple(range(products.ndim - 1))).astype(self.dtype)
+        return jnp.sum(scale(self._of_examples(), weights), axis=0).astype(self.dtype)
 
     def per_example(self) -> Array:
         """Σ_t δ_nt ⊙ x̂_nt, `[N, C]`."""
-        return jnp.sum(positions(self._products(self.delta)), axis=1).astype(self.dtype)
+        return self._of_examples().astype(self.dtype)
 
-    def _products(self, delta: Array) -> Array:
-        # in half precision every product would be rounded before it is summed
-        wide = jnp.float32 if jnp.dtype(self.dtype).itemsize < 4 else self.dtype
-        return delta.astype(wide) * self.normalized.astype(wide)
+    def _of_examples(self) -> Array:
+        return over_positions(self.delta.astype(self.wide) * self.normalized.astype(self.wide))

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxprop.uses.use import Use, positions, scale, static
+from jaxprop.uses.use import Use, over_positions, scale, static
 
 
 @jax.tree_util.register_dataclass
@@ -30,9 +30,11 @@ class Shift(Use):
 
     def total(self, weights: Array | None) -> Array:
         """Σ_n w_n Σ_t δ_nt."""
-        delta = scale(self.delta, weights).astype(self.dtype)
-        return jnp.sum(delta, axis=tuple(range(delta.ndim - 1)))
+        return jnp.sum(scale(self._of_examples(), weights), axis=0).astype(self.dtype)
 
     def per_example(self) -> Array:
         """Σ_t δ_nt, `[N, O]`."""
-        return jnp.sum(positions(self.delta).astype(self.dtype), axis=1)
+        return self._of_examples().astype(self.dtype)
+
+    def _of_examples(self) -> Array:
+        return over_positions(self.delta.astype(self.wide))

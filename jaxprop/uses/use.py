@@ -63,6 +63,11 @@ def positions(a: Array) -> Array:
     return a.reshape(a.shape[0], math.prod(a.shape[1:-1]), a.shape[-1])
 
 
+def over_positions(terms: Array) -> Array:
+    """Σ_t of terms `[N, (T...,) F]`, `[N, F]`."""
+    return jnp.sum(terms, axis=tuple(range(1, terms.ndim - 1)))
+
+
 class Use(abc.ABC):
     """What meets at one parameter: enough for its gradient, per-example gradients and their norms.
 
@@ -81,6 +86,11 @@ class Use(abc.ABC):
     @abc.abstractmethod
     def examples(self) -> int:
         """N, the number of examples."""
+
+    @property
+    def wide(self) -> Any:
+        """The dtype to add up in: in half precision every term of a sum would be rounded."""
+        return jnp.float32 if jnp.dtype(self.dtype).itemsize < 4 else self.dtype
 
     @abc.abstractmethod
     def total(self, weights: Array | None) -> Array:

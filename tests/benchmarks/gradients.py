@@ -1,130 +1,168 @@
-"""Manual against `jax.grad` of the cache-free call: step, temporary memory, trace + lower. float32.
+"""Manual against `jax.grad` of the cache-free call, layer by layer: step, temporary memory, trace + lower. float32.
 
-    python tests/benchmarks/gradients.py [--rounds 30] [--json FILE]
+    python tests/benchmarks/gradients.py [--rounds 15] [--json FILE] [--only NAME]       --rounds 0 takes no times
 
-Limits of a Linear layer with N rows, I inputs, O outputs: 6 N I O operations (2 forward, 4 back) and, at the least, W
-read twice, its gradient written once, x, z, δ and dx moved once each: 4 (3 I O + 2 N I + 2 N O) bytes.
-Marks (benchmarks.md, section 1): time ≤ 1.02, memory ≤ 1.00 everywhere; MLP 1.00 / 1.00 / 0.85; LSTM 0.56 / 0.78.
+Every exported layer and cost is here, each with neighbours to take an error from and to hand one to. Two limits a row:
+operations from the layers' formulas, and the fewest bytes, each input read once and each result written once.
+Marks (benchmarks.md, section 1): time ≤ 1.02, memory ≤ 1.00 everywhere; LSTM 0.56 / 0.78 / 0.38.
 """
 
 import functools
 import time
 
 import jax
-import jax.numpy as jnp
 from measure import arguments, in_turn, ratios, report
 
 import jaxprop as jp
 
 HALF, SOFTMAX = jp.HalfSquaredError(), jp.SoftmaxCrossEntropy()
 N, F = 256, 512
-
-
-def mlp(*sizes, activation=jp.ReLU):
-    layers = [layer for size in sizes[:-1] for layer in (jp.Linear(size), activation())]
-    return jp.Chain(*layers, jp.Linear(sizes[-1]))
+ROWS, SEQUENCES, IMAGES, IDS = (N, F), (32, 64, 128), (32, 32, 32, 3), (32, 64)
+MAPS = (32, 32, 32, 16)
 
 
 def around(layer):
-    """A layer between two Linears, so that its error has somewhere to come from and to go."""
+    """A layer between two Linears."""
     return jp.Chain(jp.Linear(F), layer, jp.Linear(10))
 
 
-ACTIVATIONS = [
+def after_conv(layer):
+    """A layer on 16 channels, after a convolution."""
+    return jp.Chain(jp.Conv(16, (3, 3)), layer)
+
+
+def before_conv(layer):
+    """A layer on 16 channels, between two convolutions."""
+    return jp.Chain(jp.Conv(16, (3, 3)), layer, jp.Conv(16, (3, 3)))
+
+
+DENSE = jp.Chain(jp.Linear(F), jp.Tanh())
+TIED = jp.Chain(jp.Linear(F, bias=False), jp.Tanh(), jp.Linear(F, bias=False))
+
+ON_ROWS = [
     jp.Identity(), jp.Sigmoid(), jp.Tanh(), jp.ReLU(), jp.LeakyReLU(), jp.ELU(), jp.SELU(), jp.GELU(),
     jp.GELU(approximate=True), jp.SiLU(), jp.Softplus(), jp.Softsign(), jp.HardTanh(), jp.Softmax(),
+    jp.Affine(), jp.LayerNorm(), jp.RMSNorm(), jp.BatchNorm(), jp.GroupNorm(8), jp.Dropout(0.5), jp.Reshape((F,)),
+    jp.Residual(DENSE), jp.Repeat(DENSE, 4), jp.Remat(DENSE), jp.Repeat(jp.Remat(DENSE), 4),
+    *(jp.Parallel(DENSE, DENSE, join=join) for join in ("sum", "concatenate", "multiply")),
+    jp.Shared(TIED, ties=(("0.W", "2.W", True),)),
+]  # fmt: skip
+BETWEEN_CONVOLUTIONS = [jp.ReLU(), jp.GroupNorm(8), jp.BatchNorm(), jp.LayerNorm()]
+AFTER_CONVOLUTION = [
+    *(kind(*settings) for kind in (jp.MaxPool, jp.AvgPool) for settings in (((2, 2),), ((3, 3), 2, "SAME"))),
+    jp.GlobalAvgPool(), jp.Transpose((2, 0, 1)),
+]  # fmt: skip
+ON_SEQUENCES = [
+    jp.Linear(128), jp.RNN(128), jp.GRU(128), jp.LSTM(128), jp.LSTM(128, sequence=False), jp.PositionalEmbedding(64),
+    jp.MultiHeadAttention(4), jp.MultiHeadAttention(4, causal=True),
+]  # fmt: skip
+COSTS = [
+    HALF, jp.MeanSquaredError(), jp.AbsoluteError(), jp.Huber(), jp.Hinge(), jp.SigmoidCrossEntropy(), SOFTMAX,
+    jp.SoftmaxCrossEntropy(label_smoothing=0.1, ignore=-1), jp.KLDivergence(), jp.PoissonNegativeLogLikelihood(),
+    jp.GaussianNegativeLogLikelihood(),
 ]  # fmt: skip
 
-ATTENTION = {
-    "MultiHeadAttention": (jp.Chain(jp.MultiHeadAttention(4)), HALF, (8, 128, 128)),
-    "MultiHeadAttention, causal": (jp.Chain(jp.MultiHeadAttention(4, causal=True)), HALF, (8, 128, 128)),
-}
-RECURRENT = {
-    **{
-        f"{kind.__name__} 128, T = 64": (jp.Chain(kind(128)), HALF, (32, 64, 128)) for kind in (jp.RNN, jp.GRU, jp.LSTM)
-    },
-    "LSTM 128, T = 64, last": (jp.Chain(jp.LSTM(128, sequence=False), jp.Linear(10)), SOFTMAX, (32, 64, 128)),
-}
-
-IMAGES = (32, 32, 32, 3)
-CONVOLUTIONS = {
-    "Conv 3 × 3, 16": (jp.Chain(jp.Conv(16, (3, 3)), jp.ReLU(), jp.Conv(16, (3, 3))), HALF, (32, 32, 32, 16)),
-    "Conv 3 × 3, strides 2": (jp.Chain(jp.Conv(16, (3, 3)), jp.ReLU(), jp.Conv(32, (3, 3), 2)), HALF, IMAGES),
-    "ConvTranspose": (
+# name: network, cost, shape of x
+CASES = {
+    "MLP 784-512-512-10": (jp.models.mlp((784, 512, 512, 10), jp.ReLU()), SOFTMAX, (N, 784)),
+    "MLP 784-30-10 sigmoid": (jp.Chain(jp.models.mlp((784, 30, 10)), jp.Sigmoid()), HALF, (10, 784)),
+    "Linear(512)": (jp.Linear(F), HALF, ROWS),
+    "Standardize": (jp.Chain(jp.Standardize(0.5, 2.0), jp.Linear(10)), HALF, ROWS),
+    "Unstandardize": (jp.Chain(jp.Linear(10), jp.Unstandardize(0.5, 2.0)), HALF, ROWS),
+    "Flatten": (jp.Chain(jp.Flatten(), jp.Linear(10)), HALF, (N, 16, 32)),
+    "Embedding": (jp.Chain(jp.Embedding(1000, 128), jp.Linear(10)), HALF, IDS),
+    "Conv 3 × 3, strides 1 and 2": (jp.Chain(jp.Conv(16, (3, 3)), jp.ReLU(), jp.Conv(32, (3, 3), 2)), HALF, IMAGES),
+    "Conv 3 × 3, 4 groups": (before_conv(jp.Conv(16, (3, 3), groups=4)), HALF, IMAGES),
+    "Conv, 1-D, dilation 2": (jp.Chain(jp.Conv(128, (3,)), jp.Conv(128, (3,), dilation=2)), HALF, SEQUENCES),
+    "ConvTranspose, strides 2": (
         jp.Chain(jp.ConvTranspose(16, (3, 3), 2), jp.ReLU(), jp.ConvTranspose(3, (3, 3), 2)), HALF, (32, 8, 8, 32),
     ),
-    **{
-        repr(layer): (jp.Chain(jp.Conv(16, (3, 3)), layer), HALF, IMAGES)
-        for kind in (jp.MaxPool, jp.AvgPool) for layer in (kind((2, 2)), kind((3, 3), 2, "SAME"))
-    },
-    "GlobalAvgPool": (jp.Chain(jp.Conv(16, (3, 3)), jp.GlobalAvgPool()), HALF, IMAGES),
-    "Reshape": (jp.Chain(jp.Reshape((16, 32)), jp.Linear(10)), HALF, (N, F)),
-    "Transpose": (jp.Chain(jp.Conv(16, (3, 3)), jp.Transpose((2, 0, 1))), HALF, IMAGES),
+    **{repr(layer): (around(layer), HALF, ROWS) for layer in ON_ROWS},
+    **{f"images: {layer!r}": (before_conv(layer), HALF, MAPS) for layer in BETWEEN_CONVOLUTIONS},
+    **{f"images: {layer!r}": (after_conv(layer), HALF, IMAGES) for layer in AFTER_CONVOLUTION},
+    **{f"sequences: {layer!r}": (jp.Chain(jp.Linear(128), layer), HALF, SEQUENCES) for layer in ON_SEQUENCES},
+    **{f"cost: {cost!r}": (jp.Linear(F), cost, (N, 64)) for cost in COSTS},
 }  # fmt: skip
 
-CASES = {
-    "MLP 784-512-512-10": (mlp(512, 512, 10), SOFTMAX, (N, 784)),
-    "MLP 784-30-10 sigmoid": (jp.Chain(*mlp(30, 10, activation=jp.Sigmoid).layers, jp.Sigmoid()), HALF, (10, 784)),
-    "Linear 512": (jp.Linear(F), HALF, (N, F)),
-    "Linear 128, T = 64": (jp.Chain(jp.Linear(128), jp.Tanh(), jp.Linear(128)), HALF, (16, 64, 128)),
-    "Standardize": (jp.Chain(jp.Standardize(0.5, 2.0), jp.Linear(10)), HALF, (N, F)),
-    "Unstandardize": (jp.Chain(jp.Linear(10), jp.Unstandardize(0.5, 2.0)), HALF, (N, F)),
-    "Flatten": (jp.Chain(jp.Flatten(), jp.Linear(10)), HALF, (N, 16, 32)),
-    **ATTENTION,
-    **RECURRENT,
-    **CONVOLUTIONS,
-    **{f"around {layer!r}": (around(layer), HALF, (N, F)) for layer in ACTIVATIONS},
-}
+
+def problem(net, cost, shape):
+    """x, targets and a key of the kinds that the network and its cost take; a Dropout is the one to draw."""
+    key = jax.random.key(1)
+    lookup = isinstance(net, jp.Chain) and isinstance(net.layers[0], jp.Embedding)
+    x = jax.random.randint(key, shape, 0, 1000) if lookup else jax.random.normal(key, shape)
+    y = jax.eval_shape(lambda x: net(x, net.init(key, x)), x)
+    if isinstance(cost, jp.SoftmaxCrossEntropy):
+        targets = jax.random.randint(key, y.shape[:-1], 0, y.shape[-1])
+    else:
+        targets = jax.random.uniform(key, y.shape[:-1] + cost_width(cost, y))
+    return x, targets, key if "Dropout" in repr(net) else None
 
 
-def compiled(way, net, cost, *arguments):
-    """The compiled step, and seconds to trace and lower it (the least of five)."""
-    seconds = []
-    for _ in range(5):
-        jax.clear_caches()
-        start = time.perf_counter()
-        lowered = jax.jit(way.value_and_grad(net, cost)).lower(*arguments)
-        seconds.append(time.perf_counter() - start)
-    return lowered.compile(), min(seconds)
+def cost_width(cost, y):
+    """A Gaussian's y is mean and spread of each target."""
+    return (y.shape[-1] // 2,) if isinstance(cost, jp.GaussianNegativeLogLikelihood) else y.shape[-1:]
 
 
-def case(name, net, cost, shape, rounds):
-    x = jax.random.normal(jax.random.key(0), shape)
-    y = jax.eval_shape(lambda x: net(x, net.init(jax.random.key(0), x)), x)
-    targets = jnp.zeros(shape[0], int) if cost is SOFTMAX else jax.random.normal(jax.random.key(2), y.shape)
-    return measured(name, net, cost, x, targets, rounds)
+def compiled(net, cost, *inputs, lowerings=5):
+    """The compiled step of manual and of auto, and seconds to trace and lower each: the least of some, in turn."""
+    steps = {"manual": jp.manual.value_and_grad(net, cost), "auto": jp.auto.value_and_grad(net, cost)}
+    seconds = {name: [] for name in steps}
+    lowered = {}
+    for _ in range(lowerings):
+        for name, step in steps.items():
+            jax.clear_caches()
+            start = time.perf_counter()
+            lowered[name] = jax.jit(lambda x, p, t, rng, step=step: step(x, p, t, rng=rng)).lower(*inputs)
+            seconds[name].append(time.perf_counter() - start)
+    return {name: low.compile() for name, low in lowered.items()}, {name: min(s) for name, s in seconds.items()}
 
 
-def measured(name, net, cost, x, targets, rounds, repeats=10):
+def measured(name, net, cost, x, targets, rng, rounds):
     """One row: a step of manual against one of auto."""
-    arguments = (x, net.init(jax.random.key(0), x), targets)
-    manual, manual_lower = compiled(jp.manual, net, cost, *arguments)
-    auto, auto_lower = compiled(jp.auto, net, cost, *arguments)
-    runs = {
-        name: functools.partial(repeat, program, arguments, repeats)
-        for name, program in (("manual", manual), ("auto", auto))
-    }
-    step = ratios(in_turn(runs, rounds), "manual", "auto")
-    memory = [program.memory_analysis().temp_size_in_bytes for program in (manual, auto)]
+    inputs = (x, net.init(jax.random.key(0), x), targets, rng)
+    programs, lower = compiled(net, cost, *inputs)
+    memory = {way: program.memory_analysis() for way, program in programs.items()}
+    temporary = {way: sizes.temp_size_in_bytes for way, sizes in memory.items()}
     found = jp.summary(net, x)
-    return {
+    row = {
         "case": name,
+        "memory": round(temporary["manual"] / temporary["auto"], 3) if temporary["auto"] else None,
+        "trace + lower": round(lower["manual"] / lower["auto"], 2),
+        "manual bytes": temporary["manual"],
+        "auto bytes": temporary["auto"],
         "operations": found.total("forward") + found.total("backward"),
+        "fewest bytes": memory["auto"].argument_size_in_bytes + memory["auto"].output_size_in_bytes,
+    }
+    if rounds:
+        row |= times(programs, inputs, rounds)
+    return row
+
+
+def times(programs, inputs, rounds, at_least=0.005):
+    """Steps of both in turn; a small one is repeated until a run takes 5 ms."""
+    once = min(in_turn({"auto": functools.partial(programs["auto"], *inputs)}, 3)["auto"])
+    repeats = max(1, round(at_least / once))
+    runs = {way: functools.partial(repeat, program, inputs, repeats) for way, program in programs.items()}
+    seconds = in_turn(runs, rounds)
+    step = ratios(seconds, "manual", "auto")
+    return {
         "step": round(step["of_minima"], 3),
         "median": round(step["median"], 3),
-        "spread": f"{step['low']:.2f}–{step['high']:.2f}",
-        "memory": round(memory[0] / memory[1], 3) if memory[1] else float(memory[0] > 0),
-        "manual bytes": memory[0],
-        "auto bytes": memory[1],
-        "trace + lower": round(manual_lower / auto_lower, 2),
+        "quartiles": f"{step['low']:.2f}–{step['high']:.2f}",
+        "auto ms": round(1000 * min(seconds["auto"]) / repeats, 3),
     }
 
 
-def repeat(program, arguments, times=10):
-    return [program(*arguments) for _ in range(times)][-1]
+def repeat(program, inputs, times):
+    for _ in range(times):
+        jax.block_until_ready(program(*inputs))
 
 
 if __name__ == "__main__":
-    options = arguments(__doc__.splitlines()[0], rounds=30)
-    rows = [case(name, *rest, options.rounds) for name, rest in CASES.items()]
+    options = arguments(__doc__.splitlines()[0], rounds=15, named=True)
+    rows = [
+        measured(name, net, cost, *problem(net, cost, shape), options.rounds)
+        for name, (net, cost, shape) in CASES.items()
+        if options.only in name
+    ]
     report(options, "manual ÷ auto", rows)

@@ -37,9 +37,11 @@ def ratios(seconds: dict[str, list[float]], name: str, against: str) -> dict[str
     }
 
 
-def arguments(description: str, rounds: int) -> argparse.Namespace:
-    """The options that every benchmark has."""
+def arguments(description: str, rounds: int, named: bool = False) -> argparse.Namespace:
+    """The options that every benchmark has; `named` ones can measure some of their cases only."""
     parser = argparse.ArgumentParser(description=description)
+    if named:
+        parser.add_argument("--only", default="", help="the cases that have this in their name")
     parser.add_argument("--rounds", type=int, default=rounds)
     parser.add_argument("--json", type=pathlib.Path, help="write the figures there")
     return parser.parse_args()

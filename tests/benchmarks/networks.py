@@ -1,6 +1,6 @@
 """Whole networks, manual against `jax.grad` of the cache-free call: step, temporary memory, trace + lower. float32.
 
-    python tests/benchmarks/networks.py [--rounds 15] [--json FILE]
+    python tests/benchmarks/networks.py [--rounds 40] [--json FILE] [--only NAME]     --rounds 0 takes no times
 
 Limits: 6 operations a weight and position (2 forward, 4 back), and each activation written once and read once. The GPT
 (4 layers, 128 wide, T = 128, batch 8) has 0.8 M weights in dense maps at 1,024 positions: 5 GFLOP, 2.1 M scores.
@@ -28,28 +28,29 @@ def gpt(blocks):
 BLOCK = jp.models.gpt_block(WIDTH, HEADS)
 IDS = jax.random.randint(jax.random.key(1), (8, CONTEXT), 0, VOCABULARY)
 IMAGES = jax.random.normal(jax.random.key(1), (32, 32, 32, 3))
-SOFTMAX = jp.SoftmaxCrossEntropy()
 
 CASES = {
-    "GPT in Repeat": (gpt(jp.Repeat(BLOCK, DEPTH)), SOFTMAX, IDS, IDS),
-    "GPT unrolled": (gpt(jp.Chain(*[BLOCK] * DEPTH)), SOFTMAX, IDS, IDS),
-    "GPT in Repeat + Remat": (gpt(jp.Repeat(jp.Remat(BLOCK), DEPTH)), SOFTMAX, IDS, IDS),
-    "ResNet, 14 layers, 32 × 32 × 3": (jp.models.resnet(10, 16, 2), SOFTMAX, IMAGES, jnp.zeros(32, int)),
-    "LSTM 128, T = 128, batch 32": (
-        jp.models.rnn_classifier("lstm", 128, 10),
-        SOFTMAX,
-        jax.random.normal(jax.random.key(1), (32, 128, 64)),
-        jnp.zeros(32, int),
-    ),
     "MLP 784-512-512-10, batch 256": (
         jp.models.mlp((784, 512, 512, 10), jp.ReLU()),
-        SOFTMAX,
         jax.random.normal(jax.random.key(1), (256, 784)),
         jnp.zeros(256, int),
     ),
+    "LSTM 128, T = 128, batch 32": (
+        jp.models.rnn_classifier("lstm", 128, 10),
+        jax.random.normal(jax.random.key(1), (32, 128, 64)),
+        jnp.zeros(32, int),
+    ),
+    "ResNet, 14 layers, 32 × 32 × 3": (jp.models.resnet(10, 16, 2), IMAGES, jnp.zeros(32, int)),
+    "GPT in Repeat": (gpt(jp.Repeat(BLOCK, DEPTH)), IDS, IDS),
+    "GPT unrolled": (gpt(jp.Chain(*[BLOCK] * DEPTH)), IDS, IDS),
+    "GPT in Repeat + Remat": (gpt(jp.Repeat(jp.Remat(BLOCK), DEPTH)), IDS, IDS),
 }
 
 if __name__ == "__main__":
-    options = arguments(__doc__.splitlines()[0], rounds=15)
-    rows = [measured(name, *rest, options.rounds, repeats=1) for name, rest in CASES.items()]
+    options = arguments(__doc__.splitlines()[0], rounds=40, named=True)
+    rows = [
+        measured(name, net, jp.SoftmaxCrossEntropy(), x, targets, None, options.rounds)
+        for name, (net, x, targets) in CASES.items()
+        if options.only in name
+    ]
     report(options, "whole networks, manual ÷ auto", rows)
