@@ -7,7 +7,7 @@ and checks every array's path, shape and dtype.
 
 import contextlib
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ from jaxprop.network import by_path
 def save(path: Any, net: Layer, params: Any, *, inputs: Any, cost: Cost | None = None, info: Any = None) -> Path:
     """Write `net` and `params` to the folder `path`, so that a reader never sees half a model; return the folder.
 
-    inputs: an example input `[N, ...]`, for its shape and dtype.    cost: what it was trained with.
+    inputs: an example input `[N, ...]`, or a tuple of them, for shapes and dtypes.    cost: what it was trained with.
     info: a dict with any of 'classes', 'columns', 'target', 'data' (where rows came from) and 'training' (a summary).
 
     Raises ModelError if params are not net's, or the folder cannot be written; the old model then stays whole.
@@ -116,7 +116,7 @@ def _described(
 ) -> str:
     """The text of model.json, once it is known that it can be read again and that params are net's."""
     try:
-        example = jax.ShapeDtypeStruct((1, *np.shape(inputs)[1:]), jnp.result_type(inputs))
+        example = _each(lambda x: jax.ShapeDtypeStruct((1, *np.shape(x)[1:]), jnp.result_type(x)), inputs)
     except TypeError:
         raise ModelError(f"save: inputs: found {type(inputs).__name__}, expected an example input [N, ...]") from None
     specs = {name: ArraySpec.of(array) for name, array in arrays.items()}
@@ -126,7 +126,7 @@ def _described(
         y = jax.eval_shape(net, example, tree)
     try:
         about = Info.model_validate(info or {}, strict=False)
-        spec = (ArraySpec.of(example, examples=True), ArraySpec.of(y, examples=True), specs, weights, versions())
+        spec = (_specs(example), ArraySpec.of(y, examples=True), specs, weights, versions())
         text = to_json(Description(net, cost, *spec, about))
     except ValidationError as error:
         raise ModelError(f"save: {error.title.lower()}: {first_of(error)}") from None
@@ -138,6 +138,16 @@ def _described(
     if from_json(text, "save", kinds, hint="expected settings of the types that their class declares").net != net:
         raise ModelError(f"save: {net!r} does not come back from its description as it was")
     return text
+
+
+def _each(function: Callable[[Any], Any], inputs: Any) -> Any:
+    """Of x, or of every array of a tuple x."""
+    return tuple(map(function, inputs)) if isinstance(inputs, tuple) else function(inputs)
+
+
+def _specs(example: Any) -> Any:
+    """What model.json says of x."""
+    return _each(lambda x: ArraySpec.of(x, examples=True), example)
 
 
 def _as_numpy(name: str, leaf: Any) -> np.ndarray:
@@ -157,14 +167,14 @@ def _params(file: Path, data: bytes, description: Description) -> Any:
             f"{file}: {len(data):,} bytes that do not hash to the sha256 in model.json: "
             "the file is truncated or was altered; save the model again"
         )
-    inputs, specs = description.inputs, description.params
-    for name, spec in {"x": inputs, **specs}.items():
+    specs = description.params
+    for name, spec in [*(("x", spec) for spec in jax.tree.leaves(description.inputs)), *specs.items()]:
         if jax.dtypes.canonicalize_dtype(spec.dtype) != jnp.dtype(spec.dtype):
             raise ModelError(
                 f"{file.parent}: {name} is {spec}, and JAX's 64 bits are off: set JAX_ENABLE_X64=1, or call "
                 "jax.config.update('jax_enable_x64', True) first"
             )
-    example = jax.ShapeDtypeStruct((1, *inputs.shape[1:]), jnp.dtype(inputs.dtype))
+    example = _each(lambda x: jax.ShapeDtypeStruct((1, *x.shape[1:]), jnp.dtype(x.dtype)), description.inputs)
     tree = _check_tree(description.net, example, specs, f"{file.parent / 'model.json'}: params")
     try:
         found = dict(deserialize(data))
@@ -187,7 +197,8 @@ def _check_tree(net: Layer, example: Any, found: dict[str, ArraySpec], where: st
     try:
         tree = jax.eval_shape(net.init, jax.random.key(0), example)
     except JaxpropError as error:
-        raise ModelError(f"{where} for inputs {ArraySpec.of(example, examples=True)}: {error}") from None
+        inputs = ", ".join(map(str, jax.tree.leaves(_specs(example))))
+        raise ModelError(f"{where} for inputs {inputs}: {error}") from None
     paths = by_path(tree)
     dtypes = [jnp.dtype(found[path].dtype) if path in found else leaf.dtype for path, leaf in paths.items()]
     leaves = [jax.ShapeDtypeStruct(leaf.shape, dtype) for leaf, dtype in zip(paths.values(), dtypes, strict=True)]

@@ -57,7 +57,7 @@ class ArraySpec(_Strict):
 
 
 class _Inputs(_Strict):
-    x: ArraySpec
+    x: ArraySpec | tuple[ArraySpec, ...]
 
 
 class _Outputs(_Strict):
@@ -86,12 +86,22 @@ class Description(NamedTuple):
 
     net: Layer
     cost: Cost | None
-    inputs: ArraySpec
+    inputs: ArraySpec | tuple[ArraySpec, ...]  # a tuple where x is one: (queries, memory)
     outputs: ArraySpec
     params: dict[str, ArraySpec]
     weights: Weights
     versions: dict[str, str]
     info: Info
+
+    @property
+    def one_input(self) -> ArraySpec:
+        """The input, for those that take rows of one array; ModelError where x is several."""
+        if isinstance(self.inputs, ArraySpec):
+            return self.inputs
+        raise ModelError(
+            f"this network takes {len(self.inputs)} arrays as x, expected one here: call it from Python, after "
+            "jp.load, or export f(x, params) with a dict of named arrays as x"
+        )
 
 
 def describe_settings(thing: Any) -> Any:
@@ -118,7 +128,7 @@ def to_json(description: Description) -> str:
         "format": FORMAT,
         "net": describe_settings(description.net),
         "cost": describe_settings(description.cost),
-        "inputs": {"x": description.inputs.model_dump()},
+        "inputs": _Inputs(x=description.inputs).model_dump(),
         "outputs": {"y": description.outputs.model_dump()},
         "params": {path: spec.model_dump() for path, spec in description.params.items()},
         "weights": description.weights.model_dump(),
@@ -270,7 +280,7 @@ def _build(part: Any, classes: dict[str, type]) -> Any:
 def first_of(error: ValidationError, hint: str = "") -> str:
     """The first thing that pydantic found wrong, in our words."""
     first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"]) or "the top"
+    place = ".".join(part for part in map(str, first["loc"]) if "ArraySpec" not in part) or "the top"
     if first["type"] == "union_tag_invalid":
         tag = first["ctx"]["tag"]  # pyright: ignore
         return (

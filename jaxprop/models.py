@@ -130,7 +130,7 @@ def gpt_block(width: int, heads: int) -> Chain:
     """One block of `gpt`: attention, then two dense layers, each with a norm before and a way around.
 
     >>> gpt_block(8, 2).layers[1]
-    Residual(Chain(LayerNorm(), Linear(32), GELU(approximate=True), Linear(8)))
+    Residual(Chain(LayerNorm(...), Linear(32), GELU(approximate=True), Linear(8)))
     """
     attention = Chain(LayerNorm(), MultiHeadAttention(heads, causal=True))
     return Chain(

@@ -30,7 +30,7 @@ class Summary:
     """`summary(net, x)`: `.rows`, their totals, and a table as text."""
 
     rows: tuple[SummaryRow, ...]
-    inputs: tuple[int, ...]
+    inputs: tuple[Any, ...]  # the shape of x; where x is a tuple of arrays, of their shapes
 
     def total(self, column: str) -> int:
         """The sum of a column: 'parameters', 'forward', 'backward' or 'kept_bytes'."""
@@ -90,7 +90,7 @@ def summary(net: Layer, x: Any) -> Summary:
         rows.append(
             SummaryRow(path, repr(layer), y_spec.shape, y_spec.dtype.name, *(times * number for number in numbers))
         )
-    return Summary(tuple(rows), tuple(inputs[0].shape))
+    return Summary(tuple(rows), jax.tree.map(lambda a: tuple(a.shape), x))
 
 
 def _caches(notes: "_Notes", net: Layer, x: Any, params: Any) -> list[Any]:

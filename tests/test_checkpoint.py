@@ -108,8 +108,14 @@ def test_every_layer_comes_back(case, tmp_path):
     net, params = back(tmp_path, case.layer, case.params(jnp.float64), x)
     assert np.array_equal(net(x, params), case.layer(x, params))
     about = jp.describe(tmp_path)
-    assert about.inputs.shape == (-1, *x.shape[1:]) and about.inputs.dtype == x.dtype.name
+    for spec, array in zip(jax.tree.leaves(about.inputs), jax.tree.leaves(x), strict=True):
+        assert spec.shape == (-1, *array.shape[1:]) and spec.dtype == array.dtype.name
     assert about.outputs.shape == (-1, *net(x, params).shape[1:])
+    if isinstance(x, tuple):
+        with pytest.raises(ModelError, match=f"this network takes {len(x)} arrays as x, expected one here"):
+            about.one_input  # noqa: B018
+    else:
+        assert about.one_input == about.inputs
 
 
 @pytest.mark.parametrize("cost", [*dict.fromkeys(case.cost for case in COSTS), None], ids=repr)

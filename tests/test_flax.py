@@ -80,10 +80,10 @@ class Theirs(linen.Module):
 
     @linen.compact
     def __call__(self, x):
-        x = linen.relu(linen.Conv(4, (3, 3))(x))
+        x = linen.relu(linen.Conv(4, (3, 3), param_dtype=x.dtype)(x))
         x = x.reshape(x.shape[0], -1)
-        x = linen.Dense(5)(x)
-        return linen.Dense(5)(jnp.tanh(x))
+        x = linen.Dense(5, param_dtype=x.dtype)(x)
+        return linen.Dense(5, param_dtype=x.dtype)(jnp.tanh(x))
 
 
 OURS = jp.Chain(jp.Conv(4, (3, 3)), jp.ReLU(), jp.Flatten(), jp.Linear(5), jp.Tanh(), jp.Linear(5))
@@ -113,7 +113,7 @@ def test_names_say_what_shapes_cannot():
     "source, net, words",
     [
         ({"params": {"Dense_0": {"kernel": np.ones((3, 2))}}}, jp.Linear(4, bias=False), r"Dense_0.kernel \[3, 2\]"),
-        ({"params": dict.fromkeys("ab", {"kernel": np.ones((3, 2))})}, jp.Linear(2, False), "no place for b"),
+        ({"params": {name: {"kernel": np.ones((3, 2))} for name in "ab"}}, jp.Linear(2, False), "no place for b"),
         (b"\x00nonsense", jp.Linear(2), "not a msgpack checkpoint"),
         ("no/such/file", jp.Linear(2), "cannot be read"),
         (3, jp.Linear(2), "expected a dict of variables"),

@@ -109,7 +109,7 @@ class Picture:
         from jaxprop.errors import JaxpropError
         from jaxprop.train import predict
 
-        shape = self.run.about.inputs.shape[1:]
+        shape = self.run.about.one_input.shape[1:]
         if shape != (1,) or self.run.about.outputs.shape[1:] != (1,):
             raise JaxpropError(f"plot fit: draws functions of one number, {self.path} takes {list(shape)}")
         x, targets = self._rows()

@@ -88,12 +88,12 @@ def rows_of(run: SavedRun, data: str | None, chosen: str, part: str = "validatio
         held_out = found.validation if found.validation is not None and part == "validation" else None
         x, targets = held_out or (found.x, found.targets)
         source = f"{found.source}, {'held-out' if held_out else 'training'} rows"
-    expected = run.about.inputs.shape[1:]
-    if x.shape[1:] != expected:
-        raise DataError(f"{source}: rows have shape {list(x.shape[1:])}, {run.path} expects {list(expected)}")
+    inputs = run.about.one_input
+    if x.shape[1:] != inputs.shape[1:]:
+        raise DataError(f"{source}: rows have shape {list(x.shape[1:])}, {run.path} expects {list(inputs.shape[1:])}")
     numbers = slice_rows(chosen, len(x))
     picked = np.asarray(numbers)
-    return Rows(numbers, x[picked].astype(run.about.inputs.dtype), None if targets is None else targets[picked], source)
+    return Rows(numbers, x[picked].astype(inputs.dtype), None if targets is None else targets[picked], source)
 
 
 def parameter_path(run: SavedRun, asked: str) -> str:

@@ -20,7 +20,7 @@ def command(
     from jaxprop.summary import summary
 
     saved = open_run(run)
-    inputs = saved.about.inputs
+    inputs = saved.about.one_input
     found = summary(saved.net, jax.ShapeDtypeStruct((batch_size, *inputs.shape[1:]), inputs.dtype))
     training = dict(saved.about.info.training or {})
     training.pop("history", None)

@@ -27,9 +27,9 @@ class Dropout(Layer):
 
     Raises JaxpropError for another rate, ShapeError for integer inputs.
 
-    >>> x = jnp.ones((1, 6))
-    >>> print(Dropout(0.5)(x, ()), Dropout(0.5)(x, (), Env(rng=jax.random.key(3))))
-    [[1. 1. 1. 1. 1. 1.]] [[0. 2. 2. 0. 0. 0.]]
+    >>> x = jnp.ones((1, 100))
+    >>> print(jnp.unique(Dropout(0.5)(x, ())), jnp.unique(Dropout(0.5)(x, (), Env(rng=jax.random.key(3)))))
+    [1.] [0. 2.]
     """
 
     rate: float

@@ -64,7 +64,7 @@ class SavedRuntime:
                 "jp.freeze_statistics(net, params, x) returns"
             )
         _finite(path, by_path(params))
-        signature = Signature(_tensors({"x": about.inputs}), _tensors({"y": about.outputs}), "jaxprop_jax")
+        signature = Signature(_tensors({"x": about.one_input}), _tensors({"y": about.outputs}), "jaxprop_jax")
         compile = _compiler(lambda inputs, params: {"y": net(inputs["x"], params)}, params, signature)
         info = about.info.model_dump(exclude_none=True) | {"versions": about.versions}
         cost = type(about.cost).__name__ if about.cost is not None else None
@@ -135,7 +135,8 @@ def _finite(path: Any, arrays: dict[str, Any]) -> None:
 def _precision(path: Any) -> Any:
     """64 bits for a model that has them, though they are off outside."""
     about = describe(path, _kinds())
-    wide = any(np.dtype(jnp.dtype(spec.dtype)).itemsize == 8 for spec in (about.inputs, *about.params.values()))
+    specs = (*jax.tree.leaves(about.inputs), *about.params.values())
+    wide = any(np.dtype(jnp.dtype(spec.dtype)).itemsize == 8 for spec in specs)
     with jax.enable_x64(wide or jax.config.jax_enable_x64):  # pyright: ignore
         yield
 
