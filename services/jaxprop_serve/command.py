@@ -62,7 +62,7 @@ def command(
         "batching": batching, "tls_cert": tls_cert, "tls_key": tls_key, "log_level": log_level,
     }  # fmt: skip
     given = {name: value for name, value in flags.items() if value is not None}
-    settings = read(given | _pairs(setting or []), config)
+    settings = read(given | pairs(setting or []), config)
     if check_config:
         print(as_toml(settings.shown()))
         return
@@ -90,7 +90,8 @@ def _recipe(folder: Path) -> str:
     return f"jaxprop demo --out {folder if folder.name != 'runs' and not folder.is_file() else 'runs/demo'}"
 
 
-def _pairs(given: list[str]) -> dict[str, Any]:
+def pairs(given: list[str]) -> dict[str, Any]:
+    """`--set` as given: `NAME=VALUE` each. JaxpropError for what is not, and for tokens."""
     found = {}
     for pair in given:
         name, equals, value = pair.partition("=")

@@ -15,12 +15,15 @@ JAXPROP = [str(Path(sys.executable).parent / "jaxprop")]
 
 
 class Process:
-    """`jaxprop serve ARGUMENTS`; what it prints is gathered as it comes."""
+    """`jaxprop serve ARGUMENTS` (or `command`); what it prints is gathered as it comes."""
 
-    def __init__(self, *arguments, ports=(0, 0), **environment):
+    def __init__(self, *arguments, ports=(0, 0), command="serve", **environment):
         began = time.monotonic()
+        flags = [
+            text for name, port in zip(("--port", "--grpc-port"), ports, strict=False) for text in (name, str(port))
+        ]
         self.process = subprocess.Popen(
-            [*JAXPROP, "serve", *map(str, arguments), "--port", str(ports[0]), "--grpc-port", str(ports[1])],
+            [*JAXPROP, command, *map(str, arguments), *flags],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1,
             env=os.environ | {"JAX_PLATFORMS": "cpu", **environment},
         )  # fmt: skip
@@ -33,7 +36,7 @@ class Process:
         self.seconds = time.monotonic() - began
         text = "".join(self.out)
         self.port = int(re.findall(r"https?://127\.0\.0\.1:(\d+)", text)[0])
-        self.grpc_port = int(re.findall(r"gRPC on 127\.0\.0\.1:(\d+)", text)[0])
+        self.grpc_port = int(re.findall(r"gRPC on 127\.0\.0\.1:(\d+)", text)[0]) if len(ports) > 1 else None
 
     def _read(self, stream, lines):
         for line in stream:
