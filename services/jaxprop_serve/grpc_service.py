@@ -133,7 +133,10 @@ class Service:
                 if app.metrics is not None and error.status in _REASONS:
                     app.metrics.rejected(_REASONS[error.status])
             except asyncio.CancelledError:  # by the client, or its deadline
-                code = "CANCELLED"
+                late = context.time_remaining() == 0
+                code = "DEADLINE_EXCEEDED" if late else "CANCELLED"
+                if app.metrics is not None and late:
+                    app.metrics.rejected("deadline")
                 raise
             except Exception as error:
                 code, call.id = "INTERNAL", call.id or f"grpc-{next(_numbers):x}"

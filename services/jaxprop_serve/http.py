@@ -23,6 +23,7 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 _REASONS = {413: "body", 408: "timeout", 429: "queue", 401: "auth", 403: "auth", 504: "deadline"}
+GONE = 499  # counted where the client went away: nobody to answer
 _ids = itertools.count(1)
 _prefix = os.urandom(4).hex()
 
@@ -105,11 +106,13 @@ class App:
         except ServeError as error:
             answer = self._refusal(request, error)
         except Disconnected:
+            self._count(request, GONE)
             return
         except asyncio.CancelledError:
             if "jaxprop.cancel" not in scope:
                 raise
-            return  # the client is gone: nobody to answer
+            self._count(request, GONE)
+            return
         except Exception as error:
             self.log("error", "unforeseen", id=request.id, path=_path(scope), exception=error)
             text = f"internal error, request {request.id}: the server's log has the details"
@@ -184,15 +187,18 @@ class App:
             headers.append((b"x-request-id", request.id.encode()))
         if b"origin" in given and status != 403:
             headers += [(b"access-control-allow-origin", given[b"origin"]), (b"vary", b"origin")]
-        if self.metrics is not None:
-            seconds = time.monotonic() - request.arrived
-            self.metrics.request(request.model, request.version, "http", status, seconds)
-        if self.logs_requests:
-            seconds = time.monotonic() - request.arrived
-            method, path = request.scope["method"], _path(request.scope)
-            self.log("info", "request", id=request.id, method=method, path=path, code=status, seconds=seconds)
+        self._count(request, status)
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+
+    def _count(self, request: Request, status: int) -> None:
+        """One request is over."""
+        seconds = time.monotonic() - request.arrived
+        if self.metrics is not None:
+            self.metrics.request(request.model, request.version, "http", status, seconds)
+        if self.logs_requests:
+            method, path = request.scope["method"], _path(request.scope)
+            self.log("info", "request", id=request.id, method=method, path=path, code=status, seconds=seconds)
 
 
 _PREFLIGHT = [

@@ -1,6 +1,6 @@
 """What `/metrics` says, in Prometheus' text format, from a registry of this server alone.
 
-Requests are counted here, once for each answer of either door. All else is read from the models' own statistics when
+Requests are counted here, once each, at either door. All else is read from the models' own statistics when
 somebody asks: `/v2/models/.../stats` and `/metrics` show the same counts, and the hot path counts once.
 
 Every series has the label `worker`: with `--workers N` each process answers for itself; a scrape reaches one of them.
@@ -77,7 +77,12 @@ class Metrics:
     def collect(self) -> Iterator[Metric]:
         """What the registry asks for."""
         labels = ("model", "version", "protocol", "code")
-        yield self._counter("requests", "Answers given, by HTTP status or gRPC code.", labels, self._requests.items())
+        yield self._counter(
+            "requests",
+            "Requests, by HTTP status (499: the client went away) or gRPC code.",
+            labels,
+            self._requests.items(),
+        )
         seconds = HistogramMetricFamily(
             "jaxprop_request_seconds", "From a request's arrival to its answer.", labels=(*labels[:3], "worker")
         )

@@ -1,0 +1,36 @@
+"""Save the models in the folders given in turn to one folder, without end and without JAX; made to be killed.
+
+    python tests/killed_writer.py TARGET MODEL MODEL...
+
+Importing `jaxprop` imports JAX, which takes longer than the whole save: here the package stands without its front
+door, so that jaxprop.folder, the very code that `jaxprop.save` commits with, is imported alone.
+"""
+
+import itertools
+import sys
+import types
+from pathlib import Path
+
+package = types.ModuleType("jaxprop")
+package.__path__ = [str(Path(__file__).parents[1] / "jaxprop")]
+sys.modules["jaxprop"] = package
+
+from jaxprop.folder import commit  # noqa: E402
+
+assert not {"jax", "numpy"} & sys.modules.keys()
+
+
+def main(target, *models):
+    """The first save is over when a line is printed."""
+    found = []
+    for model in map(Path, models):
+        files = sorted(model.iterdir(), key=lambda file: file.name == "model.json")  # which comes last
+        found.append({file.name: file.read_bytes() for file in files})
+    for n, files in enumerate(itertools.cycle(found)):
+        commit(Path(target), files)
+        if n == 0:
+            print("saving", flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

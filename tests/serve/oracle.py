@@ -1,0 +1,28 @@
+"""A small model under many seeds, and what each of them must answer: y = f(x, θ), by the library itself."""
+
+import json
+
+import jax
+import numpy as np
+
+import jaxprop as jp
+
+X = np.random.default_rng(0).standard_normal((64, 4)).astype(np.float32)
+NET = jp.Chain(jp.Linear(8), jp.Sigmoid(), jp.Linear(3))
+
+
+def publish(folder, seed=0):
+    """Save the model of this seed; its answers for all of X."""
+    with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
+        params = NET.init(jax.random.key(seed), X)
+        jp.save(folder, NET, params, inputs=X)
+        return np.asarray(NET(X, params))
+
+
+def is_answer(body, y):
+    """A body of the protocol's JSON: assert that it is y, within 1e-6, and return the version that it names."""
+    answer = json.loads(body)
+    (output,) = answer["outputs"]
+    assert output["shape"] == list(y.shape)
+    np.testing.assert_allclose(np.reshape(output["data"], y.shape), y, rtol=0, atol=1e-6)
+    return answer["model_version"]
