@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import json
+import os
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,7 +22,7 @@ def run(settings: Settings, places: Sequence[str]) -> int:
     """Serve the models at these places until a signal comes; the exit code."""
     if settings.workers == 1:
         with bind(settings.host, settings.port) as listening:
-            return _serve(settings, places, listening, 0, lambda server: print("\n".join(about(server)), flush=True))
+            return _serve(settings, places, listening, 0, lambda server: say(about(server)))
     with contextlib.ExitStack() as stack:
         # The parent's sockets never listen: they keep the ports, which may have been "any", while workers come and go.
         for name in ("port", "grpc_port"):
@@ -29,10 +31,8 @@ def run(settings: Settings, places: Sequence[str]) -> int:
                 settings = settings.model_copy(update={name: kept.getsockname()[1]})
         log = Log(settings.log_level, worker="parent")
         stack.callback(log.close)
-        supervisor = Supervisor(
-            worker, (settings, list(places)), settings.workers, lambda lines: print("\n".join(lines), flush=True), log,
-            settings.drain_timeout_s + 5,
-        )  # fmt: skip
+        patience = settings.drain_timeout_s + 5
+        supervisor = Supervisor(worker, (settings, list(places)), settings.workers, say, log, patience)
         return supervisor.run()
 
 
@@ -60,17 +60,28 @@ def _serve(
 
 
 def assemble(settings: Settings, places: Sequence[str]) -> tuple[Any, list[Any]]:
-    """The models at these places, not yet started, and what is mounted beside the protocol, through allowed plugins."""
+    """The models at these places, not yet started, and all routes beside the protocol's, through allowed plugins."""
+    from jaxprop_serve.explain import Explain
     from jaxprop_serve.models import Models
-    from jaxprop_serve.plugins import find
+    from jaxprop_serve.plugins import find, made
 
     if len(settings.stores) != 1:
         raise JaxpropError(f"setting stores: models come from one store, found {', '.join(settings.stores) or 'none'}")
-    (store,) = find("jaxprop.stores", settings.stores).values()
+    ((name, store),) = find("jaxprop.stores", settings.stores).items()
     runtimes = list(find("jaxprop.runtimes", settings.runtimes).values())
-    models = Models(store(places), runtimes, settings)
-    mounted = find("jaxprop.services", settings.services).values()
-    return models, [route for service in mounted for route in service(models, settings)]
+    models = Models(made("jaxprop.stores", name, store, places), runtimes, settings)
+    routes = Explain(find("jaxprop.explainers", settings.explainers), settings).routes()
+    for name, service in find("jaxprop.services", settings.services).items():
+        routes += made("jaxprop.services", name, lambda service=service: list(service(models, settings)))
+    return models, routes
+
+
+def say(lines: list[str]) -> None:
+    """Print; a full disk or a reader that has gone does not stop a server."""
+    try:
+        print("\n".join(lines), flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else it fails once more on exit
 
 
 def about(server: Server) -> list[str]:

@@ -91,7 +91,7 @@ def test_the_last_of_ten_concurrent_loads_and_unloads_is_what_counts(tmp_path):
         (entry,) = server.call("POST", "/v2/repository/index")[1]
         assert (status, entry["state"]) == ((200, "READY") if last == LOAD else (503, "UNLOADED"))
         assert server.call("POST", LOAD)[0] == 200
-        is_answer(json.dumps(server.call("POST", INFER, rows_request(X))[1]), y)
+        is_answer(server.call("POST", INFER, rows_request(X))[1], y)
         assert server.events("unforeseen") == []
 
 

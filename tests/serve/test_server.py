@@ -2,12 +2,12 @@
 
 import contextlib
 import http.client
+import json
 import os
 import signal
 import socket
 import ssl
 import subprocess
-import threading
 import time
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tritonclient import grpc as triton, utils
 
 import jaxprop as jp
+from tests.serve.load import Load, post
 from tests.serve.process import Process, ask
 from tests.test_cli import is_a_mistake, run
 
@@ -147,68 +148,31 @@ def _stats(server):
     return server.call("GET", "/v2/models/small/stats")[1]["model_stats"][0]
 
 
-class Load:
-    """Clients that keep their connections and count what became of each request."""
+def load(server, y, connections):
+    """Clients who ask for all of X, each answer compared with y."""
 
-    def __init__(self, server, connections):
-        self.server, self.stop = server, threading.Event()
-        self.answered, self.closed, self.failed, self.refused = 0, 0, [], 0
-        self.lock = threading.Lock()
-        self.threads = [threading.Thread(target=self._client, daemon=True) for _ in range(connections)]
+    def check(i, status, head, body):
+        assert status == 200, body
+        np.testing.assert_allclose(np.reshape(json.loads(body)["outputs"][0]["data"], y.shape), y, rtol=0, atol=1e-6)
 
-    def __enter__(self):
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.stop.set()
-        for thread in self.threads:
-            thread.join(20)
-            assert not thread.is_alive()
-
-    def _client(self):
-        body = request()
-        while not self.stop.is_set():
-            connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=10)
-            try:
-                connection.connect()
-            except OSError:  # nobody listens any more: no request was lost
-                with self.lock:
-                    self.refused += 1
-                return
-            with contextlib.closing(connection):
-                while not self.stop.is_set():
-                    try:
-                        status, answer, headers = ask(connection, "POST", INFER, body)
-                    except OSError as error:
-                        status, answer, headers = 0, repr(error), {}
-                    except http.client.HTTPException as error:
-                        status, answer, headers = 0, repr(error), {}
-                    with self.lock:
-                        self.answered += status == 200
-                        if status != 200:
-                            self.failed.append((status, answer))
-                            return
-                        if headers.get("connection") == "close":  # as a balancer does: no more to this server
-                            self.closed += 1
-                            return
+    return Load(server.port, [post(INFER, request())] * connections, check)
 
 
-def test_kill_under_load_and_a_restart_and_sigterm_under_load(folder):
+def test_kill_under_load_and_a_restart_and_sigterm_under_load(folder, y):
     """Items 18 and 19: back in seconds after kill -9; on SIGTERM not ready, nothing lost, gone in time, code 0."""
-    with Process(folder) as first, Load(first, 4) as load:
-        first.wait_for(lambda: load.answered > 50)
+    with Process(folder) as first, load(first, y, 4) as lost:
+        first.wait_for(lambda: lost.answered > 50)
         first.signal(signal.SIGKILL)
         assert first.ended() == -signal.SIGKILL
+    assert all("no answer" in why for *_, why in lost.failed), "what was answered was right"
     with Process(folder, ports=(first.port, first.grpc_port)) as server:
         assert server.seconds < 5 * (4 / min(4, os.cpu_count() or 1)) + 5, "start-up with every bucket compiled"
         assert server.port == first.port
         idle = socket.create_connection(("127.0.0.1", server.port))
         kept = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
         assert "connection" not in ask(kept, "POST", INFER, request())[2]
-        with Load(server, 16) as load:
-            server.wait_for(lambda: load.answered > 200)
+        with load(server, y, 16) as clients:
+            server.wait_for(lambda: clients.answered > 200)
             server.signal(signal.SIGTERM)
             began = time.monotonic()
             server.wait_for(lambda: server.events("draining"))
@@ -218,7 +182,8 @@ def test_kill_under_load_and_a_restart_and_sigterm_under_load(folder):
             assert (status, headers["connection"]) == (200, "close"), "a connection that did nothing at that moment"
             kept.close()
             assert server.ended() == 0 and time.monotonic() - began < 10
-        assert load.failed == [] and load.closed == 16, (load.failed[:3], load.closed)
+        assert clients.failed == [] and clients.closed == 16, (clients.failed[:3], clients.closed)
+        assert clients.sent == clients.answered == clients.statuses.total()
         assert idle.recv(1) == b"", "an idle connection is closed"
         idle.close()
         assert [event["event"] for event in server.events("stopped")] == ["stopped"]
