@@ -92,7 +92,7 @@ class Recurrent(Layer):
     def __call__(self, x: Array, params: Any, env: Env | None = None) -> Array:
         def step(state: State, at_t: Any) -> tuple[State, Any]:
             z, real = at_t
-            state = _where(real, self.step(z, state, params)[0], state)
+            state = _where(real, self.step(z + params.b, state, params)[0], state)
             return state, state[0] if self.sequence else None
 
         last, h = jax.lax.scan(step, *self._start(x, params, env))
@@ -101,7 +101,7 @@ class Recurrent(Layer):
     def forward(self, x: Array, params: Any, env: Env | None = None) -> tuple[Array, RecurrentCache]:
         def step(state: State, at_t: Any) -> tuple[State, Any]:
             z, real = at_t
-            after, kept = self.step(z, state, params)
+            after, kept = self.step(z + params.b, state, params)
             state = _where(real, after, state)
             return state, (state[0], kept)
 
@@ -162,7 +162,7 @@ class Recurrent(Layer):
         self._check_inputs(x)
         self._check_params(x, params)
         mask = check_mask(None if env is None else env.mask, x, f"{self._name}: mask")
-        z = jnp.swapaxes(x, 0, 1) @ params.W_input + params.b
+        z = jnp.swapaxes(x, 0, 1) @ params.W_input  # b is added step by step: here it would make a second array
         zero = jnp.zeros_like(z[0, :, : self.features])
         return (zero,) * self.states, (z, None if mask is None else jnp.swapaxes(mask, 0, 1)[..., None])
 
