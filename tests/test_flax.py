@@ -1,10 +1,13 @@
 """Flax beside us: its modules as functions, our networks as its modules, its checkpoints in our networks."""
 
+import dataclasses
+
 import flax.serialization
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import orbax.checkpoint
 import pytest
 from flax import linen, nnx
 
@@ -33,6 +36,10 @@ NETWORKS = {
             *(jp.ConvTranspose(3, (2, 2), 2), jp.Conv(6, (3, 3), groups=3, padding="VALID"), jp.GlobalAvgPool()),
         ),
         IMAGES,
+    ),
+    "batch statistics": (
+        jp.Chain(jp.Linear(3, False), jp.BatchNorm(), jp.Tanh(), jp.Affine()),
+        SEQUENCES,
     ),
     "attention": (
         jp.Chain(jp.Residual(jp.Chain(jp.LayerNorm(), jp.MultiHeadAttention(2, causal=True))), jp.RMSNorm()),
@@ -94,9 +101,37 @@ def test_a_flax_checkpoint_becomes_our_parameters(tmp_path):
     variables = Theirs().init(jax.random.key(0), images)
     file = tmp_path / "checkpoint.msgpack"
     file.write_bytes(flax.serialization.to_bytes(variables))
-    for source in (variables, file, file.read_bytes()):
+    folder = tmp_path / "orbax"
+    with orbax.checkpoint.StandardCheckpointer() as checkpointer:
+        checkpointer.save(folder, variables)
+    for source in (variables, file, file.read_bytes(), folder, str(folder)):
         params = jp.import_flax(source, OURS, inputs=IMAGES)
         assert relative(OURS(images, params), Theirs().apply(variables, images)) <= 1e-10
+
+
+def test_parameters_of_nnx_become_ours(tmp_path):
+    """As a dict and as Orbax keeps them; a BatchNorm's running averages are no parameters, and stay behind."""
+
+    class Net(nnx.Module):
+        def __init__(self, rngs):
+            self.conv = nnx.Conv(4, 3, (3, 3), rngs=rngs)
+            self.norm = nnx.BatchNorm(3, rngs=rngs)
+
+    theirs, ours = Net(nnx.Rngs(0)), jp.Chain(jp.Conv(3, (3, 3)), jp.BatchNorm())
+    with orbax.checkpoint.StandardCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "nnx", nnx.state(theirs, nnx.Param))
+    for source in (jp.from_flax(theirs)[1], tmp_path / "nnx"):
+        params = jp.import_flax(source, ours, inputs=IMAGES)
+        expected = (
+            jp.ConvParams(theirs.conv.kernel[...], theirs.conv.bias[...]),
+            jp.NormParams(theirs.norm.scale[...], theirs.norm.bias[...]),
+        )
+        assert relative(params, expected) == 0
+
+
+def test_a_folder_that_is_no_checkpoint_is_named(tmp_path):
+    with pytest.raises(ModelError, match=r"not an Orbax checkpoint .*give the folder of one step's item"):
+        jp.import_flax(tmp_path, jp.Linear(2), inputs=jnp.ones((1, 3)))
 
 
 def test_names_say_what_shapes_cannot():
@@ -124,15 +159,55 @@ def test_what_does_not_fit_is_named(source, net, words):
         jp.import_flax(source, net, inputs=jnp.ones((1, 3)))
 
 
-def test_a_linen_module_is_a_function_for_every_part():
-    f, params = jp.from_flax(Theirs(), inputs=IMAGES, key=jax.random.key(0))
-    targets = jnp.zeros((2, 5))
-    value, grads = jp.auto.value_and_grad(f, HALF)(IMAGES, params, targets)
-    expected = jax.grad(lambda p: jnp.mean(HALF(Theirs().apply({"params": p}, IMAGES), targets)))(params)
-    assert relative(grads, expected) <= 1e-12
+class WithState(linen.Module):
+    """A network with collections of its own, and an option of its call."""
+
+    @linen.compact
+    def __call__(self, x, train):
+        x = linen.Dense(4, param_dtype=x.dtype)(x[:, 0, 0])
+        x = linen.BatchNorm(use_running_average=not train, param_dtype=x.dtype)(x)
+        return linen.Dense(5, param_dtype=x.dtype)(linen.Dropout(0.5, deterministic=not train)(x))
+
+
+class OfNnx(nnx.Module):
+    """The same in nnx, which keeps batch statistics and a key in its modules."""
+
+    def __init__(self, rngs):
+        self.layers = nnx.List([nnx.Linear(4, 5, rngs=rngs, param_dtype=jnp.float64) for _ in range(1)])
+        self.norm = nnx.BatchNorm(5, rngs=rngs, use_running_average=True, param_dtype=jnp.float64)
+        self.dropout = nnx.Dropout(0.5, deterministic=True, rngs=rngs)
+
+    def __call__(self, x):
+        return self.dropout(self.norm(self.layers[0](x[:, 0, 0])))
+
+
+FUNCTIONS = {
+    "linen": lambda: jp.from_flax(Theirs(), inputs=jnp.asarray(IMAGES), key=jax.random.key(0)),
+    "linen, with state": lambda: jp.from_flax(
+        WithState(), inputs=jnp.asarray(IMAGES), key=jax.random.key(0), train=False
+    ),
+    "nnx": lambda: jp.from_flax(OfNnx(nnx.Rngs(0))),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_module_is_a_function_for_every_part(name, tmp_path):
+    """auto, fit, evaluate, predict, export, and the row-sharded gradient; what needs rules by hand says so."""
+    f, params = FUNCTIONS[name]()
+    x, targets = jnp.asarray(IMAGES), jnp.ones((2, 5))
+    value, grads = jax.jit(jp.auto.value_and_grad(f, HALF))(x, params, targets)
+    assert relative(grads, jax.grad(lambda p: jnp.mean(HALF(f(x, p), targets)))(params)) <= 1e-12
     result = jp.fit(f, HALF, optax.sgd(0.01), (IMAGES, targets), params=params, epochs=3, batch_size=2, progress=False)
     assert result.history[-1]["cost"] < float(value)
-    assert jp.evaluate(f, HALF, result.params, (IMAGES, targets))["cost"] < float(value)
+    assert jp.evaluate(f, HALF, result.params, (IMAGES, np.asarray(targets)))["cost"] < float(value)
+    y = jp.predict(f, result.params, IMAGES)
+    exported = jp.load_exported(jp.export(tmp_path, f, result.params, inputs=IMAGES))
+    assert relative(exported(IMAGES), y) <= 1e-12
+    for way in (jp.manual.value_and_grad, jp.manual.uses, jp.manual.trace, jp.compare):
+        with pytest.raises(JaxpropError, match=r"needs a jaxprop Layer.*use jaxprop.auto"):
+            way(f, HALF)
+    with pytest.raises(ModelError, match="expected a Layer: descriptions are saved, never code"):
+        jp.save(tmp_path / "saved", f, params, inputs=IMAGES)
 
 
 def test_an_nnx_module_with_statistics_is_a_function_too():
@@ -182,5 +257,10 @@ def test_mistakes_are_named():
         jp.from_flax(Theirs())
     with pytest.raises(JaxpropError, match="expected a flax"):
         jp.from_flax(lambda x: x)
-    with pytest.raises(JaxpropError, match="no counterpart of BatchNorm"):
-        jp.to_flax(jp.BatchNorm(), jp.BatchNorm().init(None, SEQUENCES))
+
+    @dataclasses.dataclass(frozen=True)
+    class Own(jp.Layer):
+        pass
+
+    with pytest.raises(JaxpropError, match=r"no counterpart of .*Own\(\) at 0"):
+        jp.to_flax(jp.Chain(Own()), (jnp.ones(3),))

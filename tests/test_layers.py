@@ -120,7 +120,7 @@ def per_example(layer, x, params, dy, env):
     """Everything that is said of single examples: by the uses, and one at a time by jax.grad."""
     _, cache = layer.forward(x, params, env)
     uses = layer.backward(dy, cache, params)[1]
-    weights = jnp.cos(jnp.arange(len(dy)))
+    weights = jnp.cos(jnp.arange(len(dy), dtype=dy.dtype))
     alone = one_example_at_a_time(layer, x, params, dy, env)
     return {
         "per example": (each(uses, lambda use: use.per_example()), alone),

@@ -58,6 +58,38 @@ class ScaleAndShift(linen.Module):
         return x * scale + self.param("bias", linen.initializers.zeros, x.shape[-1:])
 
 
+class BatchStatistics(linen.Module):
+    """Normalised by the batch that it is given, always: linen's `BatchNorm` would keep a running average beside."""
+
+    epsilon: float
+    use_scale: bool
+    use_bias: bool
+    param_dtype: Any
+
+    @linen.compact
+    def __call__(self, x: Any) -> Any:
+        """x `[N, ..., C]`."""
+        options = {"epsilon": self.epsilon, "use_scale": self.use_scale, "use_bias": self.use_bias}
+        over = tuple(range(x.ndim - 1))
+        norm = linen.LayerNorm(
+            **options, reduction_axes=over, param_dtype=self.param_dtype, use_fast_variance=False, name="norm"
+        )
+        return norm(x)
+
+
+def _batch_norm(layer: Any, dtype: Any) -> linen.Module:
+    return BatchStatistics(layer.epsilon, layer.scale, layer.bias, dtype)
+
+
+def _batch_norm_to_flax(layer: Any, p: Any) -> dict[str, Any]:
+    return {"norm": {name: array for name, array in p._asdict().items() if array is not None}}
+
+
+def _batch_norm_to_ours(layer: Any, params: dict[str, Any]) -> Any:
+    p = params.get("norm", params)
+    return layers.NormParams(p.get("scale"), p.get("bias"))
+
+
 class Attention(linen.Module):
     """`MultiHeadDotProductAttention` with our causal mask, and our pair (queries, memory)."""
 
@@ -209,6 +241,7 @@ COUNTERPARTS: dict[type[Layer], Counterpart] = {
         scale="scale",
         bias="bias",
     ),
+    layers.BatchNorm: Counterpart(_batch_norm, _batch_norm_to_flax, _batch_norm_to_ours),
     layers.Affine: renamed(lambda l, dtype: ScaleAndShift(), layers.AffineParams, scale="scale", shift="bias"),
     layers.Embedding: renamed(
         lambda l, dtype: linen.Embed(l.vocabulary, l.features, param_dtype=dtype), layers.EmbeddingParams, W="embedding"

@@ -161,12 +161,14 @@ def _tree(layer: Combinator, trees: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def import_flax(source: Any, net: Layer, inputs: Any, names: dict[str, str] | None = None) -> Any:
-    """Return params of `net` with the arrays of a Flax checkpoint: a dict of variables, a msgpack file, or its bytes.
+    """Return params of `net` with the arrays of a Flax checkpoint.
 
+    source: a dict of variables (linen's, or nnx's parameters), a msgpack file or its bytes, an Orbax folder.
     inputs: an example x, for the shapes.    names: {our layer's path: Flax's module path}, such as {"2": "Dense_1"},
     where order and shapes do not say enough. Each of our layers, in order, takes the first Flax module, in order
-    ("Dense_2" before "Dense_10"), whose arrays have its shapes. dtypes are the checkpoint's. Raises ModelError, naming
-    the layer, where none fits, and naming the modules that are left over.
+    ("Dense_2" before "Dense_10"), whose arrays have its shapes. dtypes are the checkpoint's. Collections other than
+    "params" are left out: `jp.freeze_statistics` makes new statistics for a BatchNorm. Raises ModelError, naming the
+    layer, where none fits, and naming the modules that are left over.
 
     >>> import jaxprop as jp
     >>> variables = linen.Dense(2).init(jax.random.key(0), jnp.ones((1, 3)))
@@ -200,7 +202,9 @@ def import_flax(source: Any, net: Layer, inputs: Any, names: dict[str, str] | No
 
 
 def _read(source: Any) -> dict[str, Any]:
-    """Variables out of whatever holds them; msgpack runs no code."""
+    """Variables out of whatever holds them; neither msgpack nor Orbax runs code."""
+    if isinstance(source, str | Path) and Path(source).is_dir():
+        return _orbax(Path(source).absolute())
     if isinstance(source, str | Path):
         try:
             source = Path(source).read_bytes()
@@ -214,6 +218,29 @@ def _read(source: Any) -> dict[str, Any]:
     if not isinstance(source, dict):
         raise ModelError(f"import_flax: found {type(source).__name__}, expected a dict of variables, a file or bytes")
     return source
+
+
+def _orbax(folder: Path) -> dict[str, Any]:
+    """The arrays of an Orbax checkpoint on the host, on whatever devices they were saved."""
+    import orbax.checkpoint as ocp  # slow to import
+
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        try:
+            saved = checkpointer.metadata(folder).item_metadata.tree
+            how = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), saved)
+            return _without_value(checkpointer.restore(folder, restore_args=how))
+        except (OSError, ValueError, AttributeError) as error:
+            raise ModelError(
+                f"import_flax: {folder}: not an Orbax checkpoint ({str(error).splitlines()[0][:200]}); of a "
+                "CheckpointManager give the folder of one step's item, such as run/100/default"
+            ) from None
+
+
+def _without_value(tree: Any) -> Any:
+    """nnx saves every array as {"value": array}."""
+    if not isinstance(tree, dict):
+        return tree
+    return _without_value(tree["value"]) if set(tree) == {"value"} else {k: _without_value(v) for k, v in tree.items()}
 
 
 def _modules(tree: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:

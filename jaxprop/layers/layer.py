@@ -51,7 +51,7 @@ class Layer:
         """Return fresh parameters for inputs like `x` (an array or ShapeDtypeStruct `[N, ...]`)."""
         return ()
 
-    def __call__(self, x: Array, params: Any, env: Env | None = None) -> Array:
+    def __call__(self, x: Any, params: Any, env: Env | None = None) -> Array:
         """f(x, θ), keeping nothing."""
         return self.forward(x, params, env)[0]
 

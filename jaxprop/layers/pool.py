@@ -17,7 +17,8 @@ Kept by max: k* alone, one byte a window up to 256 offsets; by the averages: a s
 Edge cases: a tie's error goes to the first maximum in row-major order, as in JAX (max has a kink there). Windows that
 overlap add up. Elements that no window reaches get dx = 0. Padding counts in averages: the sum is divided by K
 everywhere, as by Flax's `avg_pool` (count_include_pad=True). A NaN in a window is its maximum; its error goes to some
-element of that window. Masked positions are not skipped. Half precision: means and sums are taken in float32.
+element of that window. A window of padding alone has maximum −∞, as in Flax, and its error goes nowhere. Masked
+positions are not skipped. Half precision: means and sums are taken in float32.
 Source: Boureau, Ponce, LeCun, "A Theoretical Analysis of Feature Pooling in Visual Recognition" (2010).
 """
 

@@ -5,11 +5,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
 
 import jaxprop as jp
-from tests.test_layers import by_hand_and_by_jax
-from tests.tolerances import relative, tolerance
+from tests.tolerances import relative
 
 HEADS, I, J = 2, 4, 3
 REAL = np.array([[True, True, False], [True, False, True]])
@@ -191,30 +189,3 @@ def test_manual_needs_less_memory_than_jax_grad():
         for way in (jp.manual, jp.auto)
     )
     assert manual.temp_size_in_bytes <= 0.9 * auto.temp_size_in_bytes
-
-
-jitted = jax.jit(by_hand_and_by_jax, static_argnums=0)
-
-
-def check(heads, T, S, causal, masked, bias, seed):
-    """Manual against jax.vjp; S = 0 is self-attention."""
-    rng = np.random.default_rng(seed)
-    layer = jp.MultiHeadAttention(heads, causal=causal and not S, cross=bool(S), bias=bias)
-    x = (normal(seed, 2, T, I), normal(seed + 1, 2, S, J)) if S else normal(seed, 2, T, I)
-    mask = jnp.asarray(rng.random((2, S or T)) < 0.5) if masked else None
-    params = made(layer, x, seed)
-    by_hand, by_jax = jitted(layer, x, params, normal(seed, 2, T, I), jp.Env(mask=(None, mask) if S else mask))
-    assert relative(by_hand, by_jax) <= tolerance("float64"), (layer, mask)
-
-
-some = given(
-    heads=st.sampled_from([1, 2, 4]),
-    T=st.sampled_from([1, 3]),
-    S=st.sampled_from([0, 1, 4]),
-    causal=st.booleans(),
-    masked=st.booleans(),
-    bias=st.booleans(),
-    seed=st.integers(0, 100),
-)
-test_any_attention = settings(max_examples=5, deadline=None)(some(check))
-test_many_attentions = pytest.mark.slow(settings(max_examples=100, deadline=None)(some(check)))

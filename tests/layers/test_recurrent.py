@@ -5,12 +5,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
 from jax.extend.core import jaxprs_in_params
 
 import jaxprop as jp
-from tests.test_layers import by_hand_and_by_jax
-from tests.tolerances import relative, tolerance
+from tests.tolerances import relative
 
 N, T, I, F = 3, 4, 2, 3
 KINDS = [jp.RNN, jp.GRU, jp.LSTM]
@@ -196,27 +194,3 @@ def test_features_are_checked(kind):
     for features in (0, 2.0, True):
         with pytest.raises(jp.JaxpropError, match=f"{kind.__name__}: features must be a whole number ≥ 1"):
             kind(features)
-
-
-jitted = jax.jit(by_hand_and_by_jax, static_argnums=0)
-
-
-def check(kind, features, T, sequence, masked, seed):
-    """Manual against jax.vjp."""
-    layer, x = kind(features, sequence=sequence), normal(seed, 2, T, I)
-    mask = jnp.asarray(np.random.default_rng(seed).random((2, T)) < 0.5) if masked else None
-    dy = normal(seed + 1, *((2, T, features) if sequence else (2, features)))
-    by_hand, by_jax = jitted(layer, x, made(layer, x, seed), dy, jp.Env(mask=mask))
-    assert relative(by_hand, by_jax) <= tolerance("float64"), (layer, mask)
-
-
-some = given(
-    kind=st.sampled_from(KINDS),
-    features=st.sampled_from([1, 3]),
-    T=st.sampled_from([1, 2, 5]),
-    sequence=st.booleans(),
-    masked=st.booleans(),
-    seed=st.integers(0, 100),
-)
-test_any_recurrent_layer = settings(max_examples=5, deadline=None)(some(check))
-test_many_recurrent_layers = pytest.mark.slow(settings(max_examples=100, deadline=None)(some(check)))

@@ -1,0 +1,110 @@
+"""The settings, shapes, masks and dtypes that the table of cases leaves out, drawn by hypothesis from small fixed sets.
+
+Every new shape is a compilation of a second: ten draws by default, a hundred behind the marker `slow`.
+"""
+
+import functools
+
+import jax
+import pytest
+from hypothesis import given, settings, strategies as st
+from jax.flatten_util import ravel_pytree
+
+import jaxprop as jp
+from tests.cases import LayerCase
+from tests.test_layers import by_hand_and_by_jax, has_examples, inputs, per_example
+from tests.tolerances import relative, tolerance
+
+of, flag = st.sampled_from, st.booleans()
+
+
+def case(layer, shape, mask=None):
+    return LayerCase(repr(layer), layer, shape, None, mask=mask)
+
+
+def convolution(kind, rank, size, kernel, stride, dilation, padding, groups, bias):
+    padding = padding if isinstance(padding, str) else (padding,) * rank
+    more = {"groups": groups} if kind is jp.Conv else {}
+    layer = kind(4, (kernel,) * rank, stride, padding, dilation, bias=bias, **more)
+    return case(layer, (2, *(size, 5)[:rank], 4))
+
+
+def pool(kind, rank, size, window, stride, padding):
+    return case(kind((window,) * rank, stride, padding if isinstance(padding, str) else (padding,) * rank),
+                (2, *(size, 5)[:rank], 2))  # fmt: skip
+
+
+def norm(kind, positions, groups, epsilon, scale, bias):
+    settings = {"epsilon": epsilon, "scale": scale} | ({} if kind is jp.RMSNorm else {"bias": bias})
+    layer = kind(groups, **settings) if kind is jp.GroupNorm else kind(**settings)
+    return case(layer, (3, *positions, 4))
+
+
+def attention(heads, T, S, causal, masked, bias):
+    """S = 0 is self-attention; a mask may leave nothing to see."""
+    layer = jp.MultiHeadAttention(heads, causal=causal and not S, cross=bool(S), bias=bias)
+
+    def mask(rng):
+        real = rng.random((2, S or T)) < 0.5
+        return (None, real) if S else real
+
+    return case(layer, ((2, T, 4), (2, S, 3)) if S else (2, T, 4), mask if masked else None)
+
+
+def recurrent(kind, features, T, sequence, masked):
+    return case(
+        kind(features, sequence=sequence), (2, T, 2), (lambda rng: rng.random((2, T)) < 0.5) if masked else None
+    )
+
+
+PADDING = of(["SAME", "VALID", (2, 0), (1, 3)])
+FAMILIES = {
+    "convolution": st.builds(
+        convolution, of([jp.Conv, jp.ConvTranspose]), of([1, 2]), of([5, 6]), of([1, 2, 3]), of([1, 2, 3]), of([1, 2]),
+        PADDING, of([1, 2, 4]), flag,
+    ),
+    "pool": st.builds(
+        pool, of([jp.MaxPool, jp.AvgPool]), of([1, 2]), of([5, 6]), of([2, 3]), of([1, 2, 3]),
+        of(["SAME", "VALID", (0, 1), (1, 0)]),
+    ),
+    "norm": st.builds(
+        norm, of([jp.LayerNorm, jp.RMSNorm, jp.GroupNorm, jp.BatchNorm]), of([(), (2,), (2, 3)]), of([1, 2, 4]),
+        of([1e-6, 0.1]), flag, flag,
+    ),
+    "attention": st.builds(attention, of([1, 2, 4]), of([1, 3]), of([0, 1, 4]), flag, flag, flag),
+    "recurrent": st.builds(recurrent, of([jp.RNN, jp.GRU, jp.LSTM]), of([1, 3]), of([1, 2, 5]), flag, flag),
+}  # fmt: skip
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def everything(layer, x, params, dy, env):
+    ours, jaxs = by_hand_and_by_jax(layer, x, params, dy, env)
+    of_examples = per_example(layer, x, params, dy, env) if has_examples(layer, params, env) else {}
+    return {"y, dx, dθ": (ours, jaxs), **of_examples}
+
+
+def check(family, examples):
+    """Our rule against `jax.vjp`, and its uses against one example at a time."""
+
+    @settings(max_examples=examples, deadline=None)
+    @given(FAMILIES[family], of(["float64", "float32"]), st.integers(0, 100))
+    def run(case, dtype, seed):
+        x, params, dy, _, env = inputs(case, dtype, seed)
+        env = None if env is None else case.env(seed)
+        for name, both in everything(case.layer, x, params, dy.astype(dtype), env).items():
+            # where a softmax cancels, an array of float32 may hold little but round-off: there all are one vector
+            ours, jaxs = both if dtype == "float64" else (ravel_pytree(tree)[0] for tree in both)
+            assert relative(ours, jaxs) <= tolerance(dtype), (name, case, case.shape, dtype, seed, env)
+
+    run()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_any_setting(family):
+    check(family, examples=2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+def test_many_settings(family):
+    check(family, examples=20)
