@@ -180,12 +180,7 @@ def _params(file: Path, data: bytes, description: Description) -> Any:
         found = dict(deserialize(data))
     except SafetensorError as error:
         raise ModelError(f"{file}: not a safetensors file ({error}); save the model again") from None
-    names = {tag: name for name, tag in DTYPES.items()}
-    _same(
-        {path: ArraySpec(shape=tuple(a["shape"]), dtype=names[a["dtype"]]) for path, a in found.items()},
-        specs,
-        str(file),
-    )
+    _same(_stored(found, file), specs, str(file))
     arrays = {p: jnp.asarray(np.frombuffer(found[p]["data"], s.dtype).reshape(s.shape)) for p, s in specs.items()}
     return jax.tree.unflatten(jax.tree.structure(tree), [arrays[path] for path in by_path(tree)])
 
@@ -204,6 +199,15 @@ def _check_tree(net: Layer, example: Any, found: dict[str, ArraySpec], where: st
     leaves = [jax.ShapeDtypeStruct(leaf.shape, dtype) for leaf, dtype in zip(paths.values(), dtypes, strict=True)]
     _same(found, {path: ArraySpec.of(leaf) for path, leaf in zip(paths, leaves, strict=True)}, where)
     return jax.tree.unflatten(jax.tree.structure(tree), leaves)
+
+
+def _stored(found: dict[str, Any], file: Path) -> dict[str, ArraySpec]:
+    """What a safetensors file says of its arrays."""
+    names = {tag: name for name, tag in DTYPES.items()}
+    for path, array in found.items():
+        if array["dtype"] not in names:
+            raise ModelError(f"{file}: {path}: found {array['dtype']}, expected one of {', '.join(names)}")
+    return {path: ArraySpec(shape=tuple(a["shape"]), dtype=names[a["dtype"]]) for path, a in found.items()}
 
 
 def _same(found: dict[str, ArraySpec], expected: dict[str, ArraySpec], where: str) -> None:

@@ -80,10 +80,6 @@ def test_what_would_run_python_is_refused(tmp_path):
 
     with pytest.raises(ModelError):
         jp.export(tmp_path, f, (), inputs=np.ones((1, 2), np.float32))
-    from jaxprop.interop.export import CALLBACK
-
-    text = jax.jit(lambda x: f(x, ())).lower(np.ones((1, 2), np.float32)).as_text()
-    assert CALLBACK.search(text)  # what load_exported looks for, should another program have written it
 
 
 def test_what_cannot_be_exported(tmp_path):

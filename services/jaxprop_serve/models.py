@@ -6,6 +6,7 @@ A request holds on to the version that it met. A load that fails leaves what run
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -181,6 +182,7 @@ class Models:
         if runtime is None:
             raise ModelError(f"{path}: no runtime of {', '.join(one.name for one in self.runtimes)} accepts it")
         loaded = runtime.load(path)
+        _check_rows(loaded, settings.max_body_bytes)
         say("WARMING")
         statistics, executables = Statistics(), {}
         for rows in _buckets(settings.max_batch if settings.batching else 1):
@@ -251,6 +253,17 @@ class Models:
 def _buckets(largest: int) -> list[int]:
     """1, 2, 4, ... and the largest itself."""
     return [*(1 << i for i in range((largest - 1).bit_length())), largest]
+
+
+def _check_rows(loaded: Loaded, most: int) -> None:
+    """ModelError for rows that no request could bring: nobody knows how large a model's folder says they are."""
+    for spec in loaded.signature.inputs:
+        size = math.prod(spec.shape[1:]) * spec.dtype.itemsize
+        if size > most or any(size < 0 for size in spec.shape[1:]):
+            row = list(spec.shape[1:])
+            raise ModelError(
+                f"input {spec.name!r}: a row is {row}, {size:,} bytes, the most are max_body_bytes, {most:,}"
+            )
 
 
 def _example(loaded: Loaded, rows: int) -> dict[str, np.ndarray]:

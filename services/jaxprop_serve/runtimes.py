@@ -5,6 +5,7 @@ model's folder brings: a folder describes layers that are installed, or holds St
 """
 
 import contextlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -105,6 +106,7 @@ def _compiler(f: Callable[[Any, Any], Any], params: Any, signature: Signature) -
         inputs = {spec.name: jax.ShapeDtypeStruct((rows, *spec.shape[1:]), spec.dtype) for spec in signature.inputs}
         with jax.enable_x64(wide), jax.numpy_dtype_promotion("standard"):  # pyright: ignore
             compiled = jax.jit(f).lower(inputs, shapes).compile()
+        _check_memory(compiled, rows)
 
         def execute(inputs: Arrays) -> Arrays:
             return {name: np.asarray(y) for name, y in compiled(inputs, params).items()}
@@ -116,6 +118,20 @@ def _compiler(f: Callable[[Any, Any], Any], params: Any, signature: Signature) -
         return execute_wide if wide else execute
 
     return compile
+
+
+def _check_memory(compiled: Any, rows: int) -> None:
+    """ModelError for what could only end in the system killing the server."""
+    found = compiled.memory_analysis() if jax.default_backend() == "cpu" else None
+    if found is None:
+        return
+    needed = found.argument_size_in_bytes + found.output_size_in_bytes + found.temp_size_in_bytes
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > there:
+        raise ModelError(
+            f"{rows} rows need {needed / 2**30:,.1f} GiB, this machine has {there / 2**30:,.1f}: serve it elsewhere, "
+            "or with a smaller max_batch"
+        )
 
 
 def _tensors(specs: dict[str, ArraySpec]) -> tuple[TensorSpec, ...]:

@@ -45,6 +45,8 @@ class FolderStore:
         for file in (folder, *folder.iterdir()):
             if not file.resolve().is_relative_to(root):
                 raise ModelError(f"{file}: a link that leads out of {root}; put the files themselves there")
+            if not (file.is_file() or file.is_dir()):  # reading a pipe has no end
+                raise ModelError(f"{file}: neither a file nor a folder, expected the files of a model alone")
         return folder
 
     def _found(self) -> dict[str, dict[str, tuple[Path, Path]]]:
