@@ -1,0 +1,166 @@
+"""Whole networks by hand: what their uses say of single examples, of shards, and in how much memory."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxprop as jp
+from jaxprop.uses import is_use
+from tests.tolerances import relative, tolerance
+
+SOFTMAX = jp.SoftmaxCrossEntropy()
+N, CLASSES = 4, 3
+WEIGHTS = np.cos(np.arange(N))
+
+# the tied table of the first has 2 (T + T)² ≤ V·D, that of the second has not: the two ways to its norms
+NETWORKS = {
+    "gpt, gram": (jp.models.gpt(vocabulary=16, width=16, depth=2, heads=2, context=4), (N, 3)),
+    "gpt, direct": (jp.models.gpt(vocabulary=5, width=4, depth=2, heads=2, context=4), (N, 4)),
+    "resnet": (jp.models.resnet(classes=CLASSES, width=2, blocks=(1, 1)), (N, 4, 4, 2)),
+    "lstm": (jp.models.rnn_classifier("lstm", features=4, classes=CLASSES), (N, 5, 3)),
+    "mean-pooled": (jp.Chain(jp.Linear(8), jp.Tanh(), jp.Linear(8), jp.GlobalAvgPool(), jp.Linear(CLASSES)), (N, 4, 8)),
+}
+TIED = {"gpt, gram": "gram", "gpt, direct": "direct"}
+
+
+def problem(name):
+    """net, x, θ (biases too away from 0) and labels."""
+    net, shape = NETWORKS[name]
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.integers(0, 5, shape) if name in TIED else rng.normal(size=shape))
+    drawn = net.init(jax.random.key(0), x)
+    params = jax.tree.map(lambda p: p + jnp.asarray(0.1 * rng.normal(size=p.shape)), drawn)
+    return net, x, params, jnp.asarray(rng.integers(0, CLASSES, shape if name in TIED else N))
+
+
+def of_uses(uses):
+    """Everything that a use says, for every parameter."""
+    said = {
+        "mean": lambda use: use.gradient(),
+        "weighted": lambda use: use.gradient(jnp.asarray(WEIGHTS)[: use.examples]),
+        "per example": lambda use: use.per_example(),
+        "squared norms": lambda use: use.squared_norms(),
+    }
+    return {name: jax.tree.map(what, uses, is_leaf=is_use) for name, what in said.items()}
+
+
+def by_hand(net, x, params, targets):
+    return of_uses(jp.manual.uses(net, SOFTMAX)(x, params, targets)[1])
+
+
+def by_jax(net, x, params, targets):
+    """The same, from `jax.grad` of one example at a time."""
+    grad = jp.auto.value_and_grad(net, SOFTMAX)
+    each = jax.vmap(lambda x, t: grad(x[None], params, t[None])[1])(x, targets)
+    return {
+        "mean": grad(x, params, targets)[1],
+        "weighted": grad(x, params, targets, weights=jnp.asarray(WEIGHTS))[1],
+        "per example": each,
+        "squared norms": jax.tree.map(lambda g: jnp.sum(g.reshape(N, -1) ** 2, axis=1), each),
+    }
+
+
+@functools.cache
+def found(name):
+    """(by hand, by JAX), compiled once for the tests below."""
+    net, *arguments = problem(name)
+    return jax.jit(lambda *a: (by_hand(net, *a), by_jax(net, *a)))(*arguments)
+
+
+SLOW_TO_COMPILE = ("gpt, gram", "gpt, direct", "resnet")
+EACH = [pytest.param(name, marks=pytest.mark.slow if name in SLOW_TO_COMPILE else ()) for name in NETWORKS]
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_uses_are_one_example_at_a_time(name):
+    ours, jaxs = found(name)
+    for what in ours:
+        assert relative(ours[what], jaxs[what]) <= tolerance("float64"), what
+
+
+@pytest.mark.parametrize("name", TIED)
+def test_the_tied_table_is_one_parameter_with_both_its_uses(name):
+    net, x, params, targets = problem(name)
+    use = jp.manual.uses(net, SOFTMAX)(x, params, targets)[1].inner[0].W
+    assert [type(part) for part in use.uses] == [jp.Lookup, jp.Outer] and use.norm_method == TIED[name]
+    apart = sum(part.squared_norms() for part in use.uses)
+    assert relative(apart, use.squared_norms()) > 1e-3, "the cross terms are there"
+
+
+def mesh_of_two():
+    return jax.make_mesh((2,), ("n",), axis_types=(jax.sharding.AxisType.Auto,))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETWORKS)
+def test_with_examples_on_two_devices_under_jit(name):
+    net, x, params, targets = problem(name)
+    by_examples, everywhere = (jax.NamedSharding(mesh_of_two(), jax.P(*axes)) for axes in (("n",), ()))
+    x, targets, params = *jax.device_put((x, targets), by_examples), jax.device_put(params, everywhere)
+    assert len(x.sharding.device_set) == 2
+
+    def run(x, params, targets):
+        return by_hand(net, x, params, targets), jp.manual.value_and_grad(net, SOFTMAX)(x, params, targets)[1]
+
+    sharded, gradient = jax.jit(run)(x, params, targets)
+    alone, _ = found(name)
+    assert relative(sharded, alone) <= tolerance("float64")
+    assert relative(gradient, alone["mean"]) <= tolerance("float64")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETWORKS)
+def test_inside_of_shard_map_on_two_devices(name):
+    """θ replicated, rows sharded: every shard's own gradient, its mean taken outside (`auto` must not sum it twice)."""
+    net, x, params, targets = problem(name)
+
+    def run(x, params, targets):
+        ways = {way: module.value_and_grad(net, SOFTMAX) for way, module in (("manual", jp.manual), ("auto", jp.auto))}
+        means = {way: jax.lax.pmean(grad(x, params, targets)[1], "n") for way, grad in ways.items()}
+        uses = jp.manual.uses(net, SOFTMAX)(x, params, targets)[1]
+        said = of_uses(uses)
+        return means, (said["per example"], said["squared norms"])
+
+    specs = {"in_specs": (jax.P("n"), jax.P(), jax.P("n")), "out_specs": (jax.P(), jax.P("n"))}
+    means, (per_example, norms) = jax.jit(jax.shard_map(run, mesh=mesh_of_two(), **specs))(x, params, targets)
+    alone, _ = found(name)
+    for way, mean in means.items():
+        assert relative(mean, alone["mean"]) <= tolerance("float64"), way
+    assert relative(per_example, alone["per example"]) <= tolerance("float64")
+    assert relative(norms, alone["squared norms"]) <= tolerance("float64")
+
+
+# Memory: nothing of the size [N, parameters] where a cheaper form exists
+
+
+def norms_of(net):
+    def norms(x, params, targets):
+        uses = jp.manual.uses(net, SOFTMAX)(x, params, targets)[1]
+        return sum(jax.tree.leaves(jax.tree.map(lambda use: use.squared_norms(), uses, is_leaf=is_use)))
+
+    return norms
+
+
+WIDE = {
+    "Linear, T": (jp.Chain(jp.Linear(256), jp.GlobalAvgPool(), jp.Linear(4)), (16, 4, 256), None),
+    "Embedding": (jp.Chain(jp.Embedding(1024, 64), jp.GlobalAvgPool(), jp.Linear(4)), (16, 8), 1024),
+    "Conv": (jp.Chain(jp.Conv(128, (3, 3)), jp.GlobalAvgPool(), jp.Linear(4)), (16, 4, 4, 128), None),
+    "gpt": (jp.models.gpt(vocabulary=2048, width=256, depth=2, heads=2, context=8), (16, 8), 2048),
+}
+
+
+@pytest.mark.parametrize("name", WIDE)
+def test_norms_of_a_whole_network_build_no_example_gradients(name):
+    """Temporary memory of the compiled program is far below one [N, parameters] array; nothing is run."""
+    net, shape, vocabulary = WIDE[name]
+    x = jax.ShapeDtypeStruct(shape, jnp.int32 if vocabulary else jnp.float32)
+    with jax.enable_x64(False):
+        params = jax.eval_shape(net.init, jax.random.key(0), x)
+        targets = jax.ShapeDtypeStruct(shape if name == "gpt" else shape[:1], jnp.int32)
+        compiled = jax.jit(norms_of(net)).lower(x, params, targets).compile()
+    examples = shape[0] * sum(4 * math.prod(p.shape) for p in jax.tree.leaves(params))
+    assert compiled.memory_analysis().temp_size_in_bytes < examples / 4
