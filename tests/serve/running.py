@@ -52,3 +52,29 @@ async def running_here(app: Any, settings: Any):
         finally:
             server.should_exit = True
             await task
+
+
+@contextlib.contextmanager
+def running_granian(app: Any):
+    """The same application on granian, which knows nothing of our connections: plain ASGI."""
+    from granian.constants import Interfaces
+    from granian.server.embed import Server
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = Server(app, port=port, interface=Interfaces.ASGI, websockets=False, log_enabled=False)
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=lambda: loop.run_until_complete(server.serve()), daemon=True)
+    thread.start()
+    try:
+        for _ in range(500):
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                break
+            thread.join(0.01)
+        yield port
+    finally:
+        loop.call_soon_threadsafe(server.stop)
+        thread.join(10)
+        assert not thread.is_alive()
+        loop.close()

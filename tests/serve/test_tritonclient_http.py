@@ -1,4 +1,4 @@
-"""Every call of `tritonclient.http` and `tritonclient.http.aio`, the default one included, against a real uvicorn."""
+"""Every call of `tritonclient.http` and `tritonclient.http.aio`, the default one included; on uvicorn and granian."""
 
 import asyncio
 
@@ -8,7 +8,7 @@ from tritonclient import http, utils
 from tritonclient.http import aio
 
 from tests.serve.doors import FakeModel, W, an_app, settings
-from tests.serve.running import running
+from tests.serve.running import running, running_granian
 
 X = np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)
 UNSUPPORTED = "such calls belong to Triton alone: 404 with a text the client understands"
@@ -19,9 +19,9 @@ def app():
     return an_app(FakeModel(), FakeModel("ints", datatype="INT64"))
 
 
-@pytest.fixture(scope="module")
-def url(app):
-    with running(app, settings()) as port:
+@pytest.fixture(scope="module", params=["uvicorn", "granian"])
+def url(app, request):
+    with running_granian(app) if request.param == "granian" else running(app, settings()) as port:
         yield f"127.0.0.1:{port}"
 
 
