@@ -64,15 +64,18 @@ def from_json(values: Any, spec: TensorSpec, shape: list[int], model: str, path:
     """`data` (a flat list, or its JSON, flat or nested in the tensor's shape) as an array."""
     if spec.datatype in BINARY_ONLY:
         raise ServeError(400, f"input '{spec.name}' for model '{model}' is {spec.datatype}: send it as binary data")
-    if not isinstance(values, list):
-        values = _values(bytes(values), spec, shape, path)
     expected = math.prod(shape)
-    if len(values) != expected:
-        raise ServeError(
-            400,
-            f"input '{spec.name}' for model '{model}' got {len(values)} elements, but shape {shape} holds {expected}",
-        )
-    return pack(values, spec, path).reshape(shape)
+    try:
+        if not isinstance(values, list):
+            values = _values(bytes(values), spec, shape, path)
+        if len(values) == expected:
+            return pack(values, spec, path).reshape(shape)
+    except ServeError as error:
+        raise ServeError(400, f"input '{spec.name}' for model '{model}': {error.text}") from None
+    raise ServeError(
+        400,
+        f"input '{spec.name}' for model '{model}' got {len(values)} elements, but shape {shape} holds {expected}",
+    )
 
 
 def _values(text: bytes, spec: TensorSpec, shape: list[int], path: str) -> list[Any]:

@@ -173,7 +173,7 @@ def process(*command: str, port: int):
                 break
             assert child.poll() is None, f"{command} ended"
             time.sleep(0.1)
-        yield
+        yield child
     finally:
         child.terminate()
         child.wait(20)
@@ -251,7 +251,7 @@ def main() -> None:
             command = [sys.executable, __file__, "--serve", "doors", "--port", str(ports["server"])]
         else:
             model = save_model(pathlib.Path(folder))
-            command = [sys.executable, "-m", "jaxprop", "serve", f"mlp={model}", "--port", str(ports["server"])]
+            command = [sys.executable, "-m", "jaxprop_serve", f"mlp={model}", "--port", str(ports["server"])]
         stack.enter_context(process(*command, port=ports["server"]))
         echo_command = [sys.executable, __file__, "--serve", "echo", "--port", str(ports["echo"])]
         stack.enter_context(process(*echo_command, port=ports["echo"]))
