@@ -70,7 +70,7 @@ def test_over_grpc_streams_included():
     async def run(port):
         async with grpc_aio.InferenceServerClient(f"127.0.0.1:{port}") as client:
             # grpc.aio may meet the end of the stream before it has sent anything, and then says INTERNAL itself
-            with pytest.raises((utils.InferenceServerException, RpcError), match="UNIMPLEMENTED|execute_batch"):
+            with pytest.raises((utils.InferenceServerException, RpcError), match=r"UNIMPLEMENTED|execute_batch"):
                 async for _ in client.stream_infer(one_request()):
                     pass
             return await refused_by_all(client)
