@@ -1,4 +1,7 @@
-"""A Ray on this machine for as long as `jaxprop ray` runs: start it, deploy, wait for a signal, drain, stop it."""
+"""A Ray on this machine for as long as `jaxprop ray` runs: start it, deploy, wait for a signal, drain, stop it.
+
+Ray is imported where it is used: importing this module costs nothing, and works without the `ray` extra.
+"""
 
 import contextlib
 import logging
@@ -7,9 +10,6 @@ import re
 import signal
 from collections.abc import Iterator, Sequence
 from typing import Any
-
-import ray
-from ray import serve
 
 from jaxprop.errors import JaxpropError
 from jaxprop_ray.application import NAME, application
@@ -24,6 +24,8 @@ class Terminated(BaseException):
 
 def run(settings: Settings, places: Sequence[str], options: dict[str, Any]) -> int:
     """Serve the models at these places until a signal comes; the exit code. `options`: see `application`."""
+    from ray import serve
+
     names = assemble(settings, places)[0].store.names()
     target = application(places, settings, **options)
     with bind(settings.host, settings.port) as free:  # Ray's own complaint would come late, from another process
@@ -48,6 +50,8 @@ def run(settings: Settings, places: Sequence[str], options: dict[str, Any]) -> i
 @contextlib.contextmanager
 def _ray(options: dict[str, Any]) -> Iterator[None]:
     """A Ray with nothing but what serving needs; on leaving, all its processes are gone."""
+    import ray
+
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     for name in ("ray", "ray.serve"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -67,6 +71,8 @@ def _ray(options: dict[str, Any]) -> Iterator[None]:
 
 def _deploy(target: Any, settings: Settings, port: int) -> None:
     """Return when the replicas answer; JaxpropError with a replica's own reason if they do not."""
+    from ray import serve
+
     http = {"host": settings.host, "port": port, "keep_alive_timeout_s": int(settings.idle_timeout_s)}
     if settings.tls_cert:
         http |= {"ssl_certfile": str(settings.tls_cert), "ssl_keyfile": str(settings.tls_key)}
