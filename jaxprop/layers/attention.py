@@ -151,9 +151,9 @@ class MultiHeadAttention(Layer):
         dp = jnp.einsum("nthd,nshd->nhts", du, v, preferred_element_type=wide(dy.dtype))
         p = p.astype(dp.dtype)
         c = jnp.sum(p * dp, axis=-1, keepdims=True)
-        delta_s = (p * (dp - c) * scale).astype(dy.dtype)
-        delta_q = jnp.einsum("nhts,nshd->nthd", delta_s, k)
-        delta_k = jnp.einsum("nhts,nthd->nshd", delta_s, q)
+        delta_s = (p * (dp - c)).astype(dy.dtype)
+        delta_q = jnp.einsum("nhts,nshd->nthd", delta_s, k) * scale
+        delta_k = jnp.einsum("nhts,nthd->nshd", delta_s, q) * scale
         delta_q, delta_k, delta_v = (d.reshape(*d.shape[:2], -1) for d in (delta_q, delta_k, delta_v))
         dx = delta_q @ params.W_query.T
         dm = delta_k @ params.W_key.T + delta_v @ params.W_value.T
