@@ -51,11 +51,15 @@ class ExportDescription(BaseModel):
 
 
 class Exported(NamedTuple):
-    """What `load_exported` gives: f(inputs by name, params by path) → outputs by name, and the arrays of params."""
+    """What `load_exported` gives: f(inputs by name, params by path) → outputs by name, and the arrays of params.
+
+    `differentiable`: whether `jax.grad` goes through f, once; it does if it went through the function exported.
+    """
 
     f: Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]
     params: dict[str, np.ndarray]
     description: ExportDescription
+    differentiable: bool
 
     def __call__(self, x: Any) -> Any:
         """y = f(x, θ), arrays or dicts as the exported function had them."""
@@ -118,6 +122,7 @@ def load_exported(path: Any) -> Exported:
     data = _checked(folder / about.weights.file, about.weights.sha256)
     try:
         exported = jax_export.deserialize(bytearray(program))
+        vjp = exported.vjp() if exported.has_vjp() else None
     except Exception as error:  # whatever its parsers raise
         raise ModelError(
             f"{folder / about.program.file}: this JAX ({jax.__version__}) cannot read it ({str(error)[:200]}); "
@@ -125,7 +130,9 @@ def load_exported(path: Any) -> Exported:
         ) from None
     f = _function(exported, folder)
     _check_calls(f, about, folder / about.program.file)
-    return Exported(f, _arrays(folder, about, data), about)
+    if vjp is not None:
+        _check_calls_of_vjp(vjp, about, folder / about.program.file)
+    return Exported(f, _arrays(folder, about, data), about, vjp is not None)
 
 
 def describe_exported(path: Any) -> ExportDescription:
@@ -171,7 +178,7 @@ def _lowered(f: Any, params: Any, arrays: dict[str, np.ndarray], inputs: Any) ->
     with wide(spec_of, {name: ArraySpec.of(value) for name, value in specs.items()}):
         try:
             exported = jax_export.export(jax.jit(g), platforms=("cpu", "cuda", "tpu"))(x, specs)
-            program = bytes(exported.serialize())
+            program = _serialized(exported)
         except (JaxpropError, ImportError):
             raise
         except Exception as error:  # whatever tracing f raises
@@ -184,6 +191,14 @@ def _lowered(f: Any, params: Any, arrays: dict[str, np.ndarray], inputs: Any) ->
             )
     outputs = {name: ArraySpec.of(value, examples=True) for name, value in y.items()}
     return program, {"inputs": spec_of, "outputs": outputs, "named": tuple(dict.fromkeys(named))}
+
+
+def _serialized(exported: Any) -> bytes:
+    """With the program of its derivative, unless it has none."""
+    try:
+        return bytes(exported.serialize(vjp_order=1))
+    except Exception:  # whatever differentiating f raises, such as a ValueError for a while_loop
+        return bytes(exported.serialize())
 
 
 def _function(exported: Any, folder: Path) -> Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]:
@@ -203,9 +218,20 @@ def _check_calls(f: Any, about: ExportDescription, file: Path) -> None:
         return jax.ShapeDtypeStruct([1 if size == -1 else size for size in spec.shape], jnp.dtype(spec.dtype))
 
     x, params = ({name: one(spec) for name, spec in specs.items()} for specs in (about.inputs, about.params))
+    _export_again(f, (x, params), about, file)
+
+
+def _check_calls_of_vjp(vjp: Any, about: ExportDescription, file: Path) -> None:
+    """The same for the program of the derivative, for one example."""
+    sizes = [[size if isinstance(size, int) else 1 for size in aval.shape] for aval in vjp.in_avals]
+    flat = [jax.ShapeDtypeStruct(size, aval.dtype) for size, aval in zip(sizes, vjp.in_avals, strict=True)]
+    _export_again(vjp.call, jax.tree.unflatten(vjp.in_tree, flat)[0], about, file)
+
+
+def _export_again(f: Any, specs: tuple[Any, ...], about: ExportDescription, file: Path) -> None:
     with wide(about.inputs, about.params, about.outputs):
         try:
-            jax_export.export(jax.jit(f))(x, params)
+            jax_export.export(jax.jit(f))(*specs)
         except JaxpropError:
             raise
         except Exception as error:  # a ValueError for calls, whatever else JAX makes of a program it did not write

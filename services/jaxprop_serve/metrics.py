@@ -135,6 +135,7 @@ class Metrics:
         for name, text, field in (
             ("padded_rows", "Rows computed only to fill a bucket.", "padded_rows"),
             ("compile", "Executables compiled; flat once the model is ready.", "compile_count"),
+            ("explain_compile", "Executables compiled for explanations, when first asked.", "explain_compile_count"),
         ):
             yield self._counter(name, text, by, ((key, getattr(one, field)) for key, (_, one) in found.items()))
         queued = GaugeMetricFamily("jaxprop_queue_rows", "Rows waiting now.", labels=(*by, "worker"))

@@ -1,11 +1,10 @@
 """What installed packages add to the server: entry points, found by name, loaded only if the settings allow them.
 
-Groups: `jaxprop.runtimes` (what can be loaded), `jaxprop.stores` (where models come from), `jaxprop.explainers`,
-`jaxprop.services` (what is mounted beside the protocol). A model folder names no code; only an installed package that
-the settings allow by name is ever imported.
+The groups, and what their objects must offer, are in api.py. A model folder names no code; only an installed package
+that the settings allow by name is ever imported.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -25,6 +24,17 @@ def find(group: str, allowed: Iterable[str]) -> dict[str, Any]:
         if entry not in offered.setdefault(entry.name, []):
             offered[entry.name].append(entry)
     return {name: _load(group, name, offered) for name in allowed}
+
+
+def made(group: str, name: str, make: Callable[..., Any], *arguments: Any) -> Any:
+    """`make(*arguments)`, whose failure is a JaxpropError that names the plugin."""
+    try:
+        return make(*arguments)
+    except JaxpropError:
+        raise
+    except Exception as error:
+        why = f"{type(error).__name__}: {error}"
+        raise JaxpropError(f"plugin {name!r} of {group} failed: {why}") from error
 
 
 def _load(group: str, name: str, offered: dict[str, list[Any]]) -> Any:

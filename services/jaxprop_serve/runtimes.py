@@ -33,7 +33,8 @@ class Loaded:
     """A model in memory. `compile(rows)` gives the executable for exactly that many rows.
 
     classes: names of the outputs' columns, if known.    cost: the class name of the cost it was trained with.
-    net, params: the network and its θ, where there is one (explainers use them).
+    f, params: outputs by name = f(inputs by name, θ) as a JAX function, and its θ, where there is one.
+    differentiable: whether jax.grad goes through f.    net: the network itself, where there is one.
     """
 
     signature: Signature
@@ -41,8 +42,10 @@ class Loaded:
     info: dict[str, Any] = field(default_factory=dict)
     classes: tuple[str, ...] | None = None
     cost: str | None = None
-    net: Any = None
+    f: Callable[[Any, Any], Any] | None = None
     params: Any = None
+    differentiable: bool = False
+    net: Any = None
 
 
 class SavedRuntime:
@@ -66,10 +69,17 @@ class SavedRuntime:
             )
         _finite(path, by_path(params))
         signature = Signature(_tensors({"x": about.one_input}), _tensors({"y": about.outputs}), "jaxprop_jax")
-        compile = _compiler(lambda inputs, params: {"y": net(inputs["x"], params)}, params, signature)
+        params = _on_device(params)
+
+        def f(inputs: dict[str, Any], params: Any) -> dict[str, Any]:
+            return {"y": net(inputs["x"], params)}
+
         info = about.info.model_dump(exclude_none=True) | {"versions": about.versions}
         cost = type(about.cost).__name__ if about.cost is not None else None
-        return Loaded(signature, compile, info, about.info.classes, cost, net, params)
+        return Loaded(
+            signature, compiler(f, params, signature), info, about.info.classes, cost,
+            f=f, params=params, differentiable=True, net=net,
+        )  # fmt: skip
 
 
 class ExportRuntime:
@@ -83,23 +93,29 @@ class ExportRuntime:
 
     def load(self, path: Any) -> Loaded:
         """Read and check it."""
-        f, params, about = load_exported(path)
+        f, params, about, differentiable = load_exported(path)
         _finite(path, params)
         signature = Signature(_tensors(about.inputs), _tensors(about.outputs), "jaxprop_stablehlo")
-        return Loaded(signature, _compiler(f, params, signature), {"versions": about.versions})
+        params = _on_device(params)
+        return Loaded(
+            signature, compiler(f, params, signature), {"versions": about.versions},
+            f=f, params=params, differentiable=differentiable,
+        )  # fmt: skip
 
 
 saved = SavedRuntime()
 exported = ExportRuntime()
 
 
-def _compiler(f: Callable[[Any, Any], Any], params: Any, signature: Signature) -> Callable[[int], Executable]:
-    """compile(rows) for f(inputs by name, θ); whatever JAX is set to outside, 64 bits are on if a tensor has them."""
+def compiler(f: Callable[[Any, Any], Any], params: Any, signature: Signature) -> Callable[[int], Executable]:
+    """compile(rows) for f(inputs by name, θ) → outputs by name, `inputs` being those that `signature` names.
+
+    Whatever JAX is set to outside, 64 bits are on if a tensor has them.
+    """
     dtypes = [spec.dtype for spec in (*signature.inputs, *signature.outputs)]
     dtypes += [np.dtype(leaf.dtype) for leaf in jax.tree.leaves(params)]
     wide = any(dtype.itemsize == 8 for dtype in dtypes)
-    with jax.enable_x64(wide):  # pyright: ignore
-        params = jax.tree.map(jnp.asarray, params)
+    params = _on_device(params)
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), params)
 
     def compile(rows: int) -> Executable:
@@ -118,6 +134,11 @@ def _compiler(f: Callable[[Any, Any], Any], params: Any, signature: Signature) -
         return execute_wide if wide else execute
 
     return compile
+
+
+def _on_device(params: Any) -> Any:
+    with jax.enable_x64(True):  # pyright: ignore (each keeps its dtype)
+        return jax.tree.map(jnp.asarray, params)
 
 
 def _check_memory(compiled: Any, rows: int) -> None:

@@ -58,7 +58,8 @@ class Statistics:
         self.batches = Batches()
         self.by_size: defaultdict[int, Batches] = defaultdict(Batches)
         self.inference_count = self.execution_count = self.padded_rows = 0
-        self.compile_count = self.queue_rows = self.expired = self.cancelled = 0
+        self.compile_count = self.explain_compile_count = 0
+        self.queue_rows = self.expired = self.cancelled = 0
         self.last_inference = 0  # milliseconds since the epoch
 
     def batch(self, rows: int, bucket: int, gathered: int, computed: int, handed: int) -> None:

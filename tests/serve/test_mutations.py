@@ -91,7 +91,7 @@ def post_routes(folder):
 def a_body(rng, path):
     """A mutated body and its headers: JSON or with binary data, sometimes (not really) compressed."""
     headers = []
-    if path.endswith("infer") and rng.random() < 0.4:
+    if path.endswith(("infer", "explain")) and rng.random() < 0.4:
         given = {"name": "x", "shape": [1, 4], "datatype": "FP32", "parameters": {"binary_data_size": 16}}
         head = mutated(rng, text({"inputs": [given]})) if rng.random() < 0.5 else text({"inputs": [given]})
         length = len(head) + rng.choice((-1, 0, 0, 0, 1, 99, -98))

@@ -149,7 +149,7 @@ SAVED = {
 }  # fmt: skip
 
 
-def program(f, unchecked=()):
+def program(f, unchecked=(), derivatives=0):
     """f(x) of rows [3] in place of the exported program, whatever JAX thinks of what it calls."""
 
     def forge(folder):
@@ -159,7 +159,7 @@ def program(f, unchecked=()):
             checks = [jax_export.DisabledSafetyCheck.custom_call(target) for target in unchecked]
             made = jax_export.export(g, platforms=("cpu",), disabled_checks=checks)
             made = made({"x": jax.ShapeDtypeStruct((b, 3), np.float32)}, {})
-        put(folder, bytes(made.serialize()), "program")
+        put(folder, bytes(made.serialize(vjp_order=derivatives)), "program")
         put(folder, safetensors({}))
         x = {"shape": [-1, 3], "dtype": "float32"}
         y = {"shape": [-1, *made.out_avals[0].shape[1:]], "dtype": "float32"}
@@ -169,9 +169,17 @@ def program(f, unchecked=()):
 
 
 def calls(target):
-    return program(
-        lambda x: jax.ffi.ffi_call(target, jax.ShapeDtypeStruct(x.shape, x.dtype))(x, index=np.int64(0)), [target]
-    )
+    return program(lambda x: _call(target, x), [target])
+
+
+def calls_when_differentiated(target):
+    f = jax.custom_vjp(lambda x: x)
+    f.defvjp(lambda x: (x, None), lambda _, dy: (_call(target, dy),))
+    return program(f, [target], derivatives=1)
+
+
+def _call(target, x):
+    return jax.ffi.ffi_call(target, jax.ShapeDtypeStruct(x.shape, x.dtype))(x, index=np.int64(0))
 
 
 def _square(x):
@@ -191,6 +199,7 @@ EXPORTED = {
     "export, other rows": lambda f: change(f, inputs={"x": {"shape": [-1, 10**12], "dtype": "float32"}}),
     "export, rows of objects": lambda f: change(f, inputs={"x": {"shape": [-1, 3], "dtype": "object"}}),
     "export, calls Python": calls("xla_ffi_python_cpu_callback"),
+    "export, derivative calls Python": calls_when_differentiated("xla_ffi_python_cpu_callback"),
     "export, calls what aborts": calls("TopK"),
     "export, answers of 2^40": program(lambda x: jnp.broadcast_to(x[:, :1, None], (x.shape[0], 1 << 20, 1 << 20))),
     "export, 2^38 on the way": program(lambda x: x * jnp.sort(_square(x[:, :1, None]))[:, 0, :1]),
@@ -239,6 +248,7 @@ WORDS = {
     "export, answers of 2^40": "this machine has",
     "export, 2^38 on the way": "this machine has",
     "export, calls Python": "custom calls",
+    "export, derivative calls Python": "custom calls",
     "export, calls what aborts": "custom calls",
     "export, calls what is not there": "custom calls",
 }

@@ -1,0 +1,215 @@
+"""The explainer `gradient`: how a chosen output changes with each input value, and with what every layer gave.
+
+    gradient     g_n = ∂y_nk/∂x_n
+    attribution  a_n = (x_n − b) ⊙ ∫₀¹ ∂y_nk/∂x (b + α (x_n − b)) dα       "integrated": Σ a_n = y_nk(x_n) − y_nk(b)
+    layers       y and dy = ∂y_nk/∂y of each, by the hand-derived pass
+
+k counts a row's outputs in row-major order; by default it is each row's largest. The integral is the mean over the
+midpoints of `steps` equal parts, and `convergence_delta` is by how much the sum misses.
+
+Source: Sundararajan, Taly, Yan, "Axiomatic Attribution for Deep Networks" (2017).
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import jax
+import jax.numpy as jnp
+import msgspec
+import numpy as np
+
+import jaxprop as jp
+from jaxprop_serve.api import Arrays, Compile, Loaded, Question, ServeError, TensorSpec
+
+CHOSEN = TensorSpec("explain:output", "INT32", (-1,))  # k of each row; −1 is the largest
+ROWS = 64  # points of the path that are computed at once
+FLOATS = ("FP16", "BF16", "FP32", "FP64")
+
+
+class Parameters(msgspec.Struct, forbid_unknown_fields=True):
+    """What may be asked: k as a number or a class's name, and how the gradient is taken."""
+
+    output: int | str | None = None
+    method: Literal["plain", "integrated"] = "plain"
+    steps: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 50
+    baseline: float = 0.0  # b, everywhere
+    layers: bool = False
+
+
+class Gradient:
+    """The explainer for one version of a model."""
+
+    def __init__(self, loaded: Loaded, compile: Compile):
+        if not loaded.differentiable:
+            raise ServeError(501, "this model has no gradient: its function cannot be differentiated, or says not how")
+        self.loaded, self.compile = loaded, compile
+        self.moving = [spec.name for spec in loaded.signature.inputs if spec.datatype in FLOATS]
+        self._functions: dict[str, Callable[[Arrays], Arrays]] = {}
+
+    def __call__(self, question: Question) -> Arrays:
+        """`output` k and `value` y_nk of each row, `gradient` or `attribution` of each input, and the layers'."""
+        asked = _parameters(question.parameters)
+        self._check(asked, question.output)
+        k = np.full(len(next(iter(question.inputs.values()))), self._index(asked.output, question.output), np.int32)
+        found = self._gradients(question.output.name, question.inputs, k)
+        k = found["output"]
+        gradients = {name: found.pop(f"d{name}") for name in self.moving}
+        if asked.method == "integrated":
+            found |= self._integrated(question, found, asked)
+        else:
+            found |= {self._called("gradient", name): gradient for name, gradient in gradients.items()}
+        return found | self._layers(question.inputs, k) if asked.layers else found
+
+    def _check(self, asked: Parameters, output: TensorSpec) -> None:
+        """Refuse what cannot be explained in this way."""
+        if output.datatype not in FLOATS:
+            raise ServeError(400, f"output '{output.name}' is {output.datatype}: whole numbers have no gradient")
+        if not self.moving and (asked.method == "integrated" or not asked.layers):
+            spec = self.loaded.signature.inputs[0]
+            hint = "; with the parameter 'layers' the errors of the layers are given" if self.loaded.net else ""
+            raise ServeError(400, f"input '{spec.name}' is {spec.datatype}: whole numbers have no gradient{hint}")
+        if asked.layers and self.loaded.net is None:
+            raise ServeError(400, "no layers are known of this model, only a function: save it with jaxprop.save")
+
+    def _index(self, given: int | str | None, spec: TensorSpec) -> int:
+        """k among a row's outputs, −1 for each row's largest."""
+        if given is None:
+            return -1
+        size, classes = math.prod(spec.shape[1:]), self.loaded.classes
+        if isinstance(given, int):
+            if not 0 <= given < size:
+                raise ServeError(400, f"parameter 'output' is {given}, a row of '{spec.name}' has 0 to {size - 1}")
+            return given
+        if classes is None or spec.shape[1:] != (len(classes),):
+            raise ServeError(400, f"parameter 'output': '{spec.name}' has no names of classes, give a number")
+        if given not in classes:
+            known = ", ".join(classes[:20])
+            raise ServeError(400, f"parameter 'output': unknown class {given[:80]!r}, the classes are {known}")
+        return classes.index(given)
+
+    def _gradients(self, output: str, inputs: Arrays, k: np.ndarray) -> Arrays:
+        """`output` k, `value` y_nk, and `dNAME` ∂y_nk/∂x_n of each input that has one."""
+        function = self._functions.get(output)
+        if function is None:
+            g = gradient_of(self.loaded.f, output, self.moving)
+            function = self._functions[output] = self.compile(g, CHOSEN)
+        return function(inputs | {CHOSEN.name: k})
+
+    def _integrated(self, question: Question, found: Arrays, asked: Parameters) -> Arrays:
+        """`attribution` of each input, and `convergence_delta` `[rows]`."""
+        output, inputs, k = question.output.name, question.inputs, found["output"]
+        base = {name: _filled(inputs[name], asked.baseline) for name in self.moving}
+        total = {name: np.zeros(inputs[name].shape) for name in self.moving}
+        alphas = (np.arange(asked.steps) + 0.5) / asked.steps
+        for some in np.array_split(alphas, min(asked.steps, math.ceil(asked.steps * len(k) / ROWS))):
+            points = {name: _path(x, base.get(name), some) for name, x in inputs.items()}
+            parts = self._gradients(output, points, np.tile(k, len(some)))
+            for name in self.moving:
+                total[name] += parts[f"d{name}"].reshape(len(some), *inputs[name].shape).sum(0, dtype=np.float64)
+        start = self._gradients(output, inputs | base, k)["value"]
+        answer, missing = {}, start.astype(np.float64) - found["value"]
+        for name, mean in total.items():
+            attribution = (inputs[name].astype(np.float64) - base[name].astype(np.float64)) * mean / asked.steps
+            missing += attribution.reshape(len(k), -1).sum(1)
+            answer[self._called("attribution", name)] = attribution.astype(inputs[name].dtype)
+        return answer | {"convergence_delta": missing.astype(start.dtype)}
+
+    def _layers(self, inputs: Arrays, k: np.ndarray) -> Arrays:
+        """`PATH.y` and `PATH.dy` of every layer, in the order of the forward pass."""
+        function = self._functions.get("")
+        if function is None:
+            (x,) = self.loaded.signature.inputs
+            function = self._functions[""] = self.compile(layers_of(self.loaded.net, x.name), CHOSEN)
+        found = function(inputs | {CHOSEN.name: k})
+        return {name: found[name] for path, _ in leaves(self.loaded.net) for name in _names(path)}
+
+    def _called(self, what: str, name: str) -> str:
+        """`gradient`, or `gradient.NAME` where there are several inputs."""
+        return what if len(self.loaded.signature.inputs) == 1 else f"{what}.{name}"
+
+
+def gradient_of(f: Any, output: str, moving: list[str]) -> Any:
+    """g(inputs, θ): k, y_nk and ∂y_nk/∂x_n. Rows do not depend on each other, so one sum's gradient is all of them."""
+
+    def g(inputs: dict[str, Any], params: Any) -> dict[str, Any]:
+        given = inputs[CHOSEN.name]
+        fixed = {name: x for name, x in inputs.items() if name not in (CHOSEN.name, *moving)}
+
+        def total(x: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+            y = f(x | fixed, params)[output].reshape(len(given), -1)
+            k = jnp.where(given < 0, jnp.argmax(y, axis=1).astype(given.dtype), given)
+            values = jnp.take_along_axis(y, k[:, None], axis=1)[:, 0]
+            return values.sum(), {"output": k, "value": values}
+
+        gradients, found = jax.grad(total, has_aux=True)({name: inputs[name] for name in moving})
+        return {f"d{name}": gradient for name, gradient in gradients.items()} | found
+
+    return g
+
+
+@dataclass(frozen=True)
+class Chosen(jp.Cost):
+    """C_n = y_nk: its delta is 1 at k, so that every error of the pass is an error of that output."""
+
+    def __call__(self, y: Any, targets: Any) -> Any:
+        """y_nk `[N]`."""
+        return jnp.take_along_axis(y.reshape(len(y), -1), targets[:, None], axis=1)[:, 0]
+
+    def delta(self, y: Any, targets: Any) -> Any:
+        """1 at k, else 0."""
+        return jax.nn.one_hot(targets, math.prod(y.shape[1:]), dtype=y.dtype).reshape(y.shape)
+
+
+def layers_of(net: Any, x: str) -> Any:
+    """g(inputs, θ): what `jp.manual.trace` writes down, rows first: `[N, L, ...]` inside a Repeat."""
+    trace = jp.manual.trace(net, Chosen())
+
+    def g(inputs: dict[str, Any], params: Any) -> dict[str, Any]:
+        tape, found = trace(inputs[x], params, inputs[CHOSEN.name]), {}
+        for path, repeats in leaves(net):
+            for name, array in zip(_names(path), (tape[path].y, tape[path].dy), strict=True):
+                found[name] = jnp.moveaxis(array, repeats, 0)
+        return found
+
+    return g
+
+
+def leaves(net: Any, path: str = "", repeats: int = 0) -> Iterator[tuple[str, int]]:
+    """Every layer that is not made of layers: its path, and in how many Repeats it lies."""
+    if not isinstance(net, jp.Combinator):
+        yield path, repeats
+        return
+    for name, child in zip(net.names(), net.children(), strict=True):
+        yield from leaves(child, f"{path}.{name}" if path else name, repeats + isinstance(net, jp.Repeat))
+
+
+def _names(path: str) -> tuple[str, str]:
+    return (f"{path}.y", f"{path}.dy") if path else ("y", "dy")
+
+
+def _filled(x: np.ndarray, baseline: float) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        base = np.full_like(x, baseline)
+    if not np.isfinite(base).all():
+        raise ServeError(400, f"parameter 'baseline' is {baseline:g}, which does not fit into {x.dtype}")
+    return base
+
+
+def _path(x: np.ndarray, base: np.ndarray | None, alphas: np.ndarray) -> np.ndarray:
+    """b + α (x − b) for each α, one behind the other `[len(alphas)·rows, ...]`; x each time where there is no b."""
+    if base is None:
+        return np.tile(x, (len(alphas), *[1] * (x.ndim - 1)))
+    moved = base + alphas.reshape(-1, *[1] * x.ndim) * (x.astype(np.float64) - base)
+    return moved.astype(x.dtype).reshape(-1, *x.shape[1:])
+
+
+def _parameters(given: dict[str, Any]) -> Parameters:
+    if given.get("method", "plain") == "plain" and (only := {"steps", "baseline"} & given.keys()):
+        raise ServeError(400, f'parameter \'{min(only)}\' goes with "method": "integrated"')
+    try:
+        return msgspec.convert(given, Parameters)
+    except msgspec.ValidationError as error:
+        text = str(error) if "`$" in str(error) else f"{error} - at `$`"
+        raise ServeError(400, text.replace("`$", "`$.parameters")) from None
