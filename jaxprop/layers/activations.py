@@ -7,7 +7,8 @@ An activation keeps for the backward pass only what φ' is written in: y where t
 value (it is the next layer's input anyway), z, or a mask. `derivative(kept)` is φ'(z); tapes and derivations read it.
 
 Kinks follow JAX: relu'(0) = 0, leaky_relu'(0) = 1, elu'(0) = α, hard_tanh'(±1) = 1. All are finite, value and
-derivative, at ±1e4. Softmax is not elementwise; it is here because it ends a network as the others do.
+derivative, at ±1e4. Half precision: derivatives of several terms are computed in float32. Softmax is not elementwise;
+it is here because it ends a network as the others do.
 Sources: `jax.nn`; Clevert et al. 2016 (ELU), Klambauer et al. 2017 (SELU), Hendrycks & Gimpel 2016 (GELU, SiLU).
 """
 
@@ -21,6 +22,7 @@ from jax import Array
 
 from jaxprop.errors import JaxpropError
 from jaxprop.layers.layer import Env, Layer
+from jaxprop.layers.precision import wide
 
 
 @dataclass(frozen=True)
@@ -246,8 +248,9 @@ class SiLU(Activation):
         return jax.nn.silu(z)
 
     def derivative(self, kept: Array) -> Array:
-        z, s = kept, jax.nn.sigmoid(kept)
-        return s * (1 + z * (1 - s))
+        z = kept.astype(wide(kept.dtype))
+        s = jax.nn.sigmoid(z)
+        return (s * (1 + z * (1 - s))).astype(kept.dtype)
 
 
 @dataclass(frozen=True)
@@ -277,7 +280,8 @@ class Softsign(Activation):
         return jax.nn.soft_sign(z)
 
     def derivative(self, kept: Array) -> Array:
-        return 1 / jnp.square(1 + jnp.abs(kept))
+        z = kept.astype(wide(kept.dtype))
+        return (1 / jnp.square(1 + jnp.abs(z))).astype(kept.dtype)
 
 
 @dataclass(frozen=True)
