@@ -18,7 +18,8 @@ so, summing dx̂_j ∂x̂_j/∂x_i over j,
 What is left of the error has no part along 1 and none along x̂: a group cannot be moved as a whole, nor stretched.
 Without centring (`RMSNorm`: μ = 0) the middle term is not there.
 
-Kept: x̂ and r. Half precision: μ, v, r and both passes are computed in float32, x̂ is kept in x's dtype.
+Kept: x̂ and r. Half precision: everything is computed in float32, and x̂ is kept so: much of dx cancels, and a rounded
+x̂ would leave it twice as far from the truth.
 Edge cases: a group of equal numbers has v = 0, so x̂ = 0 and dx = r (dx̂ − mean(dx̂)) with r = 1/√ε.
 Source: Ioffe and Szegedy, "Batch Normalization" (2015), section 3 (its chain of six equations, put together).
 """
@@ -93,7 +94,7 @@ class Norm(Layer):
         x_hat, _, r = self.normalized(x)
         y = x_hat if params.scale is None else x_hat * params.scale.astype(x_hat.dtype)
         y = y if params.bias is None else y + params.bias.astype(x_hat.dtype)
-        return y.astype(x.dtype), (x_hat.astype(x.dtype), r)
+        return y.astype(x.dtype), (x_hat, r)
 
     def normalized(self, x: Array) -> tuple[Array, Array, Array]:
         """Return x̂, and μ and r of every group in shapes that broadcast with it."""
@@ -109,7 +110,7 @@ class Norm(Layer):
         scale_use = None if scale is None else Scale(x_hat, dy, scale.shape, scale.dtype)
         bias_use = None if bias is None else Shift(dy, bias.shape, bias.dtype)
         gamma = None if scale is None else scale.astype(r.dtype)
-        delta, x_hat = dy.astype(r.dtype), x_hat.astype(r.dtype)
+        delta = dy.astype(r.dtype)
         along_ones = self.mean(delta, gamma) if self.centred else jnp.zeros((), r.dtype)
         along_x_hat = x_hat * self.mean(delta, gamma, x_hat)
         dx = r * (product(gamma, delta) - along_ones - along_x_hat)
