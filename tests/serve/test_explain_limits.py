@@ -120,7 +120,7 @@ def test_what_nobody_waits_for_is_given_up_before_its_next_execution(tmp_path):
         return explain
 
     async def test(app):
-        asked = asyncio.create_task(explain(app, "m", ROWS))
+        asked = asyncio.create_task(acall(app, "POST", "/v2/models/m/explain", body_of({"x": ROWS})))
         await until(lambda: len(calls) == 3)
         asked.cancel()
         await asyncio.wait([asked])
