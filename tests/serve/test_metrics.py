@@ -28,7 +28,7 @@ def counting_model():
     batches = [{"batch_size": size, "compute_infer": spent(n, 0)} for size, n in ((1, 2), (5, 1), (64, 1))]
     described = {"inference_count": 71, "execution_count": 4, "inference_stats": stats, "batch_stats": batches}
     model.statistics = SimpleNamespace(
-        describe=lambda name, version: described, padded_rows=3, compile_count=7, queue_rows=2
+        describe=lambda name, version: described, padded_rows=3, compile_count=7, explain_compile_count=5, queue_rows=2
     )
     return model
 
