@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax import Array
 
 from jaxprop.uses.use import Use, over_positions, scale, static
@@ -17,6 +16,7 @@ class Scale(Use):
 
     Norms are taken of `[N, C]`, which is never larger than δ itself: there is nothing to choose.
 
+    >>> import jax.numpy as jnp
     >>> use = Scale(jnp.array([[1.0, -1.0]]), jnp.array([[0.5, 2.0]]), (2,), jnp.float32)
     >>> print(use.gradient(), use.squared_norms())
     [ 0.5 -2. ] [4.25]
@@ -34,7 +34,7 @@ class Scale(Use):
 
     def total(self, weights: Array | None) -> Array:
         """Σ_n w_n Σ_t δ_nt ⊙ x̂_nt."""
-        return jnp.sum(scale(self._of_examples(), weights), axis=0).astype(self.dtype)
+        return jax.lax.reduce_sum(scale(self._of_examples(), weights), (0,)).astype(self.dtype)
 
     def per_example(self) -> Array:
         """Σ_t δ_nt ⊙ x̂_nt, `[N, C]`."""

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax import Array
 
 from jaxprop.uses.use import Use, over_positions, scale, static
@@ -15,6 +14,7 @@ from jaxprop.uses.use import Use, over_positions, scale, static
 class Shift(Use):
     """A bias in z = … + b: ∂C_n/∂b = Σ_t δ_nt, with δ `[N, (T,) O]`.
 
+    >>> import jax.numpy as jnp
     >>> Shift(jnp.array([[2.0], [4.0]]), (1,), jnp.float32).gradient()
     Array([3.], dtype=float32)
     """
@@ -30,7 +30,7 @@ class Shift(Use):
 
     def total(self, weights: Array | None) -> Array:
         """Σ_n w_n Σ_t δ_nt."""
-        return jnp.sum(scale(self._of_examples(), weights), axis=0).astype(self.dtype)
+        return jax.lax.reduce_sum(scale(self._of_examples(), weights), (0,)).astype(self.dtype)
 
     def per_example(self) -> Array:
         """Σ_t δ_nt, `[N, O]`."""
