@@ -11,46 +11,28 @@ import time
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote
 
 import grpc
-import numpy as np
 import orjson
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 
 from jaxprop.errors import JaxpropError
 from jaxprop_serve import endpoints
-from jaxprop_serve.data import from_bytes, pack, to_bytes
+from jaxprop_serve.data import to_bytes
 from jaxprop_serve.errors import ServeError
-from jaxprop_serve.http import _REASONS
+from jaxprop_serve.grpc_tensors import read_inputs, read_outputs, read_timeout
+from jaxprop_serve.http import REASONS
 from jaxprop_serve.messages import Messages
-from jaxprop_serve.requests import _inputs, _outputs
-from jaxprop_serve.routes import _name
-from jaxprop_serve.tensors import Signature, TensorSpec
+from jaxprop_serve.routes import checked_name
 
 INFERENCE, HEALTH = Messages("inference.proto"), Messages("health.proto")
 
-# Where the typed contents of each datatype are; FP16 and BF16 have none.
-_CONTENTS = {
-    "BOOL": "bool_contents", "BYTES": "bytes_contents", "FP32": "fp32_contents", "FP64": "fp64_contents",
-    "INT8": "int_contents", "INT16": "int_contents", "INT32": "int_contents", "INT64": "int64_contents",
-    "UINT8": "uint_contents", "UINT16": "uint_contents", "UINT32": "uint_contents", "UINT64": "uint64_contents",
-}  # fmt: skip
 MAX_STREAMS = 256  # of one connection at once; further calls of its client wait there
 REFUSING_S = 0.2  # long enough for clients that are told so to turn away
 _numbers = itertools.count(1)
-
-
-class _Given(NamedTuple):
-    """A tensor of the request, as requests.py checks one."""
-
-    name: str
-    datatype: str
-    shape: list[int]
-    parameters: dict[str, Any]
-    data: Any
 
 
 class _Call:
@@ -130,8 +112,8 @@ class Service:
                     self.active -= 1
             except ServeError as error:
                 code, text = error.grpc, error.text
-                if app.metrics is not None and error.status in _REASONS:
-                    app.metrics.rejected(_REASONS[error.status])
+                if app.metrics is not None and error.status in REASONS:
+                    app.metrics.rejected(REASONS[error.status])
             except asyncio.CancelledError:  # by the client, or its deadline
                 late = context.time_remaining() == 0
                 code = "DEADLINE_EXCEEDED" if late else "CANCELLED"
@@ -160,11 +142,9 @@ class Service:
             call.model, call.version = served.name, served.version
             served.admit()
             signature = served.signature
-            inputs = _tensors(request, signature, served.name, app.settings.max_rows)
-            asked: Any = [_Given(o.name, "", [], _parameters(o.parameters), None) for o in request.outputs]
-            wanted = _outputs(asked, {"binary_data_output": True}, signature, served.name)
-            timeout = _timeout(request)
-            outputs = await served.infer(inputs, call.deadline(timeout))
+            inputs = read_inputs(request, signature, served.name, app.settings.max_rows)
+            wanted = read_outputs(request, signature, served.name)
+            outputs = await served.infer(inputs, call.deadline(read_timeout(request)))
             answer = response(model_name=served.name, model_version=served.version, id=request.id)
             datatypes = {spec.name: spec.datatype for spec in signature.outputs}
             for one in wanted:
@@ -295,67 +275,6 @@ async def _message(context: Any, kind: Any, seconds: float) -> Any:
         raise ServeError(400, f"what came is not a {kind.DESCRIPTOR.full_name}") from None
 
 
-def _tensors(request: Any, signature: Signature, model: str, max_rows: int) -> dict[str, np.ndarray]:
-    """The inputs, checked as HTTP's are, from raw bytes or from typed contents, never from a mix of both."""
-    raw = request.raw_input_contents
-    given = [_Given(i.name, i.datatype, list(i.shape), _parameters(i.parameters), i) for i in request.inputs]
-    typed = [i.name for i in request.inputs if i.HasField("contents")]
-    items = _inputs(given, signature, model, max_rows, False)
-    if raw and typed:
-        raise ServeError(
-            400, f"contents field must not be set when raw_input_contents is, for input '{typed[0]}' of '{model}'"
-        )
-    if raw and len(raw) != len(items):
-        raise ServeError(400, f"expected {len(items)} raw_input_contents but got {len(raw)} for model '{model}'")
-    found = {}
-    for i, item in enumerate(items):
-        spec, shape = item.spec, list(item.shape)
-        if raw:
-            found[spec.name] = from_bytes(raw[i], spec, shape, model, 0, len(raw[i]))
-        else:
-            found[spec.name] = _from_contents(given[i].data.contents, spec, shape, model)
-    return found
-
-
-def _from_contents(contents: Any, spec: TensorSpec, shape: list[int], model: str) -> np.ndarray:
-    field = _CONTENTS.get(spec.datatype)
-    if field is None:
-        raise ServeError(
-            400, f"input '{spec.name}' for model '{model}' is {spec.datatype}: send it in raw_input_contents"
-        )
-    others = [found.name for found, _ in contents.ListFields() if found.name != field]
-    if others:
-        raise ServeError(
-            400, f"input '{spec.name}' for model '{model}' is {spec.datatype}: fill {field}, not {others[0]}"
-        )
-    values, count = list(getattr(contents, field)), int(np.prod(shape, dtype=object))
-    if len(values) != count:
-        raise ServeError(
-            400, f"input '{spec.name}' for model '{model}' got {len(values)} elements, but shape {shape} holds {count}"
-        )
-    if spec.datatype == "BYTES":
-        array = np.empty(count, dtype=object)
-        array[:] = values
-    elif spec.datatype in ("FP32", "FP64"):
-        array = np.array(values, spec.dtype)  # with NaN and Infinity, which JSON's pack would not meet
-    else:
-        array = pack(values, spec, f"{field} of input '{spec.name}'")
-    return array.reshape(shape)
-
-
-def _parameters(parameters: Any) -> dict[str, Any]:
-    return {
-        name: getattr(value, value.WhichOneof("parameter_choice") or "", None) for name, value in parameters.items()
-    }
-
-
-def _timeout(request: Any) -> int | None:
-    timeout = _parameters(request.parameters).get("timeout") if request.parameters else None
-    if timeout is not None and (type(timeout) is not int or timeout < 0):
-        raise ServeError(400, f"parameter 'timeout' must be a whole number of microseconds, found {timeout!r}")
-    return timeout or None
-
-
 def _headers(context: Any) -> dict[bytes, bytes]:
     """The call's `authorization`, as HTTP's header; given twice it is no token."""
     given = [value for name, value in context.invocation_metadata() or () if name == "authorization"]
@@ -369,4 +288,4 @@ def _sane(name: str) -> Any:
 
 @lru_cache(256)  # of accepted names alone, which are short: what raises is not kept
 def _checked(name: str) -> str:
-    return _name(quote(name, safe="").encode())
+    return checked_name(quote(name, safe="").encode())

@@ -22,7 +22,7 @@ from jaxprop_serve.routes import Mount, Reply, Route, Router
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
-_REASONS = {413: "body", 408: "timeout", 429: "queue", 401: "auth", 403: "auth", 504: "deadline"}
+REASONS = {413: "body", 408: "timeout", 429: "queue", 401: "auth", 403: "auth", 504: "deadline"}
 GONE = 499  # counted where the client went away: nobody to answer
 _ids = itertools.count(1)
 _prefix = os.urandom(4).hex()
@@ -174,8 +174,8 @@ class App:
             headers.append((b"retry-after", b"%d" % max(1, round(error.retry_after or 1))))
         if error.status == 401:
             headers.append((b"www-authenticate", b"Bearer"))
-        if self.metrics is not None and error.status in _REASONS:
-            self.metrics.rejected(_REASONS[error.status])
+        if self.metrics is not None and error.status in REASONS:
+            self.metrics.rejected(REASONS[error.status])
         return reply({"error": error.text}, error.status, headers)
 
     async def _send(self, request: Request, answer: Reply, send: Send) -> None:

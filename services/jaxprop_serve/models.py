@@ -6,19 +6,17 @@ A request holds on to the version that it met. A load that fails leaves what run
 """
 
 import asyncio
-import math
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import numpy as np
-
 from jaxprop.errors import JaxpropError, ModelError
 from jaxprop_serve.batcher import INLINE_BATCH_S, INLINE_ONE_S, Batcher, Lane
 from jaxprop_serve.errors import ServeError
-from jaxprop_serve.runtimes import Executable, Loaded
+from jaxprop_serve.runtimes import Loaded
 from jaxprop_serve.statistics import Statistics
+from jaxprop_serve.warming import check_rows, warm
 
 
 class Served:
@@ -182,15 +180,11 @@ class Models:
         if runtime is None:
             raise ModelError(f"{path}: no runtime of {', '.join(one.name for one in self.runtimes)} accepts it")
         loaded = runtime.load(path)
-        _check_rows(loaded, settings.max_body_bytes)
+        check_rows(loaded, settings.max_body_bytes)
         say("WARMING")
-        statistics, executables = Statistics(), {}
-        for rows in _buckets(settings.max_batch if settings.batching else 1):
-            executables[rows] = loaded.compile(rows)
-            statistics.compile_count += 1
-        example = _example(loaded, max(executables))
-        bit_exact = _check(loaded, executables, example)
-        seconds = {rows: _seconds(execute, example, rows) for rows, execute in executables.items()}
+        executables, seconds, bit_exact = warm(loaded, settings.max_batch if settings.batching else 1)
+        statistics = Statistics()
+        statistics.compile_count = len(executables)
         quick = seconds[1] < INLINE_ONE_S and seconds[max(seconds)] < INLINE_BATCH_S
         batcher = Batcher(
             name, executables, seconds, self._lanes[0 if quick else 1], statistics,
@@ -248,84 +242,6 @@ class Models:
 
     async def _aside(self, work: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._loader, work, *arguments)
-
-
-def _buckets(largest: int) -> list[int]:
-    """1, 2, 4, ... and the largest itself."""
-    return [*(1 << i for i in range((largest - 1).bit_length())), largest]
-
-
-def _check_rows(loaded: Loaded, most: int) -> None:
-    """ModelError for rows that no request could bring: nobody knows how large a model's folder says they are."""
-    for spec in loaded.signature.inputs:
-        size = math.prod(spec.shape[1:]) * spec.dtype.itemsize
-        if size > most or any(size < 0 for size in spec.shape[1:]):
-            row = list(spec.shape[1:])
-            raise ModelError(
-                f"input {spec.name!r}: a row is {row}, {size:,} bytes, the most are max_body_bytes, {most:,}"
-            )
-
-
-def _example(loaded: Loaded, rows: int) -> dict[str, np.ndarray]:
-    """Rows that any model can take, all different where they can be."""
-    rng, found = np.random.default_rng(0), {}
-    for spec in loaded.signature.inputs:
-        shape = (rows, *spec.shape[1:])
-        whole = spec.dtype.kind in "biu"
-        values = rng.integers(0, 2, shape) if whole else rng.standard_normal(shape)
-        found[spec.name] = values.astype(spec.dtype)
-    return found
-
-
-def _check(loaded: Loaded, executables: dict[int, Executable], example: dict[str, np.ndarray]) -> bool:
-    """Run every bucket; ModelError unless outputs are as described and no row depends on the others. True if not even
-    in its last bit."""
-    largest = max(executables)
-    batches = {rows: execute(_rows(example, 0, rows)) for rows, execute in executables.items()}
-    for rows, outputs in batches.items():
-        for spec in loaded.signature.outputs:
-            found, expected = outputs[spec.name], (rows, *spec.shape[1:])
-            if found.shape != expected or found.dtype != spec.dtype:
-                raise ModelError(
-                    f"output {spec.name!r}: found {found.dtype} {list(found.shape)} for {rows} rows, "
-                    f"expected {spec.dtype} {list(expected)}"
-                )
-    exact = True
-    for i in {0, largest // 2, largest - 1}:
-        alone = executables[1](_rows(example, i, i + 1))
-        for name, y in alone.items():
-            together = batches[largest][name][i : i + 1]
-            exact = exact and y.tobytes() == together.tobytes()
-            if not _close(y, together):
-                raise ModelError(
-                    f"output {name!r}: a row's answer depends on the other rows of the batch; a network with BatchNorm "
-                    "is served after jp.freeze_statistics(net, params, x), any other with batching off"
-                )
-    return exact
-
-
-def _close(a: np.ndarray, b: np.ndarray) -> bool:
-    """Equal but for rounding: a sum in another order, not another row's influence."""
-    if a.dtype.kind in "biu":
-        return np.array_equal(a, b)
-    digits = 16 * 2.0 ** -{1: 7, 2: 7 if a.dtype.name == "bfloat16" else 10}.get(a.dtype.itemsize, 14)
-    wide_a, wide_b = a.astype(np.float64), b.astype(np.float64)
-    scale = max(1.0, float(np.max(np.abs(wide_a[np.isfinite(wide_a)]), initial=0.0)))
-    return np.allclose(wide_a, wide_b, rtol=digits, atol=digits * scale, equal_nan=True)
-
-
-def _seconds(execute: Executable, example: dict[str, np.ndarray], rows: int) -> float:
-    """What a forward takes: the best of a few, fewer if they are long."""
-    inputs, best, began = _rows(example, 0, rows), float("inf"), time.perf_counter()
-    while time.perf_counter() - began < 0.002 or best == float("inf"):
-        start = time.perf_counter()
-        execute(inputs)
-        best = min(best, time.perf_counter() - start)
-    return best
-
-
-def _rows(arrays: dict[str, np.ndarray], start: int, end: int) -> dict[str, np.ndarray]:
-    return {name: array[start:end] for name, array in arrays.items()}
 
 
 def _in_order(entry: tuple[tuple[str, str], Any]) -> tuple[str, int]:

@@ -171,11 +171,11 @@ def _remember(text: bytes, signature: Signature, max_rows: int, head: _Head) -> 
 def _read(text: bytes, signature: Signature, model: str, max_rows: int, max_depth: int, has_tail: bool) -> _Head:
     request = _parse(text, signature, max_depth)
     parameters = request.parameters or {}
-    inputs = _inputs(request.inputs, signature, model, max_rows, has_tail)
+    inputs = check_inputs(request.inputs, signature, model, max_rows, has_tail)
     timeout = parameters.get("timeout")
     if timeout is not None and (type(timeout) is not int or timeout < 0):
         raise ServeError(400, f"parameter 'timeout' must be a whole number of microseconds, found {timeout!r}")
-    outputs = _outputs(request.outputs, parameters, signature, model)
+    outputs = wanted_outputs(request.outputs, parameters, signature, model)
     size = sum(item.size or 0 for item in inputs)
     return _Head(signature, request.id, inputs, outputs, parameters, timeout or None, size)
 
@@ -201,7 +201,10 @@ def _parse(text: bytes, signature: Signature, max_depth: int) -> Any:
     return read_json(text, _general, max_depth)
 
 
-def _inputs(given: list[Any], signature: Signature, model: str, max_rows: int, has_tail: bool) -> tuple[_Item, ...]:
+def check_inputs(
+    given: list[Any], signature: Signature, model: str, max_rows: int, has_tail: bool
+) -> tuple[_Item, ...]:
+    """What the request says of each of the model's inputs, once each, with as many rows; ServeError 400 otherwise."""
     if len(given) != len(signature.inputs):
         raise ServeError(
             400, f"expected {len(signature.inputs)} inputs but got {len(given)} inputs for model '{model}'"
@@ -282,9 +285,10 @@ def _raw(body: bytes, signature: Signature, model: str) -> InferRequest:
     return InferRequest(None, {spec.name: array}, wanted, {}, None)
 
 
-def _outputs(
+def wanted_outputs(
     given: list[_Output] | None, parameters: dict[str, Any], signature: Signature, model: str
 ) -> tuple[Wanted, ...]:
+    """The outputs to send, in the order they were asked for; all of them if none was named."""
     default = _boolean(parameters, "binary_data_output", False)
     known = {spec.name: spec.datatype for spec in signature.outputs}
     wanted = {name: default for name in known}

@@ -99,7 +99,7 @@ class Router:
             raise ServeError(404, f"no such path: {path[:120].decode('latin-1')}")
         for node, names in ends:
             if method in node.ends:
-                found = Found(node.ends[method], {name: _name(value) for name, value in names.items()})
+                found = Found(node.ends[method], {name: checked_name(value) for name, value in names.items()})
                 if len(path) <= _LONGEST_REMEMBERED:
                     if len(self._remembered) >= _REMEMBERED:
                         self._remembered.clear()
@@ -121,7 +121,7 @@ def _walk(node: _Node, parts: list[bytes], names: dict[str, bytes], ends: list[t
         _walk(node.variable, parts[1:], {**names, node.variable.name: parts[0]}, ends)
 
 
-def _name(part: bytes) -> str:
+def checked_name(part: bytes) -> str:
     """A model's name or version out of a path: no separators, no NUL, no parent; stores never see any other."""
     try:
         name = unquote_to_bytes(part).decode()
