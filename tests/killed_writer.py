@@ -11,17 +11,21 @@ import sys
 import types
 from pathlib import Path
 
-package = types.ModuleType("jaxprop")
-package.__path__ = [str(Path(__file__).parents[1] / "jaxprop")]
-sys.modules["jaxprop"] = package
 
-from jaxprop.folder import commit  # noqa: E402
+def commit_alone():
+    """`jaxprop.folder.commit`, imported without the rest. Only in a process of its own: its `jaxprop` is a husk."""
+    package = types.ModuleType("jaxprop")
+    package.__path__ = [str(Path(__file__).parents[1] / "jaxprop")]
+    sys.modules["jaxprop"] = package
+    from jaxprop.folder import commit
 
-assert not {"jax", "numpy"} & sys.modules.keys()
+    assert not {"jax", "numpy"} & sys.modules.keys()
+    return commit
 
 
 def main(target, *models):
     """The first save is over when a line is printed."""
+    commit = commit_alone()
     found = []
     for model in map(Path, models):
         files = sorted(model.iterdir(), key=lambda file: file.name == "model.json")  # which comes last
