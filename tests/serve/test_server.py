@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import ssl
@@ -85,6 +86,11 @@ def test_both_doors_answer_as_the_library_does(server, y):
         np.testing.assert_allclose(client.infer("small", [tensor]).as_numpy("y"), y, rtol=0, atol=1e-6)
 
 
+def needs(program):
+    return pytest.mark.skipif(shutil.which(program) is None, reason=f"{program} is not on this machine")
+
+
+@needs("curl")
 def test_what_it_prints_can_be_pasted(server):
     shown = "".join(server.out)
     assert f"http://127.0.0.1:{server.port}/v2/models/small/infer" in shown and "x FP32 [-1,4]" in shown
@@ -190,6 +196,7 @@ def test_kill_under_load_and_a_restart_and_sigterm_under_load(folder, y):
         assert "Traceback" not in "".join(server.err)
 
 
+@needs("openssl")
 def test_tls_with_the_certificate_passed_through(folder, tmp_path, monkeypatch):
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     make = f"openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -keyout {key} -out {cert}"
