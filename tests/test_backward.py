@@ -557,3 +557,12 @@ def test_no_examples_are_refused(way):
     params = net.init(jax.random.key(0), jnp.ones((1, 2)))
     with pytest.raises(ShapeError, match="no examples"):
         way.value_and_grad(net, jp.HalfSquaredError())(jnp.ones((0, 2)), params, jnp.ones((0, 1)))
+
+
+def test_mixed_gives_every_cotangent_in_the_dtype_of_what_it_is_of():
+    net, x = jp.Linear(3), jnp.ones((2, 4), "bfloat16")
+    params = net.init(jax.random.key(0), jnp.ones((2, 4), "float32"))
+    with jax.numpy_dtype_promotion("standard"):
+        for f in (net, jp.mixed(net)):
+            dx, grads = jax.grad(lambda x, p, f=f: jnp.sum(f(x, p)), (0, 1))(x, params)
+            assert dx.dtype == jnp.bfloat16 and grads.W.dtype == jnp.float32

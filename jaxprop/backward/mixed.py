@@ -41,17 +41,18 @@ def mixed(net: Layer) -> Callable[..., Array]:
         x, params, env, cache = kept
         dx, uses, _ = walk.pull(net, dy, cache, params, "")
         grads = walk.close_all(uses)
-        dx = _no_gradient(x) if dx is None else jax.tree.map(_varying_like, x, dx)
-        return dx, jax.tree.map(_varying_like, params, grads), _no_gradient(env)
+        dx = _no_gradient(x) if dx is None else jax.tree.map(_like, x, dx)
+        return dx, jax.tree.map(_like, params, grads), _no_gradient(env)
 
     f.defvjp(forward, backward)
     return lambda x, params, env=None: f(x, params, env)
 
 
-def _varying_like(primal: Any, cotangent: Any) -> Any:
-    """Under `shard_map`, sum a cotangent over the mesh axes that its primal is replicated over, as `jax.grad` does."""
+def _like(primal: Any, cotangent: Any) -> Any:
+    """A cotangent in its primal's dtype, and under `shard_map` summed over the mesh axes that its primal is replicated
+    over, as `jax.grad` does."""
     varying = jax.typeof(cotangent).manual_axis_type.varying - jax.typeof(primal).manual_axis_type.varying
-    return jax.lax.psum(cotangent, tuple(varying)) if varying else cotangent
+    return (jax.lax.psum(cotangent, tuple(varying)) if varying else cotangent).astype(primal.dtype)
 
 
 def _no_gradient(tree: Any) -> Any:

@@ -23,6 +23,7 @@ NUMBERS = (
     ("per-example gradients", rules.uses),
     ("jit is eager", rules.jit),
     ("vmap over x and θ", rules.vmap),
+    ("twice, in a Repeat", rules.repeat),
     ("dtype in, dtype out", rules.dtypes),
     ("an equal layer compiles nothing", rules.compiles_once),
 )
@@ -35,7 +36,8 @@ def check_layer(
 
     The contract (frozen, hashable, plain settings, saved and loaded back; shapes and dtypes), the backward pass
     against `jax.vjp`, central differences and ⟨Jv, w⟩ = ⟨v, Jᵀw⟩ in float64, its linearity in dy, the uses against
-    `jax.vmap(jax.grad)`, jit, vmap, float32 and bfloat16, and that an equal layer compiles nothing.
+    `jax.vmap(jax.grad)`, jit, vmap, a `Repeat`, float32 and bfloat16, and that an equal layer compiles nothing. What is
+    wrong elsewhere than at these x, and on several devices, is not seen.
 
     params: θ; without it, what `layer.init(key, x)` draws, moved a little so that zeros and ones are no special case.
     env: rng and mask, where the layer takes them. Give x of more than one example, small, and with positions

@@ -18,7 +18,7 @@ from jaxprop.battery.report import Check, agree, factor_of
 from jaxprop.battery.subject import At, answer, as_dtype, backward, by_hand, by_jax, compiled, each_use
 from jaxprop.layers.activations import Activation
 from jaxprop.layers.layer import Layer
-from jaxprop.network import by_path
+from jaxprop.network import Inner, Repeat, by_path
 from jaxprop.uses import is_use
 
 EXACT = TOLERANCE["float64"]
@@ -210,6 +210,17 @@ def vmap(layer: Layer, at: At) -> Iterator[Check]:
 
     mapped, apart = compiled(run, layer)(at)
     yield from agree("vmap over x and θ", mapped, apart, EXACT, len(at.dy))
+
+
+def repeat(layer: Layer, at: At) -> Iterator[Check]:
+    """Two of it in one scan, which makes tracers of whatever numbers a cache holds."""
+    if isinstance(at.x, tuple | list) or _spec(at.x) != _spec(at.dy):
+        yield Check("twice, in a Repeat", "", "it does not keep x's shape and dtype", "", None)
+        return
+    stacked = Inner(jax.tree.map(lambda p: jnp.stack([p, 0.9 * p]), at.params))
+    twice = Repeat(layer, 2), at._replace(params=stacked)
+    mine, theirs = compiled(lambda layer, at: (by_hand(layer, at)[1], by_jax(layer, at)[1]), twice[0])(twice[1])
+    yield from agree("twice, in a Repeat", mine, theirs, EXACT, len(at.dy), each=True)
 
 
 def dtypes(layer: Layer, at: At) -> Iterator[Check]:

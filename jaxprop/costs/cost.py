@@ -28,6 +28,12 @@ def is_integer(targets: Any) -> bool:
     return jnp.issubdtype(jnp.result_type(targets), jnp.integer)
 
 
+def labels_of(targets: Any) -> Array:
+    """Integer targets as labels that can be compared with any class: a byte would count from 0 again after 255."""
+    labels = jnp.asarray(targets)
+    return labels.astype(jnp.int64 if labels.dtype.itemsize == 8 else jnp.int32)
+
+
 def do_not_fit(y: Any, targets: Any) -> str:
     """The two shapes that an error names."""
     return f"targets {tuple(jnp.shape(targets))} do not fit outputs {tuple(jnp.shape(y))}"

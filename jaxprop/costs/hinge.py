@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxprop.costs.cost import Cost, do_not_fit, is_integer, per_example, positions
+from jaxprop.costs.cost import Cost, do_not_fit, is_integer, labels_of, per_example, positions
 from jaxprop.errors import DataError, ShapeError
 
 
@@ -80,7 +80,7 @@ class Hinge(Cost):
 
     def _margins(self, y: Array, targets: Any) -> tuple[Array, Array]:
         """m `[N, (T,) C]`, and 1 at the label; NaN where the label is none."""
-        labels, classes = jnp.asarray(targets), y.shape[-1]
+        labels, classes = labels_of(targets), y.shape[-1]
         known = ((labels >= 0) & (labels < classes))[..., None]
         right = jnp.where(known, jax.nn.one_hot(labels, classes, dtype=y.dtype), jnp.nan)
         # the difference first: it is exact where a score is large, and the 1 is not lost

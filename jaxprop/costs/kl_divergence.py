@@ -22,8 +22,8 @@ class KLDivergence(Cost):
     ∂(−ln softmax(y)_c)/∂y_k = softmax(y)_k − [k = c]; times p_c and summed over c that is the delta of
     `SoftmaxCrossEntropy`. With positions, C is the mean over them and δ is divided by T.
 
-    Edge cases: p_c = 0 costs nothing (p ln p → 0). Targets that do not add up to 1, or integer labels, are refused:
-    labels need `SoftmaxCrossEntropy`.
+    Edge cases: p_c = 0 costs nothing (p ln p → 0), whatever y_c, −∞ included. Targets that do not add up to 1, or
+    integer labels, are refused: labels need `SoftmaxCrossEntropy`.
     Source: Kullback and Leibler, On Information and Sufficiency, 1951; `optax.losses.kl_divergence`.
 
     >>> y, p = jnp.log(jnp.array([[0.5, 0.5]])), jnp.array([[1.0, 0.0]])
@@ -35,7 +35,8 @@ class KLDivergence(Cost):
         """Σ_c p_c (ln p_c − ln softmax(y)_c), the mean over positions."""
         p = self._like(y, targets)
         log_p = jnp.log(jnp.where(p > 0, p, 1))
-        return jnp.mean(per_example(jnp.sum(p * (log_p - jax.nn.log_softmax(y, axis=-1)), axis=-1)), axis=1)
+        of_classes = jnp.where(p == 0, 0, p * (log_p - jax.nn.log_softmax(y, axis=-1)))
+        return jnp.mean(per_example(jnp.sum(of_classes, axis=-1)), axis=1)
 
     def delta(self, y: Array, targets: Any) -> Array:
         """(softmax(y) Σp − p) / T."""

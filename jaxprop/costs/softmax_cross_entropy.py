@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxprop.costs.cost import Cost, do_not_fit, is_integer, per_example, positions
+from jaxprop.costs.cost import Cost, do_not_fit, is_integer, labels_of, per_example, positions
 from jaxprop.errors import DataError, JaxpropError, ShapeError
 
 
@@ -42,6 +42,8 @@ class SoftmaxCrossEntropy(Cost):
     the batch by Σ w_label instead, which is Σ_n C_n / Σ_n w_label for labels `[N]`.
     ignore: the label of positions that do not count (padding; often −100 or −1): their C and δ are 0 and the mean is
     over the others. An example with none left costs 0, with δ 0. Needs integer labels.
+
+    A logit of −∞ is a class that cannot be: it costs nothing where q_c = 0, else ∞. NaN at an ignored position is NaN.
 
     Source: Bishop, Pattern Recognition and Machine Learning, 4.3.4; smoothing: Szegedy et al. 2016, arXiv 1512.00567.
 
@@ -73,7 +75,7 @@ class SoftmaxCrossEntropy(Cost):
     def __call__(self, y: Array, targets: Any) -> Array:
         """−Σ_c q_c ln softmax(y)_c = Σq · ln Σ_c e^{y_c} − Σ_c q_c y_c, the mean over positions."""
         q = self._amounts(y, targets)
-        costs = -jnp.sum(q * jax.nn.log_softmax(y, axis=-1), axis=-1)
+        costs = -jnp.sum(jnp.where(q == 0, 0, q * jax.nn.log_softmax(y, axis=-1)), axis=-1)
         return self._over_counted(jnp.mean(per_example(costs), axis=1), targets)
 
     def delta(self, y: Array, targets: Any) -> Array:
@@ -133,10 +135,9 @@ class SoftmaxCrossEntropy(Cost):
 
     def _probabilities(self, y: Array, targets: Any) -> Array:
         self.check(y, targets)
-        targets = jnp.asarray(targets)
         if not is_integer(targets):
-            return targets.astype(y.dtype)
-        classes = y.shape[-1]
+            return jnp.asarray(targets).astype(y.dtype)
+        targets, classes = labels_of(targets), y.shape[-1]
         known = (targets >= 0) & (targets < classes)
         p = jnp.where(known[..., None], jax.nn.one_hot(targets, classes, dtype=y.dtype), jnp.nan)
         return p if self.ignore is None else jnp.where((targets == self.ignore)[..., None], 0, p)
@@ -145,6 +146,6 @@ class SoftmaxCrossEntropy(Cost):
         """A mean over all T positions as one over those that count: times T / T_n."""
         if self.ignore is None:
             return means
-        counted = per_example(jnp.asarray(targets) != self.ignore)
+        counted = per_example(labels_of(targets) != self.ignore)
         share = counted.shape[1] / jnp.maximum(jnp.sum(counted, axis=1), 1)
         return means * share.astype(means.dtype).reshape(-1, *(1,) * (means.ndim - 1))

@@ -139,7 +139,7 @@ class MultiHeadAttention(Layer):
         k = self._by_head(_dense(m, params.W_key, None))
         v = self._by_head(_dense(m, params.W_value, params.b_value))
         p = self._probabilities(q, k, self._seen(x, m, env))
-        u = jnp.einsum("nhts,nshd->nthd", p, v).reshape(*x.shape[:2], -1)
+        u = _side_by_side(jnp.einsum("nhts,nshd->nthd", p, v))
         y = _dense(u, params.W_output, params.b_output)
         return y, AttentionCache(x, m if self.cross else None, q, k, v, p, u)
 
@@ -154,7 +154,7 @@ class MultiHeadAttention(Layer):
         delta_s = (p * (dp - c)).astype(dy.dtype)
         delta_q = jnp.einsum("nhts,nshd->nthd", delta_s, k) * scale
         delta_k = jnp.einsum("nhts,nthd->nshd", delta_s, q) * scale
-        delta_q, delta_k, delta_v = (d.reshape(*d.shape[:2], -1) for d in (delta_q, delta_k, delta_v))
+        delta_q, delta_k, delta_v = (_side_by_side(d) for d in (delta_q, delta_k, delta_v))
         dx = delta_q @ params.W_query.T
         dm = delta_k @ params.W_key.T + delta_v @ params.W_value.T
         uses = AttentionParams(
@@ -176,7 +176,7 @@ class MultiHeadAttention(Layer):
         return dense + mixing + softmax + shifts, 2 * dense + 2 * mixing + softmax + shifts
 
     def _by_head(self, a: Array) -> Array:
-        return a.reshape(*a.shape[:2], self.heads, -1)
+        return a.reshape(*a.shape[:2], self.heads, a.shape[-1] // self.heads)
 
     def _probabilities(self, q: Array, k: Array, seen: Array | None) -> Array:
         """p `[N, H, T, S]`, of rows that sum to 1, or to 0 where nothing is seen."""
@@ -241,6 +241,11 @@ class MultiHeadAttention(Layer):
                     f"{self!r}: found {name} of shape {found}, expected {expected} for x [N, T, {I}]"
                     f"{f' and memory [N, S, {J}]' if self.cross else ''}; make params with init(key, x)"
                 )
+
+
+def _side_by_side(a: Array) -> Array:
+    """The heads of `[N, T, H, D]` as features `[N, T, F]`."""
+    return a.reshape(*a.shape[:2], a.shape[2] * a.shape[3])
 
 
 def _dense(x: Array, W: Array, b: Array | None) -> Array:

@@ -45,7 +45,7 @@ class GroupNorm(Norm):
     def mean(self, x: Array, gamma: Array | None = None, x_hat: Array | None = None) -> Array:
         """Of all positions and the channels of a group: first over positions, which leaves numbers a channel."""
         of_channels = product(gamma, jnp.mean(product(x, x_hat), tuple(range(1, x.ndim - 1)), keepdims=True))
-        of_groups = jnp.mean(of_channels.reshape(x.shape[0], self.groups, -1), -1)
+        of_groups = jnp.mean(of_channels.reshape(x.shape[0], self.groups, x.shape[-1] // self.groups), -1)
         return jnp.repeat(of_groups, x.shape[-1] // self.groups, -1).reshape(of_channels.shape)
 
     def _check_inputs(self, x: Any) -> None:

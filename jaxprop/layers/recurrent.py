@@ -182,7 +182,7 @@ class Recurrent(Layer):
     def _check_inputs(self, x: Any) -> None:
         if len(x.shape) != 3 or 0 in x.shape[1:] or not jnp.issubdtype(x.dtype, jnp.floating):
             raise ShapeError(
-                f"{self!r}: inputs must be floating [N, T, I], found {x.dtype}{list(x.shape)}; "
+                f"{self!r}: inputs must be floating [N, T, I] with T and I ≥ 1, found {x.dtype}{list(x.shape)}; "
                 "one example is x[None], ids go through an Embedding first"
             )
 

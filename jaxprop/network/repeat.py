@@ -85,7 +85,7 @@ class Repeat(Wrapper):
             dx, uses, notes = walk.pull(self.inner, dy, cache, p, join(path, "inner"))
             return dx, (walk.close_all(uses, join(path, "inner")), notes)
 
-        dx, (uses, notes) = jax.lax.scan(block, dy, (params[0], cache), reverse=True)
+        dx, (uses, notes) = jax.lax.scan(block, dy, (params[0], cache), length=self.times, reverse=True)
         stacked = jax.tree.map(
             lambda use: Stacked(use, (self.times, *use.shape), use.dtype) if is_use(use) else use, uses, is_leaf=is_use
         )

@@ -53,6 +53,10 @@ class Residual(Wrapper):
         return add_errors(dy, dx), Inner(uses), notes
 
     def _sum(self, x: Any, y: Any, path: str) -> Any:
+        if not hasattr(x, "dtype"):
+            raise ShapeError(
+                f"{self!r}{' at ' + path if path else ''}: found x of {len(x)} arrays, expected one, for x + f(x)"
+            )
         if jnp.shape(x) != jnp.shape(y) or x.dtype != y.dtype:
             raise ShapeError(
                 f"{self!r}{' at ' + path if path else ''}: found x {x.dtype}{list(x.shape)} and f(x) "

@@ -5,7 +5,6 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
-
 from jaxprop_serve.http import create_app
 from jaxprop_serve.metrics import Metrics
 from jaxprop_serve.models import Models

@@ -1,4 +1,4 @@
-"""Checklist 2: each mistake is answered in milliseconds by model, input, what came and what was wanted, at both doors."""
+"""Checklist 2: each mistake is answered in milliseconds with model, input, what came and what was wanted."""
 
 import time
 
