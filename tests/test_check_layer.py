@@ -180,7 +180,7 @@ class KeepsANumber(Twice):
         return 2 * x, (x.shape[0],)
 
     def backward(self, dy, cache, params):
-        return 2 * dy.reshape(cache[0], -1), ()
+        return 2 * dy.reshape(cache[0], *dy.shape[1:]), ()
 
 
 def wrong(layer, x=X, **more):
