@@ -58,5 +58,6 @@ from jaxprop.checkpoint import describe as describe, load as load, save as save
 from jaxprop.summary import summary as summary
 from jaxprop.battery import check_layer as check_layer
 from jaxprop.interop.flax_functions import from_flax as from_flax
-from jaxprop.interop.flax_networks import import_flax as import_flax, to_flax as to_flax
+from jaxprop.interop.flax_import import import_flax as import_flax
+from jaxprop.interop.flax_networks import to_flax as to_flax
 from jaxprop.interop.export import export as export, load_exported as load_exported

@@ -134,14 +134,97 @@ def test_a_folder_that_is_no_checkpoint_is_named(tmp_path):
         jp.import_flax(tmp_path, jp.Linear(2), inputs=jnp.ones((1, 3)))
 
 
+class UpAndDown(linen.Module):
+    """Two modules of the same shapes, whose names sort against the order of their calls."""
+
+    def setup(self):
+        self.up, self.down = linen.Dense(4, param_dtype=jnp.float64), linen.Dense(4, param_dtype=jnp.float64)
+
+    def __call__(self, x):
+        return self.down(jnp.tanh(self.up(x)))
+
+
 def test_names_say_what_shapes_cannot():
-    x = jnp.ones((1, 3))
-    variables = {"params": {name: linen.Dense(3).init(jax.random.key(i), x)["params"] for i, name in enumerate("ba")}}
-    net = jp.Chain(jp.Linear(3), jp.Linear(3))
-    in_order = jp.import_flax(variables, net, inputs=x)
-    named = jp.import_flax(variables, net, inputs=x, names={"0": "b", "1": "a"})
-    assert relative(in_order[0].W, variables["params"]["a"]["kernel"]) == 0
-    assert relative(named[0].W, variables["params"]["b"]["kernel"]) == 0
+    x, net = jnp.asarray(SEQUENCES[:, 0]), jp.Chain(jp.Linear(4), jp.Tanh(), jp.Linear(4))
+    variables = UpAndDown().init(jax.random.key(0), x)
+    with pytest.raises(ModelError, match=r"'down' and 'up' .*layers 0 and 2.*names=\{'0': 'down', '2': 'up'\}"):
+        jp.import_flax(variables, net, inputs=x)
+    for names in ({"0": "up", "2": "down"}, {"0": "up"}, {"2": "down"}):
+        params = jp.import_flax(variables, net, inputs=x, names=names)
+        assert relative(net(x, params), UpAndDown().apply(variables, x)) <= 1e-12
+
+
+@pytest.mark.parametrize(
+    "first, second, told_apart",
+    [
+        ("Dense_2", "Dense_10", True),
+        ("2", "10", True),
+        ("blocks_0.up", "blocks_1.down", True),
+        ("blocks_0.down", "blocks_0.up", False),
+        ("Block_0.Dense_0", "Dense_0", False),
+        ("LayerNorm_0", "RMSNorm_0", False),
+    ],
+)
+def test_only_numbers_tell_modules_of_the_same_shapes_apart(first, second, told_apart):
+    tree = {}
+    for value, path in enumerate((first, second)):
+        *outer, name = path.split(".")
+        inside = tree
+        for module in outer:
+            inside = inside.setdefault(module, {})
+        inside[name] = {"scale": jnp.full(3, float(value))}
+    net = jp.Chain(jp.RMSNorm(), jp.LayerNorm(bias=False))
+    if told_apart:
+        params = jp.import_flax(tree, net, inputs=jnp.ones((1, 3)))
+        assert [float(p.scale[0]) for p in params] == [0, 1]
+    else:
+        with pytest.raises(ModelError, match="tell which is called first"):
+            jp.import_flax(tree, net, inputs=jnp.ones((1, 3)))
+
+
+EXTRA = [
+    (jp.Linear(4, bias=False), {"kernel": (3, 4), "bias": (4,)}, r"exactly W \[3, 4\].*bias \[4\].*settings"),
+    (jp.LayerNorm(bias=False), {"scale": (3,), "bias": (3,)}, r"exactly scale \[3\].*bias \[3\]"),
+    (jp.RMSNorm(), {"scale": (3,), "bias": (3,)}, r"exactly scale \[3\].*bias \[3\]"),
+    (jp.BatchNorm(bias=False), {"norm": {"scale": (3,), "bias": (3,)}}, r"norm.bias \[3\]"),
+]
+
+
+@pytest.mark.parametrize("net, shapes, words", EXTRA)
+def test_no_array_is_left_out_in_silence(net, shapes, words):
+    arrays = jax.tree.map(np.ones, shapes, is_leaf=lambda node: isinstance(node, tuple))
+    with pytest.raises(ModelError, match=words):
+        jp.import_flax({"params": arrays}, net, inputs=jnp.ones((1, 3)))
+
+
+def test_of_an_attention_only_the_key_bias_may_be_missing():
+    x = jnp.asarray(SEQUENCES)
+    theirs = linen.MultiHeadDotProductAttention(2, param_dtype=x.dtype, bias_init=linen.initializers.normal())
+    variables, ours = theirs.init(jax.random.key(0), x), jp.MultiHeadAttention(2)
+    params = jp.import_flax(variables, ours, inputs=x)
+    assert relative(ours(x, params), theirs.apply(variables, x)) <= 1e-12
+    with pytest.raises(ModelError, match=r"query.bias"):
+        jp.import_flax(variables, jp.MultiHeadAttention(2, bias=False), inputs=x)
+
+
+def test_the_copy_of_a_tied_array_must_be_its_owners():
+    net, x = jp.Shared(jp.Chain(jp.Linear(3), jp.Linear(4)), (("0.W", "1.W", True),)), jnp.asarray(SEQUENCES[:, 0])
+    params = net.init(jax.random.key(0), x)
+    _, variables = jp.to_flax(net, params)
+    assert relative(jp.import_flax(variables, net, inputs=x), params) == 0
+    variables["params"]["layers_1"]["kernel"] += 1
+    with pytest.raises(ModelError, match=r"inner.1.W is tied to inner.0.W.*differ"):
+        jp.import_flax(variables, net, inputs=x)
+
+
+@pytest.mark.parametrize(
+    "net", [jp.Repeat(jp.Tanh(), 3), jp.Remat(jp.Tanh()), jp.Repeat(jp.Remat(jp.Tanh()), 2)], ids=repr
+)
+def test_a_layer_without_parameters_is_repeated_too(net):
+    x = jnp.asarray(SEQUENCES)
+    params = net.init(jax.random.key(0), x)
+    module, variables = jp.to_flax(net, params)
+    assert relative(module.apply(variables, x), net(x, params)) <= 1e-12
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """A model server asked over HTTP, for `jaxprop predict --url`: the standard library is enough for that."""
 
+import http.client
 import json
 import os
 import urllib.error
@@ -58,7 +59,10 @@ def ask(url: str, path: str, body: Any) -> Any:
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
             return json.load(answer)
     except urllib.error.HTTPError as error:
-        raise ModelError(f"{url} answered {error.code}: {_reason(error)}") from None
+        hint = "; `jaxprop predict` sends the one in JAXPROP_TOKEN" if error.code == 401 else ""
+        raise ModelError(f"{url} answered {error.code}: {_reason(error)}{hint}") from None
+    except http.client.HTTPException:
+        raise JaxpropError(f"{url} does not speak HTTP (gRPC has a port of its own): {_STRANGER}") from None
     except (urllib.error.URLError, OSError) as error:
         why = getattr(error, "reason", error)
         why = getattr(why, "strerror", None) or why

@@ -13,6 +13,7 @@ from flax import linen
 
 from jaxprop import layers
 from jaxprop.layers.layer import Layer
+from jaxprop.network import join
 
 
 class Counterpart(NamedTuple):
@@ -21,6 +22,22 @@ class Counterpart(NamedTuple):
     module: Callable[[Any, Any], linen.Module]  # of a layer and its parameters' dtype
     to_flax: Callable[[Any, Any], dict[str, Any]]
     to_ours: Callable[[Any, dict[str, Any]], Any]
+    within: tuple[str, ...] = ()  # the modules around those params, in what `module` makes
+
+    def tree(self, layer: Any, params: Any) -> dict[str, Any]:
+        """The params of `module`, made of ours."""
+        tree = self.to_flax(layer, params)
+        for name in reversed(self.within):
+            tree = {name: tree}
+        return tree
+
+    def opened(self, tree: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        """The params inside the modules of `within`, and their path; a checkpoint need not have these modules."""
+        path = ""
+        for name in self.within:
+            if name in tree:
+                path, tree = join(path, name), tree[name]
+        return path, tree
 
 
 def renamed(module: Callable[[Any, Any], linen.Module], kind: type, **names: str) -> Counterpart:
@@ -82,12 +99,11 @@ def _batch_norm(layer: Any, dtype: Any) -> linen.Module:
 
 
 def _batch_norm_to_flax(layer: Any, p: Any) -> dict[str, Any]:
-    return {"norm": {name: array for name, array in p._asdict().items() if array is not None}}
+    return {name: array for name, array in p._asdict().items() if array is not None}
 
 
 def _batch_norm_to_ours(layer: Any, params: dict[str, Any]) -> Any:
-    p = params.get("norm", params)
-    return layers.NormParams(p.get("scale"), p.get("bias"))
+    return layers.NormParams(params.get("scale"), params.get("bias"))
 
 
 class Attention(linen.Module):
@@ -121,12 +137,10 @@ def _attention_to_flax(layer: Any, p: Any) -> dict[str, Any]:
         found["query"]["bias"], found["value"]["bias"] = heads(p.b_query), heads(p.b_value)
         found["key"]["bias"] = jnp.zeros_like(found["query"]["bias"])  # changes no y: the softmax does not see it
         found["out"]["bias"] = p.b_output
-    return {"attention": found}
+    return found
 
 
-def _attention_to_ours(layer: Any, params: dict[str, Any]) -> Any:
-    p = params.get("attention", params)
-
+def _attention_to_ours(layer: Any, p: dict[str, Any]) -> Any:
     def flat(name: str, what: str) -> Any:
         array = p[name].get(what)
         return None if array is None else array.reshape(*array.shape[:-2], -1)
@@ -153,13 +167,6 @@ def _recurrent(cell: Any) -> Callable[[Any, Any], linen.Module]:
     return lambda layer, dtype: OverTime(linen.RNN(cell(layer.features, param_dtype=dtype)), layer.sequence)
 
 
-def _cell(params: dict[str, Any]) -> dict[str, Any]:
-    """A cell's arrays, however deep they lie."""
-    for name in ("rnn", "cell"):
-        params = params.get(name, params)
-    return params
-
-
 def _gates(array: Any, names: str) -> dict[str, Any]:
     return dict(zip(names, jnp.split(array, len(names), axis=-1), strict=True))
 
@@ -169,24 +176,22 @@ def _joined(cell: dict[str, Any], side: str, names: str, what: str) -> Any:
 
 
 def _rnn_to_flax(layer: Any, p: Any) -> dict[str, Any]:
-    return {"rnn": {"cell": {"i": {"kernel": p.W_input, "bias": p.b}, "h": {"kernel": p.W_hidden}}}}
+    return {"i": {"kernel": p.W_input, "bias": p.b}, "h": {"kernel": p.W_hidden}}
 
 
-def _rnn_to_ours(layer: Any, params: dict[str, Any]) -> Any:
-    cell = _cell(params)
+def _rnn_to_ours(layer: Any, cell: dict[str, Any]) -> Any:
     return layers.RNNParams(cell["i"]["kernel"], cell["h"]["kernel"], cell["i"]["bias"])
 
 
 def _lstm_to_flax(layer: Any, p: Any) -> dict[str, Any]:
     inputs, hidden, b = (_gates(array, "ifgo") for array in (p.W_input, p.W_hidden, p.b))
     cell = {f"i{gate}": {"kernel": W} for gate, W in inputs.items()}
-    cell |= {f"h{gate}": {"kernel": W, "bias": b[gate]} for gate, W in hidden.items()}
-    return {"rnn": {"cell": cell}}
+    return cell | {f"h{gate}": {"kernel": W, "bias": b[gate]} for gate, W in hidden.items()}
 
 
-def _lstm_to_ours(layer: Any, params: dict[str, Any]) -> Any:
+def _lstm_to_ours(layer: Any, cell: dict[str, Any]) -> Any:
     parts = (("i", "kernel"), ("h", "kernel"), ("h", "bias"))
-    return layers.LSTMParams(*(_joined(_cell(params), side, "ifgo", what) for side, what in parts))
+    return layers.LSTMParams(*(_joined(cell, side, "ifgo", what) for side, what in parts))
 
 
 def _gru_to_flax(layer: Any, p: Any) -> dict[str, Any]:
@@ -194,11 +199,10 @@ def _gru_to_flax(layer: Any, p: Any) -> dict[str, Any]:
     cell: dict[str, Any] = {f"i{gate}": {"kernel": W, "bias": b[gate]} for gate, W in inputs.items()}
     cell |= {f"h{gate}": {"kernel": W} for gate, W in hidden.items()}
     cell["hn"]["bias"] = p.b_hidden
-    return {"rnn": {"cell": cell}}
+    return cell
 
 
-def _gru_to_ours(layer: Any, params: dict[str, Any]) -> Any:
-    cell = _cell(params)
+def _gru_to_ours(layer: Any, cell: dict[str, Any]) -> Any:
     W_input, W_hidden = (_joined(cell, side, "rzn", "kernel") for side in "ih")
     return layers.GRUParams(W_input, W_hidden, _joined(cell, "i", "rzn", "bias"), cell["hn"]["bias"])
 
@@ -241,7 +245,7 @@ COUNTERPARTS: dict[type[Layer], Counterpart] = {
         scale="scale",
         bias="bias",
     ),
-    layers.BatchNorm: Counterpart(_batch_norm, _batch_norm_to_flax, _batch_norm_to_ours),
+    layers.BatchNorm: Counterpart(_batch_norm, _batch_norm_to_flax, _batch_norm_to_ours, ("norm",)),
     layers.Affine: renamed(lambda l, dtype: ScaleAndShift(), layers.AffineParams, scale="scale", shift="bias"),
     layers.Embedding: renamed(
         lambda l, dtype: linen.Embed(l.vocabulary, l.features, param_dtype=dtype), layers.EmbeddingParams, W="embedding"
@@ -249,8 +253,8 @@ COUNTERPARTS: dict[type[Layer], Counterpart] = {
     layers.PositionalEmbedding: renamed(
         lambda l, dtype: LearnedPositions(l.length), layers.PositionalEmbeddingParams, W="embedding"
     ),
-    layers.MultiHeadAttention: Counterpart(_attention, _attention_to_flax, _attention_to_ours),
-    layers.RNN: Counterpart(_recurrent(linen.SimpleCell), _rnn_to_flax, _rnn_to_ours),
-    layers.GRU: Counterpart(_recurrent(linen.GRUCell), _gru_to_flax, _gru_to_ours),
-    layers.LSTM: Counterpart(_recurrent(linen.OptimizedLSTMCell), _lstm_to_flax, _lstm_to_ours),
+    layers.MultiHeadAttention: Counterpart(_attention, _attention_to_flax, _attention_to_ours, ("attention",)),
+    layers.RNN: Counterpart(_recurrent(linen.SimpleCell), _rnn_to_flax, _rnn_to_ours, ("rnn", "cell")),
+    layers.GRU: Counterpart(_recurrent(linen.GRUCell), _gru_to_flax, _gru_to_ours, ("rnn", "cell")),
+    layers.LSTM: Counterpart(_recurrent(linen.OptimizedLSTMCell), _lstm_to_flax, _lstm_to_ours, ("rnn", "cell")),
 }

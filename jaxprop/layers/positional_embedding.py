@@ -3,7 +3,7 @@
 Forward:   y_ntd = x_ntd + W_td                 x, y [N, T, D]   W [length, D], T ≤ length
 Backward:  dx = δ                               ∂C_n/∂W_t = δ_nt for t < T, 0 above
 
-Every position has a row of its own, so an example's δ, padded with zeros to the length, is its gradient: a `Dense` use.
+Every position has a row of its own, so an example's δ is the first T rows of its gradient: a `Leading` use.
 Edge cases: T < length uses the first T rows; T > length is refused. A mask changes nothing here.
 Source: Gehring et al., "Convolutional Sequence to Sequence Learning" (2017), section 3.1.
 """
@@ -17,7 +17,7 @@ from jax import Array
 
 from jaxprop.errors import JaxpropError, ShapeError
 from jaxprop.layers.layer import Env, Layer
-from jaxprop.uses import Dense
+from jaxprop.uses import Leading
 
 
 class PositionalEmbeddingParams(NamedTuple):
@@ -65,8 +65,7 @@ class PositionalEmbedding(Layer):
 
     def backward(self, dy: Array, cache: Any, params: PositionalEmbeddingParams) -> tuple[Array, Any]:
         (W,) = params
-        gradients = jnp.pad(dy, ((0, 0), (0, self.length - dy.shape[1]), (0, 0)))
-        return dy, PositionalEmbeddingParams(Dense(gradients, W.shape, W.dtype))
+        return dy, PositionalEmbeddingParams(Leading(dy, W.shape, W.dtype))
 
     def _check_inputs(self, x: Any) -> None:
         if len(x.shape) != 3 or not jnp.issubdtype(x.dtype, jnp.floating):

@@ -1,6 +1,7 @@
 """Where an activation meets an error: one small file per kind of `Use`. `use.py` says what a use is."""
 
 from jaxprop.uses.dense import Dense as Dense
+from jaxprop.uses.leading import Leading as Leading
 from jaxprop.uses.lookup import Lookup as Lookup
 from jaxprop.uses.outer import Outer as Outer
 from jaxprop.uses.patch import Patch as Patch

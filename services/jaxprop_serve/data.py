@@ -84,15 +84,15 @@ def _values(text: bytes, spec: TensorSpec, shape: list[int], path: str) -> list[
     return flatten(values, shape, path) if nested else values
 
 
-def rows_from_json(text: bytes, spec: TensorSpec, model: str, max_rows: int) -> np.ndarray:
+def rows_from_json(text: bytes, spec: TensorSpec, max_rows: int) -> np.ndarray:
     """A JSON list of rows, each flat or in the input's own shape, as the tensor [rows, ...] of the input's datatype."""
     row = list(spec.shape[1:])
     depth = leading_brackets(text)
     if depth not in (2, len(row) + 1):
-        raise ServeError(400, f"rows for model '{model}' must be a list of lists of {math.prod(row)} values each")
+        raise ServeError(400, f"expected a list of lists of {math.prod(row)} values each")
     rows = read_json(text, _nested(python_type(spec), depth), where=".rows")
     if not 0 < len(rows) <= max_rows:
-        raise ServeError(400, f"model '{model}' takes 1 to {max_rows} rows at once, got {len(rows)}")
+        raise ServeError(400, f"expected 1 to {max_rows} rows at once, got {len(rows)}")
     flat = flatten(rows, [len(rows), *(row if depth == len(row) + 1 else [math.prod(row)])], ".rows")
     if spec.datatype not in BINARY_ONLY:
         return pack(flat, spec, ".rows").reshape(len(rows), *row)

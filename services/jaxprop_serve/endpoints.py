@@ -72,7 +72,10 @@ async def predict(request: Any, model: str) -> Reply:
         served.admit()
         body = await request.body()
         spec = served.signature.inputs[0]
-        x = _rows_array(body, spec, served.name, settings)
+        try:
+            x = _rows_array(body, spec, settings)
+        except ServeError as error:
+            raise ServeError(error.status, f"rows for model '{served.name}': {error.text}") from None
         request.cancel_if_gone()
         outputs = await served.infer({spec.name: x}, None)
         answer: dict[str, Any] = {"model": served.name, "version": served.version}
@@ -84,13 +87,13 @@ async def predict(request: Any, model: str) -> Reply:
         return reply(answer)
 
 
-def _rows_array(body: bytes, spec: TensorSpec, model: str, settings: Any) -> np.ndarray:
+def _rows_array(body: bytes, spec: TensorSpec, settings: Any) -> np.ndarray:
     text = body.strip()
     if text[:1] == b"{":
         text = bytes(read_json(text, _rows, settings.max_json_depth).rows)
     if text[:1] != b"[":
-        raise ServeError(400, f"send {{\"rows\": [[...], ...]}} or the list of rows itself to model '{model}'")
-    return rows_from_json(text, spec, model, settings.max_rows)
+        raise ServeError(400, 'send {"rows": [[...], ...]} or the list of rows itself')
+    return rows_from_json(text, spec, settings.max_rows)
 
 
 def _wide(array: np.ndarray) -> np.ndarray:
@@ -122,7 +125,7 @@ async def live(request: Any) -> Reply:
 
 
 async def ready(request: Any) -> Reply:
-    """`GET /v2/health/ready`: every model can answer; 503 while one loads, and from the moment the server drains."""
+    """`GET /v2/health/ready`: 503 until every model was loaded, and from the moment the server drains; else 200."""
     is_ready = bool(request.app.models.ready())
     return reply({"ready": is_ready}, 200 if is_ready else 503)
 
@@ -172,7 +175,7 @@ async def model_config(request: Any, model: str, version: str | None = None) -> 
 
 
 async def model_stats(request: Any, model: str, version: str | None = None) -> Reply:
-    """`GET /v2/models/{model}[/versions/{version}]/stats`: counts and times since the version was loaded."""
+    """`GET /v2/models/{model}[/versions/{version}]/stats`: counts and times since the server started."""
     with request.app.models.pin(model, version) as served:
         return reply({"model_stats": [served.statistics.describe(served.name, served.version)]})
 
@@ -198,6 +201,7 @@ async def index(request: Any) -> Reply:
 
 async def load(request: Any, model: str) -> Reply:
     """`POST /v2/repository/models/{model}/load`: load or reload from the store; what runs goes on until it is ready."""
+    _only_process(request)
     parameters = (await _options(request)).get("parameters") or {}
     if parameters:
         raise ServeError(400, "load takes no parameters: a model is what its folder says, not what a request brings")
@@ -207,9 +211,18 @@ async def load(request: Any, model: str) -> Reply:
 
 async def unload(request: Any, model: str) -> Reply:
     """`POST /v2/repository/models/{model}/unload`: take no more requests, answer those that run, let go."""
+    _only_process(request)
     await _options(request)
     await request.app.models.unload(model)
     return reply({})
+
+
+def _only_process(request: Any) -> None:
+    if (workers := request.app.settings.workers) > 1:
+        raise ServeError(
+            501, f"load and unload would reach one of {workers} workers: start the server anew on the same port, then "
+            "stop the old one with SIGTERM; no request fails"
+        )  # fmt: skip
 
 
 async def metrics(request: Any) -> Reply:

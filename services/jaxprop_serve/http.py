@@ -134,7 +134,7 @@ class App:
         if scope["method"] == "OPTIONS" and b"access-control-request-method" in headers:
             return Reply(b"", _PREFLIGHT, 204)
         try:
-            route, names = self.router.find(scope["method"], path)
+            route, names = self.router.find("GET" if scope["method"] == "HEAD" else scope["method"], path)
         except ServeError:
             access.check_token(headers, "user")  # strangers do not learn which paths there are
             raise

@@ -7,6 +7,7 @@ A request holds on to the version that it met. A load that fails leaves what run
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -54,10 +55,14 @@ class Models:
         store: `names()`, `versions(name)`, `path(name, version)`.
         runtimes: what can load a folder; the first that accepts it does.
         settings: max_batch, batching, max_delay_us, max_queue_rows, max_queue_bytes, drain_timeout_s.
+
+    `log(level, event, **fields)` hears of every load and unload; a server sets it.
     """
 
     def __init__(self, store: Any, runtimes: Iterable[Any], settings: Any):
         self.store, self.runtimes, self.settings = store, tuple(runtimes), settings
+        self.log: Callable[..., None] = lambda *_, **__: None
+        self._statistics: defaultdict[tuple[str, str], Statistics] = defaultdict(Statistics)
         self._served: dict[str, dict[str | None, Served]] = {}  # by version; None is the highest
         self._states: dict[tuple[str, str], tuple[str, str]] = {}  # (state, reason)
         self._turns: dict[str, asyncio.Lock] = {}
@@ -68,13 +73,18 @@ class Models:
         self._answering = False
 
     async def start(self) -> None:
-        """Load and warm everything in the store. JaxpropError or ServeError, naming the model, if one cannot be."""
+        """Load and warm everything in the store. JaxpropError or ServeError, naming the model, if no version of one can
+        be; where others can, a version that cannot (half written, say) is UNAVAILABLE and does not hold up the rest."""
         names = await self._aside(self.store.names)
         if not names:
             places = ", ".join(str(place[1]) for place in getattr(self.store, "places", ())) or "the store"
             raise ModelError(f"{places}: no models found; `jaxprop demo --out runs/demo` trains one in under a minute")
         for name in names:
-            await self.load(name)
+            try:
+                await self.load(name)
+            except ServeError:
+                if not self.versions(name):
+                    raise
         self._answering = True
 
     def ready(self) -> bool:
@@ -104,7 +114,7 @@ class Models:
         return sorted((version for version in self._served.get(name, ()) if version), key=int)
 
     def index(self) -> list[dict[str, str]]:
-        """The state of every model that was ever to be loaded, and why."""
+        """The state of every version that was to be loaded and is still in the store, and why."""
         return [
             {"name": name, "version": version, "state": state, "reason": reason}
             for (name, version), (state, reason) in sorted(self._states.items(), key=_in_order)
@@ -138,6 +148,7 @@ class Models:
         except JaxpropError as error:
             raise ServeError(400, str(error)) from None
         if not versions:
+            self._forget(name, self.versions(name))
             if not any(known == name for known, _ in self._states):
                 self._turns.pop(name, None)  # not a lock for every name that anybody makes up
             raise ServeError(404, f"unknown model '{name[:128]}': the store has no such model")
@@ -148,11 +159,13 @@ class Models:
             raise ServeError(400, failed)
         for version in set(self.versions(name)) - set(versions):  # no longer in the store
             await self._drained(name, version)
+            self.log("info", "unloaded", model=name, version=version, reason="no longer in the store")
+        self._forget(name, versions)
 
     async def _load_version(self, name: str, version: str) -> str:
         """Load one version beside the one that runs, and swap; why it failed, or ""."""
         key, old = (name, version), self._served.get(name, {}).get(version)
-        loop = asyncio.get_running_loop()
+        loop, began = asyncio.get_running_loop(), time.monotonic()
 
         def say(state: str) -> None:
             if old is None:
@@ -165,10 +178,12 @@ class Models:
             known = isinstance(error, JaxpropError | ServeError)
             failed = f"model '{name}', version {version}: {error if known else f'{type(error).__name__}: {error}'}"
             self._states[key] = ("UNAVAILABLE", failed) if old is None else ("READY", f"the reload failed: {failed}")
+            self.log("error", "load failed", model=name, version=version, reason=failed, kept=old is not None)
             return failed
         self._served.setdefault(name, {})[version] = Served(name, version, loaded, batcher, bit_exact)
         self._choose(name)
         self._states[key] = "READY", ""
+        self.log("info", "loaded", model=name, version=version, seconds=round(time.monotonic() - began, 3))
         if old is not None:
             old.retire()
         return ""
@@ -183,8 +198,8 @@ class Models:
         check_rows(loaded, settings.max_body_bytes)
         say("WARMING")
         executables, seconds, bit_exact = warm(loaded, settings.max_batch if settings.batching else 1)
-        statistics = Statistics()
-        statistics.compile_count = len(executables)
+        statistics = self._statistics[name, version]
+        statistics.compile_count += len(executables)
         quick = seconds[1] < INLINE_ONE_S and seconds[max(seconds)] < INLINE_BATCH_S
         batcher = Batcher(
             name, executables, seconds, self._lanes[0 if quick else 1], statistics,
@@ -200,6 +215,7 @@ class Models:
         await self._drained(name, None)
         for key in [key for key in self._states if key[0] == name]:
             self._states[key] = "UNLOADED", ""
+        self.log("info", "unloaded", model=name)
 
     async def _drained(self, name: str, version: str | None) -> None:
         """Take a version (None: all) out of service, and wait until nobody holds it."""
@@ -217,6 +233,12 @@ class Models:
             except TimeoutError:
                 pass  # whoever still holds it keeps it alive, and is answered
             self._states[name, served.version] = "UNLOADED", ""
+
+    def _forget(self, name: str, versions: Iterable[str]) -> None:
+        """Versions of a model that are in the store no longer, nor served."""
+        for key in [key for key in self._states if key[0] == name and key[1] not in versions]:
+            del self._states[key]
+            self._statistics.pop(key, None)
 
     def _choose(self, name: str) -> None:
         """Let the highest version that is ready be the one without a version."""

@@ -63,6 +63,7 @@ class Server:
         secrets = [t.get_secret_value() for t in (settings.token, settings.admin_token) if t]
         always: dict[str, Any] = {"worker": worker} if settings.workers > 1 else {}
         self.log = Log(settings.log_level, secrets, **always)
+        models.log = self.log
         self.metrics = Metrics(models, worker)
         self.app = create_app(models, settings, self.metrics, self.log, routes)
         self.port, self.grpc_port = settings.port, settings.grpc_port

@@ -98,6 +98,11 @@ class Settings(BaseModel):
                 f"host {self.host} can be reached from other machines: set JAXPROP_TOKEN and JAXPROP_ADMIN_TOKEN "
                 "(or token and admin_token in the TOML file), or serve on 127.0.0.1"
             )
+        tokens = [token.get_secret_value() for token in (self.token, self.admin_token) if token]
+        if not all(33 <= ord(c) <= 126 for token in tokens for c in token):
+            raise ValueError("token and admin_token travel in a header: printable ASCII without spaces, found others")
+        if len(tokens) > len(set(tokens)):
+            raise ValueError("token and admin_token are the same: whoever may ask could load and unload; choose two")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("tls_cert and tls_key go together: a certificate is of no use without its key")
         for file in (self.tls_cert, self.tls_key):

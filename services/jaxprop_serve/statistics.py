@@ -1,5 +1,5 @@
-"""What one version of a model has done since it was loaded: plain numbers, which the protocol's statistics call and
-`/metrics` both read. All are written in the event loop's thread.
+"""What one version of a model has done since the server started, reloads included: plain numbers, which the protocol's
+statistics call and `/metrics` both read. All are written in the event loop's thread.
 """
 
 import time

@@ -58,6 +58,31 @@ def test_positions_end_where_the_table_ends():
         layer(normal(0, 2, 5, D), params)
 
 
+def test_rows_that_no_position_has_cost_nothing():
+    """The norms see δ `[N, T, D]` alone, the gradient is padded once and not for every example."""
+    N, T, length = 4, 3, 1000
+    layer = jp.PositionalEmbedding(length)
+    params = jp.PositionalEmbeddingParams(normal(0, length, D))
+    use = layer.backward(normal(1, N, T, D), (), params)[1].W
+
+    def largest(f):
+        return max(v.aval.size for e in jax.make_jaxpr(f)(use).eqns for v in e.outvars)
+
+    assert largest(lambda use: use.squared_norms()) == N * T * D
+    assert largest(lambda use: use.gradient()) == length * D
+
+
+def test_a_table_of_positions_tied_to_another_has_its_cross_terms():
+    net = jp.Shared(jp.Chain(jp.PositionalEmbedding(5), jp.Tanh(), jp.PositionalEmbedding(5)), (("0.W", "2.W", False),))
+    x, targets, cost = normal(0, 3, 2, D), normal(1, 3, 2, D), jp.HalfSquaredError()
+    params = net.init(jax.random.key(0), x)
+    use = jp.manual.uses(net, cost)(x, params, targets)[1].inner[0].W
+    each = jax.vmap(lambda x, y: jax.grad(lambda p: cost(net(x[None], p), y[None])[0])(params))(x, targets)
+    expected = each.inner[0].W
+    assert relative(use.per_example(), expected) <= 1e-12
+    assert relative(use.squared_norms(), jnp.sum(expected**2, axis=(1, 2))) <= 1e-12
+
+
 def test_dropout_drops_its_share_keeps_the_mean_and_sends_back_through_what_it_kept():
     layer, x, env = jp.Dropout(0.25), jnp.ones((100, 200)), jp.Env(rng=jax.random.key(0))
     y, cache = layer.forward(x, (), env)

@@ -129,7 +129,22 @@ def test_people_send_rows_and_get_rows_and_labels():
 ])  # fmt: skip
 def test_what_people_get_wrong_is_named(body, says):
     answer = call(an_app(), "POST", "/predict/digits", body)
-    assert answer.status == 400 and says in answer.error
+    assert answer.status == 400 and says in answer.error and answer.error.startswith("rows for model 'digits': ")
+
+
+def test_load_balancers_may_ask_with_head():
+    app = an_app()
+    assert call(app, "HEAD", "/v2/health/ready").status == 200
+    app.models.is_ready = False
+    assert call(app, "HEAD", "/v2/health/ready").status == 503
+    assert call(app, "HEAD", "/v2/models/digits/infer").status == 405
+
+
+def test_load_and_unload_are_refused_where_they_would_reach_one_worker_of_several():
+    app = an_app(workers=2)
+    for what in ("load", "unload"):
+        answer = call(app, "POST", f"/v2/repository/models/digits/{what}")
+        assert answer.status == 501 and "one of 2 workers" in answer.error and not app.models.asked
 
 
 def test_a_deadline_is_counted_from_arrival_and_answers_504():

@@ -157,7 +157,7 @@ def test_the_highest_version_answers_and_each_by_its_number(tmp_path):
             np.testing.assert_allclose((await held.infer({"x": X}))["y"], y["10"], rtol=0, atol=1e-6)
         await load
         assert (await ask(models, "m"))[0] == "11"
-        assert states(models) == {("m", "2"): "READY", ("m", "10"): "UNLOADED", ("m", "11"): "READY"}
+        assert states(models) == {("m", "2"): "READY", ("m", "11"): "READY"}
         with pytest.raises(ServeError, match="has no version '7', it has 2, 11") as error:
             models.pin("m", "7")
         assert error.value.status == 404
@@ -265,6 +265,52 @@ def refused(place, text, **changed):
         assert [entry["state"] for entry in models.index()] in ([], ["UNAVAILABLE"])
 
     serving(test, place, started=False, **changed)
+
+
+def test_counts_go_on_through_a_reload_and_loads_are_logged(tmp_path):
+    jp.save(tmp_path / "m", NET, NET.init(jax.random.key(0), X), inputs=X)
+
+    async def run():
+        models, said = Models(FolderStore([str(tmp_path / "m")]), [runtimes.saved], Settings(max_batch=4)), []
+        models.log = lambda level, event, **fields: said.append((level, event, fields))
+        await models.start()
+        counts = []
+        for _ in range(2):
+            with models.pin("m") as served:
+                await served.infer({"x": X[:3]})
+                counts.append((served.statistics.inference_count, served.statistics.compile_count))
+            await models.load("m")
+        assert counts == [(3, 3), (6, 6)]
+        (tmp_path / "m" / "model.json").write_text("{")
+        with pytest.raises(ServeError):
+            await models.load("m")
+        await models.unload("m")
+        assert [(level, event) for level, event, _ in said] == [
+            *[("info", "loaded")] * 3, ("error", "load failed"), ("info", "unloaded"),
+        ]  # fmt: skip
+        assert said[3][2]["kept"] and "model.json" in said[3][2]["reason"]
+        await models.stop()
+
+    asyncio.run(run())
+
+
+def test_a_broken_version_holds_up_nobody_and_is_forgotten_once_it_is_gone(tmp_path):
+    for version in ("1", "2"):
+        jp.save(tmp_path / "m" / version, NET, NET.init(jax.random.key(0), X), inputs=X)
+    (tmp_path / "m" / "2" / "model.json").write_text("{")
+
+    async def run():
+        models = Models(FolderStore([str(tmp_path / "m")]), [runtimes.saved], Settings(max_batch=4))
+        await models.start()
+        assert models.ready() and models.versions("m") == ["1"]
+        broken = models.index()[1]
+        assert (broken["version"], broken["state"]) == ("2", "UNAVAILABLE") and "model.json" in broken["reason"]
+        shutil.rmtree(tmp_path / "m" / "2")
+        await models.load("m")
+        assert [entry["version"] for entry in models.index()] == ["1"]
+        await models.stop()
+
+    asyncio.run(run())
 
 
 def test_what_is_not_served(tmp_path):

@@ -98,6 +98,23 @@ def test_a_refusal_is_in_the_server_s_words(folder, server, monkeypatch):
     assert "wrong" not in ran.err
 
 
+def test_what_speaks_no_http(folder):
+    """The gRPC port, say."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+
+        def babble():
+            one, _ = listening.accept()
+            one.recv(1 << 16)
+            one.sendall(b"\x00\x00\x12\x04\n")
+            one.close()
+
+        threading.Thread(target=babble, daemon=True).start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        is_a_mistake(run("predict", folder, "--url", url), 1, "does not speak HTTP")
+
+
 def test_nobody_answers(folder):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))

@@ -61,6 +61,8 @@ def test_a_typo_is_refused_with_the_nearest_name(where, tmp_path):
         ({"tls_cert": "/nowhere/c.pem", "tls_key": "/nowhere/k.pem"}, "/nowhere/c.pem cannot be read"),
         ({"port": 5, "grpc_port": 5}, "both 5"),
         ({"token": ["secret-a"]}, "setting token"),
+        ({"token": "secret-a", "admin_token": "secret-a"}, "are the same"),
+        ({"token": "secret-a b"}, "ASCII without spaces"),
     ],
 )
 def test_values_that_cannot_be_are_refused_in_one_line(flags, says):
