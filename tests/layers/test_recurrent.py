@@ -174,7 +174,7 @@ X = np.zeros((2, 3, 4))
 @pytest.mark.parametrize(
     "features, x, mask, message",
     [
-        (3, np.zeros((3, 4)), None, r"must be floating \[N, T, I\], found float64\[3, 4\]"),
+        (3, np.zeros((3, 4)), None, r"must be floating \[N, T, I\] with T and I ≥ 1, found float64\[3, 4\]"),
         (3, np.zeros((2, 0, 4)), None, r"found float64\[2, 0, 4\]"),
         (3, np.zeros((2, 3, 4), int), None, "ids go through an Embedding first"),
         (3, X, np.ones((2, 4), bool), r"mask: found bool\[2, 4\], expected bool\[2, 3\]"),
