@@ -6,6 +6,9 @@ A request holds on to the version that it met. A load that fails leaves what run
 """
 
 import asyncio
+import contextlib
+import os
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -85,6 +88,7 @@ class Models:
             except ServeError:
                 if not self.versions(name):
                     raise
+        await self._aside(_give_way)  # not before: threads that XLA starts for computing would inherit it
         self._answering = True
 
     def ready(self) -> bool:
@@ -264,6 +268,12 @@ class Models:
 
     async def _aside(self, work: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._loader, work, *arguments)
+
+
+def _give_way() -> None:
+    """Lower the priority of this thread: whoever loads a model beside others must not take the cores from requests."""
+    with contextlib.suppress(OSError):  # only Linux has priorities of threads
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
 
 
 def _in_order(entry: tuple[tuple[str, str], Any]) -> tuple[str, int]:

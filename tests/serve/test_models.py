@@ -1,7 +1,10 @@
 """Models from folder to answer: load, reload under load, failed reloads, unload, what is refused and why."""
 
 import asyncio
+import os
 import shutil
+import sys
+import threading
 import time
 from types import SimpleNamespace
 
@@ -355,3 +358,20 @@ def test_a_model_is_not_ready_while_it_loads(tmp_path):
         assert list(dict.fromkeys(seen)) == ["LOADING", "WARMING", "READY"]
 
     serving(test, tmp_path, kinds=(Slow(),), started=False)
+
+
+def nice():
+    return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has priorities of threads")
+def test_a_reload_gives_way_to_requests_and_what_computes_does_not(tmp_path):
+    publish(tmp_path / "m", 0)
+
+    async def test(models):
+        await models.load("m")
+        loop = asyncio.get_running_loop()
+        assert await loop.run_in_executor(models._loader, nice) > nice()
+        assert await loop.run_in_executor(models._computer, nice) == nice()
+
+    serving(test, tmp_path)
