@@ -145,7 +145,7 @@ def kill(place: pathlib.Path) -> Figures:
         with Process(folder, ports=(server.port, server.grpc_port)) as server:
             seconds.append(server.seconds)
     return {
-        "writers killed": len(found), "in the middle of a save": sum(cut for _, cut in found), "torn": 0,
+        "writers killed, each model whole": len(found), "in the middle of a save": sum(cut for _, cut in found),
         "ready after that s": after_writer, "ready after kill -9 under load s": max(seconds),
     }  # fmt: skip
 
