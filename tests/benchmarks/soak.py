@@ -25,7 +25,7 @@ WARM_S = 60.0
 
 
 def sample(server: Process) -> tuple[float, int, int, float]:
-    """(RSS in MiB, open files, threads, executables compiled for the version that is served)."""
+    """(RSS in MiB, open files, threads, executables compiled since the start)."""
     process = pathlib.Path(f"/proc/{server.process.pid}")
     pages = int((process / "statm").read_text().split()[1])
     compiled = re.findall(r"^jaxprop_compile_total\S* (\S+)", server.call("GET", "/metrics")[1], re.MULTILINE)
@@ -65,16 +65,17 @@ def main() -> None:
     print("seconds  RSS MiB  files  threads  compiled")
     with tempfile.TemporaryDirectory() as place, Process(save(pathlib.Path(place) / "mlp", 784, 128)) as server:
         samples, load, reloads = soak(server, options.minutes)
-    seconds, rss, files, threads, compiled = np.array([one for one in samples if one[0] >= WARM_S] or samples).T
+    seconds, rss, files, threads, _ = np.array([one for one in samples if one[0] >= WARM_S] or samples).T
     figures = {
         "minutes": options.minutes, "reloads": reloads, "requests a second": load.answered / (60 * options.minutes),
         "failed": len(load.failed) + load.statuses.total() - load.answered, "p99 s": percentile(load.seconds[200], 99),
         "RSS MiB": [rss.min(), rss.max()], "RSS slope MiB/min": np.polyfit(seconds / 60, rss, 1)[0],
         "open files": [files.min(), files.max()], "threads": [threads.min(), threads.max()],
-        "compiled": [compiled.min(), compiled.max()], "load average": os.getloadavg()[0],
+        "compiled beside the reloads": samples[-1][4] - samples[0][4] * (reloads + 1),
+        "load average": os.getloadavg()[0],
     }  # fmt: skip
     for key, value in figures.items():
-        print(f"{key:20}{' to '.join(f'{v:.5g}' for v in value) if isinstance(value, list) else f'{value:.4g}'}")
+        print(f"{key:30}{' to '.join(f'{v:.5g}' for v in value) if isinstance(value, list) else f'{value:.4g}'}")
     if options.json:
         options.json.write_text(json.dumps({"title": "soak", "cores": os.cpu_count()} | figures, indent=1) + "\n")
 

@@ -4,7 +4,9 @@ import json
 import os
 import random
 import shutil
+import socket
 import threading
+import time
 
 import jax
 import numpy as np
@@ -88,6 +90,13 @@ def test_the_last_of_ten_concurrent_loads_and_unloads_is_what_counts(tmp_path):
         status = server.call("POST", INFER, rows_request(X))[0]
         (entry,) = server.call("POST", "/v2/repository/index")[1]
         assert (status, entry["state"]) == ((200, "READY") if last == LOAD else (503, "UNLOADED"))
+        for _ in range(3):  # an unload while a load runs that came before it
+            with socket.create_connection(("127.0.0.1", server.port), timeout=30) as loading:
+                loading.sendall(post(LOAD, b""))
+                time.sleep(0.02)
+                assert server.call("POST", UNLOAD)[0] == 200
+                assert loading.recv(65536).startswith(b"HTTP/1.1 200")
+            assert server.call("POST", INFER, rows_request(X))[0] == 503
         assert server.call("POST", LOAD)[0] == 200
         is_answer(server.call("POST", INFER, rows_request(X))[1], y)
         assert server.events("unforeseen") == []
