@@ -84,8 +84,13 @@ def factor_of(path: str) -> str:
     return f"{PARAMETER} ∂z/∂{rest or 'θ'}" if root == "params" else path
 
 
-def agree(name: str, found: Any, expected: Any, tolerance: float, examples: int, each: bool = False) -> Iterator[Check]:
-    """Compare two trees: a row for every array (`each`) or for every one that is wrong, else one for all."""
+def agree(
+    name: str, found: Any, expected: Any, tolerance: float, examples: int, each: bool = False, floor: float = TINY
+) -> Iterator[Check]:
+    """Compare two trees: a row for every array (`each`) or for every one that is wrong, else one for all.
+
+    An array is measured by its own largest entry, but not by less than `floor` times the tree's.
+    """
     mine, theirs = (
         {path: np.asarray(a, np.float64) for path, a in by_path(tree).items()} for tree in (found, expected)
     )
@@ -99,7 +104,7 @@ def agree(name: str, found: Any, expected: Any, tolerance: float, examples: int,
             what = f"shape {mine[path].shape}" if path in mine else "nothing"
             rows.append(Check(name, factor_of(path), what, f"shape {reference.shape}", False))
             continue
-        scale = max(float(np.max(np.abs(reference), initial=0)), TINY * largest)
+        scale = max(float(np.max(np.abs(reference), initial=0)), floor * largest)
         agreement = Agreement.of(mine[path], reference, scale)
         ok, worst = agreement.within(tolerance), max(worst, agreement.relative)
         hint = "" if ok else _hint(mine[path], reference, agreement, examples)

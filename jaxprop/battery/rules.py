@@ -238,7 +238,8 @@ def dtypes(layer: Layer, at: At) -> Iterator[Check]:
             continue
         if dtype == "float32":
             mine, theirs = compiled(lambda layer, at: (by_hand(layer, at)[1], by_jax(layer, at)[1]), layer)(low)
-            yield from agree("float32 against jax.vjp", mine, theirs, TOLERANCE[dtype], len(at.dy))
+            # each array was judged in float64: here one that cancels down to round-off would be nothing else
+            yield from agree("float32 against jax.vjp", mine, theirs, TOLERANCE[dtype], len(at.dy), floor=1.0)
         else:
             yield _half_precision(layer, low)
 

@@ -159,7 +159,7 @@ def test_counts_add_up_after_good_bad_refused_late_and_abandoned_requests(server
         assert server.call("POST", INFER, rows_request(X[:5]))[0] == 200
         assert server.call("POST", INFER, rows_request(X[:1, :3]))[0] == 400
         assert server.call("POST", "/v2/models/none/infer", b"")[0] == 404
-        with Busy(server):
+        with Busy(server, 2.0):  # long enough for all to arrive on a loaded machine
             with waiting(server, 3, post(INFER, rows_request(X[:2]))):
                 server.wait_for(lambda: total(metrics(server), "jaxprop_queue_rows") == 6)
             abandoned = 3  # gone before their turn
