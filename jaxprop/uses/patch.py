@@ -83,7 +83,8 @@ class Patch(Use):
 
     def squared_norms(self) -> Array:
         """‖∂C_n/∂W‖², `[N]`, by `norm_method`."""
-        fine, coarse = self._fine_and_coarse(self.delta)
+        # behind a barrier: XLA:CPU miscompiles a Gram matrix of a broadcast, as δ is after mean pooling (jax#39103)
+        fine, coarse = self._fine_and_coarse(lax.optimization_barrier(self.delta))
         if self.norm_method == "direct":
             norms = self._one_by_one(fine, lambda rows: jnp.sum(self._product(rows, coarse) ** 2, axis=(1, 2, 3)))
             return norms.astype(self.dtype)
