@@ -15,7 +15,7 @@ from jaxprop.backward.compare import DIFFERENCES_TOLERANCE, TOLERANCE
 from jaxprop.backward.differences import central_differences, choose
 from jaxprop.backward.factors import ACTIVATION, VALUE, factor_errors
 from jaxprop.battery.report import Check, agree, factor_of
-from jaxprop.battery.subject import At, answer, as_dtype, backward, both_ways, by_hand, by_jax, compiled, each_use
+from jaxprop.battery.subject import At, answer, as_dtype, backward, by_hand, by_jax, compiled, each_use
 from jaxprop.layers.activations import Activation
 from jaxprop.layers.layer import Layer
 from jaxprop.network import Inner, Repeat, by_path
@@ -110,7 +110,7 @@ def adjoint(layer: Layer, at: At) -> Iterator[Check]:
         mine = ravel_pytree(by_hand(layer, at)[1])[0]
         return jnp.sum(Jv * at.dy), ravel_pytree(v)[0] @ mine, jnp.linalg.norm(Jv) * jnp.linalg.norm(at.dy)
 
-    there, back, size = map(float, compiled(both_ways, layer)(at))
+    there, back, size = map(float, compiled(both, layer)(at))
     error = abs(there - back) / (size or 1.0)
     yield Check(name, "all of them", f"{error:.2g}", f"{EXACT:.0e}", error <= EXACT)
 
@@ -218,7 +218,8 @@ def repeat(layer: Layer, at: At) -> Iterator[Check]:
         yield Check("twice, in a Repeat", "", "it does not keep x's shape and dtype", "", None)
         return
     stacked = Inner(jax.tree.map(lambda p: jnp.stack([p, 0.9 * p]), at.params))
-    mine, theirs = compiled(both_ways, Repeat(layer, 2))(at._replace(params=stacked))
+    twice = Repeat(layer, 2), at._replace(params=stacked)
+    mine, theirs = compiled(lambda layer, at: (by_hand(layer, at)[1], by_jax(layer, at)[1]), twice[0])(twice[1])
     yield from agree("twice, in a Repeat", mine, theirs, EXACT, len(at.dy), each=True)
 
 
@@ -236,7 +237,7 @@ def dtypes(layer: Layer, at: At) -> Iterator[Check]:
         if wrong:
             continue
         if dtype == "float32":
-            mine, theirs = compiled(both_ways, layer)(low)
+            mine, theirs = compiled(lambda layer, at: (by_hand(layer, at)[1], by_jax(layer, at)[1]), layer)(low)
             # each array was judged in float64: here one that cancels down to round-off would be nothing else
             yield from agree("float32 against jax.vjp", mine, theirs, TOLERANCE[dtype], len(at.dy), floor=1.0)
         else:

@@ -75,11 +75,6 @@ def by_jax(layer: Layer, at: At) -> tuple[Array, Any]:
     return y, vjp(at.dy)[0]
 
 
-def both_ways(layer: Layer, at: At) -> tuple[Any, Any]:
-    """Cotangents by the layer's own rule, and by `jax.vjp`."""
-    return by_hand(layer, at)[1], by_jax(layer, at)[1]
-
-
 def compiled(function: Callable[..., Any], layer: Layer) -> Callable[..., Any]:
     """Compile anew at every call: a rule changed in place must not be judged from a cache."""
     return jax.jit(functools.partial(function, layer))

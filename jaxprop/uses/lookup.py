@@ -28,6 +28,11 @@ class Lookup(Use):
     shape: tuple[int, ...] = static()
     dtype: Any = static()
 
+    @property
+    def examples(self) -> int:
+        """N."""
+        return self.delta.shape[0]
+
     def total(self, weights: Array | None) -> Array:
         """Σ_n w_n Σ_t e(id_nt) ⊗ δ_nt: one scatter-add."""
         delta = scale(self.delta, weights)

@@ -28,6 +28,11 @@ class Outer(Use):
     shape: tuple[int, ...] = static()
     dtype: Any = static()
 
+    @property
+    def examples(self) -> int:
+        """N."""
+        return self.delta.shape[0]
+
     def total(self, weights: Array | None) -> Array:
         """Σ_n w_n Σ_t a_nt ⊗ δ_nt: one contraction over all examples and positions."""
         a = self.a.reshape(-1, self.a.shape[-1])  # [NT, I]: XLA needs less memory for it than for [N, T, I]

@@ -41,6 +41,11 @@ class Patch(Use):
     dtype: Any = static()
     window: Window = static()
 
+    @property
+    def examples(self) -> int:
+        """N."""
+        return self.delta.shape[0]
+
     def total(self, weights: Array | None) -> Array:
         """Σ_n w_n ∂C_n/∂W: one convolution of a with δ."""
         return self.window.contract(*self._fine_and_coarse(scale(self.delta, weights)), self.dtype)

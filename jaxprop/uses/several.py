@@ -32,6 +32,11 @@ class Several(Use):
     shape: tuple[int, ...] = static()
     dtype: Any = static()
 
+    @property
+    def examples(self) -> int:
+        """N."""
+        return self.uses[0].examples
+
     def total(self, weights: Array | None) -> Array:
         """Σ_k of the totals."""
         totals = [use.total(weights) for use in self.uses]

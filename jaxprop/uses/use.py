@@ -84,9 +84,9 @@ class Use(abc.ABC):
     dtype: Any
 
     @property
+    @abc.abstractmethod
     def examples(self) -> int:
-        """N, the number of examples: the first axis of every array of a use."""
-        return jax.tree.leaves(self)[0].shape[0]
+        """N, the number of examples."""
 
     @property
     def wide(self) -> Any:
