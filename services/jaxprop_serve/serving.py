@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import uvicorn
 
 from jaxprop.errors import JaxpropError
@@ -49,6 +50,8 @@ def worker(settings: Settings, places: Sequence[str], number: int, ready: Any) -
 def _serve(
     settings: Settings, places: Sequence[str], listening: Any, number: int, ready: Callable[[Server], None]
 ) -> int:
+    # A forward of a few microseconds is not worth a hand-over to XLA's thread and back, which costs as much again.
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
     models, routes = assemble(settings, places)
     server = Server(settings, models, routes, number)
     loop_factory = uvicorn.Config(server.app, log_config=None).get_loop_factory()
