@@ -11,8 +11,9 @@
     8  models take turns
 
 One lane is the loop, the other the thread. A request that meets an idle loop lane is computed at once, and the lane
-counts as busy until the loop has come round: what arrives by then is computed together. So one client waits for no
-task switch, and many make batches.
+counts as busy until the loop has come round: what arrives by then is computed together. Where the last batch was of
+several requests, the next one waits for the loop to come round too: others are likely to come with it. So one client
+waits for no task switch, and many make batches.
 """
 
 import asyncio
@@ -40,7 +41,7 @@ class Request:
 
     def __init__(self, inputs: Arrays, rows: int, deadline: float | None, future: Any):
         self.inputs, self.rows, self.deadline, self.future = inputs, rows, deadline, future
-        self.nbytes = sum(array.nbytes for array in inputs.values())
+        self.nbytes = sum([array.nbytes for array in inputs.values()])
         self.arrived = self.started = clock()
 
 
@@ -51,6 +52,7 @@ class Lane:
         self.thread = thread
         self.turns: deque[Batcher] = deque()
         self.busy = False
+        self.crowded = False  # the last batch was of several requests
         self.timer: asyncio.TimerHandle | None = None
 
     def wake(self, delay: float = 0.0) -> None:
@@ -77,6 +79,7 @@ class Lane:
                 self.turns.append(batcher)
             if not batch:
                 continue
+            self.crowded = len(batch) > 1
             loop = asyncio.get_running_loop()
             if self.thread is None:
                 loop.call_soon(self.step)
@@ -147,26 +150,26 @@ class Batcher:
         if deadline is not None and monotonic() >= deadline:
             raise self._expired()
         lane = self.lane
-        if rows <= self.largest and lane.thread is None and not lane.busy and not self.max_delay:
-            request = Request(inputs, rows, deadline, None)
-            lane.wake()
-            (done,) = self.compute([request])
-            self._count(done)
-            if done.failure is not None:
-                raise self._failed(done.failure)
-            return done.answers[0]
-        parts = [{name: array[i : i + self.largest] for name, array in inputs.items()}
-                 for i in range(0, rows, self.largest)] if rows > self.largest else [inputs]  # fmt: skip
-        futures = self._enqueue(parts, rows, deadline)
-        if len(futures) == 1:
-            return await futures[0]
-        answers = await asyncio.gather(*futures)
-        return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
+        if rows > self.largest:
+            parts = [{name: array[i : i + self.largest] for name, array in inputs.items()}
+                     for i in range(0, rows, self.largest)]  # fmt: skip
+            answers = await asyncio.gather(*self._enqueue(parts, rows, deadline))
+            return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
+        if lane.busy or lane.crowded or lane.thread is not None or self.max_delay:
+            return await self._enqueue([inputs], rows, deadline)[0]
+        lane.wake()
+        (done,) = self.compute([Request(inputs, rows, deadline, None)])
+        self._count(done)
+        if done.failure is not None:
+            raise self._failed(done.failure)
+        return done.answers[0]
 
     def _enqueue(self, parts: list[Arrays], rows: int, deadline: float | None) -> list[Any]:
+        """The futures of a request's parts; ServeError 429 where they would be too many."""
         loop, statistics = asyncio.get_running_loop(), self.statistics
-        requests = [Request(part, len(next(iter(part.values()))), deadline, loop.create_future()) for part in parts]
-        nbytes = sum(request.nbytes for request in requests)
+        requests = [Request(part, min(self.largest, rows - i * self.largest), deadline, loop.create_future())
+                    for i, part in enumerate(parts)]  # fmt: skip
+        nbytes = sum([request.nbytes for request in requests])
         # A request that no queue could ever hold is taken when nothing waits: the doors bound its size.
         if self.queue and (
             statistics.queue_rows + rows > self.max_queue_rows or self.queue_bytes + nbytes > self.max_queue_bytes

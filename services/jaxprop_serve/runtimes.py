@@ -115,17 +115,22 @@ def compiler(f: Callable[[Any, Any], Any], params: Any, signature: Signature) ->
     dtypes = [spec.dtype for spec in (*signature.inputs, *signature.outputs)]
     dtypes += [np.dtype(leaf.dtype) for leaf in jax.tree.leaves(params)]
     wide = any(dtype.itemsize == 8 for dtype in dtypes)
-    params = _on_device(params)
-    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), params)
+    names = [spec.name for spec in signature.inputs]
+    leaves, tree = jax.tree.flatten(_on_device(params))
+    shapes = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves]
+
+    def flat(*arrays: Any) -> Any:  # a call with plain arrays costs less than one with a dict and a tree
+        return f(dict(zip(names, arrays, strict=False)), jax.tree.unflatten(tree, arrays[len(names) :]))
 
     def compile(rows: int) -> Executable:
-        inputs = {spec.name: jax.ShapeDtypeStruct((rows, *spec.shape[1:]), spec.dtype) for spec in signature.inputs}
+        inputs = [jax.ShapeDtypeStruct((rows, *spec.shape[1:]), spec.dtype) for spec in signature.inputs]
         with jax.enable_x64(wide), jax.numpy_dtype_promotion("standard"):  # pyright: ignore
-            compiled = jax.jit(f).lower(inputs, shapes).compile()
+            compiled = jax.jit(flat).lower(*inputs, *shapes).compile()
         _check_memory(compiled, rows)
 
         def execute(inputs: Arrays) -> Arrays:
-            return {name: np.asarray(y) for name, y in compiled(inputs, params).items()}
+            outputs = compiled(*[inputs[name] for name in names], *leaves)
+            return {name: np.asarray(y) for name, y in outputs.items()}
 
         def execute_wide(inputs: Arrays) -> Arrays:
             with jax.enable_x64(True):  # pyright: ignore

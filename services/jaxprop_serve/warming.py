@@ -88,7 +88,7 @@ def _close(a: np.ndarray, b: np.ndarray) -> bool:
 def _seconds(execute: Executable, example: dict[str, np.ndarray], rows: int) -> float:
     """What a forward takes: the best of a few, fewer if they are long."""
     inputs, best, began = _rows(example, 0, rows), float("inf"), time.perf_counter()
-    while time.perf_counter() - began < 0.002 or best == float("inf"):
+    while time.perf_counter() - began < 0.01 or best == float("inf"):
         start = time.perf_counter()
         execute(inputs)
         best = min(best, time.perf_counter() - start)

@@ -61,13 +61,17 @@ def test_what_waits_together_is_computed_together_padded_and_given_back_to_whom_
         assert [a["y"][:, 0].tolist() for a in answers] == [[1], [3, 5], [7, 9], [11], [13]]
         # the first at once, then what waits in whole requests; row 0 fills up the bucket
         assert device.seen == [[0], [1, 2, 3, 4], [5, 6]]
-        answers = await asyncio.gather(*(batcher.infer(rows(*values)) for values in ([0], [1, 2], [3])))
-        assert device.seen[3:] == [[0], [1, 2, 3, 1]]
+        # after such a batch the first waits too, for those that come in the same round of the loop
+        await asyncio.gather(*(batcher.infer(rows(*values)) for values in ([7], [1, 2])))
+        assert device.seen[3:] == [[7, 1, 2, 7]]
         told = batcher.statistics.describe("m", "1")
-        assert (told["inference_count"], told["execution_count"], batcher.statistics.padded_rows) == (11, 5, 1)
-        assert told["inference_stats"]["success"]["count"] == told["inference_stats"]["queue"]["count"] == 8
-        assert {b["batch_size"]: b["compute_infer"]["count"] for b in told["batch_stats"]} == {1: 2, 2: 1, 3: 1, 4: 1}
+        assert (told["inference_count"], told["execution_count"], batcher.statistics.padded_rows) == (10, 4, 1)
+        assert told["inference_stats"]["success"]["count"] == told["inference_stats"]["queue"]["count"] == 7
+        assert {b["batch_size"]: b["compute_infer"]["count"] for b in told["batch_stats"]} == {1: 1, 2: 1, 3: 1, 4: 1}
         assert batcher.statistics.queue_rows == batcher.queue_bytes == 0
+        await batcher.infer(rows(1))
+        with pytest.raises(StopIteration):  # alone again: at once
+            batcher.infer(rows(1)).send(None)
 
     asyncio.run(main())
 
