@@ -34,13 +34,23 @@ clock, monotonic = time.perf_counter_ns, time.monotonic
 INLINE_ONE_S, INLINE_BATCH_S = 200e-6, 2e-3  # a model is quick if one row and the largest batch take less
 
 
+class Whole:
+    """What the parts of a request that is larger than the largest batch share, to be counted as one."""
+
+    __slots__ = ("failed", "parts")
+
+    def __init__(self, parts: int):
+        self.parts, self.failed = parts, False
+
+
 class Request:
-    """Rows that wait."""
+    """Rows that wait: a client's request, or a part of one."""
 
-    __slots__ = ("arrived", "deadline", "future", "inputs", "nbytes", "rows", "started")
+    __slots__ = ("arrived", "deadline", "future", "inputs", "nbytes", "rows", "started", "whole")
 
-    def __init__(self, inputs: Arrays, rows: int, deadline: float | None, future: Any):
+    def __init__(self, inputs: Arrays, rows: int, deadline: float | None, future: Any, whole: Whole | None = None):
         self.inputs, self.rows, self.deadline, self.future = inputs, rows, deadline, future
+        self.whole = whole
         self.nbytes = sum([array.nbytes for array in inputs.values()])
         self.arrived = self.started = clock()
 
@@ -167,7 +177,8 @@ class Batcher:
     def _enqueue(self, parts: list[Arrays], rows: int, deadline: float | None) -> list[Any]:
         """The futures of a request's parts; ServeError 429 where they would be too many."""
         loop, statistics = asyncio.get_running_loop(), self.statistics
-        requests = [Request(part, min(self.largest, rows - i * self.largest), deadline, loop.create_future())
+        whole = Whole(len(parts)) if len(parts) > 1 else None
+        requests = [Request(part, min(self.largest, rows - i * self.largest), deadline, loop.create_future(), whole)
                     for i, part in enumerate(parts)]  # fmt: skip
         nbytes = sum([request.nbytes for request in requests])
         # A request that no queue could ever hold is taken when nothing waits: the doors bound its size.
@@ -259,8 +270,14 @@ class Batcher:
         statistics, now = self.statistics, clock()
         if done.failure is None:
             statistics.batch(done.rows, done.bucket, *done.times)
-        outcome = statistics.success if done.failure is None else statistics.fail
         for request in done.requests:
+            failed, whole = done.failure is not None, request.whole
+            if whole is not None:
+                whole.parts, whole.failed = whole.parts - 1, failed or whole.failed
+                if whole.parts:
+                    continue
+                failed = whole.failed
+            outcome = statistics.fail if failed else statistics.success
             statistics.queue.add(request.started - request.arrived)
             outcome.add(now - request.arrived)
 

@@ -92,6 +92,10 @@ def test_a_request_larger_than_the_largest_batch_is_split_and_rejoined():
         answer = await batcher.infer(rows(*range(11)))
         assert answer["y"][:, 0].tolist() == [2 * i + 1 for i in range(11)]
         assert device.seen == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 8]]
+        with pytest.raises(ServeError, match="below zero"):
+            await batcher.infer(rows(-1, 1, 2, 3, 4))
+        told = batcher.statistics.describe("m", "1")["inference_stats"]  # requests, not their parts
+        assert {name: told[name]["count"] for name in ("success", "fail", "queue")} == dict(success=1, fail=1, queue=2)
 
     asyncio.run(main())
 
