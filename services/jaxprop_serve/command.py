@@ -41,7 +41,7 @@ def command(
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any other setting; may be repeated.")
     ] = None,
     check_config: Annotated[
-        bool, typer.Option("--check-config", help="Print the settings in force, and exit.")
+        bool, typer.Option("--check-config", help="Check settings and paths, print the settings in force, and exit.")
     ] = False,
 ) -> None:
     """Serve trained models over HTTP and gRPC (the Open Inference Protocol).
@@ -64,6 +64,7 @@ def command(
     given = {name: value for name, value in flags.items() if value is not None}
     settings = read(given | pairs(setting or []), config)
     if check_config:
+        check_places(paths or [])
         print(as_toml(settings.shown()))
         return
     places = paths or ["runs"]

@@ -212,4 +212,6 @@ def _parameters(given: dict[str, Any]) -> Parameters:
         return msgspec.convert(given, Parameters)
     except msgspec.ValidationError as error:
         text = str(error) if "`$" in str(error) else f"{error} - at `$`"
-        raise ServeError(400, text.replace("`$", "`$.parameters")) from None
+        known = ", ".join(Parameters.__struct_fields__)
+        text = f"{text.replace('`$', '`$.parameters')}; there are {known}, and method is plain or integrated"
+        raise ServeError(400, text) from None

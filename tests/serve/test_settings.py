@@ -106,6 +106,7 @@ def test_check_config_prints_a_file_that_means_the_same_without_tokens(monkeypat
         (("--port", "x"), "setting port"),
         (("--config", "/nowhere.toml"), "/nowhere.toml"),
         (("--host", "0.0.0.0"), "JAXPROP_ADMIN_TOKEN"),
+        (("nowhere/digits",), "nothing there yet"),
     ],
 )
 def test_mistakes_on_the_command_line_are_one_line(arguments, says):
