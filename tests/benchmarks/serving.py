@@ -1,11 +1,13 @@
 """Requests a second of the model server against a bare uvicorn echo beside it, in turn, under the same client.
 
     python tests/benchmarks/serving.py [--rounds 5] [--seconds 1.5] [--json FILE] [--doors] [--sleeping]
+                                       [--mlserver PYTHON]
 
 784-128-10 MLP, one row a request, over keep-alive sockets, JSON (16 kB) and binary (3 kB); limits, metrics and checks
 on. The echo reads the body and sends it back. Marks (benchmarks.md, section 4), as a ratio to the echo of the same
 bytes: one connection ≥ 0.40; 16 ≥ 0.55; 64 ≥ 0.50 in JSON and ≥ 0.85 in binary. Servers run on the first half of the
 cores, clients on the second. `--doors` puts a matrix product in place of the model: what HTTP and the codec alone cost.
+`--mlserver` takes a Python that has `mlserver` and `jax`, and measures MLServer too (JSON; mark at 16: ours ≥ 4 ×).
 """
 
 import argparse
@@ -15,6 +17,7 @@ import json
 import os
 import pathlib
 import random
+import shutil
 import socket
 import statistics
 import subprocess
@@ -205,18 +208,37 @@ def compare(ports: dict[str, int], options: argparse.Namespace) -> list[dict]:
     shuffled, rows = random.Random(0), []
     for connections in (1, 16, 64):
         for kind in ("json", "binary"):
-            rates: dict[str, list[float]] = {name: [] for name in ports}
+            names = [name for name in ports if name != "mlserver" or kind == "json"]  # it takes no binary data
+            rates: dict[str, list[float]] = {name: [] for name in names}
             for _ in range(options.rounds):
-                for name in shuffled.sample(list(ports), len(ports)):
+                for name in shuffled.sample(names, len(names)):
                     rates[name].append(measure(ports[name], connections, kind, options))
-            pairs = sorted(a / b for a, b in zip(rates["server"], rates["echo"], strict=True))
+            pairs = ratios(rates, "echo")
             rows.append({
                 "connections": connections, "kind": kind, "echo rps": round(max(rates["echo"])),
                 "server rps": round(max(rates["server"])), "ratio": round(statistics.median(pairs), 3),
                 "low": round(pairs[0], 3), "high": round(pairs[-1], 3), "mark": MARKS[connections, kind],
             })  # fmt: skip
+            if "mlserver" in rates:
+                rows[-1] |= {"mlserver rps": round(max(rates["mlserver"])),
+                             "÷ mlserver": [round(r, 1) for r in ratios(rates, "mlserver")]}  # fmt: skip
             print("  ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
     return rows
+
+
+def ratios(rates: dict[str, list[float]], other: str) -> list[float]:
+    """Ours ÷ another's, round by round, sorted."""
+    return sorted(a / b for a, b in zip(rates["server"], rates[other], strict=True))
+
+
+def mlserver_command(python: str, folder: pathlib.Path, port: int) -> list[str]:
+    """MLServer as it is after installing, its batching and its worker processes off: both cost it requests here."""
+    folder.mkdir()
+    shutil.copy(pathlib.Path(__file__).with_name("mlserver_mlp.py"), folder)
+    settings = {"http_port": port, "grpc_port": free_port(), "metrics_port": free_port(), "parallel_workers": 0}
+    (folder / "settings.json").write_text(json.dumps(settings | {"debug": False}))
+    (folder / "model-settings.json").write_text(json.dumps({"name": "mlp", "implementation": "mlserver_mlp.MLP"}))
+    return [python, "-c", "from mlserver.cli import main; main()", "start", str(folder)]
 
 
 def main() -> None:
@@ -226,6 +248,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.5)
     parser.add_argument("--json", type=pathlib.Path)
     parser.add_argument("--doors", action="store_true")
+    parser.add_argument("--mlserver", metavar="PYTHON")
     parser.add_argument("--sleeping", action="store_true", help="clients sleep until an answer comes, as wrk does")
     parser.add_argument("--client", choices=("json", "binary"), help=argparse.SUPPRESS)
     parser.add_argument("--serve", choices=("echo", "doors"), help=argparse.SUPPRESS)
@@ -253,6 +276,10 @@ def main() -> None:
         stack.enter_context(process(*command, port=ports["server"]))
         echo_command = [sys.executable, __file__, "--serve", "echo", "--port", str(ports["echo"])]
         stack.enter_context(process(*echo_command, port=ports["echo"]))
+        if options.mlserver:
+            ports["mlserver"] = free_port()
+            command = mlserver_command(options.mlserver, pathlib.Path(folder) / "mlserver", ports["mlserver"])
+            stack.enter_context(process(*command, port=ports["mlserver"]))
         rows = compare(ports, options)
     if options.json:
         options.json.write_text(
