@@ -51,6 +51,7 @@ def test_there_are_eight_chapters():
     assert [name[:2] for name in NAMES] == [f"{i}-" for i in range(1, 9)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_the_code_of_a_chapter_prints_what_it_shows(name):
     text = read(name)

@@ -26,6 +26,7 @@ def example(name):
     return module
 
 
+@pytest.mark.slow
 def test_the_guide_runs():
     text = (ROOT / "docs" / "guide.md").read_text("utf-8").replace("```", "")
     test = doctest.DocTestParser().get_doctest(text, {}, "guide.md", "docs/guide.md", 0)

@@ -61,6 +61,7 @@ NETWORKS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_our_network_as_a_linen_module(name):
     net, x = NETWORKS[name][0], jnp.asarray(NETWORKS[name][1])

@@ -171,7 +171,15 @@ def inputs(case, dtype, seed=0):
     return x, params, dy, v, env
 
 
-@pytest.fixture(scope="module", params=CASES, ids=str)
+def one_of_each(cases):
+    """The first case of each layer, and the others behind the slow marker: each costs a compilation."""
+    seen = set()
+    for case in cases:
+        yield pytest.param(case, marks=[pytest.mark.slow] * (type(case.layer) in seen), id=str(case))
+        seen.add(type(case.layer))
+
+
+@pytest.fixture(scope="module", params=one_of_each(CASES))
 def case(request):
     return request.param
 

@@ -27,6 +27,7 @@ NETWORKS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_by_hand_is_by_jax_and_what_is_saved_comes_back(name, tmp_path):
     net, x, shape = NETWORKS[name]
