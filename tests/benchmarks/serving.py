@@ -3,7 +3,7 @@
     python tests/benchmarks/serving.py [--rounds 5] [--seconds 1.5] [--json FILE] [--doors] [--sleeping]
                                        [--mlserver PYTHON]
 
-784-128-10 MLP, one row a request, over keep-alive sockets, JSON (16 kB) and binary (3 kB); limits, metrics and checks
+784-128-10 MLP, one row a request, over keep-alive sockets, JSON (9 kB) and binary (3 kB); limits, metrics and checks
 on. The echo reads the body and sends it back. Marks (benchmarks.md, section 4), as a ratio to the echo of the same
 bytes: one connection ≥ 0.40; 16 ≥ 0.55; 64 ≥ 0.50 in JSON and ≥ 0.85 in binary. Servers run on the first half of the
 cores, clients on the second. `--doors` puts a matrix product in place of the model: what HTTP and the codec alone cost.
