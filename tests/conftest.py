@@ -5,6 +5,8 @@ import pathlib
 import jax
 import pytest
 
+collect_ignore = ["benchmarks/mlserver_mlp.py"]  # imports MLServer, which has an environment of its own
+
 
 def pytest_configure(config: pytest.Config) -> None:
     cache = pathlib.Path(config.rootpath) / ".jax_cache"
