@@ -69,7 +69,6 @@ def test_killed_forty_times_while_saving_the_model_is_the_old_or_the_new_one(tmp
 
 @pytest.mark.slow
 def test_a_server_is_ready_from_what_a_killed_writer_left(tmp_path):
-    pytest.importorskip("jaxprop_serve.server")
     from tests.serve.process import Process
 
     ((net, _),) = outcomes(1, tmp_path)

@@ -23,7 +23,6 @@ from tests.serve.load import Load, post
 from tests.serve.process import Process, ask
 from tests.test_cli import is_a_mistake, run
 
-pytest.importorskip("jaxprop_serve.models")
 X = np.random.default_rng(0).standard_normal((5, 4)).astype(np.float32)
 READY, INFER = "/v2/health/ready", "/v2/models/small/infer"
 
