@@ -44,20 +44,20 @@ from jaxprop.network import (
     Chain as Chain, Combinator as Combinator, Inner as Inner, Parallel as Parallel, Remat as Remat, Repeat as Repeat,
     Residual as Residual, Shared as Shared, Walk as Walk,
 )
-from jaxprop.freeze import freeze_statistics as freeze_statistics
+from jaxprop.network.freeze import freeze_statistics as freeze_statistics
 from jaxprop import models as models, data as data
 from jaxprop.backward import auto as auto, manual as manual
 from jaxprop.backward.mixed import mixed as mixed
-from jaxprop.backward.compare import compare as compare
-from jaxprop.explain.network import explain as explain
+from jaxprop.check.compare import compare as compare
+from jaxprop.derivations.network import explain as explain
 from jaxprop.train import (
     FitResult as FitResult, TrainingInterrupted as TrainingInterrupted, evaluate as evaluate, fit as fit,
     predict as predict,
 )
-from jaxprop.checkpoint import describe as describe, load as load, save as save
-from jaxprop.summary import summary as summary
-from jaxprop.battery import check_layer as check_layer
-from jaxprop.interop.flax_functions import from_flax as from_flax
-from jaxprop.interop.flax_import import import_flax as import_flax
-from jaxprop.interop.flax_networks import to_flax as to_flax
-from jaxprop.interop.export import export as export, load_exported as load_exported
+from jaxprop.saved.model import describe as describe, load as load, save as save
+from jaxprop.network.summary import summary as summary
+from jaxprop.check import check_layer as check_layer
+from jaxprop.flax.functions import from_flax as from_flax
+from jaxprop.flax.checkpoint import import_flax as import_flax
+from jaxprop.flax.networks import to_flax as to_flax
+from jaxprop.saved.export import export as export, load_exported as load_exported

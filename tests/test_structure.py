@@ -17,16 +17,17 @@ LIBRARY = ROOT / "jaxprop"
 # Data flows one way: a room imports its own floor or one further up. Rooms of one floor may see each other.
 FLOORS = [
     {"errors"},
-    {"checks", "folder"},
+    {"checks", "arrays"},
     {"uses"},
     {"layers"},
     {"costs"},
     {"network"},
-    {"models", "freeze"},
+    {"models"},
     {"backward"},
-    {"stats", "xray", "explain"},
+    {"saved"},
+    {"check", "stats", "xray", "derivations"},
     {"train"},
-    {"checkpoint", "description", "data", "plot", "summary", "interop", "battery"},
+    {"data", "plot", "flax"},
     {"cli", "__main__", "__init__"},
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

@@ -6,8 +6,8 @@ from typing import Any
 import jax
 from jax import Array
 
-from jaxprop.backward._common import Network, call, total
 from jaxprop.costs import Cost
+from jaxprop.network.call import Network, call, total
 from jaxprop.uses import weighted
 
 

@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 import jax
 from jax import Array
 
-from jaxprop.backward._common import environment, require_layer, total
 from jaxprop.costs import Cost
 from jaxprop.errors import JaxpropError
 from jaxprop.layers.layer import Env, Layer
 from jaxprop.network import Combinator, Walk, join
+from jaxprop.network.call import environment, require_layer, total
 from jaxprop.uses import weighted
 from jaxprop.uses.use import scale
 

@@ -7,9 +7,9 @@ import jax
 import numpy as np
 from jax import Array
 
-from jaxprop.backward._common import require_layer
 from jaxprop.layers.layer import Env, Layer
 from jaxprop.network import Walk
+from jaxprop.network.call import require_layer
 
 
 def mixed(net: Layer) -> Callable[..., Array]:

@@ -19,7 +19,7 @@ def command(
 
     Exit code 1 when they disagree, with the guilty layer and the factor that is wrong.
     """
-    from jaxprop.backward.compare import compare
+    from jaxprop.check.compare import compare
     from jaxprop.cli.runs import open_run, print_json, rows_of, targets_for
     from jaxprop.errors import DataError
 

@@ -18,7 +18,7 @@ def command(
 
     Exit code 1 if fewer than 95 % of held-out digits are right, or if the gradients disagree.
     """
-    from jaxprop.backward.compare import compare
+    from jaxprop.check.compare import compare
     from jaxprop.cli.predict import predictions
     from jaxprop.cli.runs import open_run, print_json, rows_of
     from jaxprop.train import evaluate

@@ -29,8 +29,8 @@ def command(
     Every path back from the cost with its numbers, jax.grad beside it, and what the update changes.
     """
     from jaxprop.cli.runs import print_json
+    from jaxprop.derivations import to_json, to_latex, to_text
     from jaxprop.errors import JaxpropError
-    from jaxprop.explain import to_json, to_latex, to_text
 
     if latex and json:
         raise JaxpropError("--latex and --json: choose one of them")
@@ -55,9 +55,9 @@ def of_run(
 ) -> tuple[Any, str]:
     """Return the derivation for one parameter of a saved run, and where the row comes from."""
     from jaxprop.cli.runs import open_run, parameter_path, rows_of, targets_for
+    from jaxprop.derivations import explain
+    from jaxprop.derivations.question import listed
     from jaxprop.errors import DataError, JaxpropError
-    from jaxprop.explain import explain
-    from jaxprop.explain.question import listed
     from jaxprop.network import by_path
 
     saved = open_run(path)
@@ -79,9 +79,9 @@ def of_run(
 
 def of_expression(text: str, asked: str | None, at: float | None) -> Any:
     """Return the derivation of an expression; raise `JaxpropError` for what is neither that nor a folder."""
+    from jaxprop.derivations import derive
+    from jaxprop.derivations.parse import parse
     from jaxprop.errors import JaxpropError, ModelError
-    from jaxprop.explain import derive
-    from jaxprop.explain.parse import parse
 
     if asked is not None:
         raise ModelError(f"{text}: no such folder; expected one that jaxprop.save or `jaxprop train --out` wrote")

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from jaxprop import data as datasets
-from jaxprop.checkpoint import read
 from jaxprop.costs import Cost, Hinge, SoftmaxCrossEntropy
-from jaxprop.description import Description
 from jaxprop.errors import DataError, JaxpropError, ModelError
 from jaxprop.layers.layer import Layer
 from jaxprop.layers.standardize import Unstandardize
 from jaxprop.network import Chain, by_path
+from jaxprop.saved.description import Description
+from jaxprop.saved.model import read
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ def command(
     import jax
 
     from jaxprop.cli.runs import open_run, print_json
-    from jaxprop.summary import summary
+    from jaxprop.network.summary import summary
 
     saved = open_run(run)
     inputs = saved.about.one_input

@@ -119,9 +119,9 @@ class Outcome:
 def run(plan: Plan) -> Outcome:
     """Load the rows, build the network, train, save."""
     from jaxprop import data as datasets
-    from jaxprop.checkpoint import save
     from jaxprop.cli import build
     from jaxprop.network import Chain
+    from jaxprop.saved.model import save
 
     data = datasets.load(plan.data, **plan.options)
     net, cost = network(plan, data)
@@ -165,7 +165,7 @@ def train(plan: Plan, data: Any, net: Any, cost: Any, scale: Any) -> tuple[Any, 
     from jaxprop.cli import build
     from jaxprop.cli.runs import targets_for
     from jaxprop.errors import pick
-    from jaxprop.folder import writing
+    from jaxprop.saved.folder import writing
     from jaxprop.train import TrainingInterrupted, fit
 
     def prepared(rows: Any) -> Any:

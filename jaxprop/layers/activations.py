@@ -20,9 +20,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxprop.arrays.dtypes import wide
 from jaxprop.errors import JaxpropError
 from jaxprop.layers.layer import Env, Layer
-from jaxprop.layers.precision import wide
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
+from jaxprop.arrays.dtypes import wide
 from jaxprop.errors import ShapeError
 from jaxprop.layers.layer import Env, Layer
-from jaxprop.layers.precision import wide
 from jaxprop.uses import Scale, Shift
 
 

@@ -41,10 +41,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxprop.arrays.dtypes import wide
 from jaxprop.errors import JaxpropError, ShapeError
 from jaxprop.layers.layer import Env, Layer
 from jaxprop.layers.masks import check_mask
-from jaxprop.layers.precision import wide
 from jaxprop.uses import Outer, Shift
 
 

@@ -12,7 +12,7 @@ Backward: let δ = ∂C_n/∂z be given. A nudge of x_q reaches every z_t whose 
     the way to the weight       ∂C_n/∂W_kio = Σ_t x_{n, st+dk−p, i} δ_nto              ∂z_nto/∂W_kio = x_{n, st+dk−p, i}
     the way to the bias         ∂C_n/∂b_o   = Σ_t δ_nto                                ∂z_nto/∂b_o   = 1
 
-`jaxprop/uses/window.py` has all three sums as one convolution each. The sums of the last two are left to the uses.
+`jaxprop/arrays/window.py` has all three sums as one convolution each. The sums of the last two are left to the uses.
 
 Edge cases: padding "SAME" gives ⌈F/s⌉ positions, the odd element of padding last; "VALID" none outside; pairs (low,
 high) as given. Elements that no window reaches get dx = 0. groups: channels in groups that do not see each other;
@@ -25,11 +25,11 @@ from typing import Any, ClassVar, NamedTuple
 
 from jax import Array
 
+from jaxprop.arrays.window import Window
 from jaxprop.errors import JaxpropError
 from jaxprop.layers.convolution import Convolution, Padding, Sizes, at_least_one, sliding
 from jaxprop.layers.layer import Env
 from jaxprop.uses import Patch, Shift
-from jaxprop.uses.window import Window
 
 
 class ConvParams(NamedTuple):

@@ -13,7 +13,7 @@ Backward: let δ = ∂C_n/∂z be given. A nudge of x_t reaches z wherever t pai
     the way to the bias         ∂C_n/∂b_o   = Σ_q δ_nqo
 
 With j = K − 1 − k in place of k this is the window of `Conv` with the roles of x and δ swapped
-(`jaxprop/uses/window.py`, `flipped`).
+(`jaxprop/arrays/window.py`, `flipped`).
 
 Edge cases: padding "SAME" gives F = sT, "VALID" F = sT + max(d(K − 1) + 1 − s, 0): no painted element is lost. Pairs
 (low, high) pad the grid itself, F = s(T − 1) + 1 + low + high − d(K − 1), as `jax.lax.conv_transpose` reads them: they
@@ -26,11 +26,11 @@ from typing import Any, ClassVar, NamedTuple
 
 from jax import Array
 
+from jaxprop.arrays.window import Window
 from jaxprop.errors import ShapeError
 from jaxprop.layers.convolution import Convolution, Padding, Sizes
 from jaxprop.layers.layer import Env
 from jaxprop.uses import Patch, Shift
-from jaxprop.uses.window import Window
 
 
 class ConvTransposeParams(NamedTuple):

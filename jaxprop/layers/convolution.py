@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxprop.arrays.window import Window
 from jaxprop.errors import JaxpropError, ShapeError, pick
 from jaxprop.layers.layer import Layer
 from jaxprop.layers.linear import initializers
-from jaxprop.uses.window import Window
 
 Sizes = int | tuple[int, ...]
 Padding = str | tuple[tuple[int, int], ...]

@@ -32,12 +32,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from jaxprop.arrays.dtypes import wide
+from jaxprop.arrays.window import Window
 from jaxprop.errors import ShapeError
 from jaxprop.layers.convolution import Padding, Sizes, along, as_tuples, check_images, check_window, sliding
 from jaxprop.layers.flatten import Shape
 from jaxprop.layers.layer import Env, Layer
-from jaxprop.layers.precision import wide
-from jaxprop.uses.window import Window
 
 
 class _First(NamedTuple):

@@ -1,8 +1,8 @@
 """Layers made of layers: one small file per combinator. `walk.py` says how they are visited."""
 
+from jaxprop.arrays.paths import by_path as by_path, join as join
 from jaxprop.network.chain import Chain as Chain
 from jaxprop.network.parallel import Parallel as Parallel
-from jaxprop.network.paths import by_path as by_path, join as join
 from jaxprop.network.remat import Remat as Remat
 from jaxprop.network.repeat import Repeat as Repeat
 from jaxprop.network.residual import Residual as Residual

@@ -10,9 +10,9 @@ from typing import Any
 import jax
 from jax import Array
 
+from jaxprop.arrays.paths import join
 from jaxprop.errors import JaxpropError
 from jaxprop.layers.layer import Env, Layer
-from jaxprop.network.paths import join
 from jaxprop.network.walk import Combinator, Walk, split
 
 

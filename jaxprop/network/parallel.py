@@ -19,9 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxprop.arrays.paths import join
 from jaxprop.errors import JaxpropError, ShapeError, pick
 from jaxprop.layers.layer import Env, Layer
-from jaxprop.network.paths import join
 from jaxprop.network.walk import Combinator, Walk, add_errors, split
 
 Join = Literal["sum", "concatenate", "multiply"]

@@ -12,8 +12,8 @@ from typing import Any
 
 import jax
 
+from jaxprop.arrays.paths import join
 from jaxprop.layers.layer import Env, Layer
-from jaxprop.network.paths import join
 from jaxprop.network.walk import Inner, Walk, Wrapper
 
 

@@ -18,9 +18,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxprop.arrays.paths import join
 from jaxprop.errors import JaxpropError, ShapeError
 from jaxprop.layers.layer import Env, Layer
-from jaxprop.network.paths import join
 from jaxprop.network.walk import Inner, Walk, Wrapper
 from jaxprop.uses import Stacked, is_use
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from jaxprop.arrays.paths import join
 from jaxprop.errors import ShapeError
 from jaxprop.layers.layer import Env, Layer
-from jaxprop.network.paths import join
 from jaxprop.network.walk import Inner, Walk, Wrapper, add_errors
 
 

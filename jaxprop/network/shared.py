@@ -19,9 +19,9 @@ from typing import Any
 import jax
 from jax import Array
 
+from jaxprop.arrays.paths import by_path, join
 from jaxprop.errors import JaxpropError, ShapeError
 from jaxprop.layers.layer import Env, Layer
-from jaxprop.network.paths import by_path, join
 from jaxprop.network.repeat import Repeat
 from jaxprop.network.walk import Combinator, Inner, Walk, Wrapper
 from jaxprop.uses import Several, is_use

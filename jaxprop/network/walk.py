@@ -12,9 +12,9 @@ from typing import Any, NamedTuple, Self
 import jax
 from jax import Array
 
+from jaxprop.arrays.paths import join
 from jaxprop.errors import ShapeError
 from jaxprop.layers.layer import Env, Layer
-from jaxprop.network.paths import join
 from jaxprop.uses import Use, is_use
 
 

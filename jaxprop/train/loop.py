@@ -17,16 +17,16 @@ import optax
 from jax import Array
 
 from jaxprop.backward import auto, manual
-from jaxprop.backward._common import Network, call, require_layer
 from jaxprop.checks import check_rows
 from jaxprop.costs import Cost
 from jaxprop.errors import JaxpropError, TrainingError, pick
-from jaxprop.freeze import freeze_statistics
 from jaxprop.layers.layer import Layer
+from jaxprop.network.call import Network, call, require_layer
+from jaxprop.network.freeze import freeze_statistics
 from jaxprop.train.batches import Batches, Chunk, epoch_order
 from jaxprop.train.metrics import evaluate
+from jaxprop.train.nonfinite import ADVICE, all_finite, first_nonfinite
 from jaxprop.train.progress import Progress
-from jaxprop.train.trouble import ADVICE, all_finite, first_nonfinite
 
 Way = Literal["auto", "manual"]
 SECONDS_A_CHUNK = 1.0

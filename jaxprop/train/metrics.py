@@ -6,8 +6,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxprop.backward._common import Network, call
 from jaxprop.costs import Cost, SigmoidCrossEntropy
+from jaxprop.network.call import Network, call
 
 ROWS_AT_ONCE = 4096
 

@@ -10,4 +10,3 @@ from jaxprop.uses.several import Several as Several
 from jaxprop.uses.shift import Shift as Shift
 from jaxprop.uses.stacked import Stacked as Stacked
 from jaxprop.uses.use import Use as Use, check_weights as check_weights, is_use as is_use, weighted as weighted
-from jaxprop.uses.window import Window as Window

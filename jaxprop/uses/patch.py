@@ -18,8 +18,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from jaxprop.arrays.window import Window
 from jaxprop.uses.use import Use, positions, scale, static
-from jaxprop.uses.window import Window
 
 
 @jax.tree_util.register_dataclass

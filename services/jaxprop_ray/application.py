@@ -24,10 +24,10 @@ class Replica:
     async def __init__(self, settings: Any, places: Sequence[str]):
         from ray import serve
 
+        from jaxprop_serve.assembly import assemble
         from jaxprop_serve.errors import ServeError
-        from jaxprop_serve.routes import Mount
+        from jaxprop_serve.http1.routes import Mount
         from jaxprop_serve.server import Server
-        from jaxprop_serve.serving import assemble
 
         models, routes = assemble(settings, places)
         refused = Mount("/v2/repository/models", _refuse_load, "admin")
@@ -64,7 +64,7 @@ def here_only(app: Any) -> Any:
 
     Without it, proxies on 0.0.0.0 would show to the network a server whose settings say 127.0.0.1, without a token.
     """
-    from jaxprop_serve.access import is_loopback
+    from jaxprop_serve.http1.access import is_loopback
 
     text = b'{"error":"this server answers its own machine only: deploy it with host=0.0.0.0 and tokens"}'
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(text))]

@@ -32,7 +32,7 @@ def command(
     try:
         import ray.serve  # noqa: F401
 
-        from jaxprop_ray import local
+        from jaxprop_ray import local_cluster
         from jaxprop_ray.application import scaling
         from jaxprop_serve.command import check_places, pairs
         from jaxprop_serve.settings import read
@@ -45,6 +45,6 @@ def command(
     options = scaling(settings.max_batch, replicas, min_replicas, max_replicas)
     places = paths or ["runs"]
     check_places(places)
-    code = local.run(settings, places, options)
+    code = local_cluster.run(settings, places, options)
     if code:
         raise SystemExit(code)

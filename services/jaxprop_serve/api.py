@@ -15,12 +15,12 @@ jaxprop.errors.JaxpropError or ModelError, whose text is shown in one line.
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
-from jaxprop_serve.endpoints import reply as reply
 from jaxprop_serve.errors import ServeError as ServeError
-from jaxprop_serve.explain import Arrays as Arrays, Compile as Compile, Question as Question
-from jaxprop_serve.routes import Mount as Mount, Reply as Reply, Route as Route
-from jaxprop_serve.runtimes import Loaded as Loaded, compiler as compiler
-from jaxprop_serve.tensors import DATATYPES as DATATYPES, Signature as Signature, TensorSpec as TensorSpec
+from jaxprop_serve.http1.routes import Mount as Mount, Reply as Reply, Route as Route
+from jaxprop_serve.models.runtimes import Arrays as Arrays, Loaded as Loaded, compiler as compiler
+from jaxprop_serve.protocol.endpoints import reply as reply
+from jaxprop_serve.protocol.tensors import DATATYPES as DATATYPES, Signature as Signature, TensorSpec as TensorSpec
+from jaxprop_serve.why.explain import Compile as Compile, Question as Question
 
 
 class Runtime(Protocol):

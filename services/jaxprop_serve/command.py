@@ -51,7 +51,7 @@ def command(
     """
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its failures are ours to tell; read when grpc is imported
     try:
-        from jaxprop_serve import serving
+        from jaxprop_serve import assembly
         from jaxprop_serve.settings import read
     except ImportError as error:
         raise JaxpropError(
@@ -69,7 +69,7 @@ def command(
         return
     places = paths or ["runs"]
     check_places(places)
-    code = serving.run(settings, places)
+    code = assembly.run(settings, places)
     if code:
         raise SystemExit(code)
 

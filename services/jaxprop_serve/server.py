@@ -25,12 +25,12 @@ from typing import Any
 import uvicorn
 
 from jaxprop.errors import JaxpropError
-from jaxprop_serve import grpc_service
-from jaxprop_serve.access import is_loopback
-from jaxprop_serve.connections import connection
-from jaxprop_serve.http import create_app
-from jaxprop_serve.logs import Forward, Log
-from jaxprop_serve.metrics import Metrics
+from jaxprop_serve.grpc_door import service as grpc_service
+from jaxprop_serve.http1.access import is_loopback
+from jaxprop_serve.http1.application import create_app
+from jaxprop_serve.http1.connections import connection
+from jaxprop_serve.seen.logs import Forward, Log
+from jaxprop_serve.seen.metrics import Metrics
 from jaxprop_serve.settings import Settings
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)

@@ -24,7 +24,7 @@ from pydantic import (
 )  # fmt: skip
 
 from jaxprop.errors import JaxpropError, pick
-from jaxprop_serve.access import is_loopback
+from jaxprop_serve.http1.access import is_loopback
 
 PREFIX = "JAXPROP_"
 CONFIG = "JAXPROP_CONFIG"  # names the TOML file

@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from jaxprop.errors import JaxpropError
-from jaxprop_serve.logs import Log
+from jaxprop_serve.seen.logs import Log
 
 SLOWEST_S = 30.0
 

@@ -29,9 +29,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxprop as jp
+from tests.saved.test_killed_writer import outcomes
 from tests.serve.load import Load, percentile, post, rows_request
 from tests.serve.process import Process
-from tests.test_killed_writer import outcomes
 
 RELOAD, UNLOAD = "/v2/repository/models/mlp/load", "/v2/repository/models/mlp/unload"
 Figures = dict[str, Any]

@@ -122,9 +122,9 @@ def serve_doors(port: int) -> None:
 
     import uvicorn
 
-    from jaxprop_serve.connections import connection
-    from jaxprop_serve.http import create_app
-    from jaxprop_serve.tensors import Signature, TensorSpec
+    from jaxprop_serve.http1.application import create_app
+    from jaxprop_serve.http1.connections import connection
+    from jaxprop_serve.protocol.tensors import Signature, TensorSpec
 
     W = np.random.default_rng(1).random((784, 10), dtype=np.float32)
 

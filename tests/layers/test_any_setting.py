@@ -12,7 +12,7 @@ from jax.flatten_util import ravel_pytree
 
 import jaxprop as jp
 from tests.cases import LayerCase
-from tests.test_layers import by_hand_and_by_jax, has_examples, inputs, per_example
+from tests.layers.test_layers import by_hand_and_by_jax, has_examples, inputs, per_example
 from tests.tolerances import relative, tolerance
 
 of, flag = st.sampled_from, st.booleans()

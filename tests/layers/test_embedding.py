@@ -8,7 +8,7 @@ import pytest
 
 import jaxprop as jp
 from jaxprop.errors import JaxpropError, ShapeError
-from tests.test_layers import backward
+from tests.layers.test_layers import backward
 from tests.tolerances import relative
 
 V, D = 7, 4

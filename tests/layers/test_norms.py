@@ -10,7 +10,7 @@ from jax.flatten_util import ravel_pytree
 
 import jaxprop as jp
 from jaxprop.errors import JaxpropError, ShapeError
-from tests.test_layers import backward
+from tests.layers.test_layers import backward
 from tests.tolerances import relative
 
 FLOAT64 = {"param_dtype": jnp.float64, "use_fast_variance": False}

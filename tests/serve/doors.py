@@ -10,8 +10,8 @@ import numpy as np
 import orjson
 
 from jaxprop_serve.errors import ServeError
-from jaxprop_serve.http import create_app
-from jaxprop_serve.tensors import Signature, TensorSpec
+from jaxprop_serve.http1.application import create_app
+from jaxprop_serve.protocol.tensors import Signature, TensorSpec
 
 W = np.arange(12, dtype=np.float32).reshape(4, 3) / 7
 HOST = (b"host", b"localhost:8000")

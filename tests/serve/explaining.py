@@ -5,12 +5,12 @@ import asyncio
 import numpy as np
 from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
 
-from jaxprop_serve.explain import Explain
-from jaxprop_serve.http import create_app
-from jaxprop_serve.metrics import Metrics
-from jaxprop_serve.models import Models
-from jaxprop_serve.serving import assemble
+from jaxprop_serve.assembly import assemble
+from jaxprop_serve.http1.application import create_app
+from jaxprop_serve.models.lifecycle import Models
+from jaxprop_serve.seen.metrics import Metrics
 from jaxprop_serve.settings import Settings
+from jaxprop_serve.why.explain import Explain
 from tests.serve.doors import acall
 
 DATATYPES = {"float32": "FP32", "float64": "FP64", "int32": "INT32"}

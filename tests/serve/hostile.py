@@ -14,10 +14,10 @@ import time
 from pathlib import Path
 
 from jaxprop_serve.errors import ServeError
-from jaxprop_serve.models import Models
-from jaxprop_serve.runtimes import exported, saved
+from jaxprop_serve.models.lifecycle import Models
+from jaxprop_serve.models.runtimes import exported, saved
+from jaxprop_serve.models.stores import FolderStore
 from jaxprop_serve.settings import Settings
-from jaxprop_serve.stores import FolderStore
 
 FORBIDDEN = (
     "exec", "import", "marshal.loads", "pickle.find_class", "code.__new__", "ctypes.dlopen", "os.system", "os.exec",

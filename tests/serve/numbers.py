@@ -5,10 +5,10 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
-from jaxprop_serve.http import create_app
-from jaxprop_serve.metrics import Metrics
-from jaxprop_serve.models import Models
-from jaxprop_serve.runtimes import Loaded
+from jaxprop_serve.http1.application import create_app
+from jaxprop_serve.models.lifecycle import Models
+from jaxprop_serve.models.runtimes import Loaded
+from jaxprop_serve.seen.metrics import Metrics
 from jaxprop_serve.settings import Settings
 from tests.serve.doors import W, signature
 

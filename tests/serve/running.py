@@ -8,7 +8,7 @@ from typing import Any
 
 import uvicorn
 
-from jaxprop_serve.connections import connection
+from jaxprop_serve.http1.connections import connection
 
 
 def _server(app: Any, settings: Any, lifespan: Any, **limits: Any) -> Any:

@@ -5,7 +5,7 @@ import os
 import time
 from pathlib import Path
 
-from jaxprop_serve.runtimes import saved
+from jaxprop_serve.models.runtimes import saved
 
 ROOT = Path(__file__).parents[2]
 

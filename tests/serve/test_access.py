@@ -2,7 +2,7 @@
 
 import pytest
 
-from jaxprop_serve.routes import Reply, Route
+from jaxprop_serve.http1.routes import Reply, Route
 from tests.serve.doors import a_request, an_app, call
 
 INFER = "/v2/models/digits/infer"
@@ -86,7 +86,7 @@ def test_a_token_in_a_url_is_refused_even_with_the_right_header(query):
 
 
 def test_tokens_are_compared_in_constant_time(monkeypatch):
-    import jaxprop_serve.access as access
+    import jaxprop_serve.http1.access as access
 
     lengths = []
 

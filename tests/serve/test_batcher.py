@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from jaxprop_serve.batcher import Batcher, Lane
 from jaxprop_serve.errors import ServeError
-from jaxprop_serve.statistics import Statistics
+from jaxprop_serve.models.batcher import Batcher, Lane
+from jaxprop_serve.seen.statistics import Statistics
 
 BUCKETS = (1, 2, 4)
 EVEN = dict.fromkeys(BUCKETS, 1e-5)  # any batch takes as long: padding is always worth it

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tritonclient import grpc as triton, http as triton_http
 
-from jaxprop_serve import runtimes
+from jaxprop_serve.models import runtimes
 from tests.serve.load import Load, post, rows_request
 from tests.serve.oracle import X, publish
 from tests.serve.process import Process

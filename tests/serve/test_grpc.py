@@ -14,9 +14,9 @@ from tritonclient import grpc as triton, utils
 from tritonclient.grpc import aio, model_config_pb2, service_pb2
 
 from jaxprop.errors import JaxpropError
-from jaxprop_serve import grpc_service
-from jaxprop_serve.grpc_service import HEALTH, INFERENCE
-from jaxprop_serve.messages import read_proto
+from jaxprop_serve.grpc_door import service as grpc_service
+from jaxprop_serve.grpc_door.messages import read_proto
+from jaxprop_serve.grpc_door.service import HEALTH, INFERENCE
 from tests.serve.doors import FakeModel, W, an_app, settings
 
 X = np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)

@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from jaxprop_serve.errors import ServeError
-from jaxprop_serve.routes import Mount, Reply, Route, Router
+from jaxprop_serve.http1.routes import Mount, Reply, Route, Router
 from tests.serve.doors import FakeModel, W, a_request, acall, an_app, call
 
 INFER = "/v2/models/digits/infer"

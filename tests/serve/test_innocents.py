@@ -12,7 +12,7 @@ import pytest
 from tritonclient import grpc as triton, utils
 from tritonclient.grpc import aio
 
-from jaxprop_serve import grpc_service
+from jaxprop_serve.grpc_door import service as grpc_service
 from tests.serve.doors import W, a_request, acall
 from tests.serve.numbers import POISON, queue_rows, serving_numbers
 from tests.serve.running import running_here

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from jaxprop_serve.access import Access
-from jaxprop_serve.endpoints import ROUTES
-from jaxprop_serve.routes import Router
+from jaxprop_serve.http1.access import Access
+from jaxprop_serve.http1.routes import Router
+from jaxprop_serve.models.stores import FolderStore
+from jaxprop_serve.protocol.endpoints import ROUTES
 from jaxprop_serve.settings import read
-from jaxprop_serve.stores import FolderStore
-from tests.test_cli import JAXPROP, did
+from tests.cli.test_cli import JAXPROP, did
 
 yaml = pytest.importorskip("yaml")
 MANIFEST = Path(__file__).parents[2] / "docs" / "serving" / "kserve.yaml"

@@ -14,7 +14,7 @@ import orjson
 import pytest
 
 from jaxprop_serve.errors import ServeError
-from jaxprop_serve.limits import decompress
+from jaxprop_serve.http1.limits import decompress
 from tests.serve.doors import a_request, an_app, call, settings
 from tests.serve.running import running
 

@@ -12,8 +12,8 @@ import pytest
 from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 
-from jaxprop_serve.logs import Log
-from jaxprop_serve.metrics import SECONDS, Metrics
+from jaxprop_serve.seen.logs import Log
+from jaxprop_serve.seen.metrics import SECONDS, Metrics
 from tests.serve.doors import FakeModel, FakeModels, a_request, an_app, call
 
 

@@ -14,11 +14,11 @@ import pytest
 
 import jaxprop as jp
 from jaxprop.errors import ModelError
-from jaxprop_serve import runtimes
 from jaxprop_serve.errors import ServeError
-from jaxprop_serve.models import Models
+from jaxprop_serve.models import runtimes
+from jaxprop_serve.models.lifecycle import Models
+from jaxprop_serve.models.stores import FolderStore
 from jaxprop_serve.settings import Settings
-from jaxprop_serve.stores import FolderStore
 
 X = np.random.default_rng(0).standard_normal((9, 3)).astype(np.float32)
 NET = jp.Chain(jp.Linear(4), jp.Tanh(), jp.Linear(2))

@@ -14,9 +14,9 @@ import orjson
 import pytest
 
 import jaxprop as jp
-from jaxprop_serve.grpc_service import INFERENCE
-from jaxprop_serve.http import create_app
-from jaxprop_serve.serving import assemble
+from jaxprop_serve.assembly import assemble
+from jaxprop_serve.grpc_door.service import INFERENCE
+from jaxprop_serve.http1.application import create_app
 from jaxprop_serve.settings import Settings
 from tests.serve.doors import a_request, acall, an_app, settings
 from tests.serve.mutations import mutated

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import jaxprop as jp
+from tests.cli.test_cli import did, is_a_mistake, run, strict
 from tests.serve.doors import FakeModel, an_app, settings
 from tests.serve.running import running
-from tests.test_cli import did, is_a_mistake, run, strict
 
 MOONS = ("moons", "--layers", "2,4,2", "--epochs", 2, "--quiet", "--out")
 

@@ -20,9 +20,9 @@ import jaxprop as jp
 from jaxprop.errors import JaxpropError
 from jaxprop_ray import build
 from jaxprop_ray.application import here_only, scaling
+from tests.cli.test_cli import Ran, is_a_mistake, run
 from tests.serve.doors import an_app, call
 from tests.serve.process import JAXPROP, Process
-from tests.test_cli import Ran, is_a_mistake, run
 
 X = np.random.default_rng(0).standard_normal((5, 4)).astype(np.float32)
 LARGE = np.random.default_rng(1).standard_normal((8192, 4)).astype(np.float32)

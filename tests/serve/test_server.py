@@ -19,9 +19,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from tritonclient import grpc as triton, utils
 
 import jaxprop as jp
+from tests.cli.test_cli import is_a_mistake, run
 from tests.serve.load import Load, post
 from tests.serve.process import Process, ask
-from tests.test_cli import is_a_mistake, run
 
 X = np.random.default_rng(0).standard_normal((5, 4)).astype(np.float32)
 READY, INFER = "/v2/health/ready", "/v2/models/small/infer"

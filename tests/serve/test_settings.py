@@ -8,8 +8,8 @@ import pytest
 from jaxprop.errors import JaxpropError
 from jaxprop_serve.command import as_toml
 from jaxprop_serve.settings import Settings, read
+from tests.cli.test_cli import is_a_mistake, run
 from tests.serve.doors import settings as needed_by_the_doors
-from tests.test_cli import is_a_mistake, run
 
 
 def test_flags_before_the_environment_before_the_file_before_defaults(tmp_path):

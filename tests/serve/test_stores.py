@@ -3,7 +3,7 @@
 import pytest
 
 from jaxprop.errors import ModelError
-from jaxprop_serve.stores import FolderStore
+from jaxprop_serve.models.stores import FolderStore
 
 
 def a_model(folder, file="model.json"):

@@ -13,9 +13,9 @@ from typing import Any
 import jax.numpy as jnp
 
 import jaxprop as jp
-from jaxprop.explain import to_text
-from jaxprop.explain.derivation import worked
-from jaxprop.explain.formula import Product, Sum, Symbol
+from jaxprop.derivations import to_text
+from jaxprop.derivations.derivation import worked
+from jaxprop.derivations.formula import Product, Sum, Symbol
 
 
 def main(folder: str | None = None) -> dict[str, Any]:

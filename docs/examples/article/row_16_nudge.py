@@ -18,7 +18,7 @@ import optax
 
 import jaxprop as jp
 from jaxprop import plot
-from jaxprop.backward.differences import central_differences
+from jaxprop.check.differences import central_differences
 
 
 def C(w: Any) -> Any:

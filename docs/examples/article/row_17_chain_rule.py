@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 import jaxprop as jp
-from jaxprop.explain import explain, to_text
+from jaxprop.derivations import explain, to_text
 
 COST = jp.HalfSquaredError()
 

@@ -12,7 +12,7 @@ from typing import Any
 import jax.numpy as jnp
 
 import jaxprop as jp
-from jaxprop.explain import explain, to_text
+from jaxprop.derivations import explain, to_text
 
 
 def main(folder: str | None = None) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 import jaxprop as jp
 from jaxprop import plot
-from jaxprop.explain import explain, to_text
+from jaxprop.derivations import explain, to_text
 
 
 def main(folder: str | None = None) -> dict[str, Any]:

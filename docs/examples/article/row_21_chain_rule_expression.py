@@ -10,7 +10,7 @@ Run: python docs/examples/article/row_21_chain_rule_expression.py, or: jaxprop e
 import sys
 from typing import Any
 
-from jaxprop.explain import derive, to_text
+from jaxprop.derivations import derive, to_text
 
 
 def main(folder: str | None = None) -> dict[str, Any]:

@@ -1,0 +1,216 @@
+"""One formula tree: what is printed is what is evaluated, so no formula is ever typed twice.
+
+Formulas are frozen and compared by structure. They are built with ordinary operators or by naming the node, and
+their value comes from a mapping of leaves (symbols and derivatives) to numbers.
+
+>>> from jaxprop.derivations import to_text
+>>> from jaxprop.derivations.evaluate import evaluate
+>>> C, a, z, w = (Symbol(name) for name in "Cazw")
+>>> chain = Derivative(C, a) * Derivative(a, z) * Derivative(z, w)
+>>> to_text(chain)
+'∂C/∂a · ∂a/∂z · ∂z/∂w'
+>>> numbers = {Derivative(C, a): -0.5, Derivative(a, z): 0.25, Derivative(z, w): 3.0}
+>>> to_text(substitute(chain, numbers)), evaluate(chain, numbers)
+('(-0.5)·0.25·3', -0.375)
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Formula:
+    """Base of every node; `+ - * / **` and unary minus build larger formulas, plain numbers are taken in.
+
+    >>> 2 * Symbol("x") + 1 == Sum((Product((Number(2), Symbol("x"))), Number(1)))
+    True
+    """
+
+    def __add__(self, other: "Formula | float") -> "Sum":
+        return Sum((*_flat(Sum, self), *_flat(Sum, formula(other))))
+
+    def __radd__(self, other: float) -> "Sum":
+        return formula(other) + self
+
+    def __sub__(self, other: "Formula | float") -> "Sum":
+        return self + Negation(formula(other))
+
+    def __rsub__(self, other: float) -> "Sum":
+        return formula(other) - self
+
+    def __mul__(self, other: "Formula | float") -> "Product":
+        return Product((*_flat(Product, self), *_flat(Product, formula(other))))
+
+    def __rmul__(self, other: float) -> "Product":
+        return formula(other) * self
+
+    def __truediv__(self, other: "Formula | float") -> "Quotient":
+        return Quotient(self, formula(other))
+
+    def __rtruediv__(self, other: float) -> "Quotient":
+        return formula(other) / self
+
+    def __pow__(self, other: "Formula | float") -> "Power":
+        return Power(self, formula(other))
+
+    def __neg__(self) -> "Negation":
+        return Negation(self)
+
+
+@dataclass(frozen=True)
+class Number(Formula):
+    """A number, kept as a float: `Number(2)`."""
+
+    value: float
+
+    def __post_init__(self):
+        object.__setattr__(self, "value", float(self.value))
+
+
+@dataclass(frozen=True)
+class Constant(Formula):
+    """A number with a name of its own: `Constant("π")` or `Constant("e")`."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Symbol(Formula):
+    """A name for a number: x, W[12,3] is `Symbol("W", (12, 3))`, a⁽²⁾[j] is `Symbol("a", ("j",), layer=2)`."""
+
+    name: str
+    index: tuple[int | str, ...] = ()
+    layer: int | None = None
+
+
+@dataclass(frozen=True)
+class Derivative(Formula):
+    """∂of/∂by as one symbol whose value is looked up; `mark="d"` where there is one variable only."""
+
+    of: Formula
+    by: Formula
+    mark: str = "∂"
+
+
+@dataclass(frozen=True)
+class Sum(Formula):
+    """term + term + …"""
+
+    terms: tuple[Formula, ...]
+
+
+@dataclass(frozen=True)
+class Rest(Formula):
+    """The terms of a long sum that are counted and added, not written: see `derivation.shorten`."""
+
+    terms: tuple[Formula, ...]
+
+
+@dataclass(frozen=True)
+class Labelled(Formula):
+    """A formula with a few words on what it is, such as one path through the network in a sum over paths."""
+
+    label: str
+    formula: Formula
+
+
+@dataclass(frozen=True)
+class Product(Formula):
+    """factor · factor · …"""
+
+    factors: tuple[Formula, ...]
+
+
+@dataclass(frozen=True)
+class Quotient(Formula):
+    """top / bottom."""
+
+    top: Formula
+    bottom: Formula
+
+
+@dataclass(frozen=True)
+class Power(Formula):
+    """base ** exponent."""
+
+    base: Formula
+    exponent: Formula
+
+
+@dataclass(frozen=True)
+class Negation(Formula):
+    """-formula."""
+
+    formula: Formula
+
+
+@dataclass(frozen=True)
+class Call(Formula):
+    """A function at a place: `Call("sin", x)`; those with a value are in `evaluate.FLOATS`."""
+
+    function: str
+    argument: Formula
+
+
+@dataclass(frozen=True)
+class At(Formula):
+    """A formula evaluated where each symbol is its point: `At(9 * u**2, (u,), (Number(5),))`."""
+
+    formula: Formula
+    symbols: tuple[Formula, ...]
+    points: tuple[Formula, ...]
+
+
+LEAVES = (Number, Constant, Symbol, Derivative)
+
+
+def formula(value: Formula | float) -> Formula:
+    """Return a formula as it is and a number as a `Number`."""
+    return value if isinstance(value, Formula) else Number(value)
+
+
+def children(node: Formula) -> tuple[Formula, ...]:
+    """Return the formulas directly inside a node, none for a leaf.
+
+    >>> len(children(Symbol("x") + 1))
+    2
+    """
+    if isinstance(node, LEAVES):
+        return ()
+    values = (getattr(node, field.name) for field in fields(node))
+    nested = (value if isinstance(value, tuple) else (value,) for value in values)
+    return tuple(part for parts in nested for part in parts if isinstance(part, Formula))
+
+
+def parts(node: Formula) -> Iterator[Formula]:
+    """Yield every formula inside a node, insides first and the node itself last."""
+    for child in children(node):
+        yield from parts(child)
+    yield node
+
+
+def substitute(node: Formula, values: Mapping[Formula, Formula | float]) -> Formula:
+    """Put numbers or formulas in the place of leaves; the rest stays as it is written.
+
+    >>> x = Symbol("x")
+    >>> substitute(x**2 + 1, {x: 3.0}) == Number(3) ** 2 + 1
+    True
+    """
+    if isinstance(node, LEAVES):
+        return formula(values[node]) if node in values else node
+    if isinstance(node, At):
+        points = (substitute(point, values) for point in node.points)
+        return substitute(node.formula, {**values, **dict(zip(node.symbols, points, strict=True))})
+    changed: dict[str, Any] = {}
+    for field in fields(node):
+        value = getattr(node, field.name)
+        if isinstance(value, Formula):
+            changed[field.name] = substitute(value, values)
+        elif isinstance(value, tuple):
+            changed[field.name] = tuple(substitute(part, values) for part in value)
+    return replace(node, **changed)
+
+
+def _flat(kind: type, node: Formula) -> tuple[Formula, ...]:
+    return children(node) if isinstance(node, kind) else (node,)

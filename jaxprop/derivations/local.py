@@ -1,0 +1,191 @@
+r"""What an elementwise layer does to one number, as a formula: its value and its slope, ∂(out)/∂(in).
+
+Each entry of `RULES` is the formula of the class of that name in `jaxprop.layers`, for the branch that `at` is on: a
+leaky ReLU at z = -2 is 0.01·z and has the slope 0.01. The numbers of the tape stand beside these formulas in every
+equation, so a rule that is wrong here shows as an error there (`Derivation.error`).
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from jaxprop import layers
+from jaxprop.layers import activations
+from jaxprop.layers.layer import Layer
+
+from .derivation import Prose
+from .formula import Call, Constant, Formula, Number, Symbol
+from .glyphs import SUBSCRIPTS
+
+ONE = Number(1)
+PLAIN = str.maketrans(SUBSCRIPTS, "0123456789")
+
+
+@dataclass(frozen=True)
+class Local:
+    """The formulas of one elementwise layer at one number, None where they are not known.
+
+    `helpers` are names used in both formulas, `given` those of them that have a number and no formula here. `exact` is
+    False where float64 cannot hold what the value's formula adds up.
+    """
+
+    value: Formula | None
+    slope: Formula | None
+    words: Prose = ()
+    helpers: tuple[tuple[Symbol, Formula], ...] = ()
+    given: Mapping[Formula, float] = field(default_factory=dict)
+    exact: bool = True
+
+
+Rule = Callable[[Any, Symbol, Symbol, float], Local]
+"""(layer, the symbol that goes in, the symbol that comes out, the number that goes in) -> Local"""
+
+
+def local(layer: Layer, z: Symbol, a: Symbol, at: float) -> Local:
+    """Return the formulas of `layer`, which makes `a` of `z`, where z is the number `at`.
+
+    >>> from jaxprop.derivations import to_text
+    >>> found = local(layers.Sigmoid(), Symbol("z"), Symbol("a"), 1.35)
+    >>> to_text(found.value), to_text(found.slope)
+    ('σ(z)', 'a·(1 - a)')
+    """
+    rule = RULES.get(type(layer))
+    if rule is not None:
+        return rule(layer, z, a, at)
+    name = type(layer).__name__
+    words = f"{name} is a layer of your own: its formula is not known here, only the slope that it gives."
+    return Local(None, None, (words,))
+
+
+def _helper(name: str, z: Symbol) -> Symbol:
+    """A name beside `z`: Φ⁽¹⁾[3] for z⁽¹⁾[3], and another for each later stage, Φ⁽¹⁾[u,3] for u⁽¹⁾[3]."""
+    return Symbol(name, z.index if z.name == "z" else (z.name.translate(PLAIN), *z.index), z.layer)
+
+
+def _identity(layer: Any, z: Symbol, a: Symbol, at: float) -> Local:
+    return Local(z, ONE, ("The activation changes nothing, so the slope is 1.",))
+
+
+def _sigmoid(layer: Any, z: Symbol, a: Symbol, at: float) -> Local:
+    return Local(Call("sigmoid", z), a * (1 - a), ("The slope of the sigmoid can be written in its value ", a, "."))
+
+
+def _tanh(layer: Any, z: Symbol, a: Symbol, at: float) -> Local:
+    words = ("The slope of tanh is ", 1 - a**2, ", written in its value ", a, ", here as a product.")
+    return Local(Call("tanh", z), (1 - a) * (1 + a), words)
+
+
+def _relu(layer: Any, z: Symbol, a: Symbol, at: float) -> Local:
+    corner = " At 0 it has a corner; by convention the slope there is 0." if at == 0 else ""
+    words = f"The slope of relu is a step: 1 where its input is above 0, else 0.{corner}"
+    return Local(Call("relu", z), Call("step", z), (words,))
+
+
+def _leaky_relu(layer: Any, z: Symbol, a: Symbol, at: float) -> Local:
+    slope = ONE if at >= 0 else Number(layer.negative_slope)
+    side = "not below 0" if at >= 0 else "below 0"
+    words = f"The input is {side}, and there the leaky ReLU is a straight line."
+    return Local(z if at >= 0 else slope * z, slope, (words,))
+
+
+def _elu(layer: Any, z: Symbol, a: Symbol, at: float, scale: float = 1.0) -> Local:
+    name = type(layer).__name__
+    alpha = Number(activations._SELU_ALPHA if scale != 1 else layer.alpha)
+    if at > 0:
+        words = f"The input is above 0, and there {name} is a straight line."
+        return Local(z if scale == 1 else scale * z, Number(scale), (words,))
+    value, slope = alpha * (Call("exp", z) - 1), a + alpha
+    if scale != 1:
+        value, slope = scale * value, a + scale * alpha
+    words = (f"The input is not above 0, and there the slope of {name} can be written in its value ", a, ".")
+    return Local(value, slope, words)
+
+
+def _selu(layer: Any, z: Symbol, a: Symbol, at: float) -> Local:
+    return _elu(layer, z, a, at, activations._SELU_SCALE)
+
+
+def _gelu(layer: Any, z: Symbol, a: Symbol, at: float) -> Local:
+    π = Constant("π")
+    if layer.approximate:
+        t, r, root = _helper("t", z), _helper("r", z), Call("sqrt", 2 / π)
+        helpers = (
+            (t, Call("tanh", root * (z + 0.044715 * z**3))),
+            (r, root * (1 + 3 * Number(0.044715) * z**2)),
+        )
+        words: Prose = (
+            "The slope of GELU follows by the product rule; ",
+            r,
+            " is the slope of what is inside the tanh.",
+        )
+        return Local(z / 2 * (1 + t), (1 + t) / 2 + z / 2 * (1 - t**2) * r, words, helpers)
+    Φ = _helper("Φ", z)
+    bell = z * Call("exp", -(z**2 / 2)) / Call("sqrt", 2 * π)
+    words = (
+        "The slope of GELU follows by the product rule; ",
+        Φ,
+        " is the share of a normal distribution below the input.",
+    )
+    return Local(z * Φ, Φ + bell, words, given={Φ: math.erfc(-at / math.sqrt(2)) / 2})
+
+
+def _silu(layer: Any, z: Symbol, a: Symbol, at: float) -> Local:
+    s = _helper("s", z)
+    return Local(
+        z * s, s * (1 + z * (1 - s)), ("The slope of SiLU follows by the product rule.",), ((s, Call("sigmoid", z)),)
+    )
+
+
+def _softplus(layer: Any, z: Symbol, a: Symbol, at: float) -> Local:
+    value = Call("log", 1 + Call("exp", z)) if at < 30 else z + Call("log", 1 + Call("exp", -z))
+    # far below 0 a float64 has no digits left for exp(z) beside the 1
+    return Local(value, Call("sigmoid", z), ("The slope of softplus is the sigmoid.",), exact=at > -4)
+
+
+def _softsign(layer: Any, z: Symbol, a: Symbol, at: float) -> Local:
+    below = 1 + z if at >= 0 else 1 - z
+    words = ("The slope of softsign follows by the quotient rule; ", below, " is 1 plus the size of ", z, ".")
+    return Local(z / below, 1 / below**2, words)
+
+
+def _hard_tanh(layer: Any, z: Symbol, a: Symbol, at: float) -> Local:
+    if abs(at) <= 1:
+        return Local(z, ONE, ("The input is within -1 and 1, and there hard tanh changes nothing.",))
+    return Local(Number(math.copysign(1, at)), Number(0), ("The input is outside -1 and 1, where hard tanh is flat.",))
+
+
+def _standardize(layer: Any, z: Symbol, a: Symbol, at: float) -> Local:
+    mean, std = _moments(layer, z)
+    words = "Standardize subtracts the mean and divides by the standard deviation; the mean does not matter to a slope."
+    return Local((z - mean) / std, 1 / std, (words,))
+
+
+def _unstandardize(layer: Any, z: Symbol, a: Symbol, at: float) -> Local:
+    mean, std = _moments(layer, z)
+    words = "Unstandardize multiplies by the standard deviation and adds the mean, which does not matter to a slope."
+    return Local(z * std + mean, std, (words,))
+
+
+def _moments(layer: Any, z: Symbol) -> tuple[Number, Number]:
+    """The mean and the standard deviation of the feature that `z` is."""
+    mean, std = (v[int(z.index[-1])] if isinstance(v, tuple) else v for v in (layer.mean, layer.std))
+    return Number(mean), Number(std)
+
+
+RULES: dict[type, Rule] = {
+    layers.Identity: _identity,
+    layers.Sigmoid: _sigmoid,
+    layers.Tanh: _tanh,
+    layers.ReLU: _relu,
+    layers.LeakyReLU: _leaky_relu,
+    layers.ELU: _elu,
+    layers.SELU: _selu,
+    layers.GELU: _gelu,
+    layers.SiLU: _silu,
+    layers.Softplus: _softplus,
+    layers.Softsign: _softsign,
+    layers.HardTanh: _hard_tanh,
+    layers.Standardize: _standardize,
+    layers.Unstandardize: _unstandardize,
+}

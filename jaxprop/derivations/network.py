@@ -1,0 +1,163 @@
+"""`explain`: the derivative of one weight or bias of a network, written out with the network's own numbers."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxprop.backward import manual
+from jaxprop.costs import Cost
+from jaxprop.errors import JaxpropError
+from jaxprop.layers import Linear
+from jaxprop.layers.layer import Layer
+from jaxprop.network import by_path
+from jaxprop.network.call import call, require_layer
+from jaxprop.uses import is_use
+
+from .cost_formulas import cost_formula
+from .derivation import Derivation, Equation, Prose, Step
+from .formula import Derivative, Formula, Number, Symbol
+from .printers import to_text
+from .question import Given, Question, ask, check_settings, examples_of
+from .reading import C, Reading, float64, read
+from .steps import Steps
+from .update import Measured, measure, update, witnesses
+from .whole import whole_way
+from .writing import Writer, joined
+
+Facts = dict[str, Any]
+
+
+def explain(net: Layer, cost: Cost, learning_rate: float = 0.1, most: int = 5) -> Callable[..., Derivation]:
+    """Return `run(x, params, targets, path, index, *, row=0, rng=None) -> Derivation`, the chain rule for one number.
+
+    For the parameter `path` ("0.W") at `index` ((12, 3): from input 12 to unit 3) it writes out, for one row of x,
+
+        ∂C/∂w  =  ∂C/∂a · ∂a/∂z · ∂z/∂w        δ = ∂C/∂z
+
+    with this network's numbers; for a hidden weight ∂C/∂a is the sum over every path back from the cost, the `most`
+    largest written, the others summed and counted. Beside it stand the value by `jax.grad` and by a nudge, and what
+    the update w - η·∂C/∂w changes. Everything is computed in float64, whatever the dtype of x and the parameters; with
+    `rng`, what a layer draws is drawn in float64 too.
+
+    `.facts`, which come first in the JSON: path, index, row, layer, cost, value, jax_grad, finite_difference, delta,
+    factors (their product is the value), paths (the largest, with the units from the parameter to the output) and
+    rest (how many more, and their sum), learning_rate, parameter, updated, before, after, predicted_change,
+    actual_change, flipped_change.
+
+    Nets are Chains, in Chains too, of layers that answer one number per unit. Where a layer or a cost of your own
+    stands in between, its numbers are taken as they are. Raises JaxpropError for a path, index or row that is missing.
+
+    >>> import jax.numpy as jnp
+    >>> import jaxprop as jp
+    >>> net, x = jp.Chain(jp.Linear(1), jp.Sigmoid()), jnp.array([[1.0, 3.0, 2.0]])
+    >>> W, b = jnp.array([[0.5], [-0.25], [0.75]]), jnp.array([0.1])
+    >>> params = (net.init(jax.random.key(0), x)[0]._replace(W=W, b=b), ())
+    >>> found = explain(net, jp.HalfSquaredError())(x, params, jnp.array([[1.0]]), "0.W", (1, 0))
+    >>> [(factor["name"], round(factor["value"], 5)) for factor in found.facts["factors"]]
+    [('∂C/∂a', -0.20587), ('∂a/∂z', 0.16349), ('∂z/∂w', 3.0)]
+    >>> round(found.facts["value"], 5), round(found.facts["jax_grad"], 5)
+    (-0.10097, -0.10097)
+    """
+    require_layer(net, "explain")
+    check_settings(cost, learning_rate, most)
+    if net.mixes_examples:
+        raise JaxpropError("explain: a layer of this net mixes examples, so no cost belongs to one row alone")
+
+    def run(x: Any, params: Any, targets: Any, path: str, index: Any, *, row: int = 0, rng: Any = None) -> Derivation:
+        question = ask(net, params, path, index, row, examples_of(x, targets))
+        # an rng draws for the whole batch, so the row keeps what was drawn for it
+        rows, at = (slice(None), question.row) if rng is not None else (slice(question.row, question.row + 1), 0)
+        with jax.enable_x64(True):
+            wide = [float64(part) for part in (np.asarray(x)[rows], params, np.asarray(targets)[rows])]
+            given = Given(wide[0], wide[1], wide[2], rng, at)
+            y = np.zeros(jax.eval_shape(lambda g: call(net, g.x, g.params, g.rng), given).shape)
+            cost.check(y, given.targets)
+            cost.check_values(y, given.targets)
+            measured = measure(question, net, cost, given, learning_rate)
+            write = _linear if type(question.layer) is Linear else _unknown
+            return write(question, net, cost, given, measured, learning_rate, most)
+
+    return run
+
+
+def _linear(
+    question: Question, net: Layer, cost: Cost, given: Given, measured: Measured, learning_rate: float, most: int
+) -> Derivation:
+    """The derivation for a parameter of a `Linear`."""
+    reading = read(question, net, cost, given)
+    values: dict[Formula, float] = {}
+    formulas = None
+    if reading.levels[-1].way == "cost":
+        formulas = cost_formula(cost, reading.y, reading.targets, values)
+        values |= {Symbol("y", (k,)): float(v) for k, v in enumerate(reading.y)}
+    writer = Writer(reading, formulas, values, most)
+    steps = Steps(question, reading, writer, cost)
+    written = list(steps.write(measured.before))
+    value, delta = values[steps.gradient], float(reading.levels[0].nodes[0].errors[steps.unit])
+    whole = whole_way(reading, writer, steps.unit, steps.came_in, steps.gradient)
+    written += [*whole.steps, witnesses(steps.gradient, value, measured)]
+    written.append(update(steps.parameter, steps.gradient, learning_rate, measured, values))
+    names = _roles(steps, reading)
+    factors = [
+        {"name": name, "symbol": to_text(factor), "value": values[factor]}
+        for name, factor in zip(names, steps.factors, strict=True)
+    ]
+    layer = reading.levels[0].nodes[0].layer
+    facts = _facts(question, cost, value, measured, learning_rate, layer)
+    facts |= {"delta": delta, "factors": factors, "paths": whole.paths, "rest": whole.rest}
+    return Derivation(_title(steps.gradient, value, question), tuple(written), values, facts)
+
+
+def _title(gradient: Formula, value: float, question: Question) -> Prose:
+    return (Equation((gradient, Number(value))), f" for row {question.row}: the chain rule, written out")
+
+
+def _roles(steps: Steps, reading: Reading) -> list[str]:
+    """The names of the factors whatever the layer: ∂C/∂a, ∂a/∂z, ∂z/∂w."""
+    level = reading.levels[0]
+    names = ["z", *(f"u{i}" for i in range(1, len(level.stages))), "a"] if level.stages else ["z"]
+    chain = [Symbol("w" if steps.is_weight else "b"), *map(Symbol, names), C]
+    return [to_text(Derivative(chain[i + 1], chain[i])) for i in reversed(range(len(chain) - 1))]
+
+
+def _facts(
+    question: Question, cost: Cost, value: float, measured: Measured, learning_rate: float, layer: int | None
+) -> Facts:
+    return {
+        **{"path": question.path, "index": list(question.index), "row": question.row, "layer": layer},
+        **{"cost": repr(cost), "value": value, "jax_grad": measured.jax_grad},
+        **{"finite_difference": measured.finite_difference, "learning_rate": float(learning_rate)},
+        **{"parameter": measured.parameter, "updated": measured.parameter - learning_rate * value},
+        **{"before": measured.before, "after": measured.after, "predicted_change": -learning_rate * value**2},
+        **{"actual_change": measured.after - measured.before, "flipped_change": measured.flipped - measured.before},
+    }
+
+
+def _unknown(
+    question: Question, net: Layer, cost: Cost, given: Given, measured: Measured, learning_rate: float, most: int
+) -> Derivation:
+    """The derivation for a parameter of a layer of the user's own: its numbers, as no formula is known."""
+    _, found = manual.uses(net, cost)(given.x, given.params, given.targets, rng=given.rng)
+    leaves = by_path(jax.tree.map(lambda use: use.per_example()[given.at], found, is_leaf=is_use))
+    value = float(leaves[question.path][question.index])
+    parameter = Symbol(question.path.rsplit(".", 1)[-1], question.index)
+    gradient = Derivative(C, parameter)
+    values: dict[Formula, float] = {gradient: value, parameter: measured.parameter}
+    name, index = type(question.layer).__name__, ", ".join(map(str, question.index))
+    words = joined(
+        *(parameter, f", in the code {question.path}[{index}], belongs to {name}, a layer of your own. Its formula "),
+        *("is not known here, so this is the number that its own backward pass gives. ", C),
+        f" is the cost of row {question.row} alone.",
+    )
+    steps = (
+        Step("The derivative", words, (Equation((gradient, Number(value))),)),
+        witnesses(gradient, value, measured),
+        update(parameter, gradient, learning_rate, measured, values),
+    )
+    facts = _facts(question, cost, value, measured, learning_rate, None)
+    factors = [{"name": to_text(Derivative(C, Symbol(parameter.name))), "symbol": to_text(gradient), "value": value}]
+    paths = [{"units": [], "product": value, "factors": [value]}]
+    facts |= {"delta": None, "factors": factors, "paths": paths, "rest": {"count": 0, "sum": 0.0}}
+    return Derivation(_title(gradient, value, question), steps, values, facts)

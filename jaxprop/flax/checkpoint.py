@@ -1,0 +1,222 @@
+"""Flax checkpoints as parameters of ours: for each of our layers, the Flax module whose arrays are exactly its own.
+
+No array is left out in silence, and no module is chosen by its name alone: two modules of the same shapes are told
+apart by numbers (`Dense_0`, `Dense_1`), or by the user. The key bias of an attention has no place here, for it changes
+no y.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import serialization
+
+from jaxprop.errors import ModelError
+from jaxprop.flax.layers import COUNTERPARTS
+from jaxprop.layers.layer import Layer
+from jaxprop.network import Combinator, Shared, by_path, join
+
+
+class Match(NamedTuple):
+    """The module that a layer of ours takes."""
+
+    module: str
+    arrays: dict[str, Any]  # path of ours: array
+    rivals: set[str]  # other modules that would have fitted
+
+
+def import_flax(source: Any, net: Layer, inputs: Any, names: dict[str, str] | None = None) -> Any:
+    """Return params of `net` with the arrays of a Flax checkpoint.
+
+    source: a dict of variables (linen's, or nnx's parameters), a msgpack file or its bytes, an Orbax folder.
+    inputs: an example x, for the shapes.    names: {our layer's path: Flax's module path}, such as {"2": "Dense_1"}.
+    Each of our layers, in order, takes the first Flax module, in number order ("Dense_2" before "Dense_10"), whose
+    arrays are exactly its own. dtypes are the checkpoint's. Collections other than "params" are left out:
+    `jp.freeze_statistics` makes new statistics for a BatchNorm. Raises ModelError, naming the layer, where none fits;
+    naming the arrays, where some are left over; and where modules of the same shapes have names without numbers ("up",
+    "down"): which is called first only `names` can say.
+
+    >>> import jaxprop as jp
+    >>> from flax import linen
+    >>> variables = linen.Dense(2).init(jax.random.key(0), jnp.ones((1, 3)))
+    >>> import_flax(variables, jp.Linear(2), inputs=jnp.ones((1, 3))).W.shape
+    (3, 2)
+    """
+    tree = _read(source)
+    tree = tree.get("params", tree)
+    expected = jax.eval_shape(net.init, jax.random.key(0), inputs)
+    matches = _matches(net, expected, tree, names or {})
+    taken = {match.module for match in matches.values()}
+    left = {path: array for path, array in by_path(tree).items() if not _inside(path, taken)}
+    if left:
+        raise ModelError(
+            f"import_flax: {net!r} has no place for {_shapes(left)}; is it the same network? Add the layers that hold "
+            "them, or take them out of the checkpoint"
+        )
+    _check_order({path: match for path, match in matches.items() if path not in (names or {})})
+    found = {path: array for match in matches.values() for path, array in match.arrays.items()}
+    _check_copies(net, found)
+    return jax.tree.unflatten(jax.tree.structure(expected), [jnp.asarray(found[path]) for path in by_path(expected)])
+
+
+def _matches(net: Layer, expected: Any, tree: dict[str, Any], names: dict[str, str]) -> dict[str, Match]:
+    """A module for every layer of ours that has parameters, by the layer's path."""
+    leaves, modules, matches = list(_leaves(net, expected, "")), dict(_modules(tree, "")), {}
+    unknown = set(names) - {path for path, _, _ in leaves}
+    if unknown:
+        raise ModelError(f"import_flax: names: no layer with parameters at {sorted(unknown)[0]!r} of {net!r}")
+    taken, tied = set(names.values()), set(_ties(net, ""))
+    for path, layer, spec in leaves:
+        free = [name for name in modules if not _inside(name, taken)]
+        candidates = [names[path]] if path in names else free
+        fits = {name: _fitting(layer, modules.get(name), spec, path, tied) for name in candidates}
+        fits = {name: arrays for name, arrays in fits.items() if arrays is not None}
+        if not fits:
+            shapes = _shapes(spec)
+            where = f"{names[path]!r} does not" if path in names else "no module of the checkpoint does"
+            raise ModelError(
+                f"import_flax: layer {path or 'at the top'} ({layer!r}) needs exactly {shapes}; {where} fit: found "
+                f"{_shapes(tree)}. Give the layer the settings of the Flax module (features, bias, scale), or say with "
+                "names= which module it takes"
+            )
+        module = next(iter(fits))
+        taken.add(module)
+        matches[path] = Match(module, fits[module], set(fits) - {module})
+    return matches
+
+
+def _check_order(matches: dict[str, Match]) -> None:
+    """Refuse two modules that could be swapped where no number in their names says which is called first."""
+    places = {match.module: path for path, match in matches.items()}
+    for path, match in matches.items():
+        for rival in match.rivals & set(places):
+            if not _numbered(match.module, rival):
+                example = {path: match.module, places[rival]: rival}
+                raise ModelError(
+                    f"import_flax: found modules {match.module!r} and {rival!r} with arrays of the same shapes for the "
+                    f"layers {path} and {places[rival]}, expected names with numbers, such as Dense_0 and Dense_1, to "
+                    f"tell which is called first; say which is which: names={example}, or the other way round"
+                )
+
+
+def _numbered(one: str, other: str) -> bool:
+    """Whether two paths part at a number: Dense_0 and Dense_1, 0 and 1, blocks_0.up and blocks_1.up."""
+    parts = zip(one.split("."), other.split("."), strict=False)
+    first = next(((a, b) for a, b in parts if a != b), ("", ""))
+    stems = [re.fullmatch(r"(|.*_)\d+", part) for part in first]
+    return all(stems) and len({stem[1] for stem in stems if stem}) == 1
+
+
+def _ties(layer: Layer, path: str) -> dict[str, tuple[str, bool]]:
+    """Every tied array's path: its owner's, and whether it is transposed."""
+    if not isinstance(layer, Combinator):
+        return {}
+    found: dict[str, tuple[str, bool]] = {}
+    if isinstance(layer, Shared):
+        inner = join(path, "inner")
+        found = {join(inner, user): (join(inner, owner), transpose) for owner, user, transpose in layer.ties}
+    for child, name in zip(layer.children(), layer.names(), strict=True):
+        found |= _ties(child, join(path, name))
+    return found
+
+
+def _check_copies(net: Layer, found: dict[str, Any]) -> None:
+    """A tied array has no place of its own: its copy in the checkpoint must be its owner's."""
+    for user, (owner, transpose) in _ties(net, "").items():
+        if user in found and not np.array_equal(np.asarray(found[user]).T if transpose else found[user], found[owner]):
+            raise ModelError(
+                f"import_flax: {user} is tied to {owner}, but their arrays in the checkpoint differ, expected equal "
+                f"ones{' (transposed)' if transpose else ''}; import into the network without the tie"
+            )
+
+
+def _read(source: Any) -> dict[str, Any]:
+    """Variables out of whatever holds them; neither msgpack nor Orbax runs code."""
+    if isinstance(source, str | Path) and Path(source).is_dir():
+        return _orbax(Path(source).absolute())
+    if isinstance(source, str | Path):
+        try:
+            source = Path(source).read_bytes()
+        except OSError as error:
+            raise ModelError(f"import_flax: {source}: cannot be read: {error.strerror or error}") from None
+    if isinstance(source, bytes):
+        try:
+            source = serialization.msgpack_restore(source)
+        except Exception as error:  # msgpack has many
+            raise ModelError(f"import_flax: not a msgpack checkpoint of Flax ({type(error).__name__})") from None
+    if not isinstance(source, dict):
+        raise ModelError(f"import_flax: found {type(source).__name__}, expected a dict of variables, a file or bytes")
+    return source
+
+
+def _orbax(folder: Path) -> dict[str, Any]:
+    """The arrays of an Orbax checkpoint on the host, on whatever devices they were saved."""
+    import orbax.checkpoint as ocp  # slow to import
+
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        try:
+            saved = checkpointer.metadata(folder).item_metadata.tree
+            how = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), saved)
+            return _without_value(checkpointer.restore(folder, restore_args=how))
+        except (OSError, ValueError, AttributeError) as error:
+            raise ModelError(
+                f"import_flax: {folder}: not an Orbax checkpoint ({str(error).splitlines()[0][:200]}); of a "
+                "CheckpointManager give the folder of one step's item, such as run/100/default"
+            ) from None
+
+
+def _without_value(tree: Any) -> Any:
+    """nnx saves every array as {"value": array}."""
+    if not isinstance(tree, dict):
+        return tree
+    return _without_value(tree["value"]) if set(tree) == {"value"} else {k: _without_value(v) for k, v in tree.items()}
+
+
+def _modules(tree: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every module below a tree with its path, outer ones first, names in natural order."""
+    yield path, tree
+    for name in sorted(tree, key=lambda name: [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", str(name))]):
+        if isinstance(tree[name], dict):
+            yield from _modules(tree[name], join(path, name))
+
+
+def _inside(path: str, taken: set[str]) -> bool:
+    return any(not name or path == name or path.startswith(name + ".") for name in taken)
+
+
+def _leaves(layer: Layer, params: Any, path: str) -> Iterator[tuple[str, Layer, Any]]:
+    """Our layers that have parameters, in order."""
+    if isinstance(layer, Combinator):
+        for child, p, name in zip(layer.children(), params, layer.names(), strict=True):
+            yield from _leaves(child, p, join(path, name))
+    elif jax.tree.leaves(params):
+        yield path, layer, params
+
+
+def _fitting(layer: Layer, module: Any, spec: Any, path: str, tied: set[str]) -> dict[str, Any] | None:
+    """Our arrays by path made of a Flax module's, or None where those are not exactly ours."""
+    counterpart = COUNTERPARTS.get(type(layer))
+    if module is None or counterpart is None:
+        return None
+    try:
+        within, inner = counterpart.opened(module)
+        found = counterpart.to_ours(layer, inner)
+        fields = zip(found._fields, found, spec, strict=True)
+        # spec has None for what the layer lacks, and for what is tied: there a copy may be
+        kept = type(spec)(*(a if wanted is not None or join(path, f) in tied else None for f, a, wanted in fields))
+        made = type(spec)(*(None if wanted is None else a for a, wanted in zip(kept, spec, strict=True)))
+        places = {join(within, place) for place in by_path(counterpart.to_flax(layer, kept))}
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+    if jax.tree.map(np.shape, made) != jax.tree.map(np.shape, spec) or not set(by_path(module)) <= places:
+        return None
+    return {join(path, field): array for field, array in by_path(kept).items()}
+
+
+def _shapes(tree: Any) -> str:
+    found = [f"{path} {list(np.shape(leaf))}" for path, leaf in by_path(tree).items()]
+    return ", ".join(found[:12]) + (", …" if len(found) > 12 else "")

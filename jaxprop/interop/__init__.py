@@ -1,1 +1,0 @@
-"""Other people's networks and formats: Flax, and exported StableHLO."""

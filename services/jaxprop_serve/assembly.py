@@ -1,0 +1,127 @@
+"""From settings and places to running servers: what is loaded through which plugins, in one process or in several."""
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import uvicorn
+
+from jaxprop.errors import JaxpropError
+from jaxprop_serve.errors import ServeError
+from jaxprop_serve.seen.logs import Log
+from jaxprop_serve.server import Server, bind, url
+from jaxprop_serve.settings import Settings
+from jaxprop_serve.workers import Supervisor
+
+
+def run(settings: Settings, places: Sequence[str]) -> int:
+    """Serve the models at these places until a signal comes; the exit code."""
+    if settings.workers == 1:
+        with bind(settings.host, settings.port) as listening:
+            return _serve(settings, places, listening, 0, lambda server: say(about(server)))
+    with contextlib.ExitStack() as stack:
+        # The parent's sockets never listen: they keep the ports, which may have been "any", while workers come and go.
+        for name in ("port", "grpc_port"):
+            if (port := getattr(settings, name)) is not None:
+                kept = stack.enter_context(bind(settings.host, port, shared=True))
+                settings = settings.model_copy(update={name: kept.getsockname()[1]})
+        log = Log(settings.log_level, worker="parent")
+        stack.callback(log.close)
+        patience = settings.drain_timeout_s + 5
+        supervisor = Supervisor(worker, (settings, list(places)), settings.workers, say, log, patience)
+        return supervisor.run()
+
+
+def worker(settings: Settings, places: Sequence[str], number: int, ready: Any) -> int:
+    """One of several processes; it says what `about` says, or why it cannot serve, through `ready`."""
+    try:
+        with bind(settings.host, settings.port, shared=True) as listening:
+            return _serve(settings, places, listening, number, lambda server: ready.send(about(server)))
+    except JaxpropError as error:
+        ready.send(error)
+        return 1
+
+
+def _serve(
+    settings: Settings, places: Sequence[str], listening: Any, number: int, ready: Callable[[Server], None]
+) -> int:
+    # A forward of a few microseconds is not worth a hand-over to XLA's thread and back, which costs as much again.
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
+    models, routes = assemble(settings, places)
+    server = Server(settings, models, routes, number)
+    loop_factory = uvicorn.Config(server.app, log_config=None).get_loop_factory()
+    try:
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            return runner.run(server.run(listening, ready))
+    except ServeError as error:
+        raise JaxpropError(error.text) from None
+
+
+def assemble(settings: Settings, places: Sequence[str]) -> tuple[Any, list[Any]]:
+    """The models at these places, not yet started, and all routes beside the protocol's, through allowed plugins."""
+    from jaxprop_serve.models.lifecycle import Models
+    from jaxprop_serve.plugins import find, made
+    from jaxprop_serve.why.explain import Explain
+
+    if len(settings.stores) != 1:
+        raise JaxpropError(f"setting stores: models come from one store, found {', '.join(settings.stores) or 'none'}")
+    ((name, store),) = find("jaxprop.stores", settings.stores).items()
+    runtimes = list(find("jaxprop.runtimes", settings.runtimes).values())
+    models = Models(made("jaxprop.stores", name, store, places), runtimes, settings)
+    routes = Explain(find("jaxprop.explainers", settings.explainers), settings).routes()
+    for name, service in find("jaxprop.services", settings.services).items():
+        routes += made("jaxprop.services", name, lambda service=service: list(service(models, settings)))
+    return models, routes
+
+
+def say(lines: list[str]) -> None:
+    """Print; a full disk or a reader that has gone does not stop a server."""
+    try:
+        print("\n".join(lines), flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else it fails once more on exit
+
+
+def about(server: Server) -> list[str]:
+    """A few lines for people: each model with its address and a request to try."""
+    base = url(server.settings, server.port)
+    lines = []
+    for entry in server.models.index():
+        if entry["state"] != "READY":
+            continue
+        with server.models.pin(entry["name"], entry["version"]) as served:
+            tensors = [_tensors(served.signature.inputs), _tensors(served.signature.outputs)]
+            lines.append(f"{served.name} (version {served.version})  {' → '.join(tensors)}")
+            lines.append(f"  {base}/v2/models/{served.name}/infer")
+            lines.append(f"  try: {example(served, base, server.settings)}")
+    if server.grpc_port is not None:
+        lines.append(f"gRPC on {base.partition('://')[2].rpartition(':')[0]}:{server.grpc_port}")
+    return [*lines, "Ctrl-C stops the server."]
+
+
+def example(served: Any, base: str, settings: Settings) -> str:
+    """A command line that asks the model for something."""
+    spec = served.signature.inputs[0]
+    zero = {"BOOL": False, "BYTES": ""}.get(spec.datatype, 0 if "INT" in spec.datatype else 0.0)
+    count = 1
+    for size in spec.shape[1:]:
+        count *= size
+    options = (' -H "Authorization: Bearer $JAXPROP_TOKEN"' if settings.token else "") + (
+        f" --cacert {settings.tls_cert}" if settings.tls_cert else ""
+    )
+    target = f"{base}/predict/{served.name}"
+    if len(served.signature.inputs) != 1:
+        return f"curl{options} {base}/v2/models/{served.name}"
+    if count <= 8:
+        return f"curl{options} {target} -d '{json.dumps({'rows': [[zero] * count]})}'"
+    python = f"import json; print(json.dumps([[{zero!r}] * {count}]))".replace('"', "'")
+    return f'python3 -c "{python}" | curl{options} {target} -d @-'
+
+
+def _tensors(specs: Any) -> str:
+    return ", ".join(f"{spec.name} {spec.datatype} [{','.join(map(str, spec.shape))}]" for spec in specs)

@@ -1,0 +1,95 @@
+"""What a gRPC request for answers brings: its tensors, the outputs it wants, its timeout; checked as HTTP's are."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxprop_serve.errors import ServeError
+from jaxprop_serve.protocol.data import from_bytes, pack
+from jaxprop_serve.protocol.requests import check_inputs, wanted_outputs
+from jaxprop_serve.protocol.tensors import Signature, TensorSpec
+
+# Where the typed contents of each datatype are; FP16 and BF16 have none.
+_CONTENTS = {
+    "BOOL": "bool_contents", "BYTES": "bytes_contents", "FP32": "fp32_contents", "FP64": "fp64_contents",
+    "INT8": "int_contents", "INT16": "int_contents", "INT32": "int_contents", "INT64": "int64_contents",
+    "UINT8": "uint_contents", "UINT16": "uint_contents", "UINT32": "uint_contents", "UINT64": "uint64_contents",
+}  # fmt: skip
+
+
+class _Given(NamedTuple):
+    """A tensor of the request, as requests.py checks one."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+    parameters: dict[str, Any]
+    data: Any
+
+
+def read_inputs(request: Any, signature: Signature, model: str, max_rows: int) -> dict[str, np.ndarray]:
+    """The inputs, checked as HTTP's are, from raw bytes or from typed contents, never from a mix of both."""
+    raw = request.raw_input_contents
+    given = [_Given(i.name, i.datatype, list(i.shape), _parameters(i.parameters), i) for i in request.inputs]
+    typed = [i.name for i in request.inputs if i.HasField("contents")]
+    items = check_inputs(given, signature, model, max_rows, False)
+    if raw and typed:
+        raise ServeError(
+            400, f"contents field must not be set when raw_input_contents is, for input '{typed[0]}' of '{model}'"
+        )
+    if raw and len(raw) != len(items):
+        raise ServeError(400, f"expected {len(items)} raw_input_contents but got {len(raw)} for model '{model}'")
+    found = {}
+    for i, item in enumerate(items):
+        spec, shape = item.spec, list(item.shape)
+        if raw:
+            found[spec.name] = from_bytes(raw[i], spec, shape, model, 0, len(raw[i]))
+        else:
+            found[spec.name] = _from_contents(given[i].data.contents, spec, shape, model)
+    return found
+
+
+def _from_contents(contents: Any, spec: TensorSpec, shape: list[int], model: str) -> np.ndarray:
+    field = _CONTENTS.get(spec.datatype)
+    if field is None:
+        raise ServeError(
+            400, f"input '{spec.name}' for model '{model}' is {spec.datatype}: send it in raw_input_contents"
+        )
+    others = [found.name for found, _ in contents.ListFields() if found.name != field]
+    if others:
+        raise ServeError(
+            400, f"input '{spec.name}' for model '{model}' is {spec.datatype}: fill {field}, not {others[0]}"
+        )
+    values, count = list(getattr(contents, field)), int(np.prod(shape, dtype=object))
+    if len(values) != count:
+        raise ServeError(
+            400, f"input '{spec.name}' for model '{model}' got {len(values)} elements, but shape {shape} holds {count}"
+        )
+    if spec.datatype == "BYTES":
+        array = np.empty(count, dtype=object)
+        array[:] = values
+    elif spec.datatype in ("FP32", "FP64"):
+        array = np.array(values, spec.dtype)  # with NaN and Infinity, which JSON's pack would not meet
+    else:
+        array = pack(values, spec, f"{field} of input '{spec.name}'")
+    return array.reshape(shape)
+
+
+def _parameters(parameters: Any) -> dict[str, Any]:
+    return {
+        name: getattr(value, value.WhichOneof("parameter_choice") or "", None) for name, value in parameters.items()
+    }
+
+
+def read_outputs(request: Any, signature: Signature, model: str) -> Any:
+    """The outputs that are wanted: all, or those named."""
+    asked: Any = [_Given(o.name, "", [], _parameters(o.parameters), None) for o in request.outputs]
+    return wanted_outputs(asked, {"binary_data_output": True}, signature, model)
+
+
+def read_timeout(request: Any) -> int | None:
+    """The request's own `timeout` in microseconds."""
+    timeout = _parameters(request.parameters).get("timeout") if request.parameters else None
+    if timeout is not None and (type(timeout) is not int or timeout < 0):
+        raise ServeError(400, f"parameter 'timeout' must be a whole number of microseconds, found {timeout!r}")
+    return timeout or None

@@ -1,0 +1,249 @@
+"""The HTTP door: a bare ASGI application that any ASGI server runs, with one JSON shape for every refusal.
+
+In order, for every request: who asks (access.py), what for (routes.py), the handler (endpoints.py), one answer.
+Whatever goes wrong becomes `{"error": "..."}`; what nobody foresaw becomes a 500 with a request id, and its traceback
+goes to the log, never to the client.
+"""
+
+import asyncio
+import itertools
+import logging
+import os
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+from jaxprop_serve.errors import ServeError
+from jaxprop_serve.http1.access import Access, single
+from jaxprop_serve.http1.limits import Disconnected, decompress, read_body
+from jaxprop_serve.http1.routes import Mount, Reply, Route, Router
+from jaxprop_serve.protocol.endpoints import ROUTES, reply
+
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+REASONS = {413: "body", 408: "timeout", 429: "queue", 401: "auth", 403: "auth", 504: "deadline"}
+GONE = 499  # counted where the client went away: nobody to answer
+_ids = itertools.count(1)
+_prefix = os.urandom(4).hex()
+
+
+class Request:
+    """What a handler is given. Header names are lower-case bytes; `names` in the path are the handler's arguments."""
+
+    __slots__ = ("_id", "app", "arrived", "headers", "model", "receive", "scope", "version")
+
+    def __init__(self, app: "App", scope: dict[str, Any], receive: Receive):
+        self.app = app
+        self.scope = scope
+        self.receive = receive
+        self.arrived = time.monotonic()
+        self.headers: dict[bytes, bytes] = {}
+        self.model = self.version = ""  # set once a model is pinned: labels for the metrics
+        self._id = ""
+
+    @property
+    def id(self) -> str:
+        """The client's X-Request-Id if it is a sane one, else our own."""
+        if not self._id:
+            given = self.headers.get(b"x-request-id", b"")
+            sane = 0 < len(given) <= 128 and all(33 <= c <= 126 for c in given)
+            self._id = given.decode() if sane else f"{_prefix}-{next(_ids):x}"
+        return self._id
+
+    async def body(self) -> bytes:
+        """The whole body, decompressed, within the limits."""
+        settings = self.app.settings
+        limit = settings.max_body_bytes
+        if "jaxprop.timed" in self.scope:  # connections.py keeps the time
+            body = await read_body(self.receive, self.headers, limit)
+        else:
+            try:
+                async with asyncio.timeout(settings.body_timeout_s):
+                    body = await read_body(self.receive, self.headers, limit)
+            except TimeoutError:
+                raise ServeError(408, f"the body did not arrive within {settings.body_timeout_s:g} seconds") from None
+        encoding = self.headers.get(b"content-encoding")
+        if encoding is None:
+            return body
+        if len(body) < 1 << 14:
+            return decompress(body, encoding, limit)
+        return await asyncio.to_thread(decompress, body, encoding, limit)
+
+    def deadline(self, timeout_us: int | None) -> float | None:
+        """The instant (time.monotonic) at which an answer is of no use any more."""
+        return None if timeout_us is None else self.arrived + timeout_us * 1e-6
+
+    def cancel_if_gone(self) -> None:
+        """From here on the work is dropped when the client goes away (connections.py calls this back)."""
+        task = asyncio.current_task()
+        if task is not None:
+            self.scope["jaxprop.cancel"] = task.cancel
+
+
+class App:
+    """The ASGI application. `models` is a Models, `metrics` and `log` are seen/'s (or None)."""
+
+    def __init__(self, models: Any, settings: Any, metrics: Any, log: Any, routes: Iterable[Route | Mount]):
+        self.models = models
+        self.settings = settings
+        self.metrics = metrics
+        self.log = log if log is not None else _log
+        self.logs_requests = getattr(log, "requests", False)
+        self.access = Access(settings)
+        routes = list(routes)
+        self.router = Router([*ROUTES, *(route for route in routes if isinstance(route, Route))])
+        self.mounts = [mount for mount in routes if isinstance(mount, Mount)]
+
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        """One request, one answer, whatever happens."""
+        if scope["type"] != "http":
+            await _not_http(scope, receive, send)
+            return
+        request = Request(self, scope, receive)
+        try:
+            answer = await self._answer(request, send)
+        except ServeError as error:
+            answer = self._refusal(request, error)
+        except Disconnected:
+            self._count(request, GONE)
+            return
+        except asyncio.CancelledError:
+            if "jaxprop.cancel" not in scope:
+                raise
+            self._count(request, GONE)
+            return
+        except Exception as error:
+            self.log("error", "unforeseen", id=request.id, path=_path(scope), exception=error)
+            text = f"internal error, request {request.id}: the server's log has the details"
+            answer = reply({"error": text}, 500, [(b"x-request-id", request.id.encode())])
+        if answer is not None:
+            await self._send(request, answer, send)
+
+    async def _answer(self, request: Request, send: Send) -> Reply | None:
+        scope = request.scope
+        request.headers = headers = single(scope["headers"])
+        access = self.access
+        access.check_source(headers, scope["query_string"])
+        path = scope.get("raw_path") or scope["path"].encode()
+        for mount in self.mounts:
+            if path == mount.prefix.encode() or path.startswith(mount.prefix.encode() + b"/"):
+                access.check_token(headers, mount.level)
+                await self._mounted(mount, request, send)
+                return None
+        if scope["method"] == "OPTIONS" and b"access-control-request-method" in headers:
+            return Reply(b"", _PREFLIGHT, 204)
+        try:
+            route, names = self.router.find("GET" if scope["method"] == "HEAD" else scope["method"], path)
+        except ServeError:
+            access.check_token(headers, "user")  # strangers do not learn which paths there are
+            raise
+        access.check_token(headers, route.level)
+        return await route.handler(request, **names)
+
+    async def _mounted(self, mount: Mount, request: Request, send: Send) -> None:
+        """Hand over to a mounted application, its body counted and its failures ours."""
+        limit, total, started = self.settings.max_body_bytes, 0, False
+
+        async def receive() -> dict[str, Any]:
+            nonlocal total
+            message = await request.receive()
+            total += len(message.get("body", b""))
+            if total > limit:
+                raise ServeError(
+                    413, f"the request's body has at least {total} bytes, this server takes at most {limit}"
+                )
+            return message
+
+        async def sending(message: dict[str, Any]) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        root = request.scope.get("root_path", "") + mount.prefix
+        try:
+            await mount.application({**request.scope, "root_path": root}, receive, sending)
+        except Exception as error:
+            if not started:
+                raise
+            self.log("error", "unforeseen", id=request.id, path=_path(request.scope), exception=error)
+
+    def _refusal(self, request: Request, error: ServeError) -> Reply:
+        headers: list[tuple[bytes, bytes]] = []
+        if error.retry_after is not None or error.status == 429:
+            headers.append((b"retry-after", b"%d" % max(1, round(error.retry_after or 1))))
+        if error.status == 401:
+            headers.append((b"www-authenticate", b"Bearer"))
+        if self.metrics is not None and error.status in REASONS:
+            self.metrics.rejected(REASONS[error.status])
+        return reply({"error": error.text}, error.status, headers)
+
+    async def _send(self, request: Request, answer: Reply, send: Send) -> None:
+        body, headers, status = answer
+        if status != 204:
+            headers.append((b"content-length", b"%d" % len(body)))
+        given = request.headers
+        if b"x-request-id" in given and status != 500:
+            headers.append((b"x-request-id", request.id.encode()))
+        if b"origin" in given and status != 403:
+            headers += [(b"access-control-allow-origin", given[b"origin"]), (b"vary", b"origin")]
+        self._count(request, status)
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    def _count(self, request: Request, status: int) -> None:
+        """One request is over."""
+        seconds = time.monotonic() - request.arrived
+        if self.metrics is not None:
+            self.metrics.request(request.model, request.version, "http", status, seconds)
+        if self.logs_requests:
+            method, path = request.scope["method"], _path(request.scope)
+            self.log("info", "request", id=request.id, method=method, path=path, code=status, seconds=seconds)
+
+
+_PREFLIGHT = [
+    (b"access-control-allow-methods", b"GET, POST"),
+    (b"access-control-allow-headers", b"authorization, content-type, inference-header-content-length, x-request-id"),
+    (b"access-control-max-age", b"600"),
+]
+
+
+def create_app(
+    models: Any, settings: Any, metrics: Any = None, log: Any = None, routes: Iterable[Route | Mount] = ()
+) -> App:
+    """The server's ASGI application.
+
+    Args:
+        models: `models.Models`, started and stopped by the caller (server.py), not here.
+        settings: limits and tokens, see settings.py.
+        metrics: `.request(model, version, protocol, code, seconds)`, `.rejected(reason)`, `.render() -> bytes`.
+        log: `log(level, event, **fields)`; with `log.requests` true, one event for each request.
+        routes: more `Route`s and `Mount`s, such as explain's and the plugins'.
+
+    Raises ValueError for settings that would leave a server reachable from other machines without a token.
+    """
+    return App(models, settings, metrics, log, routes)
+
+
+def _path(scope: dict[str, Any]) -> str:
+    """The path for the log: without its query, and not longer than is useful."""
+    return scope["path"][:200]
+
+
+def _log(level: str, event: str, **fields: Any) -> None:
+    exception = fields.pop("exception", None)
+    logging.getLogger("jaxprop_serve").log(
+        logging.getLevelNamesMapping()[level.upper()], "%s %s", event, fields, exc_info=exception
+    )
+
+
+async def _not_http(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    """Lifespan is acknowledged (server.py starts and stops the models); WebSockets are not served."""
+    if scope["type"] != "lifespan":
+        await send({"type": "websocket.close", "code": 1003})
+        return
+    while True:
+        message = await receive()
+        await send({"type": message["type"] + ".complete"})
+        if message["type"] == "lifespan.shutdown":
+            return

@@ -1,0 +1,314 @@
+"""A TCP connection of uvicorn's server: HTTP/1.1 by httptools, with an end to every phase and a size to every header.
+
+uvicorn closes neither slow nor oversized clients. Here a request has three phases: its header arrives
+(`header_timeout_s`), its body arrives (`body_timeout_s`), it is answered (no limit here: deadlines are the batcher's);
+between requests a connection may stay idle (`idle_timeout_s`). A phase only writes down when it ends; one sweep over
+all connections, twice a second, closes what is overdue, so that a request pays for no timer.
+
+    uvicorn.Config(app, http=connection(settings), ws="none")
+"""
+
+import asyncio
+import http
+import json
+from collections import deque
+from typing import Any
+from urllib.parse import unquote
+
+import httptools
+
+from jaxprop_serve.http1.exchange import Exchange
+
+SWEEP_S = 0.5
+# After an early answer (413) the rest of the body is read and dropped, so that the client sees the answer: this much.
+_DROPPED_BYTES = 1 << 26
+_ASGI = {"version": "3.0", "spec_version": "2.3"}
+
+
+class Refused(Exception):  # noqa: N818 (raised inside the parser to stop it)
+    """The header breaks a limit."""
+
+
+def connection(settings: Any, max_header_bytes: int = 32768, max_headers: int = 100) -> type["Connection"]:
+    """The protocol class for `uvicorn.Config(http=...)` with these limits.
+
+    Args:
+        settings: `header_timeout_s`, `body_timeout_s`, `idle_timeout_s`, `max_connections` (see settings.py).
+        max_header_bytes: of request line and header together; more is answered with 431.
+        max_headers: number of header lines; more is answered with 431.
+    """
+
+    class Limited(Connection):
+        header_timeout = float(settings.header_timeout_s)
+        body_timeout = float(settings.body_timeout_s)
+        idle_timeout = float(settings.idle_timeout_s)
+        max_connections = int(settings.max_connections)
+
+    Limited.max_header_bytes = max_header_bytes
+    Limited.max_headers = max_headers
+    return Limited
+
+
+class Connection(asyncio.Protocol):
+    """What uvicorn's server asks of a protocol: this constructor, `shutdown`, and its sets of connections and tasks."""
+
+    # ruff: noqa: D102 (asyncio's and the parser's callbacks)
+    header_timeout: float
+    body_timeout: float
+    idle_timeout: float
+    max_connections: int
+    max_header_bytes: int
+    max_headers: int
+
+    def __init__(self, config: Any, server_state: Any, app_state: Any, _loop: Any = None):
+        if not config.loaded:
+            config.load()
+        self.app = config.loaded_app
+        self.loop: asyncio.AbstractEventLoop = _loop or asyncio.get_running_loop()
+        self.server_state = server_state
+        self.connections, self.tasks = server_state.connections, server_state.tasks
+        self.parser: Any = httptools.HttpRequestParser(self)
+        self.transport: Any = None
+        self.writable: asyncio.Future[None] | None = None  # set while the client does not read its answers
+        self.reading_paused = False
+        self.due: float | None = None  # when the present phase must be over; None while the answer is ours to give
+        self.phase = "header"
+        self.started = False  # whether any byte of the present request has come
+        self.pending_bytes = 0  # since the last complete header, to stop one that never ends
+        self.dropped_bytes = 0
+        self.refusal: tuple[int, str] | None = None
+        self.exchange: Exchange | None = None  # the latest; those before it may still be unanswered
+        self.waiting: deque[Exchange] = deque()  # pipelined: answered one after the other
+        self.url = b""
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.expects_continue = False
+
+    # asyncio's callbacks.
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+        self.connections.add(self)
+        self.server = _address(transport.get_extra_info("sockname"))
+        self.client = _address(transport.get_extra_info("peername"))
+        self.scheme = "https" if transport.get_extra_info("sslcontext") else "http"
+        self._enter("header", self.header_timeout)
+        if len(self.connections) > self.max_connections:
+            self._refuse(503, f"this server has {self.max_connections} connections open, its limit: try again later")
+        sweep(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self.phase == "header":
+            self.started = True
+            self.pending_bytes += len(data)
+        elif self.exchange is not None and self.exchange.response_complete:
+            self.dropped_bytes += len(data)
+            if self.dropped_bytes > _DROPPED_BYTES:
+                self.transport.abort()
+                return
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._refuse(400, "this server speaks HTTP/1.1 alone: no WebSocket, no other upgrade")
+        except httptools.HttpParserError as error:
+            self._refuse(*(self.refusal or (400, f"not a valid HTTP/1.1 request: {error}")))
+        if self.phase == "header" and self.pending_bytes > self.max_header_bytes and not self.transport.is_closing():
+            self._refuse(431, f"the request's header has more than {self.max_header_bytes} bytes")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.due = None
+        self.connections.discard(self)
+        self.resume_writing()
+        self._abandon()
+
+    def pause_writing(self) -> None:
+        """The client does not read its answer: it has as long for that as for a body."""
+        self.writable = self.writable or self.loop.create_future()
+        self.due = self.loop.time() + self.body_timeout
+
+    def resume_writing(self) -> None:
+        if self.writable is not None:
+            self.writable.set_result(None)
+            self.writable = None
+            if self.phase == "answer":
+                self.due = None
+
+    # The parser's callbacks.
+    def on_message_begin(self) -> None:
+        self.url, self.headers, self.expects_continue, self.started = b"", [], False, True
+        self._enter("header", self.header_timeout)
+
+    def on_url(self, url: bytes) -> None:
+        self.url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self.phase == "header":  # else a trailer of a chunked body: never part of the request's header
+            name = name.lower()
+            if name == b"expect" and value.lower() == b"100-continue":
+                self.expects_continue = True
+            self.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        if self.pending_bytes > self.max_header_bytes:  # perhaps the body's
+            size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+            if size > self.max_header_bytes:
+                self._stop(431, f"the request's header has more than {self.max_header_bytes} bytes")
+        if len(self.headers) > self.max_headers:
+            self._stop(431, f"the request has more than {self.max_headers} headers")
+        self._enter("body", self.body_timeout)
+        self.pending_bytes = self.dropped_bytes = 0
+        version, before = self.parser.get_http_version(), self.exchange
+        keep_alive = version != "1.0" and self.parser.should_keep_alive()
+        self.exchange = Exchange(self._scope(version), self, keep_alive, self.expects_continue)
+        if before is None or before.response_complete:
+            self._start(self.exchange)
+        else:
+            self.pause_reading()
+            self.waiting.append(self.exchange)
+
+    def on_body(self, body: bytes) -> None:
+        if self.exchange is not None and not self.exchange.response_complete:
+            self.exchange.feed(body)
+
+    def on_message_complete(self) -> None:
+        self.started = False
+        self.pending_bytes = 0
+        if self.exchange is None or self.exchange.response_complete:
+            self._enter("header", self.idle_timeout)
+        else:
+            self.phase, self.due = "answer", None
+            self.exchange.more_body = False
+            self.exchange.wake()
+
+    # What an exchange tells.
+    def answered(self) -> None:
+        """An answer is complete: the next pipelined request's turn, or the client's."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.resume_reading()
+        if self.waiting:
+            self._start(self.waiting.popleft())
+        elif self.phase == "answer":
+            self._enter("header", self.idle_timeout)
+
+    def pause_reading(self) -> None:
+        """Read no more until somebody wants it."""
+        if not self.reading_paused:
+            self.reading_paused = True
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Somebody wants it."""
+        if self.reading_paused:
+            self.reading_paused = False
+            self.transport.resume_reading()
+
+    # What uvicorn's server tells.
+    def shutdown(self) -> None:
+        """The server stops: answer what is being answered, then close."""
+        if self.exchange is None or self.exchange.response_complete:
+            self.transport.close()
+        else:
+            self.exchange.keep_alive = False
+
+    # Our own.
+    def close_if_overdue(self, now: float) -> None:
+        """End the present phase if it is over: with 408 where a request has begun, else without a word."""
+        if self.due is None or now < self.due:
+            return
+        exchange = self.exchange
+        unanswered = exchange is not None and not exchange.response_complete
+        if self.reading_paused:  # it is we who do not read
+            self.due = now + self.body_timeout
+        elif self.writable or self.transport.is_closing() or self.transport.get_write_buffer_size():
+            self.transport.abort()
+        elif self.phase == "body" and exchange is not None and not exchange.begun and not self.waiting:
+            self._refuse(408, f"the body did not arrive within {self.body_timeout:g} seconds")
+        elif self.phase == "header" and self.started and not unanswered:
+            self._refuse(408, f"the header did not arrive within {self.header_timeout:g} seconds")
+        else:
+            self.transport.close()
+
+    def _enter(self, phase: str, seconds: float) -> None:
+        self.phase = phase
+        self.due = self.loop.time() + seconds
+
+    def _scope(self, version: str) -> dict[str, Any]:
+        """ASGI's description of the request."""
+        if self.url[:1] == b"/":
+            path, _, query = self.url.partition(b"?")
+        else:  # absolute form: http://host/path
+            parsed = httptools.parse_url(self.url)
+            path, query = parsed.path or b"/", parsed.query or b""
+        text = path.decode("ascii")
+        return {
+            "type": "http",
+            "asgi": _ASGI,
+            "http_version": version,
+            "method": self.parser.get_method().decode("ascii"),
+            "scheme": self.scheme,
+            "path": unquote(text) if "%" in text else text,
+            "raw_path": path,
+            "query_string": query,
+            "root_path": "",
+            "headers": self.headers,
+            "server": self.server,
+            "client": self.client,
+            "jaxprop.timed": True,  # bodies are timed here: see Request.body
+        }
+
+    def _start(self, exchange: Exchange) -> None:
+        task = self.loop.create_task(exchange.run(self.app))
+        self.tasks.add(task)  # uvicorn waits for these when it stops
+        task.add_done_callback(self.tasks.discard)
+
+    def _stop(self, status: int, text: str) -> None:
+        self.refusal = (status, text)
+        raise Refused
+
+    def _abandon(self) -> None:
+        """Nobody will be answered any more: end what waits for a body or a result."""
+        for exchange in (*self.waiting, self.exchange):
+            if exchange is not None and not exchange.response_complete:
+                exchange.disconnected = True
+                exchange.wake()
+                cancel = exchange.scope.get("jaxprop.cancel")  # set by the application while it waits for a result
+                if cancel is not None:
+                    cancel()
+
+    def _refuse(self, status: int, text: str) -> None:
+        """Answer below the application and close; nothing of this connection is read any more."""
+        body = json.dumps({"error": text}).encode()
+        head = (
+            f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}\r\ncontent-type: application/json\r\n"
+            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body)
+        self.due = self.loop.time() + 2.0  # to take the answer; then it is cut off
+        self.transport.close()
+        self._abandon()
+
+
+def sweep(first: Connection) -> None:
+    """Keep one sweep going over the connections of this server, for as long as it has any."""
+    state, connections, loop = first.server_state, first.connections, first.loop
+    if getattr(state, "jaxprop_sweeping", False):
+        return
+
+    def once() -> None:
+        now = loop.time()
+        for one in list(connections):
+            one.close_if_overdue(now)
+        if connections:
+            loop.call_later(SWEEP_S, once)
+        else:
+            state.jaxprop_sweeping = False
+
+    state.jaxprop_sweeping = True
+    loop.call_later(SWEEP_S, once)
+
+
+def _address(name: Any) -> tuple[str, int | None] | None:
+    """(host, port) of a socket, as ASGI has it; a Unix socket has no port."""
+    if isinstance(name, (list, tuple)) and len(name) >= 2:
+        return str(name[0]), int(name[1])
+    return (str(name), None) if name else None

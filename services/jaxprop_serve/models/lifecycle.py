@@ -1,0 +1,281 @@
+"""Models by name and version: loaded aside, warmed, swapped in at once; what runs is let go when nobody uses it.
+
+    UNAVAILABLE → LOADING → WARMING → READY → DRAINING → UNLOADED
+
+A request holds on to the version that it met. A load that fails leaves what runs as it is, and says why in `index`.
+"""
+
+import asyncio
+import contextlib
+import os
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from jaxprop.errors import JaxpropError, ModelError
+from jaxprop_serve.errors import ServeError
+from jaxprop_serve.models.batcher import INLINE_BATCH_S, INLINE_ONE_S, Batcher, Lane
+from jaxprop_serve.models.runtimes import Loaded
+from jaxprop_serve.models.warming import check_rows, warm
+from jaxprop_serve.seen.statistics import Statistics
+
+
+class Served:
+    """One version of one model that answers. `pin` gives it; `infer` and `admit` are its batcher's."""
+
+    def __init__(self, name: str, version: str, loaded: Loaded, batcher: Batcher, bit_exact: bool):
+        self.name, self.version, self.loaded, self.batcher = name, version, loaded, batcher
+        self.signature, self.statistics = loaded.signature, batcher.statistics
+        self.infer, self.admit = batcher.infer, batcher.admit
+        self.bit_exact = bit_exact  # whether a row's answer has the same bits alone and in the largest batch
+        self.refs = 0
+        self.idle = asyncio.Event()  # once nobody holds it any more, after it was retired
+        self.retired = False
+
+    def __enter__(self) -> "Served":
+        self.refs += 1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.refs -= 1
+        if self.retired and not self.refs:
+            self.idle.set()
+
+    def retire(self) -> None:
+        """No request meets it from now on."""
+        self.retired = True
+        if not self.refs:
+            self.idle.set()
+
+
+class Models:
+    """All models of one server. Everything but the loading itself happens in the event loop's thread.
+
+    Args:
+        store: `names()`, `versions(name)`, `path(name, version)`.
+        runtimes: what can load a folder; the first that accepts it does.
+        settings: max_batch, batching, max_delay_us, max_queue_rows, max_queue_bytes, drain_timeout_s.
+
+    `log(level, event, **fields)` hears of every load and unload; a server sets it.
+    """
+
+    def __init__(self, store: Any, runtimes: Iterable[Any], settings: Any):
+        self.store, self.runtimes, self.settings = store, tuple(runtimes), settings
+        self.log: Callable[..., None] = lambda *_, **__: None
+        self._statistics: defaultdict[tuple[str, str], Statistics] = defaultdict(Statistics)
+        self._served: dict[str, dict[str | None, Served]] = {}  # by version; None is the highest
+        self._states: dict[tuple[str, str], tuple[str, str]] = {}  # (state, reason)
+        self._turns: dict[str, asyncio.Lock] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._loader = ThreadPoolExecutor(1, "load")
+        self._computer = ThreadPoolExecutor(1, "compute")
+        self._lanes = Lane(), Lane(self._computer)
+        self._answering = False
+
+    async def start(self) -> None:
+        """Load and warm everything in the store. JaxpropError or ServeError, naming the model, if no version of one can
+        be; where others can, a version that cannot (half written, say) is UNAVAILABLE and does not hold up the rest."""
+        names = await self._aside(self.store.names)
+        if not names:
+            places = ", ".join(str(place[1]) for place in getattr(self.store, "places", ())) or "the store"
+            raise ModelError(f"{places}: no models found; `jaxprop demo --out runs/demo` trains one in under a minute")
+        for name in names:
+            try:
+                await self.load(name)
+            except ServeError:
+                if not self.versions(name):
+                    raise
+        await self._aside(_give_way)  # not before: threads that XLA starts for computing would inherit it
+        self._answering = True
+
+    def ready(self) -> bool:
+        """Whether requests should come here: not before `start` is done, nor after `drain`."""
+        return self._answering
+
+    def drain(self) -> None:
+        """From now on `ready` is False; requests are still answered."""
+        self._answering = False
+
+    async def stop(self) -> None:
+        """Let go of everything; requests under way have `drain_timeout_s` to end."""
+        self.drain()
+        await asyncio.gather(*(self._drained(name, None) for name in list(self._served)))
+        for pool in (self._loader, self._computer):
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def pin(self, name: str, version: str | None = None) -> Served:
+        """`with models.pin(name) as served`: the highest version that is ready, or that one; ServeError 404 or 503."""
+        try:
+            return self._served[name][version or None]
+        except KeyError:
+            raise self._absent(name, version) from None
+
+    def versions(self, name: str) -> list[str]:
+        """The versions that are ready, oldest first."""
+        return sorted((version for version in self._served.get(name, ()) if version), key=int)
+
+    def index(self) -> list[dict[str, str]]:
+        """The state of every version that was to be loaded and is still in the store, and why."""
+        return [
+            {"name": name, "version": version, "state": state, "reason": reason}
+            for (name, version), (state, reason) in sorted(self._states.items(), key=_in_order)
+        ]
+
+    async def load(self, name: str) -> None:
+        """Load or reload all versions of a model. ServeError 404 if the store has none, 400 with the reason if one
+        cannot be loaded; those that ran go on."""
+        await self._in_turn(name, self._load)
+
+    async def unload(self, name: str) -> None:
+        """Take no more requests for a model, answer those that run, let go. ServeError 404 if it is unknown."""
+        await self._in_turn(name, self._unload)
+
+    async def _in_turn(self, name: str, work: Callable[[str], Any]) -> None:
+        """One operation on one model at a time, in the order they came; it ends though whoever asked goes away."""
+
+        async def run() -> None:
+            async with self._turns.setdefault(name, asyncio.Lock()):
+                await work(name)
+
+        task = asyncio.create_task(run())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda one: one.cancelled() or one.exception())  # heard, if only here
+        await asyncio.shield(task)
+
+    async def _load(self, name: str) -> None:
+        try:
+            versions = await self._aside(self.store.versions, name)
+        except JaxpropError as error:
+            raise ServeError(400, str(error)) from None
+        if not versions:
+            self._forget(name, self.versions(name))
+            if not any(known == name for known, _ in self._states):
+                self._turns.pop(name, None)  # not a lock for every name that anybody makes up
+            raise ServeError(404, f"unknown model '{name[:128]}': the store has no such model")
+        failed = ""
+        for version in versions:
+            failed = await self._load_version(name, version) or failed
+        if failed:
+            raise ServeError(400, failed)
+        for version in set(self.versions(name)) - set(versions):  # no longer in the store
+            await self._drained(name, version)
+            self.log("info", "unloaded", model=name, version=version, reason="no longer in the store")
+        self._forget(name, versions)
+
+    async def _load_version(self, name: str, version: str) -> str:
+        """Load one version beside the one that runs, and swap; why it failed, or ""."""
+        key, old = (name, version), self._served.get(name, {}).get(version)
+        loop, began = asyncio.get_running_loop(), time.monotonic()
+
+        def say(state: str) -> None:
+            if old is None:
+                loop.call_soon_threadsafe(self._states.__setitem__, key, (state, ""))
+
+        say("LOADING")
+        try:
+            loaded, batcher, bit_exact = await self._aside(self._prepare, name, version, say)
+        except Exception as error:  # whatever a runtime raises: what runs must go on
+            known = isinstance(error, JaxpropError | ServeError)
+            failed = f"model '{name}', version {version}: {error if known else f'{type(error).__name__}: {error}'}"
+            self._states[key] = ("UNAVAILABLE", failed) if old is None else ("READY", f"the reload failed: {failed}")
+            self.log("error", "load failed", model=name, version=version, reason=failed, kept=old is not None)
+            return failed
+        self._served.setdefault(name, {})[version] = Served(name, version, loaded, batcher, bit_exact)
+        self._choose(name)
+        self._states[key] = "READY", ""
+        self.log("info", "loaded", model=name, version=version, seconds=round(time.monotonic() - began, 3))
+        if old is not None:
+            old.retire()
+        return ""
+
+    def _prepare(self, name: str, version: str, say: Callable[[str], None]) -> tuple[Loaded, Batcher, bool]:
+        """Load, compile and run every bucket, check; in the loader's thread."""
+        path, settings = self.store.path(name, version), self.settings
+        runtime = next((one for one in self.runtimes if one.accepts(path)), None)
+        if runtime is None:
+            raise ModelError(f"{path}: no runtime of {', '.join(one.name for one in self.runtimes)} accepts it")
+        loaded = runtime.load(path)
+        check_rows(loaded, settings.max_body_bytes)
+        say("WARMING")
+        executables, seconds, bit_exact = warm(loaded, settings.max_batch if settings.batching else 1)
+        statistics = self._statistics[name, version]
+        statistics.compile_count += len(executables)
+        quick = seconds[1] < INLINE_ONE_S and seconds[max(seconds)] < INLINE_BATCH_S
+        batcher = Batcher(
+            name, executables, seconds, self._lanes[0 if quick else 1], statistics,
+            max_queue_rows=settings.max_queue_rows, max_queue_bytes=settings.max_queue_bytes,
+            max_delay=settings.max_delay_us * 1e-6,
+        )  # fmt: skip
+        return loaded, batcher, bit_exact
+
+    async def _unload(self, name: str) -> None:
+        if name not in self._served and not any(known == name for known, _ in self._states):
+            self._turns.pop(name, None)
+            raise ServeError(404, f"unknown model '{name[:128]}'")
+        await self._drained(name, None)
+        for key in [key for key in self._states if key[0] == name]:
+            self._states[key] = "UNLOADED", ""
+        self.log("info", "unloaded", model=name)
+
+    async def _drained(self, name: str, version: str | None) -> None:
+        """Take a version (None: all) out of service, and wait until nobody holds it."""
+        versions = self._served.get(name, {})
+        leaving = [served for key, served in versions.items() if key and version in (None, key)]
+        for served in leaving:
+            self._states[name, served.version] = "DRAINING", ""
+            del versions[served.version]
+            served.retire()
+        self._choose(name)
+        ends = time.monotonic() + self.settings.drain_timeout_s
+        for served in leaving:
+            try:
+                await asyncio.wait_for(served.idle.wait(), max(0.0, ends - time.monotonic()))
+            except TimeoutError:
+                pass  # whoever still holds it keeps it alive, and is answered
+            self._states[name, served.version] = "UNLOADED", ""
+
+    def _forget(self, name: str, versions: Iterable[str]) -> None:
+        """Versions of a model that are in the store no longer, nor served."""
+        for key in [key for key in self._states if key[0] == name and key[1] not in versions]:
+            del self._states[key]
+            self._statistics.pop(key, None)
+
+    def _choose(self, name: str) -> None:
+        """Let the highest version that is ready be the one without a version."""
+        versions = self._served[name] if name in self._served else {}
+        versions.pop(None, None)
+        if versions:
+            versions[None] = versions[max(versions, key=lambda version: int(version or 0))]
+        else:
+            self._served.pop(name, None)
+
+    def _absent(self, name: str, version: str | None) -> ServeError:
+        found = [(v, *why) for (known, v), why in self._states.items() if known == name and version in (None, "", v)]
+        if not found:
+            wanted = f"unknown model '{name[:128]}'"
+            known = self.versions(name)
+            return ServeError(
+                404,
+                f"model '{name}' has no version '{str(version)[:20]}', it has {', '.join(known)}" if known else wanted,
+            )
+        number, state, reason = found[-1]
+        text = f"model '{name}', version {number}, is not ready: {state}" + (f": {reason}" if reason else "")
+        return ServeError(503, text, retry_after=1.0 if state in ("LOADING", "WARMING") else None)
+
+    async def _aside(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._loader, work, *arguments)
+
+
+def _give_way() -> None:
+    """Lower the priority of this thread: whoever loads a model beside others must not take the cores from requests."""
+    with contextlib.suppress(OSError):  # only Linux has priorities of threads
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+
+
+def _in_order(entry: tuple[tuple[str, str], Any]) -> tuple[str, int]:
+    (name, version), _ = entry
+    return name, int(version)

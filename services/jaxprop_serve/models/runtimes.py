@@ -1,0 +1,188 @@
+"""What can be served, and how it is compiled: one executable for each number of rows, made ahead of time.
+
+A runtime has `name`, `accepts(folder) -> bool` and `load(folder) -> Loaded`. Neither of the two here runs code that a
+model's folder brings: a folder describes layers that are installed, or holds StableHLO.
+"""
+
+import contextlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxprop.errors import ModelError
+from jaxprop.network import by_path
+from jaxprop.saved.description import ArraySpec, model_path
+from jaxprop.saved.export import load_exported
+from jaxprop.saved.model import describe, read
+from jaxprop_serve.protocol.tensors import DATATYPES, Signature, TensorSpec
+
+Arrays = dict[str, np.ndarray]
+Executable = Callable[[Arrays], Arrays]
+NAMES = {dtype.name: name for name, dtype in DATATYPES.items() if name != "BYTES"}
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model in memory. `compile(rows)` gives the executable for exactly that many rows.
+
+    classes: names of the outputs' columns, if known.    cost: the class name of the cost it was trained with.
+    f, params: outputs by name = f(inputs by name, θ) as a JAX function, and its θ, where there is one.
+    differentiable: whether jax.grad goes through f.    net: the network itself, where there is one.
+    """
+
+    signature: Signature
+    compile: Callable[[int], Executable]
+    info: dict[str, Any] = field(default_factory=dict)
+    classes: tuple[str, ...] | None = None
+    cost: str | None = None
+    f: Callable[[Any, Any], Any] | None = None
+    params: Any = None
+    differentiable: bool = False
+    net: Any = None
+
+
+class SavedRuntime:
+    """Folders that `jaxprop.save` or `jaxprop train` wrote; tensors are called x and y."""
+
+    name = "jaxprop"
+
+    def accepts(self, path: Any) -> bool:
+        """Whether the folder holds such a model."""
+        return model_path(path).is_file()
+
+    def load(self, path: Any) -> Loaded:
+        """Read and check it. ModelError, too, for rows that depend on each other and for NaN in θ."""
+        with _precision(path):
+            about, params = read(path, _kinds())
+        net = about.net
+        if net.mixes_examples:
+            raise ModelError(
+                f"{path}: {net!r} mixes the rows of a batch, so an answer would depend on who else asks: save what "
+                "jp.freeze_statistics(net, params, x) returns"
+            )
+        _finite(path, by_path(params))
+        signature = Signature(_tensors({"x": about.one_input}), _tensors({"y": about.outputs}), "jaxprop_jax")
+        params = _on_device(params)
+
+        def f(inputs: dict[str, Any], params: Any) -> dict[str, Any]:
+            return {"y": net(inputs["x"], params)}
+
+        info = about.info.model_dump(exclude_none=True) | {"versions": about.versions}
+        cost = type(about.cost).__name__ if about.cost is not None else None
+        return Loaded(
+            signature, compiler(f, params, signature), info, about.info.classes, cost,
+            f=f, params=params, differentiable=True, net=net,
+        )  # fmt: skip
+
+
+class ExportRuntime:
+    """Folders that `jaxprop.export` wrote."""
+
+    name = "export"
+
+    def accepts(self, path: Any) -> bool:
+        """Whether the folder holds such a model."""
+        return (Path(path) / "export.json").is_file()
+
+    def load(self, path: Any) -> Loaded:
+        """Read and check it."""
+        f, params, about, differentiable = load_exported(path)
+        _finite(path, params)
+        signature = Signature(_tensors(about.inputs), _tensors(about.outputs), "jaxprop_stablehlo")
+        params = _on_device(params)
+        return Loaded(
+            signature, compiler(f, params, signature), {"versions": about.versions},
+            f=f, params=params, differentiable=differentiable,
+        )  # fmt: skip
+
+
+saved = SavedRuntime()
+exported = ExportRuntime()
+
+
+def compiler(f: Callable[[Any, Any], Any], params: Any, signature: Signature) -> Callable[[int], Executable]:
+    """compile(rows) for f(inputs by name, θ) → outputs by name, `inputs` being those that `signature` names.
+
+    Whatever JAX is set to outside, 64 bits are on if a tensor has them.
+    """
+    dtypes = [spec.dtype for spec in (*signature.inputs, *signature.outputs)]
+    dtypes += [np.dtype(leaf.dtype) for leaf in jax.tree.leaves(params)]
+    wide = any(dtype.itemsize == 8 for dtype in dtypes)
+    names = [spec.name for spec in signature.inputs]
+    leaves, tree = jax.tree.flatten(_on_device(params))
+    shapes = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves]
+
+    def flat(*arrays: Any) -> Any:  # a call with plain arrays costs less than one with a dict and a tree
+        return f(dict(zip(names, arrays, strict=False)), jax.tree.unflatten(tree, arrays[len(names) :]))
+
+    def compile(rows: int) -> Executable:
+        inputs = [jax.ShapeDtypeStruct((rows, *spec.shape[1:]), spec.dtype) for spec in signature.inputs]
+        with jax.enable_x64(wide), jax.numpy_dtype_promotion("standard"):  # pyright: ignore
+            compiled = jax.jit(flat).lower(*inputs, *shapes).compile()
+        _check_memory(compiled, rows)
+
+        def execute(inputs: Arrays) -> Arrays:
+            outputs = compiled(*[inputs[name] for name in names], *leaves)
+            return {name: np.asarray(y) for name, y in outputs.items()}
+
+        def execute_wide(inputs: Arrays) -> Arrays:
+            with jax.enable_x64(True):  # pyright: ignore
+                return execute(inputs)
+
+        return execute_wide if wide else execute
+
+    return compile
+
+
+def _on_device(params: Any) -> Any:
+    with jax.enable_x64(True):  # pyright: ignore (each keeps its dtype)
+        return jax.tree.map(jnp.asarray, params)
+
+
+def _check_memory(compiled: Any, rows: int) -> None:
+    """ModelError for what could only end in the system killing the server."""
+    found = compiled.memory_analysis() if jax.default_backend() == "cpu" else None
+    if found is None:
+        return
+    needed = found.argument_size_in_bytes + found.output_size_in_bytes + found.temp_size_in_bytes
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > there:
+        raise ModelError(
+            f"{rows} rows need {needed / 2**30:,.1f} GiB, this machine has {there / 2**30:,.1f}: serve it elsewhere, "
+            "or with a smaller max_batch"
+        )
+
+
+def _tensors(specs: dict[str, ArraySpec]) -> tuple[TensorSpec, ...]:
+    for name, spec in specs.items():
+        if spec.dtype not in NAMES:
+            raise ModelError(f"tensor {name!r}: {spec.dtype} is no datatype of the Open Inference Protocol")
+    return tuple(TensorSpec(name, NAMES[spec.dtype], spec.shape) for name, spec in specs.items())
+
+
+def _finite(path: Any, arrays: dict[str, Any]) -> None:
+    for name, array in arrays.items():
+        if jnp.issubdtype(array.dtype, jnp.inexact) and not np.isfinite(np.asarray(array)).all():
+            raise ModelError(f"{path}: params: {name}: found NaN or infinity, expected finite numbers; train it again")
+
+
+@contextlib.contextmanager
+def _precision(path: Any) -> Any:
+    """64 bits for a model that has them, though they are off outside."""
+    about = describe(path, _kinds())
+    specs = (*jax.tree.leaves(about.inputs), *about.params.values())
+    wide = any(np.dtype(jnp.dtype(spec.dtype)).itemsize == 8 for spec in specs)
+    with jax.enable_x64(wide or jax.config.jax_enable_x64):  # pyright: ignore
+        yield
+
+
+def _kinds() -> list[Any]:
+    """The layers and costs that installed packages offer."""
+    return [entry.load() for entry in metadata.entry_points(group="jaxprop.layers")]

@@ -1,0 +1,1 @@
+"""The Open Inference Protocol: its endpoints, its requests and answers, its tensors."""

@@ -1,0 +1,201 @@
+"""Tensors' values on the wire: JSON lists and raw bytes to numpy arrays and back, losing nothing without saying so.
+
+JSON has no NaN, no Infinity and no half precision; such values travel as raw bytes, and asking for them in JSON is an
+error, never a silent `null`. Numbers that do not fit the datatype, strings, nulls and booleans in place of numbers, and
+ragged lists are refused with the path of the first one.
+"""
+
+import math
+import struct
+from functools import cache
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from jaxprop_serve.errors import ServeError
+from jaxprop_serve.http1.limits import check_depth
+from jaxprop_serve.protocol.tensors import DATATYPES, TensorSpec
+
+BINARY_ONLY = ("FP16", "BF16")
+
+# How a JSON value of each datatype is packed: struct refuses what does not fit, and is three times as fast as np.array.
+_PACK = {
+    "BOOL": "?",
+    "UINT8": "B", "UINT16": "H", "UINT32": "I", "UINT64": "Q",
+    "INT8": "b", "INT16": "h", "INT32": "i", "INT64": "q",
+    "FP32": "f", "FP64": "d",
+}  # fmt: skip
+_PYTHON = {"BOOL": bool, "BYTES": str, "FP16": float, "BF16": float, "FP32": float, "FP64": float}
+
+
+def read_json(text: bytes, decoder: msgspec.json.Decoder[Any], max_depth: int | None = None, where: str = "") -> Any:
+    """`decoder.decode`, with every refusal a ServeError 400 naming the field.
+
+    Args:
+        text: JSON.
+        decoder: of a type; one that skips nothing (no unknown fields, no Raw) bounds the depth by itself.
+        max_depth: checked before parsing, for a decoder that skips what it does not know.
+        where: the path of `text` in the request, such as `.inputs[0].data`.
+    """
+    if max_depth is not None:
+        check_depth(text, max_depth)
+    try:
+        return decoder.decode(text)
+    except msgspec.ValidationError as error:
+        found = str(error) if "`$" in str(error) else f"{error} - at `$`"
+        raise ServeError(400, found.replace("`$", f"`${where}")) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        hint = ""
+        if any(word in text for word in (b"NaN", b"nan", b"Infinity", b"inf")):
+            hint = "; JSON has no NaN or Infinity: send such values as binary data"
+        raise ServeError(400, f"the request is not JSON: {error}{hint}") from None
+
+
+@cache
+def _nested(python: type, depth: int) -> msgspec.json.Decoder[Any]:
+    kind: Any = python
+    for _ in range(depth):
+        kind = list[kind]
+    return msgspec.json.Decoder(kind)
+
+
+def from_json(values: Any, spec: TensorSpec, shape: list[int], model: str, path: str) -> np.ndarray:
+    """`data` (a flat list, or its JSON, flat or nested in the tensor's shape) as an array."""
+    if spec.datatype in BINARY_ONLY:
+        raise ServeError(400, f"input '{spec.name}' for model '{model}' is {spec.datatype}: send it as binary data")
+    expected = math.prod(shape)
+    try:
+        if not isinstance(values, list):
+            values = _values(bytes(values), spec, shape, path)
+        if len(values) == expected:
+            return pack(values, spec, path).reshape(shape)
+    except ServeError as error:
+        raise ServeError(400, f"input '{spec.name}' for model '{model}': {error.text}") from None
+    raise ServeError(
+        400,
+        f"input '{spec.name}' for model '{model}' got {len(values)} elements, but shape {shape} holds {expected}",
+    )
+
+
+def _values(text: bytes, spec: TensorSpec, shape: list[int], path: str) -> list[Any]:
+    nested = leading_brackets(text) > 1
+    values = read_json(text, _nested(python_type(spec), len(shape) if nested else 1), where=path)
+    return flatten(values, shape, path) if nested else values
+
+
+def rows_from_json(text: bytes, spec: TensorSpec, max_rows: int) -> np.ndarray:
+    """A JSON list of rows, each flat or in the input's own shape, as the tensor [rows, ...] of the input's datatype."""
+    row = list(spec.shape[1:])
+    depth = leading_brackets(text)
+    if depth not in (2, len(row) + 1):
+        raise ServeError(400, f"expected a list of lists of {math.prod(row)} values each")
+    rows = read_json(text, _nested(python_type(spec), depth), where=".rows")
+    if not 0 < len(rows) <= max_rows:
+        raise ServeError(400, f"expected 1 to {max_rows} rows at once, got {len(rows)}")
+    flat = flatten(rows, [len(rows), *(row if depth == len(row) + 1 else [math.prod(row)])], ".rows")
+    if spec.datatype not in BINARY_ONLY:
+        return pack(flat, spec, ".rows").reshape(len(rows), *row)
+    with np.errstate(over="ignore"):
+        halves = pack(flat, TensorSpec(spec.name, "FP32", spec.shape), ".rows").astype(spec.dtype)
+    if not np.isfinite(halves).all():
+        raise ServeError(400, f"a value in `$.rows` does not fit into {spec.datatype}")
+    return halves.reshape(len(rows), *row)
+
+
+def leading_brackets(text: bytes) -> int:
+    """How deep the first value of a JSON list lies: 2 for `[[1`."""
+    start = text[:1024].translate(None, b" \t\r\n")
+    return len(start) - len(start.lstrip(b"["))
+
+
+def python_type(spec: TensorSpec) -> type:
+    """What one element is in JSON."""
+    return _PYTHON.get(spec.datatype, int)
+
+
+def flatten(data: list[Any], shape: list[int], path: str) -> list[Any]:
+    """Nested lists, row-major; 400 where one is longer or shorter than the shape says."""
+    if len(data) != shape[0]:
+        raise ServeError(400, f"`${path}` has {len(data)} elements, expected {shape[0]}")
+    if len(shape) == 1:
+        return data
+    return [value for i, part in enumerate(data) for value in flatten(part, shape[1:], f"{path}[{i}]")]
+
+
+def pack(values: list[Any], spec: TensorSpec, path: str = "") -> np.ndarray:
+    """Python values as a flat array of the tensor's datatype; 400 naming the first one that does not fit."""
+    if spec.datatype == "BYTES":
+        return np.array([value.encode() for value in values], dtype=object)
+    code = _PACK[spec.datatype]
+    try:
+        return np.frombuffer(struct.pack(f"<{len(values)}{code}", *values), spec.dtype)
+    except (struct.error, OverflowError):
+        for i, value in enumerate(values):
+            try:
+                struct.pack(f"<{code}", value)
+            except (struct.error, OverflowError):
+                raise ServeError(400, f"`${path}[{i}]` does not fit into {spec.datatype}") from None
+        raise
+
+
+def from_bytes(body: bytes, spec: TensorSpec, shape: list[int], model: str, start: int, size: int) -> np.ndarray:
+    """`size` raw little-endian, row-major bytes as an array (a view); 400 unless they are just as many as needed."""
+    if spec.datatype == "BYTES":
+        return _strings(body[start : start + size], spec, shape, model)
+    count = math.prod(shape)
+    if size != count * spec.dtype.itemsize:
+        needed = count * spec.dtype.itemsize
+        raise ServeError(
+            400,
+            f"input '{spec.name}' for model '{model}' got {size} bytes of binary data, shape {shape} needs {needed}",
+        )
+    array = np.frombuffer(body, spec.dtype, count, start)
+    if spec.datatype == "BOOL" and (array.view(np.uint8) > 1).any():
+        raise ServeError(400, f"input '{spec.name}' for model '{model}': a BOOL is a byte 0 or 1")
+    return array.reshape(shape)
+
+
+def _strings(data: bytes, spec: TensorSpec, shape: list[int], model: str) -> np.ndarray:
+    values, offset, count = [], 0, math.prod(shape)
+    while offset < len(data) and len(values) < count:
+        end = offset + 4 + int.from_bytes(data[offset : offset + 4], "little")
+        if offset + 4 > len(data) or end > len(data):
+            break
+        values.append(data[offset + 4 : end])
+        offset = end
+    if offset != len(data) or len(values) != count:
+        raise ServeError(
+            400, f"input '{spec.name}' for model '{model}' got {len(values)} whole strings, shape {shape} needs {count}"
+        )
+    array = np.empty(count, dtype=object)
+    array[:] = values
+    return array.reshape(shape)
+
+
+def to_bytes(array: np.ndarray, datatype: str) -> bytes:
+    """An array's raw little-endian bytes; for BYTES each string with its length before it."""
+    if datatype == "BYTES":
+        return b"".join(len(s).to_bytes(4, "little") + s for s in map(_as_bytes, array.reshape(-1)))
+    dtype = DATATYPES[datatype]
+    return array.tobytes() if array.dtype == dtype else array.astype(dtype).tobytes()
+
+
+def to_json(array: np.ndarray, datatype: str, name: str, model: str) -> np.ndarray:
+    """The array, in its shape, as orjson can write it without loss; 400 if it holds what JSON cannot say."""
+    if datatype == "BYTES":
+        try:
+            return np.array([_as_bytes(value).decode() for value in array.reshape(-1)], object).reshape(array.shape)
+        except UnicodeDecodeError:
+            found = "a string that is not UTF-8"
+    elif array.dtype.kind != "f" or np.isfinite(array).all():
+        return array
+    else:
+        found = "NaN or Infinity"
+    raise ServeError(
+        400, f"output '{name}' of model '{model}' holds {found}, which JSON cannot say: ask for binary data"
+    )
+
+
+def _as_bytes(value: Any) -> bytes:
+    return value if isinstance(value, bytes) else str(value).encode()

@@ -1,0 +1,288 @@
+"""What each path answers: the Open Inference Protocol's endpoints, `/predict` for people, `/metrics`.
+
+A handler is `async (request, **names in the path) -> Reply`; what it refuses it raises as ServeError.
+"""
+
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version as installed
+from typing import Any
+
+import msgspec
+import numpy as np
+import orjson
+
+from jaxprop_serve.errors import ServeError
+from jaxprop_serve.http1.routes import Reply, Route
+from jaxprop_serve.protocol.data import read_json, rows_from_json, to_json
+from jaxprop_serve.protocol.requests import decode, encode
+from jaxprop_serve.protocol.tensors import TensorSpec
+
+JSON = (b"content-type", b"application/json")
+EXTENSIONS = ["binary_tensor_data", "model_repository", "model_configuration", "statistics"]
+_object = msgspec.json.Decoder(dict[str, Any])
+
+
+class _Rows(msgspec.Struct, forbid_unknown_fields=True):
+    rows: msgspec.Raw
+
+
+_rows = msgspec.json.Decoder(_Rows)
+
+
+def reply(value: Any, status: int = 200, headers: Iterable[tuple[bytes, bytes]] = ()) -> Reply:
+    """An answer of JSON."""
+    body = orjson.dumps(value, default=np.ndarray.tolist, option=orjson.OPT_SERIALIZE_NUMPY)
+    return Reply(body, [JSON, *headers], status)
+
+
+async def infer(request: Any, model: str, version: str | None = None) -> Reply:
+    """`POST /v2/models/{model}[/versions/{version}]/infer`: the hot path."""
+    app = request.app
+    settings = app.settings
+    with app.models.pin(model, version) as served:
+        request.model, request.version = served.name, served.version
+        served.admit()
+        body = await request.body()
+        asked = decode(
+            request.headers,
+            body,
+            served.signature,
+            served.name,
+            max_rows=settings.max_rows,
+            max_depth=settings.max_json_depth,
+        )
+        request.cancel_if_gone()
+        outputs = await served.infer(asked.inputs, request.deadline(asked.timeout_us))
+        return Reply(*encode(asked, outputs, served.name, served.version))
+
+
+async def predict(request: Any, model: str) -> Reply:
+    """`POST /predict/{model}`: rows in, rows out, and labels with probabilities where the model knows its classes.
+
+    `{"rows": [[...], ...]}` or the bare list of rows; a row is flat or has the input's own shape.
+    """
+    app = request.app
+    settings = app.settings
+    with app.models.pin(model) as served:
+        request.model, request.version = served.name, served.version
+        if len(served.signature.inputs) != 1:
+            raise ServeError(
+                400, f"model '{served.name}' has several inputs: send them to /v2/models/{served.name}/infer"
+            )
+        served.admit()
+        body = await request.body()
+        spec = served.signature.inputs[0]
+        try:
+            x = _rows_array(body, spec, settings)
+        except ServeError as error:
+            raise ServeError(error.status, f"rows for model '{served.name}': {error.text}") from None
+        request.cancel_if_gone()
+        outputs = await served.infer({spec.name: x}, None)
+        answer: dict[str, Any] = {"model": served.name, "version": served.version}
+        for output in served.signature.outputs:
+            key = "rows" if len(served.signature.outputs) == 1 else output.name
+            answer[key] = to_json(_wide(outputs[output.name]), output.datatype, output.name, served.name)
+        if "rows" in answer:
+            answer |= labels(answer["rows"], served.loaded)
+        return reply(answer)
+
+
+def _rows_array(body: bytes, spec: TensorSpec, settings: Any) -> np.ndarray:
+    text = body.strip()
+    if text[:1] == b"{":
+        text = bytes(read_json(text, _rows, settings.max_json_depth).rows)
+    if text[:1] != b"[":
+        raise ServeError(400, 'send {"rows": [[...], ...]} or the list of rows itself')
+    return rows_from_json(text, spec, settings.max_rows)
+
+
+def _wide(array: np.ndarray) -> np.ndarray:
+    """FP16 and BF16 as FP32, which JSON writers know."""
+    return array.astype(np.float32) if array.dtype.itemsize == 2 and array.dtype.kind not in "iu" else array
+
+
+def labels(y: np.ndarray, loaded: Any) -> dict[str, Any]:
+    """The class of each row [N, C], and its probability if the network was trained as a softmax."""
+    classes = getattr(loaded, "classes", None)
+    if not classes or y.ndim != 2 or y.shape[1] != len(classes):
+        return {}
+    best = y.argmax(axis=1)
+    found: dict[str, Any] = {"labels": [classes[i] for i in best]}
+    if getattr(loaded, "cost", None) == "SoftmaxCrossEntropy":
+        powers = np.exp(y.astype(np.float64) - y.max(axis=1, keepdims=True))
+        found["probabilities"] = (powers / powers.sum(axis=1, keepdims=True)).max(axis=1).round(6)
+    return found
+
+
+async def server_metadata(request: Any) -> Reply:
+    """`GET /v2`."""
+    return reply({"name": "jaxprop", "version": _version(), "extensions": EXTENSIONS})
+
+
+async def live(request: Any) -> Reply:
+    """`GET /v2/health/live`: the process answers."""
+    return reply({"live": True})
+
+
+async def ready(request: Any) -> Reply:
+    """`GET /v2/health/ready`: 503 until every model was loaded, and from the moment the server drains; else 200."""
+    is_ready = bool(request.app.models.ready())
+    return reply({"ready": is_ready}, 200 if is_ready else 503)
+
+
+async def model_ready(request: Any, model: str, version: str | None = None) -> Reply:
+    """`GET /v2/models/{model}[/versions/{version}]/ready`: 404 if unknown, 503 if not ready."""
+    with request.app.models.pin(model, version) as served:
+        return reply({"name": served.name, "ready": True})
+
+
+async def model_metadata(request: Any, model: str, version: str | None = None) -> Reply:
+    """`GET /v2/models/{model}[/versions/{version}]`: tensors with their shapes and datatypes."""
+    models = request.app.models
+    with models.pin(model, version) as served:
+        signature = served.signature
+        return reply(
+            {
+                "name": served.name,
+                "versions": models.versions(served.name),
+                "platform": signature.platform,
+                "inputs": [_tensor(spec) for spec in signature.inputs],
+                "outputs": [_tensor(spec) for spec in signature.outputs],
+            }
+        )
+
+
+async def model_config(request: Any, model: str, version: str | None = None) -> Reply:
+    """`GET /v2/models/{model}[/versions/{version}]/config`: Triton's ModelConfig."""
+    with request.app.models.pin(model, version) as served:
+        signature, settings = served.signature, request.app.settings
+        return reply(
+            {
+                "name": served.name,
+                "platform": signature.platform,
+                "backend": "jaxprop",
+                "version_policy": {"latest": {"num_versions": 1}},
+                "max_batch_size": settings.max_batch,
+                "input": [_config_tensor(spec) for spec in signature.inputs],
+                "output": [_config_tensor(spec) for spec in signature.outputs],
+                "dynamic_batching": {"max_queue_delay_microseconds": settings.max_delay_us}
+                if settings.batching
+                else None,
+                # whether a row's answer has the same bits alone and in the largest batch, as measured at load
+                "parameters": {"bit_exact": {"string_value": str(served.bit_exact).lower()}},
+            }
+        )
+
+
+async def model_stats(request: Any, model: str, version: str | None = None) -> Reply:
+    """`GET /v2/models/{model}[/versions/{version}]/stats`: counts and times since the server started."""
+    with request.app.models.pin(model, version) as served:
+        return reply({"model_stats": [served.statistics.describe(served.name, served.version)]})
+
+
+async def all_stats(request: Any) -> Reply:
+    """`GET /v2/models/stats`: of every model that is ready."""
+    found = []
+    for entry in request.app.models.index():
+        if entry["state"] == "READY":
+            with request.app.models.pin(entry["name"], entry["version"]) as served:
+                found.append(served.statistics.describe(served.name, served.version))
+    return reply({"model_stats": found})
+
+
+async def index(request: Any) -> Reply:
+    """`POST /v2/repository/index`, body `{"ready": bool}` or empty: every model's state, and why."""
+    asked = await _options(request)
+    only_ready = asked.get("ready", False)
+    if type(only_ready) is not bool:
+        raise ServeError(400, f"'ready' must be true or false, found {str(only_ready)[:80]!r}")
+    return reply([entry for entry in request.app.models.index() if not only_ready or entry["state"] == "READY"])
+
+
+async def load(request: Any, model: str) -> Reply:
+    """`POST /v2/repository/models/{model}/load`: load or reload from the store; what runs goes on until it is ready."""
+    _only_process(request)
+    parameters = (await _options(request)).get("parameters") or {}
+    if parameters:
+        raise ServeError(400, "load takes no parameters: a model is what its folder says, not what a request brings")
+    await request.app.models.load(model)
+    return reply({})
+
+
+async def unload(request: Any, model: str) -> Reply:
+    """`POST /v2/repository/models/{model}/unload`: take no more requests, answer those that run, let go."""
+    _only_process(request)
+    await _options(request)
+    await request.app.models.unload(model)
+    return reply({})
+
+
+def _only_process(request: Any) -> None:
+    if (workers := request.app.settings.workers) > 1:
+        raise ServeError(
+            501, f"load and unload would reach one of {workers} workers: start the server anew on the same port, then "
+            "stop the old one with SIGTERM; no request fails"
+        )  # fmt: skip
+
+
+async def metrics(request: Any) -> Reply:
+    """`GET /metrics`: Prometheus' text format."""
+    if request.app.metrics is None:
+        raise ServeError(404, "this server keeps no metrics")
+    return Reply(request.app.metrics.render(), [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")])
+
+
+async def hint(request: Any) -> Reply:
+    """`GET /`."""
+    return reply({"server": "jaxprop", "try": 'GET /v2, or POST /predict/{model} with {"rows": [[...]]}'})
+
+
+async def _options(request: Any) -> dict[str, Any]:
+    """The body of a repository call: a JSON object, or nothing, which is what most clients send."""
+    body = await request.body()
+    return read_json(body, _object, request.app.settings.max_json_depth) if body.strip() else {}
+
+
+def _tensor(spec: TensorSpec) -> dict[str, Any]:
+    return {"name": spec.name, "datatype": spec.datatype, "shape": list(spec.shape)}
+
+
+def _config_tensor(spec: TensorSpec) -> dict[str, Any]:
+    datatype = "STRING" if spec.datatype == "BYTES" else spec.datatype
+    return {"name": spec.name, "data_type": f"TYPE_{datatype}", "dims": list(spec.shape[1:])}
+
+
+def _version() -> str:
+    try:
+        return installed("jaxprop-nn")
+    except PackageNotFoundError:
+        return "0"
+
+
+_MODEL = "/v2/models/{model}"
+_VERSION = _MODEL + "/versions/{version}"
+
+ROUTES = [
+    Route("GET", "/", hint, "open"),
+    Route("GET", "/v2", server_metadata),
+    Route("GET", "/v2/", server_metadata),
+    Route("GET", "/v2/health/live", live, "open"),
+    Route("GET", "/v2/health/ready", ready, "open"),
+    Route("GET", "/v2/models/stats", all_stats),
+    *(
+        Route(method, base + path, handler)
+        for base in (_MODEL, _VERSION)
+        for method, path, handler in (
+            ("GET", "", model_metadata),
+            ("GET", "/ready", model_ready),
+            ("GET", "/config", model_config),
+            ("GET", "/stats", model_stats),
+            ("POST", "/infer", infer),
+        )
+    ),
+    Route("POST", "/v2/repository/index", index),
+    Route("POST", "/v2/repository/models/{model}/load", load, "admin"),
+    Route("POST", "/v2/repository/models/{model}/unload", unload, "admin"),
+    Route("POST", "/predict/{model}", predict),
+    Route("GET", "/metrics", metrics),
+]

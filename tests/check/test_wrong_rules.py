@@ -1,0 +1,159 @@
+"""A deliberately wrong rule must be caught, and its layer and factor named: the test of the tests."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxprop as jp
+from jaxprop.check.factors import ACTIVATION, INPUT, PARAMETER, VALUE
+
+
+class SlopeOfTanhIsOne(jp.Tanh):
+    """Forgets the activation's derivative."""
+
+    def derivative(self, kept):
+        return jnp.ones_like(kept)
+
+
+class SigmoidWithoutOneMinusY(jp.Sigmoid):
+    def derivative(self, kept):
+        return kept * kept
+
+
+class WayToTheInputTransposed(jp.Linear):
+    """Uses W where Wᵀ belongs (square, so no shape gives it away)."""
+
+    def backward(self, dy, cache, params):
+        _, uses = super().backward(dy, cache, params)
+        return dy @ params.W, uses
+
+
+class ForgetsTheBias(jp.Linear):
+    def backward(self, dy, cache, params):
+        dx, uses = super().backward(dy, cache, params)
+        return dx, uses._replace(b=jp.Shift(0 * dy, uses.b.shape, uses.b.dtype))
+
+
+class WeightFromTheWrongSide(jp.Linear):
+    """∂C/∂W with the roles of a and δ exchanged."""
+
+    def backward(self, dy, cache, params):
+        dx, uses = super().backward(dy, cache, params)
+        return dx, uses._replace(W=jp.Outer(dy, cache, uses.W.shape, uses.W.dtype))
+
+
+class SlightlyWrong(jp.Linear):
+    """One part in a million: only float64 sees it."""
+
+    def backward(self, dy, cache, params):
+        dx, uses = super().backward(dy, cache, params)
+        return dx * (1 + 1e-6), uses
+
+
+class CallIsNotForward(jp.Linear):
+    def __call__(self, x, params, env=None):
+        return 2 * super().__call__(x, params, env)
+
+
+class NotANumber(jp.ReLU):
+    def derivative(self, kept):
+        return jnp.full_like(kept, jnp.nan)
+
+
+@dataclass(frozen=True)
+class DeltaWithoutTheSign(jp.HalfSquaredError):
+    def delta(self, y, targets):
+        return -super().delta(y, targets)
+
+
+WRONG = [
+    (1, SlopeOfTanhIsOne(), [ACTIVATION]),
+    (1, SigmoidWithoutOneMinusY(), [ACTIVATION]),
+    (1, NotANumber(), [ACTIVATION]),
+    (2, WayToTheInputTransposed(4), [INPUT]),
+    (2, SlightlyWrong(4), [INPUT]),
+    (2, ForgetsTheBias(4), [f"{PARAMETER} ∂z/∂b"]),
+    (2, WeightFromTheWrongSide(4), [f"{PARAMETER} ∂z/∂W"]),
+    (2, CallIsNotForward(4), [VALUE, INPUT, f"{PARAMETER} ∂z/∂W", f"{PARAMETER} ∂z/∂b"]),
+]
+
+
+def case(position=None, layer=None):
+    layers = [jp.Linear(4), jp.Tanh(), jp.Linear(4), jp.Sigmoid(), jp.Linear(2)]
+    if position is not None:
+        layers[position] = layer
+    net = jp.Chain(*layers)
+    rng = np.random.default_rng(0)
+    x, targets = jnp.asarray(rng.normal(size=(6, 3))), jnp.asarray(rng.normal(size=(6, 2)))
+    return net, x, net.init(jax.random.key(0), x), targets
+
+
+def test_right_rules_agree():
+    net, x, params, targets = case()
+    report = jp.compare(net, jp.HalfSquaredError())(x, params, targets)
+    assert report.ok and not report.wrong, str(report)
+
+
+@pytest.mark.parametrize("position, layer, factors", WRONG, ids=lambda v: type(v).__name__)
+def test_a_wrong_rule_is_named_with_its_factor(position, layer, factors):
+    net, x, params, targets = case(position, layer)
+    report = jp.compare(net, jp.HalfSquaredError())(x, params, targets)
+    assert not report.ok
+    assert [(w.path, w.factor) for w in report.wrong] == [(str(position), factor) for factor in factors]
+    for factor in factors:
+        assert f"layer {position} ({layer!r}): {factor}" in str(report)
+
+
+def test_a_wrong_rule_spoils_the_gradient_of_what_comes_before_and_nothing_after():
+    net, x, params, targets = case(1, SlopeOfTanhIsOne())
+    report = jp.compare(net, jp.HalfSquaredError())(x, params, targets)
+    assert {row.path: row.ok for row in report.rows} == {
+        "0.W": False, "0.b": False, "2.W": True, "2.b": True, "4.W": True, "4.b": True,
+    }  # fmt: skip
+    assert "DISAGREE" in str(report)
+
+
+def test_a_wrong_cost_is_named():
+    net, x, params, targets = case()
+    report = jp.compare(net, DeltaWithoutTheSign())(x, params, targets)
+    assert [(w.layer, w.factor) for w in report.wrong] == [("DeltaWithoutTheSign", "the derivative of the cost ∂C/∂y")]
+
+
+def test_differences_are_a_witness_of_their_own():
+    """Both analytic ways share one wrong cost here: only the nudge can tell."""
+
+    class Loss(jp.HalfSquaredError):
+        def __call__(self, y, targets):
+            return super().__call__(y + 0.1 * (y - jax.lax.stop_gradient(y)), targets)  # y, its slope 1.1
+
+        def delta(self, y, targets):
+            return 1.1 * super().delta(y, targets)
+
+    net, x, params, targets = case()
+    report = jp.compare(net, Loss())(x, params, targets)
+    assert not report.ok and not report.wrong
+    assert all(row.auto.relative < 1e-12 and row.differences.relative > 0.01 for row in report.rows)
+
+
+@pytest.mark.parametrize(
+    "layer, shift, at_kink",
+    [(jp.LeakyReLU(0.99), 0.0, True), (jp.ReLU(), 0.0, True), (jp.Sigmoid(), 0.0, False), (jp.Sigmoid(), 3e3, False)],
+    ids=["slight kink", "kink", "smooth", "smooth, steep in w"],
+)
+def test_kinks_are_told_from_smooth_places(layer, shift, at_kink):
+    """z = 0 exactly, through w = 0: a nudge of w crosses the kink of a piecewise unit, and nothing of a smooth one."""
+    net, x = jp.Chain(jp.Linear(1, bias=False), layer), jnp.array([[1.0 + shift]])
+    params = (jp.LinearParams(jnp.zeros((1, 1)), None), ())
+    (row,) = jp.compare(net, jp.HalfSquaredError())(x, params, jnp.ones((1, 1))).rows
+    assert row.at_kinks == at_kink and row.checked == 1 - at_kink
+    assert shift or row.ok == (not at_kink)  # where no entry is nudged there is no third witness
+
+
+def test_nothing_nudged_is_not_agreement():
+    net, x = jp.Chain(jp.Linear(1, bias=False), jp.ReLU()), jnp.ones((1, 1))
+    params = (jp.LinearParams(jnp.zeros((1, 1)), None), ())
+    report = jp.compare(net, jp.HalfSquaredError())(x, params, jnp.ones((1, 1)))
+    assert not report.ok and "NOT CHECKED" in str(report)
