@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import jaxprop as jp
+from jaxprop.arrays.relative import relative
+from jaxprop.arrays.tolerances import tolerance
 from jaxprop.errors import JaxpropError
-from tests.tolerances import relative, tolerance
 
 SOFTMAX = jp.SoftmaxCrossEntropy()
 IDS = np.random.default_rng(0).integers(0, 7, (2, 5))

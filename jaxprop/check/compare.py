@@ -16,19 +16,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxprop.arrays.relative import relative
+from jaxprop.arrays.tolerances import DIFFERENCES, FACTOR, tolerance
 from jaxprop.backward import auto, manual
 from jaxprop.check.differences import central_differences, choose
-from jaxprop.check.factors import ACTIVATION, INPUT, Judge, relative
+from jaxprop.check.factors import ACTIVATION, INPUT, Judge
 from jaxprop.costs import Cost
 from jaxprop.layers.layer import Layer
 from jaxprop.network import by_path
 from jaxprop.network.call import call, environment, require_layer, total
 from jaxprop.uses import weighted
 
-# max|Δ| / max|g|: manual against auto in the given dtype; against central differences always in float64
-TOLERANCE = {"float64": 1e-12, "float32": 1e-5, "bfloat16": 4e-2, "float16": 1e-2}
-DIFFERENCES_TOLERANCE = 1e-7
-FACTOR_TOLERANCE = 1e-10  # a layer alone, in float64
 COST = "the derivative of the cost ∂C/∂y"
 
 
@@ -223,7 +221,7 @@ def _rows(by_hand: Any, by_jax: Any, exact: _Exact, entries: int) -> list[Row]:
         return []
     chosen = {path: choose(g, entries) for path, g in jax64.items()}
     nudged = central_differences(exact.C, exact.params, chosen, watch=exact.local_derivatives)
-    round_off = 1e-15 * abs(float(value)) / 1e-5 / DIFFERENCES_TOLERANCE  # no difference can see below this
+    round_off = 1e-15 * abs(float(value)) / 1e-5 / DIFFERENCES  # no difference can see below this
     hand, found_jax, rows = _paths(by_hand), _paths(by_jax), []
     for path, found in nudged.items():
         # measured against the parameter's largest gradient, not that of the entries nudged
@@ -232,8 +230,8 @@ def _rows(by_hand: Any, by_jax: Any, exact: _Exact, entries: int) -> list[Row]:
         by_nudge, jax_by_nudge = (
             Agreement.of(g[path].ravel()[found.entries], found.slopes, scale) for g in (hand64, jax64)
         )
-        ok = agreement.within(TOLERANCE[hand[path].dtype.name])
-        ok = ok and by_nudge.within(DIFFERENCES_TOLERANCE) and jax_by_nudge.within(DIFFERENCES_TOLERANCE)
+        ok = agreement.within(tolerance(hand[path].dtype))
+        ok = ok and by_nudge.within(DIFFERENCES) and jax_by_nudge.within(DIFFERENCES)
         shape, count = hand[path].shape, len(found.entries)
         ok = ok and count > 0  # two witnesses are not three
         rows.append(Row(path, shape, agreement, by_nudge, jax_by_nudge, count, found.at_kinks, ok))
@@ -250,7 +248,7 @@ def _wrong_factors(exact: _Exact) -> list[Wrong]:
     ):
         errors += [(path, judged.layer, factor, error) for factor, error in judged.errors.items()]
     found = [Wrong(path, layer, factor, float(np.max(error))) for path, layer, factor, error in errors]
-    wrong = [w for w in found if not w.relative <= FACTOR_TOLERANCE]
+    wrong = [w for w in found if not w.relative <= FACTOR]
     # a wrong φ' makes dx = dy · φ' wrong as well: say it once
     named = {w.path for w in wrong if w.factor == ACTIVATION}
     return [w for w in wrong if not (w.factor == INPUT and w.path in named)]

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxprop.arrays.relative import relative
 from jaxprop.layers.activations import Activation
 from jaxprop.layers.layer import Env, Layer
 from jaxprop.network import Combinator, Walk
@@ -73,7 +74,7 @@ def factor_errors(layer: Layer, x: Array, params: Any, env: Env | None = None) -
     if isinstance(layer, Activation):
         errors[ACTIVATION] = relative(layer.derivative(cache), vjp(jnp.ones_like(y))[0])
     if floating:
-        errors[INPUT] = _worst(dx, true[0])
+        errors[INPUT] = relative(dx, true[0])
     grads = jax.tree.map(lambda use: use.total(None), uses, is_leaf=is_use)
     for (path, mine), theirs in zip(
         jax.tree_util.tree_leaves_with_path(grads), jax.tree.leaves(true_params), strict=True
@@ -81,21 +82,3 @@ def factor_errors(layer: Layer, x: Array, params: Any, env: Env | None = None) -
         name = jax.tree_util.keystr(path, simple=True, separator=".")
         errors[f"{PARAMETER} ∂z/∂{name}"] = relative(mine, theirs)
     return errors
-
-
-def _worst(found: Any, reference: Any) -> Array:
-    """The largest relative error over a tree of arrays; infinite where one is missing."""
-    found, reference = jax.tree.leaves(found), jax.tree.leaves(reference)
-    if len(found) != len(reference):
-        return jnp.asarray(jnp.inf)
-    return jnp.max(jnp.stack([relative(f, r) for f, r in zip(found, reference, strict=True)]))
-
-
-def relative(found: Any, reference: Any) -> Array:
-    """max|Δ| / max|reference|; infinite where the shapes differ."""
-    found, reference = jnp.asarray(found), jnp.asarray(reference)
-    if found.shape != reference.shape:
-        return jnp.asarray(jnp.inf)
-    largest = jnp.max(jnp.abs(found - reference), initial=0)
-    scale = jnp.max(jnp.abs(reference), initial=0)
-    return jnp.where(scale > 0, largest / jnp.where(scale > 0, scale, 1), largest)

@@ -11,7 +11,7 @@ import numpy as np
 from jax import Array
 from jax.flatten_util import ravel_pytree
 
-from jaxprop.check.compare import DIFFERENCES_TOLERANCE, TOLERANCE
+from jaxprop.arrays.tolerances import DIFFERENCES, tolerance
 from jaxprop.check.differences import central_differences, choose
 from jaxprop.check.factors import ACTIVATION, VALUE, factor_errors
 from jaxprop.check.report import Check, agree, factor_of
@@ -21,7 +21,7 @@ from jaxprop.layers.layer import Layer
 from jaxprop.network import Inner, Repeat, by_path
 from jaxprop.uses import is_use
 
-EXACT = TOLERANCE["float64"]
+EXACT = tolerance("float64", "cpu")
 DRAWS = 16
 ENTRIES = 32  # nudged in each array, half of them those of the largest gradient
 
@@ -85,15 +85,15 @@ def differences(layer: Layer, at: At) -> Iterator[Check]:
 
     # no difference can see below the round-off of C's terms
     size = float(jnp.sum(jnp.abs(at.dy * answer(layer, at)(at.primals))))
-    round_off = 1e-15 * size / 1e-5 / DIFFERENCES_TOLERANCE
+    round_off = 1e-15 * size / 1e-5 / DIFFERENCES
     chosen = {path: choose(g, ENTRIES) for path, g in mine.items()}
     for path, slopes in central_differences(C, at.primals, chosen, watch=jax.grad(C)).items():
         scale = max(float(np.max(np.abs(mine[path]), initial=0)), round_off)
         error = float(np.max(np.abs(mine[path].ravel()[slopes.entries] - slopes.slopes), initial=0)) / scale
         count = len(slopes.entries)
         found = f"{error:.2g} ({count} nudged)" if count else "kinks everywhere"
-        ok = count > 0 and error <= DIFFERENCES_TOLERANCE
-        yield Check(name, factor_of(path), found, f"{DIFFERENCES_TOLERANCE:.0e}", ok)
+        ok = count > 0 and error <= DIFFERENCES
+        yield Check(name, factor_of(path), found, f"{DIFFERENCES:.0e}", ok)
 
 
 def adjoint(layer: Layer, at: At) -> Iterator[Check]:
@@ -239,7 +239,7 @@ def dtypes(layer: Layer, at: At) -> Iterator[Check]:
         if dtype == "float32":
             mine, theirs = compiled(lambda layer, at: (by_hand(layer, at)[1], by_jax(layer, at)[1]), layer)(low)
             # each array was judged in float64: here one that cancels down to round-off would be nothing else
-            yield from agree("float32 against jax.vjp", mine, theirs, TOLERANCE[dtype], len(at.dy), floor=1.0)
+            yield from agree("float32 against jax.vjp", mine, theirs, tolerance(dtype), len(at.dy), floor=1.0)
         else:
             yield _half_precision(layer, low)
 

@@ -15,9 +15,10 @@ import pytest
 from jax.sharding import PartitionSpec
 
 import jaxprop as jp
+from jaxprop.arrays.relative import relative
+from jaxprop.arrays.tolerances import tolerance
 from jaxprop.errors import JaxpropError, ShapeError
 from jaxprop.uses import is_use
-from tests.tolerances import relative, tolerance
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ import pytest
 
 import jaxprop as jp
 from jaxprop import cli
-from tests.tolerances import relative
+from jaxprop.arrays.relative import relative
 
 JAXPROP = str(Path(sys.executable).parent / "jaxprop")
 

@@ -13,9 +13,10 @@ import optax
 import pytest
 
 import jaxprop as jp
+from jaxprop.arrays.relative import relative
+from jaxprop.arrays.tolerances import DIFFERENCES, tolerance
 from jaxprop.errors import DataError, JaxpropError, ShapeError
 from tests.cases import COSTS, exported
-from tests.tolerances import DIFFERENCES, relative, tolerance
 
 DTYPES = ["float64", "float32", "bfloat16"]
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import jaxprop as jp
-from tests.tolerances import relative
+from jaxprop.arrays.relative import relative
 
 SCRIPT = Path(__file__).parents[2] / "docs" / "examples" / "nielsen.py"
 

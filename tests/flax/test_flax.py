@@ -12,8 +12,8 @@ import pytest
 from flax import linen, nnx
 
 import jaxprop as jp
+from jaxprop.arrays.relative import relative
 from jaxprop.errors import JaxpropError, ModelError
-from tests.tolerances import relative
 
 HALF = jp.HalfSquaredError()
 RNG = np.random.default_rng(0)

@@ -11,9 +11,10 @@ from hypothesis import given, settings, strategies as st
 from jax.flatten_util import ravel_pytree
 
 import jaxprop as jp
+from jaxprop.arrays.relative import relative
+from jaxprop.arrays.tolerances import tolerance
 from tests.cases import LayerCase
 from tests.layers.test_layers import by_hand_and_by_jax, has_examples, inputs, per_example
-from tests.tolerances import relative, tolerance
 
 of, flag = st.sampled_from, st.booleans()
 

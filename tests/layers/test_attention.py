@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import jaxprop as jp
-from tests.tolerances import relative
+from jaxprop.arrays.relative import relative
 
 HEADS, I, J = 2, 4, 3
 REAL = np.array([[True, True, False], [True, False, True]])

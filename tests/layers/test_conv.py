@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import jaxprop as jp
+from jaxprop.arrays.relative import relative
 from jaxprop.errors import JaxpropError, ShapeError
 from jaxprop.uses import is_use
-from tests.tolerances import relative
 
 
 def normal(seed, *shape, dtype=jnp.float64):

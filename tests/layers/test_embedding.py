@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import jaxprop as jp
+from jaxprop.arrays.relative import relative
 from jaxprop.errors import JaxpropError, ShapeError
 from tests.layers.test_layers import backward
-from tests.tolerances import relative
 
 V, D = 7, 4
 IDS = jnp.asarray(np.random.default_rng(0).integers(0, V, (3, 5)))

@@ -16,9 +16,10 @@ from hypothesis import given, settings, strategies as st
 from jax.flatten_util import ravel_pytree
 
 import jaxprop as jp
+from jaxprop.arrays.relative import relative
+from jaxprop.arrays.tolerances import DIFFERENCES, tolerance
 from jaxprop.uses import is_use
 from tests.cases import LAYERS, LayerCase, exported
-from tests.tolerances import DIFFERENCES, relative, tolerance
 
 DTYPES = ["float64", "float32", "bfloat16"]
 

@@ -9,9 +9,9 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 import jaxprop as jp
+from jaxprop.arrays.relative import relative
 from jaxprop.errors import JaxpropError, ShapeError
 from tests.layers.test_layers import backward
-from tests.tolerances import relative
 
 FLOAT64 = {"param_dtype": jnp.float64, "use_fast_variance": False}
 

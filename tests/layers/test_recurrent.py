@@ -8,7 +8,7 @@ import pytest
 from jax.extend.core import jaxprs_in_params
 
 import jaxprop as jp
-from tests.tolerances import relative
+from jaxprop.arrays.relative import relative
 
 N, T, I, F = 3, 4, 2, 3
 KINDS = [jp.RNN, jp.GRU, jp.LSTM]

@@ -10,8 +10,8 @@ import optax
 import pytest
 
 import jaxprop as jp
+from jaxprop.arrays.relative import relative
 from jaxprop.errors import JaxpropError, ShapeError
-from tests.tolerances import relative
 
 HALF = jp.HalfSquaredError()
 

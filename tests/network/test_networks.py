@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import jaxprop as jp
+from jaxprop.arrays.relative import relative
+from jaxprop.arrays.tolerances import tolerance
 from jaxprop.uses import is_use
-from tests.tolerances import relative, tolerance
 
 SOFTMAX = jp.SoftmaxCrossEntropy()
 N, CLASSES = 4, 3

@@ -9,9 +9,9 @@ import optax
 import pytest
 
 import jaxprop as jp
+from jaxprop.arrays.relative import relative
 from jaxprop.errors import DataError, JaxpropError, ShapeError, TrainingError
 from jaxprop.train.batches import Batches, epoch_order
-from tests.tolerances import relative
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(50, 3))

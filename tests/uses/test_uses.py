@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 import jaxprop as jp
+from jaxprop.arrays.relative import relative
 from jaxprop.errors import ShapeError
-from tests.tolerances import relative
 
 
 def outer(rng, N=5, T=(), I=3, O=4, dtype=jnp.float64):
