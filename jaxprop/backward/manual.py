@@ -18,7 +18,7 @@ from jax import Array
 from jaxprop.costs import Cost
 from jaxprop.errors import JaxpropError
 from jaxprop.layers.layer import Env, Layer
-from jaxprop.network import Combinator, Walk, join
+from jaxprop.network import Recorder, Walk, in_order, leaves
 from jaxprop.network.call import environment, require_layer, total
 from jaxprop.uses import weighted
 from jaxprop.uses.use import scale
@@ -129,13 +129,10 @@ def _refuse_mixing(net: Layer, what: str) -> None:
         )
 
 
-def _mixing(layer: Layer, path: str = "") -> str:
+def _mixing(net: Layer) -> str:
     """The first layer that mixes examples, with its path."""
-    if isinstance(layer, Combinator):
-        for name, child in zip(layer.names(), layer.children(), strict=True):
-            if child.mixes_examples:
-                return _mixing(child, join(path, name))
-    return f"{layer!r}{' at ' + path if path else ''}"
+    first = next((leaf for leaf in leaves(net) if leaf.layer.mixes_examples), None)
+    return repr(net) if first is None else f"{first.layer!r}{' at ' + first.path if first.path else ''}"
 
 
 class Record(NamedTuple):
@@ -155,7 +152,7 @@ class Record(NamedTuple):
     derivative: Any
 
 
-class Tape(Walk):
+class Tape(Recorder):
     """The plain walk, writing down at every layer what passes: what `trace` goes through the network with.
 
     >>> import jax.numpy as jnp
@@ -165,20 +162,16 @@ class Tape(Walk):
     [[0.25]]
     """
 
-    def push(self, layer: Layer, x: Array, params: Any, env: Env | None, path: str) -> tuple[Array, Any]:
-        """Keep x and y beside the cache."""
-        y, cache = super().push(layer, x, params, env, path)
-        return (y, cache) if isinstance(layer, Combinator) else (y, (x, y, cache))
+    def keep(self, layer: Layer, x: Any, y: Any, params: Any, env: Env | None) -> tuple[Any, Any]:
+        """Keep what went in and what came out."""
+        return x, y
 
-    def pull(self, layer: Layer, dy: Any, cache: Any, params: Any, path: str) -> tuple[Any, Any, dict[str, Any]]:
+    def note(self, layer: Layer, kept: Any, dy: Any, dx: Any, cache: Any, params: Any) -> Record:
         """Note the record of a leaf."""
-        if isinstance(layer, Combinator):
-            return super().pull(layer, dy, cache, params, path)
-        x, y, kept = cache
-        dx, found, notes = super().pull(layer, dy, kept, params, path)
+        x, y = kept
         derivative = getattr(layer, "derivative", None)
-        slope = None if derivative is None else derivative(kept).astype(y.dtype)
-        return dx, found, notes | {path: Record(x, y, dy, dx, slope)}
+        slope = None if derivative is None else derivative(cache).astype(y.dtype)
+        return Record(x, y, dy, dx, slope)
 
 
 def trace(net: Layer, cost: Cost) -> Callable[..., dict[str, Record]]:
@@ -197,12 +190,6 @@ def trace(net: Layer, cost: Cost) -> Callable[..., dict[str, Record]]:
     require_layer(net, "manual.trace")
 
     def run(x: Any, params: Any, targets: Any, *, rng: Array | None = None, mask: Any = None) -> dict[str, Record]:
-        notes = backpropagate(Tape(), net, cost, x, params, targets, environment(rng, mask)).notes
-        return {path: notes[path] for path in sorted(notes, key=_place)}
+        return in_order(net, backpropagate(Tape(), net, cost, x, params, targets, environment(rng, mask)).notes)
 
     return run
-
-
-def _place(path: str) -> list[Any]:
-    """Where a path stands in the order of the forward pass: 2 before 10."""
-    return [int(part) if part.isdigit() else part for part in path.split(".")]

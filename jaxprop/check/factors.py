@@ -14,7 +14,7 @@ from jax import Array
 from jaxprop.arrays.relative import relative
 from jaxprop.layers.activations import Activation
 from jaxprop.layers.layer import Env, Layer
-from jaxprop.network import Combinator, Walk
+from jaxprop.network import Recorder
 from jaxprop.uses import is_use
 
 VALUE = "the value (forward and the call differ)"
@@ -32,22 +32,17 @@ class Judgement:
     layer: str = field(metadata={"static": True})
 
 
-class Judge(Walk):
+class Judge(Recorder):
     """The plain walk, noting at every leaf how far each factor is from JAX's own."""
 
-    def push(self, layer: Layer, x: Array, params: Any, env: Env | None, path: str) -> tuple[Array, Any]:
-        """Keep x and env beside the cache."""
-        y, cache = super().push(layer, x, params, env, path)
-        return (y, cache) if isinstance(layer, Combinator) else (y, (x, env, cache))
+    def keep(self, layer: Layer, x: Any, y: Any, params: Any, env: Env | None) -> tuple[Any, Env | None]:
+        """Keep what the leaf is called with."""
+        return x, env
 
-    def pull(self, layer: Layer, dy: Any, cache: Any, params: Any, path: str) -> tuple[Any, Any, dict[str, Any]]:
+    def note(self, layer: Layer, kept: Any, dy: Any, dx: Any, cache: Any, params: Any) -> Judgement:
         """Judge a leaf."""
-        if isinstance(layer, Combinator):
-            return super().pull(layer, dy, cache, params, path)
-        x, env, kept = cache
-        dx, uses, notes = super().pull(layer, dy, kept, params, path)
-        errors = factor_errors(layer, x, params, env)
-        return dx, uses, notes | {path: Judgement(errors, repr(layer))}
+        x, env = kept
+        return Judgement(factor_errors(layer, x, params, env), repr(layer))
 
 
 def factor_errors(layer: Layer, x: Array, params: Any, env: Env | None = None) -> dict[str, Array]:

@@ -120,7 +120,7 @@ def to_flax(net: Layer, params: Any) -> tuple[linen.Module, dict[str, Any]]:
 def _to_flax(layer: Layer, params: Any, path: str) -> tuple[Part, dict[str, Any]]:
     """The counterpart of a layer, and its params."""
     if isinstance(layer, network.Shared):
-        return _to_flax(layer.inner, layer._filled(params, path), join(path, "inner"))
+        return _to_flax(layer.inner, layer.filled(params, path), join(path, "inner"))
     if isinstance(layer, Combinator):
         names = zip(layer.children(), params, layer.names(), strict=True)
         parts = [_to_flax(child, p, join(path, name)) for child, p, name in names]

@@ -2,6 +2,7 @@
 
 from jaxprop.arrays.paths import by_path as by_path, join as join
 from jaxprop.network.chain import Chain as Chain
+from jaxprop.network.leaves import Leaf as Leaf, Recorder as Recorder, in_order as in_order, leaves as leaves
 from jaxprop.network.parallel import Parallel as Parallel
 from jaxprop.network.remat import Remat as Remat
 from jaxprop.network.repeat import Repeat as Repeat

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from jaxprop.errors import JaxpropError
 from jaxprop.layers import Affine, AffineParams, BatchNorm, Env, Layer
-from jaxprop.network import Combinator, Shared, Walk, join
+from jaxprop.network import Combinator, Recorder, Shared, join, leaves
 
 
 def freeze_statistics(net: Layer, params: Any, data: Any) -> tuple[Layer, Any]:
@@ -30,26 +30,21 @@ def freeze_statistics(net: Layer, params: Any, data: Any) -> tuple[Layer, Any]:
     >>> frozen, bool(jnp.allclose(frozen(x[:1], constants), net(x, params)[:1], atol=1e-5))
     (Chain(Affine(), Linear(1)), True)
     """
-    if not _has_batch_norm(net):
+    if not any(isinstance(leaf.layer, BatchNorm) for leaf in leaves(net)):
         return net, params
     return _rebuilt(net, params, _statistics(net, params, data), "")
 
 
-class _Freezing(Walk):
+class _Freezing(Recorder):
     """The plain walk, noting for every BatchNorm the `AffineParams` it amounts to; uses are dropped."""
 
-    def push(self, layer: Layer, x: Any, params: Any, env: Env | None, path: str) -> tuple[Any, Any]:
-        """Keep them beside the cache."""
-        y, cache = super().push(layer, x, params, env, path)
-        return (y, (layer.frozen(x, params), cache)) if isinstance(layer, BatchNorm) else (y, cache)
+    def keep(self, layer: Layer, x: Any, y: Any, params: Any, env: Env | None) -> AffineParams | None:
+        """Make them on the way forward, of the rows as they come."""
+        return layer.frozen(x, params) if isinstance(layer, BatchNorm) else None
 
-    def pull(self, layer: Layer, dy: Any, cache: Any, params: Any, path: str) -> tuple[Any, Any, dict[str, Any]]:
+    def note(self, layer: Layer, kept: Any, dy: Any, dx: Any, cache: Any, params: Any) -> AffineParams | None:
         """Note them: notes come out of a scan, stacked."""
-        if not isinstance(layer, BatchNorm):
-            return super().pull(layer, dy, cache, params, path)
-        constants, cache = cache
-        dx, uses, notes = super().pull(layer, dy, cache, params, path)
-        return dx, uses, notes | {path: constants}
+        return kept
 
     def close(self, use: Any, path: str) -> Any:
         """Nothing becomes of a use."""
@@ -62,12 +57,6 @@ def _statistics(net: Layer, params: Any, x: Any) -> dict[str, AffineParams]:
     walk = _Freezing()
     y, cache = walk.push(net, x, params, None, "")
     return walk.pull(net, jax.tree.map(jnp.zeros_like, y), cache, params, "")[2]
-
-
-def _has_batch_norm(layer: Layer) -> bool:
-    return isinstance(layer, BatchNorm) or (
-        isinstance(layer, Combinator) and any(map(_has_batch_norm, layer.children()))
-    )
 
 
 def _rebuilt(layer: Layer, params: Any, found: dict[str, AffineParams], path: str) -> tuple[Layer, Any]:

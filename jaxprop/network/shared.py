@@ -80,15 +80,15 @@ class Shared(Wrapper):
 
     def __call__(self, x: Any, params: Any, env: Env | None = None) -> Any:
         """f(x), keeping nothing."""
-        return self.inner(x, self._filled(params, ""), env)
+        return self.inner(x, self.filled(params, ""), env)
 
     def push(self, walk: Walk, x: Any, params: Any, env: Env | None, path: str) -> tuple[Any, Any]:
         """Forward with every slot filled."""
-        return walk.push(self.inner, x, self._filled(params, path), env, join(path, "inner"))
+        return walk.push(self.inner, x, self.filled(params, path), env, join(path, "inner"))
 
     def pull(self, walk: Walk, dy: Any, cache: Any, params: Any, path: str) -> tuple[Any, Any, dict[str, Any]]:
         """Back; the users' uses join their owner's."""
-        dx, uses, notes = walk.pull(self.inner, dy, cache, self._filled(params, path), join(path, "inner"))
+        dx, uses, notes = walk.pull(self.inner, dy, cache, self.filled(params, path), join(path, "inner"))
         found = {_dotted(p): use for p, use in jax.tree_util.tree_leaves_with_path(uses, is_leaf=is_use)}
         joined: dict[str, Any] = {user: None for _, user, _ in self.ties}
         for owner in dict.fromkeys(owner for owner, _, _ in self.ties):
@@ -98,7 +98,8 @@ class Shared(Wrapper):
             joined[owner] = Several(together, transposes, found[owner].shape, found[owner].dtype)
         return dx, Inner(_replaced(uses, joined)), notes
 
-    def _filled(self, params: Any, path: str) -> Any:
+    def filled(self, params: Any, path: str) -> Any:
+        """Return θ of `inner` with every user's slot filled."""
         self.check_params(params, path)
         arrays = by_path(params[0])
         missing = [owner for owner, _, _ in self.ties if owner not in arrays]

@@ -9,7 +9,7 @@ from jax import Array
 from jaxprop.backward import manual
 from jaxprop.costs import Cost
 from jaxprop.layers.layer import Layer
-from jaxprop.network import Combinator, Walk
+from jaxprop.network import leaves
 from jaxprop.network.call import Network, call
 
 ADVICE = (
@@ -24,21 +24,8 @@ def all_finite(tree: Any) -> Array:
     >>> bool(all_finite({"w": jnp.ones(2), "b": jnp.array(jnp.nan)}))
     False
     """
-    leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(jnp.result_type(leaf), jnp.floating)]
-    return jnp.all(jnp.array([True, *(jnp.all(jnp.isfinite(leaf)) for leaf in leaves)]))
-
-
-class Names(Walk):
-    """The plain walk, noting which layer stands at which path; used outside jit only."""
-
-    def __init__(self) -> None:
-        self.layers: dict[str, Layer] = {}
-
-    def push(self, layer: Layer, x: Any, params: Any, env: Any, path: str) -> tuple[Any, Any]:
-        """Note a leaf's name."""
-        if not isinstance(layer, Combinator):
-            self.layers[path] = layer
-        return super().push(layer, x, params, env, path)
+    arrays = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(jnp.result_type(leaf), jnp.floating)]
+    return jnp.all(jnp.array([True, *(jnp.all(jnp.isfinite(leaf)) for leaf in arrays)]))
 
 
 def first_nonfinite(net: Network, cost: Cost, x: Any, params: Any, targets: Any, grads: Any) -> str | None:
@@ -57,17 +44,16 @@ def first_nonfinite(net: Network, cost: Cost, x: Any, params: Any, targets: Any,
             return f"parameter {jax.tree_util.keystr(path, simple=True, separator='.')}"
     y = call(net, x, params, None)
     if isinstance(net, Layer):
-        names = Names()
-        jax.eval_shape(lambda: names.push(net, x, params, None, ""))
+        layers = {leaf.path: leaf.layer for leaf in leaves(net)}
         tape = manual.trace(net, cost)(x, params, targets)
         for path, record in tape.items():
             if not all_finite(record.y):
-                return f"the output of layer {path}, {names.layers[path]!r}"
+                return f"the output of layer {path}, {layers[path]!r}"
         if not all_finite(cost(y, targets)):
             return f"the cost, {cost!r}"
         for path, record in reversed(tape.items()):
             if record.dx is not None and not all_finite(record.dx):
-                return f"the error going back through layer {path}, {names.layers[path]!r}"
+                return f"the error going back through layer {path}, {layers[path]!r}"
     elif not all_finite(y):
         return "the output of f(x, params)"
     elif not all_finite(cost(y, targets)):

@@ -1,0 +1,109 @@
+"""The leaves of a network, its layers that are not made of layers: in order, and what passes each of them."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from jaxprop.arrays.paths import join
+from jaxprop.layers.layer import Env, Layer
+from jaxprop.network.repeat import Repeat
+from jaxprop.network.walk import Combinator, Walk
+
+
+class Leaf(NamedTuple):
+    """One layer with its path, its part of θ, and the combinators around it with their paths, outermost first.
+
+    >>> from jaxprop.layers import Tanh
+    >>> Leaf("0", Tanh(), (), ()).repeats
+    0
+    """
+
+    path: str
+    layer: Layer
+    params: Any
+    inside: tuple[tuple[str, Combinator], ...]
+
+    @property
+    def repeats(self) -> int:
+        """How many `Repeat`s are around it: so many leading axes its arrays, and what a walk notes of it, have."""
+        return sum(isinstance(around, Repeat) for _, around in self.inside)
+
+
+def leaves(net: Layer, params: Any = None) -> Iterator[Leaf]:
+    """Yield the leaves of `net` in the order of the forward pass, through every combinator.
+
+    params: θ, or anything with its tree (gradients, uses, shapes); without it every leaf's `params` is None. A leaf's
+    part comes as θ holds it: stacked inside a `Repeat`, which is gone through once, and with None where `Shared` ties
+    an array to another. Raises ShapeError where params have not one item a child.
+
+    >>> from jaxprop.layers import Linear, Sigmoid
+    >>> from jaxprop.network import Chain, Residual
+    >>> net = Chain(Residual(Chain(Linear(2), Sigmoid())), Repeat(Linear(2), 3))
+    >>> [(leaf.path, leaf.layer, leaf.repeats) for leaf in leaves(net)]
+    [('0.inner.0', Linear(2), 0), ('0.inner.1', Sigmoid(), 0), ('1.inner', Linear(2), 1)]
+    """
+    yield from _below(Leaf("", net, params, ()))
+
+
+def _below(here: Leaf) -> Iterator[Leaf]:
+    path, layer, params, inside = here
+    if not isinstance(layer, Combinator):
+        yield here
+        return
+    children = layer.children()
+    if params is None:
+        parts = (None,) * len(children)
+    else:
+        layer.check_params(params, path)
+        parts = params
+    for name, child, part in zip(layer.names(), children, parts, strict=True):
+        yield from _below(Leaf(join(path, name), child, part, (*inside, (path, layer))))
+
+
+def in_order(net: Layer, found: dict[str, Any]) -> dict[str, Any]:
+    """Return what was found by the path of a leaf, in the order of the forward pass: a walk back notes it reversed.
+
+    >>> from jaxprop.layers import Linear, Sigmoid
+    >>> from jaxprop.network import Chain
+    >>> in_order(Chain(Linear(2), Sigmoid()), {"1": "σ", "0": "z"})
+    {'0': 'z', '1': 'σ'}
+    """
+    return {leaf.path: found[leaf.path] for leaf in leaves(net) if leaf.path in found}
+
+
+class Recorder(Walk):
+    """The plain walk with a record of every leaf: `keep` says what is held on the way forward, `note` what comes of it.
+
+    >>> import jax.numpy as jnp
+    >>> from jaxprop.layers import Sigmoid
+    >>> class Inputs(Recorder):
+    ...     def keep(self, layer, x, y, params, env):
+    ...         return x
+    ...     def note(self, layer, kept, dy, dx, cache, params):
+    ...         return {"x": kept, "dx": dx}
+    >>> y, cache = Inputs().push(Sigmoid(), jnp.zeros(1), (), None, "0")
+    >>> notes = Inputs().pull(Sigmoid(), jnp.ones(1), cache, (), "0")[2]
+    >>> print(notes["0"]["x"], notes["0"]["dx"])
+    [0.] [0.25]
+    """
+
+    def keep(self, layer: Layer, x: Any, y: Any, params: Any, env: Env | None) -> Any:
+        """What of a leaf's way forward is held for its note: a pytree."""
+        raise TypeError(f"{type(self).__name__} must define keep(layer, x, y, params, env)")
+
+    def note(self, layer: Layer, kept: Any, dy: Any, dx: Any, cache: Any, params: Any) -> Any:
+        """What is noted at a leaf's path on the way back: a pytree; None for nothing."""
+        raise TypeError(f"{type(self).__name__} must define note(layer, kept, dy, dx, cache, params)")
+
+    def push(self, layer: Layer, x: Any, params: Any, env: Env | None, path: str) -> tuple[Any, Any]:
+        """One layer forward; what a leaf keeps goes beside its cache."""
+        y, cache = super().push(layer, x, params, env, path)
+        return (y, cache) if isinstance(layer, Combinator) else (y, (self.keep(layer, x, y, params, env), cache))
+
+    def pull(self, layer: Layer, dy: Any, cache: Any, params: Any, path: str) -> tuple[Any, Any, dict[str, Any]]:
+        """One layer back, with a leaf's note."""
+        if isinstance(layer, Combinator):
+            return super().pull(layer, dy, cache, params, path)
+        kept, cache = cache
+        dx, uses, notes = super().pull(layer, dy, cache, params, path)
+        noted = self.note(layer, kept, dy, dx, cache, params)
+        return dx, uses, notes if noted is None else notes | {path: noted}
