@@ -17,7 +17,7 @@ LIBRARY = ROOT / "jaxprop"
 # Data flows one way: a room imports its own floor or one further up. Rooms of one floor may see each other.
 FLOORS = [
     {"errors"},
-    {"checks", "arrays"},
+    {"checks", "tables", "entry_points", "arrays"},
     {"uses"},
     {"layers"},
     {"costs"},

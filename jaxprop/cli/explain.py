@@ -54,6 +54,7 @@ def of_run(
     path: Path, param: str | None, index: str | None, row: int, data: str | None, learning_rate: float | None
 ) -> tuple[Any, str]:
     """Return the derivation for one parameter of a saved run, and where the row comes from."""
+    from jaxprop.arrays.index import read_index
     from jaxprop.cli.runs import open_run, parameter_path, rows_of, targets_for
     from jaxprop.derivations import explain
     from jaxprop.derivations.question import listed
@@ -74,7 +75,7 @@ def of_run(
         raise DataError(f"{rows.source}: has no column {saved.about.info.target!r}; a gradient needs targets")
     targets = targets_for(saved.cost, rows.targets, saved.about.outputs.shape[-1])
     run = explain(saved.net, saved.cost, saved.rate(0.1) if learning_rate is None else learning_rate)
-    return run(rows.x, saved.params, targets, param, numbers(index or ""), row=row), rows.source
+    return run(rows.x, saved.params, targets, param, read_index(index or ""), row=row), rows.source
 
 
 def of_expression(text: str, asked: str | None, at: float | None) -> Any:
@@ -92,20 +93,6 @@ def of_expression(text: str, asked: str | None, at: float | None) -> Any:
     except JaxpropError as error:
         raise JaxpropError(f"{text}: no such folder, and as an expression: {error}") from None
     raise JaxpropError(f"{text}: no such folder; for the derivative of an expression say where with --at, e.g. --at 2")
-
-
-def numbers(text: str) -> tuple[int, ...]:
-    """Return the index that '12,3' means.
-
-    >>> numbers("12,3"), numbers("7"), numbers("")
-    ((12, 3), (7,), ())
-    """
-    from jaxprop.errors import JaxpropError
-
-    try:
-        return tuple(int(part) for part in text.split(",")) if text.strip() else ()
-    except ValueError:
-        raise JaxpropError(f"--index: found {text!r}, expected whole numbers such as 12,3 or 7") from None
 
 
 def _first(array: Any) -> str:

@@ -183,6 +183,7 @@ class Picture:
         import numpy as np
 
         from jaxprop import manual
+        from jaxprop.arrays.index import check_index, read_index
         from jaxprop.cli.runs import parameter_path
         from jaxprop.errors import JaxpropError, pick
         from jaxprop.network import by_path
@@ -197,21 +198,7 @@ class Picture:
             order = np.argsort(-np.abs(gradient), axis=None)[:count]
             indices = [tuple(int(i) for i in np.unravel_index(flat, gradient.shape)) for flat in order]
         else:
-            indices = [_index(text, gradient.shape, path) for text in self.index]
+            indices = [check_index(read_index(text), path, gradient.shape) for text in self.index]
         if len(indices) != count:
             raise JaxpropError(f"--index: needs {count} of the entries of {path} {list(gradient.shape)}")
         return path, list(gradients).index(path), indices
-
-
-def _index(text: str, shape: tuple[int, ...], path: str) -> tuple[int, ...]:
-    from jaxprop.errors import JaxpropError
-
-    try:
-        index = tuple(int(part) for part in text.split(","))
-    except ValueError:
-        index = ()
-    if len(index) != len(shape) or not all(0 <= i < size for i, size in zip(index, shape, strict=True)):
-        largest = ",".join(str(size - 1) for size in shape)
-        zeros = ",".join("0" for _ in shape)
-        raise JaxpropError(f"--index: found {text!r}, expected an entry of {path} {list(shape)}: {zeros} to {largest}")
-    return index

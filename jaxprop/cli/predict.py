@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
+from jaxprop import tables
+
 EXAMPLE = (
     "Examples: `jaxprop predict runs/digits --data digits --rows 0:5` · "
     "`jaxprop predict runs/my --data new.csv --json` · "
@@ -92,13 +94,11 @@ def beside_truth(found: dict[str, Any], chosen: Any, classes: Any) -> list[dict[
 def table(answers: list[dict[str, Any]]) -> str:
     """Predictions for people."""
     columns = [key for key in ("row", "prediction", "probability", "target") if key in answers[0]]
-    lines = [columns]
+    rows = [columns]
     for answer in answers:
         cells = [_cell(answer[key]) for key in columns]
-        lines.append([*cells, "← wrong"] if answer.get("right") is False else cells)
-    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
-    padded = [[cell.ljust(w) for cell, w in zip(line, [*widths, 0], strict=False)] for line in lines]
-    return "\n".join("  ".join(line).rstrip() for line in padded)
+        rows.append([*cells, "← wrong"] if answer.get("right") is False else cells)
+    return tables.table(rows)
 
 
 def _cell(value: Any) -> str:

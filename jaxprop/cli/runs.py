@@ -1,10 +1,10 @@
 """What commands share: a saved run with its rows, and how rows are chosen."""
 
+import itertools
 import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxprop import data as datasets
 from jaxprop.costs import Cost, Hinge, SoftmaxCrossEntropy
+from jaxprop.entry_points import load, offered
 from jaxprop.errors import DataError, JaxpropError, ModelError
 from jaxprop.layers.layer import Layer
 from jaxprop.layers.standardize import Unstandardize
@@ -60,13 +61,15 @@ def open_run(path: Path) -> SavedRun:
 
 
 def plugins(group: str) -> Iterator[tuple[str, Any]]:
-    """What installed packages offer in a group of entry points; what cannot be loaded is said and left out."""
-    for entry in metadata.entry_points(group=group):
+    """Yield the name and object of all that installed packages offer in a group of entry points.
+
+    What cannot be loaded is left out, and standard error says so.
+    """
+    for entry in itertools.chain.from_iterable(offered(group).values()):
         try:
-            yield entry.name, entry.load()
-        except Exception as error:
-            why = f"{type(error).__name__}: {error}"
-            print(f"jaxprop: {entry.name!r} of {entry.value} is left out, it cannot be loaded ({why})", file=sys.stderr)
+            yield entry.name, load(entry)
+        except JaxpropError as error:
+            print(f"jaxprop: {error}; it is left out", file=sys.stderr)
 
 
 def rows_of(run: SavedRun, data: str | None, chosen: str, part: str = "validation") -> Rows:

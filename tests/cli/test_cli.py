@@ -647,7 +647,7 @@ def offer(monkeypatch, group, *entries):
 
 
 def entry(name, load):
-    return SimpleNamespace(name=name, value=f"other_package:{name}", load=load)
+    return SimpleNamespace(name=name, value=f"other_package:{name}", group="jaxprop.these", load=load)
 
 
 def broken():
@@ -670,8 +670,8 @@ def test_commands_of_other_packages_work_and_broken_ones_are_said(monkeypatch):
     ran = run("greet", "you")
     assert ran.code == 0 and ran.out == "hello, you\n"
     assert ran.err.splitlines() == [
-        "jaxprop: 'serve' of other_package:serve is left out, it cannot be loaded "
-        "(ImportError: No module named 'uvicorn')",
+        "jaxprop: 'serve' of jaxprop.these (other_package:serve) cannot be loaded: "
+        "ImportError: No module named 'uvicorn'; it is left out",
         "jaxprop: a command is left out: the name 'train' is jaxprop's own",
         "jaxprop: a command is left out: 3 is not a function",
     ]
@@ -705,7 +705,8 @@ def test_layers_of_other_packages_are_found_and_broken_ones_are_said(empty, monk
     is_a_mistake(run("summary", "m"), 1, "kind 'Twice' is not known", "entry points jaxprop.layers")
     offer(monkeypatch, "jaxprop.layers", entry("gone", broken), entry("Twice", lambda: Twice))
     ran = run("summary", "m")
-    assert ran.code == 0 and "Twice()" in ran.out and "'gone' of other_package:gone is left out" in ran.err
+    assert ran.code == 0 and "Twice()" in ran.out
+    assert "'gone' of jaxprop.these (other_package:gone) cannot be loaded" in ran.err and "is left out" in ran.err
 
 
 # As a program
