@@ -18,7 +18,7 @@ from jaxprop.layers.layer import Layer
 from jaxprop.layers.standardize import Unstandardize
 from jaxprop.network import Chain, by_path
 from jaxprop.saved.description import Description
-from jaxprop.saved.model import read
+from jaxprop.saved.model import on_device, read
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def open_run(path: Path) -> SavedRun:
     """Load a saved run, with the layers that installed packages offer in the entry-point group `jaxprop.layers`."""
     kinds = [kind for _, kind in plugins("jaxprop.layers")]
     about, params = read(path, kinds)
-    return SavedRun(path, about.net, params, about)
+    return SavedRun(path, about.net, on_device(path, about, params), about)
 
 
 def plugins(group: str) -> Iterator[tuple[str, Any]]:

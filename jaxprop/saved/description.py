@@ -12,11 +12,9 @@ import types
 import typing
 from collections.abc import Iterable
 from importlib import metadata
-from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Union
 
-import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, create_model
+from pydantic import BaseModel, Field, JsonValue, ValidationError, create_model
 from pydantic.errors import PydanticUserError
 
 from jaxprop import costs, layers, network
@@ -25,53 +23,23 @@ from jaxprop.errors import ModelError
 from jaxprop.layers import Activation
 from jaxprop.layers.layer import Layer
 from jaxprop.network import Combinator, Wrapper
+from jaxprop.saved.weights import ArraySpec, Strict, Weights
 
 FORMAT = 1
-DTYPES = {
-    "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "complex64": "C64", "bool": "BOOL",
-    "int64": "I64", "int32": "I32", "int16": "I16", "int8": "I8",
-    "uint64": "U64", "uint32": "U32", "uint16": "U16", "uint8": "U8",
-}  # fmt: skip  # by the names that safetensors has for them
+NAME = "model.json"
 DAMAGED = "the file is damaged or was altered: save the model again"
 BASES = (Layer, Activation, Combinator, Wrapper, Cost)  # what kinds are made from, no kinds themselves
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-class ArraySpec(_Strict):
-    """Shape and dtype of an array; −1 stands for the number of examples."""
-
-    shape: tuple[int, ...]
-    dtype: str = Field(pattern=f"^({'|'.join(DTYPES)})$")
-
-    @classmethod
-    def of(cls, array: Any, examples: bool = False) -> "ArraySpec":
-        """Describe an array or ShapeDtypeStruct; with `examples` its first axis is any N."""
-        shape = (-1, *array.shape[1:]) if examples else array.shape
-        return cls(shape=tuple(int(s) for s in shape), dtype=np.dtype(array.dtype).name)
-
-    def __str__(self) -> str:
-        return f"{self.dtype}[{', '.join('N' if s < 0 else str(s) for s in self.shape)}]"
-
-
-class _Inputs(_Strict):
+class _Inputs(Strict):
     x: ArraySpec | tuple[ArraySpec, ...]
 
 
-class _Outputs(_Strict):
+class _Outputs(Strict):
     y: ArraySpec
 
 
-class Weights(_Strict):
-    """The file of the arrays, and what it must hash to."""
-
-    file: str = Field(pattern=r"^params-[0-9a-f]{12}\.safetensors$")
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-
-
-class Info(_Strict):
+class Info(Strict):
     """What is known beside the network: label and column names, where the rows came from, how training went."""
 
     classes: tuple[str, ...] | None = None
@@ -92,6 +60,12 @@ class Description(NamedTuple):
     weights: Weights
     versions: dict[str, str]
     info: Info
+
+    @property
+    def dtypes(self) -> list[str]:
+        """The dtypes of all arrays that it names."""
+        inputs = [self.inputs] if isinstance(self.inputs, ArraySpec) else self.inputs
+        return [spec.dtype for spec in (*inputs, self.outputs, *self.params.values())]
 
     @property
     def one_input(self) -> ArraySpec:
@@ -215,7 +189,7 @@ def _model(kinds: tuple[type, ...]) -> Any:
         model.model_rebuild(_types_namespace=one_of)
     return make(
         "Model",
-        __base__=_Strict,
+        __base__=Strict,
         format=(Literal[1], ...),
         net=(one_of["AnyLayer"], ...),
         cost=(one_of["AnyCost"] | None, ...),
@@ -232,7 +206,7 @@ def _model_of(kind: type) -> Any:
     """The pydantic model of one kind."""
     try:
         fields: dict[str, Any] = {f.name: (_annotation(kind, f.name), _default(f)) for f in dataclasses.fields(kind)}
-        return make(kind.__name__, __base__=_Strict, kind=(Literal[kind.__name__], ...), **fields)
+        return make(kind.__name__, __base__=Strict, kind=(Literal[kind.__name__], ...), **fields)
     except (PydanticUserError, NameError, TypeError) as error:
         raise ModelError(
             f"{kind.__name__}: its fields cannot be described ({str(error).splitlines()[0]}); expected numbers, text, "
@@ -293,8 +267,3 @@ def first_of(error: ValidationError, hint: str = "") -> str:
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def model_path(folder: Any) -> Path:
-    """Where a folder's description lies."""
-    return Path(folder) / "model.json"

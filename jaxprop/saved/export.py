@@ -5,8 +5,6 @@ The folder holds `export.json` (names, shapes, dtypes, hashes, versions), `model
 reader sees the old model or the new one. JAX reads an export for six months after it was written: keep `save`'s folder.
 """
 
-import contextlib
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -15,30 +13,36 @@ import jax
 import jax.export as jax_export
 import jax.numpy as jnp
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from safetensors import SafetensorError, deserialize
-from safetensors.numpy import save as to_safetensors
+from pydantic import Field, ValidationError
 
+from jaxprop.arrays.dtypes import enough_bits
 from jaxprop.errors import JaxpropError, ModelError
-from jaxprop.network import by_path
-from jaxprop.saved.description import ArraySpec, Weights, first_of, versions
+from jaxprop.saved.description import first_of, versions
 from jaxprop.saved.folder import commit
-from jaxprop.saved.model import _as_numpy, _read, _same, _stored
+from jaxprop.saved.weights import (
+    ArraySpec,
+    NamedFile,
+    Strict,
+    Weights,
+    from_bytes,
+    read_description,
+    read_whole,
+    to_arrays,
+    to_bytes,
+)
+
+NAME = "export.json"
 
 
-class Program(BaseModel):
-    """The StableHLO file, and what it must hash to."""
+class Program(NamedFile):
+    """The file of StableHLO."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
-
+    name = "model-{}.stablehlo"
     file: str = Field(pattern=r"^model-[0-9a-f]{12}\.stablehlo$")
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
-class ExportDescription(BaseModel):
+class ExportDescription(Strict):
     """`export.json`. Inputs and outputs by name, −1 for the examples; `named` says which of them f has as a dict."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     format: Literal[1]
     inputs: dict[str, ArraySpec] = Field(min_length=1)
@@ -48,6 +52,11 @@ class ExportDescription(BaseModel):
     program: Program
     weights: Weights
     versions: dict[str, str]
+
+    @property
+    def dtypes(self) -> list[str]:
+        """The dtypes of all arrays that it names."""
+        return [spec.dtype for specs in (self.inputs, self.params, self.outputs) for spec in specs.values()]
 
 
 class Exported(NamedTuple):
@@ -65,7 +74,7 @@ class Exported(NamedTuple):
         """y = f(x, θ), arrays or dicts as the exported function had them."""
         about = self.description
         given = x if "inputs" in about.named else {"x": x}
-        with wide(about.inputs, about.params, about.outputs):
+        with enough_bits(*about.dtypes):
             y = self.f({name: jnp.asarray(value) for name, value in given.items()}, self.params)
         return y if "outputs" in about.named else y["y"]
 
@@ -87,21 +96,20 @@ def export(path: Any, f: Callable[[Any, Any], Any], params: Any, *, inputs: Any)
     """
     if getattr(f, "mixes_examples", False):
         raise ModelError(f"export: {f!r}: its rows depend on each other: jp.freeze_statistics(net, params, x) first")
-    arrays = {name: _as_numpy(name, leaf) for name, leaf in by_path(params).items()}
+    arrays = to_arrays(params)
     program, described = _lowered(f, params, arrays, inputs)
-    data = to_safetensors(arrays)
-    digests = [hashlib.sha256(part).hexdigest() for part in (program, data)]
+    data = to_bytes(arrays)
     about = ExportDescription(
         format=1,
         **described,
         params={name: ArraySpec.of(array) for name, array in arrays.items()},
-        program=Program(file=f"model-{digests[0][:12]}.stablehlo", sha256=digests[0]),
-        weights=Weights(file=f"params-{digests[1][:12]}.safetensors", sha256=digests[1]),
+        program=Program.of(program),
+        weights=Weights.of(data),
         versions=versions(),
     )
     folder = Path(path)
-    weights = {about.program.file: program, about.weights.file: data}
-    commit(folder, {**weights, "export.json": about.model_dump_json(indent=1).encode()})
+    text = about.model_dump_json(indent=1).encode()
+    commit(folder, {about.program.file: program, about.weights.file: data, NAME: text})
     return folder
 
 
@@ -114,12 +122,13 @@ def load_exported(path: Any) -> Exported:
     >>> load_exported("no/such/folder")
     Traceback (most recent call last):
         ...
-    jaxprop.errors.ModelError: no/such/folder: has no export.json; expected a folder that jaxprop.export wrote
+    jaxprop.errors.ModelError: no/such/folder: is not there; expected a folder that jaxprop.export wrote
     """
     folder = Path(path)
-    about = describe_exported(folder)
-    program = _checked(folder / about.program.file, about.program.sha256)
-    data = _checked(folder / about.weights.file, about.weights.sha256)
+    about, (program, data) = read_whole(
+        folder, NAME, lambda: describe_exported(folder), lambda about: (about.program, about.weights)
+    )
+    arrays = from_bytes(data, folder / about.weights.file, about.params)
     try:
         exported = jax_export.deserialize(bytearray(program))
         vjp = exported.vjp() if exported.has_vjp() else None
@@ -132,26 +141,16 @@ def load_exported(path: Any) -> Exported:
     _check_calls(f, about, folder / about.program.file)
     if vjp is not None:
         _check_calls_of_vjp(vjp, about, folder / about.program.file)
-    return Exported(f, _arrays(folder, about, data), about, vjp is not None)
+    return Exported(f, arrays, about, vjp is not None)
 
 
 def describe_exported(path: Any) -> ExportDescription:
     """What `export.json` in the folder says."""
-    file = Path(path) / "export.json"
+    folder = Path(path)
     try:
-        return ExportDescription.model_validate_json(_read(file))
-    except FileNotFoundError:
-        raise ModelError(f"{path}: has no export.json; expected a folder that jaxprop.export wrote") from None
+        return ExportDescription.model_validate_json(read_description(folder, NAME, "jaxprop.export"))
     except ValidationError as error:
-        raise ModelError(f"{file}: {first_of(error, 'export the model again')}") from None
-
-
-@contextlib.contextmanager
-def wide(*specs: dict[str, ArraySpec]) -> Any:
-    """JAX as these arrays need it, whatever is set outside: 64 bits if one of them has them, standard promotion."""
-    is_wide = any(spec.dtype in ("float64", "int64", "uint64") for found in specs for spec in found.values())
-    with jax.enable_x64(is_wide), jax.numpy_dtype_promotion("standard"):  # pyright: ignore
-        yield
+        raise ModelError(f"{folder / NAME}: {first_of(error, 'export the model again')}") from None
 
 
 def _lowered(f: Any, params: Any, arrays: dict[str, np.ndarray], inputs: Any) -> tuple[bytes, dict[str, Any]]:
@@ -175,7 +174,7 @@ def _lowered(f: Any, params: Any, arrays: dict[str, np.ndarray], inputs: Any) ->
         return y
 
     spec_of = {name: ArraySpec.of(value, examples=True) for name, value in x.items()}
-    with wide(spec_of, {name: ArraySpec.of(value) for name, value in specs.items()}):
+    with enough_bits(*(spec.dtype for spec in (*x.values(), *specs.values()))):
         try:
             exported = jax_export.export(jax.jit(g), platforms=("cpu", "cuda", "tpu"))(x, specs)
             program = _serialized(exported)
@@ -229,32 +228,10 @@ def _check_calls_of_vjp(vjp: Any, about: ExportDescription, file: Path) -> None:
 
 
 def _export_again(f: Any, specs: tuple[Any, ...], about: ExportDescription, file: Path) -> None:
-    with wide(about.inputs, about.params, about.outputs):
+    with enough_bits(*about.dtypes):
         try:
             jax_export.export(jax.jit(f))(*specs)
         except JaxpropError:
             raise
         except Exception as error:  # a ValueError for calls, whatever else JAX makes of a program it did not write
             raise ModelError(f"{file}: refused: {str(error)[:500]}") from None
-
-
-def _arrays(folder: Path, about: ExportDescription, data: bytes) -> dict[str, np.ndarray]:
-    try:
-        found = dict(deserialize(data))
-    except SafetensorError as error:
-        raise ModelError(f"{folder / about.weights.file}: not a safetensors file ({error})") from None
-    file = folder / about.weights.file
-    _same(_stored(found, file), about.params, str(file))
-    return {
-        p: np.frombuffer(found[p]["data"], jnp.dtype(s.dtype)).reshape(s.shape) for p, s in about.params.items()
-    }  # fmt: skip
-
-
-def _checked(file: Path, sha256: str) -> bytes:
-    try:
-        data = _read(file)
-    except FileNotFoundError:
-        raise ModelError(f"{file}: which export.json names, is missing; export the model again") from None
-    if hashlib.sha256(data).hexdigest() != sha256:
-        raise ModelError(f"{file}: does not hash to the sha256 in export.json: truncated or altered; export it again")
-    return data

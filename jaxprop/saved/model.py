@@ -5,8 +5,6 @@ named are removed after that. A reader sees the old model or the new one, whole.
 and checks every array's path, shape and dtype.
 """
 
-import contextlib
-import hashlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -15,27 +13,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from pydantic import ValidationError
-from safetensors import SafetensorError, deserialize
-from safetensors.numpy import save as to_safetensors
 
+from jaxprop.arrays.dtypes import enough_bits, has_64_bits
+from jaxprop.arrays.paths import by_path
 from jaxprop.costs import Cost
 from jaxprop.errors import JaxpropError, ModelError
 from jaxprop.layers.layer import Layer
-from jaxprop.network import by_path
-from jaxprop.saved.description import (
-    DTYPES,
-    ArraySpec,
-    Description,
-    Info,
-    Weights,
-    first_of,
-    from_json,
-    kinds_in,
-    model_path,
-    to_json,
-    versions,
-)
+from jaxprop.saved.description import NAME, Description, Info, first_of, from_json, kinds_in, to_json, versions
 from jaxprop.saved.folder import commit
+from jaxprop.saved.weights import (
+    ArraySpec,
+    Weights,
+    check_same,
+    from_bytes,
+    read_description,
+    read_whole,
+    to_arrays,
+    to_bytes,
+)
 
 
 def save(path: Any, net: Layer, params: Any, *, inputs: Any, cost: Cost | None = None, info: Any = None) -> Path:
@@ -54,13 +49,12 @@ def save(path: Any, net: Layer, params: Any, *, inputs: Any, cost: Cost | None =
     """
     if not isinstance(net, Layer):
         raise ModelError(f"save: found {type(net).__name__}, expected a Layer: descriptions are saved, never code")
-    arrays = {name: _as_numpy(name, leaf) for name, leaf in by_path(params).items()}
-    data = to_safetensors(arrays)
-    digest = hashlib.sha256(data).hexdigest()
-    weights = Weights(file=f"params-{digest[:12]}.safetensors", sha256=digest)
+    arrays = to_arrays(params)
+    data = to_bytes(arrays)
+    weights = Weights.of(data)
     text = _described(net, arrays, inputs, cost, weights, info)
     folder = Path(path)
-    commit(folder, {weights.file: data, model_path(folder).name: text.encode()})
+    commit(folder, {weights.file: data, NAME: text.encode()})
     return folder
 
 
@@ -75,19 +69,30 @@ def load(path: Any, kinds: Iterable[type] = ()) -> tuple[Layer, Any]:
         ...
     jaxprop.errors.ModelError: no/such/folder: is not there; expected a folder that jaxprop.save or ... wrote
     """
-    description, params = read(path, kinds)
-    return description.net, params
+    about, params = read(path, kinds)
+    return about.net, on_device(path, about, params)
 
 
 def read(path: Any, kinds: Iterable[type] = ()) -> tuple[Description, Any]:
-    """Return (description, params), both of one and the same model: `describe` and `load` at once."""
-    kinds, file = tuple(kinds), Path(path)
-    for _ in range(10):  # weights just gone were replaced between the two reads: look again
-        description = describe(path, kinds)
-        file = Path(path) / description.weights.file
-        with contextlib.suppress(FileNotFoundError):
-            return description, _params(file, _read(file), description)
-    raise ModelError(f"{path}: {file.name}, which model.json names, is missing; save the model again")
+    """Return (description, θ as numpy arrays), whatever JAX's 64 bits are set to: `describe` and `load` in one read."""
+    folder, kinds = Path(path), tuple(kinds)
+    about, (data,) = read_whole(folder, NAME, lambda: describe(folder, kinds), lambda about: (about.weights,))
+    example = _each(lambda x: jax.ShapeDtypeStruct((1, *x.shape[1:]), jnp.dtype(x.dtype)), about.inputs)
+    with enough_bits(*about.dtypes):
+        tree = _check_tree(about.net, example, about.params, f"{folder / NAME}: params")
+    arrays = from_bytes(data, folder / about.weights.file, about.params)
+    return about, jax.tree.unflatten(jax.tree.structure(tree), [arrays[path] for path in by_path(tree)])
+
+
+def on_device(path: Any, about: Description, params: Any) -> Any:
+    """Return what `read` gave of θ as JAX arrays; ModelError where they or x need 64 bits, and JAX's are off."""
+    for name, spec in [*(("x", spec) for spec in jax.tree.leaves(about.inputs)), *about.params.items()]:
+        if has_64_bits(spec.dtype) and not has_64_bits(jnp.result_type(float)):
+            raise ModelError(
+                f"{path}: {name} is {spec}, and JAX's 64 bits are off: set JAX_ENABLE_X64=1, or call "
+                "jax.config.update('jax_enable_x64', True) first"
+            )
+    return jax.tree.map(jnp.asarray, params)
 
 
 def describe(path: Any, kinds: Iterable[type] = ()) -> Description:
@@ -100,15 +105,8 @@ def describe(path: Any, kinds: Iterable[type] = ()) -> Description:
     >>> print(about.cost, about.inputs, "→", about.outputs)
     HalfSquaredError() float32[N, 3] → float32[N, 2]
     """
-    file = model_path(path)
-    try:
-        text = _read(file)
-    except FileNotFoundError:
-        hint = "is not there" if not Path(path).exists() else "has no model.json"
-        raise ModelError(
-            f"{path}: {hint}; expected a folder that jaxprop.save or `jaxprop train --out` wrote"
-        ) from None
-    return from_json(text, file, kinds)
+    folder = Path(path)
+    return from_json(read_description(folder, NAME, "jaxprop.save or `jaxprop train --out`"), folder / NAME, kinds)
 
 
 def _described(
@@ -121,8 +119,8 @@ def _described(
         raise ModelError(f"save: inputs: found {type(inputs).__name__}, expected an example input [N, ...]") from None
     specs = {name: ArraySpec.of(array) for name, array in arrays.items()}
     tree = _check_tree(net, example, specs, "save: params")
-    wide = any(array.dtype.itemsize == 8 for array in arrays.values())  # arrays of numpy's, with JAX's 64 bits off
-    with jax.enable_x64(wide or jax.config.jax_enable_x64), jax.numpy_dtype_promotion("standard"):  # pyright: ignore
+    default = jnp.result_type(float)  # 64 bits stay on; arrays of numpy's may have them where they are off
+    with enough_bits(default, *(array.dtype for array in arrays.values())):
         y = jax.eval_shape(net, example, tree)
     try:
         about = Info.model_validate(info or {}, strict=False)
@@ -150,41 +148,6 @@ def _specs(example: Any) -> Any:
     return _each(lambda x: ArraySpec.of(x, examples=True), example)
 
 
-def _as_numpy(name: str, leaf: Any) -> np.ndarray:
-    """An array of params as its bytes will be written: in row-major order, the same bits."""
-    with contextlib.suppress(TypeError, ValueError):
-        array = np.asarray(leaf, order="C")
-        if array.dtype.name in DTYPES:
-            return array
-    found = getattr(leaf, "dtype", type(leaf).__name__)
-    raise ModelError(f"save: params: {name}: found {found}, expected an array of one of {', '.join(DTYPES)}")
-
-
-def _params(file: Path, data: bytes, description: Description) -> Any:
-    """The tree of arrays in a file's bytes."""
-    if hashlib.sha256(data).hexdigest() != description.weights.sha256:
-        raise ModelError(
-            f"{file}: {len(data):,} bytes that do not hash to the sha256 in model.json: "
-            "the file is truncated or was altered; save the model again"
-        )
-    specs = description.params
-    for name, spec in [*(("x", spec) for spec in jax.tree.leaves(description.inputs)), *specs.items()]:
-        if jax.dtypes.canonicalize_dtype(spec.dtype) != jnp.dtype(spec.dtype):
-            raise ModelError(
-                f"{file.parent}: {name} is {spec}, and JAX's 64 bits are off: set JAX_ENABLE_X64=1, or call "
-                "jax.config.update('jax_enable_x64', True) first"
-            )
-    example = _each(lambda x: jax.ShapeDtypeStruct((1, *x.shape[1:]), jnp.dtype(x.dtype)), description.inputs)
-    tree = _check_tree(description.net, example, specs, f"{file.parent / 'model.json'}: params")
-    try:
-        found = dict(deserialize(data))
-    except SafetensorError as error:
-        raise ModelError(f"{file}: not a safetensors file ({error}); save the model again") from None
-    _same(_stored(found, file), specs, str(file))
-    arrays = {p: jnp.asarray(np.frombuffer(found[p]["data"], s.dtype).reshape(s.shape)) for p, s in specs.items()}
-    return jax.tree.unflatten(jax.tree.structure(tree), [arrays[path] for path in by_path(tree)])
-
-
 def _check_tree(net: Layer, example: Any, found: dict[str, ArraySpec], where: str) -> Any:
     """Raise ModelError unless paths and shapes are those of net's own params; return their tree, of the found dtypes.
 
@@ -197,32 +160,5 @@ def _check_tree(net: Layer, example: Any, found: dict[str, ArraySpec], where: st
     paths = by_path(tree)
     dtypes = [jnp.dtype(found[path].dtype) if path in found else leaf.dtype for path, leaf in paths.items()]
     leaves = [jax.ShapeDtypeStruct(leaf.shape, dtype) for leaf, dtype in zip(paths.values(), dtypes, strict=True)]
-    _same(found, {path: ArraySpec.of(leaf) for path, leaf in zip(paths, leaves, strict=True)}, where)
+    check_same(found, {path: ArraySpec.of(leaf) for path, leaf in zip(paths, leaves, strict=True)}, where)
     return jax.tree.unflatten(jax.tree.structure(tree), leaves)
-
-
-def _stored(found: dict[str, Any], file: Path) -> dict[str, ArraySpec]:
-    """What a safetensors file says of its arrays."""
-    names = {tag: name for name, tag in DTYPES.items()}
-    for path, array in found.items():
-        if array["dtype"] not in names:
-            raise ModelError(f"{file}: {path}: found {array['dtype']}, expected one of {', '.join(names)}")
-    return {path: ArraySpec(shape=tuple(a["shape"]), dtype=names[a["dtype"]]) for path, a in found.items()}
-
-
-def _same(found: dict[str, ArraySpec], expected: dict[str, ArraySpec], where: str) -> None:
-    for path in [*expected, *found]:
-        if found.get(path) != expected.get(path):
-            raise ModelError(
-                f"{where}: {path}: found {found.get(path, 'nothing')}, expected {expected.get(path, 'nothing')}"
-            )
-
-
-def _read(file: Path) -> bytes:
-    """A file's bytes; what the operating system refuses, but for a missing file, is a ModelError."""
-    try:
-        return file.read_bytes()
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise ModelError(f"{file}: cannot be read: {error.strerror or error}") from None

@@ -9,6 +9,7 @@ import pytest
 
 import jaxprop as jp
 from jaxprop.errors import ModelError
+from jaxprop.saved import folder as folder_module
 from jaxprop.saved.export import describe_exported
 
 
@@ -59,7 +60,7 @@ def test_named_arrays_and_double_precision(tmp_path):
 @pytest.mark.parametrize("file", ["model-", "params-"])
 @pytest.mark.parametrize("change", [lambda data: data[:-1], lambda data: data[:-1] + bytes([data[-1] ^ 1])])
 def test_truncated_and_altered_files(an_export, tmp_path, file, change):
-    with pytest.raises(ModelError, match=rf"{file}.*does not hash to the sha256"):
+    with pytest.raises(ModelError, match=rf"{file}.*do not hash to the sha256 in export.json.*truncated"):
         jp.load_exported(copied(an_export[0], tmp_path, file, change))
 
 
@@ -95,8 +96,10 @@ def test_what_cannot_be_exported(tmp_path):
 def test_a_second_export_replaces_the_first_and_a_failed_one_does_not(an_export, tmp_path, monkeypatch):
     folder = copied(an_export[0], tmp_path)
     before = {file.name: file.read_bytes() for file in folder.iterdir()}
-    write = jp.folder._write
-    monkeypatch.setattr(jp.folder, "_write", lambda file, data: write(file, data) if "json" not in file.name else 1 / 0)
+    write = folder_module._write
+    monkeypatch.setattr(
+        folder_module, "_write", lambda file, data: write(file, data) if "json" not in file.name else 1 / 0
+    )
     with pytest.raises(ZeroDivisionError):
         jp.export(folder, lambda x, params: 2 * x, (), inputs=np.ones((1, 2), np.float32))
     np.testing.assert_allclose(jp.load_exported(folder)(an_export[1]), an_export[2], rtol=1e-6)

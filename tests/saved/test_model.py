@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 import jaxprop as jp
 from jaxprop.errors import ModelError
+from jaxprop.saved import model
 from tests.cases import COSTS, LAYERS
 
 KEY = jax.random.key(0)
@@ -620,7 +621,7 @@ def test_a_reader_beside_a_writer_sees_one_of_the_two_models_whole(tmp_path):
 def test_weights_that_were_just_replaced_are_looked_for_again(tmp_path, monkeypatch):
     """Between the two reads, the model is replaced: four times, then no more."""
     saved(tmp_path)
-    turns, describe = iter([(OTHER, OTHER_PARAMS), (NET, PARAMS)] * 2), jp.checkpoint.describe
+    turns, describe = iter([(OTHER, OTHER_PARAMS), (NET, PARAMS)] * 2), model.describe
 
     def slow(path, kinds):
         about = describe(path, kinds)
@@ -629,5 +630,5 @@ def test_weights_that_were_just_replaced_are_looked_for_again(tmp_path, monkeypa
                 saved(tmp_path, net, params)
         return about
 
-    monkeypatch.setattr("jaxprop.saved.model.describe", slow)
+    monkeypatch.setattr(model, "describe", slow)
     assert jp.load(tmp_path)[0] == NET

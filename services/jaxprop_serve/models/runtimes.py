@@ -4,7 +4,6 @@ A runtime has `name`, `accepts(folder) -> bool` and `load(folder) -> Loaded`. Ne
 model's folder brings: a folder describes layers that are installed, or holds StableHLO.
 """
 
-import contextlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,11 +15,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxprop.arrays.dtypes import enough_bits, has_64_bits
 from jaxprop.errors import ModelError
 from jaxprop.network import by_path
-from jaxprop.saved.description import ArraySpec, model_path
+from jaxprop.saved import description, export
 from jaxprop.saved.export import load_exported
-from jaxprop.saved.model import describe, read
+from jaxprop.saved.model import read
+from jaxprop.saved.weights import ArraySpec
 from jaxprop_serve.protocol.tensors import DATATYPES, Signature, TensorSpec
 
 Arrays = dict[str, np.ndarray]
@@ -55,12 +56,11 @@ class SavedRuntime:
 
     def accepts(self, path: Any) -> bool:
         """Whether the folder holds such a model."""
-        return model_path(path).is_file()
+        return (Path(path) / description.NAME).is_file()
 
     def load(self, path: Any) -> Loaded:
         """Read and check it. ModelError, too, for rows that depend on each other and for NaN in θ."""
-        with _precision(path):
-            about, params = read(path, _kinds())
+        about, params = read(path, _kinds())
         net = about.net
         if net.mixes_examples:
             raise ModelError(
@@ -89,7 +89,7 @@ class ExportRuntime:
 
     def accepts(self, path: Any) -> bool:
         """Whether the folder holds such a model."""
-        return (Path(path) / "export.json").is_file()
+        return (Path(path) / export.NAME).is_file()
 
     def load(self, path: Any) -> Loaded:
         """Read and check it."""
@@ -114,7 +114,6 @@ def compiler(f: Callable[[Any, Any], Any], params: Any, signature: Signature) ->
     """
     dtypes = [spec.dtype for spec in (*signature.inputs, *signature.outputs)]
     dtypes += [np.dtype(leaf.dtype) for leaf in jax.tree.leaves(params)]
-    wide = any(dtype.itemsize == 8 for dtype in dtypes)
     names = [spec.name for spec in signature.inputs]
     leaves, tree = jax.tree.flatten(_on_device(params))
     shapes = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves]
@@ -124,7 +123,7 @@ def compiler(f: Callable[[Any, Any], Any], params: Any, signature: Signature) ->
 
     def compile(rows: int) -> Executable:
         inputs = [jax.ShapeDtypeStruct((rows, *spec.shape[1:]), spec.dtype) for spec in signature.inputs]
-        with jax.enable_x64(wide), jax.numpy_dtype_promotion("standard"):  # pyright: ignore
+        with enough_bits(*dtypes):
             compiled = jax.jit(flat).lower(*inputs, *shapes).compile()
         _check_memory(compiled, rows)
 
@@ -133,16 +132,16 @@ def compiler(f: Callable[[Any, Any], Any], params: Any, signature: Signature) ->
             return {name: np.asarray(y) for name, y in outputs.items()}
 
         def execute_wide(inputs: Arrays) -> Arrays:
-            with jax.enable_x64(True):  # pyright: ignore
+            with enough_bits("float64"):
                 return execute(inputs)
 
-        return execute_wide if wide else execute
+        return execute_wide if has_64_bits(*dtypes) else execute
 
     return compile
 
 
 def _on_device(params: Any) -> Any:
-    with jax.enable_x64(True):  # pyright: ignore (each keeps its dtype)
+    with enough_bits(*(leaf.dtype for leaf in jax.tree.leaves(params))):  # each keeps its dtype
         return jax.tree.map(jnp.asarray, params)
 
 
@@ -171,16 +170,6 @@ def _finite(path: Any, arrays: dict[str, Any]) -> None:
     for name, array in arrays.items():
         if jnp.issubdtype(array.dtype, jnp.inexact) and not np.isfinite(np.asarray(array)).all():
             raise ModelError(f"{path}: params: {name}: found NaN or infinity, expected finite numbers; train it again")
-
-
-@contextlib.contextmanager
-def _precision(path: Any) -> Any:
-    """64 bits for a model that has them, though they are off outside."""
-    about = describe(path, _kinds())
-    specs = (*jax.tree.leaves(about.inputs), *about.params.values())
-    wide = any(np.dtype(jnp.dtype(spec.dtype)).itemsize == 8 for spec in specs)
-    with jax.enable_x64(wide or jax.config.jax_enable_x64):  # pyright: ignore
-        yield
 
 
 def _kinds() -> list[Any]:
