@@ -1,12 +1,93 @@
-"""What rows must be before anything is done with them."""
+"""The checks that every room shares: whole numbers, keys, floating inputs, and rows of data.
 
-from typing import Any
+Each raises an error of `jaxprop.errors` that names what was found, what was expected and what to do.
+"""
 
+from typing import Any, Protocol
+
+import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
-from jaxprop.errors import DataError
+from jaxprop.errors import DataError, JaxpropError, ShapeError
 
 LARGEST = float(np.finfo(np.float32).max)
+TO_FLOATING = "put Standardize(mean, std) first, or convert with x.astype(float)"
+
+
+class Shaped(Protocol):
+    """Anything with a shape and a dtype: an array, a tracer or a `jax.ShapeDtypeStruct`."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The extent of every axis."""
+        ...
+
+    @property
+    def dtype(self) -> Any:
+        """The kind of its numbers."""
+        ...
+
+
+def is_whole(value: object, least: float = 1) -> bool:
+    """Tell whether `value` is an int (True and False are none) of at least `least`.
+
+    >>> is_whole(3), is_whole(0), is_whole(0, least=0), is_whole(True), is_whole(2.0)
+    (True, False, True, False, False)
+    """
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def check_whole(value: object, what: str, least: int = 1) -> None:
+    """Raise JaxpropError unless `value` is a whole number of at least `least`.
+
+    >>> check_whole(0, "Linear: features")
+    Traceback (most recent call last):
+        ...
+    jaxprop.errors.JaxpropError: Linear: features must be a whole number ≥ 1, found 0
+    """
+    if not is_whole(value, least):
+        raise JaxpropError(f"{what} must be a whole number ≥ {least}, found {value!r}")
+
+
+def check_key(key: Array | None, what: str, drawn: str = "weights") -> Array:
+    """Return `key`, or raise JaxpropError where there is none to draw θ from.
+
+    >>> check_key(None, "Linear.init", "W")
+    Traceback (most recent call last):
+        ...
+    jaxprop.errors.JaxpropError: Linear.init needs a key to draw W from: pass jax.random.key(0)
+    """
+    if key is None:
+        raise JaxpropError(f"{what} needs a key to draw {drawn} from: pass jax.random.key(0)")
+    return key
+
+
+def is_floating(x: Shaped) -> bool:
+    """Tell whether x holds floating numbers, half precision included.
+
+    >>> is_floating(jnp.ones(3)), is_floating(jnp.arange(3))
+    (True, False)
+    """
+    return jnp.issubdtype(x.dtype, jnp.floating)
+
+
+def check_floating(x: Shaped, what: str, axes: str = "", hint: str = "one example is x[None]") -> None:
+    """Raise ShapeError unless x is floating and has the axes named: `[N, T, I]` is three, `[N, ..., C]` two or more.
+
+    Without axes any shape will do. `hint` says what the user can do about it.
+
+    >>> check_floating(jnp.ones(3), "Affine", "[N, ..., C]")
+    Traceback (most recent call last):
+        ...
+    jaxprop.errors.ShapeError: Affine: inputs must be floating [N, ..., C], found float32[3]; one example is x[None]
+    """
+    letters = axes[1:].partition("]")[0].split(", ")
+    rank, least = len(x.shape), len(letters) - letters.count("...")
+    fits = not axes or rank == least or (rank > least and "..." in letters)
+    if not (fits and is_floating(x)):
+        expected, found = (f" {axes}", f"{x.dtype}{list(x.shape)}") if axes else ("", str(x.dtype))
+        raise ShapeError(f"{what}: inputs must be floating{expected}, found {found}; {hint}")
 
 
 def check_rows(x: Any, targets: Any, name: str = "data") -> None:

@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxprop.checks import is_whole
 from jaxprop.costs.cost import Cost, do_not_fit, is_integer, labels_of, per_example, positions
 from jaxprop.errors import DataError, JaxpropError, ShapeError
 
@@ -62,7 +63,7 @@ class SoftmaxCrossEntropy(Cost):
         smoothing, weights = self.label_smoothing, self.class_weights
         if not (isinstance(smoothing, int | float) and 0 <= smoothing < 1):
             raise JaxpropError(f"SoftmaxCrossEntropy: label_smoothing must be from 0 to below 1, found {smoothing!r}")
-        if self.ignore is not None and (isinstance(self.ignore, bool) or not isinstance(self.ignore, int)):
+        if self.ignore is not None and not is_whole(self.ignore, least=-math.inf):
             raise JaxpropError(f"SoftmaxCrossEntropy: ignore must be a label, a whole number, found {self.ignore!r}")
         object.__setattr__(self, "label_smoothing", float(smoothing))
         if weights is None:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxprop.arrays.dtypes import wide
+from jaxprop.checks import check_floating
 from jaxprop.errors import ShapeError
 from jaxprop.layers.layer import Env, Layer
 from jaxprop.uses import Scale, Shift
@@ -61,7 +62,4 @@ class Affine(Layer):
         return 2 * x.size, 4 * x.size  # s x + h; s δ, δ x and its sum, the sum of δ
 
     def _check_inputs(self, x: Any) -> None:
-        if len(x.shape) < 2 or not jnp.issubdtype(x.dtype, jnp.floating):
-            raise ShapeError(
-                f"Affine: inputs must be floating [N, ..., C], found {x.dtype}{list(x.shape)}; one example is x[None]"
-            )
+        check_floating(x, "Affine", "[N, ..., C]")

@@ -42,6 +42,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxprop.arrays.dtypes import wide
+from jaxprop.checks import check_floating, check_key, check_whole
 from jaxprop.errors import JaxpropError, ShapeError
 from jaxprop.layers.layer import Env, Layer
 from jaxprop.layers.masks import check_mask
@@ -108,9 +109,8 @@ class MultiHeadAttention(Layer):
 
     def __post_init__(self) -> None:
         for name, value in (("heads", self.heads), ("features", self.features), ("outputs", self.outputs)):
-            whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
-            if not whole and (value is not None or name == "heads"):
-                raise JaxpropError(f"MultiHeadAttention: {name} must be a whole number ≥ 1, found {value!r}")
+            if value is not None or name == "heads":
+                check_whole(value, f"MultiHeadAttention: {name}")
         if self.features is not None and self.features % self.heads:
             raise JaxpropError(
                 f"MultiHeadAttention: features={self.features} cannot be divided among heads={self.heads}; "
@@ -123,8 +123,7 @@ class MultiHeadAttention(Layer):
 
     def init(self, key: Array | None, x: Any) -> AttentionParams:
         x, m = self._inputs(x)
-        if key is None:
-            raise JaxpropError("MultiHeadAttention.init needs a key to draw weights from: pass jax.random.key(0)")
+        key = check_key(key, "MultiHeadAttention.init")
         make, dtype = jax.nn.initializers.glorot_uniform(), x.dtype
         F, O = self.features or x.shape[-1], self.outputs or x.shape[-1]
         shapes = (x.shape[-1], F), (m.shape[-1], F), (m.shape[-1], F), (F, O)
@@ -213,11 +212,7 @@ class MultiHeadAttention(Layer):
             raise ShapeError(f"{self!r}: found {found}, expected {expected}; cross={not self.cross} takes the other")
         x, m = x if self.cross else (x, x)
         for array in (x, m):
-            if len(array.shape) != 3 or not jnp.issubdtype(array.dtype, jnp.floating):
-                raise ShapeError(
-                    f"{self!r}: inputs must be floating [N, T, I], found {array.dtype}{list(array.shape)}; "
-                    "one example is x[None], ids go through an Embedding first"
-                )
+            check_floating(array, repr(self), "[N, T, I]", "one example is x[None], ids go through an Embedding first")
         if x.shape[0] != m.shape[0] or x.dtype != m.dtype:
             raise ShapeError(
                 f"{self!r}: found queries {x.dtype}{list(x.shape)} and memory {m.dtype}{list(m.shape)}, expected as "

@@ -26,8 +26,9 @@ from typing import Any, ClassVar, NamedTuple
 from jax import Array
 
 from jaxprop.arrays.window import Window
+from jaxprop.checks import check_whole
 from jaxprop.errors import JaxpropError
-from jaxprop.layers.convolution import Convolution, Padding, Sizes, at_least_one, sliding
+from jaxprop.layers.convolution import Convolution, Padding, Sizes, sliding
 from jaxprop.layers.layer import Env
 from jaxprop.uses import Patch, Shift
 
@@ -81,7 +82,7 @@ class Conv(Convolution):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least_one("Conv", "groups", self.groups)
+        check_whole(self.groups, "Conv: groups")
         if self.features % self.groups:
             raise JaxpropError(f"Conv: features must be a multiple of groups, found {self.features} and {self.groups}")
 

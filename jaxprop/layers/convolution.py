@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import jax
-import jax.numpy as jnp
 from jax import Array
 
 from jaxprop.arrays.window import Window
+from jaxprop.checks import TO_FLOATING, check_floating, check_key, check_whole, is_whole
 from jaxprop.errors import JaxpropError, ShapeError, pick
 from jaxprop.layers.layer import Layer
 from jaxprop.layers.linear import initializers
@@ -46,7 +46,7 @@ class Convolution(Layer):
 
     def __post_init__(self) -> None:
         what = type(self).__name__
-        at_least_one(what, "features", self.features)
+        check_whole(self.features, f"{what}: features")
         check_window(what, "kernel", self.kernel, self.padding)
         for name in ("strides", "dilation"):
             object.__setattr__(self, name, along(what, name, getattr(self, name), self.kernel))
@@ -63,8 +63,7 @@ class Convolution(Layer):
 
     def init(self, key: Array | None, x: Any) -> Any:
         self.window(x)
-        if key is None:
-            raise JaxpropError(f"{type(self).__name__}.init needs a key to draw W from: pass jax.random.key(0)")
+        key = check_key(key, f"{type(self).__name__}.init", "W")
         W_key, b_key = jax.random.split(key)
         make = initializers()
         W = make[self.weight_init](W_key, self._W_shape(x), x.dtype)
@@ -110,9 +109,9 @@ def along(what: str, name: str, sizes: Any, window: tuple[int, ...]) -> tuple[in
     >>> along("Conv", "strides", 2, (3, 3, 3)), along("Conv", "strides", (1, 2), (3, 3))
     ((2, 2, 2), (1, 2))
     """
-    if _is_whole(sizes, 1):
+    if is_whole(sizes, 1):
         return (sizes,) * len(window)
-    if not isinstance(sizes, tuple) or len(sizes) != len(window) or not all(_is_whole(s, 1) for s in sizes):
+    if not isinstance(sizes, tuple) or len(sizes) != len(window) or not all(is_whole(s, 1) for s in sizes):
         raise JaxpropError(
             f"{what}: {name} must be a whole number ≥ 1 or {len(window)} of them, one a spatial axis, found {sizes!r}"
         )
@@ -158,21 +157,15 @@ def sliding(
     return Window(kernel, strides, dilation, tuple(lo for lo, _ in pads), fine, coarse, groups)
 
 
-def at_least_one(what: str, name: str, value: Any) -> None:
-    """Raise JaxpropError unless `value` is a whole number ≥ 1."""
-    if not _is_whole(value, 1):
-        raise JaxpropError(f"{what}: {name} must be a whole number ≥ 1, found {value!r}")
-
-
 def check_window(what: str, name: str, window: Any, padding: Any) -> None:
     """Raise JaxpropError for a window or padding that cannot be."""
-    if not isinstance(window, tuple) or not 1 <= len(window) <= 3 or not all(_is_whole(k, 1) for k in window):
+    if not isinstance(window, tuple) or not 1 <= len(window) <= 3 or not all(is_whole(k, 1) for k in window):
         raise JaxpropError(
             f"{what}: {name} must be a tuple of 1, 2 or 3 whole numbers ≥ 1, one a spatial axis, found {window!r}; "
             f"(3,) slides along a sequence, (3, 3) over an image"
         )
     pairs = isinstance(padding, tuple) and len(padding) == len(window)
-    pairs = pairs and all(isinstance(p, tuple) and len(p) == 2 and all(_is_whole(q, 0) for q in p) for p in padding)
+    pairs = pairs and all(isinstance(p, tuple) and len(p) == 2 and all(is_whole(q, 0) for q in p) for p in padding)
     if padding not in ("SAME", "VALID") and not pairs:
         raise JaxpropError(
             f"{what}: padding must be 'SAME', 'VALID' or {len(window)} pairs (low, high) of whole numbers ≥ 0, found "
@@ -187,12 +180,4 @@ def check_images(what: str, x: Any, rank: int) -> None:
             f"{what}: inputs must be [N, {'..., ' if rank > 1 else 'T, '}C] with {rank} spatial axes, found shape "
             f"{tuple(x.shape)}; one example is x[None], one channel x[..., None]"
         )
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise ShapeError(
-            f"{what}: inputs must be floating, found {x.dtype}; put Standardize(mean, std) first, or convert with "
-            "x.astype(float)"
-        )
-
-
-def _is_whole(value: Any, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+    check_floating(x, what, hint=TO_FLOATING)

@@ -17,7 +17,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxprop.errors import JaxpropError, ShapeError
+from jaxprop.checks import check_floating
+from jaxprop.errors import JaxpropError
 from jaxprop.layers.layer import Env, Layer
 
 
@@ -39,8 +40,7 @@ class Dropout(Layer):
             raise JaxpropError(f"Dropout: rate must be a number from 0 up to (not including) 1, found {self.rate!r}")
 
     def forward(self, x: Array, params: Any, env: Env | None = None) -> tuple[Array, Array | None]:
-        if not jnp.issubdtype(x.dtype, jnp.floating):
-            raise ShapeError(f"{self!r}: inputs must be floating, found {x.dtype}; ids go through an Embedding first")
+        check_floating(x, repr(self), hint="ids go through an Embedding first")
         if env is None or env.rng is None or self.rate == 0:
             return x, None
         kept = jax.random.bernoulli(env.rng, 1 - self.rate, x.shape)

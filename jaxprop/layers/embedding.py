@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from jaxprop.errors import JaxpropError, ShapeError, pick
+from jaxprop.checks import check_key, check_whole
+from jaxprop.errors import ShapeError, pick
 from jaxprop.layers.layer import Env, Layer
 from jaxprop.layers.linear import initializers
 from jaxprop.uses import Lookup
@@ -60,8 +61,7 @@ class Embedding(Layer):
 
     def __post_init__(self) -> None:
         for name, value in (("vocabulary", self.vocabulary), ("features", self.features)):
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise JaxpropError(f"Embedding: {name} must be a whole number ≥ 1, found {value!r}")
+            check_whole(value, f"Embedding: {name}")
         pick(self.weight_init, initializers(), "init")
 
     def __repr__(self) -> str:
@@ -70,8 +70,7 @@ class Embedding(Layer):
 
     def init(self, key: Array | None, x: Any) -> EmbeddingParams:
         self._check_inputs(x)
-        if key is None:
-            raise JaxpropError("Embedding.init needs a key to draw W from: pass jax.random.key(0)")
+        key = check_key(key, "Embedding.init", "W")
         draw = initializers()[self.weight_init]
         return EmbeddingParams(draw(key, (self.features, self.vocabulary), jnp.result_type(float)).T)
 

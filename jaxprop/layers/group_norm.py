@@ -16,7 +16,8 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from jaxprop.errors import JaxpropError, ShapeError
+from jaxprop.checks import check_whole
+from jaxprop.errors import ShapeError
 from jaxprop.layers.norm import Norm, product
 
 
@@ -39,8 +40,7 @@ class GroupNorm(Norm):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.groups, int) or isinstance(self.groups, bool) or self.groups < 1:
-            raise JaxpropError(f"GroupNorm: groups must be a whole number ≥ 1, found {self.groups!r}")
+        check_whole(self.groups, "GroupNorm: groups")
 
     def mean(self, x: Array, gamma: Array | None = None, x_hat: Array | None = None) -> Array:
         """Of all positions and the channels of a group: first over positions, which leaves numbers a channel."""

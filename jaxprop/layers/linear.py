@@ -21,10 +21,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 from jax import Array
 
-from jaxprop.errors import JaxpropError, ShapeError, pick
+from jaxprop.checks import TO_FLOATING, check_floating, check_key, check_whole
+from jaxprop.errors import ShapeError, pick
 from jaxprop.layers.layer import Env, Layer
 from jaxprop.uses import Outer, Shift
 
@@ -87,8 +87,7 @@ class Linear(Layer):
         self.__post_init__()
 
     def __post_init__(self) -> None:
-        if not isinstance(self.features, int) or isinstance(self.features, bool) or self.features < 1:
-            raise JaxpropError(f"Linear: features must be a whole number ≥ 1, found {self.features!r}")
+        check_whole(self.features, "Linear: features")
         pick(self.weight_init, initializers(), "init")
         pick(self.bias_init, initializers(), "bias_init")
 
@@ -100,9 +99,7 @@ class Linear(Layer):
 
     def init(self, key: Array | None, x: Any) -> LinearParams:
         self._check_inputs(x)
-        if key is None:
-            raise JaxpropError("Linear.init needs a key to draw W from: pass jax.random.key(0)")
-        W_key, b_key = jax.random.split(key)
+        W_key, b_key = jax.random.split(check_key(key, "Linear.init", "W"))
         make = initializers()
         W = make[self.weight_init](W_key, (x.shape[-1], self.features), x.dtype)
         # a bias has no fan-in: initialisers that need one see it as a column
@@ -142,8 +139,4 @@ class Linear(Layer):
                 f"Linear({self.features}): inputs must be [N, ..., I], found shape {tuple(x.shape)}; "
                 "one example is x[None]"
             )
-        if not jnp.issubdtype(x.dtype, jnp.floating):
-            raise ShapeError(
-                f"Linear({self.features}): inputs must be floating, found {x.dtype}; "
-                "put Standardize(mean, std) first, or convert with x.astype(float)"
-            )
+        check_floating(x, f"Linear({self.features})", hint=TO_FLOATING)

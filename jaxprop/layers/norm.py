@@ -34,6 +34,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxprop.arrays.dtypes import wide
+from jaxprop.checks import check_floating
 from jaxprop.errors import JaxpropError, ShapeError
 from jaxprop.layers.layer import Env, Layer
 from jaxprop.uses import Scale, Shift
@@ -127,10 +128,7 @@ class Norm(Layer):
         return self.scale, getattr(self, "bias", False)
 
     def _check_inputs(self, x: Any) -> None:
-        if len(x.shape) < 2 or not jnp.issubdtype(x.dtype, jnp.floating):
-            raise ShapeError(
-                f"{self!r}: inputs must be floating [N, ..., C], found {x.dtype}{list(x.shape)}; one example is x[None]"
-            )
+        check_floating(x, repr(self), "[N, ..., C]")
 
     def _check_params(self, x: Any, params: NormParams) -> None:
         for name, array, has in zip(params._fields, params, self._has(), strict=True):

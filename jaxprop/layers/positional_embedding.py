@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 from jax import Array
 
-from jaxprop.errors import JaxpropError, ShapeError
+from jaxprop.checks import check_floating, check_key, check_whole
+from jaxprop.errors import ShapeError
 from jaxprop.layers.layer import Env, Layer
 from jaxprop.uses import Leading
 
@@ -44,13 +44,11 @@ class PositionalEmbedding(Layer):
     length: int
 
     def __post_init__(self) -> None:
-        if not isinstance(self.length, int) or isinstance(self.length, bool) or self.length < 1:
-            raise JaxpropError(f"PositionalEmbedding: length must be a whole number ≥ 1, found {self.length!r}")
+        check_whole(self.length, "PositionalEmbedding: length")
 
     def init(self, key: Array | None, x: Any) -> PositionalEmbeddingParams:
         self._check_inputs(x)
-        if key is None:
-            raise JaxpropError("PositionalEmbedding.init needs a key to draw W from: pass jax.random.key(0)")
+        key = check_key(key, "PositionalEmbedding.init", "W")
         return PositionalEmbeddingParams(0.02 * jax.random.normal(key, (self.length, x.shape[-1]), x.dtype))
 
     def forward(self, x: Array, params: PositionalEmbeddingParams, env: Env | None = None) -> tuple[Array, Any]:
@@ -68,7 +66,6 @@ class PositionalEmbedding(Layer):
         return dy, PositionalEmbeddingParams(Leading(dy, W.shape, W.dtype))
 
     def _check_inputs(self, x: Any) -> None:
-        if len(x.shape) != 3 or not jnp.issubdtype(x.dtype, jnp.floating):
-            raise ShapeError(f"{self!r}: inputs must be floating [N, T, D], found {x.dtype}{list(x.shape)}")
+        check_floating(x, repr(self), "[N, T, D]")
         if x.shape[1] > self.length:
             raise ShapeError(f"{self!r}: found {x.shape[1]} positions in {list(x.shape)}, it knows {self.length}")

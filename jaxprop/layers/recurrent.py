@@ -31,7 +31,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxprop.arrays.dtypes import wide
-from jaxprop.errors import JaxpropError, ShapeError
+from jaxprop.checks import check_floating, check_key, check_whole
+from jaxprop.errors import ShapeError
 from jaxprop.layers.layer import Env, Layer
 from jaxprop.layers.masks import check_mask
 from jaxprop.uses import Outer, Shift
@@ -78,8 +79,7 @@ class Recurrent(Layer):
         raise TypeError(f"{type(self).__name__} must define step_back(d, h, h_before, kept, params) -> (d, delta)")
 
     def __post_init__(self) -> None:
-        if not isinstance(self.features, int) or isinstance(self.features, bool) or self.features < 1:
-            raise JaxpropError(f"{self._name}: features must be a whole number ≥ 1, found {self.features!r}")
+        check_whole(self.features, f"{self._name}: features")
 
     def init(self, key: Array | None, x: Any) -> Any:
         W_input, W_hidden = self._draw(key, x)
@@ -148,8 +148,7 @@ class Recurrent(Layer):
     def _draw(self, key: Array | None, x: Any) -> tuple[Array, Array]:
         """W_input and W_hidden, each gate drawn by itself, as Flax does."""
         self._check_inputs(x)
-        if key is None:
-            raise JaxpropError(f"{self._name}.init needs a key to draw weights from: pass jax.random.key(0)")
+        key = check_key(key, f"{self._name}.init")
         into, again = jax.nn.initializers.lecun_normal(), jax.nn.initializers.orthogonal()
         keys, F = jax.random.split(key, (2, self.gates)), self.features
         W_input = jnp.concatenate([into(k, (x.shape[-1], F), x.dtype) for k in keys[0]], axis=1)
@@ -180,11 +179,10 @@ class Recurrent(Layer):
                 )
 
     def _check_inputs(self, x: Any) -> None:
-        if len(x.shape) != 3 or 0 in x.shape[1:] or not jnp.issubdtype(x.dtype, jnp.floating):
-            raise ShapeError(
-                f"{self!r}: inputs must be floating [N, T, I] with T and I ≥ 1, found {x.dtype}{list(x.shape)}; "
-                "one example is x[None], ids go through an Embedding first"
-            )
+        hint = "one example is x[None], ids go through an Embedding first"
+        check_floating(x, repr(self), "[N, T, I] with T and I ≥ 1", hint)
+        if 0 in x.shape[1:]:
+            raise ShapeError(f"{self!r}: found {x.dtype}{list(x.shape)}, expected [N, T, I] with T and I ≥ 1")
 
 
 def _where(real: Array | None, one: Any, other: Any) -> Any:

@@ -14,6 +14,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
+from jaxprop.checks import is_whole
 from jaxprop.errors import JaxpropError, ShapeError
 from jaxprop.layers.flatten import Shape
 from jaxprop.layers.layer import Env, Layer
@@ -34,8 +35,7 @@ class Reshape(Layer):
     def __post_init__(self) -> None:
         shape = tuple(self.shape) if isinstance(self.shape, list) else self.shape
         object.__setattr__(self, "shape", shape)
-        whole = isinstance(shape, tuple) and all(isinstance(s, int) and not isinstance(s, bool) for s in shape)
-        if not whole or min(shape, default=0) < -1 or shape.count(-1) > 1:
+        if not isinstance(shape, tuple) or not all(is_whole(s, least=-1) for s in shape) or shape.count(-1) > 1:
             raise JaxpropError(
                 f"Reshape: shape must be a tuple of whole numbers ≥ 0 with at most one −1, found {self.shape!r}; the "
                 "example axis N is not part of it"
@@ -73,7 +73,7 @@ class Transpose(Layer):
     def __post_init__(self) -> None:
         axes = tuple(self.axes) if isinstance(self.axes, list) else self.axes
         object.__setattr__(self, "axes", axes)
-        whole = isinstance(axes, tuple) and all(isinstance(a, int) and not isinstance(a, bool) for a in axes)
+        whole = isinstance(axes, tuple) and all(is_whole(a, least=0) for a in axes)
         if not whole or sorted(axes) != list(range(len(axes))):
             raise JaxpropError(
                 f"Transpose: axes must be the numbers from 0 in some order, the example axis N not counted, found "

@@ -19,7 +19,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxprop.arrays.paths import join
-from jaxprop.errors import JaxpropError, ShapeError
+from jaxprop.checks import check_whole
+from jaxprop.errors import ShapeError
 from jaxprop.layers.layer import Env, Layer
 from jaxprop.network.walk import Inner, Walk, Wrapper
 from jaxprop.uses import Stacked, is_use
@@ -41,8 +42,7 @@ class Repeat(Wrapper):
     times: int
 
     def __post_init__(self) -> None:
-        if not isinstance(self.times, int) or isinstance(self.times, bool) or self.times < 1:
-            raise JaxpropError(f"Repeat: times must be a whole number ≥ 1, found {self.times!r}")
+        check_whole(self.times, "Repeat: times")
 
     def __repr__(self) -> str:
         return f"Repeat({self.inner!r}, {self.times})"

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxprop.checks import check_whole
 from jaxprop.errors import JaxpropError
 from jaxprop.plot._columns import Column
 
@@ -28,8 +29,7 @@ class Place:
 
 def places(columns: Sequence[Column], most: int, grid: tuple[int, int] | None) -> list[Place]:
     """Every column in its place, left to right; the first as an image if it has a grid."""
-    if isinstance(most, bool) or not isinstance(most, int) or most < 2:
-        raise JaxpropError(f"network: most must be a whole number ≥ 2, found {most!r}")
+    check_whole(most, "network: most", least=2)
     step = max(1.65 / (len(columns) - 1), 0.45)
     made = [_place(column, k * step, most) for k, column in enumerate(columns)]
     if grid is not None:

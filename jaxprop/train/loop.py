@@ -17,7 +17,7 @@ import optax
 from jax import Array
 
 from jaxprop.backward import auto, manual
-from jaxprop.checks import check_rows
+from jaxprop.checks import check_rows, check_whole
 from jaxprop.costs import Cost
 from jaxprop.errors import JaxpropError, TrainingError, pick
 from jaxprop.layers.layer import Layer
@@ -318,5 +318,4 @@ def _as_numpy(data: Any, name: str) -> tuple[Any, Any]:
 
 def _check_counts(**counts: Any) -> None:
     for name, value in counts.items():
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-            raise JaxpropError(f"fit: {name} must be a whole number ≥ 1, found {value!r}")
+        check_whole(value.item() if isinstance(value, np.integer) else value, f"fit: {name}")
