@@ -15,7 +15,10 @@ The names below stand in the order of the data flow: describe → init θ → f(
 # Names side by side, so that the map stays on one page.
 # fmt: off
 
-from jaxprop.errors import JaxpropError as JaxpropError
+from jaxprop.errors import (
+    DataError as DataError, JaxpropError as JaxpropError, ModelError as ModelError, ShapeError as ShapeError,
+    TrainingError as TrainingError,
+)
 from jaxprop.uses import (
     Dense as Dense, Lookup as Lookup, Outer as Outer, Patch as Patch, Scale as Scale, Several as Several,
     Shift as Shift, Stacked as Stacked, Use as Use,

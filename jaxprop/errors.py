@@ -20,19 +20,52 @@ class JaxpropError(ValueError):
 
 
 class ShapeError(JaxpropError):
-    """Shapes, dtypes or trees that do not fit together (raised at trace time)."""
+    """Shapes, dtypes or trees do not fit together; raised at trace time.
+
+    >>> import jax.numpy as jnp, jaxprop as jp
+    >>> try:
+    ...     jp.HalfSquaredError()(jnp.zeros((3, 1)), jnp.zeros((2, 1)))
+    ... except jp.ShapeError as error:
+    ...     print(error)
+    HalfSquaredError: targets (2, 1) do not fit outputs (3, 1): expected the same shape
+    """
 
 
 class DataError(JaxpropError):
-    """A data file or array that cannot be used: missing, empty, malformed, NaN, out of range."""
+    """A data file or an array cannot be used: it is missing, empty or malformed, or holds NaN or values out of range.
+
+    >>> import jaxprop as jp
+    >>> try:
+    ...     jp.data.check([[1.0], [float("inf")]], [[0.0], [1.0]])
+    ... except jp.DataError as error:
+    ...     print(error)
+    data: x row 1, column 0 is inf; expected finite numbers: remove or repair the row
+    """
 
 
 class ModelError(JaxpropError):
-    """A saved model that cannot be read or written whole."""
+    """A saved model cannot be read or written whole.
+
+    >>> import jaxprop as jp
+    >>> try:
+    ...     jp.load("no/such/folder")
+    ... except jp.ModelError as error:
+    ...     print(error)
+    no/such/folder: is not there; ...
+    """
 
 
 class TrainingError(JaxpropError):
-    """A training run that cannot go on, such as one whose cost became NaN."""
+    """A training run cannot go on: its cost, say, became NaN.
+
+    >>> import numpy as np, optax, jaxprop as jp
+    >>> x, cost, optimizer = np.ones((4, 1), np.float32), jp.HalfSquaredError(), optax.sgd(0.1)
+    >>> try:
+    ...     jp.fit(lambda x, w: x / w, cost, optimizer, (x, x), params=0.0, progress=False)
+    ... except jp.TrainingError as error:
+    ...     print(error)
+    training stopped at step 1 (epoch 1): the first not finite is the output of f(x, params). Try ...
+    """
 
 
 def pick(name: str, known: Iterable[str], what: str) -> str:

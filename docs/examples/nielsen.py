@@ -170,7 +170,8 @@ def train(run: Run, rows: Any, held: Any, seed: int, grad: str = "auto", progres
 
 def accuracies(run: Run, result: jp.FitResult, rows: Any, held: Any) -> dict[str, Any]:
     """Return what a run reached in percent: at the first, best and last epoch, and on the training set."""
-    last, on_training_set = (100 * jp.evaluate(*network(run), result.params, on)["accuracy"] for on in (held, rows))
+    measure = jp.evaluate(*network(run))
+    last, on_training_set = (100 * measure(x, result.params, labels)["accuracy"] for x, labels in (held, rows))
     watched = [100 * row["validation_accuracy"] for row in result.history] if run.watched else [last]
     return {"first": watched[0], "best": max(watched), "last": last, "train": on_training_set, "epochs": watched}
 

@@ -69,7 +69,7 @@ def replay(run: nielsen.Run, params: Any, draws: Draws, order: list[int], rows: 
         batches = jax.tree.map(lambda a: a[np.array(order).reshape(-1, 10)], rows)
         state = epoch(net, cost, optimizer, state, batches)
         if run.watched or number == run.epochs:
-            yield 100 * jp.evaluate(net, cost, state[0], held)["accuracy"]
+            yield 100 * jp.evaluate(net, cost)(held[0], state[0], held[1])["accuracy"]
 
 
 def say(name: str, found: list[float], published: str) -> None:

@@ -60,7 +60,7 @@ def main(seeds=8):
     result = jp.fit(
         f, jp.HalfSquaredError(), optimizer, (x, targets), params=start, epochs=100, batch_size=64, progress=False
     )
-    measured = jp.evaluate(f, jp.HalfSquaredError(), result.params, (x, targets))
+    measured = jp.evaluate(f, jp.HalfSquaredError())(x, result.params, targets)
     print(f"fit: cost {result.history[0]['cost']:.4f} → {measured['cost']:.6f}, R² {measured['r2']:.4f}")
     return [float(v) for v in values[:, -1]], measured
 

@@ -7,8 +7,8 @@ import jax
 from jax import Array
 
 from jaxprop.costs import Cost
-from jaxprop.network.call import Network, call, total
-from jaxprop.uses import weighted
+from jaxprop.network.call import Network, call
+from jaxprop.uses import weighted, weighted_sum
 
 
 def value_and_grad(net: Network, cost: Cost) -> Callable[..., tuple[Array, Any]]:
@@ -33,7 +33,7 @@ def value_and_grad(net: Network, cost: Cost) -> Callable[..., tuple[Array, Any]]
 
         def summed(weights: Array | None) -> tuple[Array, Any]:
             def C(params: Any) -> Array:
-                return total(cost(call(net, x, params, rng, mask), targets), weights)
+                return weighted_sum(cost(call(net, x, params, rng, mask), targets), weights)
 
             return jax.value_and_grad(C)(params)
 

@@ -19,8 +19,8 @@ from jaxprop.costs import Cost
 from jaxprop.errors import JaxpropError
 from jaxprop.layers.layer import Env, Layer
 from jaxprop.network import Recorder, Walk, in_order, leaves
-from jaxprop.network.call import environment, require_layer, total
-from jaxprop.uses import weighted
+from jaxprop.network.call import environment, require_layer
+from jaxprop.uses import weighted, weighted_sum
 from jaxprop.uses.use import scale
 
 
@@ -86,7 +86,7 @@ def value_and_grad(net: Layer, cost: Cost, walk: Walk | None = None) -> Callable
             seed, later = (weights, None) if net.mixes_examples else (None, weights)
             totals = walk.closing(lambda use, path: use.total(later))
             passed = backpropagate(totals, net, cost, x, params, targets, environment(rng, mask), seed)
-            return total(passed.costs, weights), passed.uses
+            return weighted_sum(passed.costs, weights), passed.uses
 
         return weighted(summed, weights, jax.tree.leaves(x)[0].shape[0])
 
@@ -114,7 +114,7 @@ def uses(net: Layer, cost: Cost, walk: Walk | None = None) -> Callable[..., tupl
         x: Any, params: Any, targets: Any, *, weights: Array | None = None, rng: Array | None = None, mask: Any = None
     ) -> tuple[Array, Any]:
         passed = backpropagate(walk, net, cost, x, params, targets, environment(rng, mask))
-        return weighted(lambda w: total(passed.costs, w), weights, passed.costs.shape[0]), passed.uses
+        return weighted(lambda w: weighted_sum(passed.costs, w), weights, passed.costs.shape[0]), passed.uses
 
     return run
 
@@ -124,7 +124,7 @@ def _refuse_mixing(net: Layer, what: str) -> None:
     if net.mixes_examples:
         raise JaxpropError(
             f"{what}: found {_mixing(net)}, whose statistics mix the examples of a batch: no quantity of one example "
-            "exists anywhere in this network; freeze it first: net, params = jp.freeze_statistics(net, params, x), or "
+            "exists anywhere in this network; freeze it first: net, params = jp.freeze_statistics(net, x, params), or "
             "use LayerNorm or GroupNorm"
         )
 

@@ -24,8 +24,8 @@ from jaxprop.check.factors import ACTIVATION, INPUT, Judge
 from jaxprop.costs import Cost
 from jaxprop.layers.layer import Layer
 from jaxprop.network import by_path
-from jaxprop.network.call import call, environment, require_layer, total
-from jaxprop.uses import weighted
+from jaxprop.network.call import call, environment, require_layer
+from jaxprop.uses import weighted, weighted_sum
 
 COST = "the derivative of the cost ∂C/∂y"
 
@@ -179,7 +179,7 @@ class _Exact(NamedTuple):
 
     def C(self, params: Any) -> Any:
         costs = self.cost(call(self.net, self.x, params, self.rng, self.mask), self.targets)
-        return weighted(lambda w: total(costs, w), self.weights, costs.shape[0])
+        return weighted(lambda w: weighted_sum(costs, w), self.weights, costs.shape[0])
 
     def local_derivatives(self, params: Any) -> list[Any]:
         tape = manual.trace(self.net, self.cost)(self.x, params, self.targets, rng=self.rng, mask=self.mask)

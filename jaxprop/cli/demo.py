@@ -31,7 +31,7 @@ def command(
     seconds = train_digits(out, seed, progress=not json)
     saved = open_run(out)  # from here on, only what was saved
     held_out = rows_of(saved, None, ":")
-    accuracy = evaluate(saved.net, saved.cost, saved.params, (held_out.x, held_out.targets))["accuracy"]
+    accuracy = evaluate(saved.net, saved.cost)(held_out.x, saved.params, held_out.targets)["accuracy"]
     say(f"   saved in {out}, reloaded: {100 * accuracy:.1f} % of the held-out digits are right.\n")
 
     few = rows_of(saved, None, "0:16")
@@ -95,7 +95,7 @@ def draw(saved: Any, rows: Any, file: Path) -> Path | None:
     panels: Any = figure.subfigures(1, 2, width_ratios=(1.1, 1))
     left, right = panels
     plot.history((saved.about.info.training or {})["history"], ax=left.subplots())
-    y = np.argmax(predict(saved.net, saved.params, rows.x), axis=1)
+    y = np.argmax(predict(saved.net, rows.x, saved.params), axis=1)
     wrong, right_ones = np.flatnonzero(y != rows.targets), np.flatnonzero(y == rows.targets)
     chosen = [*right_ones[: 15 - min(5, len(wrong))], *wrong[:5]]
     right.suptitle(f"Held-out digits: {np.mean(y == rows.targets):.1%} right, {len(wrong)} of {len(y)} wrong (red)")

@@ -113,7 +113,7 @@ class Picture:
         if shape != (1,) or self.run.about.outputs.shape[1:] != (1,):
             raise JaxpropError(f"plot fit: draws functions of one number, {self.path} takes {list(shape)}")
         x, targets = self._rows()
-        return plot.function_fit(x, targets, lambda x: predict(self.run.net, self.run.params, x))
+        return plot.function_fit(x, targets, lambda x: predict(self.run.net, x, self.run.params))
 
     def cost(self) -> Any:
         """C along one entry of θ, with its tangent, a secant and a step."""

@@ -57,7 +57,7 @@ def predictions(saved: Any, chosen: Any) -> list[dict[str, Any]]:
     from jaxprop.costs import SoftmaxCrossEntropy
     from jaxprop.train import predict
 
-    y = predict(saved.net, saved.params, chosen.x)
+    y = predict(saved.net, chosen.x, saved.params)
     classes = saved.about.info.classes
     found: dict[str, Any] = {"rows": y}
     if classes:

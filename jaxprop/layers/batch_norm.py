@@ -7,7 +7,7 @@ of one example's x moves μ and v, and with them every other example's y: every 
 batch (`mixes_examples`), and no quantity of a single example exists in the network.
 
 There is no running average and no mode: a network is a pure function, and this layer always uses the batch that it is
-given. For inference `jp.freeze_statistics(net, params, data)` writes the statistics of some rows into θ:
+given. For inference `jp.freeze_statistics(net, x, params)` writes the statistics of some rows into θ:
 
     y = γ (x − μ) r + β = s ⊙ x + h        s = γ r,  h = β − μ γ r        an `Affine`
 

@@ -1,24 +1,23 @@
-"""What every way of differentiating shares: how a network is called, and how C(x, θ, y) is put together."""
+"""How a network is called, f(x, θ), be it a Layer or a plain function; and what is refused before it is."""
 
 from collections.abc import Callable
-from typing import Any
 
-import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Key, PyTree
 
-from jaxprop.errors import JaxpropError
+from jaxprop.errors import JaxpropError, ShapeError
 from jaxprop.layers.layer import Env, Layer
 
-Network = Layer | Callable[[Any, Any], Any]
+Network = Layer | Callable[[PyTree, PyTree], PyTree]
 
 
-def environment(rng: Array | None, mask: Any) -> Env | None:
-    """What a forward pass needs beside x and θ, or None for nothing."""
+def environment(rng: Key[Array, ""] | None, mask: PyTree) -> Env | None:
+    """Return what a forward pass needs beside x and θ, or None for nothing."""
     return None if rng is None and mask is None else Env(rng, mask)
 
 
-def call(net: Network, x: Any, params: Any, rng: Array | None, mask: Any = None) -> Any:
-    """f(x, θ) of a Layer or of any callable f(x, params)."""
+def call(net: Network, x: PyTree, params: PyTree, rng: Key[Array, ""] | None = None, mask: PyTree = None) -> PyTree:
+    """Return f(x, θ) of a Layer or of any callable f(x, params), which takes neither rng nor mask."""
     env = environment(rng, mask)
     if isinstance(net, Layer):
         return net(x, params, env)
@@ -31,15 +30,21 @@ def call(net: Network, x: Any, params: Any, rng: Array | None, mask: Any = None)
     return net(x, params)
 
 
-def total(costs: Array, weights: Array | None) -> Array:
-    """Σ_n w_n C_n, or Σ_n C_n without weights (the mean is taken by `uses.weighted`)."""
-    return jnp.sum(costs) if weights is None else jnp.sum(costs * jnp.asarray(weights).astype(costs.dtype))
-
-
-def require_layer(net: Any, what: str) -> None:
+def require_layer(net: object, what: str) -> None:
     """Raise unless `net` is a Layer: only layers carry hand-derived rules."""
     if not isinstance(net, Layer):
         raise JaxpropError(
             f"{what} needs a jaxprop Layer such as Chain(...), found {type(net).__name__}: a plain function has no "
             "hand-derived backward pass; use jaxprop.auto"
+        )
+
+
+def require_order(net: Network, x: PyTree, params: PyTree, what: str) -> None:
+    """Raise ShapeError where x and θ stand in each other's place: a layer's θ is a tuple, never an array.
+
+    `what` is the call as it should be, such as "predict(net, x, params)".
+    """
+    if isinstance(net, Layer) and hasattr(params, "shape") and not hasattr(x, "shape"):
+        raise ShapeError(
+            f"{what}: found {type(x).__name__} for x and an array for params; the inputs come first, as in f(x, θ)"
         )

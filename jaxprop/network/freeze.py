@@ -9,30 +9,34 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import PyTree
 
 from jaxprop.errors import JaxpropError
 from jaxprop.layers import Affine, AffineParams, BatchNorm, Env, Layer
 from jaxprop.network import Combinator, Recorder, Shared, join, leaves
+from jaxprop.network.call import require_order
 
 
-def freeze_statistics(net: Layer, params: Any, data: Any) -> tuple[Layer, Any]:
-    """Return the network and θ with every `BatchNorm` folded into an `Affine`, by the statistics of rows `data`.
+def freeze_statistics(net: Layer, x: PyTree, params: PyTree) -> tuple[Layer, PyTree]:
+    """Return the network and θ with every `BatchNorm` folded into an `Affine`, by the statistics of the rows `x`.
 
-    data: rows x `[N, ...]`, all in one batch: some thousand rows of the training set are enough. On them the frozen
-    network gives what the network gave; on others it no longer depends on who else is in the batch. A network without
-    BatchNorm comes back as it is. Raises JaxpropError where a tie of `Shared` leads into a BatchNorm.
+    x: rows `[N, ...]`, all in one batch; some thousand rows of the training set are enough.    params: θ of `net`.
+    On these rows the frozen network gives what the network gave; on others it no longer depends on the rest of the
+    batch. A network without BatchNorm comes back as it is. Raises JaxpropError where a tie of `Shared` leads into a
+    BatchNorm, ShapeError where x and params stand in each other's place.
 
     >>> from jaxprop import Chain, Linear
     >>> x = jnp.array([[1.0, 10.0], [3.0, 30.0]])
     >>> net = Chain(BatchNorm(), Linear(1))
     >>> params = net.init(jax.random.key(0), x)
-    >>> frozen, constants = freeze_statistics(net, params, x)
+    >>> frozen, constants = freeze_statistics(net, x, params)
     >>> frozen, bool(jnp.allclose(frozen(x[:1], constants), net(x, params)[:1], atol=1e-5))
     (Chain(Affine(), Linear(1)), True)
     """
+    require_order(net, x, params, "freeze_statistics(net, x, params)")
     if not any(isinstance(leaf.layer, BatchNorm) for leaf in leaves(net)):
         return net, params
-    return _rebuilt(net, params, _statistics(net, params, data), "")
+    return _rebuilt(net, params, _statistics(net, x, params), "")
 
 
 class _Freezing(Recorder):
@@ -47,12 +51,12 @@ class _Freezing(Recorder):
         return kept
 
     def close(self, use: Any, path: str) -> Any:
-        """Nothing becomes of a use."""
+        """Drop the use: only the notes are wanted."""
         return ()
 
 
 @functools.partial(jax.jit, static_argnames="net")
-def _statistics(net: Layer, params: Any, x: Any) -> dict[str, AffineParams]:
+def _statistics(net: Layer, x: Any, params: Any) -> dict[str, AffineParams]:
     """Forward, and back for the notes alone: XLA drops what the way back computes."""
     walk = _Freezing()
     y, cache = walk.push(net, x, params, None, "")

@@ -95,7 +95,7 @@ def export(path: Any, f: Callable[[Any, Any], Any], params: Any, *, inputs: Any)
     (5, 2)
     """
     if getattr(f, "mixes_examples", False):
-        raise ModelError(f"export: {f!r}: its rows depend on each other: jp.freeze_statistics(net, params, x) first")
+        raise ModelError(f"export: {f!r}: its rows depend on each other: jp.freeze_statistics(net, x, params) first")
     arrays = to_arrays(params)
     program, described = _lowered(f, params, arrays, inputs)
     data = to_bytes(arrays)

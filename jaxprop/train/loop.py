@@ -247,7 +247,8 @@ class _Run:
                 start = stop
         row = {"epoch": epoch + 1, "cost": summed / self.batches.rows}
         if self.validation is not None:
-            measured = evaluate(*self._for_use(), self.validation)
+            net, params = self._for_use()
+            measured = evaluate(net, self.cost)(self.validation[0], params, self.validation[1])
             row |= {f"validation_{name}": value for name, value in measured.items()}
         row["seconds"] = time.monotonic() - self.started
         self.history.append(row)
@@ -256,13 +257,13 @@ class _Run:
             self.best = Best(_copy(self.state.params), epoch + 1, judged)
         shown.epoch(row)
 
-    def _for_use(self) -> tuple[Network, Cost, Any]:
+    def _for_use(self) -> tuple[Network, Any]:
         """What is validated: the network as it is, or with its batch statistics frozen."""
         net, params = self.net, self.state.params
         if isinstance(net, Layer) and net.mixes_examples:
             x = jax.tree.map(lambda a: a[:ROWS_TO_FREEZE], self.data[0])
-            net, params = freeze_statistics(net, params, x)
-        return net, self.cost, params
+            net, params = freeze_statistics(net, x, params)
+        return net, params
 
     def advance(self, chunk: Chunk, start: int, stop: int) -> float:
         """Take some steps; return the sum of their costs."""

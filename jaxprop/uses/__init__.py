@@ -9,4 +9,10 @@ from jaxprop.uses.scale import Scale as Scale
 from jaxprop.uses.several import Several as Several
 from jaxprop.uses.shift import Shift as Shift
 from jaxprop.uses.stacked import Stacked as Stacked
-from jaxprop.uses.use import Use as Use, check_weights as check_weights, is_use as is_use, weighted as weighted
+from jaxprop.uses.use import (
+    Use as Use,
+    check_weights as check_weights,
+    is_use as is_use,
+    weighted as weighted,
+    weighted_sum as weighted_sum,
+)

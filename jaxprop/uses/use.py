@@ -52,6 +52,11 @@ def weighted(total: Callable[[Array | None], Any], weights: Array | None, exampl
     return jax.tree.map(lambda s: jax.lax.div(s, s.dtype.type(examples)), total(None))
 
 
+def weighted_sum(terms: Array, weights: Array | None) -> Array:
+    """Σ_n w_n C_n of terms `[N]`, or Σ_n C_n without weights: what `weighted` takes the mean of."""
+    return jnp.sum(terms) if weights is None else jnp.sum(terms * jnp.asarray(weights).astype(terms.dtype))
+
+
 def scale(delta: Array, weights: Array | None) -> Array:
     """w_n δ_n, broadcast over all but the example axis."""
     if weights is None:

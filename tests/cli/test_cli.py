@@ -273,7 +273,7 @@ def test_half_squared_error_on_labels_uses_one_hot_rows(empty):
     assert about.cost == jp.HalfSquaredError() and about.info.classes == ("0", "1")
     x, labels = jp.data.load("moons").validation
     with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
-        measured = jp.evaluate(net, about.cost, params, (x, np.eye(2, dtype=np.float32)[labels]))
+        measured = jp.evaluate(net, about.cost)(x, params, np.eye(2, dtype=np.float32)[labels])
     assert told["final"]["validation_cost"] == pytest.approx(measured["cost"], rel=1e-5)
     assert told["final"]["validation_accuracy"] == measured["accuracy"] > 0.5
     answers = strict(did("predict", "runs/moons", "--json").out)["predictions"]

@@ -337,12 +337,12 @@ def test_accuracy_leaves_ignored_positions_out_and_r2_is_of_what_outputs_speak_f
     y = np.array([[[0.0, 1.0], [1.0, 0.0]]])
     labels = np.array([[1, -1]])
     cost = jp.SoftmaxCrossEntropy(ignore=-1)
-    assert jp.evaluate(lambda x, _: x, cost, (), (y, labels))["accuracy"] == 1
-    assert "accuracy" not in jp.evaluate(lambda x, _: x, cost, (), (y, labels * 0 - 1))
+    assert jp.evaluate(lambda x, _: x, cost)(y, (), labels)["accuracy"] == 1
+    assert "accuracy" not in jp.evaluate(lambda x, _: x, cost)(y, (), labels * 0 - 1)
     counts = np.array([[1.0], [5.0]])
-    assert jp.evaluate(lambda x, _: x, jp.PoissonNegativeLogLikelihood(), (), (np.log(counts), counts))["r2"] == 1
+    assert jp.evaluate(lambda x, _: x, jp.PoissonNegativeLogLikelihood())(np.log(counts), (), counts)["r2"] == 1
     both = np.concatenate([counts, counts], axis=1)
-    assert jp.evaluate(lambda x, _: x, jp.GaussianNegativeLogLikelihood(), (), (both, counts))["r2"] == 1
+    assert jp.evaluate(lambda x, _: x, jp.GaussianNegativeLogLikelihood())(both, (), counts)["r2"] == 1
 
 
 def test_the_article_halves_and_doubles():

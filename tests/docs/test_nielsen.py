@@ -190,7 +190,7 @@ def test_a_run_is_its_seeds_alone_and_manual_is_auto(folder):
 def test_which_epoch_is_read():
     run = nielsen.Run((3,), 0.5)
     result = nielsen.train(nielsen.Run((3,), 0.5, epochs=1), TEN, TEN, seed=0)
-    last = 100 * jp.evaluate(*nielsen.network(run), result.params, TEN)["accuracy"]
+    last = 100 * jp.evaluate(*nielsen.network(run))(TEN[0], result.params, TEN[1])["accuracy"]
     watched = [{"validation_accuracy": accuracy} for accuracy in (0.25, 0.875, 0.5, last / 100)]
     found = nielsen.accuracies(run, dataclasses.replace(result, history=tuple(watched)), TEN, TEN)
     assert found == {"first": 25.0, "best": 87.5, "last": last, "train": last, "epochs": [25.0, 87.5, 50.0, last]}

@@ -283,8 +283,8 @@ def test_a_module_is_a_function_for_every_part(name, tmp_path):
     assert relative(grads, jax.grad(lambda p: jnp.mean(HALF(f(x, p), targets)))(params)) <= 1e-12
     result = jp.fit(f, HALF, optax.sgd(0.01), (IMAGES, targets), params=params, epochs=3, batch_size=2, progress=False)
     assert result.history[-1]["cost"] < float(value)
-    assert jp.evaluate(f, HALF, result.params, (IMAGES, np.asarray(targets)))["cost"] < float(value)
-    y = jp.predict(f, result.params, IMAGES)
+    assert jp.evaluate(f, HALF)(IMAGES, result.params, np.asarray(targets))["cost"] < float(value)
+    y = jp.predict(f, IMAGES, result.params)
     exported = jp.load_exported(jp.export(tmp_path, f, result.params, inputs=IMAGES))
     assert relative(exported(IMAGES), y) <= 1e-12
     for way in (jp.manual.value_and_grad, jp.manual.uses, jp.manual.trace, jp.compare):

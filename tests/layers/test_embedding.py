@@ -111,7 +111,7 @@ def test_fit_drops_while_it_trains_and_not_while_it_predicts():
     value, _ = jp.manual.value_and_grad(net, jp.HalfSquaredError())(
         x[..., None], ((), ()), jnp.ones((4, 1)), rng=jax.random.key(0)
     )
-    assert float(value) > 0 and relative(jp.predict(net, ((), ()), x[..., None]), np.ones((4, 1))) < 1e-12
+    assert float(value) > 0 and relative(jp.predict(net, x[..., None], ((), ())), np.ones((4, 1))) < 1e-12
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def test_forward_and_gradients_are_those_of_flax(name, shape):
     assert relative(ours, theirs) <= 1e-10
     if name == "BatchNorm":  # with momentum 0 Flax keeps the statistics of this batch: so do we, when frozen
         mean, var = kept["batch_stats"]["mean"], kept["batch_stats"]["var"]
-        frozen, constants = jp.freeze_statistics(layer, params, x)
+        frozen, constants = jp.freeze_statistics(layer, x, params)
         r = 1 / jnp.sqrt(var + layer.epsilon)
         expected = jp.AffineParams(params.scale * r, params.bias - params.scale * r * mean)
         assert frozen == jp.Affine() and relative(constants, expected) <= 1e-10
@@ -143,7 +143,7 @@ def test_the_whole_network_refuses_quantities_of_one_example(name):
 @pytest.mark.parametrize("name", MIXING)
 def test_frozen_it_gives_what_it_gave_and_rows_no_longer_see_each_other(name):
     net, x, params, targets = problem(name)
-    frozen, constants = jp.freeze_statistics(net, params, x)
+    frozen, constants = jp.freeze_statistics(net, x, params)
     assert not frozen.mixes_examples and frozen != net
     assert relative(frozen(x, constants), net(x, params)) < 1e-12
     assert relative(frozen(x[:1], constants), net(x, params)[:1]) < 1e-12
@@ -156,11 +156,11 @@ def test_frozen_it_gives_what_it_gave_and_rows_no_longer_see_each_other(name):
 def test_freezing_knows_where_nothing_is_to_be_frozen_and_where_nothing_can():
     plain, x = jp.Chain(jp.LayerNorm(), jp.Linear(2)), normal(0, 4, 3)
     params = plain.init(jax.random.key(0), x)
-    net, same = jp.freeze_statistics(plain, params, x)
+    net, same = jp.freeze_statistics(plain, x, params)
     assert net is plain and same is params
     tied = jp.Shared(jp.Chain(jp.BatchNorm(), jp.BatchNorm()), (("0.scale", "1.scale", False),))
     with pytest.raises(JaxpropError, match="leads into a BatchNorm, which is folded away; untie it"):
-        jp.freeze_statistics(tied, tied.init(jax.random.key(0), x), x)
+        jp.freeze_statistics(tied, x, tied.init(jax.random.key(0), x))
 
 
 def test_fit_validates_with_the_statistics_of_training_rows():
@@ -171,7 +171,7 @@ def test_fit_validates_with_the_statistics_of_training_rows():
         *(net, HALF, optax.sgd(0.1), (np.asarray(x), np.asarray(targets))),
         **{"params": params, "epochs": 1, "batch_size": 6, "validation": held_out, "progress": False},
     )
-    frozen, constants = jp.freeze_statistics(net, result.params, x)
-    expected = jp.evaluate(frozen, HALF, constants, held_out)["cost"]
+    frozen, constants = jp.freeze_statistics(net, x, result.params)
+    expected = jp.evaluate(frozen, HALF)(held_out[0], constants, held_out[1])["cost"]
     assert abs(result.history[0]["validation_cost"] - expected) < 1e-12
-    assert abs(jp.evaluate(net, HALF, result.params, held_out)["cost"] - expected) > 1e-3
+    assert abs(jp.evaluate(net, HALF)(held_out[0], result.params, held_out[1])["cost"] - expected) > 1e-3

@@ -123,11 +123,11 @@ def test_r2_is_one_minus_residual_over_spread():
 
 
 def test_constant_targets_have_no_r2():
-    assert "r2" not in jp.evaluate(NET, HALF, NET.init(KEY, X), (X, np.ones((50, 1))))
+    assert "r2" not in jp.evaluate(NET, HALF)(X, NET.init(KEY, X), np.ones((50, 1)))
 
 
 def test_one_hot_rows_have_an_accuracy():
-    measured = jp.evaluate(CLASSES, HALF, CLASSES.init(KEY, X), (X, np.eye(2)[LABELS]))
+    measured = jp.evaluate(CLASSES, HALF)(X, CLASSES.init(KEY, X), np.eye(2)[LABELS])
     y = np.asarray(CLASSES(jnp.asarray(X), CLASSES.init(KEY, X)))
     assert measured["accuracy"] == np.mean(y.argmax(1) == LABELS)
 
@@ -135,8 +135,8 @@ def test_one_hot_rows_have_an_accuracy():
 def test_many_rows_are_evaluated_in_parts():
     x = np.tile(X, (100, 1))
     params = NET.init(KEY, X)
-    assert jp.predict(NET, params, x).shape == (5000, 1)
-    assert relative(jp.predict(NET, params, x), NET(jnp.asarray(x), params)) < 1e-12
+    assert jp.predict(NET, x, params).shape == (5000, 1)
+    assert relative(jp.predict(NET, x, params), NET(jnp.asarray(x), params)) < 1e-12
 
 
 def test_early_stopping_keeps_the_best():
@@ -269,7 +269,7 @@ def test_logits_of_yes_or_no_have_an_accuracy():
     targets = LABELS[:, None].astype(float)
     params = net.init(KEY, X)
     y = np.asarray(net(jnp.asarray(X), params))
-    measured = jp.evaluate(net, jp.SigmoidCrossEntropy(), params, (X, targets))
+    measured = jp.evaluate(net, jp.SigmoidCrossEntropy())(X, params, targets)
     assert measured["accuracy"] == np.mean((y > 0) == (targets == 1)) and "r2" not in measured
 
 
@@ -318,3 +318,24 @@ def test_no_progress_says_nothing(capsys):
     fit(progress=False)
     captured = capsys.readouterr()
     assert captured.out == captured.err == ""
+
+
+# The order of arguments is f(x, θ)
+
+
+def test_the_order_of_old_is_refused_with_the_new_one():
+    params, cost = NET.init(KEY, X), jp.HalfSquaredError()
+    with pytest.raises(ShapeError, match=r"predict\(net, x, params\): found tuple for x and an array for params"):
+        jp.predict(NET, params, X)
+    with pytest.raises(ShapeError, match=r"evaluate\(net, cost\)\(x, params, targets\): found tuple for x"):
+        jp.evaluate(NET, cost)(params, X, SQUARES)
+    with pytest.raises(ShapeError, match=r"freeze_statistics\(net, x, params\): found tuple for x"):
+        jp.freeze_statistics(jp.Chain(jp.BatchNorm()), (jp.NormParams(np.ones(3), np.zeros(3)),), X)
+    with pytest.raises(TypeError, match="takes 2 positional arguments"):
+        jp.evaluate(NET, cost, params, (X, SQUARES))
+
+
+@pytest.mark.parametrize("x", [2.0, (), {"a": X, "b": X[:3]}], ids=["a number", "nothing", "two first axes"])
+def test_what_has_no_rows_cannot_be_predicted(x):
+    with pytest.raises(ShapeError, match=r"x must hold rows \[N, ...\], found"):
+        jp.predict(lambda x, w: w * x, x, X)

@@ -26,9 +26,7 @@ def main(folder: str | None = None) -> dict[str, Any]:
     def predict(x: Any) -> Any:
         return net(jnp.asarray(x, dtype=float), result.params)
 
-    found = {
-        "mse": 2 * jp.evaluate(net, jp.HalfSquaredError(), result.params, (jnp.asarray(x), jnp.asarray(x)))["cost"]
-    }
+    found = {"mse": 2 * jp.evaluate(net, jp.HalfSquaredError())(jnp.asarray(x), result.params, jnp.asarray(x))["cost"]}
     found |= {"at_half": float(predict([[0.5]])[0, 0]), "at_three": float(predict([[3.0]])[0, 0])}
     print(f"f(x) = x learned from {len(x)} points: mean squared error {found['mse']:.2g} on [−1, 1]")
     print(f"within: f(0.5) = {found['at_half']:.4f}; outside: f(3) = {found['at_three']:.4f}")

@@ -65,7 +65,7 @@ class SavedRuntime:
         if net.mixes_examples:
             raise ModelError(
                 f"{path}: {net!r} mixes the rows of a batch, so an answer would depend on who else asks: save what "
-                "jp.freeze_statistics(net, params, x) returns"
+                "jp.freeze_statistics(net, x, params) returns"
             )
         _finite(path, by_path(params))
         signature = Signature(_tensors({"x": about.one_input}), _tensors({"y": about.outputs}), "jaxprop_jax")

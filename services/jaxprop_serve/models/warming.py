@@ -70,7 +70,7 @@ def _check(loaded: Loaded, executables: dict[int, Executable], example: dict[str
             if not _close(y, together):
                 raise ModelError(
                     f"output {name!r}: a row's answer depends on the other rows of the batch; a network with BatchNorm "
-                    "is served after jp.freeze_statistics(net, params, x), any other with batching off"
+                    "is served after jp.freeze_statistics(net, x, params), any other with batching off"
                 )
     return exact
 
