@@ -12,10 +12,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from jaxprop.errors import ModelError
-from jaxprop.saved.folder import DESCRIPTIONS
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 VERSION = re.compile(r"[1-9][0-9]{0,17}")
+FILES = ("model.json", "export.json")
 
 
 class FolderStore:
@@ -88,7 +88,7 @@ def _versions_in(folder: Path) -> dict[str, Path]:
 
 
 def _is_model(folder: Path) -> bool:
-    return any((folder / file).is_file() for file in DESCRIPTIONS)
+    return any((folder / file).is_file() for file in FILES)
 
 
 def _folders(folder: Path) -> list[Path]:
