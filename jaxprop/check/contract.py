@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxprop.check.report import Check
 from jaxprop.layers.layer import Env, Layer
-from jaxprop.saved.description import describe_settings, kinds_in
+from jaxprop.saved.kinds import describe_settings, kinds_in
 from jaxprop.saved.model import load, save
 
 

@@ -19,6 +19,7 @@ try:
 except ImportError:  # Windows has no such lock
     fcntl = None
 
+Place = str | os.PathLike[str]
 DESCRIPTIONS = ("model.json", "export.json")  # each names its files: {"weights": {"file": ..., "sha256": ...}, ...}
 _DATA = r"params-[0-9a-f]{12}\.safetensors|model-[0-9a-f]{12}\.stablehlo"
 _OURS = re.compile(rf"{_DATA}|\.({_DATA}|model\.json|export\.json)\.\w+")

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 import jaxprop as jp
-from jaxprop.saved.description import describe_settings
+from jaxprop.saved.kinds import describe_settings
 
 X = np.ones((2, 3), np.float32)
 NET = jp.Chain(jp.Linear(2), jp.Tanh())

@@ -7,7 +7,6 @@ model's folder brings: a folder describes layers that are installed, or holds St
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxprop.arrays.dtypes import enough_bits, has_64_bits
+from jaxprop.entry_points import load_all
 from jaxprop.errors import ModelError
 from jaxprop.network import by_path
 from jaxprop.saved import description, export
@@ -60,7 +60,7 @@ class SavedRuntime:
 
     def load(self, path: Any) -> Loaded:
         """Read and check it. ModelError, too, for rows that depend on each other and for NaN in θ."""
-        about, params = read(path, _kinds())
+        about, params = read(path, load_all("jaxprop.layers"))
         net = about.net
         if net.mixes_examples:
             raise ModelError(
@@ -170,8 +170,3 @@ def _finite(path: Any, arrays: dict[str, Any]) -> None:
     for name, array in arrays.items():
         if jnp.issubdtype(array.dtype, jnp.inexact) and not np.isfinite(np.asarray(array)).all():
             raise ModelError(f"{path}: params: {name}: found NaN or infinity, expected finite numbers; train it again")
-
-
-def _kinds() -> list[Any]:
-    """The layers and costs that installed packages offer."""
-    return [entry.load() for entry in metadata.entry_points(group="jaxprop.layers")]
