@@ -12,37 +12,16 @@ The names below stand in the order of the data flow: describe → init θ → f(
     save(path, net, result.params, inputs=x)            a folder; load(path) gives (net, params) back
 """
 
-# Names side by side, so that the map stays on one page.
+# Names side by side, so that the map stays on one page. Layers, costs and uses are listed in their rooms' `__init__`.
 # fmt: off
 
 from jaxprop.errors import (
     DataError as DataError, JaxpropError as JaxpropError, ModelError as ModelError, ShapeError as ShapeError,
     TrainingError as TrainingError,
 )
-from jaxprop.uses import (
-    Dense as Dense, Lookup as Lookup, Outer as Outer, Patch as Patch, Scale as Scale, Several as Several,
-    Shift as Shift, Stacked as Stacked, Use as Use,
-)
-from jaxprop.layers import (
-    ELU as ELU, GELU as GELU, GRU as GRU, LSTM as LSTM, RNN as RNN, SELU as SELU, Activation as Activation,
-    Affine as Affine, AffineParams as AffineParams, AvgPool as AvgPool, Conv as Conv, ConvParams as ConvParams,
-    ConvTranspose as ConvTranspose, ConvTransposeParams as ConvTransposeParams, GlobalAvgPool as GlobalAvgPool,
-    MaxPool as MaxPool, Reshape as Reshape, Transpose as Transpose, BatchNorm as BatchNorm, Dropout as Dropout,
-    Embedding as Embedding, EmbeddingParams as EmbeddingParams, GroupNorm as GroupNorm, LayerNorm as LayerNorm,
-    NormParams as NormParams, PositionalEmbedding as PositionalEmbedding,
-    PositionalEmbeddingParams as PositionalEmbeddingParams, RMSNorm as RMSNorm, AttentionParams as AttentionParams,
-    Env as Env, Flatten as Flatten, GRUParams as GRUParams, HardTanh as HardTanh, Identity as Identity, Layer as Layer,
-    LeakyReLU as LeakyReLU, Linear as Linear, LinearParams as LinearParams, LSTMParams as LSTMParams,
-    MultiHeadAttention as MultiHeadAttention, ReLU as ReLU, RNNParams as RNNParams, Sigmoid as Sigmoid, SiLU as SiLU,
-    Softmax as Softmax, Softplus as Softplus, Softsign as Softsign, Standardize as Standardize, Tanh as Tanh,
-    Unstandardize as Unstandardize,
-)
-from jaxprop.costs import (
-    AbsoluteError as AbsoluteError, Cost as Cost, GaussianNegativeLogLikelihood as GaussianNegativeLogLikelihood,
-    HalfSquaredError as HalfSquaredError, Hinge as Hinge, Huber as Huber, KLDivergence as KLDivergence,
-    MeanSquaredError as MeanSquaredError, PoissonNegativeLogLikelihood as PoissonNegativeLogLikelihood,
-    SigmoidCrossEntropy as SigmoidCrossEntropy, SoftmaxCrossEntropy as SoftmaxCrossEntropy,
-)
+from jaxprop.uses import *
+from jaxprop.layers import *
+from jaxprop.costs import *
 from jaxprop.network import (
     Chain as Chain, Combinator as Combinator, Inner as Inner, Parallel as Parallel, Remat as Remat, Repeat as Repeat,
     Residual as Residual, Shared as Shared, Walk as Walk,

@@ -121,10 +121,12 @@ def test_the_import_check_itself(source, module, is_package, expected):
 
 
 def re_exported(module):
-    """Names that a module's source exports by `import x as x`."""
+    """Names that a module's source exports by `import x as x`, or by `from room import *`."""
     tree = ast.parse(inspect.getsource(module))
     imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
-    return [alias.name for node in imports for alias in node.names if alias.asname == alias.name]
+    named = [alias.name for node in imports for alias in node.names if alias.asname == alias.name]
+    rooms = [node.module for node in imports if node.names[0].name == "*"]
+    return [*(name for room in rooms for name in importlib.import_module(room).__all__), *named]
 
 
 def defined_in(module):
@@ -154,11 +156,18 @@ def test_the_surface_is_found():
 
 
 def test_the_front_door_exports_in_one_manner():
-    """Every import of jaxprop/__init__.py is `name as name`, and the map stays readable in one sitting."""
+    """jaxprop/__init__.py imports `name as name` or a room whole, and the map stays readable in one sitting.
+
+    A room that is exported whole has the names of its classes in its own `__init__`, written once.
+    """
     source = (LIBRARY / "__init__.py").read_text("utf-8")
     nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Import | ast.ImportFrom)]
-    assert all(alias.asname == alias.name for node in nodes for alias in node.names)
+    whole = [node.module for node in nodes if node.names[0].name == "*"]
+    assert whole == ["jaxprop.uses", "jaxprop.layers", "jaxprop.costs"]
+    assert all(alias.asname == alias.name for node in nodes for alias in node.names if node.module not in whole)
     assert len(source.splitlines()) < 80
+    for room in map(importlib.import_module, whole):
+        assert set(room.__all__) == {name for name in re_exported(room) if name[0].isupper()} <= set(vars(jaxprop))
 
 
 @pytest.mark.parametrize("name", PUBLIC)

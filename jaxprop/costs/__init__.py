@@ -18,3 +18,6 @@ from jaxprop.costs.likelihood import (
 from jaxprop.costs.sigmoid_cross_entropy import SigmoidCrossEntropy as SigmoidCrossEntropy
 from jaxprop.costs.softmax_cross_entropy import SoftmaxCrossEntropy as SoftmaxCrossEntropy
 from jaxprop.costs.squared import HalfSquaredError as HalfSquaredError, MeanSquaredError as MeanSquaredError
+
+# `jaxprop` exports the classes above, and not the files that they come from.
+__all__ = [name for name, value in vars().items() if isinstance(value, type)]  # pyright: ignore[reportUnsupportedDunderAll]

@@ -40,3 +40,6 @@ from jaxprop.layers.reshape import Reshape as Reshape, Transpose as Transpose
 from jaxprop.layers.rms_norm import RMSNorm as RMSNorm
 from jaxprop.layers.rnn import RNN as RNN, RNNParams as RNNParams
 from jaxprop.layers.standardize import Standardize as Standardize, Unstandardize as Unstandardize
+
+# `jaxprop` exports the classes above, and not the files that they come from.
+__all__ = [name for name, value in vars().items() if isinstance(value, type)]  # pyright: ignore[reportUnsupportedDunderAll]

@@ -16,3 +16,6 @@ from jaxprop.uses.use import (
     weighted as weighted,
     weighted_sum as weighted_sum,
 )
+
+# `jaxprop` exports the classes above, and not the files that they come from.
+__all__ = [name for name, value in vars().items() if isinstance(value, type)]  # pyright: ignore[reportUnsupportedDunderAll]
