@@ -23,11 +23,6 @@ class Dense(Use):
     shape: tuple[int, ...] = static()
     dtype: Any = static()
 
-    @property
-    def examples(self) -> int:
-        """N."""
-        return self.gradients.shape[0]
-
     def total(self, weights: Array | None) -> Array:
         """Σ_n w_n g_n."""
         return jnp.sum(scale(self.gradients, weights).astype(self.dtype), axis=0)

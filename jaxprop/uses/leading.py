@@ -24,11 +24,6 @@ class Leading(Use):
     shape: tuple[int, ...] = static()
     dtype: Any = static()
 
-    @property
-    def examples(self) -> int:
-        """N."""
-        return self.delta.shape[0]
-
     def total(self, weights: Array | None) -> Array:
         """Σ_n w_n δ_n, then zeros to the length."""
         return self._to_length(jnp.sum(scale(self.delta, weights).astype(self.dtype), axis=0))

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxprop.uses.gram import gram, squared_norm
 from jaxprop.uses.use import Use, positions, scale, static
 
 
@@ -27,11 +28,6 @@ class Lookup(Use):
     delta: Array
     shape: tuple[int, ...] = static()
     dtype: Any = static()
-
-    @property
-    def examples(self) -> int:
-        """N."""
-        return self.delta.shape[0]
 
     def total(self, weights: Array | None) -> Array:
         """Σ_n w_n Σ_t e(id_nt) ⊗ δ_nt: one scatter-add."""
@@ -63,9 +59,7 @@ class Lookup(Use):
         if self.norm_method == "segments":
             return jnp.sum(jax.vmap(_sums_of_equals)(ids, delta.astype(self.dtype)) ** 2, axis=(1, 2))
         same = ids[:, :, None] == ids[:, None, :]
-        # einsum, never delta @ delta.T: XLA:CPU miscompiles the explicit transpose of a broadcast operand (jax#39103)
-        gram = jnp.einsum("nto,nso->nts", delta, delta, preferred_element_type=self.dtype)
-        return jnp.maximum(jnp.sum(jnp.where(same, gram, 0), axis=(1, 2)), 0)  # a norm; rounding may say −0.0…1
+        return squared_norm(jnp.where(same, gram(delta, delta, self.dtype), 0))
 
     def _added(self, ids: Array, delta: Array) -> Array:
         """Rows δ `[T, D]` added to the rows `ids` of an empty table."""

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxprop.uses.gram import gram, squared_norm
 from jaxprop.uses.use import Use, positions, scale, static
 
 
@@ -27,11 +28,6 @@ class Outer(Use):
     delta: Array
     shape: tuple[int, ...] = static()
     dtype: Any = static()
-
-    @property
-    def examples(self) -> int:
-        """N."""
-        return self.delta.shape[0]
 
     def total(self, weights: Array | None) -> Array:
         """Σ_n w_n Σ_t a_nt ⊗ δ_nt: one contraction over all examples and positions."""
@@ -67,7 +63,4 @@ class Outer(Use):
         if self.norm_method == "direct":
             return super().squared_norms()
         a, delta = self.factors()
-        # einsum, never a @ a.T: XLA:CPU miscompiles the explicit transpose of a broadcast operand (jax#39103)
-        gram_a = jnp.einsum("nti,nsi->nts", a, a, preferred_element_type=self.dtype)
-        gram_delta = jnp.einsum("nto,nso->nts", delta, delta, preferred_element_type=self.dtype)
-        return jnp.maximum(jnp.sum(gram_a * gram_delta, axis=(1, 2)), 0)  # a norm; rounding may say −0.0…1
+        return squared_norm(gram(a, a, self.dtype) * gram(delta, delta, self.dtype))

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxprop.arrays.window import Window
+from jaxprop.uses.gram import gram, squared_norm
 from jaxprop.uses.use import Use, positions, scale, static
 
 
@@ -40,11 +41,6 @@ class Patch(Use):
     shape: tuple[int, ...] = static()
     dtype: Any = static()
     window: Window = static()
-
-    @property
-    def examples(self) -> int:
-        """N."""
-        return self.delta.shape[0]
 
     def total(self, weights: Array | None) -> Array:
         """Σ_n w_n ∂C_n/∂W: one convolution of a with δ."""
@@ -83,14 +79,13 @@ class Patch(Use):
 
     def squared_norms(self) -> Array:
         """‖∂C_n/∂W‖², `[N]`, by `norm_method`."""
-        # behind a barrier: XLA:CPU miscompiles a Gram matrix of a broadcast, as δ is after mean pooling (jax#39103)
+        # behind a barrier: the compiler must not see a broadcast in δ (`gram.py`)
         fine, coarse = self._fine_and_coarse(lax.optimization_barrier(self.delta))
         if self.norm_method == "direct":
             norms = self._one_by_one(fine, lambda rows: jnp.sum(self._product(rows, coarse) ** 2, axis=(1, 2, 3)))
             return norms.astype(self.dtype)
         of_patches = self._shifted_gram(fine) if "shifted" in self.norm_method else self._one_by_one(fine, self._gram)
-        norms = jnp.sum(of_patches * self._gram(coarse), axis=(1, 2, 3))
-        return jnp.maximum(norms, 0).astype(self.dtype)  # a norm; rounding may say −0.0…1
+        return squared_norm(of_patches * self._gram(coarse)).astype(self.dtype)
 
     def _fine_and_coarse(self, delta: Array) -> tuple[Array, Array]:
         return (delta, self.a) if self.window.flipped else (self.a, delta)
@@ -119,18 +114,17 @@ class Patch(Use):
     def _gram(self, rows: Array) -> Array:
         """Products of all pairs of positions, `[N, G, T, T]`."""
         rows = self._grouped(rows)
-        # einsum, never rows @ rows.T: XLA:CPU miscompiles the explicit transpose of a broadcast operand (jax#39103)
-        return jnp.einsum("ntgi,nsgi->ngts", rows, rows, preferred_element_type=self.wide)
+        return gram(rows, rows, self.wide)
 
     def _shifted_gram(self, fine: Array) -> Array:
         """u_t · u_s, `[N, G, T, T]`: every k reads the same Gram matrix of positions, shifted along both axes."""
         window, T = self.window, self.window.size[2]
-        gram = self._gram(fine)
-        N, G = gram.shape[:2]
-        gram = gram.reshape(N, G, *window.fine, *window.fine)
+        of_fine = self._gram(fine)
+        N, G = of_fine.shape[:2]
+        of_fine = of_fine.reshape(N, G, *window.fine, *window.fine)
         shifted = []
         for k in window.offsets():
             ends = zip(k, window.dilation, window.low, window.fine, window.coarse, strict=True)
             pads = [(lo - offset * d, t + offset * d - lo - f, 0) for offset, d, lo, f, t in ends]
-            shifted.append(lax.pad(gram, jnp.zeros((), gram.dtype), [(0, 0, 0), (0, 0, 0), *pads, *pads]))
+            shifted.append(lax.pad(of_fine, jnp.zeros((), of_fine.dtype), [(0, 0, 0), (0, 0, 0), *pads, *pads]))
         return functools.reduce(operator.add, shifted).reshape(N, G, T, T)

@@ -27,11 +27,6 @@ class Scale(Use):
     shape: tuple[int, ...] = static()
     dtype: Any = static()
 
-    @property
-    def examples(self) -> int:
-        """N."""
-        return self.delta.shape[0]
-
     def total(self, weights: Array | None) -> Array:
         """Σ_n w_n Σ_t δ_nt ⊙ x̂_nt."""
         return jax.lax.reduce_sum(scale(self._of_examples(), weights), (0,)).astype(self.dtype)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxprop.uses.gram import gram, squared_norm
 from jaxprop.uses.use import Use, static
 
 
@@ -31,11 +32,6 @@ class Several(Use):
     transposes: tuple[bool, ...] = static()
     shape: tuple[int, ...] = static()
     dtype: Any = static()
-
-    @property
-    def examples(self) -> int:
-        """N."""
-        return self.uses[0].examples
 
     def total(self, weights: Array | None) -> Array:
         """Σ_k of the totals."""
@@ -66,7 +62,7 @@ class Several(Use):
         for (left, right), (other_left, other_right) in itertools.combinations(pairs, 2):
             products = _dots(left, other_left, self.dtype) * _dots(right, other_right, self.dtype)
             norms = norms + 2 * jnp.sum(products, axis=(1, 2))
-        return jnp.maximum(norms, 0)  # a norm; rounding may say −0.0…1
+        return squared_norm(norms)
 
 
 def _sum(parts: list[Array]) -> Array:
@@ -81,4 +77,4 @@ def _dots(one: Array, other: Array, dtype: Any) -> Array:
         return jnp.swapaxes(_dots(other, one, dtype), 1, 2)
     if other.ndim == 2:
         return jnp.take_along_axis(one, other[:, None, :], axis=2).astype(dtype)
-    return jnp.einsum("nti,nsi->nts", one, other, preferred_element_type=dtype)
+    return gram(one, other, dtype)

@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxprop.arrays.dtypes import wide
 from jaxprop.errors import ShapeError
 
 
@@ -89,14 +90,14 @@ class Use(abc.ABC):
     dtype: Any
 
     @property
-    @abc.abstractmethod
     def examples(self) -> int:
-        """N, the number of examples."""
+        """N, the number of examples: the first axis of every array of a use."""
+        return jax.tree.leaves(self)[0].shape[0]
 
     @property
     def wide(self) -> Any:
         """The dtype to add up in: in half precision every term of a sum would be rounded."""
-        return jnp.float32 if jnp.dtype(self.dtype).itemsize < 4 else self.dtype
+        return wide(self.dtype)
 
     @abc.abstractmethod
     def total(self, weights: Array | None) -> Array:
