@@ -1,5 +1,6 @@
 """From the words of the command line to a network, a cost and an optimizer."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +27,12 @@ from jaxprop.network import Chain
 
 
 def snake(name: str) -> str:
-    """A class's name as an option's value.
+    """A class's name as an option's value; capitals with at most one small letter after them are one word.
 
-    >>> snake("HalfSquaredError"), snake("ReLU"), snake("SiLU"), snake("HardTanh")
-    ('half_squared_error', 'relu', 'silu', 'hard_tanh')
+    >>> snake("HalfSquaredError"), snake("LeakyReLU"), snake("SiLU"), snake("KLDivergence"), snake("ReLU6")
+    ('half_squared_error', 'leaky_relu', 'silu', 'kl_divergence', 'relu6')
     """
-    short = {"ReLU": "relu", "LeakyReLU": "leaky_relu", "ELU": "elu", "SELU": "selu", "GELU": "gelu", "SiLU": "silu"}
-    short["KLDivergence"] = "kl_divergence"
-    return short.get(name) or "".join(f"_{c.lower()}" if c.isupper() else c for c in name).lstrip("_")
+    return "_".join(re.findall(r"(?:[A-Z][a-z]?)+[0-9]*(?![a-z])|[A-Z][a-z]+[0-9]*", name)).lower()
 
 
 def activations() -> dict[str, type]:

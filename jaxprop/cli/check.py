@@ -6,6 +6,9 @@ from typing import Annotated
 
 import typer
 
+from jaxprop.check.compare import compare
+from jaxprop.cli.runs import open_run, print_json, rows_of, with_targets
+
 EXAMPLE = "Examples: `jaxprop check runs/digits` · `jaxprop check runs/digits --rows 0:8 --json`"
 
 
@@ -19,16 +22,10 @@ def command(
 
     Exit code 1 when they disagree, with the guilty layer and the factor that is wrong.
     """
-    from jaxprop.check.compare import compare
-    from jaxprop.cli.runs import open_run, print_json, rows_of, targets_for
-    from jaxprop.errors import DataError
-
     saved = open_run(run)
     chosen = rows_of(saved, data, rows)
-    if chosen.targets is None:
-        raise DataError(f"{chosen.source}: has no column {saved.about.info.target!r}; a gradient needs targets")
-    targets = targets_for(saved.cost, chosen.targets, saved.about.outputs.shape[-1])
-    report = compare(saved.net, saved.cost)(chosen.x, saved.params, targets)
+    x, targets = with_targets(saved, chosen)
+    report = compare(saved.net, saved.cost)(x, saved.params, targets)
     if json:
         print_json({"model": str(run), "data": chosen.source, **report.as_dict()})
     else:

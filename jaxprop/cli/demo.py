@@ -4,7 +4,15 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import typer
+
+from jaxprop import plot
+from jaxprop.check.compare import compare
+from jaxprop.cli import train
+from jaxprop.cli.predict import predictions
+from jaxprop.cli.runs import Rows, SavedRun, open_run, print_json, rows_of, with_targets
+from jaxprop.train import evaluate, predict
 
 EXAMPLE = "Example: `jaxprop demo --out runs/demo`"
 
@@ -18,10 +26,6 @@ def command(
 
     Exit code 1 if fewer than 95 % of held-out digits are right, or if the gradients disagree.
     """
-    from jaxprop.check.compare import compare
-    from jaxprop.cli.predict import predictions
-    from jaxprop.cli.runs import open_run, print_json, rows_of
-    from jaxprop.train import evaluate
 
     def say(text: str) -> None:
         if not json:
@@ -56,20 +60,18 @@ def command(
 
 def train_digits(out: Path, seed: int, progress: bool) -> float:
     """Train and save as `jaxprop train digits --grad manual` does; return the seconds it took."""
-    from jaxprop.cli.train import Plan, run
-
-    plan = Plan(
-        "digits", {}, "64,32,10", "sigmoid", None, None, "adam", 0.01, 40, 32, seed, "manual", "glorot_uniform",
-        None, None, None, out, progress,
+    plan = train.Plan(
+        data="digits", layers="64,32,10", activation="sigmoid", epochs=40, seed=seed, grad="manual",
+        out=out, progress=progress,
     )  # fmt: skip
-    outcome = run(plan)
+    outcome = train.run(plan)
     if outcome.interrupted:
         print(outcome.text, file=sys.stderr)
         sys.exit(130)
     return outcome.summary["seconds"]
 
 
-def digits_as_text(images: Any, captions: list[str]) -> str:
+def digits_as_text(images: np.ndarray, captions: list[str]) -> str:
     """8×8 digits side by side in shades of a terminal, what was predicted below each."""
     shades = " ░▒▓█"
     lines = []
@@ -80,31 +82,25 @@ def digits_as_text(images: Any, captions: list[str]) -> str:
     return "\n".join(lines)
 
 
-def draw(saved: Any, rows: Any, file: Path) -> Path | None:
+def draw(saved: SavedRun, rows: Rows, file: Path) -> Path | None:
     """The training history, and held-out digits with what was predicted; None without matplotlib."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
         return None
-    import numpy as np
-
-    from jaxprop import plot
-    from jaxprop.train import predict
-
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     panels: Any = figure.subfigures(1, 2, width_ratios=(1.1, 1))
     left, right = panels
-    plot.history((saved.about.info.training or {})["history"], ax=left.subplots())
-    y = np.argmax(predict(saved.net, rows.x, saved.params), axis=1)
-    wrong, right_ones = np.flatnonzero(y != rows.targets), np.flatnonzero(y == rows.targets)
+    plot.history(saved.training["history"], ax=left.subplots())
+    x, targets = with_targets(saved, rows)
+    y = np.argmax(predict(saved.net, x, saved.params), axis=1)
+    wrong, right_ones = np.flatnonzero(y != targets), np.flatnonzero(y == targets)
     chosen = [*right_ones[: 15 - min(5, len(wrong))], *wrong[:5]]
-    right.suptitle(f"Held-out digits: {np.mean(y == rows.targets):.1%} right, {len(wrong)} of {len(y)} wrong (red)")
+    right.suptitle(f"Held-out digits: {np.mean(y == targets):.1%} right, {len(wrong)} of {len(y)} wrong (red)")
     for axes, i in zip(right.subplots(3, 5).ravel(), chosen, strict=False):
-        axes.imshow(rows.x[i].reshape(8, 8), cmap="gray_r")
-        is_wrong = y[i] != rows.targets[i]
-        axes.set_title(
-            f"{y[i]}, is {rows.targets[i]}" if is_wrong else str(y[i]), color="crimson" if is_wrong else "black"
-        )
+        axes.imshow(x[i].reshape(8, 8), cmap="gray_r")
+        is_wrong = y[i] != targets[i]
+        axes.set_title(f"{y[i]}, is {targets[i]}" if is_wrong else str(y[i]), color="crimson" if is_wrong else "black")
         axes.axis("off")
     figure.savefig(file, dpi=120)
     return file

@@ -1,9 +1,19 @@
 """`jaxprop explain`: the chain rule written out, for one parameter of a saved model or for an expression."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
+from jax import Array
+
+from jaxprop.arrays.index import read_index
+from jaxprop.arrays.paths import by_path
+from jaxprop.cli.runs import open_run, parameter_path, print_json, rows_of, with_targets
+from jaxprop.derivations import derive, explain, to_json, to_latex, to_text
+from jaxprop.derivations.derivation import Derivation
+from jaxprop.derivations.parse import parse
+from jaxprop.derivations.question import listed
+from jaxprop.errors import JaxpropError, ModelError
 
 EXAMPLE = (
     "Examples: `jaxprop explain runs/digits --param 1.W --index 12,3` · "
@@ -28,10 +38,6 @@ def command(
 
     Every path back from the cost with its numbers, jax.grad beside it, and what the update changes.
     """
-    from jaxprop.cli.runs import print_json
-    from jaxprop.derivations import to_json, to_latex, to_text
-    from jaxprop.errors import JaxpropError
-
     if latex and json:
         raise JaxpropError("--latex and --json: choose one of them")
     head: dict[str, str] = {}
@@ -52,15 +58,8 @@ def command(
 
 def of_run(
     path: Path, param: str | None, index: str | None, row: int, data: str | None, learning_rate: float | None
-) -> tuple[Any, str]:
+) -> tuple[Derivation, str]:
     """Return the derivation for one parameter of a saved run, and where the row comes from."""
-    from jaxprop.arrays.index import read_index
-    from jaxprop.cli.runs import open_run, parameter_path, rows_of, targets_for
-    from jaxprop.derivations import explain
-    from jaxprop.derivations.question import listed
-    from jaxprop.errors import DataError, JaxpropError
-    from jaxprop.network import by_path
-
     saved = open_run(path)
     known = by_path(saved.params)
     if param is None:
@@ -71,19 +70,13 @@ def of_run(
             f"choose a number of {listed({param: known[param]})} with --index, e.g. {_first(known[param])}"
         )
     rows = rows_of(saved, data, ":")
-    if rows.targets is None:
-        raise DataError(f"{rows.source}: has no column {saved.about.info.target!r}; a gradient needs targets")
-    targets = targets_for(saved.cost, rows.targets, saved.about.outputs.shape[-1])
+    x, targets = with_targets(saved, rows)
     run = explain(saved.net, saved.cost, saved.rate(0.1) if learning_rate is None else learning_rate)
-    return run(rows.x, saved.params, targets, param, read_index(index or ""), row=row), rows.source
+    return run(x, saved.params, targets, param, read_index(index or ""), row=row), rows.source
 
 
-def of_expression(text: str, asked: str | None, at: float | None) -> Any:
+def of_expression(text: str, asked: str | None, at: float | None) -> Derivation:
     """Return the derivation of an expression; raise `JaxpropError` for what is neither that nor a folder."""
-    from jaxprop.derivations import derive
-    from jaxprop.derivations.parse import parse
-    from jaxprop.errors import JaxpropError, ModelError
-
     if asked is not None:
         raise ModelError(f"{text}: no such folder; expected one that jaxprop.save or `jaxprop train --out` wrote")
     if at is not None:
@@ -95,5 +88,5 @@ def of_expression(text: str, asked: str | None, at: float | None) -> Any:
     raise JaxpropError(f"{text}: no such folder; for the derivative of an expression say where with --at, e.g. --at 2")
 
 
-def _first(array: Any) -> str:
+def _first(array: Array) -> str:
     return "--index " + ",".join("0" for _ in array.shape)

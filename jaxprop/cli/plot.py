@@ -1,9 +1,22 @@
 """`jaxprop plot`: pictures of a saved run, and of what needs none."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import typer
+
+from jaxprop import manual, plot
+from jaxprop.arrays.index import check_index, read_index
+from jaxprop.arrays.paths import by_path
+from jaxprop.cli import build
+from jaxprop.cli.runs import SavedRun, open_run, parameter_path, rows_of, with_targets
+from jaxprop.errors import JaxpropError, ModelError, pick
+from jaxprop.layers import Activation
+from jaxprop.train import predict
 
 EXAMPLE = (
     "Examples: `jaxprop plot surface` · `jaxprop plot surface runs/digits --param 1.W --index 20,3 --index 36,7` · "
@@ -30,55 +43,47 @@ def command(
     at: Annotated[float | None, typer.Option(help="activation: where the dot is.")] = None,
 ) -> None:
     """Draw WHAT, and write the picture to a file."""
-    from jaxprop import plot
-    from jaxprop.errors import JaxpropError, pick
-
     pick(what, {*WITHOUT_RUN, *WITH_RUN}, "picture")
-    if run is None and what not in WITHOUT_RUN:
-        raise JaxpropError(f"plot {what}: needs the folder of a saved model, as in jaxprop plot {what} runs/digits")
     if what == "activation":
         picture = plot.activation(_activation(run or "sigmoid"), at)
-    elif run is None or what in ("neuron", "article"):
-        rates: dict[str, Any] = {} if learning_rate is None else {"learning_rate": learning_rate}
-        draw: dict[str, Any] = {"neuron": plot.neuron_and_perceptron, "article": plot.article_network}
-        picture = plot.cost_surface(**rates) if what == "surface" else draw[what]()
+    elif what == "neuron":
+        picture = plot.neuron_and_perceptron()
+    elif what == "article":
+        picture = plot.article_network()
+    elif run is not None:
+        asked = Picture(
+            open_run(Path(run)), data=data, rows=rows, row=row, param=param, index=index or [], prune=prune,
+            learning_rate=learning_rate,
+        )  # fmt: skip
+        picture = getattr(asked, what)()
+    elif what == "surface":
+        picture = plot.cost_surface() if learning_rate is None else plot.cost_surface(learning_rate=learning_rate)
     else:
-        picture = Picture(Path(run), data, rows, row, param, index or [], prune, learning_rate).draw(what)
+        raise JaxpropError(f"plot {what}: needs the folder of a saved model, as in jaxprop plot {what} runs/digits")
     print(plot.save(picture, out or Path(f"{what}.png")))
 
 
-def _activation(name: str) -> Any:
-    from jaxprop.cli import build
-    from jaxprop.errors import pick
-
-    kinds = {key: kind for key, kind in build.activations().items() if key != "softmax"}  # not elementwise
+def _activation(name: str) -> Activation:
+    kinds = {key: kind for key, kind in build.activations().items() if issubclass(kind, Activation)}  # elementwise
     return kinds[pick(name.replace("-", "_"), kinds, "activation")]()
 
 
+@dataclass(frozen=True)
 class Picture:
-    """The pictures of one saved run."""
+    """What was asked of a saved run; the methods that are named in `WITH_RUN` draw it."""
 
-    def __init__(
-        self, run: Path, data: str | None, rows: str, row: int, param: str | None, index: list[str],
-        prune: float | None, learning_rate: float | None,
-    ) -> None:  # fmt: skip
-        from jaxprop.cli.runs import open_run, rows_of
-
-        self.run = open_run(run)
-        self.path, self.data, self.rows, self.row, self.prune = run, data, rows, row, prune
-        self.param, self.index, self.learning_rate = param, index, learning_rate
-        self.load = lambda chosen: rows_of(self.run, self.data, chosen)
-
-    def draw(self, what: str) -> Any:
-        """The picture named `what`."""
-        return getattr(self, what)()
+    run: SavedRun
+    data: str | None
+    rows: str
+    row: int
+    param: str | None
+    index: list[str]
+    prune: float | None
+    learning_rate: float | None
 
     def network(self) -> Any:
         """The network, with one row's values in it."""
-        from jaxprop import plot
-        from jaxprop.network import by_path
-
-        x = self.load(str(self.row)).x
+        x = rows_of(self.run, self.data, str(self.row)).x
         classes = self.run.about.info.classes
         linear = sum(path.rpartition(".")[2] == "W" for path in by_path(self.run.params))
         labels = None if classes is None else [*[None] * linear, classes]
@@ -86,57 +91,39 @@ class Picture:
 
     def history(self) -> Any:
         """Cost by epoch."""
-        from jaxprop import plot
-        from jaxprop.errors import ModelError
-
-        history = (self.run.about.info.training or {}).get("history")
+        history = self.run.training.get("history")
         if not history:
-            raise ModelError(f"{self.path}: holds no training history; it was not written by `jaxprop train`")
-        return plot.history(history)  # pyright: ignore
+            raise ModelError(f"{self.run.path}: holds no training history; it was not written by `jaxprop train`")
+        return plot.history(history)
 
     def gradients(self) -> Any:
         """The size of δ by layer, and of the gradient by parameter."""
-        from jaxprop import manual, plot
-
         x, targets = self._rows()
         tape = manual.trace(self.run.net, self.run.cost)(x, self.run.params, targets)
-        _, grads = manual.value_and_grad(self.run.net, self.run.cost)(x, self.run.params, targets)
-        return plot.gradient_sizes(tape, grads)
+        return plot.gradient_sizes(tape, self._gradient(x, targets))
 
     def fit(self) -> Any:
-        """A 1-D function, its rows and the network's answer."""
-        from jaxprop import plot
-        from jaxprop.errors import JaxpropError
-        from jaxprop.train import predict
-
+        """A function of one number, its rows and the network's answer."""
         shape = self.run.about.one_input.shape[1:]
         if shape != (1,) or self.run.about.outputs.shape[1:] != (1,):
-            raise JaxpropError(f"plot fit: draws functions of one number, {self.path} takes {list(shape)}")
+            raise JaxpropError(f"plot fit: draws functions of one number, {self.run.path} takes {list(shape)}")
         x, targets = self._rows()
         return plot.function_fit(x, targets, lambda x: predict(self.run.net, x, self.run.params))
 
     def cost(self) -> Any:
         """C along one entry of θ, with its tangent, a secant and a step."""
-        from jaxprop import plot
-
         C, (w,), _ = self._along(1)
         width = max(1.0, 2 * abs(w))
         return plot.cost_curve(C, (w - width, w + width), at=w, h=width / 2, learning_rate=self.learning_rate)
 
     def nudge(self) -> Any:
         """How the error of a difference quotient depends on the nudge."""
-        import jax
-
-        from jaxprop import plot
-
         with jax.enable_x64(True):
             C, (w,), _ = self._along(1, double=True)
             return plot.nudge(C, w)
 
     def surface(self) -> Any:
         """C over two entries of θ, everything else as it is."""
-        from jaxprop import plot
-
         C, start, names = self._along(2)
         rate = self.run.rate(0.5) if self.learning_rate is None else self.learning_rate
         reach = max(3.0, 1.5 * max(map(abs, start)))
@@ -146,29 +133,25 @@ class Picture:
             axes.set_ylabel(f"θ₂ = {names[1]}")
         return picture
 
-    def _rows(self) -> tuple[Any, Any]:
-        from jaxprop.cli.runs import targets_for
-        from jaxprop.errors import DataError
+    def _rows(self) -> tuple[np.ndarray, np.ndarray]:
+        return with_targets(self.run, rows_of(self.run, self.data, self.rows))
 
-        chosen = self.load(self.rows)
-        if chosen.targets is None:
-            raise DataError(f"{chosen.source}: has no targets; C and its gradients need them")
-        return chosen.x, targets_for(self.run.cost, chosen.targets, self.run.about.outputs.shape[-1])
+    def _gradient(self, x: np.ndarray, targets: np.ndarray) -> Any:
+        return manual.value_and_grad(self.run.net, self.run.cost)(x, self.run.params, targets)[1]
 
-    def _along(self, entries: int, double: bool = False) -> tuple[Any, list[float], list[str]]:
+    def _along(self, count: int, double: bool = False) -> tuple[Any, list[float], list[str]]:
         """C as a function of one or two entries of θ, where they are now, and their names."""
-        import jax
-        import jax.numpy as jnp
-
         x, targets = self._rows()
+        gradients = {path: np.asarray(g) for path, g in by_path(self._gradient(x, targets)).items()}
+        path, indices = self._entries(gradients, count)
         params = self.run.params
         if double:
             x, params = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), (x, params))
             targets = jnp.asarray(targets, jnp.float64) if targets.dtype.kind == "f" else targets
-        path, place, indices = self._entries(entries)
         leaves, tree = jax.tree.flatten(params)
+        place = list(gradients).index(path)
 
-        def C(values: Any) -> Any:
+        def C(values: jax.Array) -> jax.Array:
             changed = leaves[place]
             for index, value in zip(indices, jnp.ravel(values), strict=True):
                 changed = changed.at[index].set(value.astype(changed.dtype))
@@ -178,27 +161,16 @@ class Picture:
         names = [f"{path}{list(index)}" for index in indices]
         return C, [float(leaves[place][index]) for index in indices], names
 
-    def _entries(self, count: int) -> tuple[str, int, list[tuple[int, ...]]]:
-        """Which leaf (its path and place), and which of its entries: as asked, or those of the largest gradient."""
-        import numpy as np
-
-        from jaxprop import manual
-        from jaxprop.arrays.index import check_index, read_index
-        from jaxprop.cli.runs import parameter_path
-        from jaxprop.errors import JaxpropError, pick
-        from jaxprop.network import by_path
-
-        x, targets = self._rows()
-        _, grads = manual.value_and_grad(self.run.net, self.run.cost)(x, self.run.params, targets)
-        gradients = {path: np.asarray(g) for path, g in by_path(grads).items()}
+    def _entries(self, gradients: dict[str, np.ndarray], count: int) -> tuple[str, list[tuple[int, ...]]]:
+        """The path of a parameter, and which of its entries: as asked, or those of the largest gradient."""
         largest = max(gradients, key=lambda path: (gradients[path].size >= count, float(np.abs(gradients[path]).max())))
         path = pick(parameter_path(self.run, self.param or largest), gradients, "parameter")
         gradient = gradients[path]
-        if not self.index:
+        if self.index:
+            indices = [check_index(read_index(text), path, gradient.shape) for text in self.index]
+        else:
             order = np.argsort(-np.abs(gradient), axis=None)[:count]
             indices = [tuple(int(i) for i in np.unravel_index(flat, gradient.shape)) for flat in order]
-        else:
-            indices = [check_index(read_index(text), path, gradient.shape) for text in self.index]
         if len(indices) != count:
             raise JaxpropError(f"--index: needs {count} of the entries of {path} {list(gradient.shape)}")
-        return path, list(gradients).index(path), indices
+        return path, indices

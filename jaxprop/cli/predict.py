@@ -1,11 +1,20 @@
 """`jaxprop predict`: what a saved model answers for some rows, here or on a server (`--url`)."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+import jax
+import numpy as np
 import typer
+from numpy.typing import ArrayLike
 
 from jaxprop import tables
+from jaxprop.cli import remote
+from jaxprop.cli.runs import Rows, SavedRun, open_run, print_json, rows_of
+from jaxprop.costs import SoftmaxCrossEntropy
+from jaxprop.errors import JaxpropError, pick
+from jaxprop.train import predict
 
 EXAMPLE = (
     "Examples: `jaxprop predict runs/digits --data digits --rows 0:5` · "
@@ -24,10 +33,6 @@ def command(
     json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
     """Predict rows with the model in RUN. Raw rows go in: preprocessing is part of the network."""
-    from jaxprop.cli import remote
-    from jaxprop.cli.runs import open_run, print_json, rows_of
-    from jaxprop.errors import JaxpropError, pick
-
     pick(part, ("validation", "training"), "--part")
     if model is not None and url is None:
         raise JaxpropError("--model names a model on a server: pass --url too")
@@ -49,14 +54,8 @@ def command(
         print(table(answers))
 
 
-def predictions(saved: Any, chosen: Any) -> list[dict[str, Any]]:
+def predictions(saved: SavedRun, chosen: Rows) -> list[dict[str, Any]]:
     """One dict a row: the label with its probability, or the numbers; and the truth, where it is known."""
-    import jax
-    import numpy as np
-
-    from jaxprop.costs import SoftmaxCrossEntropy
-    from jaxprop.train import predict
-
     y = predict(saved.net, chosen.x, saved.params)
     classes = saved.about.info.classes
     found: dict[str, Any] = {"rows": y}
@@ -70,7 +69,7 @@ def predictions(saved: Any, chosen: Any) -> list[dict[str, Any]]:
     return beside_truth(found, chosen, classes)
 
 
-def beside_truth(found: dict[str, Any], chosen: Any, classes: Any) -> list[dict[str, Any]]:
+def beside_truth(found: dict[str, Any], chosen: Rows, classes: Sequence[str] | None) -> list[dict[str, Any]]:
     """What was found (`rows`, or `labels` and perhaps `probabilities`), row by row, beside the targets if any."""
     answers = []
     for i, number in enumerate(chosen.numbers):
@@ -101,14 +100,12 @@ def table(answers: list[dict[str, Any]]) -> str:
     return tables.table(rows)
 
 
-def _cell(value: Any) -> str:
+def _cell(value: object) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(_cell, value))}]"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _plain(values: Any) -> Any:
-    import numpy as np
-
+def _plain(values: ArrayLike) -> float | list[float]:
     flat = [float(str(v)) for v in np.ravel(values)]  # the shortest digits that say the same float32
     return flat[0] if len(flat) == 1 else flat

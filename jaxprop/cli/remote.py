@@ -11,7 +11,7 @@ from urllib.parse import quote, urlsplit
 import numpy as np
 
 from jaxprop import data as datasets
-from jaxprop.cli.runs import Rows, slice_rows
+from jaxprop.cli.runs import Rows, part_of, slice_rows
 from jaxprop.errors import DataError, JaxpropError, ModelError
 
 TIMEOUT_S = 60
@@ -46,7 +46,7 @@ def model_name(url: str, asked: str | None, folder: str) -> str:
     raise ModelError(f"{url} has no model {folder!r}: {offered}; choose one with --model")
 
 
-def ask(url: str, path: str, body: Any) -> Any:
+def ask(url: str, path: str, body: object) -> Any:
     """POST JSON and return the JSON answer; a refusal is a JaxpropError with the server's own words."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.netloc:
@@ -71,14 +71,12 @@ def ask(url: str, path: str, body: Any) -> Any:
         raise ModelError(f"{url} does not answer in JSON: {_STRANGER}") from None
 
 
-def rows_without_a_run(data: str, chosen: str, part: str) -> tuple[Rows, Any]:
+def rows_without_a_run(data: str, chosen: str, part: str) -> tuple[Rows, tuple[str, ...] | None]:
     """Rows of data that says by itself what it is, and its classes."""
     found = datasets.load(data)
-    held_out = found.validation if part == "validation" else None
-    x, targets = held_out or (found.x, found.targets)
+    x, targets, source = part_of(found, part)
     numbers = slice_rows(chosen, len(x))
     picked = np.asarray(numbers)
-    source = f"{found.source}, {'held-out' if held_out else 'training'} rows"
     return Rows(numbers, x[picked], targets[picked], source), found.classes
 
 

@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import PyTree
 
 from jaxprop import data as datasets
+from jaxprop.arrays.paths import by_path
 from jaxprop.costs import Cost, Hinge, SoftmaxCrossEntropy
+from jaxprop.data import Data
 from jaxprop.entry_points import load, offered
 from jaxprop.errors import DataError, JaxpropError, ModelError
 from jaxprop.layers.layer import Layer
 from jaxprop.layers.standardize import Unstandardize
-from jaxprop.network import Chain, by_path
+from jaxprop.network import Chain
 from jaxprop.saved.description import Description
 from jaxprop.saved.model import on_device, read
 
@@ -27,7 +30,7 @@ class SavedRun:
 
     path: Path
     net: Layer
-    params: Any
+    params: PyTree
     about: Description
 
     @property
@@ -36,6 +39,11 @@ class SavedRun:
         if self.about.cost is None:
             raise ModelError(f"{self.path}: names no cost; save it with jaxprop.save(..., cost=...)")
         return self.about.cost
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """What `jaxprop train` noted of its training; empty for a model that it did not write."""
+        return dict(self.about.info.training or {})
 
     def rate(self, usual: float) -> float:
         """A learning rate for C in the targets' own unit: an Unstandardize at the end makes gradients std² as large."""
@@ -78,25 +86,35 @@ def rows_of(run: SavedRun, data: str | None, chosen: str, part: str = "validatio
     What it was trained on is split as it was then; another file is read in its own order, by the run's columns.
     """
     info = run.about.info
-    trained = info.data or {}
+    trained: dict[str, Any] = info.data or {}
     name = data or trained.get("name")
     if not name:
         raise DataError(f"{run.path}: does not say which data it was trained on; pass --data")
-    if data is not None and str(name).lower().endswith((".csv", ".tsv")) and info.columns:
-        x, targets = datasets.csv_rows(str(name), info.columns, info.target, info.classes)
-        source = Path(str(name)).name
+    if data is not None and data.lower().endswith((".csv", ".tsv")) and info.columns:
+        (x, targets), source = datasets.csv_rows(data, info.columns, info.target, info.classes), Path(data).name
     else:
-        options: Any = trained.get("options", {}) if name == trained.get("name") else {}
-        found = datasets.load(str(name), **options)
-        held_out = found.validation if found.validation is not None and part == "validation" else None
-        x, targets = held_out or (found.x, found.targets)
-        source = f"{found.source}, {'held-out' if held_out else 'training'} rows"
+        options = trained.get("options", {}) if name == trained.get("name") else {}
+        x, targets, source = part_of(datasets.load(name, **options), part)
     inputs = run.about.one_input
     if x.shape[1:] != inputs.shape[1:]:
         raise DataError(f"{source}: rows have shape {list(x.shape[1:])}, {run.path} expects {list(inputs.shape[1:])}")
     numbers = slice_rows(chosen, len(x))
     picked = np.asarray(numbers)
     return Rows(numbers, x[picked].astype(inputs.dtype), None if targets is None else targets[picked], source)
+
+
+def part_of(data: Data, part: str) -> tuple[np.ndarray, np.ndarray, str]:
+    """Return x, targets and a description of the rows held out (part "validation"), or of the training rows."""
+    held_out = data.validation if part == "validation" else None
+    x, targets = held_out or (data.x, data.targets)
+    return x, targets, f"{data.source}, {'held-out' if held_out else 'training'} rows"
+
+
+def with_targets(run: SavedRun, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+    """Return x and the targets as the run's cost wants them; raise DataError for rows that have none."""
+    if rows.targets is None:
+        raise DataError(f"{rows.source}: has no column {run.about.info.target!r}; a gradient needs targets")
+    return rows.x, targets_for(run.cost, rows.targets, run.about.outputs.shape[-1])
 
 
 def parameter_path(run: SavedRun, asked: str) -> str:
@@ -142,12 +160,12 @@ def slice_rows(text: str, rows: int) -> list[int]:
     return numbers
 
 
-def print_json(value: Any) -> None:
+def print_json(value: object) -> None:
     """Plain data on stdout, as strict JSON (NaN and infinity as null)."""
     print(json.dumps(_strict(value), ensure_ascii=False, allow_nan=False))
 
 
-def _strict(value: Any) -> Any:
+def _strict(value: object) -> object:
     if isinstance(value, dict):
         return {key: _strict(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

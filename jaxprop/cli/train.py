@@ -2,11 +2,29 @@
 
 import math
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
+import jax
+import numpy as np
 import typer
+from jaxtyping import PyTree
+
+from jaxprop import data as datasets
+from jaxprop.arrays.paths import by_path
+from jaxprop.cli import build
+from jaxprop.cli.runs import print_json, targets_for
+from jaxprop.costs import Cost
+from jaxprop.data import Data
+from jaxprop.data.rows import Rows
+from jaxprop.errors import pick
+from jaxprop.layers import Unstandardize
+from jaxprop.network import Chain
+from jaxprop.saved.folder import writing
+from jaxprop.saved.model import save
+from jaxprop.train import FitResult, TrainingInterrupted, fit
+from jaxprop.train.progress import describe_row
 
 EXAMPLE = (
     "Examples: `jaxprop train digits --layers 64,32,10 --activation sigmoid --out runs/digits` · "
@@ -18,6 +36,30 @@ DEFAULT_STEPS = 3000
 Option = typer.Option
 
 
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What is trained on what, and how; what is left out is as `jaxprop train` has it by default."""
+
+    data: str
+    options: dict[str, Any] = field(default_factory=dict)  # of the data's source
+    layers: str | None = None
+    activation: str = "tanh"
+    output_activation: str | None = None
+    cost: str | None = None
+    optimizer: str = "adam"
+    learning_rate: float = 0.01
+    epochs: int | None = None
+    batch_size: int = 32
+    seed: int = 0
+    grad: str = "auto"
+    init: str = "glorot_uniform"
+    bias: bool | None = None
+    standardize: bool | None = None
+    patience: int | None = None
+    out: Path
+    progress: bool = True
+
+
 def command(
     data: Annotated[
         str,
@@ -26,20 +68,20 @@ def command(
         ),
     ],
     layers: Annotated[str | None, Option(help="Units: inputs, hidden layers, outputs, e.g. 64,32,10.")] = None,
-    activation: Annotated[str, Option(help="Of the hidden layers.")] = "tanh",
+    activation: Annotated[str, Option(help="Of the hidden layers.")] = Plan.activation,
     output_activation: Annotated[str | None, Option(help="Of the output; none unless given.")] = None,
     cost: Annotated[str | None, Option(help="Labels: softmax_cross_entropy; numbers: half_squared_error.")] = None,
-    optimizer: Annotated[str, Option(help="sgd, momentum, adam, adamw, rmsprop, adagrad, lion.")] = "adam",
-    learning_rate: Annotated[float, Option(help="Step size η.")] = 0.01,
+    optimizer: Annotated[str, Option(help=f"{', '.join(build.OPTIMIZERS)}.")] = Plan.optimizer,
+    learning_rate: Annotated[float, Option(help="Step size η.")] = Plan.learning_rate,
     epochs: Annotated[int | None, Option(min=1, help="Times through the rows; by default about 3,000 steps.")] = None,
-    batch_size: Annotated[int, Option(min=1, help="Rows a step.")] = 32,
+    batch_size: Annotated[int, Option(min=1, help="Rows a step.")] = Plan.batch_size,
     seed: Annotated[
         int, Option(min=0, max=2**32 - 1, help="Of the first weights and the order of rows; the rows stay the same.")
-    ] = 0,
-    grad: Annotated[str, Option(help="auto (jax.grad) or manual (the chain rule by hand).")] = "auto",
+    ] = Plan.seed,
+    grad: Annotated[str, Option(help="auto (jax.grad) or manual (the chain rule by hand).")] = Plan.grad,
     init: Annotated[
         str, Option(help="Initialiser of W, a name in jax.nn.initializers, or standard_normal.")
-    ] = "glorot_uniform",
+    ] = Plan.init,
     bias: Annotated[bool | None, Option("--bias/--no-bias", help="On, except for `line`.")] = None,
     standardize: Annotated[
         bool | None, Option("--standardize/--raw", help="A Standardize layer first; on for tables and digits.")
@@ -69,11 +111,11 @@ def command(
     asked = dict(target=target, features=columns, labels=labels, slope=slope, noise=noise, validation=held)
     options: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     plan = Plan(
-        data, options, layers, activation, output_activation, cost, optimizer, learning_rate, epochs, batch_size, seed,
-        grad, init, bias, standardize, patience, out or Path("runs") / Path(data).stem, not quiet,
+        data=data, options=options, layers=layers, activation=activation, output_activation=output_activation,
+        cost=cost, optimizer=optimizer, learning_rate=learning_rate, epochs=epochs, batch_size=batch_size, seed=seed,
+        grad=grad, init=init, bias=bias, standardize=standardize, patience=patience,
+        out=out or Path("runs") / Path(data).stem, progress=not quiet,
     )  # fmt: skip
-    from jaxprop.cli.runs import print_json
-
     outcome = run(plan)
     if json:
         print_json({"out": str(plan.out), **outcome.summary})
@@ -84,52 +126,24 @@ def command(
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What the command line asked for."""
-
-    data: str
-    options: dict[str, Any]
-    layers: str | None
-    activation: str
-    output_activation: str | None
-    cost: str | None
-    optimizer: str
-    learning_rate: float
-    epochs: int | None
-    batch_size: int
-    seed: int
-    grad: str
-    init: str
-    bias: bool | None
-    standardize: bool | None
-    patience: int | None
-    out: Path
-    progress: bool
-
-
-@dataclass(frozen=True)
 class Outcome:
-    """What became of it."""
+    """What became of it: the figures, and the same in words."""
 
     summary: dict[str, Any]
     text: str
-    interrupted: bool
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C ended it."""
+        return self.summary["stopped"] == "interrupted"
 
 
 def run(plan: Plan) -> Outcome:
-    """Load the rows, build the network, train, save."""
-    from jaxprop import data as datasets
-    from jaxprop.cli import build
-    from jaxprop.network import Chain
-    from jaxprop.saved.model import save
-
+    """Load the rows, build the network, train it, and save it in the plan's folder."""
     data = datasets.load(plan.data, **plan.options)
     net, cost = network(plan, data)
     scale = build.target_scale(plan.data, data, cost, plan.output_activation)
-    result, interrupted = train(plan, data, net, cost, scale)
-    if interrupted is not None and not result.steps:
-        print(f"jaxprop: {interrupted}: nothing is saved", file=sys.stderr)
-        sys.exit(130)
+    result = train(plan, data, net, cost, scale)
     params = result.params
     if scale is not None:  # trained on standardised numbers, answers in their own unit
         net, params = Chain(*net.layers, scale), (*params, ())
@@ -140,35 +154,24 @@ def run(plan: Plan) -> Outcome:
         "training": {**summary, "history": thinned(result.history)},
     }  # fmt: skip
     save(plan.out, net, params, inputs=data.x[:1], cost=cost, info=info)
-    return Outcome(summary, describe(summary, net, params, plan.out, interrupted), interrupted is not None)
+    return Outcome(summary, describe(summary, net, params, plan.out))
 
 
-def network(plan: Plan, data: Any) -> tuple[Any, Any]:
-    """The network (raw rows in) and its cost, as far as the plan says; the rows decide the rest."""
-    from jaxprop.cli import build
-
+def network(plan: Plan, data: Data) -> tuple[Chain, Cost]:
+    """Build the network (raw rows go in) and its cost as far as the plan says; the rows decide the rest."""
     is_line = plan.data == "line"
     units = build.sizes(plan.layers, data, hidden=0 if is_line else 32)
     cost = build.choose_cost(plan.cost, data, plan.output_activation)
     bias = not is_line if plan.bias is None else plan.bias
     standardize = build.input_scale(plan.data, data, plan.standardize)
-    net = build.network(
-        units, data, standardize, plan.activation, plan.output_activation, bias=bias, init=plan.init
-    )  # fmt: skip
+    net = build.network(units, data, standardize, plan.activation, plan.output_activation, bias=bias, init=plan.init)
     return net, cost
 
 
-def train(plan: Plan, data: Any, net: Any, cost: Any, scale: Any) -> tuple[Any, Any]:
-    """(what `fit` gave, the interruption if there was one); targets are standardised by `scale`, if any."""
-    import jax
+def train(plan: Plan, data: Data, net: Chain, cost: Cost, scale: Unstandardize | None) -> FitResult:
+    """Train on targets that `scale`, if any, standardises; after Ctrl-C return what there is, if there is anything."""
 
-    from jaxprop.cli import build
-    from jaxprop.cli.runs import targets_for
-    from jaxprop.errors import pick
-    from jaxprop.saved.folder import writing
-    from jaxprop.train import TrainingInterrupted, fit
-
-    def prepared(rows: Any) -> Any:
+    def prepared(rows: Rows) -> Rows:
         x, targets = rows
         targets = targets_for(cost, targets, len(data.classes or ()))
         return x, targets if scale is None else ((targets - scale.mean) / scale.std).astype(targets.dtype)
@@ -184,12 +187,15 @@ def train(plan: Plan, data: Any, net: Any, cost: Any, scale: Any) -> tuple[Any, 
             net, cost, optimizer, prepared((data.x, data.targets)), epochs=epochs, batch_size=plan.batch_size,
             key=jax.random.key(plan.seed), patience=plan.patience, grad=plan.grad, progress=plan.progress,  # pyright: ignore
             validation=None if data.validation is None else prepared(data.validation),
-        ), None  # fmt: skip
+        )  # fmt: skip
     except TrainingInterrupted as stop:
-        return stop.result, stop
+        if not stop.result.steps:
+            print(f"jaxprop: {stop}: nothing is saved", file=sys.stderr)
+            sys.exit(130)
+        return stop.result
 
 
-def summarise(plan: Plan, data: Any, net: Any, cost: Any, result: Any) -> dict[str, Any]:
+def summarise(plan: Plan, data: Data, net: Chain, cost: Cost, result: FitResult) -> dict[str, Any]:
     """What is kept of a training run, beside its history."""
     return {
         "data": data.source,
@@ -210,30 +216,25 @@ def summarise(plan: Plan, data: Any, net: Any, cost: Any, result: Any) -> dict[s
 
 
 def thinned(history: tuple[dict[str, float], ...], most: int = 500) -> list[dict[str, float]]:
-    """At most about `most` epochs of a history, evenly spread, the last always kept."""
+    """At most about `most` epochs of a history, evenly spread; the last is always kept."""
     every = max(1, math.ceil(len(history) / most))
     return [row for i, row in enumerate(history) if i % every == 0 or i == len(history) - 1]
 
 
-def describe(summary: dict[str, Any], net: Any, params: Any, out: Path, interrupted: Any) -> str:
+def describe(summary: dict[str, Any], net: Chain, params: PyTree, out: Path) -> str:
     """What a person wants to know after training."""
-    import jax
-    import numpy as np
-
-    from jaxprop.network import by_path
-    from jaxprop.train.progress import describe_row
-
     lines = [f"{summary['data']} → {net!r}"]
-    if interrupted is not None:
+    if summary["stopped"] == "interrupted":
         best = f"epoch {summary['best_epoch']}" if summary["best_epoch"] else "within the first epoch"
-        lines.append(f"{interrupted}: the best parameters so far ({best}) are saved")
+        steps = f"training interrupted after {summary['steps']:,} steps"
+        lines.append(f"{steps}: the best parameters so far ({best}) are saved")
     elif summary["stopped"] == "early":
         lines.append(f"stopped early: the parameters of epoch {summary['best_epoch']} are kept, the best")
     if summary["final"]:
         rate = summary["steps"] / max(summary["seconds"], 1e-9)
         lines.append(f"{describe_row(summary['final'])} · {summary['seconds']:.1f} s, {rate:,.0f} steps/s")
     arrays = by_path(params)
-    if sum(np.size(a) for a in jax.tree.leaves(params)) <= 4:
+    if sum(np.size(a) for a in arrays.values()) <= 4:
         lines += [f"{path} = {np.array2string(np.asarray(a), precision=4)}" for path, a in arrays.items()]
     lines.append(f"saved in {out}; try: jaxprop predict {out} --rows 0:5 · jaxprop check {out}")
     return "\n".join(lines)

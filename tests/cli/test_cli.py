@@ -401,7 +401,7 @@ def test_demo_exits_with_what_it_found(right, agree, code, demo, empty, monkeypa
 
     report = SimpleNamespace(ok=agree)
     monkeypatch.setattr("jaxprop.cli.demo.train_digits", train_digits)
-    monkeypatch.setattr("jaxprop.check.compare.compare", lambda *_: lambda *_: report)
+    monkeypatch.setattr("jaxprop.cli.demo.compare", lambda *_: lambda *_: report)
     monkeypatch.setattr("jaxprop.cli.demo.draw", lambda saved, rows, file: file)
     ran = run("demo", "--out", "d", "--json")
     told = strict(ran.out)
@@ -553,7 +553,7 @@ def test_an_unwritable_folder_is_found_before_training(empty, monkeypatch):
     def too_late(*_, **__):
         raise AssertionError("trained first")
 
-    monkeypatch.setattr("jaxprop.train.fit", too_late)
+    monkeypatch.setattr("jaxprop.cli.train.fit", too_late)
     is_a_mistake(run(*MOONS, "--out", "file"), 1, "cannot be written")
     monkeypatch.setattr(
         "tempfile.TemporaryFile", lambda **_: (_ for _ in ()).throw(PermissionError(13, "Permission denied"))
@@ -572,7 +572,7 @@ def test_training_that_diverges_names_the_step_and_the_layer(empty):
 
 def test_a_bug_is_not_hidden(empty, monkeypatch):
     """Only mistakes that jaxprop can name become one line: anything else keeps its traceback."""
-    monkeypatch.setattr("jaxprop.train.fit", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("jaxprop.cli.train.fit", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run(*MOONS)
 
