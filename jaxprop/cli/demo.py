@@ -11,7 +11,7 @@ from jaxprop import plot
 from jaxprop.check.compare import compare
 from jaxprop.cli import train
 from jaxprop.cli.predict import predictions
-from jaxprop.cli.runs import Rows, SavedRun, open_run, print_json, rows_of, with_targets
+from jaxprop.cli.runs import SavedRun, open_run, print_json, rows_of, with_targets
 from jaxprop.train import evaluate, predict
 
 EXAMPLE = "Example: `jaxprop demo --out runs/demo`"
@@ -34,19 +34,18 @@ def command(
     say("1. Train 64 → 32 → 10 units on 1,438 handwritten digits of 8×8 pixels; 359 are held out.")
     seconds = train_digits(out, seed, progress=not json)
     saved = open_run(out)  # from here on, only what was saved
-    held_out = rows_of(saved, None, ":")
-    accuracy = evaluate(saved.net, saved.cost)(held_out.x, saved.params, held_out.targets)["accuracy"]
+    x, targets = with_targets(saved, rows_of(saved, None, ":"))
+    accuracy = evaluate(saved.net, saved.cost)(x, saved.params, targets)["accuracy"]
     say(f"   saved in {out}, reloaded: {100 * accuracy:.1f} % of the held-out digits are right.\n")
 
-    few = rows_of(saved, None, "0:16")
-    report = compare(saved.net, saved.cost)(few.x, saved.params, few.targets)
+    report = compare(saved.net, saved.cost)(x[:16], saved.params, targets[:16])
     say("2. Check the gradient of every parameter: the chain rule by hand, jax.grad, and a nudge of the weight.")
     say("   " + str(report).replace("\n", "\n   ") + "\n")
 
     say("3. Predict digits it has never seen:")
     answers = predictions(saved, rows_of(saved, None, "0:6"))
-    say(digits_as_text(held_out.x[:6], [f"{a['prediction']} ({a['probability']:.2f})" for a in answers]))
-    picture = draw(saved, held_out, out / "demo.png")
+    say(digits_as_text(x[:6], [f"{a['prediction']} ({a['probability']:.2f})" for a in answers]))
+    picture = draw(saved, x, targets, out / "demo.png")
     say(f"\n   drawn: {picture}" if picture else '\n   no picture: matplotlib is missing (pip install ".[plot]")')
     if json:
         facts = {"accuracy": accuracy, "gradients_agree": report.ok, "seconds": seconds}
@@ -82,7 +81,7 @@ def digits_as_text(images: np.ndarray, captions: list[str]) -> str:
     return "\n".join(lines)
 
 
-def draw(saved: SavedRun, rows: Rows, file: Path) -> Path | None:
+def draw(saved: SavedRun, x: np.ndarray, targets: np.ndarray, file: Path) -> Path | None:
     """The training history, and held-out digits with what was predicted; None without matplotlib."""
     try:
         from matplotlib.figure import Figure
@@ -92,7 +91,6 @@ def draw(saved: SavedRun, rows: Rows, file: Path) -> Path | None:
     panels: Any = figure.subfigures(1, 2, width_ratios=(1.1, 1))
     left, right = panels
     plot.history(saved.training["history"], ax=left.subplots())
-    x, targets = with_targets(saved, rows)
     y = np.argmax(predict(saved.net, x, saved.params), axis=1)
     wrong, right_ones = np.flatnonzero(y != targets), np.flatnonzero(y == targets)
     chosen = [*right_ones[: 15 - min(5, len(wrong))], *wrong[:5]]

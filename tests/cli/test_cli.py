@@ -402,7 +402,7 @@ def test_demo_exits_with_what_it_found(right, agree, code, demo, empty, monkeypa
     report = SimpleNamespace(ok=agree)
     monkeypatch.setattr("jaxprop.cli.demo.train_digits", train_digits)
     monkeypatch.setattr("jaxprop.cli.demo.compare", lambda *_: lambda *_: report)
-    monkeypatch.setattr("jaxprop.cli.demo.draw", lambda saved, rows, file: file)
+    monkeypatch.setattr("jaxprop.cli.demo.draw", lambda saved, x, targets, file: file)
     ran = run("demo", "--out", "d", "--json")
     told = strict(ran.out)
     assert ran.code == code and ran.err == ""
@@ -414,7 +414,7 @@ def test_demo_needs_no_matplotlib(monkeypatch):
     from jaxprop.cli.demo import draw
 
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    assert draw(None, None, Path("x.png")) is None
+    assert draw(None, None, None, Path("x.png")) is None
 
 
 # Mistakes
