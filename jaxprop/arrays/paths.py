@@ -1,12 +1,15 @@
 """One dotted path for every layer and array: params, tapes, files and messages share it."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
+from jax.tree_util import KeyPath
+from jaxtyping import PyTree
 
 
 def join(path: str, child: object) -> str:
-    """Dotted path of a child: the one name that params, tapes, files and messages share.
+    """Return the dotted path of a child.
 
     >>> join("", 0), join("0", "W")
     ('0', '0.W')
@@ -14,11 +17,20 @@ def join(path: str, child: object) -> str:
     return f"{path}.{child}" if path else str(child)
 
 
-def by_path(tree: Any) -> dict[str, Any]:
-    """Every leaf of a tree under its dotted path.
+def dotted(path: KeyPath) -> str:
+    """Return a path of JAX's as a dotted one.
+
+    >>> [(path, leaf)] = jax.tree_util.tree_leaves_with_path(({"W": 1.0}, ()))
+    >>> dotted(path)
+    '0.W'
+    """
+    return jax.tree_util.keystr(path, simple=True, separator=".")
+
+
+def by_path(tree: PyTree, is_leaf: Callable[[Any], bool] | None = None) -> dict[str, Any]:
+    """Return every leaf of a tree, as `jax.tree` sees them, under its dotted path.
 
     >>> by_path(({"W": 1.0, "b": 2.0}, ()))
     {'0.W': 1.0, '0.b': 2.0}
     """
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
+    return {dotted(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree, is_leaf)}

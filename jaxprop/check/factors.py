@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxprop.arrays.paths import by_path
 from jaxprop.arrays.relative import relative
 from jaxprop.layers.activations import Activation
 from jaxprop.layers.layer import Env, Layer
@@ -71,9 +72,6 @@ def factor_errors(layer: Layer, x: Array, params: Any, env: Env | None = None) -
     if floating:
         errors[INPUT] = relative(dx, true[0])
     grads = jax.tree.map(lambda use: use.total(None), uses, is_leaf=is_use)
-    for (path, mine), theirs in zip(
-        jax.tree_util.tree_leaves_with_path(grads), jax.tree.leaves(true_params), strict=True
-    ):
-        name = jax.tree_util.keystr(path, simple=True, separator=".")
+    for (name, mine), theirs in zip(by_path(grads).items(), jax.tree.leaves(true_params), strict=True):
         errors[f"{PARAMETER} ∂z/∂{name}"] = relative(mine, theirs)
     return errors

@@ -19,7 +19,7 @@ from typing import Any
 import jax
 from jax import Array
 
-from jaxprop.arrays.paths import by_path, join
+from jaxprop.arrays.paths import by_path, dotted, join
 from jaxprop.errors import JaxpropError, ShapeError
 from jaxprop.layers.layer import Env, Layer
 from jaxprop.network.repeat import Repeat
@@ -89,7 +89,7 @@ class Shared(Wrapper):
     def pull(self, walk: Walk, dy: Any, cache: Any, params: Any, path: str) -> tuple[Any, Any, dict[str, Any]]:
         """Back; the users' uses join their owner's."""
         dx, uses, notes = walk.pull(self.inner, dy, cache, self.filled(params, path), join(path, "inner"))
-        found = {_dotted(p): use for p, use in jax.tree_util.tree_leaves_with_path(uses, is_leaf=is_use)}
+        found = by_path(uses, is_leaf=is_use)
         joined: dict[str, Any] = {user: None for _, user, _ in self.ties}
         for owner in dict.fromkeys(owner for owner, _, _ in self.ties):
             users = [(user, transpose) for o, user, transpose in self.ties if o == owner]
@@ -109,14 +109,10 @@ class Shared(Wrapper):
         return _replaced(params[0], {u: arrays[o].T if transpose else arrays[o] for o, u, transpose in self.ties})
 
 
-def _dotted(path: Any) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator=".")
-
-
 def _replaced(tree: Any, new: dict[str, Any]) -> Any:
     """The tree with other leaves at some paths; None is a leaf here."""
     return jax.tree_util.tree_map_with_path(
-        lambda path, leaf: new.get(_dotted(path), leaf), tree, is_leaf=lambda node: node is None or is_use(node)
+        lambda path, leaf: new.get(dotted(path), leaf), tree, is_leaf=lambda node: node is None or is_use(node)
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Self
 import jax
 from jax import Array
 
-from jaxprop.arrays.paths import join
+from jaxprop.arrays.paths import dotted, join
 from jaxprop.errors import ShapeError
 from jaxprop.layers.layer import Env, Layer
 from jaxprop.uses import Use, is_use
@@ -63,7 +63,7 @@ class Walk:
         """Close every use that is left in a tree that starts at `path`."""
 
         def one(inside: Any, use: Any) -> Any:
-            name = jax.tree_util.keystr(inside, simple=True, separator=".")
+            name = dotted(inside)
             return self.close(use, join(path, name) if name else path) if is_use(use) else use
 
         return jax.tree_util.tree_map_with_path(one, uses, is_leaf=is_use)

@@ -4,9 +4,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import jax
 import numpy as np
 
+from jaxprop.arrays.paths import by_path
 from jaxprop.errors import JaxpropError, pick
 from jaxprop.plot import style
 
@@ -192,8 +192,8 @@ def _rms(values: Any) -> float:
 def _norms(grads: Any, errors: Mapping[str, float], name: str) -> dict[str, float]:
     """Layer path → norm of its gradients called `name` ("" for every other name)."""
     squares: dict[str, float] = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(grads):
-        layer, _, own = jax.tree_util.keystr(path, simple=True, separator=".").rpartition(".")
+    for path, leaf in by_path(grads).items():
+        layer, _, own = path.rpartition(".")
         if layer not in errors:
             raise JaxpropError(
                 f"gradient_sizes: grads have {layer or own!r}, the tape has {', '.join(errors)}: "

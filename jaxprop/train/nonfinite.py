@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxprop.arrays.paths import by_path
 from jaxprop.backward import manual
 from jaxprop.costs import Cost
 from jaxprop.layers.layer import Layer
@@ -39,9 +40,9 @@ def first_nonfinite(net: Network, cost: Cost, x: Any, params: Any, targets: Any,
     >>> first_nonfinite(net, HalfSquaredError(), x, params, jnp.zeros((1, 2)), params)
     'the output of layer 0, Linear(2)'
     """
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+    for path, leaf in by_path(params).items():
         if not all_finite(leaf):
-            return f"parameter {jax.tree_util.keystr(path, simple=True, separator='.')}"
+            return f"parameter {path}"
     y = call(net, x, params, None)
     if isinstance(net, Layer):
         layers = {leaf.path: leaf.layer for leaf in leaves(net)}
@@ -58,7 +59,7 @@ def first_nonfinite(net: Network, cost: Cost, x: Any, params: Any, targets: Any,
         return "the output of f(x, params)"
     elif not all_finite(cost(y, targets)):
         return f"the cost, {cost!r}"
-    for path, leaf in jax.tree_util.tree_leaves_with_path(grads):
+    for path, leaf in by_path(grads).items():
         if not all_finite(leaf):
-            return f"the gradient of {jax.tree_util.keystr(path, simple=True, separator='.')}"
+            return f"the gradient of {path}"
     return None
