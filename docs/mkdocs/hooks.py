@@ -1,8 +1,8 @@
 """What the site adds to the pages of docs/: the READMEs of the repository, formulas as MathML, and the reference.
 
 A page keeps the place that it has in the repository, so a link that is right there is right here: docs/guide.md is
-guide.md, README.md is the first page, services/README.md stands at services/README.md. The reference is derived from the
-package: a name that `jaxprop/__init__.py` exports is in it, with its docstring, without another word.
+guide.md, README.md is the first page, services/README.md stands at services/README.md. The reference is derived from
+the package: a name that `jaxprop/__init__.py` exports is in it, with its docstring, without another word.
 """
 
 import inspect
@@ -11,13 +11,14 @@ import posixpath
 import re
 import types
 
-import jaxprop as jp
-from jaxprop import derivations, errors, plot
 from latex2mathml.converter import convert
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 from pymdownx.slugs import slugify
+
+import jaxprop as jp
+from jaxprop import derivations, errors, plot
 
 ROOT = pathlib.Path(__file__).parents[2]
 CODE = re.compile(r"(^ *```.*?^ *```$)", re.MULTILINE | re.DOTALL)

@@ -14,7 +14,7 @@ FENCE = re.compile(r"^ *```math\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """The pages of the site, {path: HTML}: `mkdocs build --strict` also fails at a link or an anchor that is not there."""
+    """The pages of the site, {path: HTML}; `mkdocs build --strict` fails at a link or an anchor that is not there."""
     out = tmp_path_factory.mktemp("site")
     command = [
         sys.executable,
