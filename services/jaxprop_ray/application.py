@@ -64,7 +64,7 @@ def here_only(app: Any) -> Any:
 
     Without it, proxies on 0.0.0.0 would show to the network a server whose settings say 127.0.0.1, without a token.
     """
-    from jaxprop_serve.http1.access import is_loopback
+    from jaxprop_serve.settings import is_loopback
 
     text = b'{"error":"this server answers its own machine only: deploy it with host=0.0.0.0 and tokens"}'
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(text))]

@@ -16,9 +16,10 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from jaxprop_serve.errors import ServeError as ServeError
+from jaxprop_serve.http1.endpoints import reply as reply
+from jaxprop_serve.http1.request import Request as Request
 from jaxprop_serve.http1.routes import Mount as Mount, Reply as Reply, Route as Route
 from jaxprop_serve.models.runtimes import Arrays as Arrays, Loaded as Loaded, compiler as compiler
-from jaxprop_serve.protocol.endpoints import reply as reply
 from jaxprop_serve.protocol.tensors import DATATYPES as DATATYPES, Signature as Signature, TensorSpec as TensorSpec
 from jaxprop_serve.why.explain import Compile as Compile, Question as Question
 

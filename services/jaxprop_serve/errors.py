@@ -13,6 +13,7 @@ _GRPC = {
     503: "UNAVAILABLE",
     504: "DEADLINE_EXCEEDED",
 }
+_LIMITS = {413: "body", 408: "timeout", 429: "queue", 401: "auth", 403: "auth", 504: "deadline"}
 
 
 class ServeError(Exception):
@@ -32,3 +33,8 @@ class ServeError(Exception):
     def grpc(self) -> str:
         """The name of the gRPC status code."""
         return _GRPC.get(self.status, "INTERNAL")
+
+    @property
+    def limit(self) -> str | None:
+        """Which limit of the server's the request met, as the metrics count it; None if it met none."""
+        return _LIMITS.get(self.status)

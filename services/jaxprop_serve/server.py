@@ -25,13 +25,12 @@ from typing import Any
 import uvicorn
 
 from jaxprop.errors import JaxpropError
-from jaxprop_serve.grpc_door import service as grpc_service
-from jaxprop_serve.http1.access import is_loopback
+from jaxprop_serve.grpc_door import server as grpc_server
 from jaxprop_serve.http1.application import create_app
 from jaxprop_serve.http1.connections import connection
-from jaxprop_serve.seen.logs import Forward, Log
+from jaxprop_serve.seen.logs import Log
 from jaxprop_serve.seen.metrics import Metrics
-from jaxprop_serve.settings import Settings
+from jaxprop_serve.settings import Settings, is_loopback
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 LAME_DUCK_S = 0.5  # after SIGTERM new connections are still taken for this long, to be told that we are not ready
@@ -85,7 +84,7 @@ class Server:
         http, task = await self._start_http(listening)
         try:
             if self.settings.grpc_port is not None:
-                self.grpc = await grpc_service.start(self.app, self.settings, self.settings.grpc_port)
+                self.grpc = await grpc_server.start(self.app, self.settings, self.settings.grpc_port)
                 self.grpc_port = self.grpc.port
             if await _first(stop, self.models.start()):
                 gc.collect()
@@ -223,7 +222,7 @@ class Watchdog:
 
 def _forward_logging(log: Log) -> None:
     root = logging.getLogger()
-    root.handlers = [Forward(log)]
+    root.handlers = [log]
     root.setLevel(logging.WARNING)
 
 

@@ -4,6 +4,7 @@ A name that is not a setting is refused with the nearest one that is, wherever i
 a misspelt limit must not look like a limit.
 """
 
+import ipaddress
 import os
 import tomllib
 from collections.abc import Mapping
@@ -24,7 +25,6 @@ from pydantic import (
 )  # fmt: skip
 
 from jaxprop.errors import JaxpropError, pick
-from jaxprop_serve.http1.access import is_loopback
 
 PREFIX = "JAXPROP_"
 CONFIG = "JAXPROP_CONFIG"  # names the TOML file
@@ -115,6 +115,14 @@ class Settings(BaseModel):
     def shown(self) -> dict[str, Any]:
         """All of it as plain data, tokens hidden."""
         return self.model_dump(mode="json")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a server bound to `host`."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def read(flags: Mapping[str, Any], file: Path | None = None, environment: Mapping[str, str] | None = None) -> Settings:

@@ -10,7 +10,7 @@ import pytest
 
 from jaxprop_serve.errors import ServeError
 from jaxprop_serve.models.batcher import Batcher, Lane
-from jaxprop_serve.seen.statistics import Statistics
+from jaxprop_serve.models.statistics import Statistics
 
 BUCKETS = (1, 2, 4)
 EVEN = dict.fromkeys(BUCKETS, 1e-5)  # any batch takes as long: padding is always worth it

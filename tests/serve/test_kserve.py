@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from jaxprop_serve.http1.access import Access
+from jaxprop_serve.http1.endpoints import ROUTES
 from jaxprop_serve.http1.routes import Router
 from jaxprop_serve.models.stores import FolderStore
-from jaxprop_serve.protocol.endpoints import ROUTES
 from jaxprop_serve.settings import read
 from tests.cli.test_cli import JAXPROP, did
 

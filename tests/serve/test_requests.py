@@ -11,8 +11,8 @@ import orjson
 import pytest
 
 from jaxprop_serve.errors import ServeError
-from jaxprop_serve.http1.limits import check_depth
 from jaxprop_serve.protocol import requests
+from jaxprop_serve.protocol.json_reading import check_depth
 from jaxprop_serve.protocol.requests import decode, encode
 from jaxprop_serve.protocol.tensors import DATATYPES, Signature, TensorSpec
 from tests.serve.doors import a_request, signature

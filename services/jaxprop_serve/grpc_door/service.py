@@ -10,7 +10,6 @@ import itertools
 import time
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
-from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
@@ -19,28 +18,30 @@ import orjson
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 
-from jaxprop.errors import JaxpropError
 from jaxprop_serve.errors import ServeError
 from jaxprop_serve.grpc_door.messages import Messages
-from jaxprop_serve.grpc_door.tensors import read_inputs, read_outputs, read_timeout
-from jaxprop_serve.http1.application import REASONS
-from jaxprop_serve.http1.routes import checked_name
-from jaxprop_serve.protocol import endpoints
+from jaxprop_serve.grpc_door.tensors import Message, read_inputs, read_outputs, read_timeout
+from jaxprop_serve.http1 import endpoints
+from jaxprop_serve.http1.application import App
+from jaxprop_serve.http1.request import Request
+from jaxprop_serve.http1.routes import Reply, checked_name
 from jaxprop_serve.protocol.data import to_bytes
 
 INFERENCE, HEALTH = Messages("inference.proto"), Messages("health.proto")
 
-MAX_STREAMS = 256  # of one connection at once; further calls of its client wait there
-REFUSING_S = 0.2  # long enough for clients that are told so to turn away
+Context = grpc.aio.ServicerContext
+Response = Callable[..., Message]
+Answer = Callable[[Message, Response, "Call"], Awaitable[Message]]
+
 _numbers = itertools.count(1)
 
 
-class _Call:
+class Call:
     """What the wrapper around a call keeps: labels for the metrics, and the deadline."""
 
     __slots__ = ("arrived", "context", "id", "model", "version")
 
-    def __init__(self, context: Any):
+    def __init__(self, context: Context):
         self.context = context
         self.arrived = time.monotonic()
         self.id = self.model = self.version = ""
@@ -55,10 +56,24 @@ class _Call:
         return left if found is None else min(left, found)
 
 
-class Service:
-    """The answers, for an `http.App`: its models, settings, access rules, metrics and log."""
+class Asked(Request):
+    """A call as an HTTP handler is given it: a body of JSON, and nothing that waits."""
 
-    def __init__(self, app: Any):
+    def __init__(self, app: App, sent: dict[str, Any]):
+        self.models, self.settings, self.metrics = app.models, app.settings, app.metrics
+        self.headers: dict[bytes, bytes] = {}
+        self.model = self.version = ""
+        self._sent = sent
+
+    async def body(self) -> bytes:
+        """What was sent, or nothing."""
+        return orjson.dumps(self._sent) if self._sent else b""
+
+
+class Service:
+    """The answers, with an application's models, settings, access rules, metrics and log."""
+
+    def __init__(self, app: App):
         self.app = app
         self.active = 0  # calls whose message has come
         self.draining = False
@@ -85,7 +100,7 @@ class Service:
             grpc.method_handlers_generic_handler("grpc.health.v1.Health", health),
         ]
 
-    def _handler(self, messages: Messages, name: str, answer: Callable[..., Awaitable[Any]], level: str) -> Any:
+    def _handler(self, messages: Messages, name: str, answer: Answer, level: str) -> grpc.RpcMethodHandler:
         request, response = getattr(messages, name + "Request"), getattr(messages, name + "Response")
         # A stream of one message: gRPC would wait for it without end, and before anybody could ask for a token.
         return grpc.stream_unary_rpc_method_handler(
@@ -93,12 +108,14 @@ class Service:
             response_serializer=response.SerializeToString,
         )
 
-    def _answered(self, name: str, answer: Any, level: str, kind: Any, response: Any) -> Callable[..., Awaitable[Any]]:
+    def _answered(
+        self, name: str, answer: Answer, level: str, kind: type[Message], response: Response
+    ) -> Callable[..., Awaitable[Message]]:
         """One call, one status, whatever happens."""
         app = self.app
 
-        async def answered(_: Any, context: Any) -> Any:
-            call, code = _Call(context), "OK"
+        async def answered(_: object, context: Context) -> Message:
+            call, code = Call(context), "OK"
             try:
                 if self.draining:
                     raise ServeError(503, "this server is stopping: ask another")
@@ -112,8 +129,8 @@ class Service:
                     self.active -= 1
             except ServeError as error:
                 code, text = error.grpc, error.text
-                if app.metrics is not None and error.status in REASONS:
-                    app.metrics.rejected(REASONS[error.status])
+                if app.metrics is not None and error.limit is not None:
+                    app.metrics.rejected(error.limit)
             except asyncio.CancelledError:  # by the client, or its deadline
                 late = context.time_remaining() == 0
                 code = "DEADLINE_EXCEEDED" if late else "CANCELLED"
@@ -134,11 +151,11 @@ class Service:
 
         return answered
 
-    async def infer(self, request: Any, response: Any, call: _Call) -> Any:
+    async def infer(self, request: Message, response: Response, call: Call) -> Message:
         """The hot path: check, queue, answer in raw bytes, which is all that clients read."""
         app = self.app
         call.id = request.id[:128]
-        with app.models.pin(_sane(request.model_name) or "", _sane(request.model_version)) as served:
+        with app.models.pin(_sane(request.model_name), _sane(request.model_version)) as served:
             call.model, call.version = served.name, served.version
             served.admit()
             signature = served.signature
@@ -153,10 +170,10 @@ class Service:
                 answer.raw_output_contents.append(to_bytes(array, datatype))
             return answer
 
-    def asking(self, endpoint: Callable[..., Awaitable[Any]], field: str = "") -> Callable[..., Awaitable[Any]]:
+    def asking(self, endpoint: Callable[..., Awaitable[Reply]], field: str = "") -> Answer:
         """The HTTP endpoint's answer as a message, or as the `field` of one."""
 
-        async def ask(request: Any, response: Any, call: _Call) -> Any:
+        async def ask(request: Message, response: Response, call: Call) -> Message:
             names: dict[str, Any] = {}
             if model := getattr(request, "model_name", "") or getattr(request, "name", ""):
                 names["model"] = _sane(model)
@@ -167,17 +184,12 @@ class Service:
             sent: dict[str, Any] = {"ready": True} if getattr(request, "ready", False) else {}
             if getattr(request, "parameters", None):
                 sent["parameters"] = dict.fromkeys(request.parameters, True)
-
-            async def body() -> bytes:
-                return orjson.dumps(sent) if sent else b""
-
-            asked = SimpleNamespace(app=self.app, body=body, headers={}, model="", version="", id=call.id)
-            value = orjson.loads((await endpoint(asked, **names)).body)
+            value = orjson.loads((await endpoint(Asked(self.app, sent), **names)).body)
             return json_format.ParseDict({field: value} if field else value, response(), ignore_unknown_fields=True)
 
         return ask
 
-    async def model_ready(self, request: Any, response: Any, call: _Call) -> Any:
+    async def model_ready(self, request: Message, response: Response, call: Call) -> Message:
         """As in Triton, a model that is unknown or not ready is not an error here, it is not ready."""
         try:
             with self.app.models.pin(_sane(request.name), _sane(request.version)):
@@ -187,12 +199,12 @@ class Service:
                 raise
             return response(ready=False)
 
-    async def statistics(self, request: Any, response: Any, call: _Call) -> Any:
+    async def statistics(self, request: Message, response: Response, call: Call) -> Message:
         """Of one model, or of all that are ready."""
         ask = self.asking(endpoints.model_stats if request.name else endpoints.all_stats)
         return await ask(request, response, call)
 
-    async def health(self, request: Any, response: Any, call: _Call) -> Any:
+    async def health(self, request: Message, response: Response, call: Call) -> Message:
         """`service` is "" for the server, or a model's name."""
         serving, not_serving = 1, 2
         if not request.service:
@@ -209,60 +221,7 @@ class Service:
 _NAMED = (endpoints.model_metadata, endpoints.model_config, endpoints.load, endpoints.unload)
 
 
-class Door:
-    """A running gRPC server: its port, and how it stops."""
-
-    def __init__(self, service: Service, server: grpc.aio.Server, port: int):
-        self.port = port
-        self._service, self._server = service, server
-
-    async def stop(self, seconds: float = 0) -> None:
-        """Refuse new calls with UNAVAILABLE, answer those under way for so long, then let go.
-
-        gRPC's own way of stopping cancels calls it has received and not yet handed over.
-        """
-        self._service.draining = True
-        end = time.monotonic() + seconds
-        await asyncio.sleep(min(REFUSING_S, seconds))
-        while (busy := self._service.active) and time.monotonic() < end:
-            await asyncio.sleep(0.02)
-        await self._server.stop(0.1 if seconds and not busy else 0)
-
-
-async def start(app: Any, settings: Any, port: int) -> Door:
-    """A running gRPC server on `settings.host`; JaxpropError if the port is taken.
-
-    Several processes may share the port if there are `settings.workers`; otherwise nobody else can take it too.
-    """
-    service = Service(app)
-    server = grpc.aio.server(
-        handlers=service.handlers(),
-        maximum_concurrent_rpcs=settings.max_queue_rows,
-        options=[
-            ("grpc.max_receive_message_length", int(settings.max_body_bytes)),
-            ("grpc.max_send_message_length", -1),
-            ("grpc.max_concurrent_streams", MAX_STREAMS),
-            ("grpc.so_reuseport", int(settings.workers > 1)),
-            ("grpc.max_connection_idle_ms", int(1000 * settings.idle_timeout_s)),
-            ("grpc.server_handshake_timeout_ms", int(1000 * settings.header_timeout_s)),
-        ],
-    )
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    try:
-        if settings.tls_cert is None:
-            bound = server.add_insecure_port(f"{host}:{port}")
-        else:
-            pair = (settings.tls_key.read_bytes(), settings.tls_cert.read_bytes())
-            bound = server.add_secure_port(f"{host}:{port}", grpc.ssl_server_credentials([pair]))
-    except RuntimeError:
-        raise JaxpropError(
-            f"cannot serve gRPC on {settings.host}:{port}: the port is taken; choose another with --grpc-port"
-        ) from None
-    await server.start()
-    return Door(service, server, bound)
-
-
-async def _message(context: Any, kind: Any, seconds: float) -> Any:
+async def _message(context: Context, kind: type[Message], seconds: float) -> Message:
     """The call's message; 408 if it is not whole in time, 400 if it is none."""
     try:
         async with asyncio.timeout(seconds):
@@ -275,15 +234,15 @@ async def _message(context: Any, kind: Any, seconds: float) -> Any:
         raise ServeError(400, f"what came is not a {kind.DESCRIPTOR.full_name}") from None
 
 
-def _headers(context: Any) -> dict[bytes, bytes]:
+def _headers(context: Context) -> dict[bytes, bytes]:
     """The call's `authorization`, as HTTP's header; given twice it is no token."""
     given = [value for name, value in context.invocation_metadata() or () if name == "authorization"]
     return {b"authorization": given[0].encode("latin-1", "replace")} if len(given) == 1 else {}
 
 
-def _sane(name: str) -> Any:
+def _sane(name: str) -> str:
     """A model's name or version, as the HTTP door accepts one; "" is none."""
-    return _checked(name) if name else None
+    return _checked(name) if name else ""
 
 
 @lru_cache(256)  # of accepted names alone, which are short: what raises is not kept

@@ -1,13 +1,16 @@
 """What a gRPC request for answers brings: its tensors, the outputs it wants, its timeout; checked as HTTP's are."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxprop_serve.errors import ServeError
+from jaxprop_serve.protocol.checks import Wanted, check_inputs, wanted_outputs
 from jaxprop_serve.protocol.data import from_bytes, pack
-from jaxprop_serve.protocol.requests import check_inputs, wanted_outputs
 from jaxprop_serve.protocol.tensors import Signature, TensorSpec
+
+Message = Any  # a protobuf message, whose class is made when the door is loaded
 
 # Where the typed contents of each datatype are; FP16 and BF16 have none.
 _CONTENTS = {
@@ -27,7 +30,7 @@ class _Given(NamedTuple):
     data: Any
 
 
-def read_inputs(request: Any, signature: Signature, model: str, max_rows: int) -> dict[str, np.ndarray]:
+def read_inputs(request: Message, signature: Signature, model: str, max_rows: int) -> dict[str, np.ndarray]:
     """The inputs, checked as HTTP's are, from raw bytes or from typed contents, never from a mix of both."""
     raw = request.raw_input_contents
     given = [_Given(i.name, i.datatype, list(i.shape), _parameters(i.parameters), i) for i in request.inputs]
@@ -49,7 +52,7 @@ def read_inputs(request: Any, signature: Signature, model: str, max_rows: int) -
     return found
 
 
-def _from_contents(contents: Any, spec: TensorSpec, shape: list[int], model: str) -> np.ndarray:
+def _from_contents(contents: Message, spec: TensorSpec, shape: list[int], model: str) -> np.ndarray:
     field = _CONTENTS.get(spec.datatype)
     if field is None:
         raise ServeError(
@@ -75,19 +78,19 @@ def _from_contents(contents: Any, spec: TensorSpec, shape: list[int], model: str
     return array.reshape(shape)
 
 
-def _parameters(parameters: Any) -> dict[str, Any]:
+def _parameters(parameters: Mapping[str, Message]) -> dict[str, Any]:
     return {
         name: getattr(value, value.WhichOneof("parameter_choice") or "", None) for name, value in parameters.items()
     }
 
 
-def read_outputs(request: Any, signature: Signature, model: str) -> Any:
+def read_outputs(request: Message, signature: Signature, model: str) -> tuple[Wanted, ...]:
     """The outputs that are wanted: all, or those named."""
-    asked: Any = [_Given(o.name, "", [], _parameters(o.parameters), None) for o in request.outputs]
+    asked = [_Given(o.name, "", [], _parameters(o.parameters), None) for o in request.outputs]
     return wanted_outputs(asked, {"binary_data_output": True}, signature, model)
 
 
-def read_timeout(request: Any) -> int | None:
+def read_timeout(request: Message) -> int | None:
     """The request's own `timeout` in microseconds."""
     timeout = _parameters(request.parameters).get("timeout") if request.parameters else None
     if timeout is not None and (type(timeout) is not int or timeout < 0):

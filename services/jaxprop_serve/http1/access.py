@@ -7,11 +7,12 @@ is required.
 
 import hashlib
 import hmac
-import ipaddress
-from typing import Any
 from urllib.parse import parse_qsl
 
+from pydantic import SecretStr
+
 from jaxprop_serve.errors import ServeError
+from jaxprop_serve.settings import Settings, is_loopback
 
 LOOPBACK = frozenset(("localhost", "127.0.0.1", "::1"))
 # Sent once and only once: of two values one proxy believes the first and another the last.
@@ -19,14 +20,6 @@ _SINGLE = frozenset(
     (b"authorization", b"host", b"origin", b"content-length", b"content-encoding", b"inference-header-content-length")
 )
 _REMEMBERED = 256
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a server bound to `host`."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def single(headers: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
@@ -43,7 +36,7 @@ def single(headers: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
 class Access:
     """The decision for each request, from its headers and query alone. Levels: 'open', 'user', 'admin'."""
 
-    def __init__(self, settings: Any):
+    def __init__(self, settings: Settings):
         self.token = _digest(settings.token)
         self.admin_token = _digest(settings.admin_token)
         self.loopback = is_loopback(settings.host)
@@ -119,9 +112,9 @@ def _bearer(header: bytes | None) -> str | None:
     return token.strip() if scheme.lower() == "bearer" else None
 
 
-def _digest(token: Any) -> bytes | None:
+def _digest(token: SecretStr | str | None) -> bytes | None:
     """The SHA-256 of a token (a str, or a pydantic SecretStr): equal lengths, so that comparing tells nothing."""
-    text = getattr(token, "get_secret_value", lambda: token)()
+    text = token.get_secret_value() if isinstance(token, SecretStr) else token
     return hashlib.sha256(text.encode()).digest() if text else None
 
 

@@ -6,85 +6,38 @@ goes to the log, never to the client.
 """
 
 import asyncio
-import itertools
 import logging
-import os
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from jaxprop_serve.errors import ServeError
 from jaxprop_serve.http1.access import Access, single
-from jaxprop_serve.http1.limits import Disconnected, decompress, read_body
+from jaxprop_serve.http1.endpoints import ROUTES, reply
+from jaxprop_serve.http1.limits import Disconnected
+from jaxprop_serve.http1.request import HttpRequest, Receive
 from jaxprop_serve.http1.routes import Mount, Reply, Route, Router
-from jaxprop_serve.protocol.endpoints import ROUTES, reply
+from jaxprop_serve.models.lifecycle import Models
+from jaxprop_serve.seen.logs import Log
+from jaxprop_serve.seen.metrics import Metrics
+from jaxprop_serve.settings import Settings
 
-Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
-REASONS = {413: "body", 408: "timeout", 429: "queue", 401: "auth", 403: "auth", 504: "deadline"}
 GONE = 499  # counted where the client went away: nobody to answer
-_ids = itertools.count(1)
-_prefix = os.urandom(4).hex()
-
-
-class Request:
-    """What a handler is given. Header names are lower-case bytes; `names` in the path are the handler's arguments."""
-
-    __slots__ = ("_id", "app", "arrived", "headers", "model", "receive", "scope", "version")
-
-    def __init__(self, app: "App", scope: dict[str, Any], receive: Receive):
-        self.app = app
-        self.scope = scope
-        self.receive = receive
-        self.arrived = time.monotonic()
-        self.headers: dict[bytes, bytes] = {}
-        self.model = self.version = ""  # set once a model is pinned: labels for the metrics
-        self._id = ""
-
-    @property
-    def id(self) -> str:
-        """The client's X-Request-Id if it is a sane one, else our own."""
-        if not self._id:
-            given = self.headers.get(b"x-request-id", b"")
-            sane = 0 < len(given) <= 128 and all(33 <= c <= 126 for c in given)
-            self._id = given.decode() if sane else f"{_prefix}-{next(_ids):x}"
-        return self._id
-
-    async def body(self) -> bytes:
-        """The whole body, decompressed, within the limits."""
-        settings = self.app.settings
-        limit = settings.max_body_bytes
-        if "jaxprop.timed" in self.scope:  # connections.py keeps the time
-            body = await read_body(self.receive, self.headers, limit)
-        else:
-            try:
-                async with asyncio.timeout(settings.body_timeout_s):
-                    body = await read_body(self.receive, self.headers, limit)
-            except TimeoutError:
-                raise ServeError(408, f"the body did not arrive within {settings.body_timeout_s:g} seconds") from None
-        encoding = self.headers.get(b"content-encoding")
-        if encoding is None:
-            return body
-        if len(body) < 1 << 14:
-            return decompress(body, encoding, limit)
-        return await asyncio.to_thread(decompress, body, encoding, limit)
-
-    def deadline(self, timeout_us: int | None) -> float | None:
-        """The instant (time.monotonic) at which an answer is of no use any more."""
-        return None if timeout_us is None else self.arrived + timeout_us * 1e-6
-
-    def cancel_if_gone(self) -> None:
-        """From here on the work is dropped when the client goes away (connections.py calls this back)."""
-        task = asyncio.current_task()
-        if task is not None:
-            self.scope["jaxprop.cancel"] = task.cancel
 
 
 class App:
     """The ASGI application. `models` is a Models, `metrics` and `log` are seen/'s (or None)."""
 
-    def __init__(self, models: Any, settings: Any, metrics: Any, log: Any, routes: Iterable[Route | Mount]):
+    def __init__(
+        self,
+        models: Models,
+        settings: Settings,
+        metrics: Metrics | None,
+        log: Log | None,
+        routes: Iterable[Route | Mount],
+    ):
         self.models = models
         self.settings = settings
         self.metrics = metrics
@@ -100,7 +53,7 @@ class App:
         if scope["type"] != "http":
             await _not_http(scope, receive, send)
             return
-        request = Request(self, scope, receive)
+        request = HttpRequest(self.models, self.settings, self.metrics, scope, receive)
         try:
             answer = await self._answer(request, send)
         except ServeError as error:
@@ -120,7 +73,7 @@ class App:
         if answer is not None:
             await self._send(request, answer, send)
 
-    async def _answer(self, request: Request, send: Send) -> Reply | None:
+    async def _answer(self, request: HttpRequest, send: Send) -> Reply | None:
         scope = request.scope
         request.headers = headers = single(scope["headers"])
         access = self.access
@@ -141,7 +94,7 @@ class App:
         access.check_token(headers, route.level)
         return await route.handler(request, **names)
 
-    async def _mounted(self, mount: Mount, request: Request, send: Send) -> None:
+    async def _mounted(self, mount: Mount, request: HttpRequest, send: Send) -> None:
         """Hand over to a mounted application, its body counted and its failures ours."""
         limit, total, started = self.settings.max_body_bytes, 0, False
 
@@ -168,17 +121,17 @@ class App:
                 raise
             self.log("error", "unforeseen", id=request.id, path=_path(request.scope), exception=error)
 
-    def _refusal(self, request: Request, error: ServeError) -> Reply:
+    def _refusal(self, request: HttpRequest, error: ServeError) -> Reply:
         headers: list[tuple[bytes, bytes]] = []
         if error.retry_after is not None or error.status == 429:
             headers.append((b"retry-after", b"%d" % max(1, round(error.retry_after or 1))))
         if error.status == 401:
             headers.append((b"www-authenticate", b"Bearer"))
-        if self.metrics is not None and error.status in REASONS:
-            self.metrics.rejected(REASONS[error.status])
+        if self.metrics is not None and error.limit is not None:
+            self.metrics.rejected(error.limit)
         return reply({"error": error.text}, error.status, headers)
 
-    async def _send(self, request: Request, answer: Reply, send: Send) -> None:
+    async def _send(self, request: HttpRequest, answer: Reply, send: Send) -> None:
         body, headers, status = answer
         if status != 204:
             headers.append((b"content-length", b"%d" % len(body)))
@@ -191,7 +144,7 @@ class App:
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    def _count(self, request: Request, status: int) -> None:
+    def _count(self, request: HttpRequest, status: int) -> None:
         """One request is over."""
         seconds = time.monotonic() - request.arrived
         if self.metrics is not None:
@@ -209,7 +162,11 @@ _PREFLIGHT = [
 
 
 def create_app(
-    models: Any, settings: Any, metrics: Any = None, log: Any = None, routes: Iterable[Route | Mount] = ()
+    models: Models,
+    settings: Settings,
+    metrics: Metrics | None = None,
+    log: Log | None = None,
+    routes: Iterable[Route | Mount] = (),
 ) -> App:
     """The server's ASGI application.
 

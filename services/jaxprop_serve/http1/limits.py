@@ -1,22 +1,14 @@
-"""How much a request may bring: bytes of body, bytes once decompressed, time to arrive, depth of its JSON.
+"""How much a request may bring: bytes of body as sent, and bytes once they are decompressed.
 
 Every limit is checked before what it guards against has happened: the declared length before reading, the running count
-while reading, the decompressed size while decompressing, the depth before parsing.
+while reading, the decompressed size while decompressing.
 """
 
 import zlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import numpy as np
-
 from jaxprop_serve.errors import ServeError
-
-_CHUNK = 1 << 16
-# What each byte does to the depth of a JSON text, outside strings.
-_STEP = np.zeros(256, np.int8)
-_STEP[[ord("["), ord("{")]] = 1
-_STEP[[ord("]"), ord("}")]] = -1
 
 
 class Disconnected(Exception):  # noqa: N818 (not an error: nobody is left to tell)
@@ -70,26 +62,3 @@ def decompress(body: bytes, encoding: bytes, limit: int) -> bytes:
     if not stream.eof or stream.unused_data:
         raise ServeError(400, f"the body is not valid {encoding.decode()}: it is cut short or followed by other bytes")
     return plain
-
-
-def check_depth(text: bytes, limit: int) -> None:
-    """Refuse JSON nested deeper than `limit`, by counting brackets outside strings, before any parser recurses into it.
-
-    >>> check_depth(b'[[1, "[[["]]', 2)
-    >>> check_depth(b"[" * 100_000, 100)
-    Traceback (most recent call last):
-    ...
-    jaxprop_serve.errors.ServeError: the JSON is nested deeper than 100 levels
-    """
-    if text.count(b"[") + text.count(b"{") <= limit:
-        return
-    if b"\\" in text:  # an escaped quote does not end a string, nor does an escaped backslash escape one
-        text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
-    depth, quotes = 0, 0
-    for start in range(0, len(text), _CHUNK):
-        chunk = np.frombuffer(text, np.uint8, min(_CHUNK, len(text) - start), start)
-        seen = quotes + np.cumsum(chunk == ord('"'), dtype=np.int64)
-        levels = depth + np.cumsum(np.where(seen % 2 == 0, _STEP[chunk], 0), dtype=np.int64)
-        if levels.max() > limit:
-            raise ServeError(400, f"the JSON is nested deeper than {limit} levels")
-        depth, quotes = int(levels[-1]), int(seen[-1])

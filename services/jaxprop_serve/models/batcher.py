@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxprop_serve.errors import ServeError
-from jaxprop_serve.seen.statistics import Statistics
+from jaxprop_serve.models.statistics import Statistics
 
 Arrays = dict[str, np.ndarray]
 clock, monotonic = time.perf_counter_ns, time.monotonic
@@ -53,6 +53,14 @@ class Request:
         self.whole = whole
         self.nbytes = sum([array.nbytes for array in inputs.values()])
         self.arrived = self.started = clock()
+
+    def ended(self, failed: bool) -> bool | None:
+        """Whether the client's request has failed, of which this was all or the last part; None before the last."""
+        whole = self.whole
+        if whole is None:
+            return failed
+        whole.parts, whole.failed = whole.parts - 1, whole.failed or failed
+        return None if whole.parts else whole.failed
 
 
 class Lane:
@@ -271,15 +279,10 @@ class Batcher:
         if done.failure is None:
             statistics.batch(done.rows, done.bucket, *done.times)
         for request in done.requests:
-            failed, whole = done.failure is not None, request.whole
-            if whole is not None:
-                whole.parts, whole.failed = whole.parts - 1, failed or whole.failed
-                if whole.parts:
-                    continue
-                failed = whole.failed
-            outcome = statistics.fail if failed else statistics.success
-            statistics.queue.add(request.started - request.arrived)
-            outcome.add(now - request.arrived)
+            failed = request.ended(done.failure is not None)
+            if failed is not None:
+                statistics.queue.add(request.started - request.arrived)
+                (statistics.fail if failed else statistics.success).add(now - request.arrived)
 
     def _full(self) -> ServeError:
         waiting = self.statistics.queue_rows

@@ -19,8 +19,8 @@ from jaxprop.errors import JaxpropError, ModelError
 from jaxprop_serve.errors import ServeError
 from jaxprop_serve.models.batcher import INLINE_BATCH_S, INLINE_ONE_S, Batcher, Lane
 from jaxprop_serve.models.runtimes import Loaded
+from jaxprop_serve.models.statistics import Statistics
 from jaxprop_serve.models.warming import check_rows, warm
-from jaxprop_serve.seen.statistics import Statistics
 
 
 class Served:

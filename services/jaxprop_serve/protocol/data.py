@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from jaxprop_serve.errors import ServeError
-from jaxprop_serve.http1.limits import check_depth
+from jaxprop_serve.protocol.json_reading import read_json
 from jaxprop_serve.protocol.tensors import DATATYPES, TensorSpec
 
 BINARY_ONLY = ("FP16", "BF16")
@@ -27,29 +27,6 @@ _PACK = {
     "FP32": "f", "FP64": "d",
 }  # fmt: skip
 _PYTHON = {"BOOL": bool, "BYTES": str, "FP16": float, "BF16": float, "FP32": float, "FP64": float}
-
-
-def read_json(text: bytes, decoder: msgspec.json.Decoder[Any], max_depth: int | None = None, where: str = "") -> Any:
-    """`decoder.decode`, with every refusal a ServeError 400 naming the field.
-
-    Args:
-        text: JSON.
-        decoder: of a type; one that skips nothing (no unknown fields, no Raw) bounds the depth by itself.
-        max_depth: checked before parsing, for a decoder that skips what it does not know.
-        where: the path of `text` in the request, such as `.inputs[0].data`.
-    """
-    if max_depth is not None:
-        check_depth(text, max_depth)
-    try:
-        return decoder.decode(text)
-    except msgspec.ValidationError as error:
-        found = str(error) if "`$" in str(error) else f"{error} - at `$`"
-        raise ServeError(400, found.replace("`$", f"`${where}")) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        hint = ""
-        if any(word in text for word in (b"NaN", b"nan", b"Infinity", b"inf")):
-            hint = "; JSON has no NaN or Infinity: send such values as binary data"
-        raise ServeError(400, f"the request is not JSON: {error}{hint}") from None
 
 
 @cache

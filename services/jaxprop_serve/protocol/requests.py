@@ -2,8 +2,8 @@
 
 A request with the header `Inference-Header-Content-Length: N` is N bytes of JSON followed by the raw tensors in the
 order of `inputs`; N = 0 means that all of it is the one input's bytes; without the header all of it is JSON. What the
-Content-Type says does not matter (clients send none). Everything is checked here, against the model's signature, before
-anything is queued.
+Content-Type says does not matter (clients send none). Everything is checked, against the model's signature (checks.py),
+before anything is queued.
 """
 
 from collections.abc import Mapping
@@ -16,23 +16,13 @@ import numpy as np
 import orjson
 
 from jaxprop_serve.errors import ServeError
-from jaxprop_serve.protocol.data import BINARY_ONLY, from_bytes, from_json, python_type, read_json, to_bytes, to_json
-from jaxprop_serve.protocol.tensors import Signature, TensorSpec
+from jaxprop_serve.protocol.checks import Item, Parameters, Wanted, check_inputs, wanted_outputs
+from jaxprop_serve.protocol.data import from_bytes, from_json, python_type, to_bytes, to_json
+from jaxprop_serve.protocol.json_reading import read_json
+from jaxprop_serve.protocol.tensors import Signature
 
 LENGTH = b"inference-header-content-length"
 MAX_ROWS, MAX_DEPTH = 8192, 100
-
-_UNSUPPORTED = ("shared_memory_region", "shared_memory_byte_size", "shared_memory_offset", "classification")
-
-Parameters = dict[str, str | int | float | bool] | None
-
-
-class Wanted(NamedTuple):
-    """An output asked for, and whether as raw bytes."""
-
-    name: str
-    binary: bool
-    datatype: str
 
 
 @dataclass(slots=True)
@@ -53,21 +43,21 @@ class InferRequest:
 
 class _Output(msgspec.Struct, forbid_unknown_fields=True):
     name: str
-    parameters: Parameters = None
+    parameters: Parameters | None = None
 
 
 class _Input(msgspec.Struct):
     name: str
     shape: list[int]
     datatype: str
-    parameters: Parameters = None
+    parameters: Parameters | None = None
     data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 class _Request(msgspec.Struct):
     inputs: list[_Input]
     id: str | None = None
-    parameters: Parameters = None
+    parameters: Parameters | None = None
     outputs: list[_Output] | None = None
 
 
@@ -78,7 +68,7 @@ _general = msgspec.json.Decoder(_Request)
 def _flat(python: type) -> msgspec.json.Decoder[Any]:
     """The fast decoder: one pass, data as a flat list of one Python type, nothing skipped, so depth is bounded."""
     data = ("data", list[python] | msgspec.UnsetType, msgspec.UNSET)
-    parameters = ("parameters", Parameters, None)
+    parameters = ("parameters", Parameters | None, None)
     fields = [("name", str), ("shape", list[int]), ("datatype", str), parameters, data]
     item = msgspec.defstruct("Input", fields, forbid_unknown_fields=True)
     fields = [("inputs", list[item]), ("id", str | None, None), parameters, ("outputs", list[_Output] | None, None)]
@@ -133,22 +123,12 @@ def decode(
     return InferRequest(head.id, inputs, head.outputs, head.parameters, head.timeout_us)
 
 
-class _Item(NamedTuple):
-    """An input as the JSON describes it, checked; `size` None means that its values are in `data`."""
-
-    spec: TensorSpec
-    shape: list[int]
-    size: int | None
-    data: Any
-    path: str
-
-
 class _Head(NamedTuple):
     """The JSON of a request, checked: all but the values of its inputs."""
 
     signature: Signature
     id: str | None
-    inputs: tuple[_Item, ...]
+    inputs: tuple[Item, ...]
     outputs: tuple[Wanted, ...]
     parameters: dict[str, Any]
     timeout_us: int | None
@@ -191,7 +171,7 @@ def _header_length(value: bytes, total: int) -> int:
     return size
 
 
-def _parse(text: bytes, signature: Signature, max_depth: int) -> Any:
+def _parse(text: bytes, signature: Signature, max_depth: int) -> _Request:
     python = python_type(signature.inputs[0])
     if len(signature.inputs) == 1 or all(python_type(spec) is python for spec in signature.inputs):
         try:
@@ -199,78 +179,6 @@ def _parse(text: bytes, signature: Signature, max_depth: int) -> Any:
         except (msgspec.DecodeError, UnicodeDecodeError):
             pass  # nested data, unknown fields or a mistake: the general way accepts it or says what is wrong
     return read_json(text, _general, max_depth)
-
-
-def check_inputs(
-    given: list[Any], signature: Signature, model: str, max_rows: int, has_tail: bool
-) -> tuple[_Item, ...]:
-    """What the request says of each of the model's inputs, once each, with as many rows; ServeError 400 otherwise."""
-    if len(given) != len(signature.inputs):
-        raise ServeError(
-            400, f"expected {len(signature.inputs)} inputs but got {len(given)} inputs for model '{model}'"
-        )
-    found: list[_Item] = []
-    for i, item in enumerate(given):
-        spec = _spec(item.name, signature, model)
-        if any(other.spec is spec for other in found):
-            raise ServeError(400, f"input '{item.name}' is given twice for model '{model}'")
-        _check(spec, item.datatype, item.shape, model, max_rows)
-        if found and found[0].shape[0] != item.shape[0]:
-            rows, others = item.shape[0], found[0].shape[0]
-            raise ServeError(400, f"input '{item.name}' for model '{model}' has {rows} rows, the others {others}")
-        size = _binary_size(item, spec, model, has_tail)
-        found.append(_Item(spec, item.shape, size, item.data, f".inputs[{i}].data"))
-    return tuple(found)
-
-
-def _spec(name: str, signature: Signature, model: str) -> TensorSpec:
-    for spec in signature.inputs:
-        if spec.name == name:
-            return spec
-    known = ", ".join(f"'{spec.name}'" for spec in signature.inputs)
-    raise ServeError(400, f"unexpected inference input '{name[:80]}' for model '{model}', expected {known}")
-
-
-def _check(spec: TensorSpec, datatype: str, shape: list[int], model: str, max_rows: int) -> None:
-    """Datatype and shape against the signature, before any data is read: sizes computed afterwards cannot overflow."""
-    if datatype != spec.datatype:
-        raise ServeError(
-            400,
-            f"inference input '{spec.name}' data-type is '{datatype[:40]}', "
-            f"but model '{model}' expects '{spec.datatype}'",
-        )
-    wanted = spec.shape
-    if len(shape) != len(wanted) or any(s < 1 or w not in (-1, s) for s, w in zip(shape, wanted, strict=True)):
-        got = "[" + ",".join(str(size) for size in shape[:20]) + (",...]" if len(shape) > 20 else "]")
-        expected = "[" + ",".join(str(size) for size in wanted) + "]"
-        raise ServeError(
-            400, f"unexpected shape for input '{spec.name}' for model '{model}'. Expected {expected}, got {got[:200]}"
-        )
-    if shape[0] > max_rows:
-        raise ServeError(
-            400, f"input '{spec.name}' for model '{model}' has {shape[0]} rows, at most {max_rows} are taken at once"
-        )
-
-
-def _binary_size(item: Any, spec: TensorSpec, model: str, has_tail: bool) -> int | None:
-    parameters = item.parameters or {}
-    for name in _UNSUPPORTED:
-        if name in parameters:
-            raise ServeError(400, f"input '{spec.name}' for model '{model}': parameter '{name}' is not supported")
-    size = parameters.get("binary_data_size")
-    if size is None:
-        if item.data is msgspec.UNSET:
-            raise ServeError(400, f"input '{spec.name}' for model '{model}' has neither 'data' nor 'binary_data_size'")
-        return None
-    if item.data is not msgspec.UNSET:
-        raise ServeError(400, f"input '{spec.name}' for model '{model}' has both 'data' and 'binary_data_size'")
-    if type(size) is not int or size < 0:
-        raise ServeError(400, f"input '{spec.name}' for model '{model}': binary_data_size must be a whole number ≥ 0")
-    if not has_tail:
-        raise ServeError(
-            400, f"input '{spec.name}' for model '{model}' is binary: send the header Inference-Header-Content-Length"
-        )
-    return size
 
 
 def _raw(body: bytes, signature: Signature, model: str) -> InferRequest:
@@ -283,40 +191,6 @@ def _raw(body: bytes, signature: Signature, model: str) -> InferRequest:
     array = from_bytes(body, spec, [1, *spec.shape[1:]], model, 0, len(body))
     wanted = tuple(Wanted(output.name, True, output.datatype) for output in signature.outputs)
     return InferRequest(None, {spec.name: array}, wanted, {}, None)
-
-
-def wanted_outputs(
-    given: list[_Output] | None, parameters: dict[str, Any], signature: Signature, model: str
-) -> tuple[Wanted, ...]:
-    """The outputs to send, in the order they were asked for; all of them if none was named."""
-    default = _boolean(parameters, "binary_data_output", False)
-    known = {spec.name: spec.datatype for spec in signature.outputs}
-    wanted = {name: default for name in known}
-    if given:
-        wanted = {}
-        for item in given:
-            own = item.parameters or {}
-            if item.name not in known:
-                raise ServeError(400, f"unexpected inference output '{item.name[:80]}' for model '{model}'")
-            if item.name in wanted:
-                raise ServeError(400, f"output '{item.name}' is asked for twice of model '{model}'")
-            for name in _UNSUPPORTED:
-                if name in own:
-                    raise ServeError(
-                        400, f"output '{item.name}' of model '{model}': parameter '{name}' is not supported"
-                    )
-            wanted[item.name] = _boolean(own, "binary_data", default)
-    for name, binary in wanted.items():
-        if not binary and known[name] in BINARY_ONLY:
-            raise ServeError(400, f"output '{name}' of model '{model}' is {known[name]}: ask for binary data")
-    return tuple(Wanted(name, binary, known[name]) for name, binary in wanted.items())
-
-
-def _boolean(parameters: dict[str, Any], name: str, default: bool) -> bool:
-    value = parameters.get(name, default)
-    if type(value) is not bool:
-        raise ServeError(400, f"parameter '{name}' must be true or false, found {value!r}")
-    return value
 
 
 def encode(

@@ -22,10 +22,12 @@ import numpy as np
 
 from jaxprop.errors import JaxpropError
 from jaxprop_serve.errors import ServeError
+from jaxprop_serve.http1.request import Request
 from jaxprop_serve.http1.routes import Reply, Route
 from jaxprop_serve.models.runtimes import NAMES, Arrays, Executable, compiler
+from jaxprop_serve.protocol.checks import Wanted
 from jaxprop_serve.protocol.data import BINARY_ONLY
-from jaxprop_serve.protocol.requests import InferRequest, Wanted, decode, encode
+from jaxprop_serve.protocol.requests import InferRequest, decode, encode
 from jaxprop_serve.protocol.tensors import TensorSpec
 
 Compile = Callable[..., Callable[[Arrays], Arrays]]
@@ -61,10 +63,10 @@ class Explain:
         paths = "/v2/models/{model}/explain", "/v2/models/{model}/versions/{version}/explain"
         return [Route("POST", path, self.answer) for path in paths]
 
-    async def answer(self, request: Any, model: str, version: str | None = None) -> Reply:
+    async def answer(self, request: Request, model: str, version: str | None = None) -> Reply:
         """The handler. ServeError 429 while all threads are busy, 501 where there is nothing that could explain."""
         settings = self.settings
-        with request.app.models.pin(model, version) as served:
+        with request.models.pin(model, version) as served:
             request.model, request.version = served.name, served.version
             self._take()  # before its body is read ...
             self._free.release()

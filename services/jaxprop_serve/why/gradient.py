@@ -22,6 +22,7 @@ import numpy as np
 
 import jaxprop as jp
 from jaxprop_serve.api import Arrays, Compile, Loaded, Question, ServeError, TensorSpec
+from jaxprop_serve.protocol.json_reading import located
 
 CHOSEN = TensorSpec("explain:output", "INT32", (-1,))  # k of each row; −1 is the largest
 ROWS = 64  # points of the path that are computed at once
@@ -211,7 +212,6 @@ def _parameters(given: dict[str, Any]) -> Parameters:
     try:
         return msgspec.convert(given, Parameters)
     except msgspec.ValidationError as error:
-        text = str(error) if "`$" in str(error) else f"{error} - at `$`"
         known = ", ".join(Parameters.__struct_fields__)
-        text = f"{text.replace('`$', '`$.parameters')}; there are {known}, and method is plain or integrated"
+        text = f"{located(error, '.parameters')}; there are {known}, and method is plain or integrated"
         raise ServeError(400, text) from None

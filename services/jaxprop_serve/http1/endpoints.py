@@ -12,10 +12,14 @@ import numpy as np
 import orjson
 
 from jaxprop_serve.errors import ServeError
+from jaxprop_serve.http1.request import Request
 from jaxprop_serve.http1.routes import Reply, Route
-from jaxprop_serve.protocol.data import read_json, rows_from_json, to_json
+from jaxprop_serve.models.runtimes import Loaded
+from jaxprop_serve.protocol.data import rows_from_json, to_json
+from jaxprop_serve.protocol.json_reading import read_json
 from jaxprop_serve.protocol.requests import decode, encode
 from jaxprop_serve.protocol.tensors import TensorSpec
+from jaxprop_serve.settings import Settings
 
 JSON = (b"content-type", b"application/json")
 EXTENSIONS = ["binary_tensor_data", "model_repository", "model_configuration", "statistics"]
@@ -35,11 +39,10 @@ def reply(value: Any, status: int = 200, headers: Iterable[tuple[bytes, bytes]] 
     return Reply(body, [JSON, *headers], status)
 
 
-async def infer(request: Any, model: str, version: str | None = None) -> Reply:
+async def infer(request: Request, model: str, version: str | None = None) -> Reply:
     """`POST /v2/models/{model}[/versions/{version}]/infer`: the hot path."""
-    app = request.app
-    settings = app.settings
-    with app.models.pin(model, version) as served:
+    settings = request.settings
+    with request.models.pin(model, version) as served:
         request.model, request.version = served.name, served.version
         served.admit()
         body = await request.body()
@@ -56,14 +59,13 @@ async def infer(request: Any, model: str, version: str | None = None) -> Reply:
         return Reply(*encode(asked, outputs, served.name, served.version))
 
 
-async def predict(request: Any, model: str) -> Reply:
+async def predict(request: Request, model: str) -> Reply:
     """`POST /predict/{model}`: rows in, rows out, and labels with probabilities where the model knows its classes.
 
     `{"rows": [[...], ...]}` or the bare list of rows; a row is flat or has the input's own shape.
     """
-    app = request.app
-    settings = app.settings
-    with app.models.pin(model) as served:
+    settings = request.settings
+    with request.models.pin(model) as served:
         request.model, request.version = served.name, served.version
         if len(served.signature.inputs) != 1:
             raise ServeError(
@@ -87,7 +89,7 @@ async def predict(request: Any, model: str) -> Reply:
         return reply(answer)
 
 
-def _rows_array(body: bytes, spec: TensorSpec, settings: Any) -> np.ndarray:
+def _rows_array(body: bytes, spec: TensorSpec, settings: Settings) -> np.ndarray:
     text = body.strip()
     if text[:1] == b"{":
         text = bytes(read_json(text, _rows, settings.max_json_depth).rows)
@@ -101,50 +103,49 @@ def _wide(array: np.ndarray) -> np.ndarray:
     return array.astype(np.float32) if array.dtype.itemsize == 2 and array.dtype.kind not in "iu" else array
 
 
-def labels(y: np.ndarray, loaded: Any) -> dict[str, Any]:
+def labels(y: np.ndarray, loaded: Loaded) -> dict[str, Any]:
     """The class of each row [N, C], and its probability if the network was trained as a softmax."""
-    classes = getattr(loaded, "classes", None)
+    classes = loaded.classes
     if not classes or y.ndim != 2 or y.shape[1] != len(classes):
         return {}
     best = y.argmax(axis=1)
     found: dict[str, Any] = {"labels": [classes[i] for i in best]}
-    if getattr(loaded, "cost", None) == "SoftmaxCrossEntropy":
+    if loaded.cost == "SoftmaxCrossEntropy":
         powers = np.exp(y.astype(np.float64) - y.max(axis=1, keepdims=True))
         found["probabilities"] = (powers / powers.sum(axis=1, keepdims=True)).max(axis=1).round(6)
     return found
 
 
-async def server_metadata(request: Any) -> Reply:
+async def server_metadata(request: Request) -> Reply:
     """`GET /v2`."""
     return reply({"name": "jaxprop", "version": _version(), "extensions": EXTENSIONS})
 
 
-async def live(request: Any) -> Reply:
+async def live(request: Request) -> Reply:
     """`GET /v2/health/live`: the process answers."""
     return reply({"live": True})
 
 
-async def ready(request: Any) -> Reply:
+async def ready(request: Request) -> Reply:
     """`GET /v2/health/ready`: 503 until every model was loaded, and from the moment the server drains; else 200."""
-    is_ready = bool(request.app.models.ready())
+    is_ready = bool(request.models.ready())
     return reply({"ready": is_ready}, 200 if is_ready else 503)
 
 
-async def model_ready(request: Any, model: str, version: str | None = None) -> Reply:
+async def model_ready(request: Request, model: str, version: str | None = None) -> Reply:
     """`GET /v2/models/{model}[/versions/{version}]/ready`: 404 if unknown, 503 if not ready."""
-    with request.app.models.pin(model, version) as served:
+    with request.models.pin(model, version) as served:
         return reply({"name": served.name, "ready": True})
 
 
-async def model_metadata(request: Any, model: str, version: str | None = None) -> Reply:
+async def model_metadata(request: Request, model: str, version: str | None = None) -> Reply:
     """`GET /v2/models/{model}[/versions/{version}]`: tensors with their shapes and datatypes."""
-    models = request.app.models
-    with models.pin(model, version) as served:
+    with request.models.pin(model, version) as served:
         signature = served.signature
         return reply(
             {
                 "name": served.name,
-                "versions": models.versions(served.name),
+                "versions": request.models.versions(served.name),
                 "platform": signature.platform,
                 "inputs": [_tensor(spec) for spec in signature.inputs],
                 "outputs": [_tensor(spec) for spec in signature.outputs],
@@ -152,10 +153,10 @@ async def model_metadata(request: Any, model: str, version: str | None = None) -
         )
 
 
-async def model_config(request: Any, model: str, version: str | None = None) -> Reply:
+async def model_config(request: Request, model: str, version: str | None = None) -> Reply:
     """`GET /v2/models/{model}[/versions/{version}]/config`: Triton's ModelConfig."""
-    with request.app.models.pin(model, version) as served:
-        signature, settings = served.signature, request.app.settings
+    with request.models.pin(model, version) as served:
+        signature, settings = served.signature, request.settings
         return reply(
             {
                 "name": served.name,
@@ -174,73 +175,73 @@ async def model_config(request: Any, model: str, version: str | None = None) -> 
         )
 
 
-async def model_stats(request: Any, model: str, version: str | None = None) -> Reply:
+async def model_stats(request: Request, model: str, version: str | None = None) -> Reply:
     """`GET /v2/models/{model}[/versions/{version}]/stats`: counts and times since the server started."""
-    with request.app.models.pin(model, version) as served:
+    with request.models.pin(model, version) as served:
         return reply({"model_stats": [served.statistics.describe(served.name, served.version)]})
 
 
-async def all_stats(request: Any) -> Reply:
+async def all_stats(request: Request) -> Reply:
     """`GET /v2/models/stats`: of every model that is ready."""
     found = []
-    for entry in request.app.models.index():
+    for entry in request.models.index():
         if entry["state"] == "READY":
-            with request.app.models.pin(entry["name"], entry["version"]) as served:
+            with request.models.pin(entry["name"], entry["version"]) as served:
                 found.append(served.statistics.describe(served.name, served.version))
     return reply({"model_stats": found})
 
 
-async def index(request: Any) -> Reply:
+async def index(request: Request) -> Reply:
     """`POST /v2/repository/index`, body `{"ready": bool}` or empty: every model's state, and why."""
     asked = await _options(request)
     only_ready = asked.get("ready", False)
     if type(only_ready) is not bool:
         raise ServeError(400, f"'ready' must be true or false, found {str(only_ready)[:80]!r}")
-    return reply([entry for entry in request.app.models.index() if not only_ready or entry["state"] == "READY"])
+    return reply([entry for entry in request.models.index() if not only_ready or entry["state"] == "READY"])
 
 
-async def load(request: Any, model: str) -> Reply:
+async def load(request: Request, model: str) -> Reply:
     """`POST /v2/repository/models/{model}/load`: load or reload from the store; what runs goes on until it is ready."""
     _only_process(request)
     parameters = (await _options(request)).get("parameters") or {}
     if parameters:
         raise ServeError(400, "load takes no parameters: a model is what its folder says, not what a request brings")
-    await request.app.models.load(model)
+    await request.models.load(model)
     return reply({})
 
 
-async def unload(request: Any, model: str) -> Reply:
+async def unload(request: Request, model: str) -> Reply:
     """`POST /v2/repository/models/{model}/unload`: take no more requests, answer those that run, let go."""
     _only_process(request)
     await _options(request)
-    await request.app.models.unload(model)
+    await request.models.unload(model)
     return reply({})
 
 
-def _only_process(request: Any) -> None:
-    if (workers := request.app.settings.workers) > 1:
+def _only_process(request: Request) -> None:
+    if (workers := request.settings.workers) > 1:
         raise ServeError(
             501, f"load and unload would reach one of {workers} workers: start the server anew on the same port, then "
             "stop the old one with SIGTERM; no request fails"
         )  # fmt: skip
 
 
-async def metrics(request: Any) -> Reply:
+async def metrics(request: Request) -> Reply:
     """`GET /metrics`: Prometheus' text format."""
-    if request.app.metrics is None:
+    if request.metrics is None:
         raise ServeError(404, "this server keeps no metrics")
-    return Reply(request.app.metrics.render(), [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")])
+    return Reply(request.metrics.render(), [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")])
 
 
-async def hint(request: Any) -> Reply:
+async def hint(request: Request) -> Reply:
     """`GET /`."""
     return reply({"server": "jaxprop", "try": 'GET /v2, or POST /predict/{model} with {"rows": [[...]]}'})
 
 
-async def _options(request: Any) -> dict[str, Any]:
+async def _options(request: Request) -> dict[str, Any]:
     """The body of a repository call: a JSON object, or nothing, which is what most clients send."""
     body = await request.body()
-    return read_json(body, _object, request.app.settings.max_json_depth) if body.strip() else {}
+    return read_json(body, _object, request.settings.max_json_depth) if body.strip() else {}
 
 
 def _tensor(spec: TensorSpec) -> dict[str, Any]:

@@ -1,0 +1,99 @@
+"""What a handler is given: `Request` says what every door offers, `HttpRequest` is a request of the HTTP door."""
+
+import asyncio
+import itertools
+import os
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+from jaxprop_serve.errors import ServeError
+from jaxprop_serve.http1.limits import decompress, read_body
+from jaxprop_serve.models.lifecycle import Models
+from jaxprop_serve.seen.metrics import Metrics
+from jaxprop_serve.settings import Settings
+
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+
+_ids = itertools.count(1)
+_prefix = os.urandom(4).hex()
+
+
+class Request(Protocol):
+    """What a handler may ask of a request, whichever door it came through."""
+
+    __slots__ = ()
+
+    models: Models
+    settings: Settings
+    metrics: Metrics | None
+    headers: dict[bytes, bytes]  # by lower-case name
+    model: str  # this and the version are set once a model is pinned: labels for the metrics
+    version: str
+
+    async def body(self) -> bytes:
+        """The whole body, decompressed, within the limits."""
+        ...
+
+    def deadline(self, timeout_us: int | None) -> float | None:
+        """The instant (time.monotonic) at which an answer is of no use any more."""
+        ...
+
+    def cancel_if_gone(self) -> None:
+        """From here on the work is dropped when the client goes away."""
+        ...
+
+
+class HttpRequest(Request):
+    """A request of the HTTP door, made of what ASGI says of it. Names in the path are the handler's arguments."""
+
+    __slots__ = ("_id", "arrived", "headers", "metrics", "model", "models", "receive", "scope", "settings", "version")
+
+    def __init__(
+        self, models: Models, settings: Settings, metrics: Metrics | None, scope: dict[str, Any], receive: Receive
+    ):
+        self.models, self.settings, self.metrics = models, settings, metrics
+        self.scope = scope
+        self.receive = receive
+        self.arrived = time.monotonic()
+        self.headers: dict[bytes, bytes] = {}
+        self.model = self.version = ""
+        self._id = ""
+
+    @property
+    def id(self) -> str:
+        """The client's X-Request-Id if it is a sane one, else our own."""
+        if not self._id:
+            given = self.headers.get(b"x-request-id", b"")
+            sane = 0 < len(given) <= 128 and all(33 <= c <= 126 for c in given)
+            self._id = given.decode() if sane else f"{_prefix}-{next(_ids):x}"
+        return self._id
+
+    async def body(self) -> bytes:
+        """The whole body, decompressed, within the limits."""
+        settings = self.settings
+        limit = settings.max_body_bytes
+        if "jaxprop.timed" in self.scope:  # connections.py keeps the time
+            body = await read_body(self.receive, self.headers, limit)
+        else:
+            try:
+                async with asyncio.timeout(settings.body_timeout_s):
+                    body = await read_body(self.receive, self.headers, limit)
+            except TimeoutError:
+                raise ServeError(408, f"the body did not arrive within {settings.body_timeout_s:g} seconds") from None
+        encoding = self.headers.get(b"content-encoding")
+        if encoding is None:
+            return body
+        if len(body) < 1 << 14:
+            return decompress(body, encoding, limit)
+        return await asyncio.to_thread(decompress, body, encoding, limit)
+
+    def deadline(self, timeout_us: int | None) -> float | None:
+        """The instant (time.monotonic) at which an answer is of no use any more."""
+        return None if timeout_us is None else self.arrived + timeout_us * 1e-6
+
+    def cancel_if_gone(self) -> None:
+        """From here on the work is dropped when the client goes away (connections.py calls this back)."""
+        task = asyncio.current_task()
+        if task is not None:
+            self.scope["jaxprop.cancel"] = task.cancel
