@@ -4,18 +4,24 @@ import asyncio
 import contextlib
 import json
 import os
+import socket
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from multiprocessing.connection import Connection
 
 import jax
 import uvicorn
 
 from jaxprop.errors import JaxpropError
 from jaxprop_serve.errors import ServeError
+from jaxprop_serve.http1.routes import Mount, Route
+from jaxprop_serve.models.lifecycle import Models, Served
+from jaxprop_serve.plugins import find, made
+from jaxprop_serve.protocol.tensors import TensorSpec
 from jaxprop_serve.seen.logs import Log
 from jaxprop_serve.server import Server, bind, url
 from jaxprop_serve.settings import Settings
+from jaxprop_serve.why.explain import Explain
 from jaxprop_serve.workers import Supervisor
 
 
@@ -37,7 +43,7 @@ def run(settings: Settings, places: Sequence[str]) -> int:
         return supervisor.run()
 
 
-def worker(settings: Settings, places: Sequence[str], number: int, ready: Any) -> int:
+def worker(settings: Settings, places: Sequence[str], number: int, ready: Connection) -> int:
     """One of several processes; it says what `about` says, or why it cannot serve, through `ready`."""
     try:
         with bind(settings.host, settings.port, shared=True) as listening:
@@ -48,7 +54,7 @@ def worker(settings: Settings, places: Sequence[str], number: int, ready: Any) -
 
 
 def _serve(
-    settings: Settings, places: Sequence[str], listening: Any, number: int, ready: Callable[[Server], None]
+    settings: Settings, places: Sequence[str], listening: socket.socket, number: int, ready: Callable[[Server], None]
 ) -> int:
     # A forward of a few microseconds is not worth a hand-over to XLA's thread and back, which costs as much again.
     jax.config.update("jax_cpu_enable_async_dispatch", False)
@@ -62,18 +68,14 @@ def _serve(
         raise JaxpropError(error.text) from None
 
 
-def assemble(settings: Settings, places: Sequence[str]) -> tuple[Any, list[Any]]:
+def assemble(settings: Settings, places: Sequence[str]) -> tuple[Models, list[Route | Mount]]:
     """The models at these places, not yet started, and all routes beside the protocol's, through allowed plugins."""
-    from jaxprop_serve.models.lifecycle import Models
-    from jaxprop_serve.plugins import find, made
-    from jaxprop_serve.why.explain import Explain
-
     if len(settings.stores) != 1:
         raise JaxpropError(f"setting stores: models come from one store, found {', '.join(settings.stores) or 'none'}")
     ((name, store),) = find("jaxprop.stores", settings.stores).items()
     runtimes = list(find("jaxprop.runtimes", settings.runtimes).values())
     models = Models(made("jaxprop.stores", name, store, places), runtimes, settings)
-    routes = Explain(find("jaxprop.explainers", settings.explainers), settings).routes()
+    routes: list[Route | Mount] = [*Explain(find("jaxprop.explainers", settings.explainers), settings).routes()]
     for name, service in find("jaxprop.services", settings.services).items():
         routes += made("jaxprop.services", name, lambda service=service: list(service(models, settings)))
     return models, routes
@@ -104,7 +106,7 @@ def about(server: Server) -> list[str]:
     return [*lines, "Ctrl-C stops the server."]
 
 
-def example(served: Any, base: str, settings: Settings) -> str:
+def example(served: Served, base: str, settings: Settings) -> str:
     """A command line that asks the model for something."""
     spec = served.signature.inputs[0]
     zero = {"BOOL": False, "BYTES": ""}.get(spec.datatype, 0 if "INT" in spec.datatype else 0.0)
@@ -123,5 +125,5 @@ def example(served: Any, base: str, settings: Settings) -> str:
     return f'python3 -c "{python}" | curl{options} {target} -d @-'
 
 
-def _tensors(specs: Any) -> str:
+def _tensors(specs: Iterable[TensorSpec]) -> str:
     return ", ".join(f"{spec.name} {spec.datatype} [{','.join(map(str, spec.shape))}]" for spec in specs)

@@ -5,10 +5,13 @@ that the settings allow by name is ever imported.
 """
 
 from collections.abc import Callable, Iterable
-from importlib.metadata import entry_points
-from typing import Any
+from importlib.metadata import EntryPoint
+from typing import Any, TypeVar
 
+from jaxprop.entry_points import load, offered
 from jaxprop.errors import JaxpropError
+
+T = TypeVar("T")
 
 
 def find(group: str, allowed: Iterable[str]) -> dict[str, Any]:
@@ -19,14 +22,11 @@ def find(group: str, allowed: Iterable[str]) -> dict[str, Any]:
     >>> list(find("jaxprop.stores", ("folder",)))
     ['folder']
     """
-    offered: dict[str, list[Any]] = {}
-    for entry in entry_points(group=group):
-        if entry not in offered.setdefault(entry.name, []):
-            offered[entry.name].append(entry)
-    return {name: _load(group, name, offered) for name in allowed}
+    found = offered(group)
+    return {name: _one(group, name, found) for name in allowed}
 
 
-def made(group: str, name: str, make: Callable[..., Any], *arguments: Any) -> Any:
+def made(group: str, name: str, make: Callable[..., T], *arguments: object) -> T:
     """`make(*arguments)`, whose failure is a JaxpropError that names the plugin."""
     try:
         return make(*arguments)
@@ -37,16 +37,15 @@ def made(group: str, name: str, make: Callable[..., Any], *arguments: Any) -> An
         raise JaxpropError(f"plugin {name!r} of {group} failed: {why}") from error
 
 
-def _load(group: str, name: str, offered: dict[str, list[Any]]) -> Any:
-    found = offered.get(name, [])
-    if not found:
-        known = ", ".join(sorted(offered)) or "none"
+def _one(group: str, name: str, found: dict[str, list[EntryPoint]]) -> Any:
+    entries = found.get(name, [])
+    if not entries:
+        known = ", ".join(sorted(found)) or "none"
         raise JaxpropError(f"plugin {name!r} of {group} is allowed, but no installed package offers it; found: {known}")
-    if len(found) > 1:
-        values = " and ".join(sorted(entry.value for entry in found))
+    if len(entries) > 1:
+        values = " and ".join(sorted(entry.value for entry in entries))
         raise JaxpropError(f"plugin {name!r} of {group} is offered twice, by {values}; uninstall one")
     try:
-        return found[0].load()
-    except Exception as error:
-        why = f"{type(error).__name__}: {error}"
-        raise JaxpropError(f"plugin {name!r} of {group} ({found[0].value}) cannot be loaded: {why}") from error
+        return load(entries[0])
+    except JaxpropError as error:
+        raise JaxpropError(f"plugin {error}") from error

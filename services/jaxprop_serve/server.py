@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import uvicorn
@@ -28,6 +28,8 @@ from jaxprop.errors import JaxpropError
 from jaxprop_serve.grpc_door import server as grpc_server
 from jaxprop_serve.http1.application import create_app
 from jaxprop_serve.http1.connections import connection
+from jaxprop_serve.http1.routes import ASGI, Mount, Receive, Route, Send
+from jaxprop_serve.models.lifecycle import Models
 from jaxprop_serve.seen.logs import Log
 from jaxprop_serve.seen.metrics import Metrics
 from jaxprop_serve.settings import Settings, is_loopback
@@ -41,7 +43,7 @@ STUCK_S = 5.0
 class HttpServer(uvicorn.Server):
     """uvicorn without its signal handlers: `Server` decides when it stops."""
 
-    def capture_signals(self) -> Any:
+    def capture_signals(self) -> contextlib.AbstractContextManager[None]:
         """None are captured."""
         return contextlib.nullcontext()
 
@@ -56,7 +58,7 @@ class Server:
         worker: its number among `settings.workers`.
     """
 
-    def __init__(self, settings: Settings, models: Any, routes: Any = (), worker: int = 0):
+    def __init__(self, settings: Settings, models: Models, routes: Iterable[Route | Mount] = (), worker: int = 0):
         self.settings = settings
         self.models = models
         secrets = [t.get_secret_value() for t in (settings.token, settings.admin_token) if t]
@@ -66,7 +68,7 @@ class Server:
         self.metrics = Metrics(models, worker)
         self.app = create_app(models, settings, self.metrics, self.log, routes)
         self.port, self.grpc_port = settings.port, settings.grpc_port
-        self.grpc: Any = None
+        self.grpc: grpc_server.Door | None = None
 
     async def run(self, listening: socket.socket, ready: Callable[["Server"], None]) -> int:
         """Serve on a bound socket until a signal comes; return the exit code. `ready` is called once when it is."""
@@ -166,10 +168,10 @@ class Server:
                 await loop.connect_accepted_socket(protocol, one, ssl=config.ssl)
 
 
-def _closing(app: Any) -> Any:
+def _closing(app: ASGI) -> ASGI:
     """The application with `Connection: close` in each answer."""
 
-    async def closing(scope: Any, receive: Any, send: Any) -> None:
+    async def closing(scope: dict[str, Any], receive: Receive, send: Send) -> None:
         async def sending(message: dict[str, Any]) -> None:
             if message["type"] == "http.response.start":
                 headers = [h for h in message.get("headers", ()) if h[0] != b"connection"]
@@ -181,7 +183,7 @@ def _closing(app: Any) -> Any:
     return closing
 
 
-async def _first(stop: asyncio.Event, work: Any) -> bool:
+async def _first(stop: asyncio.Event, work: Awaitable[object]) -> bool:
     """Wait for `work`, but no longer than until `stop`; whether the work was done. Its failure is raised."""
     work, stopped = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
     await asyncio.wait([work, stopped], return_when=asyncio.FIRST_COMPLETED)

@@ -30,11 +30,11 @@ PREFIX = "JAXPROP_"
 CONFIG = "JAXPROP_CONFIG"  # names the TOML file
 
 
-def _off(value: Any) -> Any:
+def _off(value: object) -> object:
     return None if isinstance(value, str) and value.lower() in ("off", "none", "") else value
 
 
-def _words(value: Any) -> Any:
+def _words(value: object) -> object:
     return tuple(word.strip() for word in value.split(",") if word.strip()) if isinstance(value, str) else value
 
 

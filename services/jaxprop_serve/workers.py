@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
 from typing import Any
 
 from jaxprop.errors import JaxpropError
@@ -32,7 +33,7 @@ class Supervisor:
 
     def __init__(
         self,
-        target: Any,
+        target: Callable[..., int],
         arguments: tuple[Any, ...],
         count: int,
         said: Callable[[Any], None],
@@ -42,7 +43,7 @@ class Supervisor:
         self.context = multiprocessing.get_context("spawn")
         self.target, self.arguments, self.count, self.said, self.log = target, arguments, count, said, log
         self.patience = patience
-        self.processes: dict[int, Any] = {}
+        self.processes: dict[int, SpawnProcess] = {}
         self.waiting: dict[int, Connection] = {}  # workers that are not ready yet
         self.due: dict[int, float] = {}  # when a dead worker is replaced
         self.deaths = 0
@@ -53,7 +54,7 @@ class Supervisor:
         """Until a signal comes; the exit code."""
         wake, waker = self.context.Pipe(duplex=False)
 
-        def stop(number: int, _: Any) -> None:
+        def stop(number: int, _: object) -> None:
             self.stopping = self.stopping or number
             waker.send(number)
 
@@ -134,6 +135,6 @@ class Supervisor:
                 process.join()
 
 
-def enter(target: Any, *arguments: Any) -> None:
+def enter(target: Callable[..., int], *arguments: object) -> None:
     """The first function of a worker."""
     raise SystemExit(target(*arguments))

@@ -14,7 +14,7 @@ from tritonclient import grpc as triton, utils
 from tritonclient.grpc import aio, model_config_pb2, service_pb2
 
 from jaxprop.errors import JaxpropError
-from jaxprop_serve.grpc_door import service as grpc_service
+from jaxprop_serve.grpc_door import server as grpc_server
 from jaxprop_serve.grpc_door.messages import read_proto
 from jaxprop_serve.grpc_door.service import HEALTH, INFERENCE
 from tests.serve.doors import FakeModel, W, an_app, settings
@@ -65,7 +65,7 @@ def grpc_running(app, **changed):
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
     limits = settings(**(dict(max_queue_rows=64, workers=1, tls_cert=None, max_body_bytes=LIMIT) | changed))
-    started = asyncio.run_coroutine_threadsafe(grpc_service.start(app, limits, 0), loop)
+    started = asyncio.run_coroutine_threadsafe(grpc_server.start(app, limits, 0), loop)
     door = started.result(10)
     try:
         yield SimpleNamespace(port=door.port, stop=lambda s: asyncio.run_coroutine_threadsafe(door.stop(s), loop))
@@ -458,6 +458,6 @@ def test_a_taken_port_is_an_error_and_not_shared(url):
         app = an_app()
         taken = int(url.rpartition(":")[2])
         with pytest.raises(JaxpropError, match="--grpc-port"):
-            await grpc_service.start(app, settings(max_queue_rows=64, workers=1, tls_cert=None), taken)
+            await grpc_server.start(app, settings(max_queue_rows=64, workers=1, tls_cert=None), taken)
 
     asyncio.run(run())

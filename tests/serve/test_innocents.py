@@ -12,7 +12,7 @@ import pytest
 from tritonclient import grpc as triton, utils
 from tritonclient.grpc import aio
 
-from jaxprop_serve.grpc_door import service as grpc_service
+from jaxprop_serve.grpc_door import server as grpc_server
 from tests.serve.doors import W, a_request, acall
 from tests.serve.numbers import POISON, queue_rows, serving_numbers
 from tests.serve.running import running_here
@@ -70,7 +70,7 @@ def test_one_bad_request_in_sixteen_a_thousand_times(seconds, bad, status):
 
 def test_one_bad_call_in_sixteen_over_grpc():
     async def test(app, runtime):
-        door = await grpc_service.start(app, app.settings, 0)
+        door = await grpc_server.start(app, app.settings, 0)
         async with aio.InferenceServerClient(f"127.0.0.1:{door.port}") as client:
 
             async def infer(x):

@@ -110,12 +110,17 @@ def _enum(enum: descriptor_pb2.EnumDescriptorProto, tokens: list[str]) -> None:
         tokens.pop()
 
 
-def _resolve(message: Any, file: Any, path: str, outer: list[Any]) -> None:
+def _resolve(
+    message: descriptor_pb2.DescriptorProto,
+    file: descriptor_pb2.FileDescriptorProto,
+    path: str,
+    outer: list[descriptor_pb2.DescriptorProto],
+) -> None:
     """Type names as written become full names: looked up in this message, then in those around it, then in the file."""
     path, around = f"{path}.{message.name}", [*outer, message]
     for nested in message.nested_type:
         _resolve(nested, file, path, around)
-    scopes = [(file, f".{file.package}")]
+    scopes: list[tuple[Any, str]] = [(file, f".{file.package}")]
     for one in around:
         scopes.append((one, f"{scopes[-1][1]}.{one.name}"))
     for field in message.field:

@@ -69,6 +69,13 @@ class Asked(Request):
         """What was sent, or nothing."""
         return orjson.dumps(self._sent) if self._sent else b""
 
+    def deadline(self, timeout_us: int | None) -> float | None:
+        """None: what is asked in this way takes no time."""
+        return None
+
+    def cancel_if_gone(self) -> None:
+        """The call is cancelled by gRPC."""
+
 
 class Service:
     """The answers, with an application's models, settings, access rules, metrics and log."""
@@ -155,7 +162,7 @@ class Service:
         """The hot path: check, queue, answer in raw bytes, which is all that clients read."""
         app = self.app
         call.id = request.id[:128]
-        with app.models.pin(_sane(request.model_name), _sane(request.model_version)) as served:
+        with app.models.pin(_sane(request.model_name) or "", _sane(request.model_version)) as served:
             call.model, call.version = served.name, served.version
             served.admit()
             signature = served.signature
@@ -192,7 +199,7 @@ class Service:
     async def model_ready(self, request: Message, response: Response, call: Call) -> Message:
         """As in Triton, a model that is unknown or not ready is not an error here, it is not ready."""
         try:
-            with self.app.models.pin(_sane(request.name), _sane(request.version)):
+            with self.app.models.pin(_sane(request.name) or "", _sane(request.version)):
                 return response(ready=True)
         except ServeError as error:
             if error.status not in (404, 503):
@@ -210,7 +217,7 @@ class Service:
         if not request.service:
             return response(status=serving if self.app.models.ready() else not_serving)
         try:
-            with self.app.models.pin(_sane(request.service), None):
+            with self.app.models.pin(_sane(request.service) or "", None):
                 return response(status=serving)
         except ServeError as error:
             if error.status != 503:
@@ -237,12 +244,12 @@ async def _message(context: Context, kind: type[Message], seconds: float) -> Mes
 def _headers(context: Context) -> dict[bytes, bytes]:
     """The call's `authorization`, as HTTP's header; given twice it is no token."""
     given = [value for name, value in context.invocation_metadata() or () if name == "authorization"]
-    return {b"authorization": given[0].encode("latin-1", "replace")} if len(given) == 1 else {}
+    return {b"authorization": str(given[0]).encode("latin-1", "replace")} if len(given) == 1 else {}
 
 
-def _sane(name: str) -> str:
+def _sane(name: str) -> str | None:
     """A model's name or version, as the HTTP door accepts one; "" is none."""
-    return _checked(name) if name else ""
+    return _checked(name) if name else None
 
 
 @lru_cache(256)  # of accepted names alone, which are short: what raises is not kept

@@ -8,21 +8,19 @@ goes to the log, never to the client.
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from jaxprop_serve.errors import ServeError
 from jaxprop_serve.http1.access import Access, single
 from jaxprop_serve.http1.endpoints import ROUTES, reply
 from jaxprop_serve.http1.limits import Disconnected
-from jaxprop_serve.http1.request import HttpRequest, Receive
-from jaxprop_serve.http1.routes import Mount, Reply, Route, Router
+from jaxprop_serve.http1.request import HttpRequest
+from jaxprop_serve.http1.routes import Mount, Receive, Reply, Route, Router, Send
 from jaxprop_serve.models.lifecycle import Models
 from jaxprop_serve.seen.logs import Log
 from jaxprop_serve.seen.metrics import Metrics
 from jaxprop_serve.settings import Settings
-
-Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 GONE = 499  # counted where the client went away: nobody to answer
 

@@ -18,6 +18,7 @@ from urllib.parse import unquote
 import httptools
 
 from jaxprop_serve.http1.exchange import Exchange
+from jaxprop_serve.settings import Settings
 
 SWEEP_S = 0.5
 # After an early answer (413) the rest of the body is read and dropped, so that the client sees the answer: this much.
@@ -29,7 +30,7 @@ class Refused(Exception):  # noqa: N818 (raised inside the parser to stop it)
     """The header breaks a limit."""
 
 
-def connection(settings: Any, max_header_bytes: int = 32768, max_headers: int = 100) -> type["Connection"]:
+def connection(settings: Settings, max_header_bytes: int = 32768, max_headers: int = 100) -> type["Connection"]:
     """The protocol class for `uvicorn.Config(http=...)` with these limits.
 
     Args:
@@ -60,14 +61,16 @@ class Connection(asyncio.Protocol):
     max_header_bytes: int
     max_headers: int
 
-    def __init__(self, config: Any, server_state: Any, app_state: Any, _loop: Any = None):
+    def __init__(
+        self, config: Any, server_state: Any, app_state: object, _loop: asyncio.AbstractEventLoop | None = None
+    ):
         if not config.loaded:
             config.load()
         self.app = config.loaded_app
-        self.loop: asyncio.AbstractEventLoop = _loop or asyncio.get_running_loop()
+        self.loop = _loop or asyncio.get_running_loop()
         self.server_state = server_state
         self.connections, self.tasks = server_state.connections, server_state.tasks
-        self.parser: Any = httptools.HttpRequestParser(self)
+        self.parser = httptools.HttpRequestParser(self)
         self.transport: Any = None
         self.writable: asyncio.Future[None] | None = None  # set while the client does not read its answers
         self.reading_paused = False
@@ -307,7 +310,7 @@ def sweep(first: Connection) -> None:
     loop.call_later(SWEEP_S, once)
 
 
-def _address(name: Any) -> tuple[str, int | None] | None:
+def _address(name: object) -> tuple[str, int | None] | None:
     """(host, port) of a socket, as ASGI has it; a Unix socket has no port."""
     if isinstance(name, (list, tuple)) and len(name) >= 2:
         return str(name[0]), int(name[1])

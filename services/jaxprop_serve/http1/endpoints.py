@@ -33,7 +33,7 @@ class _Rows(msgspec.Struct, forbid_unknown_fields=True):
 _rows = msgspec.json.Decoder(_Rows)
 
 
-def reply(value: Any, status: int = 200, headers: Iterable[tuple[bytes, bytes]] = ()) -> Reply:
+def reply(value: object, status: int = 200, headers: Iterable[tuple[bytes, bytes]] = ()) -> Reply:
     """An answer of JSON."""
     body = orjson.dumps(value, default=np.ndarray.tolist, option=orjson.OPT_SERIALIZE_NUMPY)
     return Reply(body, [JSON, *headers], status)

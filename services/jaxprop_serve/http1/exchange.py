@@ -8,12 +8,26 @@ piece is one write.
 import asyncio
 import http
 import logging
-from typing import Any
+from typing import Any, Protocol
+
+from jaxprop_serve.http1.routes import ASGI
 
 _log = logging.getLogger("jaxprop_serve")
 _PHRASES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in http.HTTPStatus}
 # More of a body than this is not read before the application asks for it.
 HIGH_WATER = 1 << 16
+
+
+class Owner(Protocol):
+    """What an exchange asks of the connection that it belongs to."""
+
+    transport: asyncio.Transport
+    loop: asyncio.AbstractEventLoop
+    writable: asyncio.Future[None] | None
+
+    def pause_reading(self) -> None: ...  # noqa: D102
+    def resume_reading(self) -> None: ...  # noqa: D102
+    def answered(self) -> None: ...  # noqa: D102
 
 
 class Exchange:
@@ -35,7 +49,7 @@ class Exchange:
         "waiter",
     )
 
-    def __init__(self, scope: dict[str, Any], connection: Any, keep_alive: bool, expects_continue: bool):
+    def __init__(self, scope: dict[str, Any], connection: Owner, keep_alive: bool, expects_continue: bool):
         self.scope = scope
         self.connection = connection
         self.keep_alive = keep_alive
@@ -150,7 +164,7 @@ class Exchange:
             raise RuntimeError("a header of the answer holds a line break")
         return text + b"\r\n"
 
-    async def run(self, app: Any) -> None:
+    async def run(self, app: ASGI) -> None:
         """The application, whose failures (App has none) end in a closed connection, never in a hung one."""
         connection = self.connection
         try:

@@ -4,16 +4,14 @@ import asyncio
 import itertools
 import os
 import time
-from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from jaxprop_serve.errors import ServeError
 from jaxprop_serve.http1.limits import decompress, read_body
+from jaxprop_serve.http1.routes import Receive
 from jaxprop_serve.models.lifecycle import Models
 from jaxprop_serve.seen.metrics import Metrics
 from jaxprop_serve.settings import Settings
-
-Receive = Callable[[], Awaitable[dict[str, Any]]]
 
 _ids = itertools.count(1)
 _prefix = os.urandom(4).hex()

@@ -9,10 +9,14 @@
 
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from jaxprop_serve.errors import ServeError
+
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+ASGI = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
 
 _REMEMBERED = 1024
 _LONGEST_REMEMBERED = 256
@@ -34,7 +38,7 @@ class Mount:
     """An ASGI application answering everything under `prefix` (its `root_path`), behind the same limits and tokens."""
 
     prefix: str
-    application: Callable[..., Awaitable[None]]
+    application: ASGI
     level: str = "user"
 
 

@@ -13,14 +13,18 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 from jaxprop.errors import JaxpropError, ModelError
 from jaxprop_serve.errors import ServeError
 from jaxprop_serve.models.batcher import INLINE_BATCH_S, INLINE_ONE_S, Batcher, Lane
-from jaxprop_serve.models.runtimes import Loaded
+from jaxprop_serve.models.runtimes import Loaded, Runtime
 from jaxprop_serve.models.statistics import Statistics
+from jaxprop_serve.models.stores import Store
 from jaxprop_serve.models.warming import check_rows, warm
+from jaxprop_serve.settings import Settings
+
+T = TypeVar("T")
 
 
 class Served:
@@ -55,14 +59,14 @@ class Models:
     """All models of one server. Everything but the loading itself happens in the event loop's thread.
 
     Args:
-        store: `names()`, `versions(name)`, `path(name, version)`.
+        store: where the models are.
         runtimes: what can load a folder; the first that accepts it does.
         settings: max_batch, batching, max_delay_us, max_queue_rows, max_queue_bytes, drain_timeout_s.
 
     `log(level, event, **fields)` hears of every load and unload; a server sets it.
     """
 
-    def __init__(self, store: Any, runtimes: Iterable[Any], settings: Any):
+    def __init__(self, store: Store, runtimes: Iterable[Runtime], settings: Settings):
         self.store, self.runtimes, self.settings = store, tuple(runtimes), settings
         self.log: Callable[..., None] = lambda *_, **__: None
         self._statistics: defaultdict[tuple[str, str], Statistics] = defaultdict(Statistics)
@@ -266,7 +270,7 @@ class Models:
         text = f"model '{name}', version {number}, is not ready: {state}" + (f": {reason}" if reason else "")
         return ServeError(503, text, retry_after=1.0 if state in ("LOADING", "WARMING") else None)
 
-    async def _aside(self, work: Callable[..., Any], *arguments: Any) -> Any:
+    async def _aside(self, work: Callable[..., T], *arguments: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._loader, work, *arguments)
 
 

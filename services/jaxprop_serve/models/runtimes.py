@@ -1,22 +1,24 @@
 """What can be served, and how it is compiled: one executable for each number of rows, made ahead of time.
 
-A runtime has `name`, `accepts(folder) -> bool` and `load(folder) -> Loaded`. Neither of the two here runs code that a
-model's folder brings: a folder describes layers that are installed, or holds StableHLO.
+Neither of the two runtimes here runs code that a model's folder brings: a folder describes layers that are installed,
+or holds StableHLO.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import PyTree
 
 from jaxprop.arrays.dtypes import enough_bits, has_64_bits
 from jaxprop.entry_points import load_all
 from jaxprop.errors import ModelError
+from jaxprop.layers import Layer
 from jaxprop.network import by_path
 from jaxprop.saved import description, export
 from jaxprop.saved.export import load_exported
@@ -26,6 +28,7 @@ from jaxprop_serve.protocol.tensors import DATATYPES, Signature, TensorSpec
 
 Arrays = dict[str, np.ndarray]
 Executable = Callable[[Arrays], Arrays]
+Function = Callable[[dict[str, jax.Array], PyTree], dict[str, jax.Array]]  # outputs by name = f(inputs by name, θ)
 NAMES = {dtype.name: name for name, dtype in DATATYPES.items() if name != "BYTES"}
 
 
@@ -43,10 +46,28 @@ class Loaded:
     info: dict[str, Any] = field(default_factory=dict)
     classes: tuple[str, ...] | None = None
     cost: str | None = None
-    f: Callable[[Any, Any], Any] | None = None
-    params: Any = None
+    f: Function | None = None
+    params: PyTree = None
     differentiable: bool = False
-    net: Any = None
+    net: Layer | None = None
+
+
+class Runtime(Protocol):
+    """Loads folders of one kind. The first of those allowed that accepts a folder loads it."""
+
+    name: str
+
+    def accepts(self, path: Path) -> bool:
+        """Whether it can load this folder; a glance at its files, no more."""
+        ...
+
+    def load(self, path: Path) -> Loaded:
+        """Read and check it, in the loader's thread. ModelError says what is wrong with it.
+
+        `compiler(f, params, signature)` makes `Loaded.compile` of a JAX function; any other function of numpy arrays
+        will do. Rows must not depend on each other, which is checked.
+        """
+        ...
 
 
 class SavedRuntime:
@@ -54,11 +75,11 @@ class SavedRuntime:
 
     name = "jaxprop"
 
-    def accepts(self, path: Any) -> bool:
+    def accepts(self, path: Path) -> bool:
         """Whether the folder holds such a model."""
         return (Path(path) / description.NAME).is_file()
 
-    def load(self, path: Any) -> Loaded:
+    def load(self, path: Path) -> Loaded:
         """Read and check it. ModelError, too, for rows that depend on each other and for NaN in θ."""
         about, params = read(path, load_all("jaxprop.layers"))
         net = about.net
@@ -71,7 +92,7 @@ class SavedRuntime:
         signature = Signature(_tensors({"x": about.one_input}), _tensors({"y": about.outputs}), "jaxprop_jax")
         params = _on_device(params)
 
-        def f(inputs: dict[str, Any], params: Any) -> dict[str, Any]:
+        def f(inputs: dict[str, jax.Array], params: PyTree) -> dict[str, jax.Array]:
             return {"y": net(inputs["x"], params)}
 
         info = about.info.model_dump(exclude_none=True) | {"versions": about.versions}
@@ -87,11 +108,11 @@ class ExportRuntime:
 
     name = "export"
 
-    def accepts(self, path: Any) -> bool:
+    def accepts(self, path: Path) -> bool:
         """Whether the folder holds such a model."""
         return (Path(path) / export.NAME).is_file()
 
-    def load(self, path: Any) -> Loaded:
+    def load(self, path: Path) -> Loaded:
         """Read and check it."""
         f, params, about, differentiable = load_exported(path)
         _finite(path, params)
@@ -107,7 +128,7 @@ saved = SavedRuntime()
 exported = ExportRuntime()
 
 
-def compiler(f: Callable[[Any, Any], Any], params: Any, signature: Signature) -> Callable[[int], Executable]:
+def compiler(f: Function, params: PyTree, signature: Signature) -> Callable[[int], Executable]:
     """compile(rows) for f(inputs by name, θ) → outputs by name, `inputs` being those that `signature` names.
 
     Whatever JAX is set to outside, 64 bits are on if a tensor has them.
@@ -118,7 +139,7 @@ def compiler(f: Callable[[Any, Any], Any], params: Any, signature: Signature) ->
     leaves, tree = jax.tree.flatten(_on_device(params))
     shapes = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves]
 
-    def flat(*arrays: Any) -> Any:  # a call with plain arrays costs less than one with a dict and a tree
+    def flat(*arrays: jax.Array) -> dict[str, jax.Array]:  # plain arrays cost less in a call than a dict and a tree
         return f(dict(zip(names, arrays, strict=False)), jax.tree.unflatten(tree, arrays[len(names) :]))
 
     def compile(rows: int) -> Executable:
@@ -140,12 +161,12 @@ def compiler(f: Callable[[Any, Any], Any], params: Any, signature: Signature) ->
     return compile
 
 
-def _on_device(params: Any) -> Any:
+def _on_device(params: PyTree) -> PyTree:
     with enough_bits(*(leaf.dtype for leaf in jax.tree.leaves(params))):  # each keeps its dtype
         return jax.tree.map(jnp.asarray, params)
 
 
-def _check_memory(compiled: Any, rows: int) -> None:
+def _check_memory(compiled: jax.stages.Compiled, rows: int) -> None:
     """ModelError for what could only end in the system killing the server."""
     found = compiled.memory_analysis() if jax.default_backend() == "cpu" else None
     if found is None:
@@ -166,7 +187,7 @@ def _tensors(specs: dict[str, ArraySpec]) -> tuple[TensorSpec, ...]:
     return tuple(TensorSpec(name, NAMES[spec.dtype], spec.shape) for name, spec in specs.items())
 
 
-def _finite(path: Any, arrays: dict[str, Any]) -> None:
+def _finite(path: Path, arrays: Mapping[str, jax.Array | np.ndarray]) -> None:
     for name, array in arrays.items():
         if jnp.issubdtype(array.dtype, jnp.inexact) and not np.isfinite(np.asarray(array)).all():
             raise ModelError(f"{path}: params: {name}: found NaN or infinity, expected finite numbers; train it again")

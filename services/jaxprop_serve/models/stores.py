@@ -10,6 +10,7 @@ Nothing outside a place is ever opened: names follow one regular expression, and
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Protocol
 
 from jaxprop.errors import ModelError
 
@@ -18,8 +19,24 @@ VERSION = re.compile(r"[1-9][0-9]{0,17}")
 FILES = ("model.json", "export.json")
 
 
+class Store(Protocol):
+    """Where models come from; made of the places named on the command line. Asked anew at each load."""
+
+    def names(self) -> list[str]:
+        """All models."""
+        ...
+
+    def versions(self, name: str) -> list[str]:
+        """The versions of a model, whole numbers as text, oldest first; none if it is unknown."""
+        ...
+
+    def path(self, name: str, version: str) -> Path:
+        """The folder of one version, for a runtime; it must be here when this returns."""
+        ...
+
+
 class FolderStore:
-    """Models in the folders `places`. A store has `names()`, `versions(name)` and `path(name, version)`.
+    """The models in the folders `places`.
 
     >>> FolderStore(["no/such/folder"]).names()
     []

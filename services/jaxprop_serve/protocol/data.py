@@ -37,7 +37,7 @@ def _nested(python: type, depth: int) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(kind)
 
 
-def from_json(values: Any, spec: TensorSpec, shape: list[int], model: str, path: str) -> np.ndarray:
+def from_json(values: list[Any] | msgspec.Raw, spec: TensorSpec, shape: list[int], model: str, path: str) -> np.ndarray:
     """`data` (a flat list, or its JSON, flat or nested in the tensor's shape) as an array."""
     if spec.datatype in BINARY_ONLY:
         raise ServeError(400, f"input '{spec.name}' for model '{model}' is {spec.datatype}: send it as binary data")
@@ -174,5 +174,5 @@ def to_json(array: np.ndarray, datatype: str, name: str, model: str) -> np.ndarr
     )
 
 
-def _as_bytes(value: Any) -> bytes:
+def _as_bytes(value: object) -> bytes:
     return value if isinstance(value, bytes) else str(value).encode()

@@ -1,11 +1,13 @@
 """JSON read into types: its depth is bounded before any parser recurses into it, and a mistake is named by its path."""
 
-from typing import Any
+from typing import TypeVar
 
 import msgspec
 import numpy as np
 
 from jaxprop_serve.errors import ServeError
+
+T = TypeVar("T")
 
 _CHUNK = 1 << 16
 # What each byte does to the depth of a JSON text, outside strings.
@@ -14,7 +16,7 @@ _STEP[[ord("["), ord("{")]] = 1
 _STEP[[ord("]"), ord("}")]] = -1
 
 
-def read_json(text: bytes, decoder: msgspec.json.Decoder[Any], max_depth: int | None = None, where: str = "") -> Any:
+def read_json(text: bytes, decoder: msgspec.json.Decoder[T], max_depth: int | None = None, where: str = "") -> T:
     """`decoder.decode`, with every refusal a ServeError 400 naming the field.
 
     Args:

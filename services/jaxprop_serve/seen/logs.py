@@ -14,7 +14,7 @@ import time
 import traceback
 from collections.abc import Iterable
 from logging.handlers import QueueHandler, QueueListener
-from typing import TextIO
+from typing import Any, TextIO
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _WAITING = 10_000
@@ -35,7 +35,7 @@ class Log(QueueHandler):
     def __init__(
         self, level: str = "info", secrets: Iterable[str] = (), stream: TextIO | None = None, **always: object
     ):
-        waiting: queue.Queue[logging.LogRecord] = queue.Queue(_WAITING)
+        waiting: queue.Queue[Any] = queue.Queue(_WAITING)
         super().__init__(waiting)
         self.threshold = LEVELS[level]
         self.requests = self.threshold <= logging.DEBUG
@@ -49,21 +49,21 @@ class Log(QueueHandler):
     def __call__(self, level: str, event: str, **fields: object) -> None:
         """Log an event; an `exception` among the fields is written with its traceback."""
         if LEVELS[level] >= self.threshold:
-            record = logging.LogRecord("jaxprop_serve", LEVELS[level], "", 0, event, None, None)
-            record.fields = {"level": level, "event": event} | self._always | fields
-            self.emit(record)
+            self.enqueue({"time": time.time(), "level": level, "event": event} | self._always | fields)
 
-    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
-        """A library's record gets its fields here, where its arguments still are what they were."""
-        if not hasattr(record, "fields"):
-            level = "error" if record.levelno >= logging.ERROR else "warning"
-            record.fields = {"level": level, "event": record.name} | self._always | {"message": record.getMessage()}
-            if record.exc_info:
-                record.fields["exception"] = record.exc_info[1]
-        return record
+    def prepare(self, record: logging.LogRecord) -> dict[str, object]:
+        """What is queued of a library's record: its fields, read while its arguments still are what they were."""
+        level = "error" if record.levelno >= logging.ERROR else "warning"
+        fields = {"time": record.created, "level": level, "event": record.name} | self._always
+        exception = {"exception": record.exc_info[1]} if record.exc_info else {}
+        return fields | {"message": record.getMessage()} | exception
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: D102 (logging's name; the queue is full)
-        self.dropped += 1
+    def enqueue(self, record: object) -> None:
+        """Never wait: where the queue is full, the line is lost."""
+        try:
+            self.queue.put_nowait(record)
+        except queue.Full:
+            self.dropped += 1
 
     def close(self, timeout: float = 2.0) -> None:
         """Write what is waiting, for at most `timeout` seconds."""
@@ -79,16 +79,16 @@ class _Writer(QueueListener):
     It is no handler itself: logging locks its handlers on exit, and one that hangs in a write would never let go.
     """
 
-    def __init__(self, log: Log, waiting: queue.Queue[logging.LogRecord], stream: TextIO, secrets: Iterable[str]):
+    def __init__(self, log: Log, waiting: queue.Queue[Any], stream: TextIO, secrets: Iterable[str]):
         super().__init__(waiting)
         self._log, self._stream, self._reported = log, stream, 0
         self._secrets = [json.dumps(secret, ensure_ascii=False)[1:-1] for secret in secrets if secret]
 
-    def handle(self, record: logging.LogRecord) -> None:
-        text = self._line(record.created, record.fields)  # pyright: ignore[reportAttributeAccessIssue] (see Log)
+    def handle(self, record: dict[str, Any]) -> None:
+        text = self._line(record)
         if self._log.dropped > self._reported:
             self._reported = self._log.dropped
-            text += self._line(time.time(), {"level": "warning", "event": "lines lost", "n": self._reported})
+            text += self._line({"time": time.time(), "level": "warning", "event": "lines lost", "n": self._reported})
         try:
             self._stream.write(text)
             self._stream.flush()
@@ -102,9 +102,11 @@ class _Writer(QueueListener):
             except queue.Full:
                 time.sleep(0.01)
 
-    def _line(self, seconds: float, fields: dict[str, object]) -> str:
+    def _line(self, fields: dict[str, Any]) -> str:
+        seconds = fields["time"]
         moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{int(seconds % 1 * 1e6):06d}Z"
-        text = json.dumps({"time": moment} | {key: _plain(value) for key, value in fields.items()}, ensure_ascii=False)
+        shown = {key: _plain(value) for key, value in fields.items()} | {"time": moment}
+        text = json.dumps(shown, ensure_ascii=False)
         for secret in self._secrets:
             text = text.replace(secret, "***")
         return text + "\n"

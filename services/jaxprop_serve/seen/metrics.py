@@ -22,6 +22,8 @@ from prometheus_client.core import (
 )
 
 from jaxprop_serve.errors import ServeError
+from jaxprop_serve.models.lifecycle import Models
+from jaxprop_serve.models.statistics import Statistics
 
 SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 STATES = ("UNAVAILABLE", "LOADING", "WARMING", "READY", "DRAINING", "UNLOADED")
@@ -52,16 +54,16 @@ class Metrics:
     True
     """
 
-    def __init__(self, models: Any, worker: int = 0):
+    def __init__(self, models: Models | None, worker: int = 0):
         self.models = models
         self.worker = str(worker)
-        self._requests: defaultdict[tuple[str, str, str, Any], int] = defaultdict(int)
+        self._requests: defaultdict[tuple[str, str, str, int | str], int] = defaultdict(int)
         self._times: defaultdict[tuple[str, str, str], Times] = defaultdict(Times)
         self._rejected: defaultdict[str, int] = defaultdict(int)
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)  # pyright: ignore[reportArgumentType] (all that a registry calls is collect)
 
-    def request(self, model: str, version: str, protocol: str, code: Any, seconds: float) -> None:
+    def request(self, model: str, version: str, protocol: str, code: int | str, seconds: float) -> None:
         """One answer was given. `model` and `version` are "" if the request reached no model."""
         self._requests[model, version, protocol, code] += 1
         self._times[model, version, protocol].add(seconds)
@@ -92,22 +94,22 @@ class Metrics:
         reasons = [((reason,), n) for reason, n in self._rejected.items()]
         yield self._counter("rejected", "Requests refused for a limit, by which.", ("reason",), reasons)
         if self.models is not None:
-            yield from self._of_models()
+            yield from self._of_models(self.models)
 
-    def _of_models(self) -> Iterator[Metric]:
+    def _of_models(self, models: Models) -> Iterator[Metric]:
         """The models' states, and what the statistics of those that are ready say."""
         by = ("model", "version")
         state = GaugeMetricFamily(
             "jaxprop_model_state", "1 for the state a model is in.", labels=(*by, "state", "worker")
         )
-        found: dict[tuple[str, str], tuple[dict[str, Any], Any]] = {}
-        for entry in self.models.index():
+        found: dict[tuple[str, str], tuple[dict[str, Any], Statistics]] = {}
+        for entry in models.index():
             key = entry["name"], entry["version"]
             for name in STATES:
                 state.add_metric((*key, name, self.worker), entry["state"] == name)
             if entry["state"] == "READY":
                 try:
-                    with self.models.pin(*key) as served:
+                    with models.pin(*key) as served:
                         found[key] = served.statistics.describe(*key), served.statistics
                 except ServeError:
                     continue  # it has gone since

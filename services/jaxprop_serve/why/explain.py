@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -24,11 +24,14 @@ from jaxprop.errors import JaxpropError
 from jaxprop_serve.errors import ServeError
 from jaxprop_serve.http1.request import Request
 from jaxprop_serve.http1.routes import Reply, Route
-from jaxprop_serve.models.runtimes import NAMES, Arrays, Executable, compiler
+from jaxprop_serve.models.lifecycle import Served
+from jaxprop_serve.models.runtimes import NAMES, Arrays, Executable, Function, Loaded, compiler
+from jaxprop_serve.models.statistics import Statistics
 from jaxprop_serve.protocol.checks import Wanted
 from jaxprop_serve.protocol.data import BINARY_ONLY
 from jaxprop_serve.protocol.requests import InferRequest, decode, encode
 from jaxprop_serve.protocol.tensors import TensorSpec
+from jaxprop_serve.settings import Settings
 
 Compile = Callable[..., Callable[[Arrays], Arrays]]
 _OURS = ("explainer", "binary_data_output", "timeout")
@@ -42,6 +45,18 @@ class Question(NamedTuple):
     parameters: dict[str, str | int | float | bool]
 
 
+class Explainer(Protocol):
+    """Called once for each version of a model that it is asked about; what it returns answers the questions."""
+
+    def __call__(self, loaded: Loaded, compile: Compile) -> Callable[[Question], Arrays]:
+        """explain(question) -> outputs by name, numpy arrays; in a thread beside the event loop, several at once.
+
+        `compile(g, *more)` makes a function of numpy arrays, with any number of rows, of a JAX function
+        g(inputs by name, params) -> outputs by name; `more` are inputs beside the model's. `loaded.f` is such a g.
+        """
+        ...
+
+
 class Explain:
     """The routes, with the threads behind them.
 
@@ -50,12 +65,12 @@ class Explain:
         settings: explain_limit, explain_concurrency, max_json_depth.
     """
 
-    def __init__(self, explainers: Mapping[str, Any], settings: Any):
+    def __init__(self, explainers: Mapping[str, Explainer], settings: Settings):
         self.explainers, self.settings = explainers, settings
         self._threads = ThreadPoolExecutor(settings.explain_concurrency, "explain")
         self._free = threading.BoundedSemaphore(settings.explain_concurrency)
         self._lock = threading.Lock()
-        self._made: WeakKeyDictionary[Any, dict[str, Callable[[Question], Arrays]]] = WeakKeyDictionary()
+        self._made: WeakKeyDictionary[Served, dict[str, Callable[[Question], Arrays]]] = WeakKeyDictionary()
         self._work = threading.local()
 
     def routes(self) -> list[Route]:
@@ -110,7 +125,7 @@ class Explain:
 
     # In a thread.
     def _explain(
-        self, served: Any, name: str, asked: InferRequest, given_up: threading.Event
+        self, served: Served, name: str, asked: InferRequest, given_up: threading.Event
     ) -> tuple[bytes, list[tuple[bytes, bytes]]]:
         """The answer's body and headers."""
         self._work.given_up = given_up
@@ -128,7 +143,7 @@ class Explain:
                 raise ServeError(400, f"output '{key}' of model '{served.name}' is {datatype}: ask for binary data")
         return encode(replace(asked, outputs=outputs), found, served.name, served.version)
 
-    def _explainer(self, served: Any, name: str) -> Callable[[Question], Arrays]:
+    def _explainer(self, served: Served, name: str) -> Callable[[Question], Arrays]:
         """An explainer for one version, made once; it goes when the version goes."""
         with self._lock:
             made = self._made.setdefault(served, {})
@@ -136,10 +151,10 @@ class Explain:
                 made[name] = self.explainers[name](served.loaded, self._compile(served.loaded, served.statistics))
             return made[name]
 
-    def _compile(self, loaded: Any, statistics: Any) -> Compile:
+    def _compile(self, loaded: Loaded, statistics: Statistics) -> Compile:
         """What a plugin gets as `compile`."""
 
-        def compile(g: Any, *more: TensorSpec) -> Bucketed:
+        def compile(g: Function | None, *more: TensorSpec) -> Bucketed:
             if g is None or loaded.params is None:
                 raise ServeError(501, "this model cannot be explained: its runtime gives no JAX function of it")
             signature = replace(loaded.signature, inputs=(*loaded.signature.inputs, *more))
@@ -163,7 +178,7 @@ class Bucketed:
     """
 
     def __init__(
-        self, compile: Callable[[int], Executable], largest: int, statistics: Any, check: Callable[[], None]
+        self, compile: Callable[[int], Executable], largest: int, statistics: Statistics, check: Callable[[], None]
     ):  # fmt: skip
         self.compile, self.largest, self.statistics, self.check = compile, largest, statistics, check
         self._executables: dict[int, Executable] = {}

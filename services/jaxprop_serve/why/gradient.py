@@ -11,7 +11,7 @@ Source: Sundararajan, Taly, Yan, "Axiomatic Attribution for Deep Networks" (2017
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -19,10 +19,10 @@ import jax
 import jax.numpy as jnp
 import msgspec
 import numpy as np
+from jaxtyping import Array, Float, Int, PyTree
 
 import jaxprop as jp
-from jaxprop_serve.api import Arrays, Compile, Loaded, Question, ServeError, TensorSpec
-from jaxprop_serve.protocol.json_reading import located
+from jaxprop_serve.api import Arrays, Compile, Function, Loaded, Question, ServeError, TensorSpec, leaves, located
 
 CHOSEN = TensorSpec("explain:output", "INT32", (-1,))  # k of each row; −1 is the largest
 ROWS = 64  # points of the path that are computed at once
@@ -43,9 +43,9 @@ class Gradient:
     """The explainer for one version of a model."""
 
     def __init__(self, loaded: Loaded, compile: Compile):
-        if not loaded.differentiable:
+        if not loaded.differentiable or loaded.f is None:
             raise ServeError(501, "this model has no gradient: its function cannot be differentiated, or says not how")
-        self.loaded, self.compile = loaded, compile
+        self.loaded, self.f, self.compile = loaded, loaded.f, compile
         self.moving = [spec.name for spec in loaded.signature.inputs if spec.datatype in FLOATS]
         self._functions: dict[str, Callable[[Arrays], Arrays]] = {}
 
@@ -61,7 +61,7 @@ class Gradient:
             found |= self._integrated(question, found, asked)
         else:
             found |= {self._called("gradient", name): gradient for name, gradient in gradients.items()}
-        return found | self._layers(question.inputs, k) if asked.layers else found
+        return found | self._layers(self.loaded.net, question.inputs, k) if asked.layers and self.loaded.net else found
 
     def _check(self, asked: Parameters, output: TensorSpec) -> None:
         """Refuse what cannot be explained in this way."""
@@ -94,7 +94,7 @@ class Gradient:
         """`output` k, `value` y_nk, and `dNAME` ∂y_nk/∂x_n of each input that has one."""
         function = self._functions.get(output)
         if function is None:
-            g = gradient_of(self.loaded.f, output, self.moving)
+            g = gradient_of(self.f, output, self.moving)
             function = self._functions[output] = self.compile(g, CHOSEN)
         return function(inputs | {CHOSEN.name: k})
 
@@ -117,28 +117,28 @@ class Gradient:
             answer[self._called("attribution", name)] = attribution.astype(inputs[name].dtype)
         return answer | {"convergence_delta": missing.astype(start.dtype)}
 
-    def _layers(self, inputs: Arrays, k: np.ndarray) -> Arrays:
+    def _layers(self, net: jp.Layer, inputs: Arrays, k: np.ndarray) -> Arrays:
         """`PATH.y` and `PATH.dy` of every layer, in the order of the forward pass."""
         function = self._functions.get("")
         if function is None:
             (x,) = self.loaded.signature.inputs
-            function = self._functions[""] = self.compile(layers_of(self.loaded.net, x.name), CHOSEN)
+            function = self._functions[""] = self.compile(layers_of(net, x.name), CHOSEN)
         found = function(inputs | {CHOSEN.name: k})
-        return {name: found[name] for path, _ in leaves(self.loaded.net) for name in _names(path)}
+        return {name: found[name] for leaf in leaves(net) for name in _names(leaf.path)}
 
     def _called(self, what: str, name: str) -> str:
         """`gradient`, or `gradient.NAME` where there are several inputs."""
         return what if len(self.loaded.signature.inputs) == 1 else f"{what}.{name}"
 
 
-def gradient_of(f: Any, output: str, moving: list[str]) -> Any:
+def gradient_of(f: Function, output: str, moving: list[str]) -> Function:
     """g(inputs, θ): k, y_nk and ∂y_nk/∂x_n. Rows do not depend on each other, so one sum's gradient is all of them."""
 
-    def g(inputs: dict[str, Any], params: Any) -> dict[str, Any]:
+    def g(inputs: dict[str, jax.Array], params: PyTree) -> dict[str, jax.Array]:
         given = inputs[CHOSEN.name]
         fixed = {name: x for name, x in inputs.items() if name not in (CHOSEN.name, *moving)}
 
-        def total(x: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        def total(x: dict[str, jax.Array]) -> tuple[jax.Array, dict[str, jax.Array]]:
             y = f(x | fixed, params)[output].reshape(len(given), -1)
             k = jnp.where(given < 0, jnp.argmax(y, axis=1).astype(given.dtype), given)
             values = jnp.take_along_axis(y, k[:, None], axis=1)[:, 0]
@@ -154,36 +154,28 @@ def gradient_of(f: Any, output: str, moving: list[str]) -> Any:
 class Chosen(jp.Cost):
     """C_n = y_nk: its delta is 1 at k, so that every error of the pass is an error of that output."""
 
-    def __call__(self, y: Any, targets: Any) -> Any:
-        """y_nk `[N]`."""
+    def __call__(self, y: Float[Array, "N ..."], targets: Int[Array, " N"]) -> Float[Array, " N"]:
+        """y_nk of each row."""
         return jnp.take_along_axis(y.reshape(len(y), -1), targets[:, None], axis=1)[:, 0]
 
-    def delta(self, y: Any, targets: Any) -> Any:
+    def delta(self, y: Float[Array, "N ..."], targets: Int[Array, " N"]) -> Float[Array, "N ..."]:
         """1 at k, else 0."""
         return jax.nn.one_hot(targets, math.prod(y.shape[1:]), dtype=y.dtype).reshape(y.shape)
 
 
-def layers_of(net: Any, x: str) -> Any:
+def layers_of(net: jp.Layer, x: str) -> Function:
     """g(inputs, θ): what `jp.manual.trace` writes down, rows first: `[N, L, ...]` inside a Repeat."""
     trace = jp.manual.trace(net, Chosen())
 
-    def g(inputs: dict[str, Any], params: Any) -> dict[str, Any]:
+    def g(inputs: dict[str, jax.Array], params: PyTree) -> dict[str, jax.Array]:
         tape, found = trace(inputs[x], params, inputs[CHOSEN.name]), {}
-        for path, repeats in leaves(net):
-            for name, array in zip(_names(path), (tape[path].y, tape[path].dy), strict=True):
-                found[name] = jnp.moveaxis(array, repeats, 0)
+        for leaf in leaves(net):
+            record = tape[leaf.path]
+            for name, array in zip(_names(leaf.path), (record.y, record.dy), strict=True):
+                found[name] = jnp.moveaxis(array, leaf.repeats, 0)
         return found
 
     return g
-
-
-def leaves(net: Any, path: str = "", repeats: int = 0) -> Iterator[tuple[str, int]]:
-    """Every layer that is not made of layers: its path, and in how many Repeats it lies."""
-    if not isinstance(net, jp.Combinator):
-        yield path, repeats
-        return
-    for name, child in zip(net.names(), net.children(), strict=True):
-        yield from leaves(child, f"{path}.{name}" if path else name, repeats + isinstance(net, jp.Repeat))
 
 
 def _names(path: str) -> tuple[str, str]:
