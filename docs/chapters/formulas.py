@@ -20,9 +20,8 @@ import numpy as np
 
 import jaxprop as jp
 from jaxprop.derivations.calculus import derivative
-from jaxprop.derivations.derivation import Equation, labelled_sum, term_equations, worked
+from jaxprop.derivations.derivation import Equation, labelled_sum, term_equations, to_latex, worked
 from jaxprop.derivations.formula import Call, Derivative, Formula, Number, Sum, Symbol, substitute
-from jaxprop.derivations.printers import to_latex
 
 HERE = Path(__file__).parent
 BLOCK = re.compile(r"(<!-- formula: (\w+) -->\n).*?(<!-- /formula -->)", re.DOTALL)

@@ -1,11 +1,31 @@
-"""Derivatives of formulas by the rules of calculus."""
+"""Derivatives of formulas by the rules of calculus, and small honest simplifications of what comes out.
 
-from collections.abc import Callable, Mapping
+To simplify is to fold numbers, drop 0 and 1, and combine like terms and like factors. A product is taken apart into a
+coefficient and the power of each of its bases, and put together again in one order. Whole numbers are kept as
+fractions, so a third stays 1/3. Nothing is expanded and nothing is factored.
+"""
 
+import math
+from collections.abc import Callable, Iterable, Mapping
+from fractions import Fraction
+from itertools import chain
+
+from jaxprop.derivations.formula import (
+    Call,
+    Constant,
+    Formula,
+    Labelled,
+    Negation,
+    Number,
+    Power,
+    Product,
+    Quotient,
+    Sum,
+    Symbol,
+    UndefinedError,
+    parts,
+)
 from jaxprop.errors import pick
-
-from .formula import Call, Formula, Labelled, Negation, Number, Power, Product, Quotient, Sum, Symbol, parts
-from .simplify import simplify
 
 ZERO, ONE = Number(0), Number(1)
 
@@ -20,6 +40,21 @@ DERIVATIVES: Mapping[str, Callable[[Formula], Formula]] = {
     "relu": lambda u: Call("step", u),
     "step": lambda u: ZERO,
 }
+
+Coefficient = Fraction | float
+Factors = dict[Formula, Coefficient]
+"""The bases of a product, each with its exponent."""
+
+EXACT: dict[tuple[str, float], float] = {
+    ("sin", 0): 0,
+    ("cos", 0): 1,
+    ("exp", 0): 1,
+    ("log", 1): 0,
+    ("sqrt", 0): 0,
+    ("sqrt", 1): 1,
+    ("tanh", 0): 0,
+}
+BITS = 53
 
 
 def depends(node: Formula, x: Formula) -> bool:
@@ -66,3 +101,171 @@ def _derivative(node: Formula, x: Symbol) -> Formula:
         case Call(name, argument):
             return DERIVATIVES[pick(name, DERIVATIVES, "function")](argument) * _derivative(argument, x)
     raise TypeError(f"no rule for the derivative of {type(node).__name__}")
+
+
+def simplify(node: Formula) -> Formula:
+    """Return a formula that has the same value wherever the given one has a value.
+
+    Raises `UndefinedError` where folding the numbers overflows or divides by zero.
+
+    >>> from jaxprop.derivations import to_text
+    >>> x = Symbol("x")
+    >>> to_text(simplify(Call("cos", x**2) * (2 * x) + 0)), to_text(simplify(x * x**-2)), to_text(simplify(3 * x / 6))
+    ('2x·cos(x²)', '1/x', 'x/2')
+    """
+    match node:
+        case Sum(terms):
+            return _sum(map(simplify, terms))
+        case Product(factors):
+            return _tidy(Product(tuple(map(simplify, factors))))
+        case Quotient(top, bottom):
+            return _tidy(simplify(top) / simplify(bottom))
+        case Power(base, exponent):
+            return _tidy(simplify(base) ** simplify(exponent))
+        case Negation(inner):
+            return _tidy(-simplify(inner))
+        case Call(name, argument):
+            return _call(name, simplify(argument))
+        case Labelled(_, inner):
+            return simplify(inner)
+    return node
+
+
+def _tidy(node: Formula) -> Formula:
+    return _join(*_split(node))
+
+
+def _call(name: str, argument: Formula) -> Formula:
+    if isinstance(argument, Number) and (name, argument.value) in EXACT:
+        return Number(EXACT[name, argument.value])
+    return Number(1) if name == "log" and argument == Constant("e") else Call(name, argument)
+
+
+def _sum(terms: Iterable[Formula]) -> Formula:
+    """Add like terms: 2x + x is 3x."""
+    total: dict[frozenset, tuple[Coefficient, Factors]] = {}
+    for term in chain.from_iterable(map(_terms, terms)):
+        coefficient, factors = _split(term)
+        key = frozenset(factors.items())
+        before, first = total.get(key, (Fraction(0), factors))
+        total[key] = (_exact(before + coefficient), first)
+    joined = [_join(coefficient, factors) for coefficient, factors in total.values() if coefficient]
+    if len(joined) > 1:
+        return Sum(tuple(_minus(term) for term in joined))
+    return joined[0] if joined else Number(0)
+
+
+def _minus(term: Formula) -> Formula:
+    """Inside a sum, -1 is "minus 1" and not a negative number in parentheses."""
+    return -Number(-term.value) if isinstance(term, Number) and term.value < 0 else term
+
+
+def _terms(node: Formula) -> tuple[Formula, ...]:
+    match node:
+        case Sum(terms):
+            return terms
+        case Negation(Sum(terms)):
+            return tuple(-term for term in terms)
+    return (node,)
+
+
+def _split(node: Formula) -> tuple[Coefficient, Factors]:
+    """Take a node, its insides already simple, apart into a coefficient and powers."""
+    match node:
+        case Number(value):
+            return _exact(value), {}
+        case Negation(inner):
+            coefficient, factors = _split(inner)
+            return -coefficient, factors
+        case Product(factors):
+            return _multiplied(map(_split, factors))
+        case Quotient(top, bottom):
+            return _multiplied((_split(top), _raised(bottom, Fraction(-1))))
+        case Power(base, exponent):
+            power, symbols = _split(exponent)
+            if not symbols:
+                return _raised(base, power)
+    return Fraction(1), {node: Fraction(1)}
+
+
+def _multiplied(pieces: Iterable[tuple[Coefficient, Factors]]) -> tuple[Coefficient, Factors]:
+    coefficient: Coefficient = Fraction(1)
+    together: Factors = {}
+    for number, factors in pieces:
+        coefficient = _exact(coefficient * number)
+        for base, exponent in factors.items():
+            together[base] = _exact(together.get(base, Fraction(0)) + exponent)
+    return coefficient, {base: exponent for base, exponent in together.items() if exponent}
+
+
+def _raised(base: Formula, exponent: Coefficient) -> tuple[Coefficient, Factors]:
+    """Raise to a power: factor by factor if it is whole; (x²)^(1/2) is not x and stays as it is."""
+    if not exponent:
+        return Fraction(1), {}
+    coefficient, factors = _split(base)
+    if isinstance(exponent, float) or exponent.denominator != 1:
+        return (Fraction(1), {}) if base == Number(1) else (Fraction(1), {base: exponent})
+    raised = {part: _exact(power * exponent) for part, power in factors.items()}
+    return _whole_power(coefficient, int(exponent)), raised
+
+
+def _whole_power(number: Coefficient, exponent: int) -> Coefficient:
+    if not number and exponent < 0:
+        raise UndefinedError("division by zero", Number(0) ** exponent)
+    if isinstance(number, Fraction):
+        bits = max(abs(number.numerator), number.denominator).bit_length() - 1
+        if bits * abs(exponent) <= BITS:
+            return _exact(number**exponent) if abs(number) not in (0, 1) else number ** (2 - exponent % 2)
+    try:
+        return _exact(float(number) ** float(exponent))
+    except OverflowError:
+        raise UndefinedError(
+            "overflow: the value is too large for a float64", Number(float(number)) ** exponent
+        ) from None
+
+
+def _exact(number: Coefficient) -> Coefficient:
+    """Keep whole numbers and their ratios as fractions while a float64 holds them exactly."""
+    if isinstance(number, Fraction):
+        small = max(abs(number.numerator), number.denominator).bit_length() <= BITS
+        return number if small else _exact(float(number))
+    number = float(number)
+    if not math.isfinite(number):
+        raise UndefinedError("overflow: the value is too large for a float64", Number(number))
+    return Fraction(int(number)) if number.is_integer() and abs(number) < 2**BITS else number
+
+
+def _join(coefficient: Coefficient, factors: Factors) -> Formula:
+    """Put a coefficient and powers together: numbers, letters, sums, then functions; negative powers below."""
+    if not coefficient:
+        return Number(0)
+    ordered = sorted(factors.items(), key=lambda item: _place(item[0]))
+    above = [_power(base, exponent) for base, exponent in ordered if exponent > 0]
+    below = [_power(base, -exponent) for base, exponent in ordered if exponent < 0]
+    size = abs(coefficient)
+    top, bottom = (size.numerator, size.denominator) if isinstance(size, Fraction) else (size, 1)
+    if top != 1 or not above:
+        above.insert(0, Number(float(top)))
+    if bottom != 1:
+        below.insert(0, Number(bottom))
+    joined = _product(above) / _product(below) if below else _product(above)
+    if coefficient > 0:
+        return joined
+    return Number(-joined.value) if isinstance(joined, Number) else -joined
+
+
+def _product(factors: list[Formula]) -> Formula:
+    return Product(tuple(factors)) if len(factors) > 1 else factors[0]
+
+
+def _power(base: Formula, exponent: Coefficient) -> Formula:
+    if exponent == 1:
+        return base
+    if isinstance(exponent, Fraction) and exponent.denominator != 1:
+        return base ** (Number(exponent.numerator) / Number(exponent.denominator))
+    return base ** float(exponent)
+
+
+def _place(base: Formula) -> int:
+    order = ((Number, Constant), (Symbol,), (Sum,))
+    return next((i for i, kinds in enumerate(order) if isinstance(base, kinds)), len(order))

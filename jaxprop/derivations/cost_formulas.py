@@ -12,9 +12,8 @@ import numpy as np
 
 from jaxprop import costs
 from jaxprop.costs import Cost
-
-from .derivation import Equation, Prose
-from .formula import Call, Formula, Number, Product, Symbol
+from jaxprop.derivations.derivation import Equation, Prose
+from jaxprop.derivations.formula import Call, Formula, Number, Product, Symbol
 
 LARGEST_EXPONENT = 500.0  # exp(710) is too large for a float64
 Values = dict[Formula, float]

@@ -1,13 +1,20 @@
-"""Formulas put into words: equations, steps with a sentence, and the derivation they make up."""
+"""Formulas put into words: equations, steps with a sentence, and the derivation they make up, and how they are printed.
 
+Each is printed as text for a terminal, as LaTeX and as JSON. Where printing rounds a number, the sign before or after
+it is ≈, not =.
+"""
+
+import json
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from jaxprop.derivations.formula import Formula, Labelled, Number, Rest, Sum, evaluate, formula, parts, substitute
+from jaxprop.derivations.glyphs import Latex, Text, number, rest_value
 from jaxprop.errors import JaxpropError
 
-from .evaluate import evaluate
-from .formula import Formula, Labelled, Number, Rest, Sum, formula, substitute
+Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,24 @@ class Equation:
         spread = max(sides) - min(sides)
         return spread / max(map(abs, sides)) if spread else 0.0
 
+    def written_sides(self, printer: Text) -> list[str]:
+        """Return `["a", "= b", "≈ c"]`, the label in front of the first."""
+        rounded = [_rounds(side, printer.digits) for side in self.sides]
+        written = [printer.label(self.label) + printer.write(self.sides[0])]
+        for i, side in enumerate(self.sides[1:], 1):
+            near = rounded[i] or rounded[i - 1] or not self.exact
+            written.append(f"{printer.near if near else '='} {printer.write(side)}")
+        return written
+
+    def write(self, printer: Text) -> str:
+        """Return the equation on one line."""
+        return " ".join(self.written_sides(printer))
+
+    def json(self, digits: int | None) -> Json:
+        """Return the equation as plain data, as text and as LaTeX."""
+        shown = {"label": self.label, "exact": self.exact, "text": to_text(self), "latex": to_latex(self)}
+        return {**shown, "sides": [to_json(side, digits) for side in self.sides]}
+
 
 Prose = tuple[str | Formula | Equation, ...]
 """A sentence in parts: words, and formulas that every printer writes in its own way."""
@@ -43,6 +68,16 @@ class Step:
     title: str
     sentence: Prose = ()
     equations: tuple[Equation, ...] = ()
+
+    def write(self, printer: Text) -> str:
+        """Return the step in paragraphs and lines."""
+        written = (equation.written_sides(printer) for equation in self.equations)
+        return printer.step(self.title, _prose(self.sentence, printer), written)
+
+    def json(self, digits: int | None) -> Json:
+        """Return the step as plain data."""
+        words = {"sentence": _line(self.sentence, Text(6)), "sentence_latex": _line(self.sentence, Latex(6))}
+        return {"title": self.title, **words, "equations": [equation.json(digits) for equation in self.equations]}
 
 
 @dataclass(frozen=True)
@@ -68,8 +103,6 @@ class Derivation:
     facts: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __str__(self) -> str:
-        from .printers import to_text  # printers are made of what is defined here
-
         return to_text(self)
 
     def error(self) -> float:
@@ -77,13 +110,117 @@ class Derivation:
         equations = [equation for step in self.steps for equation in step.equations if equation.exact]
         return max((equation.error(self.values) for equation in equations), default=0.0)
 
+    def write(self, printer: Text) -> str:
+        """Return the title and every step."""
+        steps = (printer.numbered(i, step.write(printer)) for i, step in enumerate(self.steps, 1))
+        return "\n\n".join((_line(self.title, printer), *steps))
+
+    def json(self, digits: int | None) -> Json:
+        """Return the derivation as plain data; its `facts` are keys of their own."""
+        head = {key: _plain(value, digits) for key, value in self.facts.items()}
+        known = [{"name": to_text(leaf), "value": _plain(value, digits)} for leaf, value in self.values.items()]
+        body = [step.json(digits) for step in self.steps]
+        return {"title": _line(self.title, Text(6)), **head, "values": known, "steps": body}
+
+
+Printable = Formula | Equation | Step | Derivation
+
+
+def to_text(node: Printable, digits: int | None = 6) -> str:
+    """Print a formula, an equation, a step or a whole derivation as plain text with unicode letters.
+
+    Args:
+        node: what is printed.
+        digits: how many significant digits numbers get, as `%g` writes them; None for as many as it takes.
+
+    >>> from jaxprop.derivations.formula import Symbol
+    >>> to_text(3 * (Symbol("x") ** 2 + 1) ** 3)
+    '3·(x² + 1)³'
+    >>> to_text(Equation((Symbol("a"), Number(2) / 3, Number(2 / 3))), digits=3)
+    'a = 2/3 ≈ 0.667'
+    """
+    return _written(node, Text(digits))
+
+
+def to_latex(node: Printable, digits: int | None = 6) -> str:
+    """Print as LaTeX: mathematics without delimiters for a formula or an equation, paragraphs for a derivation.
+
+    What it prints needs the package amsmath (for `\\text`) or KaTeX.
+
+    Args:
+        node: what is printed.
+        digits: how many significant digits numbers get; None for as many as it takes.
+
+    >>> from jaxprop.derivations.formula import Derivative, Symbol
+    >>> print(to_latex(Derivative(Symbol("C"), Symbol("w"))))
+    \\frac{\\partial C}{\\partial w}
+    """
+    return _written(node, Latex(digits))
+
+
+def to_json(node: Printable, digits: int | None = None) -> Json:
+    """Return plain dictionaries, lists, strings and finite numbers; a number that is not finite becomes None.
+
+    Args:
+        node: what is printed; a derivation's `facts` are keys of their own.
+        digits: how many significant digits numbers get; None for full precision.
+
+    >>> to_json(Number(3) ** 2)
+    {'kind': 'power', 'base': {'kind': 'number', 'value': 3.0}, 'exponent': {'kind': 'number', 'value': 2.0}}
+    """
+    if isinstance(node, Formula):
+        named = {each.name: _plain(getattr(node, each.name), digits) for each in fields(node)}
+        return {"kind": type(node).__name__.lower(), **named}
+    return node.json(digits)
+
+
+def dumps(node: Printable, digits: int | None = None) -> str:
+    """Return `to_json` as strict JSON text.
+
+    >>> dumps(Number(0.1))
+    '{"kind": "number", "value": 0.1}'
+    """
+    return json.dumps(to_json(node, digits), ensure_ascii=False, allow_nan=False)
+
+
+def _written(node: Printable, printer: Text) -> str:
+    return printer.write(node) if isinstance(node, Formula) else node.write(printer)
+
+
+def _plain(value: Any, digits: int | None) -> Any:
+    match value:
+        case Formula():
+            return to_json(value, digits)
+        case tuple() | list():
+            return [_plain(item, digits) for item in value]
+        case float():
+            return float(number(value, digits)) if math.isfinite(value) else None
+        case _:
+            return value
+
+
+def _prose(prose: Prose, printer: Text) -> str:
+    """Write a sentence; the spaces inside its formulas are the printer's, which may not be broken."""
+    parts = (printer.words(p) if isinstance(p, str) else printer.inline(_written(p, printer)) for p in prose)
+    return "".join(parts)
+
+
+def _line(prose: Prose, printer: Text) -> str:
+    return _prose(prose, printer).replace(printer.space, " ")
+
+
+def _rounds(side: Formula, digits: int | None) -> bool:
+    """Whether a number of this side is written with fewer digits than it has."""
+    found = (rest_value(part.terms) if isinstance(part, Rest) else part for part in parts(side))
+    shown = (part.value for part in found if isinstance(part, Number))
+    return any(math.isfinite(v) and not math.isclose(float(number(v, digits)), v, rel_tol=1e-14) for v in shown)
+
 
 def worked(lhs: Formula, *forms: Formula, values: Mapping[Formula, float], label: str = "") -> Equation:
     """Return `lhs = form = … = the last form with numbers = its value`; the value is computed, never given.
 
     Raises `UndefinedError` where the last form has no finite value.
 
-    >>> from jaxprop.derivations import to_text
     >>> from jaxprop.derivations.formula import Derivative, Symbol
     >>> δ, a, w = Symbol("δ", (0,)), Symbol("a", (3,)), Symbol("W", (3, 0))
     >>> gradient = Derivative(Symbol("C"), w)
@@ -100,7 +237,6 @@ def worked(lhs: Formula, *forms: Formula, values: Mapping[Formula, float], label
 def labelled_sum(terms: Mapping[str, Formula | float]) -> Sum:
     """Return the sum of the terms, each under its label.
 
-    >>> from jaxprop.derivations import to_text
     >>> from jaxprop.derivations.formula import Symbol
     >>> to_text(labelled_sum({"the left path": Symbol("p"), "the right path": Symbol("q")}))
     'p + q'
@@ -111,7 +247,6 @@ def labelled_sum(terms: Mapping[str, Formula | float]) -> Sum:
 def term_equations(total: Sum, values: Mapping[Formula, float]) -> tuple[Equation, ...]:
     """Return one equation for each labelled term of a sum: `label: term = with numbers = value`.
 
-    >>> from jaxprop.derivations import to_text
     >>> from jaxprop.derivations.formula import Symbol
     >>> p = Symbol("p")
     >>> to_text(term_equations(labelled_sum({"the left path": 2 * p}), {p: 3.0})[0])
@@ -127,7 +262,6 @@ def shorten(total: Sum, keep: int, values: Mapping[Formula, float] | None = None
     With `values` the terms of largest magnitude are kept, in their order; without, the first ones. A sum that is
     only one term too long is left alone. Raises `JaxpropError` when `keep` is negative.
 
-    >>> from jaxprop.derivations import to_text
     >>> total = shorten(Sum(tuple(Number(n) for n in range(1, 31))), keep=3)
     >>> to_text(total), evaluate(total)
     ('1 + 2 + 3 + … (27 more terms summing to 459)', 465.0)

@@ -1,12 +1,14 @@
-"""How a formula is written as text: where parentheses, dots and signs go, and the glyphs, which `Latex` replaces."""
+"""How formulas are written: where parentheses, dots and signs go is decided in `Text`; `Latex` replaces its glyphs.
+
+Numbers are written with `digits` significant digits as `%g` writes them (`None`: as many as it takes).
+"""
 
 import re
-from collections.abc import Iterable
+import textwrap
+import unicodedata
+from collections.abc import Iterable, Sequence
 
-from jaxprop.errors import JaxpropError
-
-from .evaluate import evaluate
-from .formula import (
+from jaxprop.derivations.formula import (
     At,
     Call,
     Constant,
@@ -21,13 +23,16 @@ from .formula import (
     Rest,
     Sum,
     Symbol,
+    evaluate,
 )
+from jaxprop.errors import JaxpropError
 
 # How tightly a node holds together; a child that holds less tightly than its place asks for gets parentheses.
 SUM, SIGN, PRODUCT, RATIO, POWER, ATOM = range(6)
 
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 SUBSCRIPTS = "₀₁₂₃₄₅₆₇₈₉"
+WIDTH = 100  # columns of a line of text
 
 
 def number(value: float, digits: int | None) -> str:
@@ -56,6 +61,7 @@ class Text:
 
     near = "≈"
     dot = "·"
+    space = "\u00a0"  # keeps a formula on one line while a sentence is wrapped
     quotient_level = PRODUCT
 
     def __init__(self, digits: int | None = 6):
@@ -139,13 +145,26 @@ class Text:
                 run = 1
         return written or "1"
 
+    def step(self, title: str, sentence: str, equations: Iterable[Sequence[str]]) -> str:
+        """Return a step: its title, its sentence wrapped, and the sides of every equation, on one line if they fit."""
+        wrapped = textwrap.wrap(sentence, WIDTH - 3, break_long_words=False, break_on_hyphens=False)
+        lines = [title, *(f"   {line}".replace(self.space, " ") for line in wrapped)]
+        for sides in equations:
+            glue = " " if len(" ".join(sides)) <= WIDTH - 5 else "\n" + " " * (6 + len(sides[0]))
+            lines.append(f"     {sides[0]} {glue.join(sides[1:])}".rstrip())
+        return "\n".join(lines)
+
+    def numbered(self, number: int, step: str) -> str:
+        """Return a step of a derivation with its number."""
+        return f"{number}. {step}"
+
     def words(self, text: str) -> str:
         """Return plain words of a sentence."""
         return text
 
     def inline(self, mathematics: str) -> str:
         """Return mathematics inside a sentence."""
-        return mathematics
+        return mathematics.replace(" ", self.space)
 
     def label(self, text: str) -> str:
         """Return what stands before an equation."""
@@ -195,6 +214,104 @@ class Text:
         return inside
 
 
+GREEK = dict(
+    zip(
+        "αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΦΨΩ",
+        "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi "
+        "psi omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega".split(),
+        strict=True,
+    )
+)
+ESCAPES = str.maketrans(
+    {c: "\\" + c for c in "&%$#_{}"} | {"\\": r"\textbackslash{}", "^": r"\^{}", "~": r"\~{}", "·": r"$\cdot$"}
+)
+
+KNOWN_FUNCTIONS = ("sin", "cos", "exp", "log", "tanh")
+
+
+class Latex(Text):
+    """Writes a formula as LaTeX."""
+
+    near = r"\approx"
+    dot = r" \cdot "
+    space = " "
+    quotient_level = RATIO
+
+    def step(self, title: str, sentence: str, equations: Iterable[Sequence[str]]) -> str:
+        """Return a paragraph and displayed equations."""
+        display = (rf"\[ {' '.join(sides)} \]" for sides in equations)
+        return "\n".join((rf"\paragraph{{{self.words(title)}}} {sentence}", *display))
+
+    def numbered(self, number: int, step: str) -> str:
+        """Return the step as it is: LaTeX numbers paragraphs itself where that is wanted."""
+        return step
+
+    def words(self, text: str) -> str:
+        """Return words with the characters that LaTeX gives a meaning escaped."""
+        return text.translate(ESCAPES)
+
+    def inline(self, mathematics: str) -> str:
+        """Return $mathematics$."""
+        return f"${mathematics}$"
+
+    def label(self, text: str) -> str:
+        """Return the label of an equation as upright words."""
+        return rf"\text{{{self.words(text)}: }} " if text else ""
+
+    def parentheses(self, inside: str) -> str:
+        """Return parentheses that grow with what is inside."""
+        return rf"\left({inside}\right)"
+
+    def number(self, digits: str) -> str:
+        """Return a number, 1e-07 as a power of ten."""
+        mantissa, _, exponent = digits.partition("e")
+        return rf"{mantissa} \times 10^{{{int(exponent)}}}" if exponent else digits
+
+    def symbol(self, name: str, index: tuple[str, ...], layer: int | None) -> str:
+        """Return W^{(2)}_{12,3}."""
+        base = name.rstrip(SUBSCRIPTS)
+        below = [str(SUBSCRIPTS.index(c)) for c in name[len(base) :]]
+        below = ["".join(below)] if below else []
+        below += [i if len(i) == 1 or i.isdigit() else rf"\mathrm{{{self.words(i)}}}" for i in index]
+        above = "" if layer is None else f"^{{({layer})}}"
+        return _name(base, self) + above + (f"_{{{','.join(below)}}}" if below else "")
+
+    def derivative(self, of: str, by: str, mark: str) -> str:
+        """Return the derivative as a fraction."""
+        d = r"\partial " if mark == "∂" else r"\mathrm{d}"
+        return rf"\frac{{{d}{of}}}{{{d}{by}}}"
+
+    def quotient(self, top: Formula, bottom: Formula) -> str:
+        """Return a fraction, which needs no parentheses."""
+        return rf"\frac{{{self.write(top)}}}{{{self.write(bottom)}}}"
+
+    def power(self, base: str, exponent: Formula) -> str:
+        """Return base to the exponent, which needs no parentheses."""
+        return f"{base}^{{{self.write(exponent)}}}"
+
+    def call(self, function: str, argument: str) -> str:
+        """Return the function at its argument."""
+        if function == "sqrt":
+            return rf"\sqrt{{{argument}}}"
+        if function == "sigmoid":
+            return rf"\sigma{self.parentheses(argument)}"
+        name = "\\" + function if function in KNOWN_FUNCTIONS else rf"\operatorname{{{self.words(function)}}}"
+        return name + self.parentheses(argument)
+
+    def at(self, inside: str, points: list[tuple[str, str]]) -> str:
+        """Return the formula in brackets with the points below."""
+        below = ",\\,".join(f"{symbol}={point}" for symbol, point in points)
+        return rf"\left[{inside}\right]_{{{below}}}"
+
+    def rest(self, words: str, value: str) -> str:
+        """Return dots with the count and the sum of what they stand for below."""
+        return rf"\underbrace{{\cdots}}_{{\text{{{words}}}{value}}}"
+
+    def labelled(self, inside: str, label: str) -> str:
+        """Return a term with its label below it."""
+        return rf"\underbrace{{{inside}}}_{{\text{{{self.words(label)}}}}}"
+
+
 def _factors(node: Formula) -> Iterable[Formula]:
     if isinstance(node, Product):
         for factor in node.factors:
@@ -214,3 +331,13 @@ def _is_letter(node: Formula) -> bool:
 
 def _is_enclosed(node: Formula) -> bool:
     return isinstance(node, Sum) or (isinstance(node, Power) and isinstance(node.base, Sum))
+
+
+def _name(name: str, latex: Latex) -> str:
+    """Return δ as \\delta, ŷ as \\hat{y}, a longer name upright, and unknown letters as they are."""
+    if name in GREEK:
+        return "\\" + GREEK[name]
+    letter, *accents = unicodedata.normalize("NFD", name) or [""]
+    if accents == ["\u0302"]:
+        return rf"\hat{{{letter}}}"
+    return name if re.fullmatch(r"[A-Za-z]'?", name) else rf"\mathrm{{{latex.words(name)}}}"

@@ -1,19 +1,18 @@
 """An expression typed by a person, read into a formula and never executed.
 
-The text is cut into numbers, names, operators and parentheses; anything else is refused where it stands. What
-remains goes through Python's `ast` for its precedence, with every number and name replaced by a placeholder, and only
-arithmetic nodes are accepted back. All values are floats, so `9**9**9` overflows at once and fills no memory.
+The text is cut into numbers, names, operators and parentheses; anything else is refused where it stands. What remains
+is read once, from left to right: a sum of products of powers. All values are floats, so `9**9**9` overflows at once
+and fills no memory.
 """
 
-import ast
 import difflib
 import math
+import re
 from typing import NamedTuple, NoReturn
 
-from jaxprop.errors import JaxpropError, pick
-
-from .evaluate import CONSTANTS
-from .formula import (
+from jaxprop.derivations.formula import (
+    CONSTANTS,
+    FLOATS,
     Call,
     Constant,
     Formula,
@@ -24,12 +23,43 @@ from .formula import (
     Quotient,
     Sum,
     Symbol,
+    children,
 )
-from .tokens import ALIASES, ALLOWED, FUNCTIONS, MAX_DEPTH, Token, check_parentheses, mark, tokenize
+from jaxprop.errors import JaxpropError, pick
 
 MAX_LENGTH = 500
-OPERATORS = {"^": "**", "−": "-", "·": "*", "×": "*", "÷": "/"}
+MAX_DEPTH = 40
+ALIASES = {"σ": "sigmoid", "√": "sqrt", "ln": "log"}
+OPERATORS = {"**": "^", "−": "-", "·": "*", "×": "*", "÷": "/"}
 DIGITS = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
+FUNCTIONS = sorted(set(FLOATS.functions) - {"step"})
+ALLOWED = f"allowed are numbers, one variable, pi, e, + - * / ** ^ ( ) and {', '.join(FUNCTIONS)}"
+
+TOKEN = re.compile(
+    r"(?P<space>\s+)"
+    r"|(?P<number>(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)"
+    r"|(?P<name>√|[A-Za-zα-ωΑ-Ω][A-Za-z0-9_α-ωΑ-Ω]*[₀-₉]*)"
+    r"|(?P<superscript>⁻?[⁰¹²³⁴⁵⁶⁷⁸⁹]+)"
+    r"|(?P<operator>\*\*|[-+*/^−·×÷])"
+    r"|(?P<open>\()|(?P<close>\))"
+)
+REFUSED = {
+    ",": "a comma: every function takes one argument, and decimals are written with a point",
+    ".": "an attribute or a lone point",
+    "'": "a string",
+    '"': "a string",
+    **dict.fromkeys("<>=!", "a comparison or assignment"),
+    **dict.fromkeys("[]{}", "a bracket other than ( )"),
+}
+
+
+class Token(NamedTuple):
+    """A piece of the text: its kind, its characters, and where it starts and ends."""
+
+    kind: str
+    text: str
+    start: int
+    end: int
 
 
 class Parsed(NamedTuple):
@@ -61,31 +91,173 @@ def parse(text: str) -> Parsed:
         raise JaxpropError(f"the expression must be text such as '3*(x**2+1)', found {type(text).__name__}")
     if len(text) > MAX_LENGTH:
         raise JaxpropError(f"the expression has {len(text)} characters; at most {MAX_LENGTH} are read")
-    tokens = tokenize(text)
+    tokens = _tokens(text)
     if not tokens:
         raise JaxpropError("the expression is empty; write one such as 3*(x**2+1)")
-    check_parentheses(text, tokens)
+    _check_parentheses(text, tokens)
     return _Reader(text, tokens).read()
 
 
+def mark(text: str, start: int, end: int, message: str) -> JaxpropError:
+    """Return the error `message` with the expression and a caret line under `text[start:end]`.
+
+    >>> print(mark("1/x", 0, 3, "division by zero"))
+    division by zero
+      1/x
+      ^^^
+    """
+    shown = "".join(c if c.isprintable() else " " for c in text)
+    return JaxpropError(f"{message}\n  {shown}\n  {' ' * start}{'^' * max(1, end - start)}")
+
+
+def _tokens(text: str) -> list[Token]:
+    tokens, at = [], 0
+    while at < len(text):
+        match = TOKEN.match(text, at)
+        if match is None:
+            what = REFUSED.get(text[at])
+            found = f"found {text[at]!r}" + (f", {what}" if what else "")
+            raise mark(text, at, at + 1, f"{found}; {ALLOWED}")
+        if match.lastgroup != "space":
+            tokens.append(Token(str(match.lastgroup), match.group(), at, match.end()))
+        at = match.end()
+    return tokens
+
+
+def _check_parentheses(text: str, tokens: list[Token]) -> None:
+    opened: list[Token] = []
+    for token in tokens:
+        if token.kind == "open":
+            opened.append(token)
+            if len(opened) > MAX_DEPTH:
+                raise mark(text, token.start, token.end, f"parentheses nested more than {MAX_DEPTH} deep")
+        elif token.kind == "close":
+            if not opened:
+                raise mark(text, token.start, token.end, "this ')' was never opened")
+            opened.pop()
+    if opened:
+        raise mark(text, opened[-1].start, opened[-1].end, "this '(' is never closed")
+
+
 class _Reader:
-    """Turns checked tokens into a formula; `atoms` are what the placeholders stand for."""
+    """Reads tokens whose parentheses match; `at` is the next one, and every method reads on from there."""
 
     def __init__(self, text: str, tokens: list[Token]):
-        self.text = text
-        self.tokens = tokens
-        self.atoms: dict[str, Formula | str] = {}
-        self.places: list[tuple[int, Token]] = []
+        self.text, self.tokens, self.at = text, tokens, 0
         self.spans: dict[Formula, tuple[int, int]] = {}
         self.variable = self._variable()
 
     def read(self) -> Parsed:
-        source = self._source()
-        try:
-            tree = ast.parse(source, mode="eval").body
-        except (SyntaxError, ValueError, MemoryError, RecursionError):
-            self._fail(self.tokens[0], self.tokens[-1], f"cannot be read as an expression; {ALLOWED}")
-        return Parsed(self.text, self._formula(tree, 0), self.variable, self.spans)
+        formula = self._sum()
+        self._check_depth(formula, 0, (0, len(self.text)))
+        return Parsed(self.text, formula, self.variable, self.spans)
+
+    def _sum(self) -> Formula:
+        start, terms = self.at, [self._product()]
+        while (operator := self._operator("+-")) is not None:
+            term = self._product()
+            terms.append(Negation(term) if operator == "-" else term)
+        first = terms[0].terms if isinstance(terms[0], Sum) else terms[:1]
+        return self._known(Sum((*first, *terms[1:])), start) if len(terms) > 1 else terms[0]
+
+    def _product(self) -> Formula:
+        start, found = self.at, self._power()
+        factors = [found]
+        while (operator := self._operator("*/") or self._implied()) is not None:
+            if operator == "*":
+                factors.append(self._power())
+                found = self._known(_hoisted(factors), start)
+            else:
+                found = self._known(_hoisted(factors, self._power()), start)
+                factors = [found]
+        return found
+
+    def _power(self) -> Formula:
+        """Read signs and powers, -2^-x: a chain that is put together from its right end."""
+        chain: list[tuple[int, str, Formula | None]] = []
+        raised = True
+        while raised:
+            while (sign := self._operator("+-")) is not None:
+                chain.append((self.at - 1, sign, None))
+            chain.append((self.at, "^", self._atom()))
+            while self._is("superscript"):
+                chain.append((self.at, "^", self._number()))
+            raised = self._operator("^") is not None
+        if len(chain) > MAX_DEPTH + 1:
+            first = self.tokens[chain[MAX_DEPTH + 1][0]]
+            raise mark(self.text, first.start, self.tokens[self.at - 1].end, f"nested more than {MAX_DEPTH} deep")
+        *before, (_, _, whole) = chain
+        assert whole is not None
+        for start, sign, base in reversed(before):
+            if base is not None:
+                whole = self._known(Power(base, _signed(whole)), start)
+            elif sign == "-":
+                whole = self._known(Negation(whole), start)
+        return whole
+
+    def _atom(self) -> Formula:
+        before = self.tokens[self.at - 1] if self.at else None
+        if self._is("number"):
+            return self._number()
+        if not (self._is("name") or self._is("open")):
+            self._expected(before)
+        start, token = self.at, self.tokens[self.at]
+        self.at += 1
+        if token.kind == "open":
+            inside = self._sum()
+            self.at += 1
+            return inside
+        name = {"pi": "π", **ALIASES}.get(token.text, token.text)
+        if not self._is_function(token):
+            return self._known(Constant(name) if name in CONSTANTS else self.variable, start)
+        if not self._is("open"):
+            self._fail(token, token, f"{token.text} needs parentheses: {token.text}(...)")
+        return self._known(Call(name, self._atom()), start)
+
+    def _number(self) -> Formula:
+        token = self.tokens[self.at]
+        value = float(token.text.translate(DIGITS))
+        if not math.isfinite(value):
+            self._fail(token, token, "this number is too large for a float64")
+        self.at += 1
+        return self._known(Number(value), self.at - 1)
+
+    def _is(self, kind: str) -> bool:
+        return self.at < len(self.tokens) and self.tokens[self.at].kind == kind
+
+    def _operator(self, wanted: str) -> str | None:
+        """Return the next token, and pass it, if it is one of these operators."""
+        found = OPERATORS.get(text := self.tokens[self.at].text, text) if self._is("operator") else ""
+        if not found or found not in wanted:
+            return None
+        self.at += 1
+        return found
+
+    def _implied(self) -> str | None:
+        """Return "*" where a product is implied, as in 2x."""
+        if self._is("number") and self.tokens[self.at - 1].kind == "number":
+            message = "two numbers side by side; write an operator between them"
+            self._fail(self.tokens[self.at - 1], self.tokens[self.at], message)
+        return "*" if any(map(self._is, ("number", "name", "open"))) else None
+
+    def _known(self, formula: Formula, start: int) -> Formula:
+        """Note that a formula stands between the token `start` and the last one read."""
+        self.spans.setdefault(formula, (self.tokens[start].start, self.tokens[self.at - 1].end))
+        return formula
+
+    def _check_depth(self, formula: Formula, depth: int, around: tuple[int, int]) -> None:
+        span = self.spans.get(formula, around)
+        if depth > MAX_DEPTH:
+            raise mark(self.text, *span, f"nested more than {MAX_DEPTH} deep")
+        for child in children(formula):
+            self._check_depth(child, depth + 1, span)
+
+    def _expected(self, before: Token | None) -> NoReturn:
+        end = before.end if before else 0
+        place = self.tokens[self.at] if self.at < len(self.tokens) else Token("end", "", end, end + 1)
+        found = f"found {place.text!r}" if place.text else "found the end"
+        after = f" after {before.text!r}" if before else ""
+        self._fail(place, place, f"expected a number, a name or '('{after}, {found}")
 
     def _fail(self, first: Token, last: Token, message: str) -> NoReturn:
         raise mark(self.text, first.start, last.end, message)
@@ -95,128 +267,22 @@ class _Reader:
 
     def _variable(self) -> Symbol:
         """Find the one name that is neither a function nor a constant, and refuse a function nobody knows."""
-        following = [*self.tokens[1:], None]
-        names = [
-            (token, after)
-            for token, after in zip(self.tokens, following, strict=True)
-            if token.kind == "name" and not self._is_function(token) and token.text not in ("pi", *CONSTANTS)
-        ]
-        several = len({token.text for token, _ in names}) > 1
-        for token, after in names:
-            called = after is not None and after.kind == "open"
-            if called and (several or len(token.text) > 1):
-                self._unknown_function(token)
-        for token, _ in names:
-            if token.text != names[0][0].text:
-                first = names[0][0].text
-                message = f"two variables, {first!r} and {token.text!r}, where one is allowed"
+        known = ("pi", *CONSTANTS)
+        names = [t for t in self.tokens if t.kind == "name" and not self._is_function(t) and t.text not in known]
+        several = len({token.text for token in names}) > 1
+        called = {before for before, token in zip(self.tokens, self.tokens[1:], strict=False) if token.kind == "open"}
+        for token in names:
+            if token in called and (several or len(token.text) > 1):
+                try:
+                    pick(token.text, FUNCTIONS, "function")
+                except JaxpropError as error:
+                    self._fail(token, token, str(error))
+        for token in names:
+            if token.text != names[0].text:
+                message = f"two variables, {names[0].text!r} and {token.text!r}, where one is allowed"
                 near = difflib.get_close_matches(token.text, FUNCTIONS, n=1)
                 self._fail(token, token, message + (f" (or did you mean {near[0]}(...)?)" if near else ""))
-        return Symbol(names[0][0].text if names else "x")
-
-    def _unknown_function(self, token: Token) -> NoReturn:
-        try:
-            pick(token.text, FUNCTIONS, "function")
-        except JaxpropError as error:
-            self._fail(token, token, str(error))
-        raise AssertionError(token)
-
-    def _source(self) -> str:
-        """Return the text for `ast`: placeholders for atoms, implied products written out, order checked."""
-        pieces: list[str] = []
-        width = 0
-        for before, token in zip([None, *self.tokens], [*self.tokens, None], strict=True):
-            glue = self._joined(before, token)
-            if token is None:
-                break
-            for piece in (*glue, *self._piece(token)):
-                self.places.append((width, token))
-                pieces.append(piece)
-                width += len(piece) + 1
-        return " ".join(pieces)
-
-    def _joined(self, before: Token | None, token: Token | None) -> list[str]:
-        """Return ["*"] where a product is implied between two tokens; refuse two that cannot follow each other."""
-        if before is not None and self._is_function(before):
-            if token is None or token.kind != "open":
-                self._fail(before, before, f"{before.text} needs parentheses: {before.text}(...)")
-            return []
-        complete = before is not None and before.kind in ("number", "name", "close", "superscript")
-        if token is not None and token.kind in ("number", "name", "open"):
-            if before is not None and before.kind == token.kind == "number":
-                self._fail(before, token, "two numbers side by side; write an operator between them")
-            return ["*"] if complete else []
-        if complete or (token is not None and token.text in ("+", "-", "−")):
-            return []
-        place = token or Token("end", "", before.end if before else 0, (before.end if before else 0) + 1)
-        found = f"found {place.text!r}" if place.text else "found the end"
-        after = f" after {before.text!r}" if before else ""
-        self._fail(place, place, f"expected a number, a name or '('{after}, {found}")
-
-    def _piece(self, token: Token) -> list[str]:
-        if token.kind in ("number", "superscript"):
-            value = float(token.text.translate(DIGITS))
-            if not math.isfinite(value):
-                self._fail(token, token, "this number is too large for a float64")
-            return [*(["**"] if token.kind == "superscript" else []), self._placeholder(Number(value))]
-        if token.kind == "name":
-            name = {"pi": "π", **ALIASES}.get(token.text, token.text)
-            if self._is_function(token):
-                return [self._placeholder(name)]
-            return [self._placeholder(Constant(name) if name in CONSTANTS else self.variable)]
-        return [OPERATORS.get(token.text, token.text)]
-
-    def _placeholder(self, atom: Formula | str) -> str:
-        name = f"n{len(self.atoms)}"
-        self.atoms[name] = atom
-        return name
-
-    def _formula(self, node: ast.expr, depth: int) -> Formula:
-        found = self._convert(node, depth)
-        self.spans.setdefault(found, self._span(node))
-        return found
-
-    def _convert(self, node: ast.expr, depth: int) -> Formula:
-        if depth > MAX_DEPTH:
-            raise mark(self.text, *self._span(node), f"nested more than {MAX_DEPTH} deep")
-        match node:
-            case ast.Name(id=name) if isinstance(atom := self.atoms[name], Formula):
-                return atom
-            case ast.Call(func=ast.Name(id=name), args=[argument], keywords=[]):
-                return Call(str(self.atoms[name]), self._formula(argument, depth + 1))
-            case ast.UnaryOp(op=ast.USub(), operand=operand):
-                return Negation(self._formula(operand, depth + 1))
-            case ast.UnaryOp(op=ast.UAdd(), operand=operand):
-                return self._formula(operand, depth + 1)
-            case ast.BinOp(op=ast.Add() | ast.Sub()):
-                return self._sum(node, depth)
-            case ast.BinOp(op=ast.Mult()):
-                return self._product(node, depth)
-            case ast.BinOp(op=ast.Div(), left=top, right=bottom):
-                return _hoisted([self._formula(top, depth + 1)], self._formula(bottom, depth + 1))
-            case ast.BinOp(op=ast.Pow(), left=base, right=exponent):
-                return Power(self._formula(base, depth + 1), _signed(self._formula(exponent, depth + 1)))
-        raise mark(self.text, *self._span(node), f"found {type(node).__name__}; {ALLOWED}")
-
-    def _sum(self, node: ast.expr, depth: int) -> Formula:
-        terms: list[Formula] = []
-        while isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Sub):
-            term = self._formula(node.right, depth + 1)
-            terms.insert(0, Negation(term) if isinstance(node.op, ast.Sub) else term)
-            node = node.left
-        return Sum((self._formula(node, depth + 1), *terms))
-
-    def _product(self, node: ast.expr, depth: int) -> Formula:
-        factors: list[Formula] = []
-        while isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
-            factors.insert(0, self._formula(node.right, depth + 1))
-            node = node.left
-        return _hoisted([self._formula(node, depth + 1), *factors])
-
-    def _span(self, node: ast.expr) -> tuple[int, int]:
-        """Return where a node stands in the text, from where it stands in the source for `ast`."""
-        inside = [token for at, token in self.places if node.col_offset <= at < (node.end_col_offset or 0)]
-        return inside[0].start, inside[-1].end
+        return Symbol(names[0].text if names else "x")
 
 
 def _hoisted(factors: list[Formula], bottom: Formula | None = None) -> Formula:
@@ -224,6 +290,8 @@ def _hoisted(factors: list[Formula], bottom: Formula | None = None) -> Formula:
     first = factors[0]
     if isinstance(first, Negation):
         return Negation(_hoisted([first.formula, *factors[1:]], bottom))
+    if isinstance(first, Product):
+        factors = [*first.factors, *factors[1:]]
     top = Product(tuple(factors)) if len(factors) > 1 else first
     return top if bottom is None else Quotient(top, bottom)
 

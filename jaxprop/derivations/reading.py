@@ -5,6 +5,8 @@ level is a row of units, what is done to each of them alone (activations), and t
 unit meets every other (a `Linear`, a `Softmax`), or to the cost.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -16,12 +18,11 @@ import numpy as np
 from jaxprop.backward import manual
 from jaxprop.backward.manual import Record
 from jaxprop.costs import Cost
+from jaxprop.derivations.formula import Derivative, Formula, Symbol
+from jaxprop.derivations.question import Given, Question
 from jaxprop.errors import JaxpropError
 from jaxprop.layers import Activation, Flatten, Layer, Linear, Softmax, Standardize, Unstandardize
 from jaxprop.network import by_path
-
-from .formula import Derivative, Formula, Symbol
-from .question import Given, Question
 
 C = Symbol("C")
 Rows = dict[str, Record]
@@ -197,3 +198,43 @@ def float64(tree: Any) -> Any:
         return leaf.astype(np.float64) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
 
     return jax.tree.map(convert, tree)
+
+
+def count(edges: Sequence[np.ndarray]) -> int:
+    """Return how many paths there are from one unit.
+
+    >>> count([np.ones((1, 32)), np.ones((32, 10))])
+    320
+    """
+    return math.prod(int(edge.shape[1]) for edge in edges)
+
+
+def largest(edges: Sequence[np.ndarray], end: np.ndarray, start: int, most: int) -> list[tuple[int, ...]]:
+    """Return the units along the `most` paths of the largest product in size, the largest first.
+
+    >>> first, second = np.array([[1.0, -3.0]]), np.array([[1.0, 5.0], [2.0, 0.1]])
+    >>> largest([first, second], np.array([1.0, 1.0]), start=0, most=2)
+    [(0, 1, 0), (0, 0, 1)]
+    """
+    products = end[:, None]  # [units, ranks]: of the largest paths from each unit on
+    trails: list[np.ndarray] = []  # for each level [units, ranks, 2]: the next unit, and its rank there
+    for level in reversed(range(len(edges))):
+        rows = edges[level][[start]] if level == 0 else edges[level]
+        ranks = [_ranked(row[:, None] * products, most) for row in rows]
+        trails.insert(0, np.array([np.stack(np.unravel_index(rank, products.shape), axis=1) for rank in ranks]))
+        products = np.array([(row[:, None] * products).ravel()[r] for row, r in zip(rows, ranks, strict=True)])
+    found = []
+    for rank in range(products.shape[1] if trails else 1):
+        units, unit = [start], 0
+        for trail in trails:
+            unit, rank = (int(v) for v in trail[unit, rank])
+            units.append(unit)
+        found.append(tuple(units))
+    return found
+
+
+def _ranked(candidates: np.ndarray, most: int) -> np.ndarray:
+    """Return the flat indices of the largest in size, the largest first, of equal ones the first."""
+    sizes = np.abs(candidates.ravel())
+    kept = np.sort(np.argpartition(-sizes, most)[:most]) if most < sizes.size else np.arange(sizes.size)
+    return kept[np.argsort(-sizes[kept], kind="stable")]

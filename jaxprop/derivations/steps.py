@@ -2,17 +2,36 @@
 
 import math
 from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxprop.costs import Cost
+from jaxprop.derivations.cost_formulas import RULES, CostFormula
+from jaxprop.derivations.derivation import Equation, Prose, Step, to_text
+from jaxprop.derivations.formula import Derivative, Formula, Number, Product, Symbol
+from jaxprop.derivations.question import Question
+from jaxprop.derivations.reading import C, Reading, count, largest
+from jaxprop.derivations.writing import Writer, is_bare, joined
 
-from .derivation import Equation, Prose, Step
-from .formula import Derivative, Number, Product, Symbol
-from .question import Question
-from .reading import C, Reading
-from .sentences import about_errors, asked, fan_words, layer_number, origin
-from .writing import Writer, joined
+ROOM = 100
+
+
+class Path(NamedTuple):
+    """A path: its unit in every level, its links from the cost to the parameter, and their product."""
+
+    units: tuple[int, ...]
+    factors: tuple[Formula, ...]
+    numbers: list[float]
+    product: float
+
+
+class Whole(NamedTuple):
+    """The largest paths and what the others add up to, as plain data, and a step where a sum has sums inside."""
+
+    paths: list[dict[str, Any]]
+    rest: dict[str, Any]
+    steps: tuple[Step, ...]
 
 
 class Steps:
@@ -64,7 +83,7 @@ class Steps:
             w.values[bias] = float(r.b[self.unit])
         yield from w.sum(w.node(z, self.unit), terms, *([] if r.b is None else [bias]))
         for i in range(len(level.stages)):
-            out, found = w.node(level.nodes[i + 1], self.unit), w.local(level, i, self.unit)
+            out, found = w.node(level.nodes[i + 1], self.unit), w.activation(level, i, self.unit)
             if found is None:
                 yield Equation((out, w.node(level.nodes[i], self.unit), Number(w.values[out])))
             elif found.value is None:
@@ -97,7 +116,7 @@ class Steps:
             equations = (*w.full(level, first), *(e for unit in others for e in w.brief(level, unit)))
             what = "The errors of" if here.nodes[0].name == "z" else "Behind the softmax of"
             title = f"{what} layer {layer_number(r, level)}{', the output' * (here.way == 'cost')}"
-            slopes = [w.local(here, i, first) for i in reversed(range(len(here.stages)))]
+            slopes = [w.activation(here, i, first) for i in reversed(range(len(here.stages)))]
             words = (part for found in slopes if found for part in (" ", found.words))
             yield Step(title, joined(about_errors(r, w.cost, level, first, len(others)), *words), equations)
 
@@ -113,7 +132,7 @@ class Steps:
         yield Step(title, words, tuple(w.last_error(0, self.unit)))
         for i in reversed(range(len(level.stages))):
             outer, inner = level.nodes[i + 1].symbol(self.unit), level.nodes[i].symbol(self.unit)
-            found = w.local(level, i, self.unit)
+            found = w.activation(level, i, self.unit)
             words = found.words if found else joined("There is no activation: ", outer, " is ", inner, " itself.")
             subject = "answer" if outer.name == "y" else "activation" if outer.name == "a" else "next number"
             object_ = "sum" if inner.name == "z" else "number before it"
@@ -146,3 +165,136 @@ class Steps:
         if not (short and self.is_weight):
             equations += w.worked(self.gradient, Product((delta, *self.came_in)) if self.came_in else delta)
         return Step("The product", (words,), tuple(equations))
+
+
+def layer_number(reading: Reading, level: int) -> int:
+    """Return the number of the Linear that a level belongs to; only Linears are counted."""
+    first = reading.levels[0].nodes[0].layer or 0
+    return first + sum(each.way == "linear" for each in reading.levels[:level])
+
+
+def asked(question: Question, reading: Reading, parameter: Symbol, cost: Cost) -> Prose:
+    """Say which parameter it is, and along which links it reaches C."""
+    unit, level = question.index[-1], reading.levels[0]
+    z, a = level.nodes[0].symbol(unit), level.nodes[-1].symbol(unit)
+    place = f"unit {unit} of layer {z.layer}" + (f" of {reading.last}" if reading.last > 1 else "")
+    index = ", ".join(map(str, question.index))
+    is_weight = len(question.index) == 2
+    what = joined("weight from ", reading.inputs.symbol(question.index[0]), " to ") if is_weight else ("bias of ",)
+    name = "the answer " if level.nodes[-1].name == "y" else "the activation "
+    onward = joined(", and ", z, " only through ", name, a) if level.stages else ()
+    return joined(
+        *(parameter, f", in the code {question.path}[{index}], is the ", what, place, ". ", C, " is the cost of row "),
+        *(f"{question.row} alone, by {type(cost).__name__}. A change of ", parameter, " reaches ", C, " only through "),
+        *("the sum ", z, onward, ". So the derivative is a product, with one factor for each link of this chain."),
+    )
+
+
+def origin(reading: Reading, cost: CostFormula | None, level: int) -> Prose:
+    """Say where the error of a level's last node comes from: the cost, the next level, or the user's own layer."""
+    here = reading.levels[level]
+    last = here.nodes[-1]
+    if here.way == "unknown":
+        name = type(here.layer).__name__
+        return (last.error("k"), f" is what {name}, a layer of your own, hands back; its formula is not known here.")
+    if here.way != "cost":
+        size = reading.levels[level + 1].size
+        units = f"{size} unit{'s' * (size > 1)} of layer {layer_number(reading, level + 1)}"
+        where = f"every one of the {units}" if here.way == "linear" else f"every one of the {size} outputs of softmax"
+        return joined(last.symbol("k"), f" goes into {where}, so ", last.error("k"), " is a sum over them.")
+    y = Symbol("y")
+    same: Prose = ()
+    if is_bare(here):
+        same = (" There is no activation after the sum: ", Equation((last.symbol("k"), here.nodes[0].symbol("k"))), ".")
+    if cost is None:
+        known = ", ".join(kind.__name__ for kind in RULES)
+        unknown = f" is what the network answers; no formula is known here for this cost (there are for {known})."
+        return joined(y, unknown, same)
+    article = ("; in the article ", '"The Mathematics of Learning" they are ', Symbol("a"), " and ", Symbol("ŷ"), ".")
+    return joined(y, " is what the network answers, ", cost.target, article, same, " ", cost.words)
+
+
+def about_errors(reading: Reading, cost: CostFormula | None, level: int, unit: int, others: int) -> Prose:
+    """Say what the errors of a level are, and which of its units are written out."""
+    here = reading.levels[level]
+    node = here.nodes[0]
+    chosen = ""
+    if others:
+        chosen = f" Unit {unit} is written out in full; the others go the same way."
+        if here.size > others + 1:
+            which = f"the {others + 1} of {here.size} units that matter most to the next step"
+            chosen = f" Shown are {which}, unit {unit} in full."
+    meaning: Prose = ()
+    if node.name == "z":
+        meaning = (Equation((node.error("k"), Derivative(C, node.symbol("k")))), " is called the error of unit k. ")
+    return joined(meaning, origin(reading, cost, level), chosen)
+
+
+def fan_words(reading: Reading, unit: int) -> Prose:
+    """Say why the contributions of all paths are added."""
+    here, there = reading.levels[:2]
+    last, size = here.nodes[-1], there.size
+    if here.way == "linear":
+        number = layer_number(reading, 1)
+        into = f" goes into every one of the {size} sums of layer {number}, each time with a weight of its own."
+        into = f" goes into the one sum of layer {number}, with one weight." if size == 1 else into
+    else:
+        into = f" goes into every one of the {size} outputs of softmax, for they share a total of 1."
+    if size == 1:
+        return joined(last.symbol(unit), into, " So there is one path back from the cost.")
+    edge = "weight on the way there" if here.way == "linear" else "slope of that output"
+    more = f" paths, and what comes back along them is added: for each, the error at its end times the {edge}."
+    return joined(last.symbol(unit), into, " A nudge of it reaches ", C, f" along {size}", more)
+
+
+def whole_way(reading: Reading, writer: Writer, unit: int, came_in: tuple[Symbol, ...], gradient: Formula) -> Whole:
+    """Return the largest paths from the parameter to the cost, how many more there are, and what they add up to."""
+    levels, values = reading.levels, writer.values
+    ways = [level.slopes[:, None] * level.edges for level in levels if level.edges is not None]
+    ends = levels[-1].slopes * levels[-1].nodes[-1].errors
+    found = []
+    for units in largest(ways, ends, unit, writer.most):
+        links = [writer.link(i, *units[i : i + 2])[0] for i in range(len(ways))]
+        factors = (writer.error(levels[-1].nodes[0], units[-1]), *reversed(links), *came_in)
+        numbers = [values[factor] for factor in factors]
+        found.append(Path(units, factors, numbers, float(np.prod(numbers))))
+    shown = [{"units": list(path.units), "product": path.product, "factors": path.numbers} for path in found]
+    left = count(ways) - len(found)
+    rest = {"count": left, "sum": values[gradient] - sum(path.product for path in found) if left else 0.0}
+    if len(ways) < 2:  # the sum in the steps before is one over all paths already
+        return Whole(shown, rest, ())
+    total = ends
+    for way in reversed(ways):
+        total = way @ total
+    whole = float(total[unit]) * math.prod(values[each] for each in came_in)
+    return Whole(shown, rest, (_step(writer, found, rest, gradient, whole),))
+
+
+def _step(writer: Writer, found: list[Path], rest: dict[str, Any], gradient: Formula, total: float) -> Step:
+    paths = len(found) + rest["count"]
+    sentence = joined(
+        f"With every sum multiplied out, the derivative is a sum over {paths:,} paths, one for every choice of a unit ",
+        "in each layer above. A path is a product of links; this is the first link of the largest path, and the path:",
+    )
+    link, formula = writer.link(0, *found[0].units[:2])
+
+    def equations() -> Iterator[Equation]:
+        yield from writer.worked(link, formula)
+        largest_path = Product(found[0].factors)
+        if len(to_text(largest_path)) + len("the largest: ") <= ROOM:
+            yield Equation((largest_path,), "the largest")
+        for path in found:
+            yield _path(path)
+        if rest["count"]:
+            yield Equation((Number(rest["sum"]),), f"the other {rest['count']:,} together")
+        yield Equation((gradient, Number(total)), f"all {paths:,} paths together")
+
+    return Step("The whole way back", sentence, tuple(equations()))
+
+
+def _path(path: Path) -> Equation:
+    """One path in numbers: their product, where it fits on a line, and its value."""
+    label = f"through units {', '.join(map(str, path.units))}"
+    numbers = Product(tuple(map(Number, path.numbers)))
+    fits = len(label) + len(to_text(numbers)) <= ROOM - 4
+    return Equation((numbers, Number(path.product)) if fits else (Number(path.product),), label)

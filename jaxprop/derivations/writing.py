@@ -4,13 +4,23 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from .cost_formulas import LARGEST_EXPONENT, CostFormula
-from .derivation import Equation, Prose, labelled_sum, shorten, term_equations, worked
-from .evaluate import UndefinedError, evaluate
-from .formula import Call, Derivative, Formula, Labelled, Number, Product, Sum, Symbol, substitute
-from .local import Local, local
-from .printers import to_text
-from .reading import Level, Node, Reading
+from jaxprop.derivations.activation_formulas import ActivationFormula, activation_formula
+from jaxprop.derivations.cost_formulas import LARGEST_EXPONENT, CostFormula
+from jaxprop.derivations.derivation import Equation, Prose, labelled_sum, shorten, term_equations, to_text, worked
+from jaxprop.derivations.formula import (
+    Call,
+    Derivative,
+    Formula,
+    Labelled,
+    Number,
+    Product,
+    Sum,
+    Symbol,
+    UndefinedError,
+    evaluate,
+    substitute,
+)
+from jaxprop.derivations.reading import Level, Node, Reading
 
 ROOM = 98  # columns for both sides of an equation, so that a line stays within 110
 SHOWN = 8
@@ -50,13 +60,13 @@ class Writer:
         self.values[symbol] = float(W[i, j])
         return symbol
 
-    def local(self, level: Level, stage: int, unit: int) -> Local | None:
+    def activation(self, level: Level, stage: int, unit: int) -> ActivationFormula | None:
         """Return the formulas of one stage at one unit, None where there is no activation."""
         layer = level.stages[stage].layer
         if layer is None:
             return None
         inner, outer = (self.node(level.nodes[i], unit) for i in (stage, stage + 1))
-        found = local(layer, inner, outer, float(level.nodes[stage].values[unit]))
+        found = activation_formula(layer, inner, outer, float(level.nodes[stage].values[unit]))
         self.values.update(found.given)
         return found
 
@@ -147,7 +157,7 @@ class Writer:
         """Yield ∂a/∂z of one stage, by its formula where that is known."""
         here = self.reading.levels[level]
         lhs = self.slope(here, stage, unit)
-        found = self.local(here, stage, unit)
+        found = self.activation(here, stage, unit)
         slope = Number(self.values[lhs])
         if found is not None:
             yield from self.define(found.helpers)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import assume, given, settings
 
 from jaxprop.derivations import Derivation, dumps, to_json, to_latex, to_text
+from jaxprop.derivations.calculus import simplify
 from jaxprop.derivations.derivation import Equation, Step, labelled_sum, shorten, term_equations, worked
-from jaxprop.derivations.evaluate import UndefinedError, evaluate
 from jaxprop.derivations.formula import (
     At,
     Call,
@@ -20,11 +20,12 @@ from jaxprop.derivations.formula import (
     Quotient,
     Sum,
     Symbol,
+    UndefinedError,
+    evaluate,
     parts,
     substitute,
 )
 from jaxprop.derivations.parse import parse
-from jaxprop.derivations.simplify import simplify
 from jaxprop.errors import JaxpropError
 
 from .formulas import FORMULAS, POINTS

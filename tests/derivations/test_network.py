@@ -13,7 +13,7 @@ from hypothesis import given, settings, strategies as st
 
 import jaxprop as jp
 from jaxprop import costs, layers
-from jaxprop.derivations import Derivation, cost_formulas, dumps, explain, local, to_latex, to_text
+from jaxprop.derivations import Derivation, activation_formulas, cost_formulas, dumps, explain, to_latex, to_text
 from jaxprop.layers import LinearParams
 from jaxprop.network import Combinator
 from jaxprop.uses import Dense, is_use
@@ -158,7 +158,7 @@ def test_an_activation_twice_in_a_row_does_not_mix_up_its_names(layer):
 
 def test_no_activation_and_no_cost_is_forgotten():
     elementwise = {c for c in vars(layers).values() if isinstance(c, type) and issubclass(c, jp.Activation)}
-    assert set(local.RULES) == elementwise - {jp.Activation} | {jp.Standardize, jp.Unstandardize}
+    assert set(activation_formulas.RULES) == elementwise - {jp.Activation} | {jp.Standardize, jp.Unstandardize}
     known = {c for c in vars(costs).values() if isinstance(c, type) and issubclass(c, jp.Cost)} - {jp.Cost}
     numbers_only = {jp.AbsoluteError, jp.Huber, jp.KLDivergence, jp.Hinge}
     numbers_only |= {jp.PoissonNegativeLogLikelihood, jp.GaussianNegativeLogLikelihood}
@@ -306,7 +306,9 @@ def test_nested_chains_integers_flatten_and_a_lone_linear():
 
 def test_a_wrong_formula_shows_in_the_error(monkeypatch):
     net, x, params, targets = neuron()
-    monkeypatch.setitem(local.RULES, jp.Sigmoid, lambda layer, z, a, at: local.Local(a, 1 - a))
+    monkeypatch.setitem(
+        activation_formulas.RULES, jp.Sigmoid, lambda layer, z, a, at: activation_formulas.ActivationFormula(a, 1 - a)
+    )
     assert explain(net, jp.HalfSquaredError())(x, params, targets, "0.W", (1, 0)).error() > 0.1
     monkeypatch.undo()
     right = cost_formulas.RULES[jp.HalfSquaredError]

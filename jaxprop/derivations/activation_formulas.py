@@ -11,19 +11,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jaxprop import layers
+from jaxprop.derivations.derivation import Prose
+from jaxprop.derivations.formula import Call, Constant, Formula, Number, Symbol
+from jaxprop.derivations.glyphs import SUBSCRIPTS
 from jaxprop.layers import activations
 from jaxprop.layers.layer import Layer
-
-from .derivation import Prose
-from .formula import Call, Constant, Formula, Number, Symbol
-from .glyphs import SUBSCRIPTS
 
 ONE = Number(1)
 PLAIN = str.maketrans(SUBSCRIPTS, "0123456789")
 
 
 @dataclass(frozen=True)
-class Local:
+class ActivationFormula:
     """The formulas of one elementwise layer at one number, None where they are not known.
 
     `helpers` are names used in both formulas, `given` those of them that have a number and no formula here. `exact` is
@@ -38,15 +37,15 @@ class Local:
     exact: bool = True
 
 
-Rule = Callable[[Any, Symbol, Symbol, float], Local]
-"""(layer, the symbol that goes in, the symbol that comes out, the number that goes in) -> Local"""
+Rule = Callable[[Any, Symbol, Symbol, float], ActivationFormula]
+"""(layer, the symbol that goes in, the symbol that comes out, the number that goes in) -> ActivationFormula"""
 
 
-def local(layer: Layer, z: Symbol, a: Symbol, at: float) -> Local:
+def activation_formula(layer: Layer, z: Symbol, a: Symbol, at: float) -> ActivationFormula:
     """Return the formulas of `layer`, which makes `a` of `z`, where z is the number `at`.
 
     >>> from jaxprop.derivations import to_text
-    >>> found = local(layers.Sigmoid(), Symbol("z"), Symbol("a"), 1.35)
+    >>> found = activation_formula(layers.Sigmoid(), Symbol("z"), Symbol("a"), 1.35)
     >>> to_text(found.value), to_text(found.slope)
     ('σ(z)', 'a·(1 - a)')
     """
@@ -55,7 +54,7 @@ def local(layer: Layer, z: Symbol, a: Symbol, at: float) -> Local:
         return rule(layer, z, a, at)
     name = type(layer).__name__
     words = f"{name} is a layer of your own: its formula is not known here, only the slope that it gives."
-    return Local(None, None, (words,))
+    return ActivationFormula(None, None, (words,))
 
 
 def _helper(name: str, z: Symbol) -> Symbol:
@@ -63,50 +62,52 @@ def _helper(name: str, z: Symbol) -> Symbol:
     return Symbol(name, z.index if z.name == "z" else (z.name.translate(PLAIN), *z.index), z.layer)
 
 
-def _identity(layer: Any, z: Symbol, a: Symbol, at: float) -> Local:
-    return Local(z, ONE, ("The activation changes nothing, so the slope is 1.",))
+def _identity(layer: Any, z: Symbol, a: Symbol, at: float) -> ActivationFormula:
+    return ActivationFormula(z, ONE, ("The activation changes nothing, so the slope is 1.",))
 
 
-def _sigmoid(layer: Any, z: Symbol, a: Symbol, at: float) -> Local:
-    return Local(Call("sigmoid", z), a * (1 - a), ("The slope of the sigmoid can be written in its value ", a, "."))
+def _sigmoid(layer: Any, z: Symbol, a: Symbol, at: float) -> ActivationFormula:
+    return ActivationFormula(
+        Call("sigmoid", z), a * (1 - a), ("The slope of the sigmoid can be written in its value ", a, ".")
+    )
 
 
-def _tanh(layer: Any, z: Symbol, a: Symbol, at: float) -> Local:
+def _tanh(layer: Any, z: Symbol, a: Symbol, at: float) -> ActivationFormula:
     words = ("The slope of tanh is ", 1 - a**2, ", written in its value ", a, ", here as a product.")
-    return Local(Call("tanh", z), (1 - a) * (1 + a), words)
+    return ActivationFormula(Call("tanh", z), (1 - a) * (1 + a), words)
 
 
-def _relu(layer: Any, z: Symbol, a: Symbol, at: float) -> Local:
+def _relu(layer: Any, z: Symbol, a: Symbol, at: float) -> ActivationFormula:
     corner = " At 0 it has a corner; by convention the slope there is 0." if at == 0 else ""
     words = f"The slope of relu is a step: 1 where its input is above 0, else 0.{corner}"
-    return Local(Call("relu", z), Call("step", z), (words,))
+    return ActivationFormula(Call("relu", z), Call("step", z), (words,))
 
 
-def _leaky_relu(layer: Any, z: Symbol, a: Symbol, at: float) -> Local:
+def _leaky_relu(layer: Any, z: Symbol, a: Symbol, at: float) -> ActivationFormula:
     slope = ONE if at >= 0 else Number(layer.negative_slope)
     side = "not below 0" if at >= 0 else "below 0"
     words = f"The input is {side}, and there the leaky ReLU is a straight line."
-    return Local(z if at >= 0 else slope * z, slope, (words,))
+    return ActivationFormula(z if at >= 0 else slope * z, slope, (words,))
 
 
-def _elu(layer: Any, z: Symbol, a: Symbol, at: float, scale: float = 1.0) -> Local:
+def _elu(layer: Any, z: Symbol, a: Symbol, at: float, scale: float = 1.0) -> ActivationFormula:
     name = type(layer).__name__
     alpha = Number(activations._SELU_ALPHA if scale != 1 else layer.alpha)
     if at > 0:
         words = f"The input is above 0, and there {name} is a straight line."
-        return Local(z if scale == 1 else scale * z, Number(scale), (words,))
+        return ActivationFormula(z if scale == 1 else scale * z, Number(scale), (words,))
     value, slope = alpha * (Call("exp", z) - 1), a + alpha
     if scale != 1:
         value, slope = scale * value, a + scale * alpha
     words = (f"The input is not above 0, and there the slope of {name} can be written in its value ", a, ".")
-    return Local(value, slope, words)
+    return ActivationFormula(value, slope, words)
 
 
-def _selu(layer: Any, z: Symbol, a: Symbol, at: float) -> Local:
+def _selu(layer: Any, z: Symbol, a: Symbol, at: float) -> ActivationFormula:
     return _elu(layer, z, a, at, activations._SELU_SCALE)
 
 
-def _gelu(layer: Any, z: Symbol, a: Symbol, at: float) -> Local:
+def _gelu(layer: Any, z: Symbol, a: Symbol, at: float) -> ActivationFormula:
     π = Constant("π")
     if layer.approximate:
         t, r, root = _helper("t", z), _helper("r", z), Call("sqrt", 2 / π)
@@ -119,7 +120,7 @@ def _gelu(layer: Any, z: Symbol, a: Symbol, at: float) -> Local:
             r,
             " is the slope of what is inside the tanh.",
         )
-        return Local(z / 2 * (1 + t), (1 + t) / 2 + z / 2 * (1 - t**2) * r, words, helpers)
+        return ActivationFormula(z / 2 * (1 + t), (1 + t) / 2 + z / 2 * (1 - t**2) * r, words, helpers)
     Φ = _helper("Φ", z)
     bell = z * Call("exp", -(z**2 / 2)) / Call("sqrt", 2 * π)
     words = (
@@ -127,44 +128,46 @@ def _gelu(layer: Any, z: Symbol, a: Symbol, at: float) -> Local:
         Φ,
         " is the share of a normal distribution below the input.",
     )
-    return Local(z * Φ, Φ + bell, words, given={Φ: math.erfc(-at / math.sqrt(2)) / 2})
+    return ActivationFormula(z * Φ, Φ + bell, words, given={Φ: math.erfc(-at / math.sqrt(2)) / 2})
 
 
-def _silu(layer: Any, z: Symbol, a: Symbol, at: float) -> Local:
+def _silu(layer: Any, z: Symbol, a: Symbol, at: float) -> ActivationFormula:
     s = _helper("s", z)
-    return Local(
+    return ActivationFormula(
         z * s, s * (1 + z * (1 - s)), ("The slope of SiLU follows by the product rule.",), ((s, Call("sigmoid", z)),)
     )
 
 
-def _softplus(layer: Any, z: Symbol, a: Symbol, at: float) -> Local:
+def _softplus(layer: Any, z: Symbol, a: Symbol, at: float) -> ActivationFormula:
     value = Call("log", 1 + Call("exp", z)) if at < 30 else z + Call("log", 1 + Call("exp", -z))
     # far below 0 a float64 has no digits left for exp(z) beside the 1
-    return Local(value, Call("sigmoid", z), ("The slope of softplus is the sigmoid.",), exact=at > -4)
+    return ActivationFormula(value, Call("sigmoid", z), ("The slope of softplus is the sigmoid.",), exact=at > -4)
 
 
-def _softsign(layer: Any, z: Symbol, a: Symbol, at: float) -> Local:
+def _softsign(layer: Any, z: Symbol, a: Symbol, at: float) -> ActivationFormula:
     below = 1 + z if at >= 0 else 1 - z
     words = ("The slope of softsign follows by the quotient rule; ", below, " is 1 plus the size of ", z, ".")
-    return Local(z / below, 1 / below**2, words)
+    return ActivationFormula(z / below, 1 / below**2, words)
 
 
-def _hard_tanh(layer: Any, z: Symbol, a: Symbol, at: float) -> Local:
+def _hard_tanh(layer: Any, z: Symbol, a: Symbol, at: float) -> ActivationFormula:
     if abs(at) <= 1:
-        return Local(z, ONE, ("The input is within -1 and 1, and there hard tanh changes nothing.",))
-    return Local(Number(math.copysign(1, at)), Number(0), ("The input is outside -1 and 1, where hard tanh is flat.",))
+        return ActivationFormula(z, ONE, ("The input is within -1 and 1, and there hard tanh changes nothing.",))
+    return ActivationFormula(
+        Number(math.copysign(1, at)), Number(0), ("The input is outside -1 and 1, where hard tanh is flat.",)
+    )
 
 
-def _standardize(layer: Any, z: Symbol, a: Symbol, at: float) -> Local:
+def _standardize(layer: Any, z: Symbol, a: Symbol, at: float) -> ActivationFormula:
     mean, std = _moments(layer, z)
     words = "Standardize subtracts the mean and divides by the standard deviation; the mean does not matter to a slope."
-    return Local((z - mean) / std, 1 / std, (words,))
+    return ActivationFormula((z - mean) / std, 1 / std, (words,))
 
 
-def _unstandardize(layer: Any, z: Symbol, a: Symbol, at: float) -> Local:
+def _unstandardize(layer: Any, z: Symbol, a: Symbol, at: float) -> ActivationFormula:
     mean, std = _moments(layer, z)
     words = "Unstandardize multiplies by the standard deviation and adds the mean, which does not matter to a slope."
-    return Local(z * std + mean, std, (words,))
+    return ActivationFormula(z * std + mean, std, (words,))
 
 
 def _moments(layer: Any, z: Symbol) -> tuple[Number, Number]:
