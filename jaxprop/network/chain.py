@@ -13,6 +13,7 @@ from jax import Array
 from jaxprop.arrays.paths import join
 from jaxprop.errors import JaxpropError
 from jaxprop.layers.layer import Env, Layer
+from jaxprop.network.initialize import in_one_program
 from jaxprop.network.walk import Combinator, Walk, split
 
 
@@ -57,6 +58,7 @@ class Chain(Combinator):
         """A chain of other layers."""
         return Chain(*children)
 
+    @in_one_program
     def init(self, key: Array | None, x: Any) -> tuple[Any, ...]:
         """θ of every layer, each drawn with its own key for the shape that reaches it."""
         keys = [None] * len(self.layers) if key is None else jax.random.split(key, len(self.layers))

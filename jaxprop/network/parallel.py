@@ -22,6 +22,7 @@ from jax import Array
 from jaxprop.arrays.paths import join
 from jaxprop.errors import JaxpropError, ShapeError, pick
 from jaxprop.layers.layer import Env, Layer
+from jaxprop.network.initialize import in_one_program
 from jaxprop.network.walk import Combinator, Walk, add_errors, split
 
 Join = Literal["sum", "concatenate", "multiply"]
@@ -68,6 +69,7 @@ class Parallel(Combinator):
         """Other branches, joined in the same way."""
         return Parallel(*children, join=self.join)
 
+    @in_one_program
     def init(self, key: Array | None, x: Any) -> tuple[Any, ...]:
         """θ of every branch, each with a key of its own."""
         keys = [None] * len(self.branches) if key is None else jax.random.split(key, len(self.branches))

@@ -22,6 +22,7 @@ from jaxprop.arrays.paths import join
 from jaxprop.checks import check_whole
 from jaxprop.errors import ShapeError
 from jaxprop.layers.layer import Env, Layer
+from jaxprop.network.initialize import in_one_program
 from jaxprop.network.walk import Inner, Walk, Wrapper
 from jaxprop.uses import Stacked, is_use
 
@@ -51,6 +52,7 @@ class Repeat(Wrapper):
         """Another block, as many times."""
         return Repeat(children[0], self.times)
 
+    @in_one_program
     def init(self, key: Array | None, x: Any) -> Inner:
         """Parameters drawn anew for every block, stacked."""
         if key is None:

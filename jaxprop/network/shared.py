@@ -22,6 +22,7 @@ from jax import Array
 from jaxprop.arrays.paths import by_path, dotted, join
 from jaxprop.errors import JaxpropError, ShapeError
 from jaxprop.layers.layer import Env, Layer
+from jaxprop.network.initialize import in_one_program
 from jaxprop.network.repeat import Repeat
 from jaxprop.network.walk import Combinator, Inner, Walk, Wrapper
 from jaxprop.uses import Several, is_use
@@ -62,6 +63,7 @@ class Shared(Wrapper):
         """Another network with the same ties."""
         return Shared(children[0], self.ties)
 
+    @in_one_program
     def init(self, key: Array | None, x: Any) -> Inner:
         """θ of the network, without the users' arrays."""
         params = self.inner.init(key, x)

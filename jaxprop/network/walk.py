@@ -15,6 +15,7 @@ from jax import Array
 from jaxprop.arrays.paths import dotted, join
 from jaxprop.errors import ShapeError
 from jaxprop.layers.layer import Env, Layer
+from jaxprop.network.initialize import in_one_program
 from jaxprop.uses import Use, is_use
 
 
@@ -153,6 +154,7 @@ class Wrapper(Combinator):
         """It is called inner."""
         return ("inner",)
 
+    @in_one_program
     def init(self, key: Array | None, x: Any) -> Inner:
         """θ of the child."""
         return Inner(self.inner.init(key, x))

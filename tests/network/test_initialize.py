@@ -1,0 +1,77 @@
+"""θ drawn by one program: the same θ as drawn array by array, wherever `init` is called, and one compilation."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxprop as jp
+from jaxprop.arrays.relative import relative
+
+X = np.ones((2, 4, 6))  # made before the 64-bit mode of the tests is on
+NETS = [
+    jp.Chain(jp.Linear(6), jp.Tanh(), jp.Residual(jp.Linear(6)), jp.Repeat(jp.Chain(jp.Linear(6)), 2)),
+    jp.Parallel(jp.Linear(3, init="orthogonal"), jp.Linear(3, bias_init="normal")),
+    jp.Shared(jp.Chain(jp.Linear(5), jp.Linear(6)), ties=(("0.W", "1.W", True),)),
+]
+
+
+def array_by_array(net, key, x):
+    """What the networks' own `init`s would draw, undecorated."""
+    with jax.disable_jit():
+        return type(net).init.__wrapped__(net, key, x)
+
+
+@pytest.mark.parametrize("net", NETS, ids=["chain", "parallel", "shared"])
+def test_theta_is_the_same_wherever_it_is_drawn(net):
+    key = jax.random.key(3)
+    alone = net.init(key, X)
+    assert relative(alone, array_by_array(net, key, X)) <= 1e-14
+    assert relative(alone, jax.jit(net.init)(key, X)) <= 1e-14
+    assert relative(alone, jax.jit(lambda x: net.init(key, x))(X)) <= 1e-14
+    keys = jax.random.split(key, 2)
+    mapped = jax.vmap(net.init, (0, None))(keys, X)
+    assert relative(jax.tree.map(lambda a: a[1], mapped), net.init(keys[1], X)) <= 1e-14
+    assert jax.eval_shape(net.init, key, X) == jax.eval_shape(lambda: alone)
+
+
+def test_one_program_and_none_the_second_time(compilations):
+    net, key, other = jp.Chain(jp.Linear(7), jp.Linear(9), jp.Linear(11)), jax.random.key(0), jax.random.key(1)
+    with compilations() as count:
+        jax.block_until_ready(net.init(key, np.ones((3, 5))))
+    assert count[0] == 1
+    with compilations() as count:
+        jax.block_until_ready(jp.Chain(jp.Linear(7), jp.Linear(9), jp.Linear(11)).init(other, np.ones((3, 5))))
+    assert count[0] == 0
+
+
+def test_the_precision_is_that_of_the_context():
+    net, ids = jp.Chain(jp.Embedding(5, 3)), jnp.ones((2, 4), "int32")
+    assert net.init(jax.random.key(0), ids)[0].W.dtype == "float64"
+    with jax.enable_x64(False):
+        assert net.init(jax.random.key(0), ids)[0].W.dtype == "float32"
+
+
+@dataclass(frozen=True)
+class DrawnByNumpy(jp.Layer):
+    """A layer whose `init` JAX cannot trace."""
+
+    def init(self, key, x):
+        return np.random.default_rng(int(jax.random.bits(key))).normal(size=x.shape[-1])
+
+    def forward(self, x, params, env=None):
+        return x + params, ()
+
+
+def test_an_init_that_cannot_be_traced_runs_as_it_is():
+    net = jp.Chain(DrawnByNumpy(), jp.Linear(2))
+    assert net.init(jax.random.key(0), X)[0].shape == (6,)
+
+
+def test_old_style_keys():
+    net = NETS[0]
+    old = jax.random.PRNGKey(3)
+    assert relative(net.init(old, X), net.init(jax.random.key(3), X)) == 0
+    jax.jit(lambda x: net.init(old, x))(X)
