@@ -1,4 +1,11 @@
-"""Training: `fit`, its batches, metrics and progress, and what it says when numbers stop being numbers."""
+"""Training: `fit` and what it is made of.
 
-from jaxprop.train.loop import FitResult as FitResult, TrainingInterrupted as TrainingInterrupted, fit as fit
+fitting.py     `fit`: what may be asked, and the epochs            result.py      what it gives back
+run.py         one run: its state, and what is measured            steps.py       θ ← θ + update, compiled
+batches.py     shuffled rows, gathered meanwhile                   metrics.py     `evaluate` and `predict`
+progress.py    what is shown                                       nonfinite.py   where the first NaN arose
+"""
+
+from jaxprop.train.fitting import fit as fit
 from jaxprop.train.metrics import evaluate as evaluate, predict as predict
+from jaxprop.train.result import FitResult as FitResult, TrainingInterrupted as TrainingInterrupted

@@ -606,7 +606,7 @@ def test_ctrl_c_keeps_the_best_so_far(empty, monkeypatch):
 
 
 def test_ctrl_c_before_the_first_epoch_ends_saves_what_there_is(empty, monkeypatch):
-    monkeypatch.setattr("jaxprop.train.loop.SECONDS_A_CHUNK", 0.0)  # a step at a time
+    monkeypatch.setattr("jaxprop.train.run.SECONDS_A_CHUNK", 0.0)  # a step at a time
     press_ctrl_c_at(monkeypatch, "advance")
     ran = run(*MOONS, "--seed", 5)
     assert ran.code == 130
@@ -619,14 +619,14 @@ def test_ctrl_c_before_the_first_epoch_ends_saves_what_there_is(empty, monkeypat
 def test_ctrl_c_before_the_first_step_leaves_an_old_model_alone(empty, monkeypatch):
     did(*MOONS)
     before = jp.describe("runs/moons").weights.sha256
-    monkeypatch.setattr("jaxprop.train.loop._Run.advance", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    monkeypatch.setattr("jaxprop.train.run.Run.advance", lambda *_: os.kill(os.getpid(), signal.SIGINT))
     ran = run(*MOONS, "--seed", 5)
     assert (ran.code, ran.out) == (130, "")
     assert ran.err == "jaxprop: training interrupted after 0 steps: nothing is saved\n"
     assert jp.describe("runs/moons").weights.sha256 == before
 
 
-@pytest.mark.parametrize("where", ["jaxprop.data.load", "jaxprop.train.loop._Run.begin"])
+@pytest.mark.parametrize("where", ["jaxprop.data.load", "jaxprop.train.run.Run.__init__"])
 def test_ctrl_c_elsewhere_is_one_line(where, empty, monkeypatch):
     monkeypatch.setattr(where, lambda *_, **__: os.kill(os.getpid(), signal.SIGINT))
     is_a_mistake(run(*MOONS), 130, "interrupted")

@@ -12,6 +12,7 @@ import jaxprop as jp
 from jaxprop.arrays.relative import relative
 from jaxprop.errors import DataError, JaxpropError, ShapeError, TrainingError
 from jaxprop.train.batches import Batches, epoch_order
+from tests.drawing import draw
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(50, 3))
@@ -21,13 +22,21 @@ NET = jp.Chain(jp.Linear(8), jp.Tanh(), jp.Linear(1))
 CLASSES = jp.Chain(jp.Linear(8), jp.Tanh(), jp.Linear(2))
 HALF, SOFTMAX = jp.HalfSquaredError(), jp.SoftmaxCrossEntropy()
 KEY = jax.random.key(3)
-SGD = optax.sgd(0.05)
+rate_of_the_test = 0.05
+
+# The learning rate is in the state, so that one program serves every rate.
+SGD = optax.GradientTransformation(
+    lambda params: jnp.asarray(rate_of_the_test),
+    lambda grads, rate, params=None: (jax.tree.map(lambda g: -rate.astype(g.dtype) * g, grads), rate),
+)
 
 
-def fit(net=NET, cost=HALF, optimizer=SGD, data=(X, SQUARES), **options):
-    return jp.fit(
-        net, cost, optimizer, data, **{"epochs": 3, "batch_size": 16, "key": KEY, "progress": False} | options
-    )
+def fit(net=NET, cost=HALF, optimizer=SGD, data=(X, SQUARES), rate=0.05, **options):
+    global rate_of_the_test
+    rate_of_the_test = rate
+    start = draw(net, X) if isinstance(net, jp.Layer) and "params" not in options else None
+    usual = {"epochs": 3, "batch_size": 16, "key": KEY, "params": start, "progress": False}
+    return jp.fit(net, cost, optimizer, data, **usual | options)
 
 
 def equal(a, b):
@@ -37,21 +46,22 @@ def equal(a, b):
 
 def plain_loop(net, cost, params, x, targets, epochs, batch_size, learning_rate, key):
     """What fit should do, one step at a time in Python."""
+    gradient = jax.jit(jp.auto.value_and_grad(net, cost))
     _, order_key, _ = jax.random.split(key, 3)
     seed = np.asarray(jax.random.key_data(order_key))
     for epoch in range(epochs):
         order = epoch_order(seed, epoch, len(x))
         for start in range(0, len(x), batch_size):
             rows = order[start : start + batch_size]
-            _, g = jp.auto.value_and_grad(net, cost)(jnp.asarray(x[rows]), params, jnp.asarray(targets[rows]))
+            _, g = gradient(x[rows], params, targets[rows])
             params = jax.tree.map(lambda p, g: p - learning_rate * g, params, g)
     return params
 
 
 @pytest.mark.parametrize("batch_size", [16, 50, 64], ids=["partial last", "one batch", "larger than the data"])
 def test_is_the_plain_loop(batch_size):
-    params = NET.init(jax.random.key(1), X)
-    result = fit(params=params, batch_size=batch_size)
+    params = draw(NET, X)
+    result = fit(optimizer=optax.sgd(0.05) if batch_size == 16 else SGD, params=params, batch_size=batch_size)
     assert relative(result.params, plain_loop(NET, HALF, params, X, SQUARES, 3, batch_size, 0.05, KEY)) < 1e-12
     assert result.steps == 3 * -(-50 // batch_size)
 
@@ -61,7 +71,7 @@ def test_an_epoch_in_several_chunks_is_the_same(monkeypatch):
     monkeypatch.setattr("jaxprop.train.batches.CHUNK_BYTES", 16 * 4 * 8)  # one batch a chunk
     assert Batches((X, SQUARES), 16).capacity == 1
     assert relative(fit().params, whole.params) < 1e-13
-    monkeypatch.setattr("jaxprop.train.loop.SECONDS_A_CHUNK", 0.0)  # one step a call
+    monkeypatch.setattr("jaxprop.train.run.SECONDS_A_CHUNK", 0.0)  # one step a call
     assert relative(fit().params, whole.params) < 1e-13
 
 
@@ -93,7 +103,7 @@ def test_one_key_decides_everything():
 
 
 def test_the_start_is_copied_before_it_is_donated():
-    params = NET.init(jax.random.key(1), X)
+    params = draw(NET, X)
     kept = jax.tree.map(np.array, params)
     fit(params=params)
     assert equal(params, kept)
@@ -110,9 +120,11 @@ def test_history_and_validation_metrics():
 
 
 def test_cost_in_history_is_the_mean_over_all_rows():
-    result = fit(optimizer=optax.sgd(0.0), epochs=1)
+    """The rate is 0, so every batch sees the θ that `fit` drew itself, by the first of the three keys."""
+    result = fit(rate=0.0, epochs=1, params=None)
     params = NET.init(jax.random.split(KEY, 3)[0], X)
-    assert result.history[0]["cost"] == pytest.approx(float(jnp.mean(HALF(NET(X, params), SQUARES))), rel=1e-6)
+    expected = jax.jit(lambda x, p, t: jnp.mean(HALF(NET(x, p), t)))(X, params, SQUARES)
+    assert result.history[0]["cost"] == pytest.approx(float(expected), rel=1e-6)
 
 
 def test_r2_is_one_minus_residual_over_spread():
@@ -123,25 +135,26 @@ def test_r2_is_one_minus_residual_over_spread():
 
 
 def test_constant_targets_have_no_r2():
-    assert "r2" not in jp.evaluate(NET, HALF)(X, NET.init(KEY, X), np.ones((50, 1)))
+    assert "r2" not in jp.evaluate(NET, HALF)(X, draw(NET, X), np.ones((50, 1)))
 
 
 def test_one_hot_rows_have_an_accuracy():
-    measured = jp.evaluate(CLASSES, HALF)(X, CLASSES.init(KEY, X), np.eye(2)[LABELS])
-    y = np.asarray(CLASSES(jnp.asarray(X), CLASSES.init(KEY, X)))
+    params = draw(CLASSES, X)
+    measured = jp.evaluate(CLASSES, HALF)(X, params, np.eye(2)[LABELS])
+    y = np.asarray(CLASSES(jnp.asarray(X), params))
     assert measured["accuracy"] == np.mean(y.argmax(1) == LABELS)
 
 
 def test_many_rows_are_evaluated_in_parts():
     x = np.tile(X, (100, 1))
-    params = NET.init(KEY, X)
+    params = draw(NET, X)
     assert jp.predict(NET, x, params).shape == (5000, 1)
     assert relative(jp.predict(NET, x, params), NET(jnp.asarray(x), params)) < 1e-12
 
 
 def test_early_stopping_keeps_the_best():
     """A rate that overshoots: the first epochs are the best ones."""
-    result = fit(optimizer=optax.sgd(0.4), epochs=200, patience=5, validation=(X[:10], SQUARES[:10]))
+    result = fit(rate=0.4, epochs=200, patience=5, validation=(X[:10], SQUARES[:10]))
     costs = [row["validation_cost"] for row in result.history]
     assert result.stopped == "early" and len(costs) == result.best.epoch + 5 < 200
     assert min(costs) == costs[result.best.epoch - 1] == result.best.cost
@@ -152,9 +165,8 @@ def test_any_callable_is_trained():
     def f(x, params):
         return x @ params["w"]
 
-    result = jp.fit(
-        f, HALF, optax.sgd(0.3), (X, X @ np.ones((3, 1))), params={"w": jnp.zeros((3, 1))}, epochs=60, progress=False
-    )
+    start = {"w": jnp.zeros((3, 1))}
+    result = fit(f, data=(X, X @ np.ones((3, 1))), params=start, rate=0.3, epochs=60, batch_size=32)
     assert relative(result.params["w"], np.ones((3, 1))) < 1e-3
     with pytest.raises(JaxpropError, match=r"a plain function .* needs its params"):
         fit(f)
@@ -165,8 +177,8 @@ def test_any_callable_is_trained():
 def test_line_converges_to_the_slope_by_the_factor_of_the_article():
     """With x = 1 alone, every step of gradient descent multiplies the error by (1 − ηx²)."""
     net, one = jp.Linear(1, bias=False), np.ones((1, 1))
-    params = net.init(KEY, one)
-    result = jp.fit(net, HALF, optax.sgd(0.1), (one, 2 * one), params=params, epochs=7, progress=False)
+    params = draw(net, one)
+    result = fit(net, data=(one, 2 * one), rate=0.1, params=params, epochs=7)
     expected = 2 + (float(params.W[0, 0]) - 2) * 0.9**7
     assert float(result.params.W[0, 0]) == pytest.approx(expected, rel=1e-12)
 
@@ -202,7 +214,7 @@ def test_a_second_fit_compiles_nothing(compilations):
 
 def test_divergence_names_the_step_and_the_layer_and_what_to_try():
     with pytest.raises(TrainingError, match=r"step \d+ \(epoch \d+\): the first not finite is the \w+.*Try a smaller"):
-        fit(jp.Chain(jp.Linear(8), jp.Linear(8), jp.Linear(1)), optimizer=optax.sgd(1e3), epochs=200)
+        fit(jp.Chain(jp.Linear(8), jp.Linear(8), jp.Linear(1)), rate=1e3, epochs=200)
 
 
 def test_the_first_layer_that_is_not_finite_is_named():
@@ -221,7 +233,7 @@ def test_the_first_layer_that_is_not_finite_is_named():
     with pytest.raises(
         TrainingError, match=r"step 1 \(epoch 1\): the first not finite is the output of layer 2, .*Exp\(\)"
     ):
-        fit(net, data=(50 + X, SQUARES), params=jax.tree.map(jnp.ones_like, net.init(KEY, X)))
+        fit(net, data=(50 + X, SQUARES), params=jax.tree.map(jnp.ones_like, draw(net, X)))
 
 
 def test_the_step_is_the_very_step():
@@ -241,7 +253,15 @@ def test_a_plain_functions_nan_is_named_too():
         fit(lambda x, p: x[:, :1] * jnp.sqrt(p), params=jnp.array(-1.0))
 
 
-def test_interrupt_keeps_the_best_so_far(monkeypatch):
+@pytest.fixture
+def ctrl_c_works():
+    """SIGINT raises KeyboardInterrupt, also where the tests run in the background and inherit that it is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_interrupt_keeps_the_best_so_far(monkeypatch, ctrl_c_works):
     shown = []
 
     def press_ctrl_c(self, row):
@@ -267,7 +287,7 @@ def test_an_optimizer_that_keeps_the_start_itself():
 def test_logits_of_yes_or_no_have_an_accuracy():
     net = jp.Linear(1)
     targets = LABELS[:, None].astype(float)
-    params = net.init(KEY, X)
+    params = draw(net, X)
     y = np.asarray(net(jnp.asarray(X), params))
     measured = jp.evaluate(net, jp.SigmoidCrossEntropy())(X, params, targets)
     assert measured["accuracy"] == np.mean((y > 0) == (targets == 1)) and "r2" not in measured
@@ -324,7 +344,7 @@ def test_no_progress_says_nothing(capsys):
 
 
 def test_the_order_of_old_is_refused_with_the_new_one():
-    params, cost = NET.init(KEY, X), jp.HalfSquaredError()
+    params, cost = draw(NET, X), jp.HalfSquaredError()
     with pytest.raises(ShapeError, match=r"predict\(net, x, params\): found tuple for x and an array for params"):
         jp.predict(NET, params, X)
     with pytest.raises(ShapeError, match=r"evaluate\(net, cost\)\(x, params, targets\): found tuple for x"):
