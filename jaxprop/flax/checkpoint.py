@@ -14,31 +14,42 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import serialization
+from jaxtyping import PyTree
 
+from jaxprop.arrays.paths import by_path, join
 from jaxprop.errors import ModelError
-from jaxprop.flax.layers import COUNTERPARTS
+from jaxprop.flax.layers import COUNTERPARTS, Tree
 from jaxprop.layers.layer import Layer
-from jaxprop.network import Combinator, Shared, by_path, join
+from jaxprop.network import Leaf, Shared, leaves
+
+Ties = dict[str, tuple[str, bool]]  # a tied array's path: its owner's, and whether it is transposed
+Source = Tree | str | Path | bytes
 
 
 class Match(NamedTuple):
     """The module that a layer of ours takes."""
 
     module: str
-    arrays: dict[str, Any]  # path of ours: array
+    arrays: Tree  # path of ours: array
     rivals: set[str]  # other modules that would have fitted
 
 
-def import_flax(source: Any, net: Layer, inputs: Any, names: dict[str, str] | None = None) -> Any:
+def import_flax(source: Source, net: Layer, inputs: PyTree, names: dict[str, str] | None = None) -> PyTree:
     """Return params of `net` with the arrays of a Flax checkpoint.
 
-    source: a dict of variables (linen's, or nnx's parameters), a msgpack file or its bytes, an Orbax folder.
-    inputs: an example x, for the shapes.    names: {our layer's path: Flax's module path}, such as {"2": "Dense_1"}.
     Each of our layers, in order, takes the first Flax module, in number order ("Dense_2" before "Dense_10"), whose
     arrays are exactly its own. dtypes are the checkpoint's. Collections other than "params" are left out:
-    `jp.freeze_statistics` makes new statistics for a BatchNorm. Raises ModelError, naming the layer, where none fits;
-    naming the arrays, where some are left over; and where modules of the same shapes have names without numbers ("up",
-    "down"): which is called first only `names` can say.
+    `jp.freeze_statistics` makes new statistics for a BatchNorm.
+
+    Args:
+        source: a dict of variables (linen's, or nnx's parameters), a msgpack file or its bytes, an Orbax folder.
+        net: the network that takes them.
+        inputs: an example x `[N, ...]`, for the shapes.
+        names: {our layer's path: Flax's module path}, such as {"2": "Dense_1"}.
+
+    Raises:
+        ModelError: none fits, and the text names the layer; some are left over, and it names the arrays; or modules of
+            the same shapes have names without numbers ("up", "down"): which is called first only `names` can say.
 
     >>> import jaxprop as jp
     >>> from flax import linen
@@ -49,7 +60,9 @@ def import_flax(source: Any, net: Layer, inputs: Any, names: dict[str, str] | No
     tree = _read(source)
     tree = tree.get("params", tree)
     expected = jax.eval_shape(net.init, jax.random.key(0), inputs)
-    matches = _matches(net, expected, tree, names or {})
+    ours = [leaf for leaf in leaves(net, expected) if jax.tree.leaves(leaf.params)]
+    ties = _ties(ours)
+    matches = _matches(net, ours, tree, names or {}, set(ties))
     taken = {match.module for match in matches.values()}
     left = {path: array for path, array in by_path(tree).items() if not _inside(path, taken)}
     if left:
@@ -59,18 +72,17 @@ def import_flax(source: Any, net: Layer, inputs: Any, names: dict[str, str] | No
         )
     _check_order({path: match for path, match in matches.items() if path not in (names or {})})
     found = {path: array for match in matches.values() for path, array in match.arrays.items()}
-    _check_copies(net, found)
+    _check_copies(ties, found)
     return jax.tree.unflatten(jax.tree.structure(expected), [jnp.asarray(found[path]) for path in by_path(expected)])
 
 
-def _matches(net: Layer, expected: Any, tree: dict[str, Any], names: dict[str, str]) -> dict[str, Match]:
+def _matches(net: Layer, ours: list[Leaf], tree: Tree, names: dict[str, str], tied: set[str]) -> dict[str, Match]:
     """A module for every layer of ours that has parameters, by the layer's path."""
-    leaves, modules, matches = list(_leaves(net, expected, "")), dict(_modules(tree, "")), {}
-    unknown = set(names) - {path for path, _, _ in leaves}
+    modules, matches, taken = dict(_modules(tree, "")), {}, set(names.values())
+    unknown = set(names) - {leaf.path for leaf in ours}
     if unknown:
         raise ModelError(f"import_flax: names: no layer with parameters at {sorted(unknown)[0]!r} of {net!r}")
-    taken, tied = set(names.values()), set(_ties(net, ""))
-    for path, layer, spec in leaves:
+    for path, layer, spec, _ in ours:
         free = [name for name in modules if not _inside(name, taken)]
         candidates = [names[path]] if path in names else free
         fits = {name: _fitting(layer, modules.get(name), spec, path, tied) for name in candidates}
@@ -111,22 +123,19 @@ def _numbered(one: str, other: str) -> bool:
     return all(stems) and len({stem[1] for stem in stems if stem}) == 1
 
 
-def _ties(layer: Layer, path: str) -> dict[str, tuple[str, bool]]:
-    """Every tied array's path: its owner's, and whether it is transposed."""
-    if not isinstance(layer, Combinator):
-        return {}
-    found: dict[str, tuple[str, bool]] = {}
-    if isinstance(layer, Shared):
+def _ties(ours: list[Leaf]) -> Ties:
+    """The tied arrays of all networks that share some."""
+    shared = {path: around for leaf in ours for path, around in leaf.inside if isinstance(around, Shared)}
+    found: Ties = {}
+    for path, around in shared.items():
         inner = join(path, "inner")
-        found = {join(inner, user): (join(inner, owner), transpose) for owner, user, transpose in layer.ties}
-    for child, name in zip(layer.children(), layer.names(), strict=True):
-        found |= _ties(child, join(path, name))
+        found |= {join(inner, user): (join(inner, owner), transpose) for owner, user, transpose in around.ties}
     return found
 
 
-def _check_copies(net: Layer, found: dict[str, Any]) -> None:
+def _check_copies(ties: Ties, found: Tree) -> None:
     """A tied array has no place of its own: its copy in the checkpoint must be its owner's."""
-    for user, (owner, transpose) in _ties(net, "").items():
+    for user, (owner, transpose) in ties.items():
         if user in found and not np.array_equal(np.asarray(found[user]).T if transpose else found[user], found[owner]):
             raise ModelError(
                 f"import_flax: {user} is tied to {owner}, but their arrays in the checkpoint differ, expected equal "
@@ -134,7 +143,7 @@ def _check_copies(net: Layer, found: dict[str, Any]) -> None:
             )
 
 
-def _read(source: Any) -> dict[str, Any]:
+def _read(source: Any) -> Tree:
     """Variables out of whatever holds them; neither msgpack nor Orbax runs code."""
     if isinstance(source, str | Path) and Path(source).is_dir():
         return _orbax(Path(source).absolute())
@@ -153,7 +162,7 @@ def _read(source: Any) -> dict[str, Any]:
     return source
 
 
-def _orbax(folder: Path) -> dict[str, Any]:
+def _orbax(folder: Path) -> Tree:
     """The arrays of an Orbax checkpoint on the host, on whatever devices they were saved."""
     import orbax.checkpoint as ocp  # slow to import
 
@@ -176,7 +185,7 @@ def _without_value(tree: Any) -> Any:
     return _without_value(tree["value"]) if set(tree) == {"value"} else {k: _without_value(v) for k, v in tree.items()}
 
 
-def _modules(tree: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def _modules(tree: Tree, path: str) -> Iterator[tuple[str, Tree]]:
     """Every module below a tree with its path, outer ones first, names in natural order."""
     yield path, tree
     for name in sorted(tree, key=lambda name: [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", str(name))]):
@@ -188,16 +197,7 @@ def _inside(path: str, taken: set[str]) -> bool:
     return any(not name or path == name or path.startswith(name + ".") for name in taken)
 
 
-def _leaves(layer: Layer, params: Any, path: str) -> Iterator[tuple[str, Layer, Any]]:
-    """Our layers that have parameters, in order."""
-    if isinstance(layer, Combinator):
-        for child, p, name in zip(layer.children(), params, layer.names(), strict=True):
-            yield from _leaves(child, p, join(path, name))
-    elif jax.tree.leaves(params):
-        yield path, layer, params
-
-
-def _fitting(layer: Layer, module: Any, spec: Any, path: str, tied: set[str]) -> dict[str, Any] | None:
+def _fitting(layer: Layer, module: Any, spec: Any, path: str, tied: set[str]) -> Tree | None:
     """Our arrays by path made of a Flax module's, or None where those are not exactly ours."""
     counterpart = COUNTERPARTS.get(type(layer))
     if module is None or counterpart is None:
@@ -217,6 +217,6 @@ def _fitting(layer: Layer, module: Any, spec: Any, path: str, tied: set[str]) ->
     return {join(path, field): array for field, array in by_path(kept).items()}
 
 
-def _shapes(tree: Any) -> str:
+def _shapes(tree: PyTree) -> str:
     found = [f"{path} {list(np.shape(leaf))}" for path, leaf in by_path(tree).items()]
     return ", ".join(found[:12]) + (", …" if len(found) > 12 else "")

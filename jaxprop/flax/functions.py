@@ -5,8 +5,11 @@ from typing import Any
 
 import jax
 from flax import linen, nnx
+from jax import Array
+from jaxtyping import Key, PyTree
 
 from jaxprop.errors import JaxpropError
+from jaxprop.flax.layers import Tree
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,10 +22,10 @@ class LinenFunction:
     """
 
     module: linen.Module
-    others: dict[str, Any]
+    others: Tree
     options: dict[str, Any] = field(default_factory=dict)
 
-    def __call__(self, x: Any, params: Any) -> Any:
+    def __call__(self, x: PyTree, params: Tree) -> Any:
         """module.apply."""
         return self.module.apply({"params": params, **self.others}, x, **self.options)
 
@@ -34,22 +37,31 @@ class NnxFunction:
     graph: Any
     rest: Any
 
-    def __call__(self, x: Any, params: Any) -> Any:
+    def __call__(self, x: PyTree, params: Tree) -> Any:
         """The module put together again, and called."""
-        return nnx.merge(self.graph, _state(params), self.rest)(x)
+        state = nnx.State(jax.tree.map(nnx.Param, params))
+        return nnx.merge(self.graph, state, self.rest)(x)
 
 
-def _state(params: Any) -> Any:
-    """θ, a plain dict, as nnx keeps it."""
-    return nnx.State(jax.tree.map(nnx.Param, params))
+def from_flax(
+    module: linen.Module | nnx.Module,
+    variables: Tree | None = None,
+    *,
+    inputs: PyTree = None,
+    key: Key[Array, ""] | None = None,
+    **options: Any,
+) -> tuple[LinenFunction | NnxFunction, Tree]:
+    """Return (f, params), f(x, θ) of a Flax module, for `auto`, `fit`, `evaluate`, `export`.
 
+    Args:
+        module: of linen, or of nnx, which holds its own parameters.
+        variables: of a linen module, what `module.init` made; collections other than "params" are held still.
+        inputs: an example x `[N, ...]`, to make the variables where none are given.
+        key: the key to make them with.
+        options: of linen, what goes to every call (`train=False`).
 
-def from_flax(module: Any, variables: Any = None, *, inputs: Any = None, key: Any = None, **options: Any) -> Any:
-    """Return (f, params), f(x, θ) of a Flax module, linen or nnx, for `auto`, `fit`, `evaluate`, `export`.
-
-    linen: give `variables` (what `module.init` made), or `inputs` and a `key` to make them; `options` go to every call
-    (`train=False`). Collections other than "params" are held still.    nnx: the module holds its own parameters.
-    Raises JaxpropError for anything else.
+    Raises:
+        JaxpropError: the module is of neither kind, or there is nothing to make its variables from.
 
     >>> import jaxprop as jp, jax.numpy as jnp
     >>> f, params = from_flax(linen.Dense(1), inputs=jnp.ones((4, 3)), key=jax.random.key(0))
@@ -61,7 +73,7 @@ def from_flax(module: Any, variables: Any = None, *, inputs: Any = None, key: An
         if variables is None:
             if inputs is None or key is None:
                 raise JaxpropError("from_flax: a linen module needs its variables, or inputs and a key to make them")
-            variables = module.init(key, inputs, **options)
+            variables = dict(module.init(key, inputs, **options))
         others = {name: tree for name, tree in variables.items() if name != "params"}
         return LinenFunction(module, others, options), variables.get("params", {})
     if isinstance(module, nnx.Module):

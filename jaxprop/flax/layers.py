@@ -2,7 +2,7 @@
 
 An entry of `COUNTERPARTS` says for one kind of layer: the module, its params made of ours, and ours made of its. Arrays
 may be stacked (a `Repeat`'s), so only axes counted from the end are touched. A layer without parameters needs no entry:
-it is a function, and linen takes functions.
+it is a function, and linen takes functions. A layer with parameters and without an entry is refused by name.
 """
 
 from collections.abc import Callable
@@ -10,29 +10,35 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from flax import linen
+from jax import Array
+from jax.typing import DTypeLike
+from jaxtyping import PyTree
 
 from jaxprop import layers
+from jaxprop.arrays.paths import join
 from jaxprop.layers.layer import Layer
-from jaxprop.network import join
+
+Tree = dict[str, Any]  # params of linen: arrays, or trees, by name
+Make = Callable[[Any, DTypeLike], linen.Module]  # of a layer and its parameters' dtype
 
 
 class Counterpart(NamedTuple):
     """A layer's linen module, and its params in both directions."""
 
-    module: Callable[[Any, Any], linen.Module]  # of a layer and its parameters' dtype
-    to_flax: Callable[[Any, Any], dict[str, Any]]
-    to_ours: Callable[[Any, dict[str, Any]], Any]
+    module: Make
+    to_flax: Callable[[Any, Any], Tree]
+    to_ours: Callable[[Any, Tree], Any]
     within: tuple[str, ...] = ()  # the modules around those params, in what `module` makes
 
-    def tree(self, layer: Any, params: Any) -> dict[str, Any]:
-        """The params of `module`, made of ours."""
+    def tree(self, layer: Layer, params: Any) -> Tree:
+        """Return the params of `module`, made of ours."""
         tree = self.to_flax(layer, params)
         for name in reversed(self.within):
             tree = {name: tree}
         return tree
 
-    def opened(self, tree: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-        """The params inside the modules of `within`, and their path; a checkpoint need not have these modules."""
+    def opened(self, tree: Tree) -> tuple[str, Tree]:
+        """Return the path and the params inside the modules of `within`; a checkpoint need not have these modules."""
         path = ""
         for name in self.within:
             if name in tree:
@@ -40,17 +46,16 @@ class Counterpart(NamedTuple):
         return path, tree
 
 
-def renamed(module: Callable[[Any, Any], linen.Module], kind: type, **names: str) -> Counterpart:
-    """For arrays that only have other names: ours=theirs."""
+def renamed(module: Make, params: Callable[..., Any], *names: str, within: tuple[str, ...] = ()) -> Counterpart:
+    """Return the counterpart of a layer whose arrays only have other names, in the order of the fields of `params`."""
 
-    def to_flax(layer: Any, params: Any) -> dict[str, Any]:
-        found = {theirs: getattr(params, ours) for ours, theirs in names.items()}
-        return {name: array for name, array in found.items() if array is not None}
+    def to_flax(layer: Layer, ours: tuple[Array | None, ...]) -> Tree:
+        return {name: array for name, array in zip(names, ours, strict=True) if array is not None}
 
-    def to_ours(layer: Any, params: dict[str, Any]) -> Any:
-        return kind(**{ours: params.get(theirs) for ours, theirs in names.items()})
+    def to_ours(layer: Layer, tree: Tree) -> Any:
+        return params(*map(tree.get, names))
 
-    return Counterpart(module, to_flax, to_ours)
+    return Counterpart(module, to_flax, to_ours, within)
 
 
 class LearnedPositions(linen.Module):
@@ -59,7 +64,7 @@ class LearnedPositions(linen.Module):
     length: int
 
     @linen.compact
-    def __call__(self, x: Any) -> Any:
+    def __call__(self, x: Array) -> Array:
         """x `[N, T, D]`."""
         P = self.param("embedding", linen.initializers.normal(0.02), (self.length, x.shape[-1]))
         return x + P[: x.shape[-2]]
@@ -69,7 +74,7 @@ class ScaleAndShift(linen.Module):
     """x · scale + bias, which linen has only inside its norms."""
 
     @linen.compact
-    def __call__(self, x: Any) -> Any:
+    def __call__(self, x: Array) -> Array:
         """x `[N, ..., C]`."""
         scale = self.param("scale", linen.initializers.ones, x.shape[-1:])
         return x * scale + self.param("bias", linen.initializers.zeros, x.shape[-1:])
@@ -81,10 +86,10 @@ class BatchStatistics(linen.Module):
     epsilon: float
     use_scale: bool
     use_bias: bool
-    param_dtype: Any
+    param_dtype: DTypeLike
 
     @linen.compact
-    def __call__(self, x: Any) -> Any:
+    def __call__(self, x: Array) -> Array:
         """x `[N, ..., C]`."""
         options = {"epsilon": self.epsilon, "use_scale": self.use_scale, "use_bias": self.use_bias}
         over = tuple(range(x.ndim - 1))
@@ -94,16 +99,8 @@ class BatchStatistics(linen.Module):
         return norm(x)
 
 
-def _batch_norm(layer: Any, dtype: Any) -> linen.Module:
+def _batch_norm(layer: layers.BatchNorm, dtype: DTypeLike) -> linen.Module:
     return BatchStatistics(layer.epsilon, layer.scale, layer.bias, dtype)
-
-
-def _batch_norm_to_flax(layer: Any, p: Any) -> dict[str, Any]:
-    return {name: array for name, array in p._asdict().items() if array is not None}
-
-
-def _batch_norm_to_ours(layer: Any, params: dict[str, Any]) -> Any:
-    return layers.NormParams(params.get("scale"), params.get("bias"))
 
 
 class Attention(linen.Module):
@@ -113,21 +110,21 @@ class Attention(linen.Module):
     causal: bool
     cross: bool
 
-    def __call__(self, x: Any) -> Any:
+    def __call__(self, x: PyTree[Array]) -> Array:
         """x `[N, T, I]`, or the pair."""
         queries, memory = x if self.cross else (x, x)
         mask = linen.make_causal_mask(jnp.ones(queries.shape[:2])) if self.causal else None
         return self.attention(queries, memory, mask=mask)
 
 
-def _attention(layer: Any, dtype: Any) -> linen.Module:
+def _attention(layer: layers.MultiHeadAttention, dtype: DTypeLike) -> linen.Module:
     options = {"qkv_features": layer.features, "out_features": layer.outputs, "use_bias": layer.bias}
     inner = linen.MultiHeadDotProductAttention(layer.heads, param_dtype=dtype, **options)
     return Attention(inner, layer.causal, layer.cross)
 
 
-def _attention_to_flax(layer: Any, p: Any) -> dict[str, Any]:
-    def heads(array: Any) -> Any:  # [..., F] as [..., H, D]
+def _attention_to_flax(layer: layers.MultiHeadAttention, p: layers.AttentionParams) -> Tree:
+    def heads(array: Any) -> Array:  # [..., F] as [..., H, D]
         return array.reshape(*array.shape[:-1], layer.heads, -1)
 
     W_output = p.W_output.reshape(*p.W_output.shape[:-2], layer.heads, -1, p.W_output.shape[-1])
@@ -140,7 +137,7 @@ def _attention_to_flax(layer: Any, p: Any) -> dict[str, Any]:
     return found
 
 
-def _attention_to_ours(layer: Any, p: dict[str, Any]) -> Any:
+def _attention_to_ours(layer: layers.MultiHeadAttention, p: Tree) -> layers.AttentionParams:
     def flat(name: str, what: str) -> Any:
         array = p[name].get(what)
         return None if array is None else array.reshape(*array.shape[:-2], -1)
@@ -157,58 +154,58 @@ class OverTime(linen.Module):
     rnn: linen.RNN
     sequence: bool
 
-    def __call__(self, x: Any) -> Any:
+    def __call__(self, x: Array) -> Array:
         """x `[N, T, I]`."""
         h: Any = self.rnn(x)
         return h if self.sequence else h[:, -1]
 
 
-def _recurrent(cell: Any) -> Callable[[Any, Any], linen.Module]:
+def _recurrent(cell: Any) -> Make:
     return lambda layer, dtype: OverTime(linen.RNN(cell(layer.features, param_dtype=dtype)), layer.sequence)
 
 
-def _gates(array: Any, names: str) -> dict[str, Any]:
+def _gates(array: Array, names: str) -> dict[str, Array]:
     return dict(zip(names, jnp.split(array, len(names), axis=-1), strict=True))
 
 
-def _joined(cell: dict[str, Any], side: str, names: str, what: str) -> Any:
+def _joined(cell: Tree, side: str, names: str, what: str) -> Array:
     return jnp.concatenate([cell[side + gate][what] for gate in names], axis=-1)
 
 
-def _rnn_to_flax(layer: Any, p: Any) -> dict[str, Any]:
+def _rnn_to_flax(layer: layers.RNN, p: layers.RNNParams) -> Tree:
     return {"i": {"kernel": p.W_input, "bias": p.b}, "h": {"kernel": p.W_hidden}}
 
 
-def _rnn_to_ours(layer: Any, cell: dict[str, Any]) -> Any:
+def _rnn_to_ours(layer: layers.RNN, cell: Tree) -> layers.RNNParams:
     return layers.RNNParams(cell["i"]["kernel"], cell["h"]["kernel"], cell["i"]["bias"])
 
 
-def _lstm_to_flax(layer: Any, p: Any) -> dict[str, Any]:
+def _lstm_to_flax(layer: layers.LSTM, p: layers.LSTMParams) -> Tree:
     inputs, hidden, b = (_gates(array, "ifgo") for array in (p.W_input, p.W_hidden, p.b))
     cell = {f"i{gate}": {"kernel": W} for gate, W in inputs.items()}
     return cell | {f"h{gate}": {"kernel": W, "bias": b[gate]} for gate, W in hidden.items()}
 
 
-def _lstm_to_ours(layer: Any, cell: dict[str, Any]) -> Any:
+def _lstm_to_ours(layer: layers.LSTM, cell: Tree) -> layers.LSTMParams:
     parts = (("i", "kernel"), ("h", "kernel"), ("h", "bias"))
     return layers.LSTMParams(*(_joined(cell, side, "ifgo", what) for side, what in parts))
 
 
-def _gru_to_flax(layer: Any, p: Any) -> dict[str, Any]:
+def _gru_to_flax(layer: layers.GRU, p: layers.GRUParams) -> Tree:
     inputs, hidden, b = (_gates(array, "rzn") for array in (p.W_input, p.W_hidden, p.b))
-    cell: dict[str, Any] = {f"i{gate}": {"kernel": W, "bias": b[gate]} for gate, W in inputs.items()}
+    cell: Tree = {f"i{gate}": {"kernel": W, "bias": b[gate]} for gate, W in inputs.items()}
     cell |= {f"h{gate}": {"kernel": W} for gate, W in hidden.items()}
     cell["hn"]["bias"] = p.b_hidden
     return cell
 
 
-def _gru_to_ours(layer: Any, cell: dict[str, Any]) -> Any:
+def _gru_to_ours(layer: layers.GRU, cell: Tree) -> layers.GRUParams:
     W_input, W_hidden = (_joined(cell, side, "rzn", "kernel") for side in "ih")
     return layers.GRUParams(W_input, W_hidden, _joined(cell, "i", "rzn", "bias"), cell["hn"]["bias"])
 
 
-def _conv(module: Any) -> Callable[[Any, Any], linen.Module]:
-    def make(layer: Any, dtype: Any) -> linen.Module:
+def _conv(module: Any) -> Make:
+    def make(layer: Any, dtype: DTypeLike) -> linen.Module:
         options = {"strides": layer.strides, "padding": layer.padding, "kernel_dilation": layer.dilation}
         if module is linen.Conv:
             options |= {"feature_group_count": layer.groups}
@@ -217,41 +214,35 @@ def _conv(module: Any) -> Callable[[Any, Any], linen.Module]:
     return make
 
 
+def _layer_norm(l: layers.LayerNorm, dtype: DTypeLike) -> linen.Module:
+    options = {"epsilon": l.epsilon, "use_scale": l.scale, "use_bias": l.bias}
+    return linen.LayerNorm(**options, param_dtype=dtype, use_fast_variance=False)
+
+
+def _group_norm(l: layers.GroupNorm, dtype: DTypeLike) -> linen.Module:
+    options = {"epsilon": l.epsilon, "use_scale": l.scale, "use_bias": l.bias}
+    return linen.GroupNorm(l.groups, **options, param_dtype=dtype, use_fast_variance=False)
+
+
 COUNTERPARTS: dict[type[Layer], Counterpart] = {
     layers.Linear: renamed(
-        lambda l, dtype: linen.Dense(l.features, l.bias, param_dtype=dtype), layers.LinearParams, W="kernel", b="bias"
+        lambda l, dtype: linen.Dense(l.features, l.bias, param_dtype=dtype), layers.LinearParams, "kernel", "bias"
     ),
-    layers.Conv: renamed(_conv(linen.Conv), layers.ConvParams, W="kernel", b="bias"),
-    layers.ConvTranspose: renamed(_conv(linen.ConvTranspose), layers.ConvTransposeParams, W="kernel", b="bias"),
-    layers.LayerNorm: renamed(
-        lambda l, dtype: linen.LayerNorm(
-            param_dtype=dtype, epsilon=l.epsilon, use_scale=l.scale, use_bias=l.bias, use_fast_variance=False
-        ),
-        layers.NormParams,
-        scale="scale",
-        bias="bias",
-    ),
+    layers.Conv: renamed(_conv(linen.Conv), layers.ConvParams, "kernel", "bias"),
+    layers.ConvTranspose: renamed(_conv(linen.ConvTranspose), layers.ConvTransposeParams, "kernel", "bias"),
+    layers.LayerNorm: renamed(_layer_norm, layers.NormParams, "scale", "bias"),
+    layers.GroupNorm: renamed(_group_norm, layers.NormParams, "scale", "bias"),
     layers.RMSNorm: renamed(
         lambda l, dtype: linen.RMSNorm(param_dtype=dtype, epsilon=l.epsilon, use_scale=l.scale),
-        layers.NormParams,
-        scale="scale",
-        bias="bias",
+        *(layers.NormParams, "scale", "bias"),
     ),
-    layers.GroupNorm: renamed(
-        lambda l, dtype: linen.GroupNorm(
-            l.groups, param_dtype=dtype, epsilon=l.epsilon, use_scale=l.scale, use_bias=l.bias, use_fast_variance=False
-        ),
-        layers.NormParams,
-        scale="scale",
-        bias="bias",
-    ),
-    layers.BatchNorm: Counterpart(_batch_norm, _batch_norm_to_flax, _batch_norm_to_ours, ("norm",)),
-    layers.Affine: renamed(lambda l, dtype: ScaleAndShift(), layers.AffineParams, scale="scale", shift="bias"),
+    layers.BatchNorm: renamed(_batch_norm, layers.NormParams, "scale", "bias", within=("norm",)),
+    layers.Affine: renamed(lambda l, dtype: ScaleAndShift(), layers.AffineParams, "scale", "bias"),
     layers.Embedding: renamed(
-        lambda l, dtype: linen.Embed(l.vocabulary, l.features, param_dtype=dtype), layers.EmbeddingParams, W="embedding"
+        lambda l, dtype: linen.Embed(l.vocabulary, l.features, param_dtype=dtype), layers.EmbeddingParams, "embedding"
     ),
     layers.PositionalEmbedding: renamed(
-        lambda l, dtype: LearnedPositions(l.length), layers.PositionalEmbeddingParams, W="embedding"
+        lambda l, dtype: LearnedPositions(l.length), layers.PositionalEmbeddingParams, "embedding"
     ),
     layers.MultiHeadAttention: Counterpart(_attention, _attention_to_flax, _attention_to_ours, ("attention",)),
     layers.RNN: Counterpart(_recurrent(linen.SimpleCell), _rnn_to_flax, _rnn_to_ours, ("rnn", "cell")),

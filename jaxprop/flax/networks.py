@@ -1,22 +1,26 @@
 """Networks of ours as linen modules; `checkpoint.py` goes the other way.
 
-`to_flax` goes down the description: a leaf becomes its counterpart (`flax_layers.py`), a combinator one of the modules
+`to_flax` goes down the description: a leaf becomes its counterpart (`layers.py`), a combinator one of the modules
 below.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen
+from jax import Array
+from jaxtyping import PyTree
 
 from jaxprop import layers, network
+from jaxprop.arrays.paths import join
 from jaxprop.errors import JaxpropError
-from jaxprop.flax.layers import COUNTERPARTS
+from jaxprop.flax.layers import COUNTERPARTS, Tree
 from jaxprop.layers.layer import Layer
-from jaxprop.network import Combinator, join
+from jaxprop.network import Combinator
 
-Part = Any  # a linen module, or a function: both are called
+Part = Callable[[Any], Any]  # a linen module, or a function: both are called
 
 
 class Chain(linen.Module):
@@ -24,7 +28,7 @@ class Chain(linen.Module):
 
     layers: tuple[Part, ...]
 
-    def __call__(self, x: Any) -> Any:
+    def __call__(self, x: Array) -> Array:
         """f_L(… f_1(x))."""
         for layer in self.layers:
             x = layer(x)
@@ -36,7 +40,7 @@ class Residual(linen.Module):
 
     inner: Part
 
-    def __call__(self, x: Any) -> Any:
+    def __call__(self, x: Array) -> Array:
         """x + inner(x)."""
         return x + self.inner(x)
 
@@ -47,7 +51,7 @@ class Parallel(linen.Module):
     branches: tuple[Part, ...]
     join: str
 
-    def __call__(self, x: Any) -> Any:
+    def __call__(self, x: Array) -> Array:
         """The joined branches."""
         ys = [branch(x) for branch in self.branches]
         if self.join == "concatenate":
@@ -64,10 +68,10 @@ class Repeat(linen.Module):
     inner: linen.Module
     times: int
 
-    def __call__(self, x: Any) -> Any:
+    def __call__(self, x: Array) -> Array:
         """The scan."""
 
-        def block(inner: Any, x: Any, _: None) -> tuple[Any, None]:
+        def block(inner: Part, x: Array, _: None) -> tuple[Array, None]:
             return inner(x), None
 
         rngs: Any = {"params": True, "dropout": True}
@@ -80,7 +84,7 @@ class Remat(linen.Module):
 
     inner: linen.Module
 
-    def __call__(self, x: Any) -> Any:
+    def __call__(self, x: Array) -> Array:
         """inner(x)."""
         return linen.remat(lambda inner, x: inner(x))(self.inner, x)
 
@@ -91,18 +95,24 @@ class Drop(linen.Module):
     rate: float
 
     @linen.compact
-    def __call__(self, x: Any) -> Any:
+    def __call__(self, x: Array) -> Array:
         """x, thinned."""
         return linen.Dropout(self.rate, deterministic=not self.has_rng("dropout"))(x)
 
 
-def to_flax(net: Layer, params: Any) -> tuple[linen.Module, dict[str, Any]]:
+def to_flax(net: Layer, params: PyTree) -> tuple[linen.Module, Tree]:
     """Return (module, variables): a linen module that is the same function as `net`, and its variables.
 
     `module.apply(variables, x)` is net(x, params), up to rounding. What the module does not take: a mask (`env.mask`;
     only `causal` attention comes along, so no padded sequences). Ties come apart, since linen has no such module: each
-    place gets its own copy, and training moves them apart. Raises JaxpropError for a layer that linen has no
-    counterpart of.
+    place gets its own copy, and training moves them apart.
+
+    Args:
+        net: a network of ours.
+        params: its θ.
+
+    Raises:
+        JaxpropError: linen has no counterpart of a layer, which the text names with its path.
 
     >>> import jaxprop as jp
     >>> net, x = jp.Chain(jp.Linear(4), jp.Tanh(), jp.Linear(2)), jnp.ones((1, 3))
@@ -117,14 +127,14 @@ def to_flax(net: Layer, params: Any) -> tuple[linen.Module, dict[str, Any]]:
     return part, {"params": tree}
 
 
-def _to_flax(layer: Layer, params: Any, path: str) -> tuple[Part, dict[str, Any]]:
+def _to_flax(layer: Layer, params: Any, path: str) -> tuple[Part, Tree]:
     """The counterpart of a layer, and its params."""
     if isinstance(layer, network.Shared):
         return _to_flax(layer.inner, layer.filled(params, path), join(path, "inner"))
     if isinstance(layer, Combinator):
         names = zip(layer.children(), params, layer.names(), strict=True)
         parts = [_to_flax(child, p, join(path, name)) for child, p, name in names]
-        return _around(layer, [part for part, _ in parts]), _tree(layer, [tree for _, tree in parts])
+        return _around(layer, [part for part, _ in parts], path), _tree(layer, [tree for _, tree in parts])
     if type(layer) in COUNTERPARTS:
         counterpart = COUNTERPARTS[type(layer)]
         dtype = jnp.result_type(*jax.tree.leaves(params)) if jax.tree.leaves(params) else jnp.float32
@@ -132,11 +142,18 @@ def _to_flax(layer: Layer, params: Any, path: str) -> tuple[Part, dict[str, Any]
     if isinstance(layer, layers.Dropout):
         return Drop(layer.rate), {}
     if jax.tree.leaves(params) or layer.mixes_examples:
-        raise JaxpropError(f"to_flax: Flax has no counterpart of {layer!r} at {path or 'the top'}")
+        raise _no_counterpart(layer, path)
     return (lambda x: layer(x, params)), {}
 
 
-def _around(layer: Combinator, parts: list[Part]) -> linen.Module:
+def _no_counterpart(layer: Layer, path: str) -> JaxpropError:
+    return JaxpropError(
+        f"to_flax: Flax has no counterpart of {layer!r} at {path or 'the top'}: take the network apart there, or call "
+        "it from Flax as a function, jp.mixed(net)"
+    )
+
+
+def _around(layer: Combinator, parts: list[Part], path: str) -> linen.Module:
     """The linen module of a combinator."""
     if isinstance(layer, network.Chain):
         return Chain(tuple(parts))
@@ -147,10 +164,10 @@ def _around(layer: Combinator, parts: list[Part]) -> linen.Module:
     if isinstance(layer, network.Repeat | network.Remat):  # linen lifts modules only, no plain functions
         inner = parts[0] if isinstance(parts[0], linen.Module) else Chain((parts[0],))
         return Repeat(inner, layer.times) if isinstance(layer, network.Repeat) else Remat(inner)
-    raise JaxpropError(f"to_flax: Flax has no counterpart of {layer!r}")
+    raise _no_counterpart(layer, path)
 
 
-def _tree(layer: Combinator, trees: list[dict[str, Any]]) -> dict[str, Any]:
+def _tree(layer: Combinator, trees: list[Tree]) -> Tree:
     """Params under the names that linen gives to children; those without any are left out."""
     if isinstance(layer, network.Chain | network.Parallel):
         field = "layers" if isinstance(layer, network.Chain) else "branches"
