@@ -17,6 +17,15 @@ def join(path: str, child: object) -> str:
     return f"{path}.{child}" if path else str(child)
 
 
+def place(what: object, path: str) -> str:
+    """Return what an error calls a layer, with its path: "Chain at 0.inner", or "Chain" for the whole network.
+
+    >>> place("Chain", "0.inner"), place("Chain", "")
+    ('Chain at 0.inner', 'Chain')
+    """
+    return f"{what} at {path}" if path else str(what)
+
+
 def dotted(path: KeyPath) -> str:
     """Return a path of JAX's as a dotted one.
 

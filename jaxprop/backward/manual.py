@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import jax
 from jax import Array
 
+from jaxprop.arrays.paths import place
 from jaxprop.costs import Cost
 from jaxprop.errors import JaxpropError
 from jaxprop.layers.layer import Env, Layer
@@ -132,7 +133,7 @@ def _refuse_mixing(net: Layer, what: str) -> None:
 def _mixing(net: Layer) -> str:
     """The first layer that mixes examples, with its path."""
     first = next((leaf for leaf in leaves(net) if leaf.layer.mixes_examples), None)
-    return repr(net) if first is None else f"{first.layer!r}{' at ' + first.path if first.path else ''}"
+    return repr(net) if first is None else place(first.layer, first.path)
 
 
 class Record(NamedTuple):

@@ -5,16 +5,16 @@ Forward goes left to right and the chain rule right to left, each layer handing 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 from jax import Array
+from jaxtyping import Key, PyTree
 
 from jaxprop.arrays.paths import join
 from jaxprop.errors import JaxpropError
 from jaxprop.layers.layer import Env, Layer
 from jaxprop.network.initialize import in_one_program
-from jaxprop.network.walk import Combinator, Walk, split
+from jaxprop.network.walk import Combinator, Pulled, Pushed, Walk, split
 
 
 @dataclass(frozen=True, init=False, repr=False)
@@ -59,7 +59,7 @@ class Chain(Combinator):
         return Chain(*children)
 
     @in_one_program
-    def init(self, key: Array | None, x: Any) -> tuple[Any, ...]:
+    def init(self, key: Key[Array, ""] | None, x: PyTree) -> tuple[PyTree, ...]:
         """θ of every layer, each drawn with its own key for the shape that reaches it."""
         keys = [None] * len(self.layers) if key is None else jax.random.split(key, len(self.layers))
         params = []
@@ -68,14 +68,14 @@ class Chain(Combinator):
             x = jax.eval_shape(layer, x, params[-1])
         return tuple(params)
 
-    def __call__(self, x: Array, params: Any, env: Env | None = None) -> Array:
+    def __call__(self, x: Array, params: PyTree, env: Env | None = None) -> Array:
         """f(x, θ), keeping nothing for a backward pass."""
         self.check_params(params, "")
         for layer, p, e in zip(self.layers, params, split(env, len(self.layers)), strict=True):
             x = layer(x, p, e)
         return x
 
-    def push(self, walk: Walk, x: Array, params: Any, env: Env | None, path: str) -> tuple[Array, Any]:
+    def push(self, walk: Walk, x: Array, params: PyTree, env: Env | None, path: str) -> Pushed:
         """Left to right: each y is the next x."""
         self.check_params(params, path)
         caches = []
@@ -84,7 +84,7 @@ class Chain(Combinator):
             caches.append(cache)
         return x, tuple(caches)
 
-    def pull(self, walk: Walk, dy: Any, cache: Any, params: Any, path: str) -> tuple[Any, Any, dict[str, Any]]:
+    def pull(self, walk: Walk, dy: PyTree, cache: PyTree, params: PyTree, path: str) -> Pulled:
         """Right to left: each dx is the previous dy."""
         uses, notes = [], {}
         for i in reversed(range(len(self.layers))):

@@ -5,7 +5,6 @@ those of the given rows, each layer seeing the rows as the layers before it leav
 """
 
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +14,7 @@ from jaxprop.errors import JaxpropError
 from jaxprop.layers import Affine, AffineParams, BatchNorm, Env, Layer
 from jaxprop.network import Combinator, Recorder, Shared, join, leaves
 from jaxprop.network.call import require_order
+from jaxprop.uses import Use
 
 
 def freeze_statistics(net: Layer, x: PyTree, params: PyTree) -> tuple[Layer, PyTree]:
@@ -42,28 +42,30 @@ def freeze_statistics(net: Layer, x: PyTree, params: PyTree) -> tuple[Layer, PyT
 class _Freezing(Recorder):
     """The plain walk, noting for every BatchNorm the `AffineParams` it amounts to; uses are dropped."""
 
-    def keep(self, layer: Layer, x: Any, y: Any, params: Any, env: Env | None) -> AffineParams | None:
+    def keep(self, layer: Layer, x: PyTree, y: PyTree, params: PyTree, env: Env | None) -> AffineParams | None:
         """Make them on the way forward, of the rows as they come."""
         return layer.frozen(x, params) if isinstance(layer, BatchNorm) else None
 
-    def note(self, layer: Layer, kept: Any, dy: Any, dx: Any, cache: Any, params: Any) -> AffineParams | None:
+    def note(
+        self, layer: Layer, kept: PyTree, dy: PyTree, dx: PyTree, cache: PyTree, params: PyTree
+    ) -> AffineParams | None:
         """Note them: notes come out of a scan, stacked."""
         return kept
 
-    def close(self, use: Any, path: str) -> Any:
+    def close(self, use: Use, path: str) -> PyTree:
         """Drop the use: only the notes are wanted."""
         return ()
 
 
 @functools.partial(jax.jit, static_argnames="net")
-def _statistics(net: Layer, x: Any, params: Any) -> dict[str, AffineParams]:
+def _statistics(net: Layer, x: PyTree, params: PyTree) -> dict[str, AffineParams]:
     """Forward, and back for the notes alone: XLA drops what the way back computes."""
     walk = _Freezing()
     y, cache = walk.push(net, x, params, None, "")
     return walk.pull(net, jax.tree.map(jnp.zeros_like, y), cache, params, "")[2]
 
 
-def _rebuilt(layer: Layer, params: Any, found: dict[str, AffineParams], path: str) -> tuple[Layer, Any]:
+def _rebuilt(layer: Layer, params: PyTree, found: dict[str, AffineParams], path: str) -> tuple[Layer, PyTree]:
     """The layer and its θ, with an Affine wherever `found` has constants."""
     if path in found:
         return Affine(), found[path]

@@ -1,12 +1,14 @@
 """The leaves of a network, its layers that are not made of layers: in order, and what passes each of them."""
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from jaxtyping import PyTree
 
 from jaxprop.arrays.paths import join
 from jaxprop.layers.layer import Env, Layer
 from jaxprop.network.repeat import Repeat
-from jaxprop.network.walk import Combinator, Walk
+from jaxprop.network.walk import Combinator, Pulled, Pushed, Walk
 
 
 class Leaf(NamedTuple):
@@ -19,7 +21,7 @@ class Leaf(NamedTuple):
 
     path: str
     layer: Layer
-    params: Any
+    params: PyTree
     inside: tuple[tuple[str, Combinator], ...]
 
     @property
@@ -28,7 +30,7 @@ class Leaf(NamedTuple):
         return sum(isinstance(around, Repeat) for _, around in self.inside)
 
 
-def leaves(net: Layer, params: Any = None) -> Iterator[Leaf]:
+def leaves(net: Layer, params: PyTree = None) -> Iterator[Leaf]:
     """Yield the leaves of `net` in the order of the forward pass, through every combinator.
 
     params: θ, or anything with its tree (gradients, uses, shapes); without it every leaf's `params` is None. A leaf's
@@ -59,7 +61,7 @@ def _below(here: Leaf) -> Iterator[Leaf]:
         yield from _below(Leaf(join(path, name), child, part, (*inside, (path, layer))))
 
 
-def in_order(net: Layer, found: dict[str, Any]) -> dict[str, Any]:
+def in_order(net: Layer, found: dict[str, PyTree]) -> dict[str, PyTree]:
     """Return what was found by the path of a leaf, in the order of the forward pass: a walk back notes it reversed.
 
     >>> from jaxprop.layers import Linear, Sigmoid
@@ -86,20 +88,20 @@ class Recorder(Walk):
     [0.] [0.25]
     """
 
-    def keep(self, layer: Layer, x: Any, y: Any, params: Any, env: Env | None) -> Any:
+    def keep(self, layer: Layer, x: PyTree, y: PyTree, params: PyTree, env: Env | None) -> PyTree:
         """What of a leaf's way forward is held for its note: a pytree."""
         raise TypeError(f"{type(self).__name__} must define keep(layer, x, y, params, env)")
 
-    def note(self, layer: Layer, kept: Any, dy: Any, dx: Any, cache: Any, params: Any) -> Any:
+    def note(self, layer: Layer, kept: PyTree, dy: PyTree, dx: PyTree, cache: PyTree, params: PyTree) -> PyTree:
         """What is noted at a leaf's path on the way back: a pytree; None for nothing."""
         raise TypeError(f"{type(self).__name__} must define note(layer, kept, dy, dx, cache, params)")
 
-    def push(self, layer: Layer, x: Any, params: Any, env: Env | None, path: str) -> tuple[Any, Any]:
+    def push(self, layer: Layer, x: PyTree, params: PyTree, env: Env | None, path: str) -> Pushed:
         """One layer forward; what a leaf keeps goes beside its cache."""
         y, cache = super().push(layer, x, params, env, path)
         return (y, cache) if isinstance(layer, Combinator) else (y, (self.keep(layer, x, y, params, env), cache))
 
-    def pull(self, layer: Layer, dy: Any, cache: Any, params: Any, path: str) -> tuple[Any, Any, dict[str, Any]]:
+    def pull(self, layer: Layer, dy: PyTree, cache: PyTree, params: PyTree, path: str) -> Pulled:
         """One layer back, with a leaf's note."""
         if isinstance(layer, Combinator):
             return super().pull(layer, dy, cache, params, path)

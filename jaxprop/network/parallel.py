@@ -12,18 +12,19 @@ import functools
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import Key, PyTree
 
-from jaxprop.arrays.paths import join
+from jaxprop.arrays.paths import join, place
 from jaxprop.errors import JaxpropError, ShapeError, pick
 from jaxprop.layers.layer import Env, Layer
 from jaxprop.network.initialize import in_one_program
-from jaxprop.network.walk import Combinator, Walk, add_errors, split
+from jaxprop.network.walk import Combinator, Pulled, Pushed, Walk, add_errors, split
 
 Join = Literal["sum", "concatenate", "multiply"]
 
@@ -70,18 +71,18 @@ class Parallel(Combinator):
         return Parallel(*children, join=self.join)
 
     @in_one_program
-    def init(self, key: Array | None, x: Any) -> tuple[Any, ...]:
+    def init(self, key: Key[Array, ""] | None, x: PyTree) -> tuple[PyTree, ...]:
         """θ of every branch, each with a key of its own."""
         keys = [None] * len(self.branches) if key is None else jax.random.split(key, len(self.branches))
         return tuple(branch.init(k, x) for branch, k in zip(self.branches, keys, strict=True))
 
-    def __call__(self, x: Any, params: Any, env: Env | None = None) -> Array:
+    def __call__(self, x: PyTree, params: PyTree, env: Env | None = None) -> Array:
         """The joined y, keeping nothing."""
         self.check_params(params, "")
         envs = split(env, len(self.branches))
         return self._joined([f(x, p, e) for f, p, e in zip(self.branches, params, envs, strict=True)], "")
 
-    def push(self, walk: Walk, x: Any, params: Any, env: Env | None, path: str) -> tuple[Array, Any]:
+    def push(self, walk: Walk, x: PyTree, params: PyTree, env: Env | None, path: str) -> Pushed:
         """Every branch, then the join; a product keeps what the branches gave."""
         self.check_params(params, path)
         parts = zip(self.branches, params, split(env, len(self.branches)), strict=True)
@@ -90,7 +91,7 @@ class Parallel(Combinator):
         kept = {"sum": (), "concatenate": Widths(tuple(y.shape[-1] for y in ys)), "multiply": tuple(ys)}[self.join]
         return self._joined(ys, path), (caches, kept)
 
-    def pull(self, walk: Walk, dy: Any, cache: Any, params: Any, path: str) -> tuple[Any, Any, dict[str, Any]]:
+    def pull(self, walk: Walk, dy: PyTree, cache: PyTree, params: PyTree, path: str) -> Pulled:
         """dy shared out among the branches; what comes back is summed."""
         caches, kept = cache
         errors, uses, notes = [], [], {}
@@ -103,7 +104,7 @@ class Parallel(Combinator):
             notes |= branch_notes
         return add_errors(*errors), tuple(reversed(uses)), notes
 
-    def _shares(self, dy: Array, kept: Any) -> list[Array]:
+    def _shares(self, dy: Array, kept: PyTree) -> list[Array]:
         """∂C/∂f_k(x) for every branch."""
         if self.join == "concatenate":
             return jnp.split(dy, np.cumsum(kept.sizes)[:-1], axis=-1)
@@ -116,7 +117,7 @@ class Parallel(Combinator):
         if len({(y.shape[:last], y.dtype) for y in ys}) > 1:
             found = ", ".join(f"{y.dtype}{list(y.shape)}" for y in ys)
             raise ShapeError(
-                f"Parallel{' at ' + path if path else ''}: the branches gave {found}; {self.join!r} needs "
+                f"{place('Parallel', path)}: the branches gave {found}; {self.join!r} needs "
                 + ("all axes but the last to agree" if last else "one shape and dtype")
             )
         if self.join == "concatenate":

@@ -8,13 +8,13 @@ Source: Chen, Xu, Zhang, Guestrin, "Training Deep Nets with Sublinear Memory Cos
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import jax
+from jaxtyping import PyTree
 
 from jaxprop.arrays.paths import join
 from jaxprop.layers.layer import Env, Layer
-from jaxprop.network.walk import Inner, Walk, Wrapper
+from jaxprop.network.walk import Inner, Pulled, Pushed, Walk, Wrapper
 
 
 @dataclass(frozen=True)
@@ -33,18 +33,18 @@ class Remat(Wrapper):
         """Another layer, recomputed too."""
         return Remat(children[0])
 
-    def __call__(self, x: Any, params: Any, env: Env | None = None) -> Any:
+    def __call__(self, x: PyTree, params: PyTree, env: Env | None = None) -> PyTree:
         """f(x); `jax.grad` keeps x alone."""
         self.check_params(params, "")
         return jax.checkpoint(lambda x, p, env: self.inner(x, p, env))(x, params[0], env)
 
-    def push(self, walk: Walk, x: Any, params: Any, env: Env | None, path: str) -> tuple[Any, Any]:
+    def push(self, walk: Walk, x: PyTree, params: PyTree, env: Env | None, path: str) -> Pushed:
         """Forward, keeping x and env."""
         self.check_params(params, path)
         y, _ = walk.push(self.inner, x, params[0], env, join(path, "inner"))
         return y, (x, env)
 
-    def pull(self, walk: Walk, dy: Any, cache: Any, params: Any, path: str) -> tuple[Any, Any, dict[str, Any]]:
+    def pull(self, walk: Walk, dy: PyTree, cache: PyTree, params: PyTree, path: str) -> Pulled:
         """Forward once more, then back."""
         # the barrier ties the second way forward to dy: else XLA merges it with the first, and keeps everything
         (x, env), dy = jax.lax.optimization_barrier((cache, dy))

@@ -12,18 +12,18 @@ Edge cases: f must keep x's shape and dtype.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Key, PyTree
 
-from jaxprop.arrays.paths import join
+from jaxprop.arrays.paths import join, place
 from jaxprop.checks import check_whole
 from jaxprop.errors import ShapeError
 from jaxprop.layers.layer import Env, Layer
 from jaxprop.network.initialize import in_one_program
-from jaxprop.network.walk import Inner, Walk, Wrapper
+from jaxprop.network.walk import Inner, Pulled, Pushed, Walk, Wrapper
 from jaxprop.uses import Stacked, is_use
 
 
@@ -53,36 +53,36 @@ class Repeat(Wrapper):
         return Repeat(children[0], self.times)
 
     @in_one_program
-    def init(self, key: Array | None, x: Any) -> Inner:
+    def init(self, key: Key[Array, ""] | None, x: PyTree) -> Inner:
         """Parameters drawn anew for every block, stacked."""
         if key is None:
             once = self.inner.init(None, x)
             return Inner(jax.tree.map(lambda p: jnp.stack([p] * self.times), once))
         return Inner(jax.vmap(lambda k: self.inner.init(k, x))(jax.random.split(key, self.times)))
 
-    def __call__(self, x: Any, params: Any, env: Env | None = None) -> Any:
+    def __call__(self, x: PyTree, params: PyTree, env: Env | None = None) -> PyTree:
         """The scan forward, keeping nothing."""
 
-        def block(x: Any, step: Any) -> tuple[Any, None]:
+        def block(x: PyTree, step: PyTree) -> tuple[PyTree, None]:
             p, key = step
             return self._kept(x, self.inner(x, p, _with_key(env, key)), ""), None
 
         return jax.lax.scan(block, x, self._steps(params, env, ""))[0]
 
-    def push(self, walk: Walk, x: Any, params: Any, env: Env | None, path: str) -> tuple[Any, Any]:
+    def push(self, walk: Walk, x: PyTree, params: PyTree, env: Env | None, path: str) -> Pushed:
         """The scan forward; caches come out stacked."""
 
-        def block(x: Any, step: Any) -> tuple[Any, Any]:
+        def block(x: PyTree, step: PyTree) -> tuple[PyTree, PyTree]:
             p, key = step
             y, cache = walk.push(self.inner, x, p, _with_key(env, key), join(path, "inner"))
             return self._kept(x, y, path), cache
 
         return jax.lax.scan(block, x, self._steps(params, env, path))
 
-    def pull(self, walk: Walk, dy: Any, cache: Any, params: Any, path: str) -> tuple[Any, Any, dict[str, Any]]:
+    def pull(self, walk: Walk, dy: PyTree, cache: PyTree, params: PyTree, path: str) -> Pulled:
         """The scan backward; every step closes its uses."""
 
-        def block(dy: Any, step: Any) -> tuple[Any, Any]:
+        def block(dy: PyTree, step: PyTree) -> tuple[PyTree, PyTree]:
             p, cache = step
             dx, uses, notes = walk.pull(self.inner, dy, cache, p, join(path, "inner"))
             return dx, (walk.close_all(uses, join(path, "inner")), notes)
@@ -93,10 +93,10 @@ class Repeat(Wrapper):
         )
         return dx, Inner(stacked), notes
 
-    def _steps(self, params: Any, env: Env | None, path: str) -> tuple[Any, Any]:
+    def _steps(self, params: PyTree, env: Env | None, path: str) -> tuple[PyTree, PyTree]:
         """What the scan goes through: parameters and keys."""
         self.check_params(params, path)
-        where = f"{self!r}{' at ' + path if path else ''}"
+        where = place(self, path)
         heights = {leaf.shape[:1] for leaf in jax.tree.leaves(params)}
         if heights - {(self.times,)}:
             raise ShapeError(
@@ -106,13 +106,13 @@ class Repeat(Wrapper):
         keys = None if env is None or env.rng is None else jax.random.split(env.rng, self.times)
         return (params[0], keys) if keys is not None or heights else (params[0], jnp.arange(self.times))
 
-    def _kept(self, x: Any, y: Any, path: str) -> Any:
+    def _kept(self, x: PyTree, y: PyTree, path: str) -> PyTree:
         found, expected = (jax.tree.map(lambda a: f"{a.dtype}{list(a.shape)}", tree) for tree in (y, x))
         if found != expected:
-            where = f"{self!r}{' at ' + path if path else ''}"
+            where = place(self, path)
             raise ShapeError(f"{where}: the block makes {found} of {expected}; it must keep shape and dtype")
         return y
 
 
-def _with_key(env: Env | None, key: Any) -> Env | None:
+def _with_key(env: Env | None, key: Key[Array, ""]) -> Env | None:
     return env if env is None or env.rng is None else env._replace(rng=key)

@@ -10,14 +10,14 @@ Source: He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition" (201
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import jax.numpy as jnp
+from jaxtyping import PyTree
 
-from jaxprop.arrays.paths import join
+from jaxprop.arrays.paths import join, place
 from jaxprop.errors import ShapeError
 from jaxprop.layers.layer import Env, Layer
-from jaxprop.network.walk import Inner, Walk, Wrapper, add_errors
+from jaxprop.network.walk import Inner, Pulled, Pushed, Walk, Wrapper, add_errors
 
 
 @dataclass(frozen=True)
@@ -36,30 +36,28 @@ class Residual(Wrapper):
         """A residual around another layer."""
         return Residual(children[0])
 
-    def __call__(self, x: Any, params: Any, env: Env | None = None) -> Any:
+    def __call__(self, x: PyTree, params: PyTree, env: Env | None = None) -> PyTree:
         """x + f(x), keeping nothing."""
         self.check_params(params, "")
         return self._sum(x, self.inner(x, params[0], env), "")
 
-    def push(self, walk: Walk, x: Any, params: Any, env: Env | None, path: str) -> tuple[Any, Any]:
+    def push(self, walk: Walk, x: PyTree, params: PyTree, env: Env | None, path: str) -> Pushed:
         """Through f, and around it."""
         self.check_params(params, path)
         y, cache = walk.push(self.inner, x, params[0], env, join(path, "inner"))
         return self._sum(x, y, path), cache
 
-    def pull(self, walk: Walk, dy: Any, cache: Any, params: Any, path: str) -> tuple[Any, Any, dict[str, Any]]:
+    def pull(self, walk: Walk, dy: PyTree, cache: PyTree, params: PyTree, path: str) -> Pulled:
         """Both ways back, summed."""
         dx, uses, notes = walk.pull(self.inner, dy, cache, params[0], join(path, "inner"))
         return add_errors(dy, dx), Inner(uses), notes
 
-    def _sum(self, x: Any, y: Any, path: str) -> Any:
+    def _sum(self, x: PyTree, y: PyTree, path: str) -> PyTree:
         if not hasattr(x, "dtype"):
-            raise ShapeError(
-                f"{self!r}{' at ' + path if path else ''}: found x of {len(x)} arrays, expected one, for x + f(x)"
-            )
+            raise ShapeError(f"{place(self, path)}: found x of {len(x)} arrays, expected one, for x + f(x)")
         if jnp.shape(x) != jnp.shape(y) or x.dtype != y.dtype:
             raise ShapeError(
-                f"{self!r}{' at ' + path if path else ''}: found x {x.dtype}{list(x.shape)} and f(x) "
+                f"{place(self, path)}: found x {x.dtype}{list(x.shape)} and f(x) "
                 f"{y.dtype}{list(y.shape)}, expected the same; for another shape use Parallel(f, shortcut)"
             )
         return x + y

@@ -14,17 +14,17 @@ Source: Press and Wolf, "Using the Output Embedding to Improve Language Models" 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 from jax import Array
+from jaxtyping import Key, PyTree
 
-from jaxprop.arrays.paths import by_path, dotted, join
+from jaxprop.arrays.paths import by_path, dotted, join, place
 from jaxprop.errors import JaxpropError, ShapeError
 from jaxprop.layers.layer import Env, Layer
 from jaxprop.network.initialize import in_one_program
 from jaxprop.network.repeat import Repeat
-from jaxprop.network.walk import Combinator, Inner, Walk, Wrapper
+from jaxprop.network.walk import Combinator, Inner, Pulled, Pushed, Walk, Wrapper
 from jaxprop.uses import Several, is_use
 
 Tie = tuple[str, str, bool]
@@ -64,7 +64,7 @@ class Shared(Wrapper):
         return Shared(children[0], self.ties)
 
     @in_one_program
-    def init(self, key: Array | None, x: Any) -> Inner:
+    def init(self, key: Key[Array, ""] | None, x: PyTree) -> Inner:
         """θ of the network, without the users' arrays."""
         params = self.inner.init(key, x)
         shapes = {path: leaf.shape for path, leaf in by_path(params).items()}
@@ -80,19 +80,19 @@ class Shared(Wrapper):
                 )
         return Inner(_replaced(params, {user: None for _, user, _ in self.ties}))
 
-    def __call__(self, x: Any, params: Any, env: Env | None = None) -> Any:
+    def __call__(self, x: PyTree, params: PyTree, env: Env | None = None) -> PyTree:
         """f(x), keeping nothing."""
         return self.inner(x, self.filled(params, ""), env)
 
-    def push(self, walk: Walk, x: Any, params: Any, env: Env | None, path: str) -> tuple[Any, Any]:
+    def push(self, walk: Walk, x: PyTree, params: PyTree, env: Env | None, path: str) -> Pushed:
         """Forward with every slot filled."""
         return walk.push(self.inner, x, self.filled(params, path), env, join(path, "inner"))
 
-    def pull(self, walk: Walk, dy: Any, cache: Any, params: Any, path: str) -> tuple[Any, Any, dict[str, Any]]:
+    def pull(self, walk: Walk, dy: PyTree, cache: PyTree, params: PyTree, path: str) -> Pulled:
         """Back; the users' uses join their owner's."""
         dx, uses, notes = walk.pull(self.inner, dy, cache, self.filled(params, path), join(path, "inner"))
         found = by_path(uses, is_leaf=is_use)
-        joined: dict[str, Any] = {user: None for _, user, _ in self.ties}
+        joined: dict[str, PyTree] = {user: None for _, user, _ in self.ties}
         for owner in dict.fromkeys(owner for owner, _, _ in self.ties):
             users = [(user, transpose) for o, user, transpose in self.ties if o == owner]
             together = (found[owner], *(found[user] for user, _ in users))
@@ -100,18 +100,19 @@ class Shared(Wrapper):
             joined[owner] = Several(together, transposes, found[owner].shape, found[owner].dtype)
         return dx, Inner(_replaced(uses, joined)), notes
 
-    def filled(self, params: Any, path: str) -> Any:
+    def filled(self, params: PyTree, path: str) -> PyTree:
         """Return θ of `inner` with every user's slot filled."""
         self.check_params(params, path)
         arrays = by_path(params[0])
         missing = [owner for owner, _, _ in self.ties if owner not in arrays]
         if missing:
-            where = f"Shared{' at ' + path if path else ''}"
-            raise ShapeError(f"{where}: params have no array at {missing[0]!r}; make them with net.init(key, x)")
+            raise ShapeError(
+                f"{place('Shared', path)}: params have no array at {missing[0]!r}; make them with net.init(key, x)"
+            )
         return _replaced(params[0], {u: arrays[o].T if transpose else arrays[o] for o, u, transpose in self.ties})
 
 
-def _replaced(tree: Any, new: dict[str, Any]) -> Any:
+def _replaced(tree: PyTree, new: dict[str, PyTree]) -> PyTree:
     """The tree with other leaves at some paths; None is a leaf here."""
     return jax.tree_util.tree_map_with_path(
         lambda path, leaf: new.get(dotted(path), leaf), tree, is_leaf=lambda node: node is None or is_use(node)

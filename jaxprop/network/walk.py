@@ -7,16 +7,21 @@ another walk, not another engine.
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import jax
 from jax import Array
+from jax.tree_util import KeyPath
+from jaxtyping import Key, PyTree
 
-from jaxprop.arrays.paths import dotted, join
+from jaxprop.arrays.paths import dotted, join, place
 from jaxprop.errors import ShapeError
 from jaxprop.layers.layer import Env, Layer
 from jaxprop.network.initialize import in_one_program
 from jaxprop.uses import Use, is_use
+
+Pushed = tuple[PyTree, PyTree]  # y and the cache
+Pulled = tuple[PyTree, PyTree, dict[str, PyTree]]  # dx, the uses, and the notes by path
 
 
 class Walk:
@@ -37,33 +42,33 @@ class Walk:
     Inside a `Repeat` each of its L steps closes its own uses, so what `close` gives comes with a leading axis L.
     """
 
-    def push(self, layer: Layer, x: Any, params: Any, env: Env | None, path: str) -> tuple[Any, Any]:
+    def push(self, layer: Layer, x: PyTree, params: PyTree, env: Env | None, path: str) -> Pushed:
         """One layer forward: (y, cache)."""
         if isinstance(layer, Combinator):
             return layer.push(self, x, params, env, path)
         return layer.forward(x, params, env)
 
-    def pull(self, layer: Layer, dy: Any, cache: Any, params: Any, path: str) -> tuple[Any, Any, dict[str, Any]]:
+    def pull(self, layer: Layer, dy: PyTree, cache: PyTree, params: PyTree, path: str) -> Pulled:
         """One layer back: (dx, uses, notes), notes being {path: pytree}."""
         if isinstance(layer, Combinator):
             return layer.pull(self, dy, cache, params, path)
         dx, uses = layer.backward(dy, cache, params)
         return dx, uses, {}
 
-    def close(self, use: Use, path: str) -> Any:
+    def close(self, use: Use, path: str) -> PyTree:
         """What becomes of a use: by default itself."""
         return use
 
-    def closing(self, close: Callable[[Use, str], Any]) -> Self:
+    def closing(self, close: Callable[[Use, str], PyTree]) -> Self:
         """This walk with another `close`."""
         other = copy.copy(self)
         setattr(other, "close", close)  # noqa: B010 (a method of one object)
         return other
 
-    def close_all(self, uses: Any, path: str = "") -> Any:
+    def close_all(self, uses: PyTree, path: str = "") -> PyTree:
         """Close every use that is left in a tree that starts at `path`."""
 
-        def one(inside: Any, use: Any) -> Any:
+        def one(inside: KeyPath, use: PyTree) -> PyTree:
             name = dotted(inside)
             return self.close(use, join(path, name) if name else path) if is_use(use) else use
 
@@ -77,7 +82,7 @@ class Inner(NamedTuple):
     ()
     """
 
-    inner: Any
+    inner: PyTree
 
 
 @dataclass(frozen=True)
@@ -91,11 +96,11 @@ class Combinator(Layer):
     ((Tanh(),), ('inner',), ('0', '1'))
     """
 
-    def push(self, walk: Walk, x: Any, params: Any, env: Env | None, path: str) -> tuple[Any, Any]:
+    def push(self, walk: Walk, x: PyTree, params: PyTree, env: Env | None, path: str) -> Pushed:
         """Forward through the children: (y, cache)."""
         raise TypeError(f"{type(self).__name__} must define push(walk, x, params, env, path)")
 
-    def pull(self, walk: Walk, dy: Any, cache: Any, params: Any, path: str) -> tuple[Any, Any, dict[str, Any]]:
+    def pull(self, walk: Walk, dy: PyTree, cache: PyTree, params: PyTree, path: str) -> Pulled:
         """Back through the children: (dx, uses, notes)."""
         raise TypeError(f"{type(self).__name__} must define pull(walk, dy, cache, params, path)")
 
@@ -116,26 +121,26 @@ class Combinator(Layer):
         """Whether any child does."""
         return any(child.mixes_examples for child in self.children())
 
-    def forward(self, x: Any, params: Any, env: Env | None = None) -> tuple[Any, Any]:
+    def forward(self, x: PyTree, params: PyTree, env: Env | None = None) -> tuple[PyTree, PyTree]:
         """The plain walk forward."""
         return self.push(Walk(), x, params, env, "")
 
-    def backward(self, dy: Any, cache: Any, params: Any) -> tuple[Any, Any]:
+    def backward(self, dy: PyTree, cache: PyTree, params: PyTree) -> tuple[PyTree, PyTree]:
         """The plain walk back."""
         dx, uses, _ = self.pull(Walk(), dy, cache, params, "")
         return dx, uses
 
-    def operations(self, x: Any, y: Any) -> tuple[int, int]:
+    def operations(self, x: PyTree, y: PyTree) -> tuple[int, int]:
         """Those of a combinator are its layers'; `summary` asks each of them."""
         raise TypeError(f"ask each layer of a {type(self).__name__} for its operations, as summary(net, x) does")
 
-    def check_params(self, params: Any, path: str) -> None:
+    def check_params(self, params: PyTree, path: str) -> None:
         """Raise ShapeError unless params have one item a child."""
         expected = len(self.children())
         if not isinstance(params, tuple | list) or len(params) != expected:
             found = f"{len(params)} items" if isinstance(params, tuple | list) else type(params).__name__
             raise ShapeError(
-                f"{type(self).__name__}{' at ' + path if path else ''}: params must be a tuple of {expected}, "
+                f"{place(type(self).__name__, path)}: params must be a tuple of {expected}, "
                 f"one per layer, found {found}; make them with net.init(key, x)"
             )
 
@@ -155,7 +160,7 @@ class Wrapper(Combinator):
         return ("inner",)
 
     @in_one_program
-    def init(self, key: Array | None, x: Any) -> Inner:
+    def init(self, key: Key[Array, ""] | None, x: PyTree) -> Inner:
         """θ of the child."""
         return Inner(self.inner.init(key, x))
 
@@ -167,7 +172,7 @@ def split(env: Env | None, parts: int) -> list[Env | None]:
     return [env._replace(rng=key) for key in jax.random.split(env.rng, parts)]
 
 
-def add_errors(*errors: Any) -> Any:
+def add_errors(*errors: PyTree) -> PyTree:
     """The sum of the errors of paths that met in one x; None where x is of integers.
 
     >>> add_errors(None, 1.0, 2.0), add_errors(None, None)
