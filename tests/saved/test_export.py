@@ -11,6 +11,7 @@ import jaxprop as jp
 from jaxprop.errors import ModelError
 from jaxprop.saved import folder as folder_module
 from jaxprop.saved.export import describe_exported
+from tests.drawing import draw
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +19,7 @@ def an_export(tmp_path_factory):
     """A network, its folder, rows, and what the network says of them."""
     net, x = jp.Chain(jp.Linear(3), jp.Tanh()), np.random.default_rng(0).standard_normal((5, 2)).astype(np.float32)
     with jax.enable_x64(False):
-        params = net.init(jax.random.key(0), x)
+        params = draw(net, x)
         y = np.asarray(net(x, params))
     return jp.export(tmp_path_factory.mktemp("export"), net, params, inputs=x[:1]), x, y
 
@@ -87,7 +88,7 @@ def test_what_cannot_be_exported(tmp_path):
     x = np.ones((4, 2), np.float32)
     net = jp.Chain(jp.BatchNorm(), jp.Linear(1))
     with pytest.raises(ModelError, match="freeze_statistics"):
-        jp.export(tmp_path, net, net.init(jax.random.key(0), x), inputs=x)
+        jp.export(tmp_path, net, draw(net, x), inputs=x)
     with pytest.raises(ModelError, match=r"output 'y': found the shape \(2,\), expected \[b"):
         jp.export(tmp_path, lambda x, params: x.sum(0), (), inputs=x)
     assert list(tmp_path.iterdir()) == []
@@ -112,7 +113,7 @@ def test_a_second_export_replaces_the_first_and_a_failed_one_does_not(an_export,
 
 def test_a_model_and_its_export_share_a_folder_and_their_weights(tmp_path):
     net, x = jp.Linear(2), np.ones((1, 3), np.float32)
-    first, second = (net.init(jax.random.key(seed), x) for seed in (0, 1))
+    first, second = (draw(net, x, seed) for seed in (0, 1))
     jp.save(tmp_path, net, first, inputs=x)
     jp.export(tmp_path, net, first, inputs=x)
     jp.save(tmp_path, net, second, inputs=x)  # the export still names the first weights

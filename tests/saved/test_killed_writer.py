@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import jaxprop as jp
+from tests.drawing import draw
 
 WRITER = Path(__file__).with_name("killed_writer.py")
 X = np.ones((1, 64), np.float32)
@@ -26,7 +27,7 @@ def save_both(place):
     known, folders = {}, []
     with jax.enable_x64(False):
         for i, net in enumerate(NETS):
-            params = net.init(jax.random.key(i), X)
+            params = draw(net, X, i)
             folders.append(jp.save(place / f"model{i}", net, params, inputs=X))
             known[net] = bits(params)
     return known, folders
@@ -63,7 +64,7 @@ def test_killed_forty_times_while_saving_the_model_is_the_old_or_the_new_one(tmp
     assert {net for net, _ in found} == set(NETS)
     assert any(cut for _, cut in found), "no writer was ever killed in the middle: this proves nothing"
     with jax.enable_x64(False):
-        jp.save(tmp_path / "target", NETS[0], NETS[0].init(jax.random.key(7), X), inputs=X)
+        jp.save(tmp_path / "target", NETS[0], draw(NETS[0], X, 7), inputs=X)
     assert len(list((tmp_path / "target").iterdir())) == 2, "what the killed writers left was not removed"
 
 
