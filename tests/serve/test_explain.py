@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import jaxprop as jp
+from tests.drawing import draw
 from tests.serve.explaining import explain, explain_binary, serving
 
 X = np.random.default_rng(0).standard_normal((5, 4)).astype(np.float32)
@@ -22,7 +23,7 @@ CLASSES = ["cat", "dog", "eel"]
 def publish(folder, net=NET, x=X, seed=0, **info):
     """Save `net`, in x's own precision; (f, params)."""
     with jax.enable_x64(x.dtype.itemsize == 8), jax.numpy_dtype_promotion("standard"):
-        params = net.init(jax.random.key(seed), x)
+        params = draw(net, x, seed)
         jp.save(folder, net, params, inputs=x, info=info)
     return params
 
@@ -31,7 +32,7 @@ def expected(net, params, x, k):
     """∂y_nk/∂x_n by jax.grad, row by row."""
     with jax.enable_x64(x.dtype.itemsize == 8), jax.numpy_dtype_promotion("standard"):
         one = jax.grad(lambda row, k: net(row[None], params).reshape(-1)[k])
-        return np.stack([one(row, int(i)) for row, i in zip(jnp.asarray(x), k, strict=True)])
+        return np.asarray(jax.jit(jax.vmap(one))(jnp.asarray(x), jnp.asarray(k)))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -39,7 +40,7 @@ def test_the_gradient_is_that_of_jax_grad(tmp_path, dtype):
     x, atol = X.astype(dtype), 1e-6 if dtype == np.float32 else 1e-14
     params = publish(tmp_path / "m", x=x, classes=CLASSES)
     with jax.enable_x64(dtype == np.float64), jax.numpy_dtype_promotion("standard"):
-        y = np.asarray(NET(x, params))
+        y = np.asarray(jax.jit(NET)(x, params))
 
     async def test(app):
         for given, k in (({}, y.argmax(1)), ({"output": 2}, [2] * 5), ({"output": "dog"}, [1] * 5)):
@@ -61,7 +62,8 @@ def test_the_gradient_is_that_of_jax_grad(tmp_path, dtype):
 def test_attributions_add_up_to_what_the_output_rose_by(tmp_path, baseline):
     x = X.astype(np.float64)
     params = publish(tmp_path / "m", SMALL, x)
-    rise = np.asarray(SMALL(x, params) - SMALL(np.full_like(x, baseline), params))[:, 1]
+    answer = jax.jit(SMALL)
+    rise = np.asarray(answer(x, params) - answer(np.full_like(x, baseline), params))[:, 1]
     assert abs(rise).min() > 1e-3
 
     async def test(app):
@@ -83,7 +85,7 @@ def test_attributions_add_up_to_what_the_output_rose_by(tmp_path, baseline):
 def test_the_attributed_output_is_the_largest_at_x_not_along_the_path(tmp_path):
     net = jp.Linear(2)
     with jax.enable_x64(False):
-        params = net.init(jax.random.key(0), X[:1, :1])._replace(W=jnp.array([[1.0, -1.0]]), b=jnp.array([-5.0, 0.0]))
+        params = draw(net, X[:1, :1])._replace(W=jnp.array([[1.0, -1.0]]), b=jnp.array([-5.0, 0.0]))
         jp.save(tmp_path / "m", net, params, inputs=X[:1, :1])
 
     async def test(app):
@@ -97,7 +99,7 @@ def test_the_attributed_output_is_the_largest_at_x_not_along_the_path(tmp_path):
 def test_layers_are_those_of_the_tape(tmp_path):
     params = publish(tmp_path / "m")
     with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
-        y, k = NET(X, params), np.array([2] * 5)
+        y, k = jax.jit(NET)(X, params), np.array([2] * 5)
         tape = jp.manual.trace(NET, jp.HalfSquaredError())(X, params, y - jax.nn.one_hot(k, 3))  # so dy is 1 at k
 
     async def test(app):
@@ -138,7 +140,8 @@ def test_an_export_with_several_inputs_and_outputs(tmp_path):
     x = {"a": X, "b": X[:, 0] + 2, "n": np.arange(1, 6, dtype=np.int32)}
     with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
         jp.export(tmp_path / "m", f, params, inputs=x)
-        wanted = jax.grad(lambda ab: f(ab | {"n": x["n"]}, params)["square"][:, 2].sum())({"a": X, "b": x["b"]})
+        square = jax.grad(lambda ab: f(ab | {"n": x["n"]}, params)["square"][:, 2].sum())
+        wanted = jax.jit(square)({"a": X, "b": x["b"]})
 
     async def test(app):
         found = await explain(app, "m", x, ["square"], output=2)

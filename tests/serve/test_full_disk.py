@@ -16,6 +16,7 @@ import pytest
 
 import jaxprop as jp
 from jaxprop.errors import ModelError
+from tests.drawing import draw
 from tests.serve.load import rows_request
 from tests.serve.oracle import X, is_answer, publish
 from tests.serve.process import JAXPROP, Process, ask
@@ -27,7 +28,7 @@ def save_large(folder):
     """Half a megabyte."""
     net, x = jp.Linear(2**15), np.ones((1, 4), np.float32)
     with jax.enable_x64(False):
-        jp.save(folder, net, net.init(jax.random.key(0), x), inputs=x)
+        jp.save(folder, net, draw(net, x), inputs=x)
 
 
 def unchanged(folder, y, before):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import jaxprop as jp
+from tests.drawing import draw
 from tests.serve.doors import W, a_request
 from tests.serve.process import Process
 from tests.serve.test_innocents import INFER, INVALID, asks, half_of_them_leave, queue_rows, row
@@ -26,7 +27,7 @@ def server(tmp_path_factory):
     path = tmp_path_factory.mktemp("models") / "digits"
     with jax.enable_x64(False):
         net, x = jp.Linear(3), np.ones((1, 4), np.float32)
-        params = jax.tree.map(lambda leaf: W if leaf.ndim == 2 else 0 * leaf, net.init(jax.random.key(0), x))
+        params = jax.tree.map(lambda leaf: W if leaf.ndim == 2 else 0 * leaf, draw(net, x))
         jp.save(path, net, params, inputs=x)
     with Process(path) as server:
         for _ in range(20):  # what is made once, is made

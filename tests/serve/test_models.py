@@ -19,6 +19,7 @@ from jaxprop_serve.models import runtimes
 from jaxprop_serve.models.lifecycle import Models
 from jaxprop_serve.models.stores import FolderStore
 from jaxprop_serve.settings import Settings
+from tests.drawing import draw
 
 X = np.random.default_rng(0).standard_normal((9, 3)).astype(np.float32)
 NET = jp.Chain(jp.Linear(4), jp.Tanh(), jp.Linear(2))
@@ -27,12 +28,15 @@ INFO = {"classes": ["no", "yes"]}
 
 def params_of(seed):
     with jax.enable_x64(False):
-        return NET.init(jax.random.key(seed), X)
+        return draw(NET, X, seed)
+
+
+answered = jax.jit(NET)
 
 
 def answer_of(params, x=X):
     with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
-        return np.asarray(NET(x, params))
+        return np.asarray(answered(x, params))
 
 
 def publish(folder, seed):
@@ -121,14 +125,14 @@ def test_without_batching_each_row_has_the_bits_it_has_alone(tmp_path):
 def test_double_precision_and_whole_numbers_whatever_jax_is_set_to(tmp_path):
     with jax.enable_x64(True):
         x = X.astype(np.float64)
-        params = NET.init(jax.random.key(0), x)
-        y = np.asarray(NET(x, params))
+        params = draw(NET, x)
+        y = np.asarray(answered(x, params))
         jp.save(tmp_path / "wide", NET, params, inputs=x)
     tokens = np.array([[0, 2], [1, 1], [4, 3]], np.int32)
     net = jp.Chain(jp.Embedding(5, 2), jp.Flatten(), jp.Linear(1))
     with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
-        words = net.init(jax.random.key(1), tokens)
-        z = np.asarray(net(tokens, words))
+        words = draw(net, tokens)
+        z = np.asarray(jax.jit(net)(tokens, words))
         jp.save(tmp_path / "words", net, words, inputs=tokens)
 
     async def test(models):
@@ -271,7 +275,7 @@ def refused(place, text, **changed):
 
 
 def test_counts_go_on_through_a_reload_and_loads_are_logged(tmp_path):
-    jp.save(tmp_path / "m", NET, NET.init(jax.random.key(0), X), inputs=X)
+    jp.save(tmp_path / "m", NET, params_of(0), inputs=X)
 
     async def run():
         models, said = Models(FolderStore([str(tmp_path / "m")]), [runtimes.saved], Settings(max_batch=4)), []
@@ -299,7 +303,7 @@ def test_counts_go_on_through_a_reload_and_loads_are_logged(tmp_path):
 
 def test_a_broken_version_holds_up_nobody_and_is_forgotten_once_it_is_gone(tmp_path):
     for version in ("1", "2"):
-        jp.save(tmp_path / "m" / version, NET, NET.init(jax.random.key(0), X), inputs=X)
+        jp.save(tmp_path / "m" / version, NET, params_of(0), inputs=X)
     (tmp_path / "m" / "2" / "model.json").write_text("{")
 
     async def run():
@@ -324,7 +328,7 @@ def test_what_is_not_served(tmp_path):
         nan = jax.tree.unflatten(jax.tree.structure(params_of(0)), jax.tree.leaves(params))
         jp.save(tmp_path / "a/nan", NET, nan, inputs=X)
         net = jp.Chain(jp.BatchNorm(), jp.Linear(1))
-        jp.save(tmp_path / "b/batch", net, net.init(jax.random.key(0), X), inputs=X)
+        jp.save(tmp_path / "b/batch", net, draw(net, X), inputs=X)
     jp.export(tmp_path / "c/mean", lambda x, params: x - x.mean(0), (), inputs=X)
     refused(tmp_path / "a", "model 'nan', version 1: .*0.W: found NaN")
     refused(tmp_path / "b", "model 'batch', version 1: .*freeze_statistics")

@@ -18,6 +18,7 @@ from jaxprop_serve.assembly import assemble
 from jaxprop_serve.grpc_door.service import INFERENCE
 from jaxprop_serve.http1.application import create_app
 from jaxprop_serve.settings import Settings
+from tests.drawing import draw
 from tests.serve.doors import a_request, acall, an_app, settings
 from tests.serve.mutations import mutated
 from tests.serve.running import running
@@ -53,7 +54,7 @@ def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("models") / "digits"
     with jax.enable_x64(False):
         net = jp.Chain(jp.Linear(5), jp.Tanh(), jp.Linear(3))
-        return jp.save(path, net, net.init(jax.random.key(0), X), inputs=X)
+        return jp.save(path, net, draw(net, X), inputs=X)
 
 
 def serving(folder, test):

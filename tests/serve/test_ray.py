@@ -21,6 +21,7 @@ from jaxprop.errors import JaxpropError
 from jaxprop_ray import build
 from jaxprop_ray.application import here_only, scaling
 from tests.cli.test_cli import Ran, is_a_mistake, run
+from tests.drawing import draw
 from tests.serve.doors import an_app, call
 from tests.serve.process import JAXPROP, Process
 
@@ -33,9 +34,9 @@ def save(path, seed, width=8):
     """A new model at this path; what it says of X."""
     with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
         net = jp.Chain(jp.Linear(width), jp.Sigmoid(), jp.Linear(width), jp.Sigmoid(), jp.Linear(3))
-        params = net.init(jax.random.key(seed), X)
+        params = draw(net, X, seed)
         jp.save(path, net, params, inputs=X)
-        return np.asarray(net(X, params))
+        return np.asarray(jax.jit(net)(X, params))
 
 
 def json_request(x=X):

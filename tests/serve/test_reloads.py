@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import jaxprop as jp
+from tests.drawing import draw
 from tests.serve.load import Load, post, rows_request
 from tests.serve.oracle import NET, X, is_answer, publish
 from tests.serve.process import Process
@@ -136,7 +137,7 @@ def half_a_description(folder):
 
 def not_a_number(folder):
     with jax.enable_x64(False):
-        params = NET.init(jax.random.key(0), X)
+        params = draw(NET, X)
         broken = jax.tree.map(lambda array: array.at[(0,) * array.ndim].set(np.nan), params)
         jp.save(folder, NET, broken, inputs=X)
     return "found NaN or infinity"
@@ -146,7 +147,7 @@ def wrong_shape(folder):
     """The whole, hashed weights of another network."""
     about, other = json.loads((folder / "model.json").read_text()), jp.Chain(jp.Linear(5), jp.Sigmoid(), jp.Linear(3))
     with jax.enable_x64(False):
-        jp.save(folder, other, other.init(jax.random.key(0), X), inputs=X)
+        jp.save(folder, other, draw(other, X), inputs=X)
     about["weights"] = json.loads((folder / "model.json").read_text())["weights"]
     (folder / "model.json").write_text(json.dumps(about))
     return "0.W: found float32[4, 5], expected float32[4, 8]"

@@ -20,6 +20,7 @@ from tritonclient import grpc as triton, utils
 
 import jaxprop as jp
 from tests.cli.test_cli import is_a_mistake, run
+from tests.drawing import draw
 from tests.serve.load import Load, post
 from tests.serve.process import Process, ask
 
@@ -37,7 +38,7 @@ def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("models") / "small"
     with jax.enable_x64(False):
         net = jp.Chain(jp.Linear(8), jp.Sigmoid(), jp.Linear(3))
-        jp.save(path, net, net.init(jax.random.key(0), X), inputs=X)
+        jp.save(path, net, draw(net, X), inputs=X)
     return path
 
 
@@ -46,7 +47,7 @@ def y(folder):
     """What the model says of X."""
     with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
         net, params = jp.load(folder)
-        return np.asarray(net(X, params))
+        return np.asarray(jax.jit(net)(X, params))
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ import pytest
 
 import jaxprop as jp
 from jaxprop.saved.kinds import describe_settings
+from tests.drawing import draw
 
 X = np.ones((2, 3), np.float32)
 NET = jp.Chain(jp.Linear(2), jp.Tanh())
@@ -26,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def params_of(net):
-    return net.init(jax.random.key(0), X)
+    return draw(net, X)
 
 
 class Bomb:
