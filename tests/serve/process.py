@@ -5,6 +5,7 @@ import http.client
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -12,6 +13,16 @@ import time
 from pathlib import Path
 
 JAXPROP = [str(Path(sys.executable).parent / "jaxprop")]
+
+
+@contextlib.contextmanager
+def listening_to_ctrl_c():
+    """A process that is started inside hears SIGINT, though one that was started in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class Process:
@@ -22,11 +33,12 @@ class Process:
         flags = [
             text for name, port in zip(("--port", "--grpc-port"), ports, strict=False) for text in (name, str(port))
         ]
-        self.process = subprocess.Popen(
-            [*JAXPROP, command, *map(str, arguments), *flags],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1,
-            env=os.environ | {"JAX_PLATFORMS": "cpu", **environment},
-        )  # fmt: skip
+        with listening_to_ctrl_c():
+            self.process = subprocess.Popen(
+                [*JAXPROP, command, *map(str, arguments), *flags],
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1,
+                env=os.environ | {"JAX_PLATFORMS": "cpu", **environment},
+            )  # fmt: skip
         self.out, self.err = [], []
         self.readers = [threading.Thread(target=self._read, args=pair, daemon=True) for pair in (
             (self.process.stdout, self.out), (self.process.stderr, self.err))]  # fmt: skip

@@ -6,14 +6,9 @@ import socket
 import zlib
 from pathlib import Path
 
-import jax
-import numpy as np
 import pytest
 
-import jaxprop as jp
-from tests.drawing import draw
-from tests.serve.doors import W, a_request
-from tests.serve.process import Process
+from tests.serve.doors import a_request
 from tests.serve.test_innocents import INFER, INVALID, asks, half_of_them_leave, queue_rows, row
 
 MB = 1 << 20
@@ -21,18 +16,11 @@ LIMIT = 16 * MB  # of a body, by default
 POSTS = (INFER, "/predict/digits", "/v2/repository/index", "/v2/repository/models/digits/load")
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """y = x W, saved and served with the settings as they are."""
-    path = tmp_path_factory.mktemp("models") / "digits"
-    with jax.enable_x64(False):
-        net, x = jp.Linear(3), np.ones((1, 4), np.float32)
-        params = jax.tree.map(lambda leaf: W if leaf.ndim == 2 else 0 * leaf, draw(net, x))
-        jp.save(path, net, params, inputs=x)
-    with Process(path) as server:
-        for _ in range(20):  # what is made once, is made
-            assert server.call("POST", INFER, b"[" * 1000)[0] == 400
-        yield server
+@pytest.fixture(scope="module", autouse=True)
+def made(server):
+    """What is made once, is made."""
+    for _ in range(20):
+        assert server.call("POST", INFER, b"[" * 1000)[0] == 400
 
 
 @contextlib.contextmanager

@@ -172,6 +172,7 @@ def test_a_name_that_nobody_offers():
         find("jaxprop.explainers", ("magic",))
 
 
+@pytest.mark.slow
 def test_the_command_says_it_in_one_line(installed, tmp_path):
     publish(tmp_path / "m")
     installed("bad", "jaxprop.explainers", "gradient", "")

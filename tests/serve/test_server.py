@@ -20,7 +20,6 @@ from tritonclient import grpc as triton, utils
 
 import jaxprop as jp
 from tests.cli.test_cli import is_a_mistake, run
-from tests.drawing import draw
 from tests.serve.load import Load, post
 from tests.serve.process import Process, ask
 
@@ -33,27 +32,11 @@ def request(x=X):
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A saved model."""
-    path = tmp_path_factory.mktemp("models") / "small"
-    with jax.enable_x64(False):
-        net = jp.Chain(jp.Linear(8), jp.Sigmoid(), jp.Linear(3))
-        jp.save(path, net, draw(net, X), inputs=X)
-    return path
-
-
-@pytest.fixture(scope="module")
 def y(folder):
     """What the model says of X."""
     with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
         net, params = jp.load(folder)
         return np.asarray(jax.jit(net)(X, params))
-
-
-@pytest.fixture(scope="module")
-def server(folder):
-    with Process(folder, "--set", "max_body_bytes=1MiB") as server:
-        yield server
 
 
 def metrics(server):
@@ -112,7 +95,7 @@ def test_metrics_add_up(server):
         assert server.call("POST", INFER, request(X[:rows]))[0] == 200
     assert server.call("POST", INFER, request(X[:, :3]))[0] == 400
     assert server.call("POST", INFER, b"not JSON")[0] == 400
-    assert server.call("POST", INFER, bytes(2 << 20))[0] == 413
+    assert server.call("POST", INFER, bytes(17 << 20))[0] == 413
     assert server.call("POST", "/v2/models/none/infer", request())[0] == 404
     with triton.InferenceServerClient(f"127.0.0.1:{server.grpc_port}") as client:
         tensor = triton.InferInput("x", [3, 4], "FP32")
@@ -196,6 +179,7 @@ def test_kill_under_load_and_a_restart_and_sigterm_under_load(folder, y):
         assert "Traceback" not in "".join(server.err)
 
 
+@pytest.mark.slow
 @needs("openssl")
 def test_tls_with_the_certificate_passed_through(folder, tmp_path, monkeypatch):
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
@@ -224,6 +208,7 @@ def test_tls_with_the_certificate_passed_through(folder, tmp_path, monkeypatch):
         assert "-token" not in "".join(server.out + server.err)
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_it_soon(folder):
     with Process(folder) as server:
         server.signal(signal.SIGINT)
@@ -239,6 +224,7 @@ def alive(pid):
     return False
 
 
+@pytest.mark.slow
 def test_several_workers_one_of_which_dies(folder):
     """Each worker answers for itself; a dead one is replaced; SIGTERM reaches all."""
     with Process(folder, "--workers", 2, "--set", "max_batch=4") as server:
@@ -262,6 +248,7 @@ def test_several_workers_one_of_which_dies(folder):
         assert len(server.events("stopped")) == 2 and not alive(pids[1])
 
 
+@pytest.mark.slow
 def test_workers_do_not_outlive_their_parent(folder):
     with Process(folder, "--workers", 2, "--set", "max_batch=1") as server:
         pids = [event["pid"] for event in server.events("ready")]
