@@ -14,10 +14,12 @@ from jaxprop import layers
 from jaxprop.derivations.derivation import Prose
 from jaxprop.derivations.formula import Call, Constant, Formula, Number, Symbol
 from jaxprop.derivations.glyphs import SUBSCRIPTS
+from jaxprop.derivations.question import is_ours
 from jaxprop.layers import activations
 from jaxprop.layers.layer import Layer
 
 ONE = Number(1)
+FAR, NEAR = -3.0, -1e-3  # below and above these, 1 + t and exp(z) - 1 lose more than four of sixteen digits
 PLAIN = str.maketrans(SUBSCRIPTS, "0123456789")
 
 
@@ -25,8 +27,8 @@ PLAIN = str.maketrans(SUBSCRIPTS, "0123456789")
 class ActivationFormula:
     """The formulas of one elementwise layer at one number, None where they are not known.
 
-    `helpers` are names used in both formulas, `given` those of them that have a number and no formula here. `exact` is
-    False where float64 cannot hold what the value's formula adds up.
+    `helpers` are names used in both formulas, `given` those of them that have a number and no formula here. `exact` and
+    `exact_slope` are False where two nearly equal numbers are subtracted, so that float64 has few digits left for it.
     """
 
     value: Formula | None
@@ -35,6 +37,7 @@ class ActivationFormula:
     helpers: tuple[tuple[Symbol, Formula], ...] = ()
     given: Mapping[Formula, float] = field(default_factory=dict)
     exact: bool = True
+    exact_slope: bool = True
 
 
 Rule = Callable[[Any, Symbol, Symbol, float], ActivationFormula]
@@ -53,8 +56,9 @@ def activation_formula(layer: Layer, z: Symbol, a: Symbol, at: float) -> Activat
     if rule is not None:
         return rule(layer, z, a, at)
     name = type(layer).__name__
-    words = f"{name} is a layer of your own: its formula is not known here, only the slope that it gives."
-    return ActivationFormula(None, None, (words,))
+    unknown = f"{name} is a layer of your own: its formula is not known here, only the slope that it gives."
+    ours = f"{name}: no formula is written for it yet, so this is the slope that it gives."
+    return ActivationFormula(None, None, (ours if is_ours(layer) else unknown,))
 
 
 def _helper(name: str, z: Symbol) -> Symbol:
@@ -90,21 +94,22 @@ def _leaky_relu(layer: Any, z: Symbol, a: Symbol, at: float) -> ActivationFormul
     return ActivationFormula(z if at >= 0 else slope * z, slope, (words,))
 
 
-def _elu(layer: Any, z: Symbol, a: Symbol, at: float, scale: float = 1.0) -> ActivationFormula:
-    name = type(layer).__name__
-    alpha = Number(activations._SELU_ALPHA if scale != 1 else layer.alpha)
+def _elu(layer: Any, z: Symbol, a: Symbol, at: float) -> ActivationFormula:
+    alpha = Number(layer.alpha)
     if at > 0:
-        words = f"The input is above 0, and there {name} is a straight line."
-        return ActivationFormula(z if scale == 1 else scale * z, Number(scale), (words,))
-    value, slope = alpha * (Call("exp", z) - 1), a + alpha
-    if scale != 1:
-        value, slope = scale * value, a + scale * alpha
-    words = (f"The input is not above 0, and there the slope of {name} can be written in its value ", a, ".")
-    return ActivationFormula(value, slope, words)
+        return ActivationFormula(z, ONE, ("The input is above 0, and there ELU is a straight line.",))
+    words = ("The input is not above 0, and there the slope of ELU can be written in its value ", a, ".")
+    return ActivationFormula(alpha * (Call("exp", z) - 1), a + alpha, words, exact=at < NEAR)
 
 
 def _selu(layer: Any, z: Symbol, a: Symbol, at: float) -> ActivationFormula:
-    return _elu(layer, z, a, at, activations._SELU_SCALE)
+    alpha, scale = Number(activations.SELU_ALPHA), Number(activations.SELU_SCALE)
+    if at > 0:
+        return ActivationFormula(scale * z, scale, ("The input is above 0, and there SELU is a straight line.",))
+    words = ("The input is not above 0, and there SELU is a power of e, moved and scaled; so is its slope.",)
+    return ActivationFormula(
+        scale * (alpha * (Call("exp", z) - 1)), scale * (alpha * Call("exp", z)), words, exact=at < NEAR
+    )
 
 
 def _gelu(layer: Any, z: Symbol, a: Symbol, at: float) -> ActivationFormula:
@@ -120,7 +125,9 @@ def _gelu(layer: Any, z: Symbol, a: Symbol, at: float) -> ActivationFormula:
             r,
             " is the slope of what is inside the tanh.",
         )
-        return ActivationFormula(z / 2 * (1 + t), (1 + t) / 2 + z / 2 * (1 - t**2) * r, words, helpers)
+        value, slope = z / 2 * (1 + t), (1 + t) / 2 + z / 2 * (1 - t**2) * r
+        # the layer too adds 1 and t, which is -1 but for a few digits
+        return ActivationFormula(value, slope, words, helpers, exact=at > FAR, exact_slope=at > FAR)
     Φ = _helper("Φ", z)
     bell = z * Call("exp", -(z**2 / 2)) / Call("sqrt", 2 * π)
     words = (
@@ -141,7 +148,7 @@ def _silu(layer: Any, z: Symbol, a: Symbol, at: float) -> ActivationFormula:
 def _softplus(layer: Any, z: Symbol, a: Symbol, at: float) -> ActivationFormula:
     value = Call("log", 1 + Call("exp", z)) if at < 30 else z + Call("log", 1 + Call("exp", -z))
     # far below 0 a float64 has no digits left for exp(z) beside the 1
-    return ActivationFormula(value, Call("sigmoid", z), ("The slope of softplus is the sigmoid.",), exact=at > -4)
+    return ActivationFormula(value, Call("sigmoid", z), ("The slope of softplus is the sigmoid.",), exact=at > FAR)
 
 
 def _softsign(layer: Any, z: Symbol, a: Symbol, at: float) -> ActivationFormula:

@@ -13,7 +13,7 @@ import numpy as np
 from jaxprop import costs
 from jaxprop.costs import Cost
 from jaxprop.derivations.derivation import Equation, Prose
-from jaxprop.derivations.formula import Call, Formula, Number, Product, Symbol
+from jaxprop.derivations.formula import Call, Formula, Number, Product, Symbol, children, evaluate
 
 LARGEST_EXPONENT = 500.0  # exp(710) is too large for a float64
 Values = dict[Formula, float]
@@ -25,7 +25,8 @@ class CostFormula:
     """The formulas of one cost for one example; `terms` are what is summed in C, `whole` makes C of their sum.
 
     `sums` and `helpers` stand before C, `unit(k)` before ∂C/∂y[k]; `target` says what the network should have answered.
-    Below `smallest` a float64 has too few digits for C as it is written: it is the logarithm of a number near 1.
+    Below `smallest` a float64 has too few digits for C as it is written, the logarithm of a number near 1, and for a
+    derivative that is so small a part of what it subtracts.
     """
 
     terms: tuple[Formula, ...]
@@ -37,6 +38,11 @@ class CostFormula:
     helpers: Helpers = ()
     unit: Callable[[int], Helpers] = lambda k: ()
     smallest: float = 0.0
+
+    def is_exact(self, k: int, values: Values) -> bool:
+        """Whether a float64 has enough digits for ∂C/∂y[k]: few are left of a difference of nearly equal numbers."""
+        parts = [abs(evaluate(part, values)) for part in children(self.derivative(k))]
+        return abs(evaluate(self.derivative(k), values)) >= self.smallest * max(parts)
 
 
 def cost_formula(cost: Cost, y: np.ndarray, targets: Any, values: Values) -> CostFormula | None:

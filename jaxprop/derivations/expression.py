@@ -16,6 +16,7 @@ from jaxprop.derivations.formula import (
     Call,
     Derivative,
     Formula,
+    H,
     Negation,
     Number,
     Power,
@@ -341,7 +342,6 @@ def _rule(node: Formula) -> str:
 
 
 LARGEST_INTEGER_POWER = 1024
-STEP = 2.0**-17  # near the cube root of float64's epsilon, where truncation and rounding are in balance
 
 
 def _power(base, exponent):
@@ -380,7 +380,7 @@ def central_difference(formula: Formula, x: Symbol, at: float) -> tuple[float, f
     (12.0, 1.52587890625e-05)
     """
     for scale in dict.fromkeys((max(1.0, abs(at)), abs(at))):
-        right, left = at + STEP * scale, at - STEP * scale
+        right, left = at + H * scale, at - H * scale
         try:
             rise = evaluate(formula, {x: right}) - evaluate(formula, {x: left})
         except UndefinedError:

@@ -214,6 +214,7 @@ def substitute(node: Formula, values: Mapping[Formula, Formula | float]) -> Form
     return replace(node, **changed)
 
 
+H = 2.0**-17  # for central differences: near the cube root of float64's epsilon, truncation and rounding in balance
 CONSTANTS = {"π": math.pi, "e": math.e}
 
 

@@ -6,33 +6,34 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import PyTree
 
 from jaxprop.backward import manual
 from jaxprop.costs import Cost
 from jaxprop.derivations.cost_formulas import cost_formula
 from jaxprop.derivations.derivation import Derivation, Equation, Prose, Step, to_text, worked
-from jaxprop.derivations.formula import Derivative, Formula, Number, Symbol, parts
-from jaxprop.derivations.question import Given, Question, ask, check_settings, examples_of
+from jaxprop.derivations.formula import Derivative, Formula, H, Number, Symbol, parts
+from jaxprop.derivations.question import Given, Question, ask, check_settings, examples_of, is_ours
 from jaxprop.derivations.reading import C, Reading, float64, read
 from jaxprop.derivations.steps import Steps, whole_way
 from jaxprop.derivations.writing import Writer, joined
 from jaxprop.errors import JaxpropError
-from jaxprop.layers import Linear
-from jaxprop.layers.layer import Layer
+from jaxprop.layers import Layer, Linear
 from jaxprop.network import by_path
 from jaxprop.network.call import call, require_layer
 from jaxprop.uses import is_use
 
 Facts = dict[str, Any]
-STEP = 2.0**-17  # near the cube root of float64's epsilon, where truncation and rounding are in balance
+THIS_IS = "this is the number that its own backward pass gives. "
 AFTER, FLIPPED, η = Symbol("C", ("after",)), Symbol("C", ("flipped",)), Symbol("η")
 
 
 class Measured(NamedTuple):
-    """C of the row as it is, its slope in one parameter by `jax.grad` and by a nudge of `h`, and C after two steps."""
+    """C of the row, its slope in one parameter by `jax.grad` and by a nudge of `h`, and C after a step each way."""
 
+    learning_rate: float
     parameter: float
     before: float
     jax_grad: float
@@ -40,6 +41,16 @@ class Measured(NamedTuple):
     h: float
     after: float
     flipped: float
+
+
+class Found(NamedTuple):
+    """What a derivation has found: the symbols of the parameter and its gradient, the value, and facts about it."""
+
+    parameter: Symbol
+    gradient: Formula
+    value: float
+    layer: int | None
+    facts: Facts
 
 
 def explain(net: Layer, cost: Cost, learning_rate: float = 0.1, most: int = 5) -> Callable[..., Derivation]:
@@ -79,7 +90,7 @@ def explain(net: Layer, cost: Cost, learning_rate: float = 0.1, most: int = 5) -
         raise JaxpropError("explain: a layer of this net mixes examples, so no cost belongs to one row alone")
 
     def run(x: Any, params: Any, targets: Any, path: str, index: Any, *, row: int = 0, rng: Any = None) -> Derivation:
-        question = ask(net, params, path, index, row, examples_of(x, targets))
+        question = ask(net, cost, most, params, path, index, row, examples_of(x, targets))
         # an rng draws for the whole batch, so the row keeps what was drawn for it
         rows, at = (slice(None), question.row) if rng is not None else (slice(question.row, question.row + 1), 0)
         with jax.enable_x64(True):
@@ -88,43 +99,34 @@ def explain(net: Layer, cost: Cost, learning_rate: float = 0.1, most: int = 5) -
             y = np.zeros(jax.eval_shape(lambda g: call(net, g.x, g.params, g.rng), given).shape)
             cost.check(y, given.targets)
             cost.check_values(y, given.targets)
-            measured = measure(question, net, cost, given, learning_rate)
-            write = _linear if type(question.layer) is Linear else _unknown
-            return write(question, net, cost, given, measured, learning_rate, most)
+            measured = _measure(question, given, float(learning_rate))
+            write = _linear if type(question.layer) is Linear else _unwritten
+            return write(question, given, measured)
 
     return run
 
 
-def _linear(
-    question: Question, net: Layer, cost: Cost, given: Given, measured: Measured, learning_rate: float, most: int
-) -> Derivation:
+def _linear(question: Question, given: Given, measured: Measured) -> Derivation:
     """The derivation for a parameter of a `Linear`."""
-    reading = read(question, net, cost, given)
+    reading = read(question, given)
     values: dict[Formula, float] = {}
     formulas = None
     if reading.levels[-1].way == "cost":
-        formulas = cost_formula(cost, reading.y, reading.targets, values)
+        formulas = cost_formula(question.cost, reading.y, reading.targets, values)
         values |= {Symbol("y", (k,)): float(v) for k, v in enumerate(reading.y)}
-    writer = Writer(reading, formulas, values, most)
-    steps = Steps(question, reading, writer, cost)
+    writer = Writer(reading, formulas, values, question.most)
+    steps = Steps(question, reading, writer)
     written = list(steps.write(measured.before))
     value, delta = values[steps.gradient], float(reading.levels[0].nodes[0].errors[steps.unit])
     whole = whole_way(reading, writer, steps.unit, steps.came_in, steps.gradient)
-    written += [*whole.steps, witnesses(steps.gradient, value, measured)]
-    written.append(update(steps.parameter, steps.gradient, learning_rate, measured, values))
     names = _roles(steps, reading)
     factors = [
         {"name": name, "symbol": to_text(factor), "value": values[factor]}
         for name, factor in zip(names, steps.factors, strict=True)
     ]
-    layer = reading.levels[0].nodes[0].layer
-    facts = _facts(question, cost, value, measured, learning_rate, layer)
-    facts |= {"delta": delta, "factors": factors, "paths": whole.paths, "rest": whole.rest}
-    return Derivation(_title(steps.gradient, value, question), tuple(written), values, facts)
-
-
-def _title(gradient: Formula, value: float, question: Question) -> Prose:
-    return (Equation((gradient, Number(value))), f" for row {question.row}: the chain rule, written out")
+    facts = {"delta": delta, "factors": factors, "paths": whole.paths, "rest": whole.rest}
+    found = Found(steps.parameter, steps.gradient, value, reading.levels[0].nodes[0].layer, facts)
+    return _derivation(question, measured, found, (*written, *whole.steps), values)
 
 
 def _roles(steps: Steps, reading: Reading) -> list[str]:
@@ -135,77 +137,91 @@ def _roles(steps: Steps, reading: Reading) -> list[str]:
     return [to_text(Derivative(chain[i + 1], chain[i])) for i in reversed(range(len(chain) - 1))]
 
 
-def _facts(
-    question: Question, cost: Cost, value: float, measured: Measured, learning_rate: float, layer: int | None
-) -> Facts:
-    return {
-        **{"path": question.path, "index": list(question.index), "row": question.row, "layer": layer},
-        **{"cost": repr(cost), "value": value, "jax_grad": measured.jax_grad},
-        **{"finite_difference": measured.finite_difference, "learning_rate": float(learning_rate)},
-        **{"parameter": measured.parameter, "updated": measured.parameter - learning_rate * value},
-        **{"before": measured.before, "after": measured.after, "predicted_change": -learning_rate * value**2},
-        **{"actual_change": measured.after - measured.before, "flipped_change": measured.flipped - measured.before},
-    }
-
-
-def _unknown(
-    question: Question, net: Layer, cost: Cost, given: Given, measured: Measured, learning_rate: float, most: int
-) -> Derivation:
-    """The derivation for a parameter of a layer of the user's own: its numbers, as no formula is known."""
-    _, found = manual.uses(net, cost)(given.x, given.params, given.targets, rng=given.rng)
-    leaves = by_path(jax.tree.map(lambda use: use.per_example()[given.at], found, is_leaf=is_use))
-    value = float(leaves[question.path][question.index])
+def _unwritten(question: Question, given: Given, measured: Measured) -> Derivation:
+    """The derivation for a parameter of a layer without a formula: its numbers."""
+    gradients = by_path(_gradients(question.net, question.cost, given))
+    value = float(gradients[question.path][question.index])
     parameter = Symbol(question.path.rsplit(".", 1)[-1], question.index)
     gradient = Derivative(C, parameter)
-    values: dict[Formula, float] = {gradient: value, parameter: measured.parameter}
     name, index = type(question.layer).__name__, ", ".join(map(str, question.index))
+    unknown = f", a layer of your own. Its formula is not known here, so {THIS_IS}"
+    ours = f". No formula is written for it yet, so {THIS_IS}"
     words = joined(
-        *(parameter, f", in the code {question.path}[{index}], belongs to {name}, a layer of your own. Its formula "),
-        *("is not known here, so this is the number that its own backward pass gives. ", C),
-        f" is the cost of row {question.row} alone.",
+        *(parameter, f", in the code {question.path}[{index}], belongs to {name}"),
+        *(ours if is_ours(question.layer) else unknown, C, f" is the cost of row {question.row} alone."),
     )
-    steps = (
-        Step("The derivative", words, (Equation((gradient, Number(value))),)),
-        witnesses(gradient, value, measured),
-        update(parameter, gradient, learning_rate, measured, values),
-    )
-    facts = _facts(question, cost, value, measured, learning_rate, None)
+    step = Step("The derivative", words, (Equation((gradient, Number(value))),))
     factors = [{"name": to_text(Derivative(C, Symbol(parameter.name))), "symbol": to_text(gradient), "value": value}]
     paths = [{"units": [], "product": value, "factors": [value]}]
-    facts |= {"delta": None, "factors": factors, "paths": paths, "rest": {"count": 0, "sum": 0.0}}
-    return Derivation(_title(gradient, value, question), steps, values, facts)
+    facts = {"delta": None, "factors": factors, "paths": paths, "rest": {"count": 0, "sum": 0.0}}
+    values: dict[Formula, float] = {gradient: value, parameter: measured.parameter}
+    return _derivation(question, measured, Found(parameter, gradient, value, None, facts), (step,), values)
 
 
-def measure(question: Question, net: Layer, cost: Cost, given: Given, learning_rate: float) -> Measured:
+@partial(jax.jit, static_argnums=(0, 1))
+def _gradients(net: Layer, cost: Cost, given: Given) -> PyTree:
+    """The gradient of one example's cost by the layers' own backward passes."""
+    _, found = manual.uses(net, cost)(given.x, given.params, given.targets, rng=given.rng)
+    return jax.tree.map(lambda use: use.per_example()[given.at], found, is_leaf=is_use)
+
+
+def _derivation(
+    question: Question, measured: Measured, found: Found, steps: tuple[Step, ...], values: dict[Formula, float]
+) -> Derivation:
+    """The steps found so far, and what follows whatever the layer: the witnesses, the update and the facts."""
+    rate, value = measured.learning_rate, found.value
+    title: Prose = (Equation((found.gradient, Number(value))), f" for row {question.row}: the chain rule, written out")
+    facts = {
+        **{"path": question.path, "index": list(question.index), "row": question.row, "layer": found.layer},
+        **{"cost": repr(question.cost), "value": value, "jax_grad": measured.jax_grad},
+        **{"finite_difference": measured.finite_difference, "learning_rate": rate},
+        **{"parameter": measured.parameter, "updated": measured.parameter - rate * value},
+        **{"before": measured.before, "after": measured.after, "predicted_change": -rate * value**2},
+        **{"actual_change": measured.after - measured.before, "flipped_change": measured.flipped - measured.before},
+        **found.facts,
+    }
+    last = (_witnesses(found.gradient, value, measured), _update(found.parameter, found.gradient, measured, values))
+    return Derivation(title, (*steps, *last), values, facts)
+
+
+def _measure(question: Question, given: Given, learning_rate: float) -> Measured:
     """Evaluate C around one parameter; call it in float64."""
-    found = Measured(*map(float, _measure(net, cost, question.path, given, question.index, learning_rate)))
-    if not (math.isfinite(found.before) and math.isfinite(found.jax_grad)):
+    known = by_path(given.params)
+    parameter = float(known[question.path][question.index])
+    first = sum(np.size(known[path]) for path in list(known)[: list(known).index(question.path)])
+    place = first + int(
+        np.arange(np.size(known[question.path])).reshape(np.shape(known[question.path]))[question.index]
+    )
+
+    def at(by: float) -> tuple[float, float]:
+        value, slope = _cost_and_slope(question.net, question.cost, given, place, by)
+        return float(value), float(slope)
+
+    before, slope = at(0.0)
+    if not (math.isfinite(before) and math.isfinite(slope)):
         raise JaxpropError(
-            f"explain: C of row {question.row} is {found.before:g} and its derivative {found.jax_grad:g}: there is "
-            "nothing to write out; look for NaN or infinity in x, the parameters and the targets"
+            f"explain: C of row {question.row} is {before:g} and its derivative {slope:g}: there is nothing to write "
+            "out; look for NaN or infinity in x, the parameters and the targets"
         )
-    return found
+    h, step = H * max(1.0, abs(parameter)), learning_rate * slope
+    difference = (at(h)[0] - at(-h)[0]) / (2 * h)
+    return Measured(learning_rate, parameter, before, slope, difference, h, at(-step)[0], at(step)[0])
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
-def _measure(net: Layer, cost: Cost, path: str, given: Given, index: tuple[int, ...], learning_rate: float) -> Measured:
-    tree, known = jax.tree.structure(given.params), by_path(given.params)
-    leaf = known[path]
+@partial(jax.jit, static_argnums=(0, 1))
+def _cost_and_slope(net: Layer, cost: Cost, given: Given, place: int, by: float) -> tuple[jax.Array, jax.Array]:
+    """C with the number at `place` of all parameters moved, and ∂C/∂(it): one program for every path and index."""
+    theta, tree = ravel_pytree(given.params)
 
-    def of(changed: Any) -> Any:
-        filled = jax.tree.unflatten(tree, [changed if name == path else p for name, p in known.items()])
-        return cost(call(net, given.x, filled, given.rng), given.targets)[given.at]
+    def of(theta: jax.Array) -> jax.Array:
+        return cost(call(net, given.x, tree(theta), given.rng), given.targets)[given.at]
 
-    grad = jax.grad(of)(leaf)[index]
-    parameter = leaf[index]
-    h = STEP * jnp.maximum(1, jnp.abs(parameter))
-    moves = jnp.stack([jnp.zeros_like(grad), h, -h, -learning_rate * grad, learning_rate * grad])
-    before, right, left, after, flipped = jax.lax.map(lambda by: of(leaf.at[index].add(by)), moves)
-    return Measured(parameter, before, grad, (right - left) / (2 * h), h, after, flipped)  # pyright: ignore
+    value, slopes = jax.value_and_grad(of)(theta.at[place].add(by))
+    return value, slopes[place]
 
 
-def witnesses(gradient: Formula, value: float, measured: Measured) -> Step:
-    """Return the step with the value by `jax.grad` and by a central difference."""
+def _witnesses(gradient: Formula, value: float, measured: Measured) -> Step:
+    """The step with the value by `jax.grad` and by a central difference."""
     nudge = f"nudged both ways by {measured.h:g}"
     equations = (
         Equation((gradient, Number(value)), "the chain rule"),
@@ -216,10 +232,10 @@ def witnesses(gradient: Formula, value: float, measured: Measured) -> Step:
     return Step("The same number by other ways", (sentence,), equations)
 
 
-def update(parameter: Symbol, gradient: Formula, learning_rate: float, measured: Measured, values: Any) -> Step:
-    """Return the step of gradient descent: the new parameter, and the predicted and the actual change of C."""
+def _update(parameter: Symbol, gradient: Formula, measured: Measured, values: dict[Formula, float]) -> Step:
+    """The step of gradient descent: the new parameter, and the predicted and the actual change of C."""
     new = Symbol(parameter.name + "'", parameter.index, parameter.layer)
-    values |= {η: learning_rate, C: measured.before, AFTER: measured.after, FLIPPED: measured.flipped}
+    values |= {η: measured.learning_rate, C: measured.before, AFTER: measured.after, FLIPPED: measured.flipped}
     descent = parameter - η * gradient
     predicted = -(η * gradient**2)
 
@@ -235,7 +251,7 @@ def update(parameter: Symbol, gradient: Formula, learning_rate: float, measured:
 
     found = tuple(equations())
     values[new] = found[0].sides[-1].value  # pyright: ignore[reportAttributeAccessIssue]
-    return Step("The update", _sentence(parameter, learning_rate, measured), found)
+    return Step("The update", _sentence(parameter, measured), found)
 
 
 def _shows(change: Equation) -> bool:
@@ -244,12 +260,12 @@ def _shows(change: Equation) -> bool:
     return len(set(numbers)) == len(numbers)
 
 
-def _sentence(parameter: Symbol, η_value: float, measured: Measured) -> Prose:
+def _sentence(parameter: Symbol, measured: Measured) -> Prose:
     w = Symbol("w" if len(parameter.index) > 1 else parameter.name)
     slope = Derivative(C, w)
     if measured.jax_grad == 0:
         return ("The derivative is 0, so gradient descent, with its step ", η * slope, ", leaves ", w, " where it is.")
-    rate = Equation((η, Number(η_value)))
+    rate = Equation((η, Number(measured.learning_rate)))
     return (
         *("Backpropagation ends here; gradient descent uses its result. It replaces ", w, " by ", w - η * slope),
         *(": minus, for ", C, " should fall; ", rate, " is the learning rate. Here ", parameter, " alone is moved. "),

@@ -59,7 +59,7 @@ class Stage:
 class Level:
     """nodes[0] → stages[0] → nodes[1] → … → nodes[-1] → the next level, by `edges` [units, next units], or the cost.
 
-    `way` is "unknown" where a layer of the user's own ends what is known; `layer` is what leads on, None at the cost.
+    `way` is "unknown" where a layer without a formula ends what is known; `layer` is what leads on, None at the cost.
     """
 
     nodes: tuple[Node, ...]
@@ -93,19 +93,19 @@ class Reading:
     targets: Any
 
 
-def read(question: Question, net: Layer, cost: Cost, given: Given) -> Reading:
+def read(question: Question, given: Given) -> Reading:
     """Return the reading of a `Linear`'s parameter; call it in float64."""
-    rows = jax.tree.map(np.asarray, _tape(net, cost, given))
+    rows = jax.tree.map(np.asarray, _tape(question.net, question.cost, given))
     found = {path: np.asarray(leaf) for path, leaf in by_path(given.params).items()}
-    own, last = rows[question.layer_path], (question.after[-1][0] if question.after else question.layer_path)
-    number = 1 + sum(type(layer) is Linear for _, layer in question.before)
+    own, last = rows[question.layer_path], (question.after[-1].path if question.after else question.layer_path)
+    number = 1 + sum(type(layer) is Linear for _, layer, *_ in question.before)
     prefix = question.path.removesuffix(question.path.rsplit(".", 1)[-1])
-    prepared = tuple(layer for _, layer in question.before if not isinstance(layer, Flatten)) if number == 1 else ()
+    prepared = tuple(layer for _, layer, *_ in question.before if not isinstance(layer, Flatten)) if number == 1 else ()
     name, above = ("x", None) if number == 1 and not prepared else ("a", number - 1)
     levels = _levels(question, rows, found, number)
     return Reading(
         W=found[prefix + "W"], b=found.get(prefix + "b"), inputs=Node(name, above, own.x, own.dx), prepared_by=prepared,
-        levels=levels, last=number + sum(type(layer) is Linear for _, layer in question.after),
+        levels=levels, last=number + sum(type(layer) is Linear for _, layer, *_ in question.after),
         y=rows[last].y, targets=np.asarray(given.targets)[given.at],
     )  # fmt: skip
 
@@ -118,28 +118,28 @@ def _tape(net: Layer, cost: Cost, given: Given) -> Rows:
 
 
 def _levels(question: Question, rows: Rows, params: dict[str, np.ndarray], number: int) -> tuple[Level, ...]:
-    """The levels from the parameter's own z on; a layer of the user's own ends them."""
+    """The levels from the parameter's own z on; a layer without a formula that mixes units ends them."""
     levels: list[Level] = []
-    group: list[Any] = [(question.layer_path, question.layer)]
-    for path, layer in (*question.after, ("", None)):
-        ends = layer is None or not _is_known(layer)
-        if type(layer) is Linear or ends:
-            way = "linear" if type(layer) is Linear else "cost" if layer is None else "unknown"
-            edges = params[f"{path}.W"] if way == "linear" else None
-            levels += _group(group, rows, number, way, edges, layer)
+    group: list[tuple[str, Layer]] = [(question.layer_path, question.layer)]
+    for path, layer, *_ in question.after:
+        if type(layer) is Linear:
+            levels += _group(group, rows, number, "linear", params[f"{path}.W"], layer)
             group, number = [(path, layer)], number + 1
+        elif not _is_known(layer):
+            return (*levels, *_group(group, rows, number, "unknown", None, layer))
         elif not isinstance(layer, Flatten):
             group.append((path, layer))
-        if ends:
-            break
-    return tuple(levels)
+    return (*levels, *_group(group, rows, number, "cost", None, None))
 
 
 def _is_known(layer: Layer) -> bool:
+    """Whether the way through a layer is known: unit by unit, by a matrix, or by softmax."""
     return isinstance(layer, Activation) or type(layer) in (Linear, Softmax, Standardize, Unstandardize, Flatten)
 
 
-def _group(group: list[Any], rows: Rows, number: int, way: Way, edges: Any, leads: Any) -> list[Level]:
+def _group(
+    group: list[tuple[str, Layer]], rows: Rows, number: int, way: Way, edges: np.ndarray | None, leads: Layer | None
+) -> list[Level]:
     """One Linear and what follows it up to the next: one level, and one more for every Softmax."""
     _no_positions(group[0], rows)
     names = _names(len(group) - 1, last="y" if way == "cost" else "a")

@@ -6,11 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxprop.costs import Cost
 from jaxprop.derivations.cost_formulas import RULES, CostFormula
 from jaxprop.derivations.derivation import Equation, Prose, Step, to_text
 from jaxprop.derivations.formula import Derivative, Formula, Number, Product, Symbol
-from jaxprop.derivations.question import Question
+from jaxprop.derivations.question import Question, is_ours
 from jaxprop.derivations.reading import C, Reading, count, largest
 from jaxprop.derivations.writing import Writer, is_bare, joined
 
@@ -37,8 +36,8 @@ class Whole(NamedTuple):
 class Steps:
     """Writes the steps for one weight or bias of a `Linear`; `factors` are the chain rule's, the cost's first."""
 
-    def __init__(self, question: Question, reading: Reading, writer: Writer, cost: Cost):
-        self.question, self.reading, self.writer, self.cost = question, reading, writer, cost
+    def __init__(self, question: Question, reading: Reading, writer: Writer):
+        self.question, self.reading, self.writer = question, reading, writer
         self.unit = question.index[-1]
         self.is_weight = len(question.index) == 2
         level, values = reading.levels[0], writer.values
@@ -54,7 +53,7 @@ class Steps:
 
     def write(self, before: float) -> Iterator[Step]:
         """Yield every step up to the product; `before` is C of the row."""
-        sentence = asked(self.question, self.reading, self.parameter, self.cost)
+        sentence = asked(self.question, self.reading, self.parameter)
         yield Step("The question", sentence, (Equation((self.gradient, Product(self.factors))),))
         yield self._forward(before)
         yield from self._above()
@@ -118,17 +117,20 @@ class Steps:
             title = f"{what} layer {layer_number(r, level)}{', the output' * (here.way == 'cost')}"
             slopes = [w.activation(here, i, first) for i in reversed(range(len(here.stages)))]
             words = (part for found in slopes if found for part in (" ", found.words))
-            yield Step(title, joined(about_errors(r, w.cost, level, first, len(others)), *words), equations)
+            yield Step(
+                title, joined(about_errors(self.question, r, w.cost, level, first, len(others)), *words), equations
+            )
 
     def _own(self) -> Iterator[Step]:
         """The factors one by one, and their product."""
         r, w, level = self.reading, self.writer, self.reading.levels[0]
         z, last = level.nodes[0], level.nodes[-1]
-        title = {
-            "cost": "How the cost changes with the answer",
-            "unknown": "What comes back from a layer of your own",
-        }.get(level.way, "Every path back from the cost")
-        words = fan_words(r, self.unit) if level.edges is not None else origin(r, w.cost, 0)
+        title = "How the cost changes with the answer" if level.way == "cost" else "Every path back from the cost"
+        if level.way == "unknown":
+            title = (
+                f"What comes back from {type(level.layer).__name__ if is_ours(level.layer) else 'a layer of your own'}"
+            )
+        words = fan_words(r, self.unit) if level.edges is not None else origin(self.question, r, w.cost, 0)
         yield Step(title, words, tuple(w.last_error(0, self.unit)))
         for i in reversed(range(len(level.stages))):
             outer, inner = level.nodes[i + 1].symbol(self.unit), level.nodes[i].symbol(self.unit)
@@ -173,7 +175,7 @@ def layer_number(reading: Reading, level: int) -> int:
     return first + sum(each.way == "linear" for each in reading.levels[:level])
 
 
-def asked(question: Question, reading: Reading, parameter: Symbol, cost: Cost) -> Prose:
+def asked(question: Question, reading: Reading, parameter: Symbol) -> Prose:
     """Say which parameter it is, and along which links it reaches C."""
     unit, level = question.index[-1], reading.levels[0]
     z, a = level.nodes[0].symbol(unit), level.nodes[-1].symbol(unit)
@@ -185,18 +187,25 @@ def asked(question: Question, reading: Reading, parameter: Symbol, cost: Cost) -
     onward = joined(", and ", z, " only through ", name, a) if level.stages else ()
     return joined(
         *(parameter, f", in the code {question.path}[{index}], is the ", what, place, ". ", C, " is the cost of row "),
-        *(f"{question.row} alone, by {type(cost).__name__}. A change of ", parameter, " reaches ", C, " only through "),
-        *("the sum ", z, onward, ". So the derivative is a product, with one factor for each link of this chain."),
+        *(f"{question.row} alone, by {type(question.cost).__name__}. A change of ", parameter, " reaches ", C),
+        *(
+            " only through the sum ",
+            z,
+            onward,
+            ". So the derivative is a product, with one factor for each link of this chain.",
+        ),
     )
 
 
-def origin(reading: Reading, cost: CostFormula | None, level: int) -> Prose:
-    """Say where the error of a level's last node comes from: the cost, the next level, or the user's own layer."""
+def origin(question: Question, reading: Reading, cost: CostFormula | None, level: int) -> Prose:
+    """Say where the error of a level's last node comes from: the cost, the next level, or a layer without a formula."""
     here = reading.levels[level]
     last = here.nodes[-1]
     if here.way == "unknown":
         name = type(here.layer).__name__
-        return (last.error("k"), f" is what {name}, a layer of your own, hands back; its formula is not known here.")
+        unknown = f" is what {name}, a layer of your own, hands back; its formula is not known here."
+        ours = f" is what {name} hands back; no formula is written for it yet."
+        return (last.error("k"), ours if is_ours(here.layer) else unknown)
     if here.way != "cost":
         size = reading.levels[level + 1].size
         units = f"{size} unit{'s' * (size > 1)} of layer {layer_number(reading, level + 1)}"
@@ -208,13 +217,18 @@ def origin(reading: Reading, cost: CostFormula | None, level: int) -> Prose:
         same = (" There is no activation after the sum: ", Equation((last.symbol("k"), here.nodes[0].symbol("k"))), ".")
     if cost is None:
         known = ", ".join(kind.__name__ for kind in RULES)
-        unknown = f" is what the network answers; no formula is known here for this cost (there are for {known})."
-        return joined(y, unknown, same)
+        ours = f"the cost is {question.cost!r}, and no formula is written for it yet"
+        unknown = "no formula is known here for this cost"
+        what = ours if is_ours(question.cost) else unknown
+        said = f" is what the network answers; {what} (there are for {known})."
+        return joined(y, said, same)
     article = ("; in the article ", '"The Mathematics of Learning" they are ', Symbol("a"), " and ", Symbol("ŷ"), ".")
     return joined(y, " is what the network answers, ", cost.target, article, same, " ", cost.words)
 
 
-def about_errors(reading: Reading, cost: CostFormula | None, level: int, unit: int, others: int) -> Prose:
+def about_errors(
+    question: Question, reading: Reading, cost: CostFormula | None, level: int, unit: int, others: int
+) -> Prose:
     """Say what the errors of a level are, and which of its units are written out."""
     here = reading.levels[level]
     node = here.nodes[0]
@@ -227,7 +241,7 @@ def about_errors(reading: Reading, cost: CostFormula | None, level: int, unit: i
     meaning: Prose = ()
     if node.name == "z":
         meaning = (Equation((node.error("k"), Derivative(C, node.symbol("k")))), " is called the error of unit k. ")
-    return joined(meaning, origin(reading, cost, level), chosen)
+    return joined(meaning, origin(question, reading, cost, level), chosen)
 
 
 def fan_words(reading: Reading, unit: int) -> Prose:

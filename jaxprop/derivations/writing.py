@@ -148,10 +148,15 @@ class Writer:
         if here.way in ("linear", "softmax"):
             yield from self.fan(level, unit)
         elif here.way == "cost" and self.cost is not None:
-            yield from self.define(self.cost.unit(unit))
-            yield from self.worked(lhs, self.cost.derivative(unit))
+            yield from self.from_cost(lhs, unit)
         else:
             yield Equation((lhs, Number(self.values[lhs])))
+
+    def from_cost(self, lhs: Formula, unit: int) -> Iterator[Equation]:
+        """Yield ∂C/∂y of one output, by the cost's formula."""
+        assert self.cost is not None
+        yield from self.define(self.cost.unit(unit))
+        yield from self.worked(lhs, self.cost.derivative(unit), exact=self.cost.is_exact(unit, self.values))
 
     def slope_equations(self, level: int, stage: int, unit: int) -> Iterator[Equation]:
         """Yield ∂a/∂z of one stage, by its formula where that is known."""
@@ -162,7 +167,7 @@ class Writer:
         if found is not None:
             yield from self.define(found.helpers)
             slope = found.slope or slope
-        yield from self.worked(lhs, slope)
+        yield from self.worked(lhs, slope, exact=found is None or found.exact_slope)
 
     def product(self, level: int, unit: int) -> Iterator[Equation]:
         """Yield the error of the level's first node: the error of its last node times every slope between."""
@@ -180,14 +185,14 @@ class Writer:
         if first == last == source:
             yield Equation((first, Number(self.values[first])))
         else:
-            yield from self.worked(first, Product((source, *slopes)) if slopes else source)
+            exact = source == last or self.cost is None or self.cost.is_exact(unit, self.values)
+            yield from self.worked(first, Product((source, *slopes)) if slopes else source, exact=exact)
 
     def full(self, level: int, unit: int) -> Iterator[Equation]:
         """Yield the error of a unit's first node with everything that it is made of."""
         here = self.reading.levels[level]
         if is_bare(here) and here.way == "cost" and self.cost is not None:
-            yield from self.define(self.cost.unit(unit))
-            yield from self.worked(self.error(here.nodes[0], unit), self.cost.derivative(unit))
+            yield from self.from_cost(self.error(here.nodes[0], unit), unit)
             return
         yield from self.last_error(level, unit)
         for stage in reversed(range(len(here.stages))):

@@ -184,7 +184,7 @@ class ELU(Activation):
         return jnp.where(y > 0, jnp.ones_like(y), y + self.alpha)
 
 
-_SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
+SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ class SELU(Activation):
 
     def derivative(self, kept: Array) -> Array:
         z = kept  # not y: XLA needs a third less memory for this form
-        return jnp.where(z > 0, _SELU_SCALE, _SELU_SCALE * _SELU_ALPHA * jnp.exp(jnp.minimum(z, 0)))
+        return jnp.where(z > 0, SELU_SCALE, SELU_SCALE * SELU_ALPHA * jnp.exp(jnp.minimum(z, 0)))
 
 
 @dataclass(frozen=True)
