@@ -15,6 +15,9 @@ The names below stand in the order of the data flow: describe → init θ → f(
 # Names side by side, so that the map stays on one page. Layers, costs and uses are listed in their rooms' `__init__`.
 # fmt: off
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from jaxprop.errors import (
     DataError as DataError, JaxpropError as JaxpropError, ModelError as ModelError, ShapeError as ShapeError,
     TrainingError as TrainingError,
@@ -39,7 +42,17 @@ from jaxprop.train import (
 from jaxprop.saved.model import describe as describe, load as load, save as save
 from jaxprop.network.summary import summary as summary
 from jaxprop.check import check_layer as check_layer
-from jaxprop.flax.functions import from_flax as from_flax
-from jaxprop.flax.checkpoint import import_flax as import_flax
-from jaxprop.flax.networks import to_flax as to_flax
 from jaxprop.saved.export import export as export, load_exported as load_exported
+
+if TYPE_CHECKING:
+    from jaxprop.flax.checkpoint import import_flax as import_flax
+    from jaxprop.flax.functions import from_flax as from_flax
+    from jaxprop.flax.networks import to_flax as to_flax
+else:
+    _FLAX = {"import_flax": "checkpoint", "from_flax": "functions", "to_flax": "networks"}
+
+    def __getattr__(name: str) -> object:
+        """Import what needs Flax when it is first asked for: it takes a quarter of the time of everything here."""
+        if name not in _FLAX:
+            raise AttributeError(f"module 'jaxprop' has no attribute {name!r}")
+        return getattr(import_module(f"jaxprop.flax.{_FLAX[name]}"), name)
