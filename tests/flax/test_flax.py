@@ -14,6 +14,7 @@ from flax import linen, nnx
 import jaxprop as jp
 from jaxprop.arrays.relative import relative
 from jaxprop.errors import JaxpropError, ModelError
+from tests.cases import LAYERS
 from tests.drawing import draw
 
 HALF = jp.HalfSquaredError()
@@ -88,6 +89,20 @@ def test_our_network_as_a_linen_module(name):
         again = jp.import_flax(variables, net, inputs=x)
         assert relative(again, params) == 0
         assert relative(jp.import_flax(grads[0], net, inputs=x), grads[1]) <= 1e-10
+
+
+def test_every_layer_of_the_table_has_a_counterpart_or_is_refused_by_name():
+    first = {type(case.layer): case for case in reversed(LAYERS)}
+    for case in first.values():
+        x = case.x(jnp.float64)
+        params = draw(case.layer, x)
+        try:
+            module, variables = jp.to_flax(case.layer, params)
+        except JaxpropError as error:
+            assert f"no counterpart of {case.layer!r} at the top" in str(error)
+            continue
+        found, expected = jax.eval_shape(module.apply, variables, x), jax.eval_shape(case.layer, x, params)
+        assert (found.shape, found.dtype) == (expected.shape, expected.dtype), case
 
 
 class Theirs(linen.Module):

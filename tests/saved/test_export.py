@@ -9,7 +9,7 @@ import pytest
 
 import jaxprop as jp
 from jaxprop.errors import ModelError
-from jaxprop.saved import folder as folder_module
+from jaxprop.saved import export, folder as folder_module
 from jaxprop.saved.export import describe_exported
 from tests.drawing import draw
 
@@ -121,3 +121,22 @@ def test_a_model_and_its_export_share_a_folder_and_their_weights(tmp_path):
     np.testing.assert_allclose(net(x, jp.load(tmp_path)[1]), net(x, second), rtol=1e-6)
     jp.export(tmp_path, net, second, inputs=x)
     assert len(list(tmp_path.glob("params-*"))) == 1
+
+
+def test_an_export_that_was_just_replaced_is_looked_for_again(tmp_path, monkeypatch):
+    """Between export.json and the files that it names, the model is replaced: three times, then no more."""
+    net, x = jp.Linear(2), np.ones((1, 3), np.float32)
+    models = [draw(net, x, seed) for seed in range(4)]
+    folders = [jp.export(tmp_path / str(seed), net, params, inputs=x) for seed, params in enumerate(models)]
+    turns, describe = iter(folders[1:]), export.describe_exported
+
+    def slow(path):
+        about = describe(path)
+        for folder in [next(turns, None)]:
+            if folder is not None:
+                files = sorted(folder.iterdir(), key=lambda file: file.name == export.NAME)  # which comes last
+                folder_module.commit(path, {file.name: file.read_bytes() for file in files})
+        return about
+
+    monkeypatch.setattr(export, "describe_exported", slow)
+    np.testing.assert_allclose(jp.load_exported(folders[0])(x), net(x, models[3]), rtol=1e-6)

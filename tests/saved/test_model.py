@@ -8,6 +8,7 @@ import shutil
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -634,3 +635,21 @@ def test_weights_that_were_just_replaced_are_looked_for_again(tmp_path, monkeypa
 
     monkeypatch.setattr(model, "describe", slow)
     assert jp.load(tmp_path)[0] == NET
+
+
+def test_every_file_is_read_once_by_all_who_load(tmp_path, monkeypatch):
+    from jaxprop.cli.runs import open_run
+    from jaxprop_serve.models.runtimes import exported, saved as runtime
+
+    saved(tmp_path)
+    jp.export(tmp_path, NET, PARAMS, inputs=X)
+    opened, read_bytes = [], Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda file: opened.append(file.suffix) or read_bytes(file))
+    for load in (jp.load, runtime.load, open_run):
+        load(tmp_path)
+        assert opened == [".json", ".safetensors"]
+        opened.clear()
+    for load in (jp.load_exported, exported.load):
+        load(tmp_path)
+        assert opened == [".json", ".stablehlo", ".safetensors"]
+        opened.clear()
