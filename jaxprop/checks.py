@@ -72,7 +72,7 @@ def is_floating(x: Shaped) -> bool:
     return jnp.issubdtype(x.dtype, jnp.floating)
 
 
-def check_floating(x: Shaped, what: str, axes: str = "", hint: str = "one example is x[None]") -> None:
+def check_floating(x: Shaped, what: object, axes: str = "", hint: str = "one example is x[None]") -> None:
     """Raise ShapeError unless x is floating and has the axes named: `[N, T, I]` is three, `[N, ..., C]` two or more.
 
     Without axes any shape will do. `hint` says what the user can do about it.

@@ -33,7 +33,7 @@ class AbsoluteError(Cost):
         return jnp.where(self._difference(y, targets) >= 0, 1, -1).astype(y.dtype)
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True)
 class Huber(Cost):
     """C = Σ_o h(y_o − ŷ_o): half the square up to `threshold` t, a straight line beyond; δ = y − ŷ, kept within ±t.
 

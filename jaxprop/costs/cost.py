@@ -1,7 +1,6 @@
 """The contract of a cost, and the few words about shapes that all of them use."""
 
 import abc
-import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 from jax import Array
 
 from jaxprop.errors import DataError, ShapeError
+from jaxprop.layers.described import Described
 
 
 def per_example(values: Array) -> Array:
@@ -40,7 +40,7 @@ def do_not_fit(y: Any, targets: Any) -> str:
 
 
 @dataclass(frozen=True)
-class Cost(abc.ABC):
+class Cost(Described, abc.ABC):
     """C(y, targets) -> [N] and its delta; frozen, hashable and JSON-able like a layer.
 
     Raises ShapeError, naming `targets` and both shapes, at trace time.
@@ -51,11 +51,6 @@ class Cost(abc.ABC):
         ...
     jaxprop.errors.ShapeError: HalfSquaredError: targets (3,) do not fit outputs (3, 1): expected the same shape; ...
     """
-
-    def __repr__(self) -> str:
-        settings = ((field, getattr(self, field.name)) for field in dataclasses.fields(self))
-        changed = [f"{field.name}={value!r}" for field, value in settings if value != field.default]
-        return f"{type(self).__name__}({', '.join(changed)})"
 
     @abc.abstractmethod
     def __call__(self, y: Array, targets: Any) -> Array:

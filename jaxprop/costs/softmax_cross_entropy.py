@@ -30,7 +30,7 @@ from jaxprop.costs.cost import Cost, do_not_fit, is_integer, labels_of, per_exam
 from jaxprop.errors import DataError, JaxpropError, ShapeError
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True)
 class SoftmaxCrossEntropy(Cost):
     """C = −Σ_c p_c ln softmax(y)_c for logits y `[N, (T,) C]`; δ = softmax(y) Σp − p.
 

@@ -212,7 +212,7 @@ class MultiHeadAttention(Layer):
             raise ShapeError(f"{self!r}: found {found}, expected {expected}; cross={not self.cross} takes the other")
         x, m = x if self.cross else (x, x)
         for array in (x, m):
-            check_floating(array, repr(self), "[N, T, I]", "one example is x[None], ids go through an Embedding first")
+            check_floating(array, self, "[N, T, I]", "one example is x[None], ids go through an Embedding first")
         if x.shape[0] != m.shape[0] or x.dtype != m.dtype:
             raise ShapeError(
                 f"{self!r}: found queries {x.dtype}{list(x.shape)} and memory {m.dtype}{list(m.shape)}, expected as "

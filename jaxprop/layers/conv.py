@@ -45,7 +45,7 @@ class ConvParams(NamedTuple):
     b: Any
 
 
-@dataclass(frozen=True, init=False, repr=False)
+@dataclass(frozen=True, init=False)
 class Conv(Convolution):
     """z = x ∗ W + b, with x `[N, *F, I]` (channels last), W `[*K, I/groups, features]`, z `[N, *T, features]`.
 
@@ -75,9 +75,9 @@ class Conv(Convolution):
         init: str = "glorot_uniform",
         bias_init: str = "zeros",
     ) -> None:
-        self._set(
+        self._keep(
             features=features, kernel=kernel, strides=strides, padding=padding, dilation=dilation, groups=groups,
-            bias=bias, weight_init=init, bias_init=bias_init,
+            bias=bias, init=init, bias_init=bias_init,
         )  # fmt: skip
 
     def __post_init__(self) -> None:
@@ -88,7 +88,7 @@ class Conv(Convolution):
 
     def window(self, x: Any) -> Window:
         self._check_inputs(x)
-        return sliding(repr(self), self.kernel, self.strides, self.padding, self.dilation, x.shape, self.groups)
+        return sliding(self, self.kernel, self.strides, self.padding, self.dilation, x.shape, self.groups)
 
     def forward(self, x: Array, params: ConvParams, env: Env | None = None) -> tuple[Array, Array]:
         W, b = params

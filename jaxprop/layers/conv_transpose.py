@@ -45,7 +45,7 @@ class ConvTransposeParams(NamedTuple):
     b: Any
 
 
-@dataclass(frozen=True, init=False, repr=False)
+@dataclass(frozen=True, init=False)
 class ConvTranspose(Convolution):
     """z = x ∗ᵀ W + b, with x `[N, *T, I]` (channels last), W `[*K, I, features]`, z `[N, *F, features]`.
 
@@ -72,9 +72,9 @@ class ConvTranspose(Convolution):
         init: str = "glorot_uniform",
         bias_init: str = "zeros",
     ) -> None:
-        self._set(
+        self._keep(
             features=features, kernel=kernel, strides=strides, padding=padding, dilation=dilation,
-            bias=bias, weight_init=init, bias_init=bias_init,
+            bias=bias, init=init, bias_init=bias_init,
         )  # fmt: skip
 
     def window(self, x: Any) -> Window:

@@ -17,7 +17,7 @@ Sizes = int | tuple[int, ...]
 Padding = str | tuple[tuple[int, int], ...]
 
 
-@dataclass(frozen=True, repr=False, init=False)
+@dataclass(frozen=True, init=False)
 class Convolution(Layer):
     """A layer with a kernel W `[*K, I/groups, O]` that slides over x `[N, *F, I]`: 1-D, 2-D or 3-D by `kernel`.
 
@@ -34,32 +34,20 @@ class Convolution(Layer):
     bias_init: str
     made: ClassVar[type]  # the NamedTuple of θ
 
-    def _set(self, **settings: Any) -> None:
-        """Keep the settings, lists as tuples; `init` is also the method that makes θ, so it is `weight_init`."""
-        for name, value in settings.items():
-            object.__setattr__(self, name, as_tuples(value))
-        self.__post_init__()
-
     @property
     def _groups(self) -> int:
         return getattr(self, "groups", 1)
 
     def __post_init__(self) -> None:
         what = type(self).__name__
+        for name in ("kernel", "strides", "padding", "dilation"):
+            object.__setattr__(self, name, as_tuples(getattr(self, name)))
         check_whole(self.features, f"{what}: features")
         check_window(what, "kernel", self.kernel, self.padding)
         for name in ("strides", "dilation"):
             object.__setattr__(self, name, along(what, name, getattr(self, name), self.kernel))
         pick(self.weight_init, initializers(), "init")
         pick(self.bias_init, initializers(), "bias_init")
-
-    def __repr__(self) -> str:
-        ones = (1,) * len(self.kernel)
-        given = {"strides": (self.strides, ones), "padding": (self.padding, "SAME"), "dilation": (self.dilation, ones)}
-        given |= {"groups": (self._groups, 1), "bias": (self.bias, True)}
-        given |= {"init": (self.weight_init, "glorot_uniform"), "bias_init": (self.bias_init, "zeros")}
-        changed = [f", {name}={value!r}" for name, (value, default) in given.items() if value != default]
-        return f"{type(self).__name__}({self.features}, {self.kernel}{''.join(changed)})"
 
     def init(self, key: Array | None, x: Any) -> Any:
         self.window(x)
@@ -79,7 +67,7 @@ class Convolution(Layer):
         return (*self.kernel, x.shape[-1] // self._groups, self.features)
 
     def _check_inputs(self, x: Any) -> None:
-        check_images(repr(self), x, len(self.kernel))
+        check_images(self, x, len(self.kernel))
         if x.shape[-1] % self._groups:
             raise ShapeError(
                 f"{self!r}: found {x.shape[-1]} channels in inputs {tuple(x.shape)}, expected a multiple of "
@@ -135,7 +123,7 @@ def explicit_padding(
 
 
 def sliding(
-    what: str,
+    what: object,
     kernel: tuple[int, ...],
     strides: tuple[int, ...],
     padding: Padding,
@@ -173,7 +161,7 @@ def check_window(what: str, name: str, window: Any, padding: Any) -> None:
         )
 
 
-def check_images(what: str, x: Any, rank: int) -> None:
+def check_images(what: object, x: Any, rank: int) -> None:
     """Raise ShapeError unless x is floating and `[N, *F, C]` with `rank` spatial axes."""
     if len(x.shape) != rank + 2:
         raise ShapeError(

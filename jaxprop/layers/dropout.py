@@ -40,7 +40,7 @@ class Dropout(Layer):
             raise JaxpropError(f"Dropout: rate must be a number from 0 up to (not including) 1, found {self.rate!r}")
 
     def forward(self, x: Array, params: Any, env: Env | None = None) -> tuple[Array, Array | None]:
-        check_floating(x, repr(self), hint="ids go through an Embedding first")
+        check_floating(x, self, hint="ids go through an Embedding first")
         if env is None or env.rng is None or self.rate == 0:
             return x, None
         kept = jax.random.bernoulli(env.rng, 1 - self.rate, x.shape)

@@ -34,7 +34,7 @@ class EmbeddingParams(NamedTuple):
     W: Any
 
 
-@dataclass(frozen=True, init=False, repr=False)
+@dataclass(frozen=True, init=False)
 class Embedding(Layer):
     """y = W[id]: ids `[N, (T...)]` to y `[N, (T...), features]`, W `[vocabulary, features]`.
 
@@ -54,19 +54,12 @@ class Embedding(Layer):
     weight_init: str
 
     def __init__(self, vocabulary: int, features: int, init: str = "lecun_normal") -> None:
-        # `init` is also the method that makes θ, so the setting is kept as `weight_init`
-        for name, value in (("vocabulary", vocabulary), ("features", features), ("weight_init", init)):
-            object.__setattr__(self, name, value)
-        self.__post_init__()
+        self._keep(vocabulary=vocabulary, features=features, init=init)
 
     def __post_init__(self) -> None:
         for name, value in (("vocabulary", self.vocabulary), ("features", self.features)):
             check_whole(value, f"Embedding: {name}")
         pick(self.weight_init, initializers(), "init")
-
-    def __repr__(self) -> str:
-        init = "" if self.weight_init == "lecun_normal" else f", init={self.weight_init!r}"
-        return f"Embedding({self.vocabulary}, {self.features}{init})"
 
     def init(self, key: Array | None, x: Any) -> EmbeddingParams:
         self._check_inputs(x)

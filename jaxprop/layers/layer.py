@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 from jax import Array
 
+from jaxprop.layers.described import Described
+
 
 class Env(NamedTuple):
     """What a forward pass may need beside x and θ; a pytree, not differentiated.
@@ -21,7 +23,7 @@ class Env(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Layer:
+class Layer(Described):
     """A pure function f(x, θ), described by static settings alone: frozen, hashable, JSON-able. Arrays live in θ.
 
         init(key, x)                     -> params      x: array or ShapeDtypeStruct [N, ...]; NamedTuple, or ()

@@ -47,6 +47,7 @@ def initializers() -> dict[str, Any]:
 class LinearParams(NamedTuple):
     """θ of a `Linear`: W `[I, O]` and b `[O]` (None without bias). Its uses have the same shape.
 
+    >>> import jax.numpy as jnp
     >>> LinearParams(W=jnp.zeros((3, 1)), b=None).W.shape
     (3, 1)
     """
@@ -55,13 +56,14 @@ class LinearParams(NamedTuple):
     b: Any
 
 
-@dataclass(frozen=True, init=False, repr=False)
+@dataclass(frozen=True, init=False)
 class Linear(Layer):
     """z = x W + b, with x `[N, (T,) I]`, W `[I, features]`, b `[features]`.
 
     `init` (of W) and `bias_init` are names in `jax.nn.initializers`, or 'standard_normal' for the book's N(0, 1).
     Raises JaxpropError for a name it does not know, ShapeError for inputs that do not fit (both before any step runs).
 
+    >>> import jax.numpy as jnp
     >>> layer = Linear(1)
     >>> x = jnp.array([[1.0, 3.0, 2.0]])
     >>> print(layer(x, LinearParams(W=jnp.array([[0.5], [-0.25], [0.75]]), b=jnp.array([0.1]))))
@@ -76,26 +78,12 @@ class Linear(Layer):
     def __init__(
         self, features: int, bias: bool = True, init: str = "glorot_uniform", bias_init: str = "zeros"
     ) -> None:
-        # `init` is also the method that makes θ, so the setting is kept as `weight_init`
-        for name, value in (
-            ("features", features),
-            ("bias", bias),
-            ("weight_init", init),
-            ("bias_init", bias_init),
-        ):
-            object.__setattr__(self, name, value)
-        self.__post_init__()
+        self._keep(features=features, bias=bias, init=init, bias_init=bias_init)
 
     def __post_init__(self) -> None:
         check_whole(self.features, "Linear: features")
         pick(self.weight_init, initializers(), "init")
         pick(self.bias_init, initializers(), "bias_init")
-
-    def __repr__(self) -> str:
-        given = {"bias": (self.bias, True), "init": (self.weight_init, "glorot_uniform")}
-        given["bias_init"] = (self.bias_init, "zeros")
-        changed = [f", {name}={value!r}" for name, (value, default) in given.items() if value != default]
-        return f"Linear({self.features}{''.join(changed)})"
 
     def init(self, key: Array | None, x: Any) -> LinearParams:
         self._check_inputs(x)

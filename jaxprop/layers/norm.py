@@ -128,7 +128,7 @@ class Norm(Layer):
         return self.scale, getattr(self, "bias", False)
 
     def _check_inputs(self, x: Any) -> None:
-        check_floating(x, repr(self), "[N, ..., C]")
+        check_floating(x, self, "[N, ..., C]")
 
     def _check_params(self, x: Any, params: NormParams) -> None:
         for name, array, has in zip(params._fields, params, self._has(), strict=True):

@@ -64,11 +64,11 @@ class _Pool(Layer):
 
     def _sliding(self, shape: tuple[int, ...]) -> Window:
         steps, ones = along("", "strides", self.strides, self.window), (1,) * len(self.window)
-        return sliding(repr(self), self.window, steps, self.padding, ones, shape)
+        return sliding(self, self.window, steps, self.padding, ones, shape)
 
     def _reduced(self, x: Array, outside: Any, combine: Any) -> Array:
         """`combine` over every window, by XLA's own reduce_window."""
-        check_images(repr(self), x, len(self.window))
+        check_images(self, x, len(self.window))
         window = self._sliding(x.shape)
         steps, pads = (1, *window.strides, 1), [(0, 0), *window.pads, (0, 0)]
         return lax.reduce_window(x, outside, combine, (1, *self.window, 1), steps, pads)
@@ -95,7 +95,7 @@ class MaxPool(_Pool):
         return self._reduced(x, -jnp.inf, lax.max)
 
     def forward(self, x: Array, params: Any, env: Env | None = None) -> tuple[Array, _First]:
-        check_images(repr(self), x, len(self.window))
+        check_images(self, x, len(self.window))
         window = self._sliding(x.shape)
         slices = [window.slice(x, k, outside=-jnp.inf) for k in window.offsets()]
         dtype = np.min_scalar_type(len(slices) - 1)

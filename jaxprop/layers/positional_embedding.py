@@ -23,6 +23,7 @@ from jaxprop.uses import Leading
 class PositionalEmbeddingParams(NamedTuple):
     """θ of a `PositionalEmbedding`: W `[length, D]`.
 
+    >>> import jax.numpy as jnp
     >>> PositionalEmbeddingParams(W=jnp.zeros((128, 64))).W.shape
     (128, 64)
     """
@@ -36,6 +37,7 @@ class PositionalEmbedding(Layer):
 
     Raises JaxpropError for a length that is no whole number ≥ 1, ShapeError for inputs that do not fit, T > length.
 
+    >>> import jax.numpy as jnp
     >>> params = PositionalEmbeddingParams(W=jnp.array([[0.1], [0.2], [0.3]]))
     >>> print(PositionalEmbedding(3)(jnp.ones((1, 2, 1)), params).ravel())
     [1.1 1.2]
@@ -66,6 +68,6 @@ class PositionalEmbedding(Layer):
         return dy, PositionalEmbeddingParams(Leading(dy, W.shape, W.dtype))
 
     def _check_inputs(self, x: Any) -> None:
-        check_floating(x, repr(self), "[N, T, D]")
+        check_floating(x, self, "[N, T, D]")
         if x.shape[1] > self.length:
             raise ShapeError(f"{self!r}: found {x.shape[1]} positions in {list(x.shape)}, it knows {self.length}")

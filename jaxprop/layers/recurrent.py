@@ -180,7 +180,7 @@ class Recurrent(Layer):
 
     def _check_inputs(self, x: Any) -> None:
         hint = "one example is x[None], ids go through an Embedding first"
-        check_floating(x, repr(self), "[N, T, I] with T and I ≥ 1", hint)
+        check_floating(x, self, "[N, T, I] with T and I ≥ 1", hint)
         if 0 in x.shape[1:]:
             raise ShapeError(f"{self!r}: found {x.dtype}{list(x.shape)}, expected [N, T, I] with T and I ≥ 1")
 

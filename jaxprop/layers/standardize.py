@@ -74,14 +74,8 @@ class _Moments(Layer):
         dtype = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else jnp.result_type(float)
         return jnp.asarray(self.mean, dtype), jnp.asarray(self.std, dtype)
 
-    def __repr__(self) -> str:
-        def short(v: Numbers) -> str:
-            return f"<{len(v)} features>" if isinstance(v, tuple) and len(v) > 4 else repr(v)
 
-        return f"{type(self).__name__}(mean={short(self.mean)}, std={short(self.std)})"
-
-
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True)
 class Standardize(_Moments):
     """y = (x − mean) / std, x `[N, ..., I]`; mean and std are numbers or `[I]`.
 
@@ -102,7 +96,7 @@ class Standardize(_Moments):
         return 2 * y.size, y.size
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True)
 class Unstandardize(_Moments):
     """y = x · std + mean, the inverse of `Standardize`: answers in the targets' own unit.
 

@@ -17,7 +17,7 @@ from jaxprop.network.initialize import in_one_program
 from jaxprop.network.walk import Combinator, Pulled, Pushed, Walk, split
 
 
-@dataclass(frozen=True, init=False, repr=False)
+@dataclass(frozen=True, init=False)
 class Chain(Combinator):
     """y = f_L(… f_2(f_1(x, θ_1), θ_2) …, θ_L): layers one after another; θ is the tuple of theirs.
 
@@ -46,9 +46,6 @@ class Chain(Combinator):
                 )
         if not self.layers:
             raise JaxpropError("Chain: found no layers, expected at least one")
-
-    def __repr__(self) -> str:
-        return f"Chain({', '.join(map(repr, self.layers))})"
 
     def children(self) -> tuple[Layer, ...]:
         """The layers."""

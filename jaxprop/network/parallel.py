@@ -37,7 +37,7 @@ class Widths:
     sizes: tuple[int, ...]
 
 
-@dataclass(frozen=True, init=False, repr=False)
+@dataclass(frozen=True, init=False)
 class Parallel(Combinator):
     """Branches on one x, joined by "sum", "concatenate" (last axis) or "multiply"; θ is the tuple of theirs.
 
@@ -58,9 +58,6 @@ class Parallel(Combinator):
         pick(self.join, ("sum", "concatenate", "multiply"), "join")
         if not self.branches or not all(isinstance(branch, Layer) for branch in self.branches):
             raise JaxpropError(f"Parallel: found {self.branches!r}, expected one or more layers")
-
-    def __repr__(self) -> str:
-        return f"Parallel({', '.join(map(repr, self.branches))}, join={self.join!r})"
 
     def children(self) -> tuple[Layer, ...]:
         """The branches."""

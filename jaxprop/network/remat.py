@@ -26,9 +26,6 @@ class Remat(Wrapper):
     [[0.]]
     """
 
-    def __repr__(self) -> str:
-        return f"Remat({self.inner!r})"
-
     def with_children(self, children: Sequence[Layer]) -> "Remat":
         """Another layer, recomputed too."""
         return Remat(children[0])

@@ -45,9 +45,6 @@ class Repeat(Wrapper):
     def __post_init__(self) -> None:
         check_whole(self.times, "Repeat: times")
 
-    def __repr__(self) -> str:
-        return f"Repeat({self.inner!r}, {self.times})"
-
     def with_children(self, children: Sequence[Layer]) -> "Repeat":
         """Another block, as many times."""
         return Repeat(children[0], self.times)

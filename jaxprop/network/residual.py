@@ -29,9 +29,6 @@ class Residual(Wrapper):
     [[ 0. 51.]]
     """
 
-    def __repr__(self) -> str:
-        return f"Residual({self.inner!r})"
-
     def with_children(self, children: Sequence[Layer]) -> "Residual":
         """A residual around another layer."""
         return Residual(children[0])

@@ -56,9 +56,6 @@ class Shared(Wrapper):
         if len(set(users)) < len(users) or set(users) & set(owners):
             raise JaxpropError(f"Shared: found ties {self.ties}, expected every user once, and no owner among them")
 
-    def __repr__(self) -> str:
-        return f"Shared({self.inner!r}, ties={self.ties!r})"
-
     def with_children(self, children: Sequence[Layer]) -> "Shared":
         """Another network with the same ties."""
         return Shared(children[0], self.ties)
