@@ -33,7 +33,7 @@ class Described:
                 required += value
             elif parameter.default is parameter.empty and parameter.kind is not parameter.KEYWORD_ONLY:
                 required.append(value)
-            elif value != parameter.default:
+            elif value is not parameter.default:
                 changed[name] = value
         named = [f"{name}={_short(changed[name])}" for name in changed if self._needs(name, required, changed)]
         shown = [*map(_short, required), *named]

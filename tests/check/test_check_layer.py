@@ -210,7 +210,7 @@ def test_a_right_layer_passes_every_check_without_64_bits():
     }  # fmt: skip
     text = str(report)
     assert text.splitlines()[0].split() == ["check", "of", "found", "allowed", "verdict"]
-    assert text.splitlines()[-1] == f"Dense2(features=2): all {sum(row.ok is True for row in report.rows)} checks pass"
+    assert text.splitlines()[-1] == f"Dense2(): all {sum(row.ok is True for row in report.rows)} checks pass"
 
 
 WRONG = [
