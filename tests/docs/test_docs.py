@@ -36,15 +36,49 @@ def test_the_guide_runs():
     assert not told, "".join(told)
 
 
-def test_the_readme_example_runs(tmp_path, monkeypatch, capsys):
+NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[-+]\d+)?")
+
+
+def lines(text):
+    """[(the words of a line, its numbers)], without blank lines and without the columns' widths."""
+    found = [line for line in text.splitlines() if line.strip()]
+    return [(NUMBER.sub("#", line).split(), [float(n) for n in NUMBER.findall(line)]) for line in found]
+
+
+def is_printed(block, said):
+    """The lines stand in what was printed, one after the other, with the same numbers to two digits."""
+    wanted, there = lines(block), lines(said)
+    words = [line for line, _ in wanted]
+    for start in range(len(there) - len(wanted) + 1):
+        at = there[start : start + len(wanted)]
+        if [line for line, _ in at] == words:
+            numbers = [n for _, line in at for n in line], [n for _, line in wanted for n in line]
+            return numbers[0] == pytest.approx(numbers[1], rel=0.01, abs=1e-8)  # a difference by rounding is any
+    return False
+
+
+def test_what_is_printed_is_compared():
+    said = "title\na = 1.234e-02 (32)\n  δ⁽¹⁾[3] ≈ -0.5\nend"
+    assert is_printed("a = 0.01234 (32)\nδ⁽¹⁾[3] ≈ -0.5001", said)
+    assert not is_printed("a = 0.0124 (31)", said) and not is_printed("b = 0.01234 (32)", said)
+    assert not is_printed("a = 0.01234 (32)\nend", said) and not is_printed("δ⁽¹⁾[3] ≈ 0.5", said)
+
+
+def test_the_readme_prints_what_it_shows(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)
+    readme = (ROOT / "README.md").read_text("utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", readme, re.S)
     assert len([line for line in code.splitlines() if line.strip()]) <= 12
     exec(compile(code, "README.md", "exec"), {})
     said = capsys.readouterr().out
-    assert "three witnesses agree" in said and (tmp_path / "runs" / "readme" / "model.json").exists()
+    shown = re.findall(r"```text\n(.*?)```", readme, re.S)
+    assert "three witnesses agree" in shown[0] and len(shown) == 3
+    for block in shown:
+        assert is_printed(block, said), f"README.md shows\n{block}\nbut its code prints\n{said}"
+    assert (tmp_path / "runs" / "readme" / "model.json").exists()
 
 
+@pytest.mark.slow
 def test_a_plain_function_is_a_first_class_citizen(capsys):
     costs, measured = example("plain_function.py").main(seeds=3)
     assert len(set(costs)) == 3 and max(costs) < 0.02
@@ -64,8 +98,29 @@ def test_networks_that_train_by_hand_alone(name, argument, least, most, monkeypa
     assert least <= reached <= most and apart < 1e-5
 
 
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
 def test_every_relative_link_leads_somewhere():
-    for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
+    for page in PAGES:
         for link in re.findall(r"\]\(([^)#\s]+)", page.read_text("utf-8")):
             if not link.startswith("http"):
                 assert (page.parent / link).exists(), f"{page.relative_to(ROOT)}: {link}"
+
+
+def test_no_line_is_over_120_characters():
+    """Outside of code blocks, and without the addresses of links, tables too: a long cell is a list or a section."""
+    for page in PAGES:
+        prose = re.sub(r"^ *```.*?^ *```$|^    .*?$", "", page.read_text("utf-8"), flags=re.M | re.S)
+        for line in re.sub(r"\]\([^)\s]*\)", "]()", prose).splitlines():
+            assert len(line) <= 120, f"{page.relative_to(ROOT)}: {len(line)} characters: {line}"
+
+
+def test_every_file_that_a_page_names_is_there():
+    """A test, a benchmark, a module or an example in backquotes: `tests/uses/test_uses.py`, `saved/model.py`."""
+    everything = {path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py") if ".venv" not in path.parts}
+    for page in PAGES:
+        if page.name == "changelog.md" or "decisions" in page.parts:
+            continue  # these tell of the past
+        for name in re.findall(r"`([\w/]+\.py)\b", page.read_text("utf-8")):
+            assert any(f"/{path}".endswith(f"/{name}") for path in everything), f"{page.relative_to(ROOT)}: {name}"
