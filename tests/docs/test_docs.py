@@ -117,10 +117,10 @@ def test_no_line_is_over_120_characters():
 
 
 def test_every_file_that_a_page_names_is_there():
-    """A test, a benchmark, a module or an example in backquotes: `tests/uses/test_uses.py`, `saved/model.py`."""
+    """A test, or another file with its folder, in backquotes: `test_uses.py`, `saved/model.py`."""
     everything = {path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py") if ".venv" not in path.parts}
     for page in PAGES:
         if page.name == "changelog.md" or "decisions" in page.parts:
             continue  # these tell of the past
-        for name in re.findall(r"`([\w/]+\.py)\b", page.read_text("utf-8")):
+        for name in re.findall(r"`([\w/]*(?:/|\btest_)\w+\.py)\b", page.read_text("utf-8")):
             assert any(f"/{path}".endswith(f"/{name}") for path in everything), f"{page.relative_to(ROOT)}: {name}"
