@@ -5,7 +5,7 @@ The folder holds `export.json` (names, shapes, dtypes, hashes, versions), `model
 reader sees the old model or the new one. JAX reads an export for six months after it was written: keep `save`'s folder.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -13,15 +13,19 @@ import jax
 import jax.export as jax_export
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+from jaxtyping import PyTree
 from pydantic import Field, ValidationError
 
 from jaxprop.arrays.dtypes import enough_bits
 from jaxprop.errors import JaxpropError, ModelError
 from jaxprop.saved.description import first_of, versions
-from jaxprop.saved.folder import commit
+from jaxprop.saved.folder import Place, commit
 from jaxprop.saved.weights import (
     ArraySpec,
     NamedFile,
+    Specs,
     Strict,
     Weights,
     from_bytes,
@@ -32,6 +36,8 @@ from jaxprop.saved.weights import (
 )
 
 NAME = "export.json"
+Arrays = Mapping[str, ArrayLike]
+Shapes = dict[str, jax.ShapeDtypeStruct]
 
 
 class Program(NamedFile):
@@ -45,10 +51,10 @@ class ExportDescription(Strict):
     """`export.json`. Inputs and outputs by name, −1 for the examples; `named` says which of them f has as a dict."""
 
     format: Literal[1]
-    inputs: dict[str, ArraySpec] = Field(min_length=1)
-    outputs: dict[str, ArraySpec] = Field(min_length=1)
+    inputs: Specs = Field(min_length=1)
+    outputs: Specs = Field(min_length=1)
     named: tuple[Literal["inputs", "outputs"], ...]
-    params: dict[str, ArraySpec]
+    params: Specs
     program: Program
     weights: Weights
     versions: dict[str, str]
@@ -65,28 +71,36 @@ class Exported(NamedTuple):
     `differentiable`: whether `jax.grad` goes through f, once; it does if it went through the function exported.
     """
 
-    f: Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]
+    f: Callable[[Arrays, Arrays], dict[str, Array]]
     params: dict[str, np.ndarray]
     description: ExportDescription
     differentiable: bool
 
-    def __call__(self, x: Any) -> Any:
+    def __call__(self, x: ArrayLike | Arrays) -> Array | dict[str, Array]:
         """y = f(x, θ), arrays or dicts as the exported function had them."""
         about = self.description
-        given = x if "inputs" in about.named else {"x": x}
+        given: Any = x if "inputs" in about.named else {"x": x}
         with enough_bits(*about.dtypes):
             y = self.f({name: jnp.asarray(value) for name, value in given.items()}, self.params)
         return y if "outputs" in about.named else y["y"]
 
 
-def export(path: Any, f: Callable[[Any, Any], Any], params: Any, *, inputs: Any) -> Path:
-    """Write f(x, θ) with its θ to the folder `path` as StableHLO; return the folder.
+def export(path: Place, f: Callable[[Any, Any], Any], params: PyTree, *, inputs: ArrayLike | Arrays) -> Path:
+    """Write f(x, θ) with its θ to a folder as StableHLO, for any number of examples.
 
-    f: a Layer, or any JAX function (x, params) → y, each row of y from the same row of x.    params: its θ.
-    inputs: an example x `[N, ...]`, or a dict of named arrays; y is one array `[N, ...]` or a dict of them, too.
+    Args:
+        path: the folder; it is made if it is not there, and an export in it is replaced.
+        f: a Layer, or any JAX function (x, params) → y, each row of y from the same row of x; y is one array
+            `[N, ...]`, or a dict of them.
+        params: its θ.
+        inputs: an example x `[N, ...]`, or a dict of named arrays.
 
-    Raises ModelError for a network whose rows depend on each other, for outputs that are not `[N, ...]`, and where the
-    folder cannot be written; a model that was there then stays whole.
+    Returns:
+        The folder.
+
+    Raises:
+        ModelError: the network's rows depend on each other, its outputs are not `[N, ...]`, or the folder cannot be
+            written; a model that was there then stays whole.
 
     >>> import jaxprop as jp, tempfile
     >>> net, x = jp.Chain(jp.Linear(2), jp.Tanh()), np.ones((1, 3), np.float32)
@@ -113,11 +127,15 @@ def export(path: Any, f: Callable[[Any, Any], Any], params: Any, *, inputs: Any)
     return folder
 
 
-def load_exported(path: Any) -> Exported:
-    """Return the exported model in the folder `path`: `load_exported(path)(x)` is y. No Python code is run.
+def load_exported(path: Place) -> Exported:
+    """Return the exported model in a folder: `load_exported(path)(x)` is y. No Python code is run.
 
-    Raises ModelError for anything missing, truncated, altered, too old for this JAX, or that calls what is not in the
-    file: Python functions, or native ones that JAX does not vouch for.
+    Args:
+        path: a folder that `export` wrote.
+
+    Raises:
+        ModelError: something is missing, truncated, altered, too old for this JAX, or calls what is not in the file:
+            Python functions, or native ones that JAX does not vouch for.
 
     >>> load_exported("no/such/folder")
     Traceback (most recent call last):
@@ -137,15 +155,15 @@ def load_exported(path: Any) -> Exported:
             f"{folder / about.program.file}: this JAX ({jax.__version__}) cannot read it ({str(error)[:200]}); "
             "export the model again"
         ) from None
-    f = _function(exported, folder)
-    _check_calls(f, about, folder / about.program.file)
+    f, file = _function(exported, folder), folder / about.program.file
+    _check_calls(f, _one_row(about), about, file)
     if vjp is not None:
-        _check_calls_of_vjp(vjp, about, folder / about.program.file)
+        _check_calls(vjp.call, _one_row_of(vjp), about, file)
     return Exported(f, arrays, about, vjp is not None)
 
 
-def describe_exported(path: Any) -> ExportDescription:
-    """What `export.json` in the folder says."""
+def describe_exported(path: Place) -> ExportDescription:
+    """Return what `export.json` in a folder says; ModelError where it is missing or damaged."""
     folder = Path(path)
     try:
         return ExportDescription.model_validate_json(read_description(folder, NAME, "jaxprop.export"))
@@ -153,19 +171,21 @@ def describe_exported(path: Any) -> ExportDescription:
         raise ModelError(f"{folder / NAME}: {first_of(error, 'export the model again')}") from None
 
 
-def _lowered(f: Any, params: Any, arrays: dict[str, np.ndarray], inputs: Any) -> tuple[bytes, dict[str, Any]]:
+def _lowered(
+    f: Callable[[Any, Any], Any], params: PyTree, arrays: dict[str, np.ndarray], inputs: ArrayLike | Arrays
+) -> tuple[bytes, dict[str, Any]]:
     """The program of f for any number of examples, and what goes in and out."""
-    given = inputs if isinstance(inputs, dict) else {"x": inputs}
-    tree, named = jax.tree.structure(params), ["inputs"] if isinstance(inputs, dict) else []
+    given = inputs if isinstance(inputs, Mapping) else {"x": inputs}
+    tree, named = jax.tree.structure(params), ["inputs"] if isinstance(inputs, Mapping) else []
     (b,) = jax_export.symbolic_shape("b")
     if not given or any(np.ndim(value) == 0 for value in given.values()):
         raise ModelError("export: inputs: expected an example [N, ...], or a dict of them")
     x = {name: jax.ShapeDtypeStruct((b, *np.shape(v)[1:]), np.dtype(jnp.result_type(v))) for name, v in given.items()}
     specs = {name: jax.ShapeDtypeStruct(array.shape, array.dtype) for name, array in arrays.items()}
 
-    def g(by_name: dict[str, Any], flat: dict[str, Any]) -> dict[str, Any]:
+    def g(by_name: Arrays, flat: Arrays) -> dict[str, Array]:
         y = f(
-            by_name if isinstance(inputs, dict) else by_name["x"],
+            by_name if isinstance(inputs, Mapping) else by_name["x"],
             jax.tree.unflatten(tree, [flat[name] for name in arrays]),
         )
         if not isinstance(y, dict):
@@ -183,16 +203,21 @@ def _lowered(f: Any, params: Any, arrays: dict[str, np.ndarray], inputs: Any) ->
         except Exception as error:  # whatever tracing f raises
             raise ModelError(f"export: f cannot be traced for any number of examples: {str(error)[:500]}") from error
         y = jax.tree.unflatten(exported.out_tree, exported.out_avals)
+    _check_outputs(y, b)
+    outputs = {name: ArraySpec.of(value, examples=True) for name, value in y.items()}
+    return program, {"inputs": spec_of, "outputs": outputs, "named": tuple(dict.fromkeys(named))}
+
+
+def _check_outputs(y: dict[str, Any], b: Any) -> None:
+    """Refuse outputs that are not one row an example."""
     for name, value in y.items():
         if not value.shape or value.shape[0] != b or not all(isinstance(size, int) for size in value.shape[1:]):
             raise ModelError(
                 f"export: output {name!r}: found the shape {value.shape}, expected [b, ...], b the examples"
             )
-    outputs = {name: ArraySpec.of(value, examples=True) for name, value in y.items()}
-    return program, {"inputs": spec_of, "outputs": outputs, "named": tuple(dict.fromkeys(named))}
 
 
-def _serialized(exported: Any) -> bytes:
+def _serialized(exported: jax_export.Exported) -> bytes:
     """With the program of its derivative, unless it has none."""
     try:
         return bytes(exported.serialize(vjp_order=1))
@@ -200,37 +225,39 @@ def _serialized(exported: Any) -> bytes:
         return bytes(exported.serialize())
 
 
-def _function(exported: Any, folder: Path) -> Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]:
-    def f(inputs: dict[str, Any], params: dict[str, Any]) -> dict[str, Any]:
+def _function(exported: jax_export.Exported, folder: Path) -> Callable[[Arrays, Arrays], dict[str, Array]]:
+    def f(inputs: Arrays, params: Arrays) -> dict[str, Array]:
         try:
-            return exported.call(inputs, params)
+            y: Any = exported.call(inputs, params)  # a dict, which JAX's types do not know
+            return y
         except (TypeError, ValueError) as error:
             raise ModelError(f"{folder}: {str(error)[:500]}") from None
 
     return f
 
 
-def _check_calls(f: Any, about: ExportDescription, file: Path) -> None:
-    """Refuse a program that calls out of itself: exporting it again, JAX looks at each call it makes."""
+def _one_row(about: ExportDescription) -> tuple[Shapes, Shapes]:
+    """What the program takes for one example."""
 
     def one(spec: ArraySpec) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct([1 if size == -1 else size for size in spec.shape], jnp.dtype(spec.dtype))
 
-    x, params = ({name: one(spec) for name, spec in specs.items()} for specs in (about.inputs, about.params))
-    _export_again(f, (x, params), about, file)
+    inputs, params = ({name: one(spec) for name, spec in specs.items()} for specs in (about.inputs, about.params))
+    return inputs, params
 
 
-def _check_calls_of_vjp(vjp: Any, about: ExportDescription, file: Path) -> None:
-    """The same for the program of the derivative, for one example."""
+def _one_row_of(vjp: jax_export.Exported) -> tuple[PyTree, ...]:
+    """What the program of the derivative takes for one example."""
     sizes = [[size if isinstance(size, int) else 1 for size in aval.shape] for aval in vjp.in_avals]
     flat = [jax.ShapeDtypeStruct(size, aval.dtype) for size, aval in zip(sizes, vjp.in_avals, strict=True)]
-    _export_again(vjp.call, jax.tree.unflatten(vjp.in_tree, flat)[0], about, file)
+    return jax.tree.unflatten(vjp.in_tree, flat)[0]
 
 
-def _export_again(f: Any, specs: tuple[Any, ...], about: ExportDescription, file: Path) -> None:
+def _check_calls(f: Callable[..., PyTree], row: tuple[PyTree, ...], about: ExportDescription, file: Path) -> None:
+    """Refuse a program that calls out of itself: exporting it again, JAX looks at each call it makes."""
     with enough_bits(*about.dtypes):
         try:
-            jax_export.export(jax.jit(f))(*specs)
+            jax_export.export(jax.jit(f))(*row)
         except JaxpropError:
             raise
         except Exception as error:  # a ValueError for calls, whatever else JAX makes of a program it did not write
