@@ -42,12 +42,12 @@ class Replica:
         return here_only(self.server.app) if self.server.app.access.loopback else self.server.app
 
     def check_health(self) -> None:
-        """Ray replaces a replica for which this raises."""
+        """Raise if a model is not ready; Ray replaces a replica for which this raises."""
         if not self.server.models.ready():
             raise JaxpropError("the models of this replica are not ready")
 
     async def __del__(self) -> None:
-        """Called by Ray once the requests under way are answered, or `drain_timeout_s` is over."""
+        """Let go of the models; Ray calls it once the requests under way are answered, or `drain_timeout_s` is over."""
         if hasattr(self, "server"):
             await self.server.models.stop()
             self.server.log.close()
@@ -151,7 +151,7 @@ def _count(name: str, text: str) -> int:
 
 
 def _from_root(place: str) -> str:
-    """A place that other processes find too: `a=runs/a` and `runs/a` with the folder's full path."""
+    """Return a place that other processes find too: `a=runs/a` and `runs/a` with the folder's full path."""
     name, equals, folder = place.partition("=")
     if equals and not Path(place).exists():
         return f"{name}={Path(folder).resolve()}"

@@ -23,7 +23,7 @@ class Terminated(BaseException):
 
 
 def run(settings: Settings, places: Sequence[str], options: dict[str, Any]) -> int:
-    """Serve the models at these places until a signal comes; the exit code. `options`: see `application`."""
+    """Serve the models at these places until a signal comes, and return the exit code. `options`: see `application`."""
     from ray import serve
 
     names = assemble(settings, places)[0].store.names()
@@ -49,7 +49,7 @@ def run(settings: Settings, places: Sequence[str], options: dict[str, Any]) -> i
 
 @contextlib.contextmanager
 def _ray(options: dict[str, Any]) -> Iterator[None]:
-    """A Ray with nothing but what serving needs; on leaving, all its processes are gone."""
+    """Run a Ray with nothing but what serving needs; on leaving, all its processes are gone."""
     import ray
 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -70,7 +70,7 @@ def _ray(options: dict[str, Any]) -> Iterator[None]:
 
 
 def _deploy(target: Any, settings: Settings, port: int) -> None:
-    """Return when the replicas answer; JaxpropError with a replica's own reason if they do not."""
+    """Return when the replicas answer; raise JaxpropError with a replica's own reason if they do not."""
     from ray import serve
 
     http = {"host": settings.host, "port": port, "keep_alive_timeout_s": int(settings.idle_timeout_s)}

@@ -26,7 +26,7 @@ from jaxprop_serve.workers import Supervisor
 
 
 def run(settings: Settings, places: Sequence[str]) -> int:
-    """Serve the models at these places until a signal comes; the exit code."""
+    """Serve the models at these places until a signal comes, and return the exit code."""
     if settings.workers == 1:
         with bind(settings.host, settings.port) as listening:
             return _serve(settings, places, listening, 0, lambda server: say(about(server)))
@@ -44,7 +44,7 @@ def run(settings: Settings, places: Sequence[str]) -> int:
 
 
 def worker(settings: Settings, places: Sequence[str], number: int, ready: Connection) -> int:
-    """One of several processes; it says what `about` says, or why it cannot serve, through `ready`."""
+    """Run one of several processes. It sends what `about` says, or why it cannot serve, through `ready`."""
     try:
         with bind(settings.host, settings.port, shared=True) as listening:
             return _serve(settings, places, listening, number, lambda server: ready.send(about(server)))
@@ -69,7 +69,8 @@ def _serve(
 
 
 def assemble(settings: Settings, places: Sequence[str]) -> tuple[Models, list[Route | Mount]]:
-    """The models at these places, not yet started, and all routes beside the protocol's, through allowed plugins."""
+    """Return the models at these places, not yet started, and all routes beside the protocol's, from the allowed
+    plugins."""
     if len(settings.stores) != 1:
         raise JaxpropError(f"setting stores: models come from one store, found {', '.join(settings.stores) or 'none'}")
     ((name, store),) = find("jaxprop.stores", settings.stores).items()
@@ -82,7 +83,7 @@ def assemble(settings: Settings, places: Sequence[str]) -> tuple[Models, list[Ro
 
 
 def say(lines: list[str]) -> None:
-    """Print; a full disk or a reader that has gone does not stop a server."""
+    """Print the lines. A full disk or a reader that has gone does not stop a server."""
     try:
         print("\n".join(lines), flush=True)
     except OSError:
@@ -90,7 +91,7 @@ def say(lines: list[str]) -> None:
 
 
 def about(server: Server) -> list[str]:
-    """A few lines for people: each model with its address and a request to try."""
+    """Return a few lines for people: each model with its address and a request to try."""
     base = url(server.settings, server.port)
     lines = []
     for entry in server.models.index():
@@ -107,7 +108,7 @@ def about(server: Server) -> list[str]:
 
 
 def example(served: Served, base: str, settings: Settings) -> str:
-    """A command line that asks the model for something."""
+    """Return a command line that asks the model for something."""
     spec = served.signature.inputs[0]
     zero = {"BOOL": False, "BYTES": ""}.get(spec.datatype, 0 if "INT" in spec.datatype else 0.0)
     count = 1

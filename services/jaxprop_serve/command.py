@@ -75,7 +75,7 @@ def command(
 
 
 def check_places(places: list[str]) -> None:
-    """Refuse places where nothing is, naming the one command that makes a model."""
+    """Refuse places where nothing is, and name the one command that makes a model."""
     for place in places:
         folder = Path(place.partition("=")[2] if "=" in place and not Path(place).exists() else place)
         if not folder.is_dir():
@@ -92,7 +92,7 @@ def _recipe(folder: Path) -> str:
 
 
 def pairs(given: list[str]) -> dict[str, Any]:
-    """`--set` as given: `NAME=VALUE` each. JaxpropError for what is not, and for tokens."""
+    """Return what `--set` was given, `NAME=VALUE` each. Raises JaxpropError for anything else, and for tokens."""
     found = {}
     for pair in given:
         name, equals, value = pair.partition("=")
@@ -105,7 +105,7 @@ def pairs(given: list[str]) -> dict[str, Any]:
 
 
 def as_toml(values: dict[str, Any]) -> str:
-    """Settings as a file that --config takes; tokens are comments."""
+    """Return settings as a file that --config takes; tokens are comments."""
     import json
 
     lines = []

@@ -36,5 +36,5 @@ class ServeError(Exception):
 
     @property
     def limit(self) -> str | None:
-        """Which limit of the server's the request met, as the metrics count it; None if it met none."""
+        """The limit of this server that the request met, by the name that the metrics count; None if it met none."""
         return _LIMITS.get(self.status)

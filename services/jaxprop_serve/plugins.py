@@ -27,7 +27,7 @@ def find(group: str, allowed: Iterable[str]) -> dict[str, Any]:
 
 
 def made(group: str, name: str, make: Callable[..., T], *arguments: object) -> T:
-    """`make(*arguments)`, whose failure is a JaxpropError that names the plugin."""
+    """Return `make(*arguments)`; its failure becomes a JaxpropError that names the plugin."""
     try:
         return make(*arguments)
     except JaxpropError:

@@ -44,7 +44,7 @@ class HttpServer(uvicorn.Server):
     """uvicorn without its signal handlers: `Server` decides when it stops."""
 
     def capture_signals(self) -> contextlib.AbstractContextManager[None]:
-        """None are captured."""
+        """Capture none."""
         return contextlib.nullcontext()
 
 
@@ -169,7 +169,7 @@ class Server:
 
 
 def _closing(app: ASGI) -> ASGI:
-    """The application with `Connection: close` in each answer."""
+    """Return the application with `Connection: close` in each answer."""
 
     async def closing(scope: dict[str, Any], receive: Receive, send: Send) -> None:
         async def sending(message: dict[str, Any]) -> None:
@@ -184,7 +184,7 @@ def _closing(app: ASGI) -> ASGI:
 
 
 async def _first(stop: asyncio.Event, work: Awaitable[object]) -> bool:
-    """Wait for `work`, but no longer than until `stop`; whether the work was done. Its failure is raised."""
+    """Wait for `work`, but no longer than until `stop`. Return whether it was done; its failure is raised."""
     work, stopped = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
     await asyncio.wait([work, stopped], return_when=asyncio.FIRST_COMPLETED)
     stopped.cancel()
@@ -196,7 +196,7 @@ async def _first(stop: asyncio.Event, work: Awaitable[object]) -> bool:
 
 
 class Watchdog:
-    """A thread that says where the event loop is stuck, if it is: nobody can ask it meanwhile, readiness included."""
+    """Says in a thread where the event loop is stuck, if it is: nobody can ask the loop itself meanwhile."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, log: Log, limit: float = STUCK_S):
         self._loop, self._log, self._limit = loop, log, limit
@@ -229,7 +229,10 @@ def _forward_logging(log: Log) -> None:
 
 
 def bind(host: str, port: int, shared: bool = False) -> socket.socket:
-    """A socket on which several processes may listen if `shared`; JaxpropError if it cannot be had."""
+    """Return a bound socket, on which several processes may listen if `shared`.
+
+    Raises JaxpropError if it cannot be had.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     found = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -244,6 +247,6 @@ def bind(host: str, port: int, shared: bool = False) -> socket.socket:
 
 
 def url(settings: Settings, port: int) -> str:
-    """Where clients on this machine find it."""
+    """Return the URL at which clients on this machine find the server."""
     host = settings.host if is_loopback(settings.host) else socket.gethostname()
     return f"{'https' if settings.tls_cert else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"

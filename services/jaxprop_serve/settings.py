@@ -113,12 +113,12 @@ class Settings(BaseModel):
         return self
 
     def shown(self) -> dict[str, Any]:
-        """All of it as plain data, tokens hidden."""
+        """Return all settings as plain data, with tokens hidden."""
         return self.model_dump(mode="json")
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a server bound to `host`."""
+    """Return whether only this machine can reach a server that is bound to `host`."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

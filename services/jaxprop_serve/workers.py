@@ -51,7 +51,7 @@ class Supervisor:
         self.stopping = 0
 
     def run(self) -> int:
-        """Until a signal comes; the exit code."""
+        """Run until a signal comes, and return the exit code."""
         wake, waker = self.context.Pipe(duplex=False)
 
         def stop(number: int, _: object) -> None:
@@ -103,7 +103,7 @@ class Supervisor:
                 self.said(said)
 
     def replace(self) -> int | None:
-        """Replace the dead; an exit code if one of them never lived."""
+        """Replace workers that have died; return an exit code if one of them was never ready."""
         for number, process in list(self.processes.items()):
             if process.exitcode is None or self.stopping:
                 continue
@@ -136,5 +136,5 @@ class Supervisor:
 
 
 def enter(target: Callable[..., int], *arguments: object) -> None:
-    """The first function of a worker."""
+    """Run a worker: this is its first function."""
     raise SystemExit(target(*arguments))

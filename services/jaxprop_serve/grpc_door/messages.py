@@ -21,7 +21,7 @@ _TOKEN = re.compile(r"//[^\n]*|\"[^\"]*\"|[\w.]+|[{}=;<>,]")
 
 
 class Messages:
-    """The message classes of one file, as attributes."""
+    """Holds the message classes of one file as attributes."""
 
     def __init__(self, file: str):
         pool = descriptor_pool.DescriptorPool()
@@ -36,7 +36,7 @@ class Messages:
 
 
 def read_proto(text: str, name: str) -> descriptor_pb2.FileDescriptorProto:
-    """A `.proto` file's description."""
+    """Return the description of a `.proto` file."""
     tokens = [token for token in _TOKEN.findall(text) if not token.startswith("//")]
     file = descriptor_pb2.FileDescriptorProto(name=f"jaxprop_serve/{name}", syntax="proto3")
     tokens.reverse()
@@ -116,7 +116,7 @@ def _resolve(
     path: str,
     outer: list[descriptor_pb2.DescriptorProto],
 ) -> None:
-    """Type names as written become full names: looked up in this message, then in those around it, then in the file."""
+    """Make full names of type names: they are looked up in this message, then in those around it, then in the file."""
     path, around = f"{path}.{message.name}", [*outer, message]
     for nested in message.nested_type:
         _resolve(nested, file, path, around)

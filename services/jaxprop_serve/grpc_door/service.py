@@ -37,7 +37,7 @@ _numbers = itertools.count(1)
 
 
 class Call:
-    """What the wrapper around a call keeps: labels for the metrics, and the deadline."""
+    """What the wrapper around a call keeps: labels for the metrics, and when the call came."""
 
     __slots__ = ("arrived", "context", "id", "model", "version")
 
@@ -47,7 +47,7 @@ class Call:
         self.id = self.model = self.version = ""
 
     def deadline(self, timeout_us: int | None) -> float | None:
-        """The earlier of the client's gRPC deadline and the request's own `timeout`."""
+        """Return the earlier of the client's gRPC deadline and the request's own `timeout`."""
         found = None if timeout_us is None else self.arrived + timeout_us * 1e-6
         left = self.context.time_remaining()
         if left is None:
@@ -66,19 +66,19 @@ class Asked(Request):
         self._sent = sent
 
     async def body(self) -> bytes:
-        """What was sent, or nothing."""
+        """Return what was sent, which may be nothing."""
         return orjson.dumps(self._sent) if self._sent else b""
 
     def deadline(self, timeout_us: int | None) -> float | None:
-        """None: what is asked in this way takes no time."""
+        """Return None: what is asked in this way takes no time."""
         return None
 
     def cancel_if_gone(self) -> None:
-        """The call is cancelled by gRPC."""
+        """Leave it to gRPC, which cancels the call."""
 
 
 class Service:
-    """The answers, with an application's models, settings, access rules, metrics and log."""
+    """Answers calls with an application's models, settings, access rules, metrics and log."""
 
     def __init__(self, app: App):
         self.app = app
@@ -86,7 +86,7 @@ class Service:
         self.draining = False
 
     def handlers(self) -> list[grpc.GenericRpcHandler]:
-        """What a grpc.aio server is given."""
+        """Return what a grpc.aio server is given."""
         methods = {
             "ServerLive": (self.asking(endpoints.live), "open"),
             "ServerReady": (self.asking(endpoints.ready), "open"),
@@ -118,7 +118,7 @@ class Service:
     def _answered(
         self, name: str, answer: Answer, level: str, kind: type[Message], response: Response
     ) -> Callable[..., Awaitable[Message]]:
-        """One call, one status, whatever happens."""
+        """Wrap an answer, so that each call ends in one status, whatever happens."""
         app = self.app
 
         async def answered(_: object, context: Context) -> Message:
@@ -159,7 +159,7 @@ class Service:
         return answered
 
     async def infer(self, request: Message, response: Response, call: Call) -> Message:
-        """The hot path: check, queue, answer in raw bytes, which is all that clients read."""
+        """Answer an inference, the hot path: check, queue, answer in raw bytes, which is all that clients read."""
         app = self.app
         call.id = request.id[:128]
         with app.models.pin(_sane(request.model_name) or "", _sane(request.model_version)) as served:
@@ -178,7 +178,7 @@ class Service:
             return answer
 
     def asking(self, endpoint: Callable[..., Awaitable[Reply]], field: str = "") -> Answer:
-        """The HTTP endpoint's answer as a message, or as the `field` of one."""
+        """Return the HTTP endpoint's answer as a message, or as the `field` of one."""
 
         async def ask(request: Message, response: Response, call: Call) -> Message:
             names: dict[str, Any] = {}
@@ -197,7 +197,7 @@ class Service:
         return ask
 
     async def model_ready(self, request: Message, response: Response, call: Call) -> Message:
-        """As in Triton, a model that is unknown or not ready is not an error here, it is not ready."""
+        """Say whether a model is ready. As in Triton, an unknown one is not an error here: it is not ready."""
         try:
             with self.app.models.pin(_sane(request.name) or "", _sane(request.version)):
                 return response(ready=True)
@@ -207,12 +207,12 @@ class Service:
             return response(ready=False)
 
     async def statistics(self, request: Message, response: Response, call: Call) -> Message:
-        """Of one model, or of all that are ready."""
+        """Answer with the statistics of one model, or of all that are ready."""
         ask = self.asking(endpoints.model_stats if request.name else endpoints.all_stats)
         return await ask(request, response, call)
 
     async def health(self, request: Message, response: Response, call: Call) -> Message:
-        """`service` is "" for the server, or a model's name."""
+        """Say whether the server (`service` is "") or the model of that name serves."""
         serving, not_serving = 1, 2
         if not request.service:
             return response(status=serving if self.app.models.ready() else not_serving)
@@ -229,7 +229,7 @@ _NAMED = (endpoints.model_metadata, endpoints.model_config, endpoints.load, endp
 
 
 async def _message(context: Context, kind: type[Message], seconds: float) -> Message:
-    """The call's message; 408 if it is not whole in time, 400 if it is none."""
+    """Return the call's message; ServeError 408 if it is not whole in time, 400 if it is none."""
     try:
         async with asyncio.timeout(seconds):
             data = await context.read()
@@ -242,13 +242,13 @@ async def _message(context: Context, kind: type[Message], seconds: float) -> Mes
 
 
 def _headers(context: Context) -> dict[bytes, bytes]:
-    """The call's `authorization`, as HTTP's header; given twice it is no token."""
+    """Return the call's `authorization` as HTTP's header. Given twice, it is no token."""
     given = [value for name, value in context.invocation_metadata() or () if name == "authorization"]
     return {b"authorization": str(given[0]).encode("latin-1", "replace")} if len(given) == 1 else {}
 
 
 def _sane(name: str) -> str | None:
-    """A model's name or version, as the HTTP door accepts one; "" is none."""
+    """Return a model's name or version as the HTTP door accepts it; None for ""."""
     return _checked(name) if name else None
 
 

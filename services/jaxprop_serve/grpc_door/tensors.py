@@ -21,7 +21,7 @@ _CONTENTS = {
 
 
 class _Given(NamedTuple):
-    """A tensor of the request, as requests.py checks one."""
+    """A tensor of the request, as checks.py is given one."""
 
     name: str
     datatype: str
@@ -31,7 +31,7 @@ class _Given(NamedTuple):
 
 
 def read_inputs(request: Message, signature: Signature, model: str, max_rows: int) -> dict[str, np.ndarray]:
-    """The inputs, checked as HTTP's are, from raw bytes or from typed contents, never from a mix of both."""
+    """Return the inputs, checked as HTTP's are, from raw bytes or from typed contents, never from a mix of both."""
     raw = request.raw_input_contents
     given = [_Given(i.name, i.datatype, list(i.shape), _parameters(i.parameters), i) for i in request.inputs]
     typed = [i.name for i in request.inputs if i.HasField("contents")]
@@ -85,13 +85,13 @@ def _parameters(parameters: Mapping[str, Message]) -> dict[str, Any]:
 
 
 def read_outputs(request: Message, signature: Signature, model: str) -> tuple[Wanted, ...]:
-    """The outputs that are wanted: all, or those named."""
+    """Return the outputs that are wanted: all, or those that are named."""
     asked = [_Given(o.name, "", [], _parameters(o.parameters), None) for o in request.outputs]
     return wanted_outputs(asked, {"binary_data_output": True}, signature, model)
 
 
 def read_timeout(request: Message) -> int | None:
-    """The request's own `timeout` in microseconds."""
+    """Return the request's own `timeout` in microseconds."""
     timeout = _parameters(request.parameters).get("timeout") if request.parameters else None
     if timeout is not None and (type(timeout) is not int or timeout < 0):
         raise ServeError(400, f"parameter 'timeout' must be a whole number of microseconds, found {timeout!r}")

@@ -23,7 +23,7 @@ _REMEMBERED = 256
 
 
 def single(headers: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
-    """The headers as a dict; 400 if one that decides about the request is given twice."""
+    """Return the headers as a dict; raise ServeError 400 if one that decides about the request is given twice."""
     found = dict(headers)
     if len(found) != len(headers):
         names = [name for name, _ in headers]
@@ -34,7 +34,7 @@ def single(headers: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
 
 
 class Access:
-    """The decision for each request, from its headers and query alone. Levels: 'open', 'user', 'admin'."""
+    """Decides who is answered, from a request's headers and query alone. The levels are 'open', 'user' and 'admin'."""
 
     def __init__(self, settings: Settings):
         self.token = _digest(settings.token)
@@ -51,7 +51,7 @@ class Access:
         self._known_hosts: set[bytes] = set()
 
     def check_source(self, headers: dict[bytes, bytes], query: bytes) -> None:
-        """400 or 403 unless Host, Origin and query are what this server may answer, whatever is asked."""
+        """Raise ServeError 400 or 403 unless this server may answer this Host, Origin and query, whatever is asked."""
         host = headers.get(b"host")
         if host not in self._known_hosts:
             self._check_host(host)
@@ -62,7 +62,7 @@ class Access:
             self._check_query(query)
 
     def check_token(self, headers: dict[bytes, bytes], level: str) -> None:
-        """401 or 403 unless the bearer token opens `level`. The admin token opens everything."""
+        """Raise ServeError 401 or 403 unless the bearer token opens `level`. The admin token opens everything."""
         if level == "open" or (self.token is None and (level == "user" or self.admin_token is None)):
             return
         given = _bearer(headers.get(b"authorization"))
@@ -100,7 +100,7 @@ class Access:
 
 
 def _host_name(host: bytes) -> str:
-    """The name in a Host header without its port: 'localhost:8000' -> 'localhost', '[::1]:8000' -> '::1'."""
+    """Return the name in a Host header without its port: localhost of localhost:8000, ::1 of [::1]:8000."""
     text = host.decode("latin-1").lower()
     if text.startswith("["):
         return text[1:].partition("]")[0]
@@ -113,7 +113,7 @@ def _bearer(header: bytes | None) -> str | None:
 
 
 def _digest(token: SecretStr | str | None) -> bytes | None:
-    """The SHA-256 of a token (a str, or a pydantic SecretStr): equal lengths, so that comparing tells nothing."""
+    """Return the SHA-256 of a token. All have the same length, so that the time of a comparison tells nothing."""
     text = token.get_secret_value() if isinstance(token, SecretStr) else token
     return hashlib.sha256(text.encode()).digest() if text else None
 

@@ -26,7 +26,7 @@ GONE = 499  # counted where the client went away: nobody to answer
 
 
 class App:
-    """The ASGI application. `models` is a Models, `metrics` and `log` are seen/'s (or None)."""
+    """The ASGI application; see `create_app`."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class App:
         self.mounts = [mount for mount in routes if isinstance(mount, Mount)]
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
-        """One request, one answer, whatever happens."""
+        """Give one answer to one request, whatever happens."""
         if scope["type"] != "http":
             await _not_http(scope, receive, send)
             return
@@ -93,7 +93,10 @@ class App:
         return await route.handler(request, **names)
 
     async def _mounted(self, mount: Mount, request: HttpRequest, send: Send) -> None:
-        """Hand over to a mounted application, its body counted and its failures ours."""
+        """Hand over to a mounted application.
+
+        The request's body is counted, and the application's failures are answered here.
+        """
         limit, total, started = self.settings.max_body_bytes, 0, False
 
         async def receive() -> dict[str, Any]:
@@ -143,7 +146,7 @@ class App:
         await send({"type": "http.response.body", "body": body})
 
     def _count(self, request: HttpRequest, status: int) -> None:
-        """One request is over."""
+        """Count and log a request that is over."""
         seconds = time.monotonic() - request.arrived
         if self.metrics is not None:
             self.metrics.request(request.model, request.version, "http", status, seconds)
@@ -181,7 +184,7 @@ def create_app(
 
 
 def _path(scope: dict[str, Any]) -> str:
-    """The path for the log: without its query, and not longer than is useful."""
+    """Return the path for the log, without its query and cut to a useful length."""
     return scope["path"][:200]
 
 
@@ -193,7 +196,8 @@ def _log(level: str, event: str, **fields: Any) -> None:
 
 
 async def _not_http(scope: dict[str, Any], receive: Receive, send: Send) -> None:
-    """Lifespan is acknowledged (server.py starts and stops the models); WebSockets are not served."""
+    """Acknowledge lifespan events (server.py starts and stops the models), and close WebSockets, which are not
+    served."""
     if scope["type"] != "lifespan":
         await send({"type": "websocket.close", "code": 1003})
         return

@@ -27,7 +27,7 @@ _ASGI = {"version": "3.0", "spec_version": "2.3"}
 
 
 class Refused(Exception):  # noqa: N818 (raised inside the parser to stop it)
-    """The header breaks a limit."""
+    """Raised where a header breaks a limit."""
 
 
 def connection(settings: Settings, max_header_bytes: int = 32768, max_headers: int = 100) -> type["Connection"]:
@@ -51,7 +51,8 @@ def connection(settings: Settings, max_header_bytes: int = 32768, max_headers: i
 
 
 class Connection(asyncio.Protocol):
-    """What uvicorn's server asks of a protocol: this constructor, `shutdown`, and its sets of connections and tasks."""
+    """One TCP connection, with what uvicorn's server asks of a protocol: its constructor, `shutdown`, and sets of
+    tasks."""
 
     # ruff: noqa: D102 (asyncio's and the parser's callbacks)
     header_timeout: float
@@ -123,7 +124,7 @@ class Connection(asyncio.Protocol):
         self._abandon()
 
     def pause_writing(self) -> None:
-        """The client does not read its answer: it has as long for that as for a body."""
+        """Give a client that does not read its answer as long for that as for a body."""
         self.writable = self.writable or self.loop.create_future()
         self.due = self.loop.time() + self.body_timeout
 
@@ -183,7 +184,7 @@ class Connection(asyncio.Protocol):
 
     # What an exchange tells.
     def answered(self) -> None:
-        """An answer is complete: the next pipelined request's turn, or the client's."""
+        """Start the next pipelined request after an answer is complete, or wait for the client's next one."""
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
@@ -194,20 +195,20 @@ class Connection(asyncio.Protocol):
             self._enter("header", self.idle_timeout)
 
     def pause_reading(self) -> None:
-        """Read no more until somebody wants it."""
+        """Read no more until somebody waits for it."""
         if not self.reading_paused:
             self.reading_paused = True
             self.transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """Somebody wants it."""
+        """Read on, since somebody waits for it."""
         if self.reading_paused:
             self.reading_paused = False
             self.transport.resume_reading()
 
     # What uvicorn's server tells.
     def shutdown(self) -> None:
-        """The server stops: answer what is being answered, then close."""
+        """Finish the answer that is under way, then close."""
         if self.exchange is None or self.exchange.response_complete:
             self.transport.close()
         else:
@@ -215,7 +216,8 @@ class Connection(asyncio.Protocol):
 
     # Our own.
     def close_if_overdue(self, now: float) -> None:
-        """End the present phase if it is over: with 408 where a request has begun, else without a word."""
+        """End the present phase if its time is over, with a 408 where a request has begun and without a word
+        elsewhere."""
         if self.due is None or now < self.due:
             return
         exchange = self.exchange
@@ -236,7 +238,7 @@ class Connection(asyncio.Protocol):
         self.due = self.loop.time() + seconds
 
     def _scope(self, version: str) -> dict[str, Any]:
-        """ASGI's description of the request."""
+        """Return ASGI's description of the request."""
         if self.url[:1] == b"/":
             path, _, query = self.url.partition(b"?")
         else:  # absolute form: http://host/path
@@ -269,7 +271,7 @@ class Connection(asyncio.Protocol):
         raise Refused
 
     def _abandon(self) -> None:
-        """Nobody will be answered any more: end what waits for a body or a result."""
+        """End what waits for a body or a result, since nobody is left to be answered."""
         for exchange in (*self.waiting, self.exchange):
             if exchange is not None and not exchange.response_complete:
                 exchange.disconnected = True
@@ -279,7 +281,7 @@ class Connection(asyncio.Protocol):
                     cancel()
 
     def _refuse(self, status: int, text: str) -> None:
-        """Answer below the application and close; nothing of this connection is read any more."""
+        """Answer without the application, and close. Nothing more of this connection is read."""
         body = json.dumps({"error": text}).encode()
         head = (
             f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}\r\ncontent-type: application/json\r\n"
@@ -292,7 +294,7 @@ class Connection(asyncio.Protocol):
 
 
 def sweep(first: Connection) -> None:
-    """Keep one sweep going over the connections of this server, for as long as it has any."""
+    """Keep one sweep going over the connections of this server for as long as it has any."""
     state, connections, loop = first.server_state, first.connections, first.loop
     if getattr(state, "jaxprop_sweeping", False):
         return
@@ -311,7 +313,7 @@ def sweep(first: Connection) -> None:
 
 
 def _address(name: object) -> tuple[str, int | None] | None:
-    """(host, port) of a socket, as ASGI has it; a Unix socket has no port."""
+    """Return (host, port) of a socket as ASGI has it; a Unix socket has no port."""
     if isinstance(name, (list, tuple)) and len(name) >= 2:
         return str(name[0]), int(name[1])
     return (str(name), None) if name else None

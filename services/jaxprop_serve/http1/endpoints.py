@@ -34,7 +34,7 @@ _rows = msgspec.json.Decoder(_Rows)
 
 
 def reply(value: object, status: int = 200, headers: Iterable[tuple[bytes, bytes]] = ()) -> Reply:
-    """An answer of JSON."""
+    """Return an answer of JSON."""
     body = orjson.dumps(value, default=np.ndarray.tolist, option=orjson.OPT_SERIALIZE_NUMPY)
     return Reply(body, [JSON, *headers], status)
 
@@ -99,12 +99,12 @@ def _rows_array(body: bytes, spec: TensorSpec, settings: Settings) -> np.ndarray
 
 
 def _wide(array: np.ndarray) -> np.ndarray:
-    """FP16 and BF16 as FP32, which JSON writers know."""
+    """Return FP16 and BF16 as FP32, which JSON writers know."""
     return array.astype(np.float32) if array.dtype.itemsize == 2 and array.dtype.kind not in "iu" else array
 
 
 def labels(y: np.ndarray, loaded: Loaded) -> dict[str, Any]:
-    """The class of each row [N, C], and its probability if the network was trained as a softmax."""
+    """Return the class of each row [N, C], and its probability if the network was trained as a softmax."""
     classes = loaded.classes
     if not classes or y.ndim != 2 or y.shape[1] != len(classes):
         return {}
@@ -117,7 +117,7 @@ def labels(y: np.ndarray, loaded: Loaded) -> dict[str, Any]:
 
 
 async def server_metadata(request: Request) -> Reply:
-    """`GET /v2`."""
+    """`GET /v2`: the server's name, version and extensions."""
     return reply({"name": "jaxprop", "version": _version(), "extensions": EXTENSIONS})
 
 
@@ -234,12 +234,12 @@ async def metrics(request: Request) -> Reply:
 
 
 async def hint(request: Request) -> Reply:
-    """`GET /`."""
+    """`GET /`: what to try."""
     return reply({"server": "jaxprop", "try": 'GET /v2, or POST /predict/{model} with {"rows": [[...]]}'})
 
 
 async def _options(request: Request) -> dict[str, Any]:
-    """The body of a repository call: a JSON object, or nothing, which is what most clients send."""
+    """Return the body of a repository call: a JSON object, or nothing, which is what most clients send."""
     body = await request.body()
     return read_json(body, _object, request.settings.max_json_depth) if body.strip() else {}
 

@@ -31,7 +31,7 @@ class Owner(Protocol):
 
 
 class Exchange:
-    """The state of one request between its connection and the application."""
+    """Holds the state of one request between its connection and the application."""
 
     __slots__ = (
         "body",
@@ -64,14 +64,14 @@ class Exchange:
 
     # What the connection tells.
     def feed(self, data: bytes) -> None:
-        """A piece of the body has come."""
+        """Take a piece of the body that has come."""
         self.body = self.body + data if self.body else data
         if len(self.body) > HIGH_WATER:
             self.connection.pause_reading()
         self.wake()
 
     def wake(self) -> None:
-        """Something has changed that `receive` may be waiting for."""
+        """Say that something has changed that `receive` may be waiting for."""
         if self.waiter is not None and not self.waiter.done():
             self.waiter.set_result(None)
 
@@ -82,7 +82,7 @@ class Exchange:
 
     # What the application calls.
     async def receive(self) -> dict[str, Any]:
-        """The next piece of the body; after its end, wait until the client goes away or is answered."""
+        """Return the next piece of the body; after its end, wait until the client goes away or is answered."""
         while (
             not self.disconnected and not self.response_complete and (self.taken or (self.more_body and not self.body))
         ):
@@ -99,7 +99,10 @@ class Exchange:
         return {"type": "http.request", "body": body, "more_body": self.more_body}
 
     async def send(self, message: dict[str, Any]) -> None:
-        """The start of the answer is kept back until its first piece, so that both are one write."""
+        """Send a part of the answer.
+
+        Its start is kept back until the first piece of the body, so that both are one write.
+        """
         connection = self.connection
         if connection.writable is not None and not self.disconnected:
             await asyncio.shield(connection.writable)
@@ -136,7 +139,7 @@ class Exchange:
             connection.answered()
 
     def _head(self, length: int | None) -> bytes:
-        """Status line and headers; a line break smuggled into a header is an error."""
+        """Return the status line and the headers. A line break smuggled into a header is an error."""
         assert self.head is not None
         status, headers = self.head["status"], self.head.get("headers", ())
         lines = [_PHRASES.get(status) or b"HTTP/1.1 %d \r\n" % status]
@@ -165,7 +168,7 @@ class Exchange:
         return text + b"\r\n"
 
     async def run(self, app: ASGI) -> None:
-        """The application, whose failures (App has none) end in a closed connection, never in a hung one."""
+        """Run the application. A failure of it (App has none) closes the connection and never leaves it hanging."""
         connection = self.connection
         try:
             await app(self.scope, self.receive, self.send)

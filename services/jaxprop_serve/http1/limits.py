@@ -16,7 +16,7 @@ class Disconnected(Exception):  # noqa: N818 (not an error: nobody is left to te
 
 
 async def read_body(receive: Callable[[], Awaitable[dict[str, Any]]], headers: dict[bytes, bytes], limit: int) -> bytes:
-    """The body as sent: refused with 413 before more than `limit` bytes are kept."""
+    """Read the body as it was sent; it is refused with 413 before more than `limit` bytes are kept."""
     declared = headers.get(b"content-length")
     if declared is not None:
         if not declared.isdigit():
@@ -39,12 +39,12 @@ async def read_body(receive: Callable[[], Awaitable[dict[str, Any]]], headers: d
 
 
 def too_large(size: int, limit: int) -> ServeError:
-    """The 413 for a body of `size` bytes, or of more than `limit` when it was not read to its end."""
+    """Return the 413 for a body of `size` bytes, or of more than `limit` where it was not read to its end."""
     return ServeError(413, f"the request's body has at least {size} bytes, this server takes at most {limit}")
 
 
 def decompress(body: bytes, encoding: bytes, limit: int) -> bytes:
-    """The body behind Content-Encoding gzip or deflate (zlib), never more than `limit` bytes of it in memory."""
+    """Decompress a body sent as gzip or deflate (zlib); never more than `limit` bytes of it are in memory."""
     encoding = encoding.strip().lower()
     if encoding == b"identity":
         return body

@@ -30,20 +30,20 @@ class Request(Protocol):
     version: str
 
     async def body(self) -> bytes:
-        """The whole body, decompressed, within the limits."""
+        """Return the whole body, decompressed, within the limits."""
         ...
 
     def deadline(self, timeout_us: int | None) -> float | None:
-        """The instant (time.monotonic) at which an answer is of no use any more."""
+        """Return the instant (time.monotonic) after which an answer is of no use."""
         ...
 
     def cancel_if_gone(self) -> None:
-        """From here on the work is dropped when the client goes away."""
+        """Drop the work if the client goes away from here on."""
         ...
 
 
 class HttpRequest(Request):
-    """A request of the HTTP door, made of what ASGI says of it. Names in the path are the handler's arguments."""
+    """A request of the HTTP door, as ASGI describes it. The names in its path are the handler's arguments."""
 
     __slots__ = ("_id", "arrived", "headers", "metrics", "model", "models", "receive", "scope", "settings", "version")
 
@@ -60,7 +60,7 @@ class HttpRequest(Request):
 
     @property
     def id(self) -> str:
-        """The client's X-Request-Id if it is a sane one, else our own."""
+        """The client's X-Request-Id if it is a sane one, and one of our own otherwise."""
         if not self._id:
             given = self.headers.get(b"x-request-id", b"")
             sane = 0 < len(given) <= 128 and all(33 <= c <= 126 for c in given)
@@ -68,7 +68,7 @@ class HttpRequest(Request):
         return self._id
 
     async def body(self) -> bytes:
-        """The whole body, decompressed, within the limits."""
+        """Return the whole body, decompressed, within the limits."""
         settings = self.settings
         limit = settings.max_body_bytes
         if "jaxprop.timed" in self.scope:  # connections.py keeps the time
@@ -87,11 +87,11 @@ class HttpRequest(Request):
         return await asyncio.to_thread(decompress, body, encoding, limit)
 
     def deadline(self, timeout_us: int | None) -> float | None:
-        """The instant (time.monotonic) at which an answer is of no use any more."""
+        """Return the instant (time.monotonic) after which an answer is of no use."""
         return None if timeout_us is None else self.arrived + timeout_us * 1e-6
 
     def cancel_if_gone(self) -> None:
-        """From here on the work is dropped when the client goes away (connections.py calls this back)."""
+        """Drop the work if the client goes away from here on; connections.py calls back what is left here."""
         task = asyncio.current_task()
         if task is not None:
             self.scope["jaxprop.cancel"] = task.cancel

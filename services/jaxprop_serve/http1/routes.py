@@ -35,7 +35,8 @@ class Route:
 
 @dataclass(frozen=True)
 class Mount:
-    """An ASGI application answering everything under `prefix` (its `root_path`), behind the same limits and tokens."""
+    """An ASGI application that answers all paths under `prefix` (its `root_path`), behind the same limits and
+    tokens."""
 
     prefix: str
     application: ASGI
@@ -43,7 +44,7 @@ class Mount:
 
 
 class Reply(NamedTuple):
-    """An answer: bytes, their headers (content-length is added), a status."""
+    """An answer: its bytes, its headers (content-length is added) and its status."""
 
     body: bytes
     headers: list[tuple[bytes, bytes]]
@@ -68,7 +69,7 @@ class _Node:
 
 
 class Router:
-    """All routes; `find` costs one dict lookup for a path seen before."""
+    """Finds the route of a path; for a path that was seen before this costs one look into a dict."""
 
     def __init__(self, routes: Iterable[Route]):
         self.root = _Node()
@@ -77,7 +78,7 @@ class Router:
             self.add(route)
 
     def add(self, route: Route) -> None:
-        """Add a route; a second one for the same method and path is an error."""
+        """Add a route. A second one for the same method and path is a ValueError."""
         node = self.root
         for part in route.path.encode().split(b"/"):
             if part.startswith(b"{"):
@@ -93,7 +94,10 @@ class Router:
         node.ends[route.method] = route
 
     def find(self, method: str, path: bytes) -> Found:
-        """The route for a raw (still percent-encoded) path; 404 if no route has this path, 405 if none this method."""
+        """Return the route of a raw, percent-encoded path.
+
+        ServeError: 404 for an unknown path, 405 for another method.
+        """
         found = self._remembered.get((method, path))
         if found is not None:
             return found
@@ -126,7 +130,10 @@ def _walk(node: _Node, parts: list[bytes], names: dict[str, bytes], ends: list[t
 
 
 def checked_name(part: bytes) -> str:
-    """A model's name or version out of a path: no separators, no NUL, no parent; stores never see any other."""
+    """Return a model's name or version out of a path.
+
+    Names with separators, NUL or .. are refused: no store sees them.
+    """
     try:
         name = unquote_to_bytes(part).decode()
     except UnicodeDecodeError:

@@ -55,7 +55,7 @@ class Request:
         self.arrived = self.started = clock()
 
     def ended(self, failed: bool) -> bool | None:
-        """Whether the client's request has failed, of which this was all or the last part; None before the last."""
+        """Return whether the client's request has failed, once this was all or the last part of it; None before."""
         whole = self.whole
         if whole is None:
             return failed
@@ -74,7 +74,7 @@ class Lane:
         self.timer: asyncio.TimerHandle | None = None
 
     def wake(self, delay: float = 0.0) -> None:
-        """See to it that what waits is computed, at the latest in `delay` seconds."""
+        """See to it that what waits is computed in `delay` seconds at the latest."""
         loop = asyncio.get_running_loop()
         if not self.busy:
             self.busy = True
@@ -88,7 +88,7 @@ class Lane:
             loop.call_soon(self.step)
 
     def step(self) -> None:
-        """The device is idle: the next batch, if any."""
+        """Compute the next batch, if any, since the device is idle."""
         self.timer = None
         while self.turns:
             batcher = self.turns.popleft()
@@ -113,7 +113,7 @@ class Lane:
         self.busy = False
 
     def computed(self, batcher: "Batcher", batch: list[Request], done: Any) -> None:
-        """Back from the thread."""
+        """Deliver what comes back from the thread."""
         failure = asyncio.CancelledError() if done.cancelled() else done.exception()
         try:
             batcher.deliver([Done(batch, failure)] if failure else done.result())
@@ -183,7 +183,7 @@ class Batcher:
         return done.answers[0]
 
     def _enqueue(self, parts: list[Arrays], rows: int, deadline: float | None) -> list[Any]:
-        """The futures of a request's parts; ServeError 429 where they would be too many."""
+        """Queue a request's parts and return their futures; ServeError 429 where too many rows would wait."""
         loop, statistics = asyncio.get_running_loop(), self.statistics
         whole = Whole(len(parts)) if len(parts) > 1 else None
         requests = [Request(part, min(self.largest, rows - i * self.largest), deadline, loop.create_future(), whole)
@@ -203,7 +203,7 @@ class Batcher:
         return [request.future for request in requests]
 
     def _delay(self) -> float:
-        """How long to wait for more: only if a whole bucket more is likely to come meanwhile."""
+        """Return how long to wait for more rows: only if they are likely to fill the bucket meanwhile."""
         if not self.max_delay:
             return 0.0
         now = monotonic()
@@ -213,7 +213,10 @@ class Batcher:
         return self.max_delay if 0 < missing * self.gap < self.max_delay else 0.0
 
     def take(self) -> list[Request]:
-        """The next batch: whole requests, in order, up to the best bucket; those given up or expired are dropped."""
+        """Take the next batch: whole requests, in order, up to the best bucket.
+
+        What was given up or has expired is dropped.
+        """
         statistics, now = self.statistics, 0.0
         target = self.targets[min(max(statistics.queue_rows, 1), self.largest)]
         batch, rows = [], 0
@@ -232,7 +235,7 @@ class Batcher:
         return batch
 
     def compute(self, batch: list[Request]) -> "list[Done]":
-        """What became of each request. Nothing is raised; in whatever thread."""
+        """Return what became of each request. Nothing is raised. It may run in any thread."""
         try:
             return [self._execute(batch)]
         except BaseException as error:  # whoever asked must hear of it, and the next batch must run
@@ -263,7 +266,7 @@ class Batcher:
         return Done(batch, None, answers, rows, bucket, (gathered - began, computed - gathered, clock() - computed))
 
     def deliver(self, results: "list[Done]") -> None:
-        """Answer, in the loop's thread."""
+        """Answer the clients; this runs in the loop's thread."""
         for done in results:
             self._count(done)
             for i, request in enumerate(done.requests):
@@ -312,7 +315,8 @@ class Done(NamedTuple):
 
 
 def _gathered(arrays: list[np.ndarray], bucket: int) -> np.ndarray:
-    """The rows of all, and row 0 again until there are `bucket`: no rows that a model has never seen the like of."""
+    """Return all rows, then row 0 again until there are `bucket`: the model meets no rows unlike those it is asked
+    about."""
     rows = sum([len(array) for array in arrays])
     if rows < bucket:
         arrays = [*arrays, np.broadcast_to(arrays[0][:1], (bucket - rows, *arrays[0].shape[1:]))]

@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 class Served:
-    """One version of one model that answers. `pin` gives it; `infer` and `admit` are its batcher's."""
+    """One version of one model that answers. `Models.pin` gives it; `infer` and `admit` are its batcher's."""
 
     def __init__(self, name: str, version: str, loaded: Loaded, batcher: Batcher, bit_exact: bool):
         self.name, self.version, self.loaded, self.batcher = name, version, loaded, batcher
@@ -49,7 +49,7 @@ class Served:
             self.idle.set()
 
     def retire(self) -> None:
-        """No request meets it from now on."""
+        """Take it out of service: no request meets it from now on."""
         self.retired = True
         if not self.refs:
             self.idle.set()
@@ -96,33 +96,33 @@ class Models:
         self._answering = True
 
     def ready(self) -> bool:
-        """Whether requests should come here: not before `start` is done, nor after `drain`."""
+        """Return whether requests should come here: not before `start` is done, nor after `drain`."""
         return self._answering
 
     def drain(self) -> None:
-        """From now on `ready` is False; requests are still answered."""
+        """Let `ready` be False from now on. Requests are still answered."""
         self._answering = False
 
     async def stop(self) -> None:
-        """Let go of everything; requests under way have `drain_timeout_s` to end."""
+        """Let go of everything. Requests under way have `drain_timeout_s` to end."""
         self.drain()
         await asyncio.gather(*(self._drained(name, None) for name in list(self._served)))
         for pool in (self._loader, self._computer):
             pool.shutdown(wait=False, cancel_futures=True)
 
     def pin(self, name: str, version: str | None = None) -> Served:
-        """`with models.pin(name) as served`: the highest version that is ready, or that one; ServeError 404 or 503."""
+        """Return the highest version that is ready, or that one, for a `with`. Raises ServeError 404 or 503."""
         try:
             return self._served[name][version or None]
         except KeyError:
             raise self._absent(name, version) from None
 
     def versions(self, name: str) -> list[str]:
-        """The versions that are ready, oldest first."""
+        """Return the versions that are ready, oldest first."""
         return sorted((version for version in self._served.get(name, ()) if version), key=int)
 
     def index(self) -> list[dict[str, str]]:
-        """The state of every version that was to be loaded and is still in the store, and why."""
+        """Return the state of every version that was to be loaded and is still in the store, and the reason."""
         return [
             {"name": name, "version": version, "state": state, "reason": reason}
             for (name, version), (state, reason) in sorted(self._states.items(), key=_in_order)
@@ -138,7 +138,10 @@ class Models:
         await self._in_turn(name, self._unload)
 
     async def _in_turn(self, name: str, work: Callable[[str], Any]) -> None:
-        """One operation on one model at a time, in the order they came; it ends though whoever asked goes away."""
+        """Do one operation on a model at a time, in the order they came.
+
+        It is ended even if whoever asked goes away.
+        """
 
         async def run() -> None:
             async with self._turns.setdefault(name, asyncio.Lock()):
@@ -171,7 +174,7 @@ class Models:
         self._forget(name, versions)
 
     async def _load_version(self, name: str, version: str) -> str:
-        """Load one version beside the one that runs, and swap; why it failed, or ""."""
+        """Load one version beside the one that runs, and swap. Return why it failed, or ""."""
         key, old = (name, version), self._served.get(name, {}).get(version)
         loop, began = asyncio.get_running_loop(), time.monotonic()
 
@@ -197,7 +200,7 @@ class Models:
         return ""
 
     def _prepare(self, name: str, version: str, say: Callable[[str], None]) -> tuple[Loaded, Batcher, bool]:
-        """Load, compile and run every bucket, check; in the loader's thread."""
+        """Load a version, then compile, run and check every bucket. This runs in the loader's thread."""
         path, settings = self.store.path(name, version), self.settings
         runtime = next((one for one in self.runtimes if one.accepts(path)), None)
         if runtime is None:
@@ -243,7 +246,7 @@ class Models:
             self._states[name, served.version] = "UNLOADED", ""
 
     def _forget(self, name: str, versions: Iterable[str]) -> None:
-        """Versions of a model that are in the store no longer, nor served."""
+        """Forget the versions of a model that are neither in the store nor served any longer."""
         for key in [key for key in self._states if key[0] == name and key[1] not in versions]:
             del self._states[key]
             self._statistics.pop(key, None)

@@ -58,7 +58,7 @@ class Runtime(Protocol):
     name: str
 
     def accepts(self, path: Path) -> bool:
-        """Whether it can load this folder; a glance at its files, no more."""
+        """Return whether it can load this folder, by a glance at its files."""
         ...
 
     def load(self, path: Path) -> Loaded:
@@ -71,16 +71,16 @@ class Runtime(Protocol):
 
 
 class SavedRuntime:
-    """Folders that `jaxprop.save` or `jaxprop train` wrote; tensors are called x and y."""
+    """Loads folders that `jaxprop.save` or `jaxprop train` wrote. Their tensors are called x and y."""
 
     name = "jaxprop"
 
     def accepts(self, path: Path) -> bool:
-        """Whether the folder holds such a model."""
+        """Return whether the folder holds such a model."""
         return (Path(path) / description.NAME).is_file()
 
     def load(self, path: Path) -> Loaded:
-        """Read and check it. ModelError, too, for rows that depend on each other and for NaN in θ."""
+        """Read and check it. Rows that depend on each other and NaN in θ are a ModelError too."""
         about, params = read(path, load_all("jaxprop.layers"))
         net = about.net
         if net.mixes_examples:
@@ -104,12 +104,12 @@ class SavedRuntime:
 
 
 class ExportRuntime:
-    """Folders that `jaxprop.export` wrote."""
+    """Loads folders that `jaxprop.export` wrote."""
 
     name = "export"
 
     def accepts(self, path: Path) -> bool:
-        """Whether the folder holds such a model."""
+        """Return whether the folder holds such a model."""
         return (Path(path) / export.NAME).is_file()
 
     def load(self, path: Path) -> Loaded:
@@ -167,7 +167,7 @@ def _on_device(params: PyTree) -> PyTree:
 
 
 def _check_memory(compiled: jax.stages.Compiled, rows: int) -> None:
-    """ModelError for what could only end in the system killing the server."""
+    """Raise ModelError for what could only end in the system killing the server."""
     found = compiled.memory_analysis() if jax.default_backend() == "cpu" else None
     if found is None:
         return

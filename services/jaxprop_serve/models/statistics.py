@@ -16,12 +16,12 @@ class Spent:
         self.count = self.ns = 0
 
     def add(self, ns: int) -> None:
-        """Once more."""
+        """Count once more."""
         self.count += 1
         self.ns += ns
 
     def describe(self) -> dict[str, int]:
-        """As the protocol has it."""
+        """Return them as the protocol has them."""
         return {"count": self.count, "ns": self.ns}
 
 
@@ -34,13 +34,13 @@ class Batches:
         self.compute_input, self.compute_infer, self.compute_output = Spent(), Spent(), Spent()
 
     def add(self, gathered: int, computed: int, handed: int) -> None:
-        """One batch."""
+        """Count one batch."""
         self.compute_input.add(gathered)
         self.compute_infer.add(computed)
         self.compute_output.add(handed)
 
     def describe(self) -> dict[str, Any]:
-        """As the protocol has it."""
+        """Return them as the protocol has them."""
         return {name: getattr(self, name).describe() for name in ("compute_input", "compute_infer", "compute_output")}
 
 
@@ -63,7 +63,7 @@ class Statistics:
         self.last_inference = 0  # milliseconds since the epoch
 
     def batch(self, rows: int, bucket: int, gathered: int, computed: int, handed: int) -> None:
-        """One execution of `rows` rows, padded to `bucket`; nanoseconds."""
+        """Count one execution of `rows` rows, padded to `bucket`, and the nanoseconds that each part of it took."""
         self.inference_count += rows
         self.execution_count += 1
         self.padded_rows += bucket - rows
@@ -72,7 +72,7 @@ class Statistics:
         self.last_inference = int(time.time() * 1000)
 
     def describe(self, name: str, version: str) -> dict[str, Any]:
-        """The protocol's entry in `model_stats`."""
+        """Return the protocol's entry in `model_stats`."""
         return {
             "name": name,
             "version": version,

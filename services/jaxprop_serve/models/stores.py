@@ -20,18 +20,18 @@ FILES = ("model.json", "export.json")
 
 
 class Store(Protocol):
-    """Where models come from; made of the places named on the command line. Asked anew at each load."""
+    """Says where models come from. It is made of the places on the command line and asked anew at each load."""
 
     def names(self) -> list[str]:
-        """All models."""
+        """Return the names of all models."""
         ...
 
     def versions(self, name: str) -> list[str]:
-        """The versions of a model, whole numbers as text, oldest first; none if it is unknown."""
+        """Return the versions of a model, whole numbers as text, oldest first; none if it is unknown."""
         ...
 
     def path(self, name: str, version: str) -> Path:
-        """The folder of one version, for a runtime; it must be here when this returns."""
+        """Return the folder of one version, for a runtime. It must be on this machine when this returns."""
         ...
 
 
@@ -46,15 +46,15 @@ class FolderStore:
         self.places = [_place(str(place)) for place in places]
 
     def names(self) -> list[str]:
-        """All models, sorted."""
+        """Return the names of all models, sorted."""
         return sorted(self._found())
 
     def versions(self, name: str) -> list[str]:
-        """The versions of a model, oldest first; none if it is unknown."""
+        """Return the versions of a model, oldest first; none if it is unknown."""
         return sorted(self._found().get(name, ()), key=int)
 
     def path(self, name: str, version: str) -> Path:
-        """The folder of one version; ModelError if it is not there or leads out of its place."""
+        """Return the folder of one version. Raises ModelError if it is not there or leads out of its place."""
         try:
             root, folder = self._found()[name][version]
         except KeyError:
@@ -67,7 +67,7 @@ class FolderStore:
         return folder
 
     def _found(self) -> dict[str, dict[str, tuple[Path, Path]]]:
-        """{name: {version: (root, folder)}}."""
+        """Return {name: {version: (root, folder)}}."""
         found: dict[str, dict[str, tuple[Path, Path]]] = {}
         for name, root in self.places:
             for key, versions in _models_in(root, name).items():
@@ -89,7 +89,7 @@ def _place(text: str) -> tuple[str | None, Path]:
 
 
 def _models_in(root: Path, name: str | None) -> dict[str, dict[str, Path]]:
-    """{name: {version: folder}} of one place."""
+    """Return {name: {version: folder}} of one place."""
     own = _versions_in(root)
     if own or name:
         return {name or root.name: own} if own and (name or NAME.fullmatch(root.name)) else {}
@@ -98,7 +98,7 @@ def _models_in(root: Path, name: str | None) -> dict[str, dict[str, Path]]:
 
 
 def _versions_in(folder: Path) -> dict[str, Path]:
-    """{version: folder} of one model: the folder itself, or its numbered folders."""
+    """Return {version: folder} of one model: the folder itself, or its numbered folders."""
     if _is_model(folder):
         return {"1": folder}
     return {child.name: child for child in _folders(folder) if VERSION.fullmatch(child.name) and _is_model(child)}

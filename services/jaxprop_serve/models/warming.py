@@ -10,7 +10,7 @@ from jaxprop_serve.models.runtimes import Executable, Loaded
 
 
 def check_rows(loaded: Loaded, most: int) -> None:
-    """ModelError for rows that no request could bring: nobody knows how large a model's folder says they are."""
+    """Raise ModelError for rows too large for any request: a model's folder may say anything about their size."""
     for spec in loaded.signature.inputs:
         size = math.prod(spec.shape[1:]) * spec.dtype.itemsize
         if size > most or any(size < 0 for size in spec.shape[1:]):
@@ -33,12 +33,12 @@ def warm(loaded: Loaded, largest: int) -> tuple[dict[int, Executable], dict[int,
 
 
 def _buckets(largest: int) -> list[int]:
-    """1, 2, 4, ... and the largest itself."""
+    """Return 1, 2, 4, ... and the largest itself."""
     return [*(1 << i for i in range((largest - 1).bit_length())), largest]
 
 
 def _example(loaded: Loaded, rows: int) -> dict[str, np.ndarray]:
-    """Rows that any model can take, all different where they can be."""
+    """Return rows that any model can take, all different where they can be."""
     rng, found = np.random.default_rng(0), {}
     for spec in loaded.signature.inputs:
         shape = (rows, *spec.shape[1:])
@@ -76,7 +76,7 @@ def _check(loaded: Loaded, executables: dict[int, Executable], example: dict[str
 
 
 def _close(a: np.ndarray, b: np.ndarray) -> bool:
-    """Equal but for rounding: a sum in another order, not another row's influence."""
+    """Return whether they are equal but for rounding: a sum in another order, not another row's influence."""
     if a.dtype.kind in "biu":
         return np.array_equal(a, b)
     digits = 16 * 2.0 ** -{1: 7, 2: 7 if a.dtype.name == "bfloat16" else 10}.get(a.dtype.itemsize, 14)
@@ -86,7 +86,7 @@ def _close(a: np.ndarray, b: np.ndarray) -> bool:
 
 
 def _seconds(execute: Executable, example: dict[str, np.ndarray], rows: int) -> float:
-    """What a forward takes: the best of a few, fewer if they are long."""
+    """Return the seconds that a forward takes: the best of a few, of fewer where they are long."""
     inputs, best, began = _rows(example, 0, rows), float("inf"), time.perf_counter()
     while time.perf_counter() - began < 0.01 or best == float("inf"):
         start = time.perf_counter()

@@ -1,1 +1,1 @@
-"""The Open Inference Protocol: its endpoints, its requests and answers, its tensors."""
+"""The Open Inference Protocol: its requests and answers, and the tensors in them."""

@@ -38,7 +38,7 @@ class GivenInput(GivenOutput, Protocol):
 
 
 class Wanted(NamedTuple):
-    """An output asked for, and whether as raw bytes."""
+    """An output that is asked for, and whether it is to come as raw bytes."""
 
     name: str
     binary: bool
@@ -46,7 +46,7 @@ class Wanted(NamedTuple):
 
 
 class Item(NamedTuple):
-    """An input as the JSON describes it, checked; `size` None means that its values are in `data`."""
+    """An input as the request describes it, checked; `size` None means that its values are in `data`."""
 
     spec: TensorSpec
     shape: list[int]
@@ -58,7 +58,7 @@ class Item(NamedTuple):
 def check_inputs(
     given: Sequence[GivenInput], signature: Signature, model: str, max_rows: int, has_tail: bool
 ) -> tuple[Item, ...]:
-    """What the request says of each of the model's inputs, once each, with as many rows; ServeError 400 otherwise."""
+    """Return what the request says of each of the model's inputs, in its order. ServeError 400: see this module."""
     if len(given) != len(signature.inputs):
         raise ServeError(
             400, f"expected {len(signature.inputs)} inputs but got {len(given)} inputs for model '{model}'"
@@ -86,7 +86,7 @@ def _spec(name: str, signature: Signature, model: str) -> TensorSpec:
 
 
 def _check(spec: TensorSpec, datatype: str, shape: list[int], model: str, max_rows: int) -> None:
-    """Datatype and shape against the signature, before any data is read: sizes computed afterwards cannot overflow."""
+    """Check datatype and shape against the signature before any data is read: later sizes cannot overflow."""
     if datatype != spec.datatype:
         raise ServeError(
             400,
@@ -130,7 +130,7 @@ def _binary_size(item: GivenInput, spec: TensorSpec, model: str, has_tail: bool)
 def wanted_outputs(
     given: Sequence[GivenOutput] | None, parameters: dict[str, Any], signature: Signature, model: str
 ) -> tuple[Wanted, ...]:
-    """The outputs to send, in the order they were asked for; all of them if none was named."""
+    """Return the outputs to send in the order in which they were asked for; all of them if none was named."""
     default = _boolean(parameters, "binary_data_output", False)
     known = {spec.name: spec.datatype for spec in signature.outputs}
     wanted = {name: default for name in known}

@@ -38,7 +38,7 @@ def _nested(python: type, depth: int) -> msgspec.json.Decoder[Any]:
 
 
 def from_json(values: list[Any] | msgspec.Raw, spec: TensorSpec, shape: list[int], model: str, path: str) -> np.ndarray:
-    """`data` (a flat list, or its JSON, flat or nested in the tensor's shape) as an array."""
+    """Return `data` (a flat list, or its JSON, flat or nested in the tensor's shape) as an array."""
     if spec.datatype in BINARY_ONLY:
         raise ServeError(400, f"input '{spec.name}' for model '{model}' is {spec.datatype}: send it as binary data")
     expected = math.prod(shape)
@@ -62,7 +62,8 @@ def _values(text: bytes, spec: TensorSpec, shape: list[int], path: str) -> list[
 
 
 def rows_from_json(text: bytes, spec: TensorSpec, max_rows: int) -> np.ndarray:
-    """A JSON list of rows, each flat or in the input's own shape, as the tensor [rows, ...] of the input's datatype."""
+    """Return a JSON list of rows, each flat or in the input's own shape, as a tensor [rows, ...] of the input's
+    datatype."""
     row = list(spec.shape[1:])
     depth = leading_brackets(text)
     if depth not in (2, len(row) + 1):
@@ -81,18 +82,18 @@ def rows_from_json(text: bytes, spec: TensorSpec, max_rows: int) -> np.ndarray:
 
 
 def leading_brackets(text: bytes) -> int:
-    """How deep the first value of a JSON list lies: 2 for `[[1`."""
+    """Return how deep the first value of a JSON list lies: 2 for `[[1`."""
     start = text[:1024].translate(None, b" \t\r\n")
     return len(start) - len(start.lstrip(b"["))
 
 
 def python_type(spec: TensorSpec) -> type:
-    """What one element is in JSON."""
+    """Return the Python type that one element has in JSON."""
     return _PYTHON.get(spec.datatype, int)
 
 
 def flatten(data: list[Any], shape: list[int], path: str) -> list[Any]:
-    """Nested lists, row-major; 400 where one is longer or shorter than the shape says."""
+    """Flatten nested lists, row-major; raise ServeError 400 where one is longer or shorter than the shape says."""
     if len(data) != shape[0]:
         raise ServeError(400, f"`${path}` has {len(data)} elements, expected {shape[0]}")
     if len(shape) == 1:
@@ -101,7 +102,8 @@ def flatten(data: list[Any], shape: list[int], path: str) -> list[Any]:
 
 
 def pack(values: list[Any], spec: TensorSpec, path: str = "") -> np.ndarray:
-    """Python values as a flat array of the tensor's datatype; 400 naming the first one that does not fit."""
+    """Pack Python values into a flat array of the tensor's datatype; ServeError 400 names the first that does not
+    fit."""
     if spec.datatype == "BYTES":
         return np.array([value.encode() for value in values], dtype=object)
     code = _PACK[spec.datatype]
@@ -117,7 +119,8 @@ def pack(values: list[Any], spec: TensorSpec, path: str = "") -> np.ndarray:
 
 
 def from_bytes(body: bytes, spec: TensorSpec, shape: list[int], model: str, start: int, size: int) -> np.ndarray:
-    """`size` raw little-endian, row-major bytes as an array (a view); 400 unless they are just as many as needed."""
+    """View `size` raw little-endian, row-major bytes as an array; raise ServeError 400 unless they are just as many
+    as needed."""
     if spec.datatype == "BYTES":
         return _strings(body[start : start + size], spec, shape, model)
     count = math.prod(shape)
@@ -151,7 +154,7 @@ def _strings(data: bytes, spec: TensorSpec, shape: list[int], model: str) -> np.
 
 
 def to_bytes(array: np.ndarray, datatype: str) -> bytes:
-    """An array's raw little-endian bytes; for BYTES each string with its length before it."""
+    """Return an array's raw little-endian bytes; for BYTES, each string follows its length."""
     if datatype == "BYTES":
         return b"".join(len(s).to_bytes(4, "little") + s for s in map(_as_bytes, array.reshape(-1)))
     dtype = DATATYPES[datatype]
@@ -159,7 +162,7 @@ def to_bytes(array: np.ndarray, datatype: str) -> bytes:
 
 
 def to_json(array: np.ndarray, datatype: str, name: str, model: str) -> np.ndarray:
-    """The array, in its shape, as orjson can write it without loss; 400 if it holds what JSON cannot say."""
+    """Return the array as orjson can write it without loss; raise ServeError 400 if it holds what JSON cannot say."""
     if datatype == "BYTES":
         try:
             return np.array([_as_bytes(value).decode() for value in array.reshape(-1)], object).reshape(array.shape)

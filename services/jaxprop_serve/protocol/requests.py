@@ -27,7 +27,7 @@ MAX_ROWS, MAX_DEPTH = 8192, 100
 
 @dataclass(slots=True)
 class InferRequest:
-    """A checked request: `inputs` [rows, ...] by name, ready to be queued."""
+    """A checked request, whose `inputs` [rows, ...] by name are ready to be queued."""
 
     id: str | None
     inputs: dict[str, np.ndarray]
@@ -37,7 +37,7 @@ class InferRequest:
 
     @property
     def rows(self) -> int:
-        """How many rows all inputs have."""
+        """The number of rows, the same for all inputs."""
         return len(next(iter(self.inputs.values())))
 
 
@@ -66,7 +66,7 @@ _general = msgspec.json.Decoder(_Request)
 
 @cache
 def _flat(python: type) -> msgspec.json.Decoder[Any]:
-    """The fast decoder: one pass, data as a flat list of one Python type, nothing skipped, so depth is bounded."""
+    """Return the fast decoder: one pass over flat data of one Python type; it skips nothing, which bounds the depth."""
     data = ("data", list[python] | msgspec.UnsetType, msgspec.UNSET)
     parameters = ("parameters", Parameters | None, None)
     fields = [("name", str), ("shape", list[int]), ("datatype", str), parameters, data]
@@ -124,7 +124,7 @@ def decode(
 
 
 class _Head(NamedTuple):
-    """The JSON of a request, checked: all but the values of its inputs."""
+    """The checked JSON of a request, without the values of its inputs."""
 
     signature: Signature
     id: str | None
@@ -182,7 +182,7 @@ def _parse(text: bytes, signature: Signature, max_depth: int) -> _Request:
 
 
 def _raw(body: bytes, signature: Signature, model: str) -> InferRequest:
-    """A raw binary request: the body is the one input of one row, all outputs come back binary."""
+    """Read a raw binary request: its body is the one input of one row, and all outputs come back binary."""
     if len(signature.inputs) != 1:
         raise ServeError(
             400, f"a raw binary request needs a model with one input, '{model}' has {len(signature.inputs)}"
@@ -196,7 +196,7 @@ def _raw(body: bytes, signature: Signature, model: str) -> InferRequest:
 def encode(
     request: InferRequest, outputs: Mapping[str, np.ndarray], model: str, version: str
 ) -> tuple[bytes, list[tuple[bytes, bytes]]]:
-    """The answer to `request`, as body and headers; NaN or Infinity in JSON is a ServeError 400, never `null`."""
+    """Return body and headers of the answer. NaN or Infinity in JSON is a ServeError 400 and never becomes `null`."""
     described: list[dict[str, Any]] = []
     tails: list[bytes] = []
     for name, binary, datatype in request.outputs:

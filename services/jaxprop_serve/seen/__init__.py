@@ -1,1 +1,1 @@
-"""What an operator sees: counts, metrics, logs."""
+"""What an operator sees: metrics and logs."""

@@ -52,14 +52,15 @@ class Log(QueueHandler):
             self.enqueue({"time": time.time(), "level": level, "event": event} | self._always | fields)
 
     def prepare(self, record: logging.LogRecord) -> dict[str, object]:
-        """What is queued of a library's record: its fields, read while its arguments still are what they were."""
+        """Return what is queued of a library's record: its fields, read while its arguments still are what they
+        were."""
         level = "error" if record.levelno >= logging.ERROR else "warning"
         fields = {"time": record.created, "level": level, "event": record.name} | self._always
         exception = {"exception": record.exc_info[1]} if record.exc_info else {}
         return fields | {"message": record.getMessage()} | exception
 
     def enqueue(self, record: object) -> None:
-        """Never wait: where the queue is full, the line is lost."""
+        """Queue a line without waiting; where the queue is full, the line is lost and counted."""
         try:
             self.queue.put_nowait(record)
         except queue.Full:

@@ -64,20 +64,20 @@ class Metrics:
         self._registry.register(self)  # pyright: ignore[reportArgumentType] (all that a registry calls is collect)
 
     def request(self, model: str, version: str, protocol: str, code: int | str, seconds: float) -> None:
-        """One answer was given. `model` and `version` are "" if the request reached no model."""
+        """Count an answer. `model` and `version` are "" if the request reached no model."""
         self._requests[model, version, protocol, code] += 1
         self._times[model, version, protocol].add(seconds)
 
     def rejected(self, reason: str) -> None:
-        """One request was refused for the server's own limits."""
+        """Count a request that was refused for one of the server's own limits."""
         self._rejected[reason] += 1
 
     def render(self) -> bytes:
-        """Everything, now."""
+        """Return all counts as they are now."""
         return generate_latest(self._registry)
 
     def collect(self) -> Iterator[Metric]:
-        """What the registry asks for."""
+        """Yield what the registry asks for."""
         labels = ("model", "version", "protocol", "code")
         yield self._counter(
             "requests",
@@ -97,7 +97,7 @@ class Metrics:
             yield from self._of_models(self.models)
 
     def _of_models(self, models: Models) -> Iterator[Metric]:
-        """The models' states, and what the statistics of those that are ready say."""
+        """Yield the models' states, and what the statistics of those that are ready say."""
         by = ("model", "version")
         state = GaugeMetricFamily(
             "jaxprop_model_state", "1 for the state a model is in.", labels=(*by, "state", "worker")
@@ -155,6 +155,6 @@ class Metrics:
 
 
 def _buckets(edges: Iterable[float], counts: Iterable[int]) -> list[tuple[str, float]]:
-    """Counts of each bucket, the last one beyond all edges, as Prometheus has them: up to and with each edge."""
+    """Return the counts as Prometheus has them, each up to its edge; the last one given is beyond all edges."""
     names = [*(str(edge) for edge in edges), "+Inf"]
     return list(zip(names, accumulate(counts), strict=True))

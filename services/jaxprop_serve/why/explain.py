@@ -38,7 +38,7 @@ _OURS = ("explainer", "binary_data_output", "timeout")
 
 
 class Question(NamedTuple):
-    """What an explainer is asked: validated inputs `[rows, ...]`, which output to explain, its own parameters."""
+    """What an explainer is asked: validated inputs `[rows, ...]`, the output to explain, and its own parameters."""
 
     inputs: Arrays
     output: TensorSpec
@@ -74,12 +74,15 @@ class Explain:
         self._work = threading.local()
 
     def routes(self) -> list[Route]:
-        """What to give to create_app."""
+        """Return what to give to create_app."""
         paths = "/v2/models/{model}/explain", "/v2/models/{model}/versions/{version}/explain"
         return [Route("POST", path, self.answer) for path in paths]
 
     async def answer(self, request: Request, model: str, version: str | None = None) -> Reply:
-        """The handler. ServeError 429 while all threads are busy, 501 where there is nothing that could explain."""
+        """Answer a request.
+
+        Raises ServeError 429 while all threads are busy, 501 where there is nothing that could explain.
+        """
         settings = self.settings
         with request.models.pin(model, version) as served:
             request.model, request.version = served.name, served.version
@@ -114,7 +117,7 @@ class Explain:
             raise ServeError(429, text, retry_after=1.0)
 
     def _chosen(self, asked: InferRequest, model: str) -> str:
-        """The name of the explainer that is asked."""
+        """Return the name of the explainer that is asked."""
         if not self.explainers:
             raise ServeError(501, f"model '{model}' cannot be explained: this server's settings allow no explainers")
         name = asked.parameters.get("explainer", next(iter(self.explainers)))
@@ -127,7 +130,7 @@ class Explain:
     def _explain(
         self, served: Served, name: str, asked: InferRequest, given_up: threading.Event
     ) -> tuple[bytes, list[tuple[bytes, bytes]]]:
-        """The answer's body and headers."""
+        """Return the answer's body and headers."""
         self._work.given_up = given_up
         wanted = asked.outputs[0]
         output = next(spec for spec in served.signature.outputs if spec.name == wanted.name)
@@ -144,7 +147,7 @@ class Explain:
         return encode(replace(asked, outputs=outputs), found, served.name, served.version)
 
     def _explainer(self, served: Served, name: str) -> Callable[[Question], Arrays]:
-        """An explainer for one version, made once; it goes when the version goes."""
+        """Return the explainer of one version. It is made once, and goes when the version goes."""
         with self._lock:
             made = self._made.setdefault(served, {})
             if name not in made:
@@ -152,7 +155,7 @@ class Explain:
             return made[name]
 
     def _compile(self, loaded: Loaded, statistics: Statistics) -> Compile:
-        """What a plugin gets as `compile`."""
+        """Return what a plugin gets as `compile`."""
 
         def compile(g: Function | None, *more: TensorSpec) -> Bucketed:
             if g is None or loaded.params is None:
@@ -185,7 +188,7 @@ class Bucketed:
         self._lock = threading.Lock()
 
     def __call__(self, inputs: Arrays) -> Arrays:
-        """Outputs by name for arrays `[rows, ...]` by name."""
+        """Return outputs by name for arrays `[rows, ...]` by name."""
         rows, most = len(next(iter(inputs.values()))), self.largest
         parts = [self._part({n: a[i : i + most] for n, a in inputs.items()}) for i in range(0, rows, most)]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -50,7 +50,7 @@ class Gradient:
         self._functions: dict[str, Callable[[Arrays], Arrays]] = {}
 
     def __call__(self, question: Question) -> Arrays:
-        """`output` k and `value` y_nk of each row, `gradient` or `attribution` of each input, and the layers'."""
+        """Return `output` k and `value` y_nk of each row, each input's `gradient` or `attribution`, and the layers'."""
         asked = _parameters(question.parameters)
         self._check(asked, question.output)
         k = np.full(len(next(iter(question.inputs.values()))), self._index(asked.output, question.output), np.int32)
@@ -75,7 +75,7 @@ class Gradient:
             raise ServeError(400, "no layers are known of this model, only a function: save it with jaxprop.save")
 
     def _index(self, given: int | str | None, spec: TensorSpec) -> int:
-        """k among a row's outputs, −1 for each row's largest."""
+        """Return k among a row's outputs; −1 stands for each row's largest."""
         if given is None:
             return -1
         size, classes = math.prod(spec.shape[1:]), self.loaded.classes
@@ -91,7 +91,7 @@ class Gradient:
         return classes.index(given)
 
     def _gradients(self, output: str, inputs: Arrays, k: np.ndarray) -> Arrays:
-        """`output` k, `value` y_nk, and `dNAME` ∂y_nk/∂x_n of each input that has one."""
+        """Return `output` k, `value` y_nk, and `dNAME` ∂y_nk/∂x_n of each input that has one."""
         function = self._functions.get(output)
         if function is None:
             g = gradient_of(self.f, output, self.moving)
@@ -99,7 +99,7 @@ class Gradient:
         return function(inputs | {CHOSEN.name: k})
 
     def _integrated(self, question: Question, found: Arrays, asked: Parameters) -> Arrays:
-        """`attribution` of each input, and `convergence_delta` `[rows]`."""
+        """Return the `attribution` of each input, and `convergence_delta` `[rows]`."""
         output, inputs, k = question.output.name, question.inputs, found["output"]
         base = {name: _filled(inputs[name], asked.baseline) for name in self.moving}
         total = {name: np.zeros(inputs[name].shape) for name in self.moving}
@@ -118,7 +118,7 @@ class Gradient:
         return answer | {"convergence_delta": missing.astype(start.dtype)}
 
     def _layers(self, net: jp.Layer, inputs: Arrays, k: np.ndarray) -> Arrays:
-        """`PATH.y` and `PATH.dy` of every layer, in the order of the forward pass."""
+        """Return `PATH.y` and `PATH.dy` of every layer, in the order of the forward pass."""
         function = self._functions.get("")
         if function is None:
             (x,) = self.loaded.signature.inputs
@@ -127,12 +127,15 @@ class Gradient:
         return {name: found[name] for leaf in leaves(net) for name in _names(leaf.path)}
 
     def _called(self, what: str, name: str) -> str:
-        """`gradient`, or `gradient.NAME` where there are several inputs."""
+        """Return `gradient`, or `gradient.NAME` where there are several inputs."""
         return what if len(self.loaded.signature.inputs) == 1 else f"{what}.{name}"
 
 
 def gradient_of(f: Function, output: str, moving: list[str]) -> Function:
-    """g(inputs, θ): k, y_nk and ∂y_nk/∂x_n. Rows do not depend on each other, so one sum's gradient is all of them."""
+    """Return g(inputs, θ): k, y_nk, ∂y_nk/∂x_n.
+
+    Rows are independent, so the gradient of their sum holds all of theirs.
+    """
 
     def g(inputs: dict[str, jax.Array], params: PyTree) -> dict[str, jax.Array]:
         given = inputs[CHOSEN.name]
@@ -155,16 +158,16 @@ class Chosen(jp.Cost):
     """C_n = y_nk: its delta is 1 at k, so that every error of the pass is an error of that output."""
 
     def __call__(self, y: Float[Array, "N ..."], targets: Int[Array, " N"]) -> Float[Array, " N"]:
-        """y_nk of each row."""
+        """Return y_nk of each row."""
         return jnp.take_along_axis(y.reshape(len(y), -1), targets[:, None], axis=1)[:, 0]
 
     def delta(self, y: Float[Array, "N ..."], targets: Int[Array, " N"]) -> Float[Array, "N ..."]:
-        """1 at k, else 0."""
+        """Return 1 at k and 0 elsewhere."""
         return jax.nn.one_hot(targets, math.prod(y.shape[1:]), dtype=y.dtype).reshape(y.shape)
 
 
 def layers_of(net: jp.Layer, x: str) -> Function:
-    """g(inputs, θ): what `jp.manual.trace` writes down, rows first: `[N, L, ...]` inside a Repeat."""
+    """Return g(inputs, θ): what `jp.manual.trace` writes down, rows first: `[N, L, ...]` inside a Repeat."""
     trace = jp.manual.trace(net, Chosen())
 
     def g(inputs: dict[str, jax.Array], params: PyTree) -> dict[str, jax.Array]:
@@ -191,7 +194,8 @@ def _filled(x: np.ndarray, baseline: float) -> np.ndarray:
 
 
 def _path(x: np.ndarray, base: np.ndarray | None, alphas: np.ndarray) -> np.ndarray:
-    """b + α (x − b) for each α, one behind the other `[len(alphas)·rows, ...]`; x each time where there is no b."""
+    """Return b + α (x − b) for each α, one behind the other `[len(alphas)·rows, ...]`; x each time where there is no
+    b."""
     if base is None:
         return np.tile(x, (len(alphas), *[1] * (x.ndim - 1)))
     moved = base + alphas.reshape(-1, *[1] * x.ndim) * (x.astype(np.float64) - base)
