@@ -4,13 +4,14 @@ Ray's proxies take the connections and choose a replica; what a replica does wit
 application, unchanged.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jaxprop.errors import JaxpropError
 
 NAME = "jaxprop"
+ASGI = Callable[..., Awaitable[None]]
 
 
 class Replica:
@@ -53,13 +54,13 @@ class Replica:
             self.server.log.close()
 
 
-async def _refuse_load(*_: Any) -> None:
+async def _refuse_load(*_: object) -> None:
     from jaxprop_serve.errors import ServeError
 
     raise ServeError(501, "load and unload would reach one replica of several: deploy again, and all load anew")
 
 
-def here_only(app: Any) -> Any:
+def here_only(app: ASGI) -> ASGI:
     """`app` for this machine's clients alone: which addresses the proxies are bound to is Ray's setting, not ours.
 
     Without it, proxies on 0.0.0.0 would show to the network a server whose settings say 127.0.0.1, without a token.
@@ -69,7 +70,7 @@ def here_only(app: Any) -> Any:
     text = b'{"error":"this server answers its own machine only: deploy it with host=0.0.0.0 and tokens"}'
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(text))]
 
-    async def guarded(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    async def guarded(scope: dict[str, Any], receive: Callable[..., Any], send: Callable[..., Any]) -> None:
         if scope["type"] == "http" and not is_loopback((scope.get("client") or ("",))[0]):
             await send({"type": "http.response.start", "status": 403, "headers": headers})
             await send({"type": "http.response.body", "body": text})

@@ -86,6 +86,6 @@ def _deploy(target: Any, settings: Settings, port: int) -> None:
         raise JaxpropError(reasons[-1] if reasons else f"{error} {message[-2000:]}") from None
 
 
-def _terminated(*_: Any) -> None:
+def _terminated(*_: object) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # said twice, it stops no faster
     raise Terminated

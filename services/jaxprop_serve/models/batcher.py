@@ -112,7 +112,7 @@ class Lane:
             return
         self.busy = False
 
-    def computed(self, batcher: "Batcher", batch: list[Request], done: Any) -> None:
+    def computed(self, batcher: "Batcher", batch: list[Request], done: "asyncio.Future[list[Done]]") -> None:
         """Deliver what comes back from the thread."""
         failure = asyncio.CancelledError() if done.cancelled() else done.exception()
         try:
