@@ -10,7 +10,6 @@ What they return is a description like any other: print it, change it, train it,
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from jaxprop.errors import JaxpropError, pick
 from jaxprop.layers import (
@@ -92,7 +91,7 @@ def resnet(classes: int, width: int = 16, blocks: int | Sequence[int] = 1) -> Ch
 def _residual_block(channels: int, halve: bool) -> Layer:
     """Two convolutions and the way around them; where the shape changes, the way is a 1 × 1 convolution."""
     strides = 2 if halve else 1
-    ways: Any = Chain(
+    ways = Chain(
         *(Conv(channels, (3, 3), strides=strides, bias=False), _norm(channels), ReLU()),
         *(Conv(channels, (3, 3), bias=False), _norm(channels)),
     )

@@ -1,17 +1,15 @@
 """The gradient by `jax.grad`: the second witness, and the only one for a plain function f(x, params)."""
 
-from collections.abc import Callable
-from typing import Any
-
 import jax
 from jax import Array
+from jaxtyping import PyTree
 
 from jaxprop.costs import Cost
-from jaxprop.network.call import Network, call
+from jaxprop.network.call import CostFunction, Network, Rng, Targets, Weights, call
 from jaxprop.uses import weighted, weighted_sum
 
 
-def value_and_grad(net: Network, cost: Cost) -> Callable[..., tuple[Array, Any]]:
+def value_and_grad(net: Network, cost: Cost) -> CostFunction[tuple[Array, PyTree]]:
     """Return C and ∂C/∂θ by `jax.grad` of the cache-free call.
 
     `run(x, params, targets, *, weights=None, rng=None, mask=None)`.
@@ -27,12 +25,12 @@ def value_and_grad(net: Network, cost: Cost) -> Callable[..., tuple[Array, Any]]
     """
 
     def run(
-        x: Any, params: Any, targets: Any, *, weights: Array | None = None, rng: Array | None = None, mask: Any = None
-    ) -> tuple[Array, Any]:
+        x: PyTree, params: PyTree, targets: Targets, *, weights: Weights = None, rng: Rng = None, mask: PyTree = None
+    ) -> tuple[Array, PyTree]:
         params = jax.tree.map(lambda p: _vary_with(p, x), params)
 
-        def summed(weights: Array | None) -> tuple[Array, Any]:
-            def C(params: Any) -> Array:
+        def summed(weights: Weights) -> tuple[Array, PyTree]:
+            def C(params: PyTree) -> Array:
                 return weighted_sum(cost(call(net, x, params, rng, mask), targets), weights)
 
             return jax.value_and_grad(C)(params)
@@ -42,7 +40,7 @@ def value_and_grad(net: Network, cost: Cost) -> Callable[..., tuple[Array, Any]]
     return run
 
 
-def _vary_with(param: Any, x: Any) -> Any:
+def _vary_with(param: Array, x: PyTree) -> Array:
     """Under `shard_map`, mark θ as varying over x's mesh axes; else `jax.grad` would sum it over them, unasked."""
     axes = frozenset().union(*(jax.typeof(leaf).manual_axis_type.varying for leaf in jax.tree.leaves(x)))
     missing = tuple(axes - jax.typeof(param).manual_axis_type.varying)

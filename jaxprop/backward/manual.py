@@ -10,17 +10,18 @@ Nielsen, "Neural Networks and Deep Learning", ch. 2.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 from jax import Array
+from jaxtyping import Float, PyTree
 
 from jaxprop.arrays.paths import place
 from jaxprop.costs import Cost
 from jaxprop.errors import JaxpropError
 from jaxprop.layers.layer import Env, Layer
 from jaxprop.network import Recorder, Walk, in_order, leaves
-from jaxprop.network.call import environment, require_layer
+from jaxprop.network.call import CostFunction, Rng, Targets, Weights, environment, require_layer
 from jaxprop.uses import weighted, weighted_sum
 from jaxprop.uses.use import scale
 
@@ -32,15 +33,22 @@ class Pass(NamedTuple):
     ('costs', 'y', 'dx', 'uses', 'notes')
     """
 
-    costs: Array
+    costs: Float[Array, " N"]
     y: Array
-    dx: Any
-    uses: Any
-    notes: dict[str, Any]
+    dx: PyTree
+    uses: PyTree
+    notes: dict[str, PyTree]
 
 
 def backpropagate(
-    walk: Walk, net: Layer, cost: Cost, x: Any, params: Any, targets: Any, env: Env | None = None, seed: Any = None
+    walk: Walk,
+    net: Layer,
+    cost: Cost,
+    x: PyTree,
+    params: PyTree,
+    targets: Targets,
+    env: Env | None = None,
+    seed: Weights = None,
 ) -> Pass:
     """Go forward and back through `net` with `walk`; nothing is averaged yet.
 
@@ -61,7 +69,7 @@ def backpropagate(
     return Pass(costs, y, dx, walk.close_all(uses), notes)
 
 
-def value_and_grad(net: Layer, cost: Cost, walk: Walk | None = None) -> Callable[..., tuple[Array, Any]]:
+def value_and_grad(net: Layer, cost: Cost, walk: Walk | None = None) -> CostFunction[tuple[Array, PyTree]]:
     """Return C and ∂C/∂θ by the chain rule.
 
     `run(x, params, targets, *, weights=None, rng=None, mask=None)`, as `auto`'s.
@@ -80,9 +88,9 @@ def value_and_grad(net: Layer, cost: Cost, walk: Walk | None = None) -> Callable
     walk = walk or Walk()
 
     def run(
-        x: Any, params: Any, targets: Any, *, weights: Array | None = None, rng: Array | None = None, mask: Any = None
-    ) -> tuple[Array, Any]:
-        def summed(weights: Array | None) -> tuple[Array, Any]:
+        x: PyTree, params: PyTree, targets: Targets, *, weights: Weights = None, rng: Rng = None, mask: PyTree = None
+    ) -> tuple[Array, PyTree]:
+        def summed(weights: Weights) -> tuple[Array, PyTree]:
             # where examples are mixed, every δ belongs to all of them: C's weights must enter before
             seed, later = (weights, None) if net.mixes_examples else (None, weights)
             totals = walk.closing(lambda use, path: use.total(later))
@@ -94,7 +102,7 @@ def value_and_grad(net: Layer, cost: Cost, walk: Walk | None = None) -> Callable
     return run
 
 
-def uses(net: Layer, cost: Cost, walk: Walk | None = None) -> Callable[..., tuple[Array, Any]]:
+def uses(net: Layer, cost: Cost, walk: Walk | None = None) -> CostFunction[tuple[Array, PyTree]]:
     """Return C and, in the tree of params, the `Use` of every array: `run(x, params, targets, *, weights, rng, mask)`.
 
     A use is per example: `weights` only weigh the value; give them to `use.gradient(weights)` as well.
@@ -112,8 +120,8 @@ def uses(net: Layer, cost: Cost, walk: Walk | None = None) -> Callable[..., tupl
     _refuse_mixing(net, "manual.uses")
 
     def run(
-        x: Any, params: Any, targets: Any, *, weights: Array | None = None, rng: Array | None = None, mask: Any = None
-    ) -> tuple[Array, Any]:
+        x: PyTree, params: PyTree, targets: Targets, *, weights: Weights = None, rng: Rng = None, mask: PyTree = None
+    ) -> tuple[Array, PyTree]:
         passed = backpropagate(walk, net, cost, x, params, targets, environment(rng, mask))
         return weighted(lambda w: weighted_sum(passed.costs, w), weights, passed.costs.shape[0]), passed.uses
 
@@ -146,11 +154,11 @@ class Record(NamedTuple):
     ('x', 'y', 'dy', 'dx', 'derivative')
     """
 
-    x: Any
-    y: Any
-    dy: Any
-    dx: Any
-    derivative: Any
+    x: PyTree
+    y: PyTree
+    dy: PyTree
+    dx: PyTree
+    derivative: PyTree
 
 
 class Tape(Recorder):
@@ -163,11 +171,11 @@ class Tape(Recorder):
     [[0.25]]
     """
 
-    def keep(self, layer: Layer, x: Any, y: Any, params: Any, env: Env | None) -> tuple[Any, Any]:
+    def keep(self, layer: Layer, x: PyTree, y: PyTree, params: PyTree, env: Env | None) -> tuple[PyTree, PyTree]:
         """Keep what went in and what came out."""
         return x, y
 
-    def note(self, layer: Layer, kept: Any, dy: Any, dx: Any, cache: Any, params: Any) -> Record:
+    def note(self, layer: Layer, kept: PyTree, dy: PyTree, dx: PyTree, cache: PyTree, params: PyTree) -> Record:
         """Note the record of a leaf."""
         x, y = kept
         derivative = getattr(layer, "derivative", None)
@@ -190,7 +198,7 @@ def trace(net: Layer, cost: Cost) -> Callable[..., dict[str, Record]]:
     """
     require_layer(net, "manual.trace")
 
-    def run(x: Any, params: Any, targets: Any, *, rng: Array | None = None, mask: Any = None) -> dict[str, Record]:
+    def run(x: PyTree, params: PyTree, targets: Targets, *, rng: Rng = None, mask: PyTree = None) -> dict[str, Record]:
         return in_order(net, backpropagate(Tape(), net, cost, x, params, targets, environment(rng, mask)).notes)
 
     return run

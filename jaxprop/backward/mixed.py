@@ -1,11 +1,11 @@
 """Our backward rules inside JAX's own differentiation: f(x, params) whose `jax.grad` runs them."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import numpy as np
 from jax import Array
+from jaxtyping import PyTree
 
 from jaxprop.layers.layer import Env, Layer
 from jaxprop.network import Walk
@@ -30,14 +30,14 @@ def mixed(net: Layer) -> Callable[..., Array]:
     walk = Walk().closing(lambda use, path: use.total(None))
 
     @jax.custom_vjp
-    def f(x: Any, params: Any, env: Env | None) -> Array:
+    def f(x: PyTree, params: PyTree, env: Env | None) -> Array:
         return net(x, params, env)
 
-    def forward(x: Any, params: Any, env: Env | None) -> tuple[Array, Any]:
+    def forward(x: PyTree, params: PyTree, env: Env | None) -> tuple[Array, PyTree]:
         y, cache = walk.push(net, x, params, env, "")
         return y, (x, params, env, cache)
 
-    def backward(kept: Any, dy: Array) -> tuple[Any, Any, Any]:
+    def backward(kept: PyTree, dy: Array) -> tuple[PyTree, PyTree, PyTree]:
         x, params, env, cache = kept
         dx, uses, _ = walk.pull(net, dy, cache, params, "")
         grads = walk.close_all(uses)
@@ -48,13 +48,13 @@ def mixed(net: Layer) -> Callable[..., Array]:
     return lambda x, params, env=None: f(x, params, env)
 
 
-def _like(primal: Any, cotangent: Any) -> Any:
+def _like(primal: PyTree, cotangent: PyTree) -> PyTree:
     """A cotangent in its primal's dtype, and under `shard_map` summed over the mesh axes that its primal is replicated
     over, as `jax.grad` does."""
     varying = jax.typeof(cotangent).manual_axis_type.varying - jax.typeof(primal).manual_axis_type.varying
     return (jax.lax.psum(cotangent, tuple(varying)) if varying else cotangent).astype(primal.dtype)
 
 
-def _no_gradient(tree: Any) -> Any:
+def _no_gradient(tree: PyTree) -> PyTree:
     """The cotangent that JAX asks of what has none (integers, keys)."""
     return jax.tree.map(lambda leaf: np.zeros(leaf.shape, jax.dtypes.float0), tree)

@@ -1,22 +1,44 @@
 """How a network is called, f(x, θ), be it a Layer or a plain function; and what is refused before it is."""
 
 from collections.abc import Callable
+from typing import Protocol, TypeVar
 
 from jax import Array
-from jaxtyping import Key, PyTree
+from jaxtyping import ArrayLike, Float, Key, PyTree, Shaped
 
 from jaxprop.errors import JaxpropError, ShapeError
 from jaxprop.layers.layer import Env, Layer
 
 Network = Layer | Callable[[PyTree, PyTree], PyTree]
+Targets = Shaped[ArrayLike, "N ..."]
+Weights = Float[Array, " N"] | None  # None means 1/N each
+Rng = Key[Array, ""] | None  # None means that nothing is drawn
+Found = TypeVar("Found", covariant=True)
 
 
-def environment(rng: Key[Array, ""] | None, mask: PyTree) -> Env | None:
+class CostFunction(Protocol[Found]):
+    """What the factories of a network and a cost return: a function of x, θ and targets, all pure but `compare`'s."""
+
+    def __call__(
+        self,
+        x: PyTree,
+        params: PyTree,
+        targets: Targets,
+        *,
+        weights: Weights = None,
+        rng: Rng = None,
+        mask: PyTree = None,
+    ) -> Found:
+        """Find it for C = Σ_n w_n C_n."""
+        ...
+
+
+def environment(rng: Rng, mask: PyTree) -> Env | None:
     """Return what a forward pass needs beside x and θ, or None for nothing."""
     return None if rng is None and mask is None else Env(rng, mask)
 
 
-def call(net: Network, x: PyTree, params: PyTree, rng: Key[Array, ""] | None = None, mask: PyTree = None) -> PyTree:
+def call(net: Network, x: PyTree, params: PyTree, rng: Rng = None, mask: PyTree = None) -> PyTree:
     """Return f(x, θ) of a Layer or of any callable f(x, params), which takes neither rng nor mask."""
     env = environment(rng, mask)
     if isinstance(net, Layer):
