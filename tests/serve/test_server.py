@@ -147,8 +147,9 @@ def load(server, y, connections):
     return Load(server.port, [post(INFER, request())] * connections, check)
 
 
-def test_kill_under_load_and_a_restart_and_sigterm_under_load(folder, y):
-    """Items 18 and 19: back in seconds after kill -9; on SIGTERM not ready, nothing lost, gone in time, code 0."""
+@pytest.mark.slow
+def test_kill_under_load_and_a_restart(folder, y):
+    """Item 18: back in seconds after kill -9, on the same ports."""
     with Process(folder) as first, load(first, y, 4) as lost:
         first.wait_for(lambda: lost.answered > 50)
         first.signal(signal.SIGKILL)
@@ -157,6 +158,12 @@ def test_kill_under_load_and_a_restart_and_sigterm_under_load(folder, y):
     with Process(folder, ports=(first.port, first.grpc_port)) as server:
         assert server.seconds < 5 * (4 / min(4, os.cpu_count() or 1)) + 5, "start-up with every bucket compiled"
         assert server.port == first.port
+        assert server.call("POST", INFER, request())[0] == 200
+
+
+def test_sigterm_under_load(folder, y):
+    """Item 19: on SIGTERM not ready, nothing lost, gone in time, code 0."""
+    with Process(folder) as server:
         idle = socket.create_connection(("127.0.0.1", server.port))
         kept = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
         assert "connection" not in ask(kept, "POST", INFER, request())[2]
