@@ -14,43 +14,25 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jaxtyping import Array, Float, Key, PyTree
 
+from jaxprop.arrays.paths import by_path
 from jaxprop.arrays.relative import relative
 from jaxprop.arrays.tolerances import DIFFERENCES, FACTOR, tolerance
 from jaxprop.backward import auto, manual
-from jaxprop.check.differences import central_differences, choose
-from jaxprop.check.factors import ACTIVATION, INPUT, Judge
+from jaxprop.check.differences import Nudged, Slopes, choose, nudge
+from jaxprop.check.factors import ACTIVATION, INPUT, VALUE, Judge, Judgement
+from jaxprop.check.report import Agreement
+from jaxprop.check.subject import in_float64
+from jaxprop.checks import is_floating
 from jaxprop.costs import Cost
 from jaxprop.layers.layer import Layer
-from jaxprop.network import by_path
+from jaxprop.network import in_order
 from jaxprop.network.call import call, environment, require_layer
+from jaxprop.tables import table
 from jaxprop.uses import weighted, weighted_sum
 
 COST = "the derivative of the cost ∂C/∂y"
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """How far two arrays are apart: max|Δ|, max|Δ| / max|reference|, and the cosine between them."""
-
-    absolute: float
-    relative: float
-    cosine: float
-
-    @classmethod
-    def of(cls, found: Any, reference: Any, scale: float | None = None) -> "Agreement":
-        """Compare two arrays of one shape (relative to `scale` if given); NaN anywhere makes them disagree."""
-        found, reference = (np.asarray(v, dtype=np.float64).ravel() for v in (found, reference))
-        absolute = float(np.max(np.abs(found - reference), initial=0.0))
-        scale = float(np.max(np.abs(reference), initial=0.0)) if scale is None else scale
-        lengths = float(np.linalg.norm(found) * np.linalg.norm(reference))
-        cosine = float(found @ reference) / lengths if lengths > 0 else float(absolute == 0)
-        return cls(absolute, absolute / scale if scale > 0 else absolute, cosine)
-
-    def within(self, tolerance: float) -> bool:
-        """Whether max|Δ| / max|reference| is at most `tolerance` (false for NaN)."""
-        return bool(self.relative <= tolerance)
 
 
 @dataclass(frozen=True)
@@ -100,29 +82,19 @@ class Report:
         return {"ok": self.ok, **asdict(self)}
 
     def __str__(self) -> str:
-        head = (
-            "parameter",
-            "shape",
-            "manual|auto",
-            "relative",
-            "cosine",
-            "manual|differences",
-            "relative",
-            "verdict",
-        )
-        lines: list[tuple[str, ...]] = [head]
+        lines = [
+            ("parameter", "shape", "manual|auto", "relative", "cosine", "manual|differences", "relative", "verdict")
+        ]
         for r in self.rows:
             auto = (f"{r.auto.absolute:.1e}", f"{r.auto.relative:.1e}", f"{r.auto.cosine:.6f}")
             verdict = "agree" if r.ok else "DISAGREE" if r.checked else "NOT CHECKED: kinks everywhere"
             by_nudge = (f"{r.differences.absolute:.1e} ({r.checked})", f"{r.differences.relative:.1e}")
             lines.append((r.path or "θ", str(list(r.shape)), *auto, *by_nudge, verdict))
-        widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-        table = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
         kinks = sum(r.at_kinks for r in self.rows)
         notes = [f"{kinks} entries left out of the differences: a nudge moves a unit across a kink"] if kinks else []
         verdict = f"{'three witnesses agree' if self.ok else 'the witnesses DISAGREE'} on {self.examples} rows "
         notes.append(verdict + f"({self.dtype}; differences in float64, number of entries nudged in brackets)")
-        return "\n".join(line.rstrip() for line in [*table, *map(str, self.wrong), *notes])
+        return "\n".join([table(lines), *map(str, self.wrong), *notes])
 
 
 def compare(net: Layer, cost: Cost, entries: int = 32) -> Callable[..., Report]:
@@ -141,89 +113,89 @@ def compare(net: Layer, cost: Cost, entries: int = 32) -> Callable[..., Report]:
     require_layer(net, "compare")
 
     def run(
-        x: Any, params: Any, targets: Any, *, weights: Array | None = None, rng: Array | None = None, mask: Any = None
+        x: PyTree,
+        params: PyTree,
+        targets: Any,
+        *,
+        weights: Float[Array, " N"] | None = None,
+        rng: Key[Array, ""] | None = None,
+        mask: PyTree = None,
     ) -> Report:
-        y = call(net, x, params, rng, mask)
+        y = jax.eval_shape(lambda x, params: call(net, x, params, rng, mask), x, params)
         cost.check(y, targets)
         cost.check_values(y, targets)
-        (_, by_hand), (_, by_jax) = _compiled(_both, net, cost)(x, params, targets, weights, rng, mask)
+        given = jax.tree.map(jnp.asarray, (x, params, targets, weights))
         with jax.enable_x64(True):
-            x64, params64, targets64, weights64 = _float64((x, params, targets, weights))
-            exact = _Exact(net, cost, x64, params64, targets64, weights64, rng, mask)
-            rows = _rows(by_hand, by_jax, exact, entries)
-            wrong = _wrong_factors(exact)
-        return Report(tuple(rows), tuple(wrong), jnp.result_type(y).name, y.shape[0])
+            exact = _compiled(_exact, net, cost, entries)(*in_float64(given), rng, mask)
+        # in float64 the two gradients are among what was just computed
+        is_exact = all(leaf.dtype == jnp.float64 for leaf in filter(is_floating, jax.tree.leaves(given)))
+        ways = exact[:2] if is_exact else _compiled(_both, net, cost)(*given, rng, mask)
+        return Report(_rows(*ways, exact), _wrong_factors(net, cost, exact), y.dtype.name, y.shape[0])
 
     return run
 
 
-def _float64(tree: Any) -> Any:
-    def convert(leaf: Any) -> Array:
-        leaf = jnp.asarray(leaf)
-        return leaf.astype(jnp.float64) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
-
-    return jax.tree.map(convert, tree)
-
-
 class _Exact(NamedTuple):
-    """The same question in float64."""
+    """What is computed in float64: (value, gradient) twice, nudges by path, the cost's error and every leaf's."""
 
-    net: Layer
-    cost: Cost
-    x: Any
-    params: Any
-    targets: Any
-    weights: Any
-    rng: Any
-    mask: Any
-
-    def C(self, params: Any) -> Any:
-        costs = self.cost(call(self.net, self.x, params, self.rng, self.mask), self.targets)
-        return weighted(lambda w: weighted_sum(costs, w), self.weights, costs.shape[0])
-
-    def local_derivatives(self, params: Any) -> list[Any]:
-        tape = manual.trace(self.net, self.cost)(self.x, params, self.targets, rng=self.rng, mask=self.mask)
-        return [record.derivative for record in tape.values() if record.derivative is not None]
+    by_hand: tuple[Array, PyTree]
+    by_jax: tuple[Array, PyTree]
+    nudged: dict[str, Nudged]
+    at_cost: Array
+    at_leaves: dict[str, Judgement]
 
 
-def _compiled(function: Callable[..., Any], net: Layer, cost: Cost) -> Callable[..., Any]:
+def _compiled(function: Callable[..., Any], *static: Any) -> Callable[..., Any]:
     """Compile anew at every call: a rule changed in place (in a notebook, say) must not be judged from a cache."""
-    return jax.jit(functools.partial(function, net, cost))
+    return jax.jit(functools.partial(function, *static))
 
 
 def _both(
-    net: Layer, cost: Cost, x: Any, params: Any, targets: Any, weights: Any, rng: Any, mask: Any
-) -> tuple[Any, Any]:
+    net: Layer, cost: Cost, x: PyTree, params: PyTree, targets: Array, weights: Array | None, rng: Any, mask: PyTree
+) -> tuple[tuple[Array, PyTree], ...]:
     """(value, gradient) by hand and by `jax.grad`."""
     ways = (way.value_and_grad(net, cost) for way in (manual, auto))
-    by_hand, by_jax = (run(x, params, targets, weights=weights, rng=rng, mask=mask) for run in ways)
-    return by_hand, by_jax
+    return tuple(run(x, params, targets, weights=weights, rng=rng, mask=mask) for run in ways)
 
 
-def _judged(
-    net: Layer, cost: Cost, x: Any, params: Any, targets: Any, rng: Any, mask: Any
-) -> tuple[Any, dict[str, Any]]:
-    """The error of the cost's delta, and the walk's judgement of every layer."""
+def _exact(
+    net: Layer,
+    cost: Cost,
+    entries: int,
+    x: PyTree,
+    params: PyTree,
+    targets: Array,
+    weights: Array | None,
+    rng: Any,
+    mask: PyTree,
+) -> _Exact:
+    """All of it, one program."""
+
+    def C(params: PyTree) -> Array:
+        costs = cost(call(net, x, params, rng, mask), targets)
+        return weighted(lambda w: weighted_sum(costs, w), weights, costs.shape[0])
+
+    def local_derivatives(params: PyTree) -> list[Array]:
+        tape = manual.trace(net, cost)(x, params, targets, rng=rng, mask=mask)
+        return [record.derivative for record in tape.values() if record.derivative is not None]
+
+    by_hand, by_jax = _both(net, cost, x, params, targets, weights, rng, mask)
+    chosen = {path: choose(g, entries) for path, g in by_path(by_jax[1]).items()}
+    nudged = nudge(C, params, chosen, watch=local_derivatives)
     passed = manual.backpropagate(Judge(), net, cost, x, params, targets, environment(rng, mask))
     delta = jax.grad(lambda y: jnp.sum(cost(y, targets)))(passed.y)
-    return relative(cost.delta(passed.y, targets), delta), passed.notes
+    at_cost = jnp.asarray(relative(cost.delta(passed.y, targets), delta))
+    return _Exact(by_hand, by_jax, nudged, at_cost, passed.notes)
 
 
-def _paths(tree: Any) -> dict[str, np.ndarray]:
-    return {path: np.asarray(leaf) for path, leaf in by_path(tree).items()}
-
-
-def _rows(by_hand: Any, by_jax: Any, exact: _Exact, entries: int) -> list[Row]:
+def _rows(by_hand: tuple[Array, PyTree], by_jax: tuple[Array, PyTree], exact: _Exact) -> tuple[Row, ...]:
     """One row a parameter."""
-    (value, hand64), (_, jax64) = _compiled(_both, *exact[:2])(*exact[2:])
-    hand64, jax64 = _paths(hand64), _paths(jax64)
-    if not jax64:
-        return []
-    chosen = {path: choose(g, entries) for path, g in jax64.items()}
-    nudged = central_differences(exact.C, exact.params, chosen, watch=exact.local_derivatives)
-    round_off = 1e-15 * abs(float(value)) / 1e-5 / DIFFERENCES  # no difference can see below this
-    hand, found_jax, rows = _paths(by_hand), _paths(by_jax), []
-    for path, found in nudged.items():
+    round_off = 1e-15 * abs(float(exact.by_hand[0])) / 1e-5 / DIFFERENCES  # no difference can see below this
+    gradients = (by_hand[1], by_jax[1], exact.by_hand[1], exact.by_jax[1])
+    hand, found_jax, hand64, jax64 = (jax.tree.map(np.asarray, by_path(tree)) for tree in gradients)
+    rows = []
+    for path in jax64:
+        found = Slopes.of(exact.nudged[path])
         # measured against the parameter's largest gradient, not that of the entries nudged
         scale = max(float(np.max(np.abs(jax64[path]), initial=0.0)), round_off)
         agreement = Agreement.of(hand[path], found_jax[path])
@@ -232,23 +204,25 @@ def _rows(by_hand: Any, by_jax: Any, exact: _Exact, entries: int) -> list[Row]:
         )
         ok = agreement.within(tolerance(hand[path].dtype))
         ok = ok and by_nudge.within(DIFFERENCES) and jax_by_nudge.within(DIFFERENCES)
-        shape, count = hand[path].shape, len(found.entries)
+        count = len(found.entries)
         ok = ok and count > 0  # two witnesses are not three
-        rows.append(Row(path, shape, agreement, by_nudge, jax_by_nudge, count, found.at_kinks, ok))
-    return rows
+        rows.append(Row(path, hand[path].shape, agreement, by_nudge, jax_by_nudge, count, found.at_kinks, ok))
+    return tuple(rows)
 
 
-def _wrong_factors(exact: _Exact) -> list[Wrong]:
-    """Every factor of every layer, and the cost's, against JAX's own, in float64."""
-    net, cost, x, params, targets, _, rng, mask = exact
-    at_cost, judgements = _compiled(_judged, net, cost)(x, params, targets, rng, mask)
-    errors = [("", type(cost).__name__, COST, at_cost)]
-    for path, judged in sorted(
-        judgements.items(), key=lambda item: [int(i) for i in item[0].split(".") if i.isdigit()]
-    ):
-        errors += [(path, judged.layer, factor, error) for factor, error in judged.errors.items()]
-    found = [Wrong(path, layer, factor, float(np.max(error))) for path, layer, factor, error in errors]
+def _wrong_factors(net: Layer, cost: Cost, exact: _Exact) -> tuple[Wrong, ...]:
+    """Every factor of every layer, and the cost's, that is not JAX's own."""
+    errors = [("", type(cost).__name__, COST, exact.at_cost)]
+    for path, judged in in_order(net, exact.at_leaves).items():
+        by_factor = sorted(judged.errors.items(), key=lambda item: _rank(item[0]))
+        errors += [(path, judged.layer, factor, error) for factor, error in by_factor]
+    found = [Wrong(path, layer, factor, float(np.max(np.asarray(error)))) for path, layer, factor, error in errors]
     wrong = [w for w in found if not w.relative <= FACTOR]
     # a wrong φ' makes dx = dy · φ' wrong as well: say it once
     named = {w.path for w in wrong if w.factor == ACTIVATION}
-    return [w for w in wrong if not (w.factor == INPUT and w.path in named)]
+    return tuple(w for w in wrong if not (w.factor.startswith(INPUT) and w.path in named))
+
+
+def _rank(factor: str) -> int:
+    """Value, derivative, input, parameters: JAX returns dicts in the order of the alphabet."""
+    return [VALUE, ACTIVATION, INPUT, factor].index(factor)

@@ -5,35 +5,52 @@
 The error is h² C'''/6 (truncation) + ε |C| / h (round-off), least near h = ∛ε: 1e-5 in float64.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from jaxprop.network import by_path
+from jaxprop.arrays.paths import by_path
 
 KINK = 1e-4  # a local derivative that changes by more than this across a nudge is looked at more closely
+AT_ONCE = 8  # nudges that are computed side by side
+
+
+class Nudged(NamedTuple):
+    """Some entries of one array by their flat indices, the slopes found there, and whether a nudge crossed a kink."""
+
+    entries: Int[Array, " E"]
+    slopes: Float[Array, " E"]
+    crossed: Bool[Array, " E"]
 
 
 @dataclass(frozen=True)
 class Slopes:
-    """Central differences of some entries of one parameter, the flat indices of those, and how many had a kink."""
+    """Central differences of some entries of one array, the flat indices of those, and how many others had a kink."""
 
     entries: np.ndarray
     slopes: np.ndarray
     at_kinks: int
 
+    @classmethod
+    def of(cls, nudged: Nudged) -> "Slopes":
+        """Every entry once, and only those that are away from kinks."""
+        entries, first = np.unique(np.asarray(nudged.entries), return_index=True)
+        slopes, smooth = np.asarray(nudged.slopes)[first], ~np.asarray(nudged.crossed)[first]
+        return cls(entries[smooth], slopes[smooth], int(np.sum(~smooth)))
+
 
 def central_differences(
-    C: Callable[[Any], Any],
-    params: Any,
-    entries: dict[str, np.ndarray],
+    C: Callable[[PyTree], Array],
+    params: PyTree,
+    entries: Mapping[str, np.ndarray],
     h: float = 1e-5,
-    watch: Callable[[Any], Any] | None = None,
+    watch: Callable[[PyTree], PyTree] | None = None,
 ) -> dict[str, Slopes]:
     """Return, for each path in `entries`, the central differences of scalar C at those flat indices of params.
 
@@ -45,50 +62,64 @@ def central_differences(
     >>> round(float(found["w"].slopes[0]), 6)
     6.0
     """
+    found = jax.jit(lambda params, entries: nudge(C, params, entries, h, watch))(params, dict(entries))
+    return {path: Slopes.of(found[path]) for path in entries}
+
+
+def nudge(
+    C: Callable[[PyTree], Array],
+    params: PyTree,
+    entries: Mapping[str, Int[Array, " E"]],
+    h: float = 1e-5,
+    watch: Callable[[PyTree], PyTree] | None = None,
+) -> dict[str, Nudged]:
+    """Return the same as arrays, for use under `jit`."""
+    if not entries:
+        return {}
     flat, unravel = ravel_pytree(params)
     starts, start = {}, 0
     for path, leaf in by_path(params).items():
         starts[path] = start
-        start += np.size(leaf)
-    indices = np.concatenate([starts[path] + chosen for path, chosen in entries.items()])
+        start += jnp.size(leaf)
+    steps = h * jnp.array([1, -1] if watch is None else [1, -1, 1 / 8, -1 / 8], flat.dtype)
 
-    @jax.jit
-    def nudge_all(flat: Any, indices: Any) -> tuple[Any, Any]:
-        def nudge(i: Any) -> tuple[Any, Any]:
-            up, down = unravel(flat.at[i].add(h)), unravel(flat.at[i].add(-h))
-            change = (C(up) - C(down)) / (2 * h)
-            if watch is None:
-                return change, jnp.array(False)
-            near = [unravel(flat.at[i].add(step)) for step in (h / 8, -h / 8)]
-            kinks = jax.tree.map(_is_kink, *map(watch, (up, down, *near)))
-            return change, jnp.any(jnp.array([False, *jax.tree.leaves(kinks)]))
+    def one(i: Array) -> tuple[Array, Array]:
+        def at(step: Array) -> tuple[Array, PyTree]:
+            near = unravel(flat.at[i].add(step))
+            return C(near), () if watch is None else watch(near)
 
-        return jax.lax.map(nudge, indices, batch_size=8)
+        values, derivatives = jax.vmap(at)(steps)
+        kinks = [_is_kink(*derivative) for derivative in jax.tree.leaves(derivatives)]
+        return (values[0] - values[1]) / (2 * h), jnp.any(jnp.array([False, *kinks]))
 
-    slopes, crossed = map(np.asarray, nudge_all(flat, jnp.asarray(indices)))
+    indices = jnp.concatenate([starts[path] + jnp.asarray(chosen) for path, chosen in entries.items()])
+    padded = jnp.pad(indices, (0, -indices.size % AT_ONCE))  # whole batches: no second program for what is left over
+    slopes, crossed = jax.lax.map(one, padded, batch_size=AT_ONCE)
     found, start = {}, 0
     for path, chosen in entries.items():
-        part = slice(start, start + len(chosen))
-        smooth = ~crossed[part]
-        found[path] = Slopes(chosen[smooth], slopes[part][smooth], int(np.sum(~smooth)))
-        start += len(chosen)
+        part = slice(start, start + jnp.size(chosen))
+        found[path] = Nudged(jnp.asarray(chosen), slopes[part], crossed[part])
+        start += jnp.size(chosen)
     return found
 
 
-def choose(gradient: np.ndarray, entries: int) -> np.ndarray:
-    """Flat indices: half those of the largest gradient, half evenly spread; all where there are few.
+def choose(gradient: Array, entries: int) -> Int[Array, " E"]:
+    """Return flat indices: half those of the largest gradient, half evenly spread; all where there are few.
 
-    >>> choose(np.array([0.0, 9.0, 0.0, 0.0, 1.0, 2.0]), 4).tolist()
-    [0, 1, 5]
+    An entry may be among both halves.
+
+    >>> choose(jnp.array([0.0, 9.0, 0.0, 0.0, 1.0, 2.0]), 4).tolist()
+    [1, 5, 0, 5]
     """
-    if gradient.size <= entries:
-        return np.arange(gradient.size)
-    largest = np.argsort(-np.abs(gradient.ravel()), kind="stable")[: entries // 2]
-    spread = np.linspace(0, gradient.size - 1, entries - entries // 2).astype(int)
-    return np.unique(np.concatenate([largest, spread]))
+    size = jnp.size(gradient)
+    if size <= entries:
+        return jnp.arange(size)
+    largest = jax.lax.top_k(jnp.abs(jnp.ravel(gradient)), entries // 2)[1]
+    spread = np.linspace(0, size - 1, entries - entries // 2).astype(int)
+    return jnp.concatenate([largest.astype(int), jnp.asarray(spread)])
 
 
-def _is_kink(up: Any, down: Any, near_up: Any, near_down: Any) -> Any:
+def _is_kink(up: Array, down: Array, near_up: Array, near_down: Array) -> Array:
     """Whether a local derivative jumps: a smooth one changes an eighth as much across an eighth of the nudge."""
     far, near = jnp.abs(up - down), jnp.abs(near_up - near_down)
     smooth = (near > far / 16) & (near < far / 4)

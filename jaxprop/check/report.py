@@ -6,11 +6,34 @@ from typing import Any
 
 import numpy as np
 
-from jaxprop.check.compare import Agreement
-from jaxprop.check.factors import INPUT, PARAMETER
-from jaxprop.network import by_path
+from jaxprop.arrays.paths import by_path
+from jaxprop.check.factors import factor_of
+from jaxprop.tables import table
 
 TINY = 1e-3  # an array this much smaller than the largest is measured against that: below is round-off
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far two arrays are apart: max|Δ|, max|Δ| / max|reference|, and the cosine between them."""
+
+    absolute: float
+    relative: float
+    cosine: float
+
+    @classmethod
+    def of(cls, found: Any, reference: Any, scale: float | None = None) -> "Agreement":
+        """Compare two arrays of one shape (relative to `scale` if given); NaN anywhere makes them disagree."""
+        found, reference = (np.asarray(v, dtype=np.float64).ravel() for v in (found, reference))
+        absolute = float(np.max(np.abs(found - reference), initial=0.0))
+        scale = float(np.max(np.abs(reference), initial=0.0)) if scale is None else scale
+        lengths = float(np.linalg.norm(found) * np.linalg.norm(reference))
+        cosine = float(found @ reference) / lengths if lengths > 0 else float(absolute == 0)
+        return cls(absolute, absolute / scale if scale > 0 else absolute, cosine)
+
+    def within(self, tolerance: float) -> bool:
+        """Whether max|Δ| / max|reference| is at most `tolerance` (false for NaN)."""
+        return bool(self.relative <= tolerance)
 
 
 @dataclass(frozen=True)
@@ -65,23 +88,9 @@ class LayerReport:
     def __str__(self) -> str:
         lines = [("check", "of", "found", "allowed", "verdict")]
         lines += [(row.name, row.factor, row.found, row.allowed, row.verdict) for row in self.rows]
-        widths = [min(max(len(line[i]) for line in lines), 60) for i in range(5)]
-        table = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
         tried = sum(row.ok is not None for row in self.rows)
         verdict = f"all {tried} checks pass" if self.ok else f"{len(self.wrong)} of {tried} checks FAIL"
-        return "\n".join(line.rstrip() for line in [*table, f"{self.layer}: {verdict}"])
-
-
-def factor_of(path: str) -> str:
-    """The factor of the chain rule whose error an array of {'x': dx, 'params': gradients} shows.
-
-    >>> factor_of("x"), factor_of("params.W")
-    ('the way to the input ∂z/∂x', 'the way to the parameter ∂z/∂W')
-    """
-    root, _, rest = path.partition(".")
-    if root == "x":
-        return INPUT + (f"[{rest}]" if rest else "")
-    return f"{PARAMETER} ∂z/∂{rest or 'θ'}" if root == "params" else path
+        return f"{table(lines, widest=60)}\n{self.layer}: {verdict}"
 
 
 def agree(

@@ -1,80 +1,108 @@
 """A layer with all that it is tried at, and the two ways to its cotangents: by its own rule, and by `jax.vjp`."""
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+import numpy as np
+from jaxtyping import Array, PyTree
 
+from jaxprop.arrays.paths import by_path
+from jaxprop.checks import is_floating
+from jaxprop.layers.activations import Activation
 from jaxprop.layers.layer import Env, Layer
 from jaxprop.uses import is_use
 
 
 class At(NamedTuple):
-    """x, θ and env of the forward pass, and the error dy that comes back.
+    """x, θ and env of the forward pass, and the error dy `[N, ...]` that comes back.
 
     >>> At._fields
     ('x', 'params', 'env', 'dy')
     """
 
-    x: Any
-    params: Any
+    x: PyTree
+    params: PyTree
     env: Env | None
     dy: Any
 
     @property
-    def has_gradient(self) -> bool:
-        """Whether x has one: integers have none."""
-        return is_floating(self.x)
+    def examples(self) -> int:
+        """N."""
+        return jax.tree.leaves(self.x)[0].shape[0]
 
     @property
-    def primals(self) -> dict[str, Any]:
+    def has_gradient(self) -> bool:
+        """Whether x has one: integers have none."""
+        return all(map(is_floating, jax.tree.leaves(self.x)))
+
+    @property
+    def primals(self) -> "Found":
         """What has a gradient."""
-        return {"x": self.x, "params": self.params} if self.has_gradient else {"params": self.params}
+        return Found(x=self.x if self.has_gradient else None, params=self.params)
 
 
-def is_floating(tree: Any) -> bool:
-    """Whether all arrays of a tree are."""
-    return all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(tree))
+class Found(NamedTuple):
+    """What one way to compute finds: y, φ'(z) of an activation, and the cotangents of x and θ; None is not asked for.
+
+    >>> Found(x=1.0)
+    Found(y=None, slope=None, x=1.0, params=None)
+    """
+
+    y: PyTree = None
+    slope: PyTree = None
+    x: PyTree = None
+    params: PyTree = None
 
 
-def as_dtype(tree: Any, dtype: Any) -> Any:
-    """A tree with its floating arrays in a dtype; integers, masks and keys as they are."""
+def as_dtype(tree: PyTree, dtype: Any) -> Any:
+    """Return a tree with its floating arrays in a dtype; integers, masks and keys stay as they are."""
     return jax.tree.map(lambda a: a.astype(dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a, tree)
 
 
-def answer(layer: Layer, at: At) -> Callable[[Any], Array]:
-    """Y as a function of what has a gradient."""
-    return lambda primals: layer(primals.get("x", at.x), primals["params"], at.env)
+def in_float64(tree: PyTree) -> PyTree:
+    """Return a tree of concrete arrays in float64, by way of numpy: nothing is compiled for it."""
+    return jax.tree.map(jnp.asarray, as_dtype(jax.tree.map(np.asarray, tree), "float64"))
 
 
-def each_use(uses: Any, what: Callable[[Any], Any]) -> Any:
-    """A function of every use."""
-    return jax.tree.map(what, uses, is_leaf=is_use)
+def answer(layer: Layer, at: At) -> Callable[[Found], Array]:
+    """Return y as a function of what has a gradient."""
+    return lambda primals: layer(at.x if primals.x is None else primals.x, primals.params, at.env)
 
 
-def backward(layer: Layer, at: At) -> tuple[Array, Any, Any]:
+def backward(layer: Layer, at: At) -> tuple[Array, PyTree, PyTree]:
     """Return y, dx and the uses, by the layer's own rule."""
     y, cache = layer.forward(at.x, at.params, at.env)
     dx, uses = layer.backward(at.dy, cache, at.params)
     return y, dx, uses
 
 
-def by_hand(layer: Layer, at: At) -> tuple[Array, Any]:
-    """(y, cotangents of the primals) by the layer's own rule."""
+def by_hand(layer: Layer, at: At) -> Found:
+    """Return y and the cotangents of x and θ by the layer's own rule."""
     y, dx, uses = backward(layer, at)
-    grads = {"params": each_use(uses, lambda use: use.total(None))}
-    return y, {"x": dx, **grads} if at.has_gradient else grads
+    grads = jax.tree.map(lambda use: use.total(None), uses, is_leaf=is_use)
+    return Found(y=y, x=dx if at.has_gradient else None, params=grads)
 
 
-def by_jax(layer: Layer, at: At) -> tuple[Array, Any]:
-    """(y, cotangents of the primals) by `jax.vjp` of the call."""
+def by_jax(layer: Layer, at: At) -> Found:
+    """Return the same by `jax.vjp` of the call."""
     y, vjp = jax.vjp(answer(layer, at), at.primals)
-    return y, vjp(at.dy)[0]
+    return vjp(at.dy)[0]._replace(y=y)
 
 
-def compiled(function: Callable[..., Any], layer: Layer) -> Callable[..., Any]:
-    """Compile anew at every call: a rule changed in place must not be judged from a cache."""
-    return jax.jit(functools.partial(function, layer))
+def both_ways(layer: Layer, at: At) -> tuple[Found, Found]:
+    """Return what the layer's own rule finds and what `jax.vjp` does; of an activation its derivative φ'(z) as well."""
+    mine, theirs = by_hand(layer, at), by_jax(layer, at)
+    if isinstance(layer, Activation):
+        y, cache = layer.forward(at.x, at.params, at.env)
+        diagonal = by_jax(layer, at._replace(dy=jnp.ones_like(y))).x
+        mine = mine._replace(slope=jnp.broadcast_to(layer.derivative(cache), y.shape))
+        theirs = theirs._replace(slope=diagonal)
+    return mine, theirs
+
+
+def other_dtypes(layer: Layer, at: At, dtype: str) -> list[str]:
+    """Return what comes out in another dtype where all goes in in this one: "params.W float32", and so on."""
+    out = jax.eval_shape(lambda at: by_hand(layer, as_dtype(at, dtype)), at)
+    return [f"{path} {a.dtype.name}" for path, a in by_path(out).items() if a.dtype.name != dtype]
