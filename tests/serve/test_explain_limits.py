@@ -170,9 +170,12 @@ def test_explanations_under_load_break_no_answer(tmp_path):
     async def test(app):
         stop, answered, explained = time.monotonic() + 5, 0, 0
 
+        def going():
+            return time.monotonic() < stop or explained <= 5  # a busy machine takes longer
+
         async def answers(client):
             nonlocal answered
-            while time.monotonic() < stop:
+            while going():
                 i = (answered + client) % 60
                 found = await acall(app, "POST", "/v2/models/m/infer", body_of({"x": ROWS[i : i + 3]}))
                 assert found.status == 200
@@ -183,7 +186,7 @@ def test_explanations_under_load_break_no_answer(tmp_path):
 
         async def explanations():
             nonlocal explained
-            while time.monotonic() < stop:
+            while going():
                 rows = 1 + explained % 64
                 found = await explain(app, "m", ROWS[:rows])
                 np.testing.assert_allclose(found["gradient"], gradients[:rows], rtol=0, atol=1e-6)
