@@ -8,18 +8,7 @@ import numpy as np
 import optax
 
 from jaxprop import costs, layers
-from jaxprop.costs import (
-    AbsoluteError,
-    Cost,
-    GaussianNegativeLogLikelihood,
-    HalfSquaredError,
-    Huber,
-    KLDivergence,
-    MeanSquaredError,
-    PoissonNegativeLogLikelihood,
-    SigmoidCrossEntropy,
-    SoftmaxCrossEntropy,
-)
+from jaxprop.costs import Cost, HalfSquaredError, SoftmaxCrossEntropy
 from jaxprop.data import Data
 from jaxprop.errors import JaxpropError, pick
 from jaxprop.layers import Flatten, Layer, Linear, Softmax, Standardize, Unstandardize
@@ -39,13 +28,6 @@ def activations() -> dict[str, type]:
     """Activations by name."""
     kinds = [v for v in vars(layers).values() if isinstance(v, type) and issubclass(v, layers.Activation)]
     return {snake(kind.__name__): kind for kind in [*kinds, Softmax] if kind is not layers.Activation}
-
-
-OF_ITS_OWN = {
-    SigmoidCrossEntropy: "the sigmoid",
-    KLDivergence: "softmax",
-    PoissonNegativeLogLikelihood: "the exponential",
-}
 
 
 def cost_kinds() -> dict[str, type]:
@@ -72,29 +54,24 @@ def choose_cost(name: str | None, data: Data, output_activation: str | None) -> 
     else:
         kinds = cost_kinds()
         cost = kinds[pick(name.replace("-", "_"), kinds, "--cost")]()
-    if isinstance(cost, SoftmaxCrossEntropy):
-        if not data.classes:
-            raise JaxpropError("--cost softmax_cross_entropy needs labels, found numbers; use half_squared_error")
-        if output_activation is not None:
-            raise JaxpropError(
-                f"--output-activation {output_activation}: softmax_cross_entropy takes logits and applies softmax "
-                "itself; leave it out, or use --cost half_squared_error"
-            )
-    itself = OF_ITS_OWN.get(type(cost))
-    if itself is not None and output_activation is not None:
-        raise JaxpropError(f"--output-activation: {snake(type(cost).__name__)} applies {itself} itself; leave it out")
-    if isinstance(cost, GaussianNegativeLogLikelihood):
+    chosen = snake(type(cost).__name__)
+    if cost.outputs == "class logits" and cost.takes_labels and not data.classes:
+        raise JaxpropError(f"--cost {chosen} needs labels, found numbers; use half_squared_error")
+    if cost.outputs_per_target > 1 and data.classes:
+        raise JaxpropError(f"--cost {chosen} needs numbers, found labels; use softmax_cross_entropy")
+    if cost.applies is not None and output_activation is not None:
         raise JaxpropError(
-            "--cost gaussian_negative_log_likelihood needs two outputs a target, and `jaxprop train` makes one: use "
-            "jp.fit in Python"
+            f"--output-activation {output_activation}: {chosen} applies {cost.applies} itself; leave it out, or use "
+            "--cost half_squared_error"
         )
     return cost
 
 
-def sizes(text: str | None, data: Data, hidden: int) -> list[int]:
+def sizes(text: str | None, data: Data, cost: Cost, hidden: int) -> list[int]:
     """'64,32,10' as numbers, checked against the rows; without it, one hidden layer (none for `hidden` 0)."""
     inputs = int(np.prod(data.x.shape[1:]))
-    outputs = len(data.classes) if data.classes else int(np.prod(data.targets.shape[1:]))
+    targets = len(data.classes) if data.classes else int(np.prod(data.targets.shape[1:]))
+    outputs = targets * cost.outputs_per_target
     if text is None:
         return [inputs, hidden, outputs] if hidden else [inputs, outputs]
     try:
@@ -148,5 +125,5 @@ def input_scale(name: str, data: Data, wanted: bool | None) -> Standardize | Non
 
 def target_scale(name: str, data: Data, cost: Cost, output: str | None) -> Unstandardize | None:
     """The layer that gives a table's numbers back in their own unit; none where cost or output bind their range."""
-    free = isinstance(cost, HalfSquaredError | MeanSquaredError | AbsoluteError | Huber) and output is None
+    free = cost.outputs == "values" and output is None
     return Unstandardize.of(data.targets) if is_table(name) and not data.classes and free else None

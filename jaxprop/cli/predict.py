@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import jax
 import numpy as np
 import typer
 from numpy.typing import ArrayLike
@@ -12,7 +11,6 @@ from numpy.typing import ArrayLike
 from jaxprop import tables
 from jaxprop.cli import remote
 from jaxprop.cli.runs import Rows, SavedRun, open_run, print_json, rows_of
-from jaxprop.costs import SoftmaxCrossEntropy
 from jaxprop.errors import JaxpropError, pick
 from jaxprop.train import predict
 
@@ -62,10 +60,10 @@ def predictions(saved: SavedRun, chosen: Rows) -> list[dict[str, Any]]:
     if classes:
         best = [int(np.argmax(row)) for row in y]
         found["labels"] = [classes[label] for label in best]
-        if isinstance(saved.about.cost, SoftmaxCrossEntropy):
-            found["probabilities"] = [
-                round(float(jax.nn.softmax(row)[label]), 6) for row, label in zip(y, best, strict=True)
-            ]
+        cost = saved.about.cost
+        if cost is not None and cost.outputs == "class logits":
+            probabilities = np.asarray(cost.expected(y))
+            found["probabilities"] = [round(float(p[label]), 6) for p, label in zip(probabilities, best, strict=True)]
     return beside_truth(found, chosen, classes)
 
 

@@ -13,7 +13,7 @@ from jaxtyping import PyTree
 
 from jaxprop import data as datasets
 from jaxprop.arrays.paths import by_path
-from jaxprop.costs import Cost, Hinge, SoftmaxCrossEntropy
+from jaxprop.costs import Cost
 from jaxprop.data import Data
 from jaxprop.entry_points import load, offered
 from jaxprop.errors import DataError, JaxpropError, ModelError
@@ -134,8 +134,7 @@ def parameter_path(run: SavedRun, asked: str) -> str:
 
 def targets_for(cost: Cost, targets: np.ndarray, outputs: int) -> np.ndarray:
     """Integer labels as the cost wants them: as they are, or one-hot rows."""
-    takes_labels = isinstance(cost, SoftmaxCrossEntropy | Hinge)
-    if targets.ndim == 1 and np.issubdtype(targets.dtype, np.integer) and not takes_labels:
+    if targets.ndim == 1 and np.issubdtype(targets.dtype, np.integer) and not cost.takes_labels:
         return np.eye(outputs, dtype=np.float32)[targets]
     return targets
 

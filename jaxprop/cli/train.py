@@ -160,8 +160,8 @@ def run(plan: Plan) -> Outcome:
 def network(plan: Plan, data: Data) -> tuple[Chain, Cost]:
     """Build the network (raw rows go in) and its cost as far as the plan says; the rows decide the rest."""
     is_line = plan.data == "line"
-    units = build.sizes(plan.layers, data, hidden=0 if is_line else 32)
     cost = build.choose_cost(plan.cost, data, plan.output_activation)
+    units = build.sizes(plan.layers, data, cost, hidden=0 if is_line else 32)
     bias = not is_line if plan.bias is None else plan.bias
     standardize = build.input_scale(plan.data, data, plan.standardize)
     net = build.network(units, data, standardize, plan.activation, plan.output_activation, bias=bias, init=plan.init)

@@ -3,7 +3,7 @@
 import abc
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -43,6 +43,13 @@ def do_not_fit(y: Any, targets: Any) -> str:
 class Cost(Described, abc.ABC):
     """C(y, targets) -> [N] and its delta; frozen, hashable and JSON-able like a layer.
 
+    A class says beside its formulas what the command line, the metrics and the server need to know of it:
+
+        outputs             what y is: "values" in the targets' own unit, "class logits", "logits" or another word
+        applies             the function that C applies to y itself, so that a network must not end with it, or None
+        takes_labels        whether integer labels `[N, (T)]` are taken as they are; else they become one-hot rows
+        outputs_per_target  how many outputs a target needs
+
     Raises ShapeError, naming `targets` and both shapes, at trace time.
 
     >>> from jaxprop import HalfSquaredError
@@ -51,6 +58,11 @@ class Cost(Described, abc.ABC):
         ...
     jaxprop.errors.ShapeError: HalfSquaredError: targets (3,) do not fit outputs (3, 1): expected the same shape; ...
     """
+
+    outputs: ClassVar[str] = "values"
+    applies: ClassVar[str | None] = None
+    takes_labels: ClassVar[bool] = False
+    outputs_per_target: ClassVar[int] = 1
 
     @abc.abstractmethod
     def __call__(self, y: Array, targets: Any) -> Array:

@@ -1,7 +1,7 @@
 """Margins: what is right by a margin of 1 costs nothing and is left alone."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -37,6 +37,9 @@ class Hinge(Cost):
     >>> print(Hinge()(y, jnp.array([[1.0, -1.0, -1.0]])), Hinge().delta(y, jnp.array([[1.0, -1.0, -1.0]])))
     [2.5] [[-0.  1.  0.]]
     """
+
+    outputs: ClassVar[str] = "scores"
+    takes_labels: ClassVar[bool] = True
 
     def __call__(self, y: Array, targets: Any) -> Array:
         """max_c m_c, the mean over positions; or Σ_o max(0, 1 − ŷ_o y_o)."""

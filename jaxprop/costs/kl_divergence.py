@@ -1,7 +1,7 @@
 """How far one distribution is from another: the cost of learning from soft targets."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +30,9 @@ class KLDivergence(Cost):
     >>> print(KLDivergence()(y, p), KLDivergence().delta(y, p), KLDivergence()(y, jnp.array([[0.5, 0.5]])))
     [0.693...] [[-0.5  0.5]] [0.]
     """
+
+    outputs: ClassVar[str] = "class logits"
+    applies: ClassVar[str] = "softmax"
 
     def __call__(self, y: Array, targets: Any) -> Array:
         """Σ_c p_c (ln p_c − ln softmax(y)_c), the mean over positions."""

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +28,9 @@ class PoissonNegativeLogLikelihood(Cost):
     >>> print(cost(y, jnp.array([[3]])), -math.log(2**3 * math.exp(-2) / 6), cost.delta(y, jnp.array([[3]])))
     [1.712...] 1.712... [[-1...]]
     """
+
+    outputs: ClassVar[str] = "log-rates"
+    applies: ClassVar[str] = "the exponential"
 
     def __call__(self, y: Array, targets: Any) -> Array:
         """Σ_o e^{y_o} − k_o y_o + ln k_o!."""
@@ -70,6 +73,9 @@ class GaussianNegativeLogLikelihood(Cost):
     >>> print(cost(y, jnp.array([[3.0]])), cost.delta(y, jnp.array([[3.0]])))
     [2.918...] [[-2.  -1.5]]
     """
+
+    outputs: ClassVar[str] = "means and log-variances"
+    outputs_per_target: ClassVar[int] = 2
 
     def __call__(self, y: Array, targets: Any) -> Array:
         """½ Σ_o [s_o + (ŷ_o − μ_o)² e^{−s_o} + ln 2π]."""

@@ -1,7 +1,7 @@
 """Cross-entropy of independent yes-or-no outputs."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,9 @@ class SigmoidCrossEntropy(Cost):
     >>> print(SigmoidCrossEntropy()(jnp.array([[0.0]]), jnp.array([[1.0]])), math.log(2))
     [0.693...] 0.693...
     """
+
+    outputs: ClassVar[str] = "logits"
+    applies: ClassVar[str] = "the sigmoid"
 
     def __call__(self, y: Array, targets: Any) -> Array:
         """Σ_o ŷ softplus(−y) + (1 − ŷ) softplus(y): finite for any y, and smooth at 0 for `jax.grad` too."""

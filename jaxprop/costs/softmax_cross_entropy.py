@@ -18,7 +18,7 @@ and an example's C is the mean over its positions that are not ignored: C_n = Σ
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -54,6 +54,10 @@ class SoftmaxCrossEntropy(Cost):
     >>> print(SoftmaxCrossEntropy(ignore=-1)(y, labels))
     [1.386... 0.       ]
     """
+
+    outputs: ClassVar[str] = "class logits"
+    applies: ClassVar[str] = "softmax"
+    takes_labels: ClassVar[bool] = True
 
     label_smoothing: float = 0.0
     class_weights: tuple[float, ...] | None = None

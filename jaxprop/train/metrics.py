@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PyTree, Shaped
 
-from jaxprop.costs import Cost, SigmoidCrossEntropy
+from jaxprop.costs import Cost
 from jaxprop.errors import ShapeError
 from jaxprop.network.call import Network, call, require_order
 
@@ -59,7 +59,7 @@ def _score(cost: Cost, y: np.ndarray, targets: np.ndarray) -> dict[str, float]:
         counted = labels != getattr(cost, "ignore", None)
         right = np.argmax(y, axis=-1) == labels
         return {"accuracy": float(np.mean(right[counted]))} if np.any(counted) else {}
-    if isinstance(cost, SigmoidCrossEntropy) and np.all((targets == 0) | (targets == 1)):  # y are logits
+    if cost.outputs == "logits" and np.all((targets == 0) | (targets == 1)):
         return {"accuracy": float(np.mean((y > 0) == (targets == 1)))}
     residual = np.sum((np.asarray(targets, np.float64) - np.asarray(cost.expected(y))) ** 2)
     spread = np.sum((np.asarray(targets, np.float64) - np.mean(targets, axis=0)) ** 2)

@@ -91,16 +91,11 @@ def problem(net, cost, shape):
     lookup = isinstance(net, jp.Chain) and isinstance(net.layers[0], jp.Embedding)
     x = jax.random.randint(key, shape, 0, 1000) if lookup else jax.random.normal(key, shape)
     y = jax.eval_shape(lambda x: net(x, net.init(key, x)), x)
-    if isinstance(cost, jp.SoftmaxCrossEntropy):
+    if cost.takes_labels and cost.applies is not None:
         targets = jax.random.randint(key, y.shape[:-1], 0, y.shape[-1])
     else:
-        targets = jax.random.uniform(key, y.shape[:-1] + cost_width(cost, y))
+        targets = jax.random.uniform(key, (*y.shape[:-1], y.shape[-1] // cost.outputs_per_target))
     return x, targets, key if "Dropout" in repr(net) else None
-
-
-def cost_width(cost, y):
-    """A Gaussian's y is mean and spread of each target."""
-    return (y.shape[-1] // 2,) if isinstance(cost, jp.GaussianNegativeLogLikelihood) else y.shape[-1:]
 
 
 def compiled(net, cost, *inputs, lowerings=5):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import orjson
 
+import jaxprop as jp
 from jaxprop_serve.errors import ServeError
 from jaxprop_serve.http1.application import create_app
 from jaxprop_serve.protocol.tensors import Signature, TensorSpec
@@ -31,7 +32,7 @@ class FakeModel:
         self.name, self.version = name, "1"
         self.signature = signature(**kinds)
         self.statistics = SimpleNamespace(describe=lambda name, version: {"name": name, "version": version})
-        self.loaded = SimpleNamespace(classes=("a", "b", "c"), cost="SoftmaxCrossEntropy")
+        self.loaded = SimpleNamespace(classes=("a", "b", "c"), cost=jp.SoftmaxCrossEntropy())
         self.full, self.bit_exact = False, True
         self.calls = 0
 

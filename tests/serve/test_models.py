@@ -76,7 +76,7 @@ def test_saved_and_exported_models_answer_as_the_network_does(tmp_path):
         with models.pin("saved") as one, models.pin("exported", "1") as other:
             platforms = one.signature.platform, other.signature.platform
             assert platforms == ("jaxprop_jax", "jaxprop_stablehlo")
-            assert (one.loaded.classes, one.loaded.cost) == (("no", "yes"), "SoftmaxCrossEntropy")
+            assert (one.loaded.classes, one.loaded.cost) == (("no", "yes"), jp.SoftmaxCrossEntropy())
             assert (other.loaded.classes, other.loaded.cost) == (None, None)
             for served in (one, other):
                 (x_spec,), (y_spec,) = served.signature.inputs, served.signature.outputs

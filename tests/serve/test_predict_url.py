@@ -24,7 +24,7 @@ class Saved(FakeModel):
         super().__init__(name, row=(2,))
         self.net, self.params = jp.load(path)
         about = jp.describe(path)
-        self.loaded.classes, self.loaded.cost = about.info.classes, type(about.cost).__name__
+        self.loaded.classes, self.loaded.cost = about.info.classes, about.cost
         self.signature = type(self.signature)(
             self.signature.inputs, (self.signature.outputs[0].__class__("y", "FP32", (-1, 2)),), "jaxprop_saved"
         )

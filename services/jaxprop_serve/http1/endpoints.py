@@ -110,7 +110,7 @@ def labels(y: np.ndarray, loaded: Loaded) -> dict[str, Any]:
         return {}
     best = y.argmax(axis=1)
     found: dict[str, Any] = {"labels": [classes[i] for i in best]}
-    if loaded.cost == "SoftmaxCrossEntropy":
+    if loaded.cost is not None and loaded.cost.outputs == "class logits":
         powers = np.exp(y.astype(np.float64) - y.max(axis=1, keepdims=True))
         found["probabilities"] = (powers / powers.sum(axis=1, keepdims=True)).max(axis=1).round(6)
     return found

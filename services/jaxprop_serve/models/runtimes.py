@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from jaxprop.arrays.dtypes import enough_bits, has_64_bits
+from jaxprop.costs import Cost
 from jaxprop.entry_points import load_all
 from jaxprop.errors import ModelError
 from jaxprop.layers import Layer
@@ -36,7 +37,7 @@ NAMES = {dtype.name: name for name, dtype in DATATYPES.items() if name != "BYTES
 class Loaded:
     """A model in memory. `compile(rows)` gives the executable for exactly that many rows.
 
-    classes: names of the outputs' columns, if known.    cost: the class name of the cost it was trained with.
+    classes: names of the outputs' columns, if known.    cost: what it was trained with, if known.
     f, params: outputs by name = f(inputs by name, θ) as a JAX function, and its θ, where there is one.
     differentiable: whether jax.grad goes through f.    net: the network itself, where there is one.
     """
@@ -45,7 +46,7 @@ class Loaded:
     compile: Callable[[int], Executable]
     info: dict[str, Any] = field(default_factory=dict)
     classes: tuple[str, ...] | None = None
-    cost: str | None = None
+    cost: Cost | None = None
     f: Function | None = None
     params: PyTree = None
     differentiable: bool = False
@@ -96,9 +97,8 @@ class SavedRuntime:
             return {"y": net(inputs["x"], params)}
 
         info = about.info.model_dump(exclude_none=True) | {"versions": about.versions}
-        cost = type(about.cost).__name__ if about.cost is not None else None
         return Loaded(
-            signature, compiler(f, params, signature), info, about.info.classes, cost,
+            signature, compiler(f, params, signature), info, about.info.classes, about.cost,
             f=f, params=params, differentiable=True, net=net,
         )  # fmt: skip
 
