@@ -13,8 +13,8 @@ from jaxprop.costs import Cost
 from jaxprop.errors import TrainingError
 from jaxprop.layers.layer import Layer
 from jaxprop.network import leaves
-from jaxprop.network.call import Network, call
-from jaxprop.train.steps import Recipe, State, all_finite, copied, step, take
+from jaxprop.network.call import Network, Targets, call
+from jaxprop.train.steps import Recipe, State, copied, take
 
 ADVICE = (
     "Try a smaller learning rate, standardised inputs (a Standardize layer first), "
@@ -37,46 +37,66 @@ def explain(
         after, costs, good = take(recipe, copied(state), batches, i, i + 1, rng, done)
         if not (good and np.isfinite(costs[i])):
             x, targets = jax.tree.map(lambda a, i=i: a[i], batches)
-            grads = jax.jit(step, static_argnums=0)(recipe, state, x, targets, recipe.key(rng, done + i))[2]
-            where = first_nonfinite(recipe.net, recipe.cost, x, state.params, targets, grads)
+            where = first_nonfinite(recipe.net, recipe.cost, x, state.params, targets)
+            if where is None:
+                _, grads = jax.jit(recipe.value_and_grad)(x, state.params, targets, rng=recipe.key(rng, done + i))
+                where = _first(grads, "the gradient of")
             raise _error(done + i + 1, epoch, where or "the update of the parameters")
         state = after
     raise _error(done + stop, epoch, "something that another run of the same steps does not show")
 
 
-def first_nonfinite(
-    net: Network, cost: Cost, x: PyTree, params: PyTree, targets: Shaped[Array, "N ..."], grads: PyTree
-) -> str | None:
-    """Say where the first non-finite number of one step arises: in a layer's output, the cost, an error, a gradient.
+def first_nonfinite(net: Network, cost: Cost, x: PyTree, params: PyTree, targets: Targets) -> str | None:
+    """Say where the first non-finite number of a pass arises: in a parameter, a layer's output, the cost or an error.
 
     Forward order first, then backward order; None if all are finite.
 
     >>> import jax.numpy as jnp
     >>> from jaxprop import Chain, HalfSquaredError, Linear, ReLU
     >>> net, x = Chain(Linear(2), ReLU()), jnp.array([[jnp.inf]])
-    >>> params = net.init(jax.random.key(0), x)
-    >>> first_nonfinite(net, HalfSquaredError(), x, params, jnp.zeros((1, 2)), params)
+    >>> first_nonfinite(net, HalfSquaredError(), x, net.init(jax.random.key(0), x), jnp.zeros((1, 2)))
     'the output of layer 0, Linear(2)'
     """
-    for path, leaf in by_path(params).items():
-        if not all_finite(leaf):
-            return f"parameter {path}"
-    y = jax.jit(call, static_argnums=0)(net, x, params)
-    tape, layers = {}, {}
-    if isinstance(net, Layer):
-        tape = jax.jit(manual.trace(net, cost))(x, params, targets)
-        layers = {leaf.path: leaf.layer for leaf in leaves(net)}
+    if where := _first(params, "parameter"):
+        return where
+    y, costs, tape = _pass(net, cost, x, params, targets)
+    layers = {leaf.path: repr(leaf.layer) for leaf in leaves(net)} if isinstance(net, Layer) else {}
     for path, layer in layers.items():
-        if not all_finite(tape[path].y):
-            return f"the output of layer {path}, {layer!r}"
-    if not all_finite(y):
+        if not _is_finite(tape[path].y):
+            return f"the output of layer {path}, {layer}"
+    if not _is_finite(y):
         return "the output of the network" if layers else "the output of f(x, params)"
-    if not all_finite(cost(y, targets)):
+    if not _is_finite(costs):
         return f"the cost, {cost!r}"
     for path, layer in reversed(layers.items()):
-        if tape[path].dx is not None and not all_finite(tape[path].dx):
-            return f"the error going back through layer {path}, {layer!r}"
-    return next((f"the gradient of {path}" for path, leaf in by_path(grads).items() if not all_finite(leaf)), None)
+        if not _is_finite(tape[path].dx):
+            return f"the error going back through layer {path}, {layer}"
+    return None
+
+
+def _pass(
+    net: Network, cost: Cost, x: PyTree, params: PyTree, targets: Targets
+) -> tuple[PyTree, Array, dict[str, manual.Record]]:
+    """The output y, C_n and what every layer saw, by one program; of a plain function the tape is empty."""
+
+    def run(x: PyTree, params: PyTree, targets: Targets) -> tuple[PyTree, Array, dict[str, manual.Record]]:
+        if isinstance(net, Layer):
+            passed = manual.backpropagate(manual.Tape(), net, cost, x, params, targets)
+            return passed.y, passed.costs, passed.notes
+        y = call(net, x, params)
+        return y, cost(y, targets), {}
+
+    return jax.jit(run)(x, params, targets)
+
+
+def _first(tree: PyTree, what: str) -> str | None:
+    """The first array of a tree that is not finite, by its path."""
+    return next((f"{what} {path}" for path, leaf in by_path(tree).items() if not _is_finite(leaf)), None)
+
+
+def _is_finite(tree: PyTree) -> bool:
+    """Whether all numbers of a tree are finite, asked on the host: nothing is compiled for it."""
+    return all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(tree))
 
 
 def _error(step: int, epoch: int, where: str) -> TrainingError:

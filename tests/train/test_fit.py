@@ -110,7 +110,7 @@ def test_the_start_is_copied_before_it_is_donated():
 
 
 def test_history_and_validation_metrics():
-    result = fit(cost=SOFTMAX, net=CLASSES, data=(X, LABELS), validation=(X[:20], LABELS[:20]), epochs=4)
+    result = fit(cost=SOFTMAX, net=CLASSES, data=(X, LABELS), validation=(X[:20], LABELS[:20]), epochs=4, batch_size=25)
     assert [row["epoch"] for row in result.history] == [1, 2, 3, 4]
     y = np.asarray(CLASSES(jnp.asarray(X[:20]), result.params))
     last = result.history[-1]
@@ -166,7 +166,7 @@ def test_any_callable_is_trained():
         return x @ params["w"]
 
     start = {"w": jnp.zeros((3, 1))}
-    result = fit(f, data=(X, X @ np.ones((3, 1))), params=start, rate=0.3, epochs=60, batch_size=32)
+    result = fit(f, data=(X, X @ np.ones((3, 1))), params=start, rate=0.3, epochs=60, batch_size=25)
     assert relative(result.params["w"], np.ones((3, 1))) < 1e-3
     with pytest.raises(JaxpropError, match=r"a plain function .* needs its params"):
         fit(f)
@@ -197,9 +197,9 @@ def test_a_layer_with_randomness_gets_a_key_a_step_and_manual_sees_the_same():
             return dy, ()
 
     noisy = jp.Chain(Noise(), jp.Linear(1))
-    a, b = (fit(noisy, grad=way).params for way in ("auto", "manual"))
+    a, b = (fit(noisy, grad=way, batch_size=25).params for way in ("auto", "manual"))
     assert relative(a, b) < 1e-11
-    assert relative(a, fit(jp.Chain(jp.Identity(), jp.Linear(1))).params) > 1e-3
+    assert relative(a, fit(jp.Chain(jp.Identity(), jp.Linear(1)), batch_size=25).params) > 1e-3
 
 
 def test_a_second_fit_compiles_nothing(compilations):
@@ -214,7 +214,7 @@ def test_a_second_fit_compiles_nothing(compilations):
 
 def test_divergence_names_the_step_and_the_layer_and_what_to_try():
     with pytest.raises(TrainingError, match=r"step \d+ \(epoch \d+\): the first not finite is the \w+.*Try a smaller"):
-        fit(jp.Chain(jp.Linear(8), jp.Linear(8), jp.Linear(1)), rate=1e3, epochs=200)
+        fit(jp.Chain(jp.Linear(8), jp.Linear(8), jp.Linear(1)), rate=1e3, epochs=200, batch_size=25)
 
 
 def test_the_first_layer_that_is_not_finite_is_named():
@@ -280,7 +280,7 @@ def test_interrupt_keeps_the_best_so_far(monkeypatch, ctrl_c_works):
 
 def test_an_optimizer_that_keeps_the_start_itself():
     """prodigy holds params in its state: one buffer may not be donated twice."""
-    result = fit(optimizer=optax.contrib.prodigy(1.0), epochs=2)
+    result = fit(optimizer=optax.contrib.prodigy(1.0), epochs=2, batch_size=25)
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(result.params))
 
 
