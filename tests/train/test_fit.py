@@ -61,7 +61,7 @@ def plain_loop(net, cost, params, x, targets, epochs, batch_size, learning_rate,
 @pytest.mark.parametrize("batch_size", [16, 50, 64], ids=["partial last", "one batch", "larger than the data"])
 def test_is_the_plain_loop(batch_size):
     params = draw(NET, X)
-    result = fit(optimizer=optax.sgd(0.05) if batch_size == 16 else SGD, params=params, batch_size=batch_size)
+    result = fit(params=params, batch_size=batch_size)
     assert relative(result.params, plain_loop(NET, HALF, params, X, SQUARES, 3, batch_size, 0.05, KEY)) < 1e-12
     assert result.steps == 3 * -(-50 // batch_size)
 
@@ -92,7 +92,8 @@ def test_every_row_is_used_once_an_epoch_in_a_new_order():
 
 
 def test_manual_and_auto_are_the_same_run():
-    assert relative(fit(grad="manual").params, fit(grad="auto").params) < 1e-11
+    some = (X[:48], SQUARES[:48])
+    assert relative(fit(data=some, grad="manual").params, fit(data=some, grad="auto").params) < 1e-11
 
 
 def test_one_key_decides_everything():
