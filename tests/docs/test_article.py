@@ -28,7 +28,7 @@ plt = pytest.importorskip("matplotlib.pyplot")
 
 FOLDER = Path(__file__).parents[2] / "docs" / "examples" / "article"
 SCRIPTS = {int(path.name[4:6]): path for path in sorted(FOLDER.glob("row_*.py"))}
-TRAIN = {5, 7, 9, 16}  # these take seconds
+QUICK = {3, 12, 17, 18, 21}  # the scripts of the other rows compile and draw for seconds: they run with -m slow
 
 
 @pytest.fixture(autouse=True)
@@ -104,13 +104,14 @@ def test_a_script_says_what_it_shows_and_does_nothing_at_import(row):
     assert all(isinstance(node, ast.Import | ast.ImportFrom | ast.FunctionDef | ast.Assign) for node in body)
 
 
-@pytest.mark.parametrize("row", [pytest.param(n, marks=[pytest.mark.slow] * (n in TRAIN)) for n in range(1, 22)])
+@pytest.mark.parametrize("row", [pytest.param(n, marks=[pytest.mark.slow] * (n not in QUICK)) for n in range(1, 22)])
 def test_a_script_runs_as_a_user_runs_it(row, capsys):
     with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
         assert run(row)
     assert capsys.readouterr().out.strip()
 
 
+@pytest.mark.slow
 def test_a_script_is_a_program(tmp_path):
     done = subprocess.run([sys.executable, SCRIPTS[12], tmp_path], capture_output=True, text=True, check=True)
     assert "C = 1.7672" in done.stdout
@@ -120,6 +121,7 @@ def test_a_script_is_a_program(tmp_path):
 # --- What a network is
 
 
+@pytest.mark.slow
 def test_row_1_every_weight_is_one_edge(tmp_path):
     found = run(1, tmp_path)
     assert found["edges"] == found["weights"] == 3 * 4 + 4 * 2 and found["biases"] == 4 + 2
@@ -127,6 +129,7 @@ def test_row_1_every_weight_is_one_edge(tmp_path):
     assert edges(ax) == 20
 
 
+@pytest.mark.slow
 def test_row_2_the_pruned_network(tmp_path):
     found = run(2, tmp_path)
     assert found["n"] == [1, 3, 2] and found["pruned"] == 6
@@ -146,6 +149,7 @@ def test_row_3_one_bias_outside_the_sum():
     assert found["without_the_sum"] == pytest.approx([0.6, -0.65, 1.6])
 
 
+@pytest.mark.slow
 def test_row_4_a_step_has_no_slope_to_learn_from(tmp_path):
     found = run(4, tmp_path)
     assert found["perceptron"]["cost"] == 0.5 and found["perceptron"]["gradient"] == [0, 0, 0]
@@ -156,6 +160,7 @@ def test_row_4_a_step_has_no_slope_to_learn_from(tmp_path):
     assert all(part in said for part in ("dendrites", "axon", "inputs (dendrites)", "output (axon)", "step"))
 
 
+@pytest.mark.slow
 def test_row_5_a_network_learns_x_where_it_was_shown_x(tmp_path):
     found = run(5, tmp_path)
     assert found["mse"] < 1e-3 and abs(found["at_half"] - 0.5) < 0.05
@@ -169,6 +174,7 @@ def test_row_5_a_network_learns_x_where_it_was_shown_x(tmp_path):
 # --- What it can learn
 
 
+@pytest.mark.slow
 def test_row_6_one_weight_learns_the_slope(tmp_path):
     found = run(6)
     assert rounded(found["w"].values(), 3) == (1.000, 2.000)
@@ -186,6 +192,7 @@ def test_row_6_one_weight_learns_the_slope(tmp_path):
     assert [round(float(leaf.item()), 3) for leaf in jax.tree.leaves(params)] == [2.000]
 
 
+@pytest.mark.slow
 def test_row_7_the_floor_of_linear_units(tmp_path):
     found = run(7, tmp_path)
     assert found["linear"] == pytest.approx({"w": 0, "mse": 1 / 5}, abs=1e-6)
@@ -198,12 +205,14 @@ def test_row_7_the_floor_of_linear_units(tmp_path):
     assert "mean squared error 0.088" in said
 
 
+@pytest.mark.slow
 def test_row_8_linear_layers_collapse_into_one():
     found = run(8)
     assert found["shapes"] == [(3, 5), (5, 4), (4, 2)] and found["collapsed"] == (3, 2)
     assert found["difference"] <= 1e-6 < 0.1 < found["difference_with_sigmoids"]
 
 
+@pytest.mark.slow
 def test_row_9_a_hidden_layer_and_a_bend_leave_the_floor(tmp_path):
     found = run(9, tmp_path)
     assert found["start"] == pytest.approx(4 / 45, abs=1e-12)
@@ -213,6 +222,7 @@ def test_row_9_a_hidden_layer_and_a_bend_leave_the_floor(tmp_path):
     assert "21 points" in said and "the truth" in said
 
 
+@pytest.mark.slow
 def test_row_9_on_the_command_line(tmp_path):
     quick = ("--epochs", 300, "--quiet", "--json", "--out", tmp_path)
     told = json.loads(command("train", "square", "--layers", "1,16,1", *quick))
@@ -224,6 +234,7 @@ def test_row_9_on_the_command_line(tmp_path):
 # --- What it computes
 
 
+@pytest.mark.slow
 def test_row_10_the_sigmoid(tmp_path):
     found = run(10, tmp_path)
     assert found["at_zero"] == 0.5 and found["slope_at_zero"] == 0.25 == found["largest_slope"]
@@ -239,6 +250,7 @@ def test_row_10_the_sigmoid(tmp_path):
     assert "φ(1.35) = 0.79413" in said and "φ′(1.35) = 0.16349" in said
 
 
+@pytest.mark.slow
 def test_row_11_a_network_is_a_function_of_x_and_theta():
     one, two, deep = run(11).values()
     assert [net["parameters"] for net in (one, two, deep)] == [1, 2, 16 + 16 + 16 + 1]
@@ -256,6 +268,7 @@ def test_row_12_two_weights_in_a_row(tmp_path):
     assert edges(ax) == 2 and "a = z = 0.12" in said
 
 
+@pytest.mark.slow
 def test_row_13_the_output_is_linear_and_has_no_bias(tmp_path):
     found = run(13, tmp_path)
     a = [sigmoid(1.35), sigmoid(-0.5 + 0.75 + 0.2 - 0.2)]
@@ -277,6 +290,7 @@ def test_row_14_without_the_half_everything_doubles():
     assert round(found["half"]["dC_da"], 5) == -0.20587
 
 
+@pytest.mark.slow
 def test_mistake_7_what_others_call_mean_squared_error():
     sklearn = pytest.importorskip("sklearn.metrics")
     y, targets = jax.random.normal(jax.random.key(0), (2, 7, 3))
@@ -291,6 +305,7 @@ def test_mistake_7_what_others_call_mean_squared_error():
 # --- What a gradient is
 
 
+@pytest.mark.slow
 def test_row_15_the_landscape_of_two_weights(tmp_path):
     found = run(15, tmp_path)
     assert np.array(found["minima"]) == pytest.approx(np.zeros((6, 2)), abs=1e-12)
@@ -307,6 +322,7 @@ def test_row_15_the_landscape_of_two_weights(tmp_path):
         assert text in said
 
 
+@pytest.mark.slow
 def test_row_16_a_nudge_becomes_the_derivative(tmp_path):
     found = run(16, tmp_path)
     assert round(found["slope"], 5) == -0.03366
@@ -340,6 +356,7 @@ def test_row_17_three_factors_multiply():
     assert found["dw_dw"] == 1 and found["dz_dx"] == [0.5, -0.25, 0.75] != dz_dw
 
 
+@pytest.mark.slow
 def test_rows_16_and_17_on_the_command_line(tmp_path):
     rows = tmp_path / "rows.csv"
     rows.write_text("x1,x2,x3,y\n1,3,2,1\n1,3,2,1\n")
@@ -364,6 +381,7 @@ def test_row_18_the_derivative_for_a_bias_is_the_error():
     assert "∂z⁽¹⁾[0]/∂b⁽¹⁾[0] = 1" in found["text"]
 
 
+@pytest.mark.slow
 def test_row_19_errors_flow_back_through_every_edge(tmp_path):
     found = run(19, tmp_path)
     deltas, rule = found["deltas"], found["rule"]
@@ -383,6 +401,7 @@ def test_row_19_errors_flow_back_through_every_edge(tmp_path):
 # --- What descent does with it
 
 
+@pytest.mark.slow
 def test_row_20_the_update_goes_downhill(tmp_path):
     found = run(20, tmp_path)
     assert rounded(found["gradient"], 12) == (-0.564, -0.752) and found["before"] == pytest.approx(1.7672)

@@ -57,13 +57,13 @@ def book_update(weights, biases, x, targets, eta, lmbda, n, quadratic):
     return weights, [b - eta / m * nb for b, nb in zip(biases, nabla_b, strict=True)]
 
 
-@pytest.mark.parametrize("grad", ["auto", "manual"])
+@pytest.mark.parametrize("grad", [pytest.param("auto", marks=pytest.mark.slow), "manual"])
 @pytest.mark.parametrize(
     "run",
     [
-        nielsen.Run((4,), 3.0, cost="quadratic", epochs=3),
-        nielsen.Run((4,), 0.5, epochs=3),
-        nielsen.Run((4,), 0.5, decay=5.0, epochs=3),
+        pytest.param(nielsen.Run((4,), 3.0, cost="quadratic", epochs=3), marks=pytest.mark.slow),
+        pytest.param(nielsen.Run((4,), 0.5, epochs=3), marks=pytest.mark.slow),
+        pytest.param(nielsen.Run((4,), 0.5, decay=5.0, epochs=3), marks=pytest.mark.slow),
         nielsen.Run((4, 3), 0.1, decay=5.0, start="N(0, 1/n)", epochs=3),
     ],
     ids=["quadratic", "cross entropy", "L2", "deep"],
@@ -158,6 +158,7 @@ def test_darkness(folder):
     assert nielsen.darkness(data["training"], (data["test"][0], (data["test"][1] + 1) % 10)) == 0.0
 
 
+@pytest.mark.slow
 def test_rows_are_trained_and_printed(folder, small, capsys, tmp_path):
     written = tmp_path / "numbers.json"
     assert nielsen.main([str(folder), "--seeds", "2", "--svm", "50", "--json", str(written)]) == 0
@@ -179,6 +180,7 @@ def test_rows_are_trained_and_printed(folder, small, capsys, tmp_path):
     assert found["rows"][2]["ours"] != found["rows"][3]["ours"]
 
 
+@pytest.mark.slow
 def test_a_run_is_its_seeds_alone_and_manual_is_auto(folder):
     data = nielsen.load(folder, validation=20)
     run = ROWS[2].by
@@ -187,6 +189,7 @@ def test_a_run_is_its_seeds_alone_and_manual_is_auto(folder):
     assert [one["epochs"] for one in found[0]] == [one["epochs"] for one in found[1]]
 
 
+@pytest.mark.slow
 def test_which_epoch_is_read():
     run = nielsen.Run((3,), 0.5)
     result = nielsen.train(nielsen.Run((3,), 0.5, epochs=1), TEN, TEN, seed=0)
@@ -196,6 +199,7 @@ def test_which_epoch_is_read():
     assert found == {"first": 25.0, "best": 87.5, "last": last, "train": last, "epochs": [25.0, 87.5, 50.0, last]}
 
 
+@pytest.mark.slow
 def test_the_short_form_says_by_its_exit_code_whether_a_row_misses(folder, small, monkeypatch, capsys):
     arguments = [str(folder), "--short", "--seeds", "1"]
     assert nielsen.main(arguments) == 1 and "NO" in capsys.readouterr().out
