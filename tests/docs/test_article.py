@@ -28,7 +28,7 @@ plt = pytest.importorskip("matplotlib.pyplot")
 
 FOLDER = Path(__file__).parents[2] / "docs" / "examples" / "article"
 SCRIPTS = {int(path.name[4:6]): path for path in sorted(FOLDER.glob("row_*.py"))}
-QUICK = {3, 12, 17, 18, 21}  # the scripts of the other rows compile and draw for seconds: they run with -m slow
+QUICK = {3, 12, 18, 21}  # the scripts of the other rows compile and draw for seconds: they run with -m slow
 
 
 @pytest.fixture(autouse=True)
@@ -283,6 +283,7 @@ def test_row_13_the_output_is_linear_and_has_no_bias(tmp_path):
     assert edges(ax) == 8 and said.count("b = ") == 2
 
 
+@pytest.mark.slow
 def test_row_14_without_the_half_everything_doubles():
     found = run(14)
     assert found["cost_ratio"] == pytest.approx(2) and found["gradient_ratios"] == pytest.approx([2, 2, 2])
@@ -339,6 +340,7 @@ def test_row_16_a_nudge_becomes_the_derivative(tmp_path):
     assert ax.get_xscale() == ax.get_yscale() == "log" and "round-off" in said
 
 
+@pytest.mark.slow
 def test_row_17_three_factors_multiply():
     found = run(17)
     dC_da, da_dz, dz_dw = found["factors"]

@@ -80,6 +80,7 @@ def test_the_update_is_the_books(run, grad):
     assert relative([p.b for p in found if p], biases) <= 1e-12
 
 
+@pytest.mark.slow
 def test_the_starts_are_the_books():
     """W ~ N(0, 1) or N(0, 1/n) with n inputs, b ~ N(0, 1) in both, and normal to the tails (not truncated)."""
     x = np.zeros((1, 784))
