@@ -9,7 +9,7 @@ from jaxprop_serve.http1.endpoints import ROUTES
 from jaxprop_serve.http1.routes import Router
 from jaxprop_serve.models.stores import FolderStore
 from jaxprop_serve.settings import read
-from tests.cli.test_cli import JAXPROP, did
+from tests.cli.commands import JAXPROP, did
 
 yaml = pytest.importorskip("yaml")
 MANIFEST = Path(__file__).parents[2] / "docs" / "serving" / "kserve.yaml"

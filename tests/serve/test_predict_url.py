@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import jaxprop as jp
-from tests.cli.test_cli import did, is_a_mistake, run, strict
+from tests.cli.commands import did, is_a_mistake, run, strict
 from tests.serve.doors import FakeModel, an_app, settings
 from tests.serve.running import running
 

@@ -20,7 +20,7 @@ import jaxprop as jp
 from jaxprop.errors import JaxpropError
 from jaxprop_ray import build
 from jaxprop_ray.application import here_only, scaling
-from tests.cli.test_cli import Ran, is_a_mistake, run
+from tests.cli.commands import Ran, is_a_mistake, run
 from tests.drawing import draw
 from tests.serve.doors import an_app, call
 from tests.serve.process import JAXPROP, Process

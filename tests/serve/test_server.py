@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tritonclient import grpc as triton, utils
 
 import jaxprop as jp
-from tests.cli.test_cli import is_a_mistake, run
+from tests.cli.commands import is_a_mistake, run
 from tests.serve.load import Load, post
 from tests.serve.process import Process, ask
 

@@ -8,7 +8,7 @@ import pytest
 from jaxprop.errors import JaxpropError
 from jaxprop_serve.command import as_toml
 from jaxprop_serve.settings import Settings, read
-from tests.cli.test_cli import is_a_mistake, run
+from tests.cli.commands import is_a_mistake, run
 from tests.serve.doors import settings as needed_by_the_doors
 
 
