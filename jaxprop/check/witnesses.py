@@ -24,7 +24,6 @@ from jaxprop.check.subject import At, Found, answer, as_dtype, backward, both_wa
 from jaxprop.layers.layer import Layer
 from jaxprop.network import Inner, Repeat
 
-EXACT = tolerance("float64")
 DRAWS = 16  # of x and dy in bfloat16, for one draw has few roundings
 SMALL, ENTRIES = 128, 32  # all entries of a small array are nudged, and of a larger one so many
 
@@ -62,12 +61,12 @@ Judge = Callable[[str, Any, Layer, At, float], Iterable[Check]]
 
 def one_line(name: str, found: Any, layer: Layer, at: At, floor: float) -> Iterator[Check]:
     """Compare (found, expected) and say in one line that all arrays agree, or name those that do not."""
-    yield from agree(name, *found, EXACT, at.examples, floor=floor)
+    yield from agree(name, *found, tolerance("float64"), at.examples, floor=floor)
 
 
 def line_by_line(name: str, found: Any, layer: Layer, at: At, floor: float) -> Iterator[Check]:
     """Compare (found, expected) with a line for every array."""
-    yield from agree(name, *found, EXACT, at.examples, each=True, floor=floor)
+    yield from agree(name, *found, tolerance("float64"), at.examples, each=True, floor=floor)
 
 
 @dataclass(frozen=True)
@@ -180,7 +179,7 @@ def judge_adjoint(name: str, found: Any, layer: Layer, at: At, floor: float) -> 
     """Measure the difference against ‖Jv‖ ‖w‖: the products themselves may cancel."""
     there, back, size = map(float, found)
     error = abs(there - back) / (size or 1.0)
-    yield Check(name, "all of them", f"{error:.2g}", f"{EXACT:.0e}", error <= EXACT)
+    yield Check(name, "all of them", f"{error:.2g}", f"{tolerance('float64'):.0e}", error <= tolerance("float64"))
 
 
 def linear(layer: Layer, inputs: Inputs) -> tuple[Found, Found]:
