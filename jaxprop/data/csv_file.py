@@ -21,10 +21,20 @@ def csv(
     seed: int | None = 0,
     labels: bool | None = None,
 ) -> Data:
-    """A CSV file with a header: x `[N, I]`, the features (by default every column but the target).
+    """Read a CSV file with a header, in UTF-8: x `[N, I]`, and targets as labels `[N]` or as numbers `[N, 1]`.
 
-    A target of text becomes labels `[N]`, of numbers float32 `[N, 1]`; `labels=True` makes classes of either. The
-    separator (, ; or tab) is the header's most frequent. UTF-8. Raises DataError, naming line and column.
+    The separator (, ; or tab) is the header's most frequent.
+
+    Args:
+        path: the file.
+        target: the column of targets: text becomes labels, numbers stay numbers.
+        features: the columns of x; by default every column but the target.
+        validation: how many rows are held out, as a fraction below 1 or a number of rows.
+        seed: what chooses them; None for the last rows.
+        labels: with True, numbers become labels too; with False, text is refused.
+
+    Raises:
+        DataError: something in the file is wrong; the text names line and column.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -46,11 +56,18 @@ def csv(
 def csv_rows(
     path: str | Path, columns: Sequence[str], target: str | None = None, classes: Sequence[str] | None = None
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Every row of a CSV file in its own order: (x `[N, I]` float32 of the named columns, targets or None).
+    """Return every row of a CSV file in its own order, as rows to predict: (x `[N, I]` float32, targets or None).
 
-    The file may order its columns freely and have others. If it has the column `target`, targets are int32 labels
-    `[N]`, places in `classes`, or without classes float32 numbers `[N, 1]`. Nothing is split, and one row is enough:
-    these are rows to predict. Raises DataError, naming line and column.
+    Nothing is split, and one row is enough.
+
+    Args:
+        path: the file; it may order its columns freely and have others.
+        columns: the columns of x.
+        target: the column of targets, if the file has it.
+        classes: what labels stand for: then targets are int32 `[N]`, places in it, and without it float32 `[N, 1]`.
+
+    Raises:
+        DataError: something in the file is wrong; the text names line and column.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:

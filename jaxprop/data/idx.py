@@ -16,8 +16,10 @@ _IDX_DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 
 def read_idx(path: str | Path) -> np.ndarray:
     """Return the array in an IDX file, gzipped or not: magic 0 0 dtype ndim, sizes, then the values, big-endian.
 
-    Raises DataError for a missing, foreign, truncated, overlong or corrupt file. Source: Y. LeCun, the MNIST database,
-    http://yann.lecun.com/exdb/mnist/, "The IDX file format".
+    Source: Y. LeCun, the MNIST database, http://yann.lecun.com/exdb/mnist/, "The IDX file format".
+
+    Raises:
+        DataError: the file is missing, foreign, truncated, too long or corrupt.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -52,10 +54,17 @@ def read_idx(path: str | Path) -> np.ndarray:
 
 
 def mnist(folder: str | Path, validation: float = 10_000) -> Data:
-    """MNIST's IDX files in a folder: x `[N, 784]`, bytes / 255, labels `[N]`; the t10k files, if there, are `test`.
+    """Read MNIST's IDX files: x `[N, 784]`, bytes / 255, labels `[N]`; the t10k files, if there, are `test`.
 
-    The split is the book's: the last `validation` of 60,000 rows are held out, the first 50,000 train. Raises DataError
-    for files that are missing, malformed or do not fit each other. Source: http://yann.lecun.com/exdb/mnist/; Nielsen.
+    The split is the book's: the last 10,000 of 60,000 rows are held out, and the first 50,000 train.
+    Source: http://yann.lecun.com/exdb/mnist/; Nielsen, "Neural Networks and Deep Learning".
+
+    Args:
+        folder: where the files lie, under their own names.
+        validation: how many rows are held out, as a fraction below 1 or a number of rows.
+
+    Raises:
+        DataError: files are missing, malformed, or do not fit each other.
 
     >>> mnist("no-such-folder")
     Traceback (most recent call last):

@@ -13,10 +13,18 @@ from jaxprop.errors import DataError
 
 
 def npz(path: str | Path, validation: float = 0.2, seed: int | None = 0) -> Data:
-    """Arrays of `np.savez`: `x` and `targets` (or `y`); `x_validation` and `targets_validation` replace the split.
+    """Read arrays of `np.savez`: `x` and `targets` (or `y`); `x_validation` and `targets_validation` replace the split.
 
     Targets `[N]` of integers or text are labels, renumbered from 0; anything else is numbers, and `[N]` becomes
-    `[N, 1]`, as in x. No pickle is read. Raises DataError, naming the array. Source: `numpy.lib.format`.
+    `[N, 1]`, as in x. No pickle is read. Source: `numpy.lib.format`.
+
+    Args:
+        path: the file.
+        validation: how many rows are held out, as a fraction below 1 or a number of rows.
+        seed: what chooses them; None for the last rows.
+
+    Raises:
+        DataError: the file or one of its arrays is wrong; the text names the array.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,8 @@
-"""Small made-up problems, the article's functions among them. Each is made from a seed alone."""
+"""Small made-up problems, the article's functions among them. Each is made from a seed alone.
+
+All take `rows`, how many to draw; `seed`; and `validation`, how many of them are held out, as a fraction below 1 or a
+number of rows. All raise DataError for an option that is out of range.
+"""
 
 import numpy as np
 
@@ -6,9 +10,7 @@ from jaxprop.data.rows import Data, as_data, random_numbers, real_number, whole_
 
 
 def line(slope: float = 1.0, rows: int = 200, seed: int = 0, validation: float = 0.2) -> Data:
-    """y = slope · x, x uniform on [−1, 1]: x `[N, 1]`, targets `[N, 1]`. What one weight can learn.
-
-    Raises DataError for options out of range, as do all the made-up problems below.
+    """Draw y = slope · x, x uniform on [−1, 1]: x `[N, 1]`, targets `[N, 1]`. What one weight can learn.
 
     >>> data = line(slope=2.0)
     >>> bool((data.targets == 2 * data.x).all())
@@ -20,7 +22,7 @@ def line(slope: float = 1.0, rows: int = 200, seed: int = 0, validation: float =
 
 
 def square(rows: int = 200, seed: int = 0, validation: float = 0.2) -> Data:
-    """y = x², x uniform on [−1, 1]: x `[N, 1]`, targets `[N, 1]`. What no single neuron can learn.
+    """Draw y = x², x uniform on [−1, 1]: x `[N, 1]`, targets `[N, 1]`. What no single neuron can learn.
 
     >>> data = square()
     >>> bool(np.allclose(data.targets, data.x**2))
@@ -31,7 +33,7 @@ def square(rows: int = 200, seed: int = 0, validation: float = 0.2) -> Data:
 
 
 def xor(noise: float = 0.1, rows: int = 200, seed: int = 0, validation: float = 0.2) -> Data:
-    """Points `[N, 2]` around the corners (0,0), (0,1), (1,0), (1,1); label 1 where exactly one coordinate is 1.
+    """Draw points `[N, 2]` around the corners (0,0), (0,1), (1,0), (1,1); label 1 where exactly one coordinate is 1.
 
     >>> data = xor(noise=0, validation=0, rows=4)
     >>> print(data.x.tolist(), data.targets)
@@ -43,7 +45,7 @@ def xor(noise: float = 0.1, rows: int = 200, seed: int = 0, validation: float = 
 
 
 def moons(noise: float = 0.1, rows: int = 200, seed: int = 0, validation: float = 0.2) -> Data:
-    """Two interleaving half circles: points `[N, 2]`, label 0 the upper arc, 1 the lower.
+    """Draw two interleaving half circles: points `[N, 2]`, label 0 the upper arc, 1 the lower.
 
     >>> data = moons(noise=0)
     >>> upper = data.x[data.targets == 0]
@@ -57,7 +59,7 @@ def moons(noise: float = 0.1, rows: int = 200, seed: int = 0, validation: float 
 
 
 def spirals(noise: float = 0.05, turns: float = 1.5, rows: int = 300, seed: int = 0, validation: float = 0.2) -> Data:
-    """Two spirals wound into each other `turns` times: points `[N, 2]` within the unit circle, label by arm.
+    """Draw two spirals wound into each other `turns` times: points `[N, 2]` within the unit circle, label by arm.
 
     >>> data = spirals(noise=0)
     >>> bool(((data.x**2).sum(1) <= 1).all())
@@ -80,7 +82,7 @@ def _points(
 
 
 def ball(noise: float = 0.05, rows: int = 500, seed: int = 0, validation: float = 0.2) -> Data:
-    """Catching a ball: from Δx (1 to 20 m) and Δt (0.5 to 2 s) its average velocity v̄ = Δx/Δt in m/s.
+    """Draw throws of a ball: from Δx (1 to 20 m) and Δt (0.5 to 2 s) its average velocity v̄ = Δx/Δt in m/s.
 
     x `[N, 2]`, targets `[N, 1]`. `noise` is relative: v̄ is observed as v̄ (1 + noise · N(0, 1)).
 

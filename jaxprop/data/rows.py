@@ -4,14 +4,24 @@ import numbers
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, TypeGuard, Unpack
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from jaxprop.checks import LARGEST, check_rows
 from jaxprop.errors import DataError, JaxpropError, pick
 
 Rows = tuple[np.ndarray, np.ndarray]  # x [N, ...], targets [N] or [N, O]
+
+
+class Names(TypedDict, total=False):
+    """What a source knows beside its rows: fields of `Data`."""
+
+    classes: tuple[str, ...] | None
+    columns: tuple[str, ...] | None
+    target: str | None
+    test: Rows | None
 
 
 @dataclass(frozen=True, eq=False, repr=False)  # arrays have no single answer to ==
@@ -42,10 +52,17 @@ class Data:
         return f"Data({self.source}: {', '.join(parts)})"
 
 
-def check(x: Any, targets: Any, name: str = "data", training: bool = True) -> None:
-    """Raise DataError unless x `[N, ...]` and targets `[N, ...]` are finite numbers that can be trained on.
+def check(x: ArrayLike, targets: ArrayLike, name: str = "data", training: bool = True) -> None:
+    """Raise DataError unless x and targets are finite numbers that can be trained on.
 
-    Integer targets `[N]` are labels. One row or one class is enough only with `training=False`. Rows count from 0.
+    Args:
+        x: rows `[N, ...]`.
+        targets: `[N, ...]`; integers `[N]` are labels.
+        name: what errors call the data.
+        training: with False, one row or one class is enough.
+
+    Raises:
+        DataError: with the row, counted from 0, and the column of the first number that is wrong.
 
     >>> check([[1.0], [float("nan")]], [[0.0], [1.0]])
     Traceback (most recent call last):
@@ -54,7 +71,7 @@ def check(x: Any, targets: Any, name: str = "data", training: bool = True) -> No
     """
     check_rows(x, targets, name)
     targets = np.asarray(targets)
-    if training and len(x) == 1:
+    if training and len(targets) == 1:
         raise DataError(f"{name}: found one row; expected two or more: add rows, or hold fewer out for validation")
     if training and targets.ndim == 1 and targets.dtype.kind in "iub" and (targets == targets[0]).all():
         raise DataError(
@@ -64,10 +81,17 @@ def check(x: Any, targets: Any, name: str = "data", training: bool = True) -> No
 
 
 def split(x: np.ndarray, targets: np.ndarray, validation: float, seed: int | None = 0) -> tuple[Rows, Rows | None]:
-    """Return (training, validation) rows: every row in one of the two, chosen by `seed`; without a seed, the last ones.
+    """Return (training, validation) rows, every row in one of the two.
 
-    `validation` is a fraction below 1 (rounded to whole rows) or a whole number of rows. With none held out, the second
-    is None and the rows keep their order. Raises DataError where fewer than two training rows would remain.
+    Args:
+        x: rows `[N, ...]`.
+        targets: `[N, ...]`.
+        validation: how many are held out: a fraction below 1, rounded to whole rows, or a whole number of rows. With
+            none, the second is None and the rows keep their order.
+        seed: what chooses them; None for the last rows.
+
+    Raises:
+        DataError: fewer than two training rows would remain.
 
     >>> (x, targets), held = split(np.arange(10.0), np.arange(10), validation=3)
     >>> len(x), len(held[0]), sorted([*x, *held[0]]) == list(range(10))
@@ -84,10 +108,10 @@ def split(x: np.ndarray, targets: np.ndarray, validation: float, seed: int | Non
 
 
 def _held_out(rows: int, validation: float) -> int:
-    whole = isinstance(validation, numbers.Integral) and not isinstance(validation, bool)
+    whole = _is_integer(validation)
     if not whole and not (isinstance(validation, float | np.floating) and 0 <= validation < 1):
         raise DataError(f"validation is {validation!r}; expected a fraction from 0 to below 1, or a number of rows")
-    count = int(validation) if whole else round(validation * rows)
+    count = int(validation) if whole else round(validation * rows)  # pyright: ignore[reportArgumentType]
     if not 0 <= count <= rows - min(rows, 2):  # a single row is `check`'s to refuse
         raise DataError(
             f"validation={validation!r} holds out {count} of {rows} rows; expected at least 0, and two rows left to "
@@ -97,9 +121,15 @@ def _held_out(rows: int, validation: float) -> int:
 
 
 def as_data(
-    x: np.ndarray, targets: np.ndarray, validation: float, seed: int | None, source: str, where: Any = "", **names: Any
+    x: np.ndarray,
+    targets: np.ndarray,
+    validation: float,
+    seed: int | None,
+    source: str,
+    where: str | Path = "",
+    **names: Unpack[Names],
 ) -> Data:
-    """Check, make float32 or int32, split, and check what is left to train on; `where` is for errors only."""
+    """Return rows as `Data`: checked, made float32 or int32, and split; `where` is what errors call them."""
     check(x, targets, str(where or source))
     x = x.astype(np.float32, copy=False)
     targets = targets.astype(np.int32 if targets.dtype.kind in "iub" else np.float32, copy=False)
@@ -109,8 +139,10 @@ def as_data(
     return Data(*rows, validation=held, source=source, **names)
 
 
-def as_labels(values: Sequence[Any], where: str, key: Callable[[Any], Any] | None = None) -> tuple[np.ndarray, tuple]:
-    """int32 `[N]` and the sorted class names they stand for."""
+def as_labels(
+    values: Sequence[Any], where: str, key: Callable[[Any], Any] | None = None
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return int32 labels `[N]` and the sorted class names they stand for."""
     found = sorted(set(values), key=key)
     if len(found) == 1 < len(values):  # a single row is `check`'s to refuse
         raise DataError(f"{where} holds a single class, {found[0]!r}; expected two or more: add rows of another class")
@@ -119,26 +151,30 @@ def as_labels(values: Sequence[Any], where: str, key: Callable[[Any], Any] | Non
 
 
 def random_numbers(seed: int, stream: str = "rows") -> np.random.Generator:
-    """A generator; rows, their noise and the choice among them have a stream each, not the same random bits."""
+    """Return a generator; rows, their noise and the choice among them have a stream each, not the same random bits."""
     return np.random.default_rng([whole_number("seed", seed, 0), ("rows", "split", "noise").index(stream)])
 
 
-def whole_number(name: str, value: Any, lowest: int) -> int:
-    """The option `name` as an int ≥ `lowest`, or DataError."""
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or int(value) < lowest:
+def whole_number(name: str, value: object, lowest: int) -> int:
+    """Return the option `name`, of Python or numpy, as an int ≥ `lowest`; else raise DataError."""
+    if not _is_integer(value) or int(value) < lowest:
         raise DataError(f"{name} is {value!r}; expected a whole number ≥ {lowest}")
     return int(value)
 
 
-def real_number(name: str, value: Any, lowest: float = -LARGEST) -> float:
-    """The option `name` as a finite float ≥ `lowest` (none, or 0), or DataError."""
+def _is_integer(value: object) -> TypeGuard[numbers.Integral]:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def real_number(name: str, value: object, lowest: float = -LARGEST) -> float:
+    """Return the option `name` as a finite float ≥ `lowest` (none, or 0); else raise DataError."""
     if not isinstance(value, numbers.Real) or not lowest <= float(value) <= LARGEST:
         raise DataError(f"{name} is {value!r}; expected a finite number{' ≥ 0' if lowest == 0 else ''}")
     return float(value)
 
 
-def choose(name: Any, known: Iterable[str], what: str, hint: str = "") -> str:
-    """`pick`, raising DataError with a hint at its end."""
+def choose(name: object, known: Iterable[str], what: str, hint: str = "") -> str:
+    """Return what `pick` chooses; a name that is not known is a DataError with a hint at its end."""
     try:
         return pick(str(name), known, what)
     except JaxpropError as error:
@@ -146,7 +182,7 @@ def choose(name: Any, known: Iterable[str], what: str, hint: str = "") -> str:
 
 
 def read_bytes(path: str | Path) -> bytes:
-    """All of a file, or DataError."""
+    """Return all of a file; DataError where it cannot be read."""
     try:
         return Path(path).read_bytes()
     except OSError as error:

@@ -14,9 +14,16 @@ from jaxprop.errors import DataError
 
 
 def digits(validation: float = 0.2, seed: int | None = 0) -> Data:
-    """1797 handwritten digits of 8 × 8 pixels: x `[N, 64]` from 0 to 16, labels `[N]`. Needs the `data` extra.
+    """Return 1797 handwritten digits of 8 × 8 pixels: x `[N, 64]` from 0 to 16, labels `[N]`.
 
-    Raises DataError without scikit-learn. Source: `sklearn.datasets.load_digits` (UCI, Alpaydin and Kaynak 1998).
+    Source: `sklearn.datasets.load_digits` (UCI, Alpaydin and Kaynak 1998).
+
+    Args:
+        validation: how many rows are held out, as a fraction below 1 or a number of rows.
+        seed: what chooses them; None for the last rows.
+
+    Raises:
+        DataError: scikit-learn is not installed; it is in the `data` extra.
 
     >>> digits()
     Data(digits (scikit-learn, 1797 rows): x [1438, 64], targets [1438], 359 for validation)
@@ -39,7 +46,12 @@ SOURCES: dict[str, Callable[..., Data]] = {
 def load(name: str | Path, **options: Any) -> Data:
     """Return the data of one of `SOURCES` by name, or of a .csv, .tsv, .npz file or a folder of IDX files by path.
 
-    `options` are the source's own. Raises DataError for a name or option it does not know, or one that is missing.
+    Args:
+        name: the name of a source, or a path.
+        options: the source's own, such as `validation` and `seed`.
+
+    Raises:
+        DataError: the name or an option is not known, or one is missing.
 
     >>> load("xor", rows=8)
     Data(xor (noise 0.1, 8 rows, seed 0): x [6, 2], targets [6], 2 for validation)

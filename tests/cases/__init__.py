@@ -5,6 +5,7 @@ A new layer or cost gets a line in the file of its family, and with it the whole
 """
 
 import jaxprop as jp
+from jaxprop.saved.kinds import BASES
 from tests.cases import attention, basic, combinators, conv, costs, embedding, norms, recurrent
 from tests.cases.case import CostCase as CostCase, LayerCase as LayerCase
 
@@ -19,10 +20,8 @@ LAYERS = [
 ]
 COSTS = [*costs.COSTS]
 
-ABSTRACT = {"Layer", "Activation", "Cost", "Combinator", "Wrapper"}
-
 
 def exported(base: type) -> dict[str, type]:
     """Names that jaxprop exports of one base class, the abstract ones left out."""
     found = {name: value for name, value in vars(jp).items() if isinstance(value, type) and issubclass(value, base)}
-    return {name: value for name, value in found.items() if name not in ABSTRACT}
+    return {name: value for name, value in found.items() if value not in BASES}
