@@ -30,7 +30,7 @@ from jaxprop.network import (
     Residual as Residual, Shared as Shared, Walk as Walk,
 )
 from jaxprop.network.freeze import freeze_statistics as freeze_statistics
-from jaxprop import models as models, data as data
+from jaxprop import models as models, data as data, derivations as derivations
 from jaxprop.backward import auto as auto, manual as manual
 from jaxprop.backward.mixed import mixed as mixed
 from jaxprop.check.compare import compare as compare

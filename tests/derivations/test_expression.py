@@ -222,7 +222,7 @@ def smooth_near(formula, at):
     return max(slopes) - min(slopes) < 1e-2
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(FORMULAS, POINTS)
 def test_the_chain_rule_agrees_with_its_witnesses(formula, at):
     check_derivation(formula, at)

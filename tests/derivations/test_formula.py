@@ -1,11 +1,15 @@
 """The formula tree: what is printed is what is evaluated."""
 
+import importlib
 import json
 import math
+import pkgutil
 
 import pytest
 from hypothesis import assume, given, settings
 
+import jaxprop as jp
+from jaxprop import derivations
 from jaxprop.derivations import Derivation, dumps, to_json, to_latex, to_text
 from jaxprop.derivations.calculus import simplify
 from jaxprop.derivations.derivation import Equation, Step, labelled_sum, shorten, term_equations, worked
@@ -222,3 +226,14 @@ def test_every_node_is_substituted_and_simplified():
     every = Negation(Quotient(Power(x, Number(2)), Product((Sum((x, Number(1))), Call("exp", x)))))
     assert evaluate(substitute(every, {x: 2.0})) == evaluate(every, {x: 2.0}) == pytest.approx(-4 / 3 / math.e**2)
     assert to_text(simplify(every)) == "-x²/((x + 1)·exp(x))"
+
+
+def test_every_module_of_the_room_can_be_imported_by_name():
+    """No function of a package hides a module of it: `import jaxprop.derivations.network as n` names the module."""
+    for module in pkgutil.iter_modules(derivations.__path__, "jaxprop.derivations."):
+        found = importlib.import_module(module.name)
+        assert getattr(derivations, module.name.rsplit(".", 1)[1]) is found
+    import jaxprop.derivations.network as n
+
+    assert n.explain is derivations.explain is jp.explain and jp.derivations is derivations
+    assert {name for name in derivations.__all__ if not hasattr(jp.derivations, name)} == set()

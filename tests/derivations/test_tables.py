@@ -52,15 +52,21 @@ def value_and_slope(layer, x):
     return y, layer.backward(jnp.ones_like(y), cache, ())[0]
 
 
+@partial(jax.jit, static_argnums=0)
+def cost_and_delta(cost, y, targets):
+    """C and ∂C/∂y of every row."""
+    return cost(y, targets), cost.delta(y, targets)
+
+
 @pytest.mark.parametrize("kind", cost_formulas.RULES, ids=lambda kind: kind.__name__)
 def test_a_cost_s_formula_is_the_cost_s(kind):
     rows = [case for case in COSTS if case.cost == kind() and len(case.shape) == 2]
     assert rows, f"tests/cases has no row for {kind.__name__}"
     for case in rows:
         rng = np.random.default_rng(0)
-        y = rng.uniform(-1, 1, size=(60, case.shape[1])) * np.geomspace(0.1, 40, 60)[:, None]
+        y = rng.uniform(-1, 1, size=(40, case.shape[1])) * np.geomspace(0.1, 40, 40)[:, None]
         targets = case.make_targets(rng, y.shape)
-        C, delta = (np.asarray(f(jnp.asarray(y), jnp.asarray(targets))) for f in (case.cost, case.cost.delta))
+        C, delta = map(np.asarray, cost_and_delta(case.cost, y, targets))
         for n in range(len(y)):
             values: dict[Formula, float] = {Symbol("y", (k,)): float(v) for k, v in enumerate(y[n])}
             found = cost_formula(case.cost, y[n], targets[n], values)
