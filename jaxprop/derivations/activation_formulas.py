@@ -66,35 +66,35 @@ def _helper(name: str, z: Symbol) -> Symbol:
     return Symbol(name, z.index if z.name == "z" else (z.name.translate(PLAIN), *z.index), z.layer)
 
 
-def _identity(layer: Any, z: Symbol, a: Symbol, at: float) -> ActivationFormula:
+def _identity(layer: layers.Identity, z: Symbol, a: Symbol, at: float) -> ActivationFormula:
     return ActivationFormula(z, ONE, ("The activation changes nothing, so the slope is 1.",))
 
 
-def _sigmoid(layer: Any, z: Symbol, a: Symbol, at: float) -> ActivationFormula:
+def _sigmoid(layer: layers.Sigmoid, z: Symbol, a: Symbol, at: float) -> ActivationFormula:
     return ActivationFormula(
         Call("sigmoid", z), a * (1 - a), ("The slope of the sigmoid can be written in its value ", a, ".")
     )
 
 
-def _tanh(layer: Any, z: Symbol, a: Symbol, at: float) -> ActivationFormula:
+def _tanh(layer: layers.Tanh, z: Symbol, a: Symbol, at: float) -> ActivationFormula:
     words = ("The slope of tanh is ", 1 - a**2, ", written in its value ", a, ", here as a product.")
     return ActivationFormula(Call("tanh", z), (1 - a) * (1 + a), words)
 
 
-def _relu(layer: Any, z: Symbol, a: Symbol, at: float) -> ActivationFormula:
+def _relu(layer: layers.ReLU, z: Symbol, a: Symbol, at: float) -> ActivationFormula:
     corner = " At 0 it has a corner; by convention the slope there is 0." if at == 0 else ""
     words = f"The slope of relu is a step: 1 where its input is above 0, else 0.{corner}"
     return ActivationFormula(Call("relu", z), Call("step", z), (words,))
 
 
-def _leaky_relu(layer: Any, z: Symbol, a: Symbol, at: float) -> ActivationFormula:
+def _leaky_relu(layer: layers.LeakyReLU, z: Symbol, a: Symbol, at: float) -> ActivationFormula:
     slope = ONE if at >= 0 else Number(layer.negative_slope)
     side = "not below 0" if at >= 0 else "below 0"
     words = f"The input is {side}, and there the leaky ReLU is a straight line."
     return ActivationFormula(z if at >= 0 else slope * z, slope, (words,))
 
 
-def _elu(layer: Any, z: Symbol, a: Symbol, at: float) -> ActivationFormula:
+def _elu(layer: layers.ELU, z: Symbol, a: Symbol, at: float) -> ActivationFormula:
     alpha = Number(layer.alpha)
     if at > 0:
         return ActivationFormula(z, ONE, ("The input is above 0, and there ELU is a straight line.",))
@@ -102,7 +102,7 @@ def _elu(layer: Any, z: Symbol, a: Symbol, at: float) -> ActivationFormula:
     return ActivationFormula(alpha * (Call("exp", z) - 1), a + alpha, words, exact=at < NEAR)
 
 
-def _selu(layer: Any, z: Symbol, a: Symbol, at: float) -> ActivationFormula:
+def _selu(layer: layers.SELU, z: Symbol, a: Symbol, at: float) -> ActivationFormula:
     alpha, scale = Number(activations.SELU_ALPHA), Number(activations.SELU_SCALE)
     if at > 0:
         return ActivationFormula(scale * z, scale, ("The input is above 0, and there SELU is a straight line.",))
@@ -112,7 +112,7 @@ def _selu(layer: Any, z: Symbol, a: Symbol, at: float) -> ActivationFormula:
     )
 
 
-def _gelu(layer: Any, z: Symbol, a: Symbol, at: float) -> ActivationFormula:
+def _gelu(layer: layers.GELU, z: Symbol, a: Symbol, at: float) -> ActivationFormula:
     π = Constant("π")
     if layer.approximate:
         t, r, root = _helper("t", z), _helper("r", z), Call("sqrt", 2 / π)
@@ -138,26 +138,26 @@ def _gelu(layer: Any, z: Symbol, a: Symbol, at: float) -> ActivationFormula:
     return ActivationFormula(z * Φ, Φ + bell, words, given={Φ: math.erfc(-at / math.sqrt(2)) / 2})
 
 
-def _silu(layer: Any, z: Symbol, a: Symbol, at: float) -> ActivationFormula:
+def _silu(layer: layers.SiLU, z: Symbol, a: Symbol, at: float) -> ActivationFormula:
     s = _helper("s", z)
     return ActivationFormula(
         z * s, s * (1 + z * (1 - s)), ("The slope of SiLU follows by the product rule.",), ((s, Call("sigmoid", z)),)
     )
 
 
-def _softplus(layer: Any, z: Symbol, a: Symbol, at: float) -> ActivationFormula:
+def _softplus(layer: layers.Softplus, z: Symbol, a: Symbol, at: float) -> ActivationFormula:
     value = Call("log", 1 + Call("exp", z)) if at < 30 else z + Call("log", 1 + Call("exp", -z))
     # far below 0 a float64 has no digits left for exp(z) beside the 1
     return ActivationFormula(value, Call("sigmoid", z), ("The slope of softplus is the sigmoid.",), exact=at > FAR)
 
 
-def _softsign(layer: Any, z: Symbol, a: Symbol, at: float) -> ActivationFormula:
+def _softsign(layer: layers.Softsign, z: Symbol, a: Symbol, at: float) -> ActivationFormula:
     below = 1 + z if at >= 0 else 1 - z
     words = ("The slope of softsign follows by the quotient rule; ", below, " is 1 plus the size of ", z, ".")
     return ActivationFormula(z / below, 1 / below**2, words)
 
 
-def _hard_tanh(layer: Any, z: Symbol, a: Symbol, at: float) -> ActivationFormula:
+def _hard_tanh(layer: layers.HardTanh, z: Symbol, a: Symbol, at: float) -> ActivationFormula:
     if abs(at) <= 1:
         return ActivationFormula(z, ONE, ("The input is within -1 and 1, and there hard tanh changes nothing.",))
     return ActivationFormula(
@@ -165,19 +165,19 @@ def _hard_tanh(layer: Any, z: Symbol, a: Symbol, at: float) -> ActivationFormula
     )
 
 
-def _standardize(layer: Any, z: Symbol, a: Symbol, at: float) -> ActivationFormula:
+def _standardize(layer: layers.Standardize, z: Symbol, a: Symbol, at: float) -> ActivationFormula:
     mean, std = _moments(layer, z)
     words = "Standardize subtracts the mean and divides by the standard deviation; the mean does not matter to a slope."
     return ActivationFormula((z - mean) / std, 1 / std, (words,))
 
 
-def _unstandardize(layer: Any, z: Symbol, a: Symbol, at: float) -> ActivationFormula:
+def _unstandardize(layer: layers.Unstandardize, z: Symbol, a: Symbol, at: float) -> ActivationFormula:
     mean, std = _moments(layer, z)
     words = "Unstandardize multiplies by the standard deviation and adds the mean, which does not matter to a slope."
     return ActivationFormula(z * std + mean, std, (words,))
 
 
-def _moments(layer: Any, z: Symbol) -> tuple[Number, Number]:
+def _moments(layer: layers.Standardize | layers.Unstandardize, z: Symbol) -> tuple[Number, Number]:
     """The mean and the standard deviation of the feature that `z` is."""
     mean, std = (v[int(z.index[-1])] if isinstance(v, tuple) else v for v in (layer.mean, layer.std))
     return Number(mean), Number(std)

@@ -6,7 +6,6 @@ derivative are written from the same symbols, and the tape's numbers stand besid
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -45,7 +44,7 @@ class CostFormula:
         return abs(evaluate(self.derivative(k), values)) >= self.smallest * max(parts)
 
 
-def cost_formula(cost: Cost, y: np.ndarray, targets: Any, values: Values) -> CostFormula | None:
+def cost_formula(cost: Cost, y: np.ndarray, targets: np.ndarray, values: Values) -> CostFormula | None:
     """Return the formulas of `cost` at the answer y `[O]`, None where none are known; targets go into `values`.
 
     >>> found = cost_formula(costs.HalfSquaredError(), np.array([0.75]), np.array([1.0]), {})
@@ -69,7 +68,7 @@ def _should(symbol: Formula) -> Prose:
     return (symbol, " is what it should have answered")
 
 
-def _half_squared_error(y: list[Symbol], at: np.ndarray, targets: Any, values: Values) -> CostFormula:
+def _half_squared_error(y: list[Symbol], at: np.ndarray, targets: np.ndarray, values: Values) -> CostFormula:
     target = _targets("target", targets, values)
     words = ("The 2 of the square cancels the half in front of it, so what is left is the difference.",)
     return CostFormula(
@@ -81,7 +80,7 @@ def _half_squared_error(y: list[Symbol], at: np.ndarray, targets: Any, values: V
     )
 
 
-def _mean_squared_error(y: list[Symbol], at: np.ndarray, targets: Any, values: Values) -> CostFormula:
+def _mean_squared_error(y: list[Symbol], at: np.ndarray, targets: np.ndarray, values: Values) -> CostFormula:
     target = _targets("target", targets, values)
     n = len(y)
     words = (f"The slope of a square is twice the inside, and the mean over {n} outputs divides by {n}.",)
@@ -94,7 +93,7 @@ def _mean_squared_error(y: list[Symbol], at: np.ndarray, targets: Any, values: V
     )
 
 
-def _softmax_cross_entropy(y: list[Symbol], at: np.ndarray, targets: Any, values: Values) -> CostFormula:
+def _softmax_cross_entropy(y: list[Symbol], at: np.ndarray, targets: np.ndarray, values: Values) -> CostFormula:
     labels = np.issubdtype(np.asarray(targets).dtype, np.integer)
     p = _targets("p", np.eye(len(y))[int(targets)] if labels else targets, values)
     softmax, S, P = [Symbol("softmax(y)", (k,)) for k in range(len(y))], Symbol("S"), Symbol("P")
@@ -123,7 +122,7 @@ def _softmax_cross_entropy(y: list[Symbol], at: np.ndarray, targets: Any, values
     )
 
 
-def _sigmoid_cross_entropy(y: list[Symbol], at: np.ndarray, targets: Any, values: Values) -> CostFormula:
+def _sigmoid_cross_entropy(y: list[Symbol], at: np.ndarray, targets: np.ndarray, values: Values) -> CostFormula:
     target = _targets("target", targets, values)
     terms: list[Formula] = []
     for a, t in zip(y, target, strict=True):
@@ -141,7 +140,7 @@ def _sigmoid_cross_entropy(y: list[Symbol], at: np.ndarray, targets: Any, values
     )
 
 
-Rule = Callable[[list[Symbol], np.ndarray, Any, Values], CostFormula]
+Rule = Callable[[list[Symbol], np.ndarray, np.ndarray, Values], CostFormula]
 RULES: dict[type, Rule] = {
     costs.HalfSquaredError: _half_squared_error,
     costs.MeanSquaredError: _mean_squared_error,

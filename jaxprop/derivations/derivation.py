@@ -187,7 +187,7 @@ def _written(node: Printable, printer: Text) -> str:
     return printer.write(node) if isinstance(node, Formula) else node.write(printer)
 
 
-def _plain(value: Any, digits: int | None) -> Any:
+def _plain(value: object, digits: int | None) -> Any:
     match value:
         case Formula():
             return to_json(value, digits)

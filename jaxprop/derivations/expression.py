@@ -54,8 +54,19 @@ def derive(expression: str, at: float) -> Derivation:
 
     With f(x) = g(u(x)), df/dx = dg/du · du/dx, where dg/du is taken at the inside u(x). Insides are worked out first;
     where several of them meet, the contributions of all are added. `jax.grad` and a central difference, both in
-    float64, stand beside the result. Raises `JaxpropError`, with a caret under the place, for text that is not an
-    expression in one variable, and for a point where the value or the derivative is not finite.
+    float64, stand beside the result.
+
+    Args:
+        expression: text in one variable, such as "3*(x**2+1)**3", "sin(2x)/x" or "σ(0.5w + 1)". It is never executed.
+        at: the point, a finite number.
+
+    Returns:
+        The steps. `.facts` has expression, variable, at, value, derivative, derivative_latex, derivative_value,
+        jax_grad and finite_difference (None where there is no value on one side of the point).
+
+    Raises:
+        JaxpropError: with a caret under the place, for text that is not an expression in one variable, and for a
+            point where the value or the derivative is not finite.
 
     >>> derivation = derive("3*(x**2+1)**3", at=2.0)
     >>> derivation.facts["derivative"], derivation.facts["derivative_value"], derivation.facts["jax_grad"]

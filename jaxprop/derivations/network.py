@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import PyTree
+from jaxtyping import Array, ArrayLike, Key, PyTree
 
 from jaxprop.backward import manual
 from jaxprop.costs import Cost
@@ -54,24 +54,32 @@ class Found(NamedTuple):
 
 
 def explain(net: Layer, cost: Cost, learning_rate: float = 0.1, most: int = 5) -> Callable[..., Derivation]:
-    """Return `run(x, params, targets, path, index, *, row=0, rng=None) -> Derivation`, the chain rule for one number.
-
-    For the parameter `path` ("0.W") at `index` ((12, 3): from input 12 to unit 3) it writes out, for one row of x,
+    """Return a function that writes out the chain rule for one weight or bias, with this network's numbers.
 
         ∂C/∂w  =  ∂C/∂a · ∂a/∂z · ∂z/∂w        δ = ∂C/∂z
 
-    with this network's numbers; for a hidden weight ∂C/∂a is the sum over every path back from the cost, the `most`
-    largest written, the others summed and counted. Beside it stand the value by `jax.grad` and by a nudge, and what
-    the update w - η·∂C/∂w changes. Everything is computed in float64, whatever the dtype of x and the parameters; with
-    `rng`, what a layer draws is drawn in float64 too.
+    For a hidden weight ∂C/∂a is the sum over every path back from the cost, the `most` largest written, the others
+    summed and counted. Beside it stand the value by `jax.grad` and by a nudge, and what the update w - η·∂C/∂w changes.
+    Everything is computed in float64, whatever the dtype of x and the parameters. What is compiled for one parameter
+    serves for all of them.
 
-    `.facts`, which come first in the JSON: path, index, row, layer, cost, value, jax_grad, finite_difference, delta,
-    factors (their product is the value), paths (the largest, with the units from the parameter to the output) and
-    rest (how many more, and their sum), learning_rate, parameter, updated, before, after, predicted_change,
-    actual_change, flipped_change.
+    Args:
+        net: a Chain, of Chains too, whose layers answer one number per unit. Where a layer stands in between for which
+            no formula is written, its numbers are taken as they are.
+        cost: C. One without a formula is taken by its numbers.
+        learning_rate: η, the step size of the update.
+        most: how many terms of a sum, and how many paths, are written out.
 
-    Nets are Chains, in Chains too, of layers that answer one number per unit. Where a layer or a cost of your own
-    stands in between, its numbers are taken as they are. Raises JaxpropError for a path, index or row that is missing.
+    Returns:
+        `run(x, params, targets, path, index, *, row=0, rng=None) -> Derivation`, for the parameter `path` ("0.W") at
+        `index` ((12, 3): from input 12 to unit 3) and one row of x `[N, ...]` and targets `[N, ...]`. What a layer
+        draws with `rng` is drawn in float64 too. `.facts`, which come first in the JSON: path, index, row, layer, cost,
+        value, jax_grad, finite_difference, delta, factors (their product is the value), paths (the largest, with the
+        units from the parameter to the output) and rest (how many more, and their sum), learning_rate, parameter,
+        updated, before, after, predicted_change, actual_change, flipped_change.
+
+    Raises:
+        JaxpropError: for a path, an index or a row that is not there, and for a net that cannot be written out.
 
     >>> import jax.numpy as jnp
     >>> import jaxprop as jp
@@ -89,7 +97,10 @@ def explain(net: Layer, cost: Cost, learning_rate: float = 0.1, most: int = 5) -
     if net.mixes_examples:
         raise JaxpropError("explain: a layer of this net mixes examples, so no cost belongs to one row alone")
 
-    def run(x: Any, params: Any, targets: Any, path: str, index: Any, *, row: int = 0, rng: Any = None) -> Derivation:
+    def run(
+        x: ArrayLike, params: PyTree, targets: ArrayLike, path: str, index: int | tuple[int, ...], *,
+        row: int = 0, rng: Key[Array, ""] | None = None,
+    ) -> Derivation:  # fmt: skip
         question = ask(net, cost, most, params, path, index, row, examples_of(x, targets))
         # an rng draws for the whole batch, so the row keeps what was drawn for it
         rows, at = (slice(None), question.row) if rng is not None else (slice(question.row, question.row + 1), 0)
@@ -209,11 +220,11 @@ def _measure(question: Question, given: Given, learning_rate: float) -> Measured
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _cost_and_slope(net: Layer, cost: Cost, given: Given, place: int, by: float) -> tuple[jax.Array, jax.Array]:
+def _cost_and_slope(net: Layer, cost: Cost, given: Given, place: int, by: float) -> tuple[Array, Array]:
     """C with the number at `place` of all parameters moved, and ∂C/∂(it): one program for every path and index."""
     theta, tree = ravel_pytree(given.params)
 
-    def of(theta: jax.Array) -> jax.Array:
+    def of(theta: Array) -> Array:
         return cost(call(net, given.x, tree(theta), given.rng), given.targets)[given.at]
 
     value, slopes = jax.value_and_grad(of)(theta.at[place].add(by))

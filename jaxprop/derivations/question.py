@@ -3,11 +3,12 @@
 import difflib
 import math
 import operator
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple, SupportsIndex
 
 import jax.numpy as jnp
-from jaxtyping import Array, Key, PyTree
+from jaxtyping import Array, ArrayLike, Key, PyTree
 
 from jaxprop.arrays.index import check_index
 from jaxprop.checks import check_whole
@@ -44,7 +45,7 @@ class Question:
 
 
 def ask(
-    net: Layer, cost: Cost, most: int, params: PyTree, path: object, index: object, row: object, examples: int
+    net: Layer, cost: Cost, most: int, params: PyTree, path: object, index: object, row: SupportsIndex, examples: int
 ) -> Question:
     """Return the question; raise `JaxpropError` for a path, an index or a row that is not there."""
     everything, known = tuple(leaves(net)), by_path(params)
@@ -62,12 +63,12 @@ def ask(
     )  # fmt: skip
 
 
-def listed(known: dict[str, Any]) -> str:
+def listed(known: Mapping[str, ArrayLike]) -> str:
     """Return the paths with their shapes: '0.W [3, 1], 0.b [1]'."""
     return ", ".join(f"{path} {list(jnp.shape(leaf))}" for path, leaf in known.items())
 
 
-def _known_path(path: object, everything: tuple[Leaf, ...], known: dict[str, Any]) -> str:
+def _known_path(path: object, everything: tuple[Leaf, ...], known: Mapping[str, ArrayLike]) -> str:
     if not known:
         raise JaxpropError("explain: this network has no parameters, so there is nothing to change")
     if not isinstance(path, str):
@@ -86,7 +87,7 @@ def _known_path(path: object, everything: tuple[Leaf, ...], known: dict[str, Any
     raise JaxpropError(f"unknown path {path!r}{hint}; known: {listed(known)}")
 
 
-def _row(row: Any, examples: int) -> int:
+def _row(row: SupportsIndex, examples: int) -> int:
     try:
         found = operator.index(row)
     except TypeError:
@@ -105,7 +106,7 @@ def check_settings(cost: object, learning_rate: object, most: object) -> None:
     check_whole(most, "most")
 
 
-def examples_of(x: Any, targets: Any) -> int:
+def examples_of(x: ArrayLike, targets: ArrayLike) -> int:
     """Return N; raise `ShapeError` unless x and targets both have N rows."""
     if not jnp.ndim(x) or not jnp.ndim(targets) or jnp.shape(x)[0] != jnp.shape(targets)[0]:
         raise ShapeError(

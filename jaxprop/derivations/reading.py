@@ -9,11 +9,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import ArrayLike, PyTree
 
 from jaxprop.backward import manual
 from jaxprop.backward.manual import Record
@@ -90,7 +91,7 @@ class Reading:
     levels: tuple[Level, ...]
     last: int
     y: np.ndarray
-    targets: Any
+    targets: np.ndarray
 
 
 def read(question: Question, given: Given) -> Reading:
@@ -190,10 +191,10 @@ def _no_positions(linear: tuple[str, Layer], rows: Rows) -> None:
         )
 
 
-def float64(tree: Any) -> Any:
+def float64(tree: PyTree) -> PyTree:
     """Return the tree as numpy arrays, floating ones in float64."""
 
-    def convert(leaf: Any) -> np.ndarray:
+    def convert(leaf: ArrayLike) -> np.ndarray:
         leaf = np.asarray(leaf)
         return leaf.astype(np.float64) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
 
