@@ -35,10 +35,14 @@ from jaxprop.network import Chain, Parallel, Repeat, Residual, Shared
 
 
 def mlp(sizes: Sequence[int], activation: Layer | None = None) -> Chain:
-    """A multilayer perceptron of these sizes, inputs first, as the book writes them: [784, 30, 10].
+    """Build a multilayer perceptron of these sizes; its last layer is linear, for a cost on logits.
 
-    `activation` stands between the layers (Sigmoid() by default); the last layer is left linear, for a cost on logits.
-    Raises JaxpropError for fewer than two sizes.
+    Args:
+        sizes: how many units each layer has, inputs first, as the book writes them: [784, 30, 10].
+        activation: what stands between the layers, by default `Sigmoid()`.
+
+    Raises:
+        JaxpropError: there are fewer than two sizes.
 
     >>> mlp((784, 30, 10))
     Chain(Linear(30), Sigmoid(), Linear(10))
@@ -54,7 +58,11 @@ def mlp(sizes: Sequence[int], activation: Layer | None = None) -> Chain:
 
 
 def convnet(classes: int, width: int = 16) -> Chain:
-    """Two convolutions with pooling and two dense layers: images `[N, H, W, C]` to logits `[N, classes]`.
+    """Build two convolutions with pooling and two dense layers: images `[N, H, W, C]` to logits `[N, classes]`.
+
+    Args:
+        classes: how many classes there are.
+        width: the channels of the first convolution; the second has twice as many.
 
     >>> convnet(10).layers[0]
     Conv(16, (3, 3))
@@ -67,10 +75,19 @@ def convnet(classes: int, width: int = 16) -> Chain:
 
 
 def resnet(classes: int, width: int = 16, blocks: int | Sequence[int] = 1) -> Chain:
-    """A residual network with GroupNorm: images `[N, H, W, C]` to logits `[N, classes]`.
+    """Build a residual network with GroupNorm: images `[N, H, W, C]` to logits `[N, classes]`.
 
-    blocks: residual blocks of two convolutions in each of three stages (or one number a stage); a stage after the first
-    halves the image and doubles the channels. `blocks=1` has 8 layers with weights on the longest way, 3 has 20.
+    A stage after the first halves the image and doubles the channels. `blocks=1` has 8 layers with weights on the
+    longest way, `blocks=3` has 20.
+
+    Args:
+        classes: how many classes there are.
+        width: the channels of the first stage.
+        blocks: how many residual blocks of two convolutions each of three stages has, or one number a stage.
+
+    Raises:
+        JaxpropError: a stage has no block.
+
     Source: He, Zhang, Ren, Sun 2015, section 4.2; Wu and He, "Group Normalization" (2018).
 
     >>> len(resnet(10, width=8, blocks=2).layers)
@@ -104,9 +121,17 @@ def _norm(channels: int) -> GroupNorm:
 
 
 def gpt(vocabulary: int, width: int, depth: int, heads: int, context: int) -> Shared:
-    """A causal transformer: integer ids `[N, T]`, T ≤ context, to logits `[N, T, vocabulary]` for the id that follows.
+    """Build a causal transformer: integer ids `[N, T]` to logits `[N, T, vocabulary]` for the id that follows.
 
-    Pre-norm blocks, `depth` of them in a `Repeat`; the output's weights are the embedding's, transposed.
+    The blocks are pre-norm, in a `Repeat`; the output's weights are the embedding's, transposed.
+
+    Args:
+        vocabulary: how many ids there are.
+        width: the features of a position.
+        depth: how many blocks there are.
+        heads: how many heads each block's attention has; they divide `width`.
+        context: the largest T.
+
     Source: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners".
 
     >>> net = gpt(vocabulary=65, width=128, depth=4, heads=4, context=128)
@@ -126,7 +151,11 @@ def gpt(vocabulary: int, width: int, depth: int, heads: int, context: int) -> Sh
 
 
 def gpt_block(width: int, heads: int) -> Chain:
-    """One block of `gpt`: attention, then two dense layers, each with a norm before and a way around.
+    """Build one block of `gpt`: attention, then two dense layers, each with a norm before and a way around.
+
+    Args:
+        width: the features of a position.
+        heads: how many heads the attention has.
 
     >>> gpt_block(8, 2).layers[1]
     Residual(Chain(LayerNorm(...), Linear(32), GELU(approximate=True), Linear(8)))
@@ -138,7 +167,15 @@ def gpt_block(width: int, heads: int) -> Chain:
 
 
 def rnn_classifier(cell: str, features: int, classes: int) -> Chain:
-    """A recurrent layer, "rnn", "gru" or "lstm", its last state classified: x `[N, T, I]` to logits `[N, classes]`.
+    """Build a recurrent layer whose last state is classified: x `[N, T, I]` to logits `[N, classes]`.
+
+    Args:
+        cell: "rnn", "gru" or "lstm".
+        features: how large the state is.
+        classes: how many classes there are.
+
+    Raises:
+        JaxpropError: there is no such cell.
 
     >>> rnn_classifier("gru", features=32, classes=2).layers[1]
     Linear(2)

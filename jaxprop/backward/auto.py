@@ -10,11 +10,15 @@ from jaxprop.uses import weighted, weighted_sum
 
 
 def value_and_grad(net: Network, cost: Cost) -> CostFunction[tuple[Array, PyTree]]:
-    """Return C and ∂C/∂θ by `jax.grad` of the cache-free call.
+    """Return `run`, which computes C = Σ_n w_n C_n and ∂C/∂θ by `jax.grad` of the cache-free call.
 
-    `run(x, params, targets, *, weights=None, rng=None, mask=None)`.
-    C = Σ_n w_n C_n, w_n = 1/N for None. `net` is a Layer or any callable f(x, params); params any pytree of
-    arrays, and the gradient has its tree, shapes and dtypes.
+    Args:
+        net: a Layer, or any callable f(x, params) whose params are a pytree of arrays.
+        cost: C_n, such as `HalfSquaredError()`.
+
+    Returns:
+        `run(x, params, targets, *, weights=None, rng=None, mask=None)`, which returns (C, gradient). The gradient has
+        the tree, shapes and dtypes of params. weights: w `[N]`, by default 1/N each.
 
     >>> import jax.numpy as jnp
     >>> from jaxprop.costs import HalfSquaredError

@@ -27,7 +27,7 @@ from jaxprop.uses.use import scale
 
 
 class Pass(NamedTuple):
-    """One forward and one backward pass: C_n `[N]`, y, dx, the uses by parameter, and the walk's notes.
+    """Hold one forward and one backward pass: C_n `[N]`, y, dx, the uses by parameter, and the walk's notes.
 
     >>> Pass._fields
     ('costs', 'y', 'dx', 'uses', 'notes')
@@ -52,7 +52,15 @@ def backpropagate(
 ) -> Pass:
     """Go forward and back through `net` with `walk`; nothing is averaged yet.
 
-    `seed` `[N]` weighs every example's error from the start: for a net that mixes examples, where later is too late.
+    Args:
+        walk: how the network is visited.
+        net: a Layer.
+        cost: C_n, such as `HalfSquaredError()`.
+        x: inputs `[N, ...]`.
+        params: θ.
+        targets: `[N, ...]`, what the cost compares y with.
+        env: what a forward pass needs beside x and θ.
+        seed: weights `[N]` of the examples' errors from the start, for a net that mixes examples: later is too late.
 
     >>> import jax.numpy as jnp
     >>> from jaxprop import HalfSquaredError, Linear
@@ -70,10 +78,19 @@ def backpropagate(
 
 
 def value_and_grad(net: Layer, cost: Cost, walk: Walk | None = None) -> CostFunction[tuple[Array, PyTree]]:
-    """Return C and ∂C/∂θ by the chain rule.
+    """Return `run`, which computes C = Σ_n w_n C_n and ∂C/∂θ by the chain rule.
 
-    `run(x, params, targets, *, weights=None, rng=None, mask=None)`, as `auto`'s.
-    C = Σ_n w_n C_n, with w_n = 1/N for None; the gradient is every use's `gradient(weights)`.
+    Args:
+        net: a Layer.
+        cost: C_n, such as `HalfSquaredError()`.
+        walk: how the network is visited; by default the plain `Walk`.
+
+    Returns:
+        `run(x, params, targets, *, weights=None, rng=None, mask=None)`, which returns (C, gradient) as `auto`'s does.
+        The gradient is every use's `gradient(weights)`.
+
+    Raises:
+        JaxpropError: `net` is a plain function.
 
     >>> import jax.numpy as jnp
     >>> from jaxprop import Chain, HalfSquaredError, Linear, Sigmoid
@@ -103,9 +120,19 @@ def value_and_grad(net: Layer, cost: Cost, walk: Walk | None = None) -> CostFunc
 
 
 def uses(net: Layer, cost: Cost, walk: Walk | None = None) -> CostFunction[tuple[Array, PyTree]]:
-    """Return C and, in the tree of params, the `Use` of every array: `run(x, params, targets, *, weights, rng, mask)`.
+    """Return `run`, which computes C and, in the tree of params, the `Use` of every array.
 
-    A use is per example: `weights` only weigh the value; give them to `use.gradient(weights)` as well.
+    Args:
+        net: a Layer that does not mix the examples of a batch.
+        cost: C_n, such as `HalfSquaredError()`.
+        walk: how the network is visited; what its `close` makes of the uses is returned in their place.
+
+    Returns:
+        `run(x, params, targets, *, weights=None, rng=None, mask=None)`, which returns (C, uses). A use is per example:
+        `weights` weigh the value alone; give them to `use.gradient(weights)` as well.
+
+    Raises:
+        JaxpropError: `net` is a plain function, or mixes examples, so that no quantity of one example exists.
 
     >>> import jax.numpy as jnp
     >>> from jaxprop import HalfSquaredError, Linear
@@ -145,7 +172,7 @@ def _mixing(net: Layer) -> str:
 
 
 class Record(NamedTuple):
-    """What one layer saw: x in, y out, dy = ∂C_n/∂y back in, dx = ∂C_n/∂x back out, and its local derivative.
+    """Hold what one layer saw: x in, y out, dy = ∂C_n/∂y back in, dx = ∂C_n/∂x back out, and its local derivative.
 
     `derivative` is ∂y/∂x where the layer has one as an array (φ'(z) of an activation), else None. For an activation
     x is z, y is a, dy is ∂C/∂a and dx is the error δ = ∂C/∂z.
@@ -162,7 +189,7 @@ class Record(NamedTuple):
 
 
 class Tape(Recorder):
-    """The plain walk, writing down at every layer what passes: what `trace` goes through the network with.
+    """Walk plainly and write down at every layer what passes: `trace` goes through the network with it.
 
     >>> import jax.numpy as jnp
     >>> from jaxprop import HalfSquaredError, Sigmoid
@@ -184,10 +211,18 @@ class Tape(Recorder):
 
 
 def trace(net: Layer, cost: Cost) -> Callable[..., dict[str, Record]]:
-    """Return the tape, {path: Record} in the order of the forward pass.
+    """Return `run`, which writes a tape: {path: Record} in the order of the forward pass.
 
-    `run(x, params, targets, *, rng=None, mask=None)`. Everything is per example and unaveraged, so weights do
-    not enter. (Out of `jit` a dict comes sorted by path.)
+    Args:
+        net: a Layer.
+        cost: C_n, such as `HalfSquaredError()`.
+
+    Returns:
+        `run(x, params, targets, *, rng=None, mask=None)`. Everything on the tape is per example and not averaged, so
+        weights do not enter. (A dict that comes out of `jit` is sorted by path.)
+
+    Raises:
+        JaxpropError: `net` is a plain function.
 
     >>> import jax.numpy as jnp
     >>> from jaxprop import Chain, HalfSquaredError, Linear, Sigmoid

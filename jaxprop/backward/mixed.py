@@ -15,6 +15,12 @@ from jaxprop.network.call import require_layer
 def mixed(net: Layer) -> Callable[..., Array]:
     """Return f(x, params, env=None), equal to net's, whose reverse-mode derivative is the hand-derived one.
 
+    Args:
+        net: a Layer.
+
+    Raises:
+        JaxpropError: `net` is a plain function, which has no hand-derived rule.
+
     Anything may surround it: `jax.grad`, `jax.vjp`, `vmap`, `jit`, a cost of your own. Forward mode (`jax.jvp`) is not
     to be had: a backward rule says nothing about it, and JAX raises TypeError.
 

@@ -19,9 +19,14 @@ from jaxprop.network.walk import Combinator, Pulled, Pushed, Walk, split
 
 @dataclass(frozen=True, init=False)
 class Chain(Combinator):
-    """y = f_L(… f_2(f_1(x, θ_1), θ_2) …, θ_L): layers one after another; θ is the tuple of theirs.
+    """Apply layers one after another: y = f_L(… f_2(f_1(x, θ_1), θ_2) …, θ_L). θ is the tuple of theirs.
 
-    Raises ShapeError, naming the layer's path, when params are not one per layer.
+    Args:
+        layers: one or more layers; what one gives, the next one takes.
+
+    Raises:
+        JaxpropError: an item is no layer, or there is none.
+        ShapeError: params are not one per layer; the text names the layer's path.
 
     >>> from jaxprop.layers import Linear, Sigmoid
     >>> net = Chain(Linear(30), Sigmoid(), Linear(10))
@@ -48,16 +53,16 @@ class Chain(Combinator):
             raise JaxpropError("Chain: found no layers, expected at least one")
 
     def children(self) -> tuple[Layer, ...]:
-        """The layers."""
+        """Return the layers."""
         return self.layers
 
     def with_children(self, children: Sequence[Layer]) -> "Chain":
-        """A chain of other layers."""
+        """Return a chain of other layers."""
         return Chain(*children)
 
     @in_one_program
     def init(self, key: Key[Array, ""] | None, x: PyTree) -> tuple[PyTree, ...]:
-        """θ of every layer, each drawn with its own key for the shape that reaches it."""
+        """Return θ of every layer, each drawn with its own key for the shape that reaches it."""
         keys = [None] * len(self.layers) if key is None else jax.random.split(key, len(self.layers))
         params = []
         for layer, layer_key in zip(self.layers, keys, strict=True):
@@ -66,14 +71,14 @@ class Chain(Combinator):
         return tuple(params)
 
     def __call__(self, x: Array, params: PyTree, env: Env | None = None) -> Array:
-        """f(x, θ), keeping nothing for a backward pass."""
+        """Return f(x, θ) and keep nothing for a backward pass."""
         self.check_params(params, "")
         for layer, p, e in zip(self.layers, params, split(env, len(self.layers)), strict=True):
             x = layer(x, p, e)
         return x
 
     def push(self, walk: Walk, x: Array, params: PyTree, env: Env | None, path: str) -> Pushed:
-        """Left to right: each y is the next x."""
+        """Go from left to right: each y is the next x."""
         self.check_params(params, path)
         caches = []
         for i, (layer, p, e) in enumerate(zip(self.layers, params, split(env, len(self.layers)), strict=True)):
@@ -82,7 +87,7 @@ class Chain(Combinator):
         return x, tuple(caches)
 
     def pull(self, walk: Walk, dy: PyTree, cache: PyTree, params: PyTree, path: str) -> Pulled:
-        """Right to left: each dx is the previous dy."""
+        """Go from right to left: each dx is the previous dy."""
         uses, notes = [], {}
         for i in reversed(range(len(self.layers))):
             dy, layer_uses, layer_notes = walk.pull(self.layers[i], dy, cache[i], params[i], join(path, i))

@@ -20,10 +20,20 @@ from jaxprop.uses import Use
 def freeze_statistics(net: Layer, x: PyTree, params: PyTree) -> tuple[Layer, PyTree]:
     """Return the network and θ with every `BatchNorm` folded into an `Affine`, by the statistics of the rows `x`.
 
-    x: rows `[N, ...]`, all in one batch; some thousand rows of the training set are enough.    params: θ of `net`.
     On these rows the frozen network gives what the network gave; on others it no longer depends on the rest of the
-    batch. A network without BatchNorm comes back as it is. Raises JaxpropError where a tie of `Shared` leads into a
-    BatchNorm, ShapeError where x and params stand in each other's place.
+    batch. A network without BatchNorm comes back as it is.
+
+    Args:
+        net: the network.
+        x: rows `[N, ...]`, all in one batch; some thousand rows of the training set are enough.
+        params: θ of `net`.
+
+    Returns:
+        (net, params): the frozen network and its θ.
+
+    Raises:
+        JaxpropError: a tie of `Shared` leads into a BatchNorm.
+        ShapeError: x and params stand in each other's place.
 
     >>> from jaxprop import Chain, Linear
     >>> x = jnp.array([[1.0, 10.0], [3.0, 30.0]])

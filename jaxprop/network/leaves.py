@@ -1,4 +1,4 @@
-"""The leaves of a network, its layers that are not made of layers: in order, and what passes each of them."""
+"""The leaves of a network are its layers that are not made of layers; here they are found, and recorded."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -33,9 +33,15 @@ class Leaf(NamedTuple):
 def leaves(net: Layer, params: PyTree = None) -> Iterator[Leaf]:
     """Yield the leaves of `net` in the order of the forward pass, through every combinator.
 
-    params: θ, or anything with its tree (gradients, uses, shapes); without it every leaf's `params` is None. A leaf's
-    part comes as θ holds it: stacked inside a `Repeat`, which is gone through once, and with None where `Shared` ties
-    an array to another. Raises ShapeError where params have not one item a child.
+    A leaf's part of params comes as θ holds it: stacked inside a `Repeat`, which is gone through once, and with None
+    where `Shared` ties an array to another.
+
+    Args:
+        net: any layer; one that is not made of layers is its own only leaf.
+        params: θ, or anything with its tree (gradients, uses, shapes); without it every leaf's `params` is None.
+
+    Raises:
+        ShapeError: params do not have one item per child.
 
     >>> from jaxprop.layers import Linear, Sigmoid
     >>> from jaxprop.network import Chain, Residual
@@ -62,7 +68,7 @@ def _below(here: Leaf) -> Iterator[Leaf]:
 
 
 def in_order(net: Layer, found: dict[str, PyTree]) -> dict[str, PyTree]:
-    """Return what was found by the path of a leaf, in the order of the forward pass: a walk back notes it reversed.
+    """Return {path of a leaf: what was found} in the order of the forward pass; a walk back notes it reversed.
 
     >>> from jaxprop.layers import Linear, Sigmoid
     >>> from jaxprop.network import Chain
@@ -73,7 +79,7 @@ def in_order(net: Layer, found: dict[str, PyTree]) -> dict[str, PyTree]:
 
 
 class Recorder(Walk):
-    """The plain walk with a record of every leaf: `keep` says what is held on the way forward, `note` what comes of it.
+    """Walk plainly and note something at every leaf, made by `note` of what `keep` held back on the way forward.
 
     >>> import jax.numpy as jnp
     >>> from jaxprop.layers import Sigmoid
@@ -89,20 +95,20 @@ class Recorder(Walk):
     """
 
     def keep(self, layer: Layer, x: PyTree, y: PyTree, params: PyTree, env: Env | None) -> PyTree:
-        """What of a leaf's way forward is held for its note: a pytree."""
+        """Return what of a leaf's way forward its note needs: a pytree."""
         raise TypeError(f"{type(self).__name__} must define keep(layer, x, y, params, env)")
 
     def note(self, layer: Layer, kept: PyTree, dy: PyTree, dx: PyTree, cache: PyTree, params: PyTree) -> PyTree:
-        """What is noted at a leaf's path on the way back: a pytree; None for nothing."""
+        """Return what is noted at a leaf's path on the way back: a pytree, or None for nothing."""
         raise TypeError(f"{type(self).__name__} must define note(layer, kept, dy, dx, cache, params)")
 
     def push(self, layer: Layer, x: PyTree, params: PyTree, env: Env | None, path: str) -> Pushed:
-        """One layer forward; what a leaf keeps goes beside its cache."""
+        """Go through one layer forward; what a leaf keeps goes beside its cache."""
         y, cache = super().push(layer, x, params, env, path)
         return (y, cache) if isinstance(layer, Combinator) else (y, (self.keep(layer, x, y, params, env), cache))
 
     def pull(self, layer: Layer, dy: PyTree, cache: PyTree, params: PyTree, path: str) -> Pulled:
-        """One layer back, with a leaf's note."""
+        """Go through one layer back and add a leaf's note."""
         if isinstance(layer, Combinator):
             return super().pull(layer, dy, cache, params, path)
         kept, cache = cache

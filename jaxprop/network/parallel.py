@@ -39,7 +39,15 @@ class Widths:
 
 @dataclass(frozen=True, init=False)
 class Parallel(Combinator):
-    """Branches on one x, joined by "sum", "concatenate" (last axis) or "multiply"; θ is the tuple of theirs.
+    """Apply several layers to one x and join what they give; θ is the tuple of theirs.
+
+    Args:
+        branches: one or more layers.
+        join: "sum" (the default), "concatenate" along the last axis, or "multiply".
+
+    Raises:
+        JaxpropError: a branch is no layer, or there is none.
+        ShapeError: the branches give shapes or dtypes that cannot be joined.
 
     >>> from jaxprop.layers import Identity, Sigmoid
     >>> print(Parallel(Identity(), Sigmoid(), join="multiply")(jnp.array([[0.0, 2.0]]), ((), ())))
@@ -60,27 +68,27 @@ class Parallel(Combinator):
             raise JaxpropError(f"Parallel: found {self.branches!r}, expected one or more layers")
 
     def children(self) -> tuple[Layer, ...]:
-        """The branches."""
+        """Return the branches."""
         return self.branches
 
     def with_children(self, children: Sequence[Layer]) -> "Parallel":
-        """Other branches, joined in the same way."""
+        """Return other branches, joined in the same way."""
         return Parallel(*children, join=self.join)
 
     @in_one_program
     def init(self, key: Key[Array, ""] | None, x: PyTree) -> tuple[PyTree, ...]:
-        """θ of every branch, each with a key of its own."""
+        """Return θ of every branch, each drawn with a key of its own."""
         keys = [None] * len(self.branches) if key is None else jax.random.split(key, len(self.branches))
         return tuple(branch.init(k, x) for branch, k in zip(self.branches, keys, strict=True))
 
     def __call__(self, x: PyTree, params: PyTree, env: Env | None = None) -> Array:
-        """The joined y, keeping nothing."""
+        """Return the joined y and keep nothing."""
         self.check_params(params, "")
         envs = split(env, len(self.branches))
         return self._joined([f(x, p, e) for f, p, e in zip(self.branches, params, envs, strict=True)], "")
 
     def push(self, walk: Walk, x: PyTree, params: PyTree, env: Env | None, path: str) -> Pushed:
-        """Every branch, then the join; a product keeps what the branches gave."""
+        """Go through every branch, then join; a product keeps what the branches gave."""
         self.check_params(params, path)
         parts = zip(self.branches, params, split(env, len(self.branches)), strict=True)
         done = [walk.push(f, x, p, e, join(path, k)) for k, (f, p, e) in enumerate(parts)]
@@ -89,7 +97,7 @@ class Parallel(Combinator):
         return self._joined(ys, path), (caches, kept)
 
     def pull(self, walk: Walk, dy: PyTree, cache: PyTree, params: PyTree, path: str) -> Pulled:
-        """dy shared out among the branches; what comes back is summed."""
+        """Share dy out among the branches and sum what comes back."""
         caches, kept = cache
         errors, uses, notes = [], [], {}
         for k, (branch, p, dy_k) in reversed(

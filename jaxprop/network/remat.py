@@ -19,7 +19,12 @@ from jaxprop.network.walk import Inner, Pulled, Pushed, Walk, Wrapper
 
 @dataclass(frozen=True)
 class Remat(Wrapper):
-    """f(x), recomputed in the backward pass instead of kept; also for `jax.grad`, through `jax.checkpoint`.
+    """Compute f(x) again in the backward pass instead of keeping it; `jax.grad` does so too, by `jax.checkpoint`.
+
+    θ is `Inner(inner=θ_f)`.
+
+    Args:
+        inner: f, any layer.
 
     >>> from jaxprop.layers import Tanh
     >>> print(Remat(Tanh())(jax.numpy.array([[0.0]]), ((),)))
@@ -27,22 +32,22 @@ class Remat(Wrapper):
     """
 
     def with_children(self, children: Sequence[Layer]) -> "Remat":
-        """Another layer, recomputed too."""
+        """Return another layer, recomputed too."""
         return Remat(children[0])
 
     def __call__(self, x: PyTree, params: PyTree, env: Env | None = None) -> PyTree:
-        """f(x); `jax.grad` keeps x alone."""
+        """Return f(x), of which `jax.grad` keeps x alone."""
         self.check_params(params, "")
         return jax.checkpoint(lambda x, p, env: self.inner(x, p, env))(x, params[0], env)
 
     def push(self, walk: Walk, x: PyTree, params: PyTree, env: Env | None, path: str) -> Pushed:
-        """Forward, keeping x and env."""
+        """Go forward and keep x and env."""
         self.check_params(params, path)
         y, _ = walk.push(self.inner, x, params[0], env, join(path, "inner"))
         return y, (x, env)
 
     def pull(self, walk: Walk, dy: PyTree, cache: PyTree, params: PyTree, path: str) -> Pulled:
-        """Forward once more, then back."""
+        """Go forward once more, then back."""
         # the barrier ties the second way forward to dy: else XLA merges it with the first, and keeps everything
         (x, env), dy = jax.lax.optimization_barrier((cache, dy))
         _, made = walk.push(self.inner, x, params[0], env, join(path, "inner"))

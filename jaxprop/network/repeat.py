@@ -29,9 +29,17 @@ from jaxprop.uses import Stacked, is_use
 
 @dataclass(frozen=True)
 class Repeat(Wrapper):
-    """`times` identical blocks in a row with stacked parameters `Inner(inner=θ [L, ...])`, as one scan.
+    """Apply one layer `times` times in a row, each time with its own parameters, as one scan.
 
-    Raises ShapeError where the block does not keep the shape, or params are not stacked `times` high.
+    θ is stacked, `Inner(inner=θ [L, ...])` with L = `times`.
+
+    Args:
+        inner: the block, any layer that keeps x's shape and dtype.
+        times: L, a whole number ≥ 1.
+
+    Raises:
+        JaxpropError: `times` is no whole number ≥ 1.
+        ShapeError: the block does not keep the shape, or params are not stacked `times` high.
 
     >>> from jaxprop.layers import Linear
     >>> x = jnp.ones((2, 3))
@@ -46,19 +54,19 @@ class Repeat(Wrapper):
         check_whole(self.times, "Repeat: times")
 
     def with_children(self, children: Sequence[Layer]) -> "Repeat":
-        """Another block, as many times."""
+        """Return another block, as many times."""
         return Repeat(children[0], self.times)
 
     @in_one_program
     def init(self, key: Key[Array, ""] | None, x: PyTree) -> Inner:
-        """Parameters drawn anew for every block, stacked."""
+        """Return parameters drawn anew for every block, stacked."""
         if key is None:
             once = self.inner.init(None, x)
             return Inner(jax.tree.map(lambda p: jnp.stack([p] * self.times), once))
         return Inner(jax.vmap(lambda k: self.inner.init(k, x))(jax.random.split(key, self.times)))
 
     def __call__(self, x: PyTree, params: PyTree, env: Env | None = None) -> PyTree:
-        """The scan forward, keeping nothing."""
+        """Scan forward and keep nothing."""
 
         def block(x: PyTree, step: PyTree) -> tuple[PyTree, None]:
             p, key = step
@@ -67,7 +75,7 @@ class Repeat(Wrapper):
         return jax.lax.scan(block, x, self._steps(params, env, ""))[0]
 
     def push(self, walk: Walk, x: PyTree, params: PyTree, env: Env | None, path: str) -> Pushed:
-        """The scan forward; caches come out stacked."""
+        """Scan forward; the caches come out stacked."""
 
         def block(x: PyTree, step: PyTree) -> tuple[PyTree, PyTree]:
             p, key = step
@@ -77,7 +85,7 @@ class Repeat(Wrapper):
         return jax.lax.scan(block, x, self._steps(params, env, path))
 
     def pull(self, walk: Walk, dy: PyTree, cache: PyTree, params: PyTree, path: str) -> Pulled:
-        """The scan backward; every step closes its uses."""
+        """Scan backward; every step closes its uses."""
 
         def block(dy: PyTree, step: PyTree) -> tuple[PyTree, PyTree]:
             p, cache = step

@@ -22,7 +22,13 @@ from jaxprop.network.walk import Inner, Pulled, Pushed, Walk, Wrapper, add_error
 
 @dataclass(frozen=True)
 class Residual(Wrapper):
-    """y = x + f(x), f any layer that keeps the shape; θ is `Inner(inner=θ_f)`. Raises ShapeError if it does not.
+    """Add a layer's output to its input: y = x + f(x). θ is `Inner(inner=θ_f)`.
+
+    Args:
+        inner: f, any layer that keeps x's shape and dtype.
+
+    Raises:
+        ShapeError: f does not keep them, or x is not one array.
 
     >>> from jaxprop.layers import Tanh
     >>> print(Residual(Tanh())(jnp.array([[0.0, 50.0]]), ((),)))
@@ -30,22 +36,22 @@ class Residual(Wrapper):
     """
 
     def with_children(self, children: Sequence[Layer]) -> "Residual":
-        """A residual around another layer."""
+        """Return a residual around another layer."""
         return Residual(children[0])
 
     def __call__(self, x: PyTree, params: PyTree, env: Env | None = None) -> PyTree:
-        """x + f(x), keeping nothing."""
+        """Return x + f(x) and keep nothing."""
         self.check_params(params, "")
         return self._sum(x, self.inner(x, params[0], env), "")
 
     def push(self, walk: Walk, x: PyTree, params: PyTree, env: Env | None, path: str) -> Pushed:
-        """Through f, and around it."""
+        """Go through f, and around it."""
         self.check_params(params, path)
         y, cache = walk.push(self.inner, x, params[0], env, join(path, "inner"))
         return self._sum(x, y, path), cache
 
     def pull(self, walk: Walk, dy: PyTree, cache: PyTree, params: PyTree, path: str) -> Pulled:
-        """Both ways back, summed."""
+        """Go both ways back and sum the errors."""
         dx, uses, notes = walk.pull(self.inner, dy, cache, params[0], join(path, "inner"))
         return add_errors(dy, dx), Inner(uses), notes
 

@@ -32,10 +32,17 @@ Tie = tuple[str, str, bool]
 
 @dataclass(frozen=True)
 class Shared(Wrapper):
-    """`inner` with ties ((owner, user, transpose), ...): the array at path `user` is the one at path `owner`.
+    """Use one array in several places: the array at the path `user` is the one at `owner`, or its transpose.
 
-    Paths start inside `inner`. θ is `Inner(inner=θ)` with None at every user. Raises JaxpropError for a path that leads
-    nowhere or into a Repeat, ShapeError where shapes differ.
+    θ is `Inner(inner=θ)` with None at every user.
+
+    Args:
+        inner: the network.
+        ties: triples (owner, user, transpose); the paths start inside `inner`.
+
+    Raises:
+        JaxpropError: a path leads nowhere or into a `Repeat`, or a user is tied twice or owns another tie.
+        ShapeError: the shapes of two tied arrays differ.
 
     >>> from jaxprop.layers import Linear, Tanh
     >>> from jaxprop.network.chain import Chain
@@ -57,12 +64,12 @@ class Shared(Wrapper):
             raise JaxpropError(f"Shared: found ties {self.ties}, expected every user once, and no owner among them")
 
     def with_children(self, children: Sequence[Layer]) -> "Shared":
-        """Another network with the same ties."""
+        """Return another network with the same ties."""
         return Shared(children[0], self.ties)
 
     @in_one_program
     def init(self, key: Key[Array, ""] | None, x: PyTree) -> Inner:
-        """θ of the network, without the users' arrays."""
+        """Return θ of the network, without the users' arrays."""
         params = self.inner.init(key, x)
         shapes = {path: leaf.shape for path, leaf in by_path(params).items()}
         for owner, user, transpose in self.ties:
@@ -78,15 +85,15 @@ class Shared(Wrapper):
         return Inner(_replaced(params, {user: None for _, user, _ in self.ties}))
 
     def __call__(self, x: PyTree, params: PyTree, env: Env | None = None) -> PyTree:
-        """f(x), keeping nothing."""
+        """Return f(x) and keep nothing."""
         return self.inner(x, self.filled(params, ""), env)
 
     def push(self, walk: Walk, x: PyTree, params: PyTree, env: Env | None, path: str) -> Pushed:
-        """Forward with every slot filled."""
+        """Go forward with every slot filled."""
         return walk.push(self.inner, x, self.filled(params, path), env, join(path, "inner"))
 
     def pull(self, walk: Walk, dy: PyTree, cache: PyTree, params: PyTree, path: str) -> Pulled:
-        """Back; the users' uses join their owner's."""
+        """Go back; the users' uses join their owner's."""
         dx, uses, notes = walk.pull(self.inner, dy, cache, self.filled(params, path), join(path, "inner"))
         found = by_path(uses, is_leaf=is_use)
         joined: dict[str, PyTree] = {user: None for _, user, _ in self.ties}

@@ -42,11 +42,11 @@ class Summary:
     )  # the shape of x; where x is a tuple of arrays, of their shapes
 
     def total(self, column: str) -> int:
-        """The sum of a column: 'parameters', 'forward', 'backward' or 'kept_bytes'."""
+        """Return the sum of a column: 'parameters', 'forward', 'backward' or 'kept_bytes'."""
         return sum(getattr(row, column) for row in self.rows)
 
     def as_dict(self) -> dict[str, object]:
-        """Plain data, for JSON."""
+        """Return plain data, for JSON."""
         totals = {name: self.total(name) for name in COUNTED}
         return {"inputs": list(self.inputs), "layers": [asdict(row) for row in self.rows], "total": totals}
 
@@ -66,11 +66,17 @@ def _cells(numbers: Iterable[int]) -> tuple[str, str, str, str]:
 
 
 def summary(net: Layer, x: PyTree) -> Summary:
-    """Return shapes, parameters, operations and bytes kept for inputs like `x` (array or ShapeDtypeStruct `[N, ...]`).
+    """Return a table of shapes, parameters, operations and bytes kept, a row a layer; nothing is computed.
 
-    Operations are counted from each layer's formulas, nothing is computed. `kept` is what the forward pass holds for
-    the backward pass; an array that two layers keep is counted once, where it is first kept. Raises ShapeError for x
-    that does not fit.
+    Operations are counted from each layer's formulas. `kept` is what the forward pass holds for the backward pass; an
+    array that two layers keep is counted once, where it is first kept.
+
+    Args:
+        net: the network.
+        x: inputs `[N, ...]`, an array or a `jax.ShapeDtypeStruct`, or a tuple of them.
+
+    Raises:
+        ShapeError: x does not fit the network.
 
     >>> import jax.numpy as jnp
     >>> from jaxprop import Chain, Linear, Sigmoid

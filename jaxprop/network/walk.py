@@ -25,7 +25,7 @@ Pulled = tuple[PyTree, PyTree, dict[str, PyTree]]  # dx, the uses, and the notes
 
 
 class Walk:
-    """How a network is visited: each layer forward (`push`), back (`pull`), and what becomes of a use (`close`).
+    """Visit a network: every layer forward (`push`) and back (`pull`); `close` says what is made of a use.
 
     A subclass changes one of the three, and `manual.uses(net, cost, walk)` goes through the network with it:
 
@@ -39,28 +39,28 @@ class Walk:
     >>> print(manual.uses(net, HalfSquaredError(), Norms())(x, params, jnp.zeros((2, 1)))[1].W)
     [  9. 144.]
 
-    Inside a `Repeat` each of its L steps closes its own uses, so what `close` gives comes with a leading axis L.
+    Inside a `Repeat` each of its L steps closes its own uses, so that what `close` returns has a leading axis L.
     """
 
     def push(self, layer: Layer, x: PyTree, params: PyTree, env: Env | None, path: str) -> Pushed:
-        """One layer forward: (y, cache)."""
+        """Go through one layer forward; return (y, cache)."""
         if isinstance(layer, Combinator):
             return layer.push(self, x, params, env, path)
         return layer.forward(x, params, env)
 
     def pull(self, layer: Layer, dy: PyTree, cache: PyTree, params: PyTree, path: str) -> Pulled:
-        """One layer back: (dx, uses, notes), notes being {path: pytree}."""
+        """Go through one layer back; return (dx, uses, notes), notes being {path: pytree}."""
         if isinstance(layer, Combinator):
             return layer.pull(self, dy, cache, params, path)
         dx, uses = layer.backward(dy, cache, params)
         return dx, uses, {}
 
     def close(self, use: Use, path: str) -> PyTree:
-        """What becomes of a use: by default itself."""
+        """Return what is made of a use: by default the use itself."""
         return use
 
     def closing(self, close: Callable[[Use, str], PyTree]) -> Self:
-        """This walk with another `close`."""
+        """Return this walk with another `close`."""
         other = copy.copy(self)
         setattr(other, "close", close)  # noqa: B010 (a method of one object)
         return other
@@ -76,7 +76,7 @@ class Walk:
 
 
 class Inner(NamedTuple):
-    """θ, or the uses, of a combinator with one child.
+    """Hold θ, or the uses, of a combinator with one child.
 
     >>> Inner(inner=()).inner
     ()
@@ -87,9 +87,10 @@ class Inner(NamedTuple):
 
 @dataclass(frozen=True)
 class Combinator(Layer):
-    """A layer made of layers: it says how a walk goes through them, and is itself a layer by the plain walk.
+    """Make a layer of layers: a subclass says how a walk goes through them, and the plain walk makes it a layer.
 
-    Its params are a tuple with one item a child, in the order of `children()`; `names()` are their path components.
+    Its params are a tuple with one item a child, in the order of `children()`. `names()` are the children's parts of a
+    path. A subclass defines `push`, `pull`, `children`, `with_children`, `init` and `__call__`.
 
     >>> from jaxprop import Chain, Linear, Residual, Tanh
     >>> Residual(Tanh()).children(), Residual(Tanh()).names(), Chain(Linear(2), Tanh()).names()
@@ -97,41 +98,41 @@ class Combinator(Layer):
     """
 
     def push(self, walk: Walk, x: PyTree, params: PyTree, env: Env | None, path: str) -> Pushed:
-        """Forward through the children: (y, cache)."""
+        """Go forward through the children; return (y, cache)."""
         raise TypeError(f"{type(self).__name__} must define push(walk, x, params, env, path)")
 
     def pull(self, walk: Walk, dy: PyTree, cache: PyTree, params: PyTree, path: str) -> Pulled:
-        """Back through the children: (dx, uses, notes)."""
+        """Go back through the children; return (dx, uses, notes)."""
         raise TypeError(f"{type(self).__name__} must define pull(walk, dy, cache, params, path)")
 
     def children(self) -> tuple[Layer, ...]:
-        """The layers inside, in the order of params."""
+        """Return the layers inside, in the order of params."""
         raise TypeError(f"{type(self).__name__} must define children()")
 
     def with_children(self, children: Sequence[Layer]) -> "Combinator":
-        """The same combinator around other layers."""
+        """Return the same combinator around other layers."""
         raise TypeError(f"{type(self).__name__} must define with_children(children)")
 
     def names(self) -> tuple[str, ...]:
-        """What the children are called in a path."""
+        """Return what the children are called in a path."""
         return tuple(str(i) for i in range(len(self.children())))
 
     @property
     def mixes_examples(self) -> bool:
-        """Whether any child does."""
+        """Tell whether any child mixes the examples of a batch."""
         return any(child.mixes_examples for child in self.children())
 
     def forward(self, x: PyTree, params: PyTree, env: Env | None = None) -> tuple[PyTree, PyTree]:
-        """The plain walk forward."""
+        """Go forward with the plain walk."""
         return self.push(Walk(), x, params, env, "")
 
     def backward(self, dy: PyTree, cache: PyTree, params: PyTree) -> tuple[PyTree, PyTree]:
-        """The plain walk back."""
+        """Go back with the plain walk."""
         dx, uses, _ = self.pull(Walk(), dy, cache, params, "")
         return dx, uses
 
     def operations(self, x: PyTree, y: PyTree) -> tuple[int, int]:
-        """Those of a combinator are its layers'; `summary` asks each of them."""
+        """Raise TypeError: operations are counted layer by layer, as `summary` does."""
         raise TypeError(f"ask each layer of a {type(self).__name__} for its operations, as summary(net, x) does")
 
     def check_params(self, params: PyTree, path: str) -> None:
@@ -152,16 +153,16 @@ class Wrapper(Combinator):
     inner: Layer
 
     def children(self) -> tuple[Layer, ...]:
-        """The child."""
+        """Return the child."""
         return (self.inner,)
 
     def names(self) -> tuple[str, ...]:
-        """It is called inner."""
+        """Return its name, inner."""
         return ("inner",)
 
     @in_one_program
     def init(self, key: Key[Array, ""] | None, x: PyTree) -> Inner:
-        """θ of the child."""
+        """Return θ of the child."""
         return Inner(self.inner.init(key, x))
 
 

@@ -40,17 +40,29 @@ def fit(
 ) -> FitResult:
     """Train f(x, θ) on rows `(x, targets)`, first axis N, and return the parameters with their history.
 
-    net: a Layer, or any callable f(x, params) (then `params` is required and `grad="manual"` refused).
-    optimizer: from optax; the learning rate is its.    params: the start (copied first), else `net.init`.
-    key: everything random comes from it (init, shuffling, rng of layers); None means `jax.random.key(0)`.
-    validation: rows measured after every epoch: cost, and accuracy (labels) or R² (numbers); a BatchNorm with the
-    statistics of (at most 4096) training rows, by `freeze_statistics`, which `result.params` still need for use.
-    patience: stop after so many epochs without a better (validation) cost, with the best parameters.
-    grad: "auto" is `jax.grad`, "manual" the hand-derived chain rule: the same numbers.
+    Every row is used in every epoch, the last partial batch in one smaller step.
 
-    Every row is used in every epoch, the last partial batch in one smaller step. Raises DataError for rows that cannot
-    be used, ShapeError for shapes that do not fit, TrainingError at NaN or infinity (naming the step and the first
-    non-finite layer), TrainingInterrupted (a KeyboardInterrupt with `.result`) at Ctrl-C.
+    Args:
+        net: a Layer, or any callable f(x, params); then `params` is required and `grad="manual"` refused.
+        cost: C_n, such as `HalfSquaredError()`.
+        optimizer: one of optax's; the learning rate is its.
+        data: the rows (x, targets).
+        params: θ to start from, which is copied; by default `net.init` draws it.
+        epochs: how often all rows are gone through.
+        batch_size: how many rows a step takes.
+        key: where all that is random comes from (init, the order of rows, what layers draw); by default
+            `jax.random.key(0)`.
+        validation: rows measured after every epoch: cost, and accuracy (labels) or R² (numbers). A BatchNorm then has
+            the statistics of at most 4096 training rows; for use, `result.params` still need `freeze_statistics`.
+        patience: after how many epochs without a better (validation) cost it stops, with the best parameters.
+        grad: "auto" for `jax.grad`, "manual" for the hand-derived chain rule; the numbers are the same.
+        progress: whether a bar, or a line now and then, is written to stderr.
+
+    Raises:
+        DataError: rows cannot be used.
+        ShapeError: shapes do not fit.
+        TrainingError: a number became NaN or infinite; the text names the step and the first such layer.
+        TrainingInterrupted: Ctrl-C was pressed; a KeyboardInterrupt with `.result`.
 
     >>> x = np.linspace(-1, 1, 64, dtype=np.float32)[:, None]
     >>> from jaxprop import HalfSquaredError, Linear

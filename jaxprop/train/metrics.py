@@ -17,8 +17,13 @@ ROWS_AT_ONCE = 4096
 def predict(net: Network, x: PyTree[Shaped[ArrayLike, "N ..."]], params: PyTree) -> Shaped[np.ndarray, "N ..."]:
     """Return f(x, θ) for any number of rows as a numpy array `[N, ...]`, computing at most 4096 rows at a time.
 
-    net: a Layer, or any callable f(x, params).    x: rows `[N, ...]`, or a tree of arrays with one first axis.
-    params: θ. Raises ShapeError where x has no rows, and where x and params stand in each other's place.
+    Args:
+        net: a Layer, or any callable f(x, params).
+        x: rows `[N, ...]`, or a tree of arrays with one first axis.
+        params: θ.
+
+    Raises:
+        ShapeError: x has no rows, or x and params stand in each other's place.
 
     >>> predict(lambda x, w: w * x, np.ones((3, 1)), 2.0).ravel().tolist()
     [2.0, 2.0, 2.0]
@@ -29,13 +34,18 @@ def predict(net: Network, x: PyTree[Shaped[ArrayLike, "N ..."]], params: PyTree)
 
 
 def evaluate(net: Network, cost: Cost) -> Callable[[PyTree, PyTree, ArrayLike], dict[str, float]]:
-    """Return `run(x, params, targets)`, which gives {'cost', and 'accuracy' or 'r2'} on rows.
+    """Return `run(x, params, targets)`, which measures {'cost', and 'accuracy' or 'r2'} on rows.
 
     accuracy: the share of rows whose largest output is the label's (integer labels, or one-hot rows), positions that
     the cost ignores left out; for 0/1 targets of `SigmoidCrossEntropy`, of outputs on the right side of σ = ½;
     R² = 1 − Σ(ŷ − y)² / Σ(ŷ − mean ŷ)², for numbers: 1 is perfect, 0 is as good as the mean (y is `cost.expected`).
 
-    `run` raises ShapeError where x has no rows, and where x and params stand in each other's place.
+    Args:
+        net: a Layer, or any callable f(x, params).
+        cost: what is averaged over the rows.
+
+    Raises:
+        ShapeError: (by `run`) x has no rows, or x and params stand in each other's place.
 
     >>> from jaxprop.costs import HalfSquaredError
     >>> x = np.array([[1.0], [2.0]], np.float32)

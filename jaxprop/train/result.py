@@ -16,7 +16,7 @@ class Best:
 
 @dataclass(frozen=True)
 class FitResult:
-    """What training gave: `params` (the last; the best if it stopped early), `history`, `best`.
+    """Hold what training gave: `params` (the last; the best if it stopped early), `history`, `best`.
 
     `history` has a dict an epoch: epoch, cost (the mean over the epoch's batches, each before its step), with
     validation rows validation_cost and validation_accuracy or validation_r2, and seconds since the start.
@@ -40,7 +40,7 @@ class FitResult:
 
 
 class TrainingInterrupted(KeyboardInterrupt):
-    """Ctrl-C stopped `fit`: `.result` holds what there was, its params the best so far.
+    """Tell that Ctrl-C stopped `fit`: `.result` holds what there was, its params the best so far.
 
     >>> nothing_yet = FitResult(params=0.0, history=(), best=Best(0.0, 0, float("inf")), steps=0, seconds=0.0)
     >>> try:
