@@ -1,16 +1,20 @@
 """A network read as columns of units: the inputs, then the units of every `Linear` and its activation."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
+from jaxtyping import PyTree
+from numpy.typing import ArrayLike
 
+from jaxprop.arrays.paths import join
 from jaxprop.errors import JaxpropError, ShapeError, pick
-from jaxprop.layers import Layer, Linear
-from jaxprop.network import Chain, Combinator, join
+from jaxprop.layers import Layer, Linear, LinearParams
+from jaxprop.network import Chain
+from jaxprop.network.leaves import leaves
 
 
 @dataclass(frozen=True)
@@ -26,36 +30,22 @@ class Column:
     a: np.ndarray | None = None
 
 
-def leaves(net: Layer, params: Any, path: str = "") -> Iterator[tuple[str, Layer, Any]]:
-    """(path, layer, its params) of every layer of nested Chains, in the order of the forward pass."""
-    if not isinstance(net, Chain):
-        yield path, net, params
-        return
-    if not isinstance(params, tuple | list) or len(params) != len(net.layers):
-        raise ShapeError(
-            f"network: Chain{' at ' + path if path else ''} needs a tuple of {len(net.layers)} params, one per layer; "
-            "make them with net.init(key, x)"
-        )
-    for i, (layer, p) in enumerate(zip(net.layers, params, strict=True)):
-        yield from leaves(layer, p, join(path, i))
-
-
-def read(net: Layer, params: Any, x: Any = None) -> list[Column]:
+def read(net: Layer, params: PyTree, x: ArrayLike | None = None) -> list[Column]:
     """The columns of `net`; with one example x `[1, ...]`, their z and a, by the layers themselves."""
     columns: list[Column] = []
     before_linear: list[str] = []
     y = None if x is None else _example(x)
-    for path, layer, p in leaves(net, params):
+    for path, layer, p, inside in leaves(net, params):
+        around = [(at, combinator) for at, combinator in inside if not isinstance(combinator, Chain)]
+        if around:
+            raise _no_column(*around[0])
         entering = y
         y = None if y is None else layer(y, p)
         if isinstance(layer, Linear):
             columns = columns or [_inputs(path, p, before_linear, entering)]
             columns.append(_linear(path, p, columns[-1].units, y))
-        elif isinstance(layer, Combinator) or jax.tree.leaves(p):
-            raise JaxpropError(
-                f"network: {path or 'the net'} is {layer!r}, which is no column of units; "
-                "expected a Chain of Linear layers, activations and layers without parameters"
-            )
+        elif jax.tree.leaves(p):
+            raise _no_column(path, layer)
         elif columns:
             name = f"{columns[-1].name} · {type(layer).__name__}"
             columns[-1] = replace(columns[-1], name=name, a=_values(path, y, columns[-1].units))
@@ -66,14 +56,21 @@ def read(net: Layer, params: Any, x: Any = None) -> list[Column]:
     return columns
 
 
-def _example(x: Any) -> Any:
+def _no_column(path: str, layer: Layer) -> JaxpropError:
+    return JaxpropError(
+        f"network: {path or 'the net'} is {layer!r}, which is no column of units; "
+        "expected a Chain of Linear layers, activations and layers without parameters"
+    )
+
+
+def _example(x: ArrayLike) -> Array:
     x = jnp.asarray(x)
     if x.ndim < 2 or x.shape[0] != 1:
         raise ShapeError(f"network: x must be one example [1, ...], found {list(x.shape)}; pass x[:1], or x[None]")
     return x
 
 
-def _values(path: str, y: Any, units: int) -> np.ndarray | None:
+def _values(path: str, y: Array | None, units: int) -> np.ndarray | None:
     if y is None:
         return None
     if y.size != units:
@@ -83,12 +80,12 @@ def _values(path: str, y: Any, units: int) -> np.ndarray | None:
     return np.asarray(y, dtype=np.float64).ravel()
 
 
-def _inputs(path: str, params: Any, before: list[str], y: Any) -> Column:
+def _inputs(path: str, params: LinearParams, before: list[str], y: Array | None) -> Column:
     units = int(params.W.shape[0])
     return Column(" · ".join(["input", *before]), units, a=_values(path, y, units))
 
 
-def _linear(path: str, params: Any, fan_in: int, y: Any) -> Column:
+def _linear(path: str, params: LinearParams, fan_in: int, y: Array | None) -> Column:
     W = np.asarray(params.W, dtype=np.float64)
     if W.ndim != 2 or W.shape[0] != fan_in:
         raise ShapeError(f"network: {join(path, 'W')} has shape {list(W.shape)}, expected [{fan_in}, units] here")
@@ -97,7 +94,7 @@ def _linear(path: str, params: Any, fan_in: int, y: Any) -> Column:
     return Column("Linear", W.shape[1], join(path, "W"), W, b, z, z)
 
 
-def kept(columns: list[Column], prune: Any) -> list[np.ndarray]:
+def kept(columns: list[Column], prune: float | Mapping[str, ArrayLike] | None) -> list[np.ndarray]:
     """Which weights of every column after the first are drawn `[I, units]`: all, |w| ≥ a number, or masks by path."""
     weights = [(c.path, c.W) for c in columns if c.W is not None]
     if prune is None:

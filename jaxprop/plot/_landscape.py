@@ -1,19 +1,29 @@
 """The two drawings of `cost_surface`: the landscape from the side and from above."""
 
 import itertools
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxprop.plot import style
+from jaxprop.plot.style import Cost
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import LogNorm
+    from mpl_toolkits.mplot3d import Axes3D
+
+    from jaxprop.plot.surface import Descent
 
 _COLORS = (style.INK, style.VERMILLION, style.PURPLE)
 _MARKERS = ("o", "s", "D")
 
 
-def draw_surface(ax: Any, C: Any, side: np.ndarray, costs: np.ndarray, descents: list[Any], article: bool) -> None:
+def draw_surface(
+    ax: "Axes3D", C: Cost, side: np.ndarray, costs: np.ndarray, descents: "list[tuple[float, Descent]]", article: bool
+) -> None:
     """The surface in 3-D, cut off at the top, with the part of every path that it shows."""
     top = float(np.quantile(costs, 0.8)) if np.ptp(costs) > 0 else float(costs.max()) + 1
     ax.computed_zorder = False  # else paths on the surface disappear in it
@@ -47,13 +57,16 @@ def draw_surface(ax: Any, C: Any, side: np.ndarray, costs: np.ndarray, descents:
     ax.set_zlim(0 if costs.min() >= 0 else costs.min(), top)
     ax.set_anchor("N")
     ax.view_init(elev=38, azim=-62)
-    ax.set_box_aspect((1, 1, 0.7), zoom=1.12)
+    ax.set_box_aspect((1, 1, 0.7), zoom=1.12)  # pyright: ignore[reportArgumentType]
 
 
-def draw_contours(ax: Any, C: Any, side: np.ndarray, costs: np.ndarray, descents: list[Any], article: bool) -> None:
+def draw_contours(
+    ax: "Axes", C: Cost, side: np.ndarray, costs: np.ndarray, descents: "list[tuple[float, Descent]]", article: bool
+) -> None:
     """The same from above: levels spaced by logarithm, every descent with its end told."""
     t1, t2 = np.meshgrid(side, side)
     norm = _norm(costs)
+    assert norm.vmin is not None and norm.vmax is not None
     levels = np.geomspace(norm.vmin, norm.vmax, 13)
     shown = ax.contourf(t1, t2, np.clip(costs, norm.vmin, norm.vmax), levels, cmap="cividis_r", norm=norm, alpha=0.9)
     ax.contour(t1, t2, costs, levels, colors="white", linewidths=0.4, alpha=0.6)
@@ -78,7 +91,7 @@ def draw_contours(ax: Any, C: Any, side: np.ndarray, costs: np.ndarray, descents
     style.legend(ax, loc="upper left", bbox_to_anchor=(-0.12, -0.13), frameon=False)
 
 
-def _norm(costs: np.ndarray) -> Any:
+def _norm(costs: np.ndarray) -> "LogNorm":
     from matplotlib.colors import LogNorm
 
     top = float(costs.max())
@@ -87,7 +100,7 @@ def _norm(costs: np.ndarray) -> Any:
     return LogNorm(max(top / 2000, float(costs.min())) if costs.min() < top else top / 2000, top)
 
 
-def _costs(C: Any, theta: np.ndarray) -> np.ndarray:
+def _costs(C: Cost, theta: np.ndarray) -> np.ndarray:
     return np.asarray(jax.vmap(C)(jnp.asarray(theta, dtype=jnp.result_type(float))), dtype=np.float64)
 
 
@@ -101,7 +114,7 @@ def _minima(side: np.ndarray) -> list[np.ndarray]:
     return branches
 
 
-def _landmarks(ax: Any, C: Any, side: np.ndarray) -> None:
+def _landmarks(ax: "Axes", C: Cost, side: np.ndarray) -> None:
     for i, branch in enumerate(_minima(side)):
         label = "the minima: the curve θ₁θ₂ = 2, C = 0" if i == 0 else None
         ax.plot(*branch.T, color=style.SKY, linewidth=3, zorder=3, label=label)
@@ -125,7 +138,7 @@ def _clipped(path: np.ndarray, side: np.ndarray) -> tuple[np.ndarray, bool]:
     return np.concatenate([path[:first], (a + reach.min() * (b - a))[None]]), True
 
 
-def ending(C: Any, descent: Any, side: np.ndarray) -> str:
+def ending(C: Cost, descent: "Descent", side: np.ndarray) -> str:
     """What became of a descent, in words."""
     path, diverged = descent
     if diverged:
@@ -144,7 +157,7 @@ def ending(C: Any, descent: Any, side: np.ndarray) -> str:
     return f"overshoots {turns} times, then converged" if turns > 1 else "converged"
 
 
-def _path(ax: Any, C: Any, side: np.ndarray, rate: float, descent: Any, color: str, marker: str) -> None:
+def _path(ax: "Axes", C: Cost, side: np.ndarray, rate: float, descent: "Descent", color: str, marker: str) -> None:
     from matplotlib.patheffects import withStroke
 
     label = f"η = {style.number(rate)}: {ending(C, descent, side)}"

@@ -3,9 +3,9 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from jaxprop.checks import check_whole
 from jaxprop.errors import JaxpropError
@@ -66,7 +66,9 @@ def extent(made: Sequence[Place], values: bool) -> tuple[float, float]:
     return float(low) - 0.15, float(high) + 0.24
 
 
-def image_grid(image: Any, inputs: Column, x: Any, most: int) -> tuple[int, int] | None:
+def image_grid(
+    image: bool | tuple[int, int] | None, inputs: Column, x: ArrayLike | None, most: int
+) -> tuple[int, int] | None:
     """(rows, columns) of the picture that the inputs are drawn as, or None to draw them as units."""
     if image is False or (image is None and inputs.units <= most):
         return None

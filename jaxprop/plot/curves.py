@@ -1,11 +1,13 @@
 """Functions of one number: an activation with its derivative, and a network's fit beside its data."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
+from numpy.typing import ArrayLike
 
 from jaxprop.errors import JaxpropError, ShapeError
 from jaxprop.layers import Activation
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def activation(
-    layer: Activation, z: Any = None, *, ax: "Axes | None" = None, span: tuple[float, float] = (-6, 6)
+    layer: Activation, z: ArrayLike | None = None, *, ax: "Axes | None" = None, span: tuple[float, float] = (-6, 6)
 ) -> "Axes":
     """φ(z) and φ'(z) of an elementwise layer over `span`; with a number z, a dot on both and their values.
 
@@ -48,14 +50,14 @@ def activation(
     return ax
 
 
-def _one(z: Any) -> float:
+def _one(z: ArrayLike) -> float:
     array = style.finite_array(z, "z")
     if array.size != 1:
         raise JaxpropError(f"z: expected one number, found shape {array.shape}: choose a unit, as z[0, 3]")
     return float(array.ravel()[0])
 
 
-def _value_and_slope(layer: Activation, z: Any) -> tuple[np.ndarray, np.ndarray]:
+def _value_and_slope(layer: Activation, z: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     y, kept = layer.forward(jnp.asarray(z, dtype=jnp.result_type(float)))
     return np.asarray(y, dtype=np.float64), np.asarray(layer.derivative(kept), dtype=np.float64)
 
@@ -67,7 +69,7 @@ def _open_jumps(slope: np.ndarray) -> np.ndarray:
     return broken
 
 
-def _dots(ax: Any, layer: Activation, z: float) -> None:
+def _dots(ax: "Axes", layer: Activation, z: float) -> None:
     value, slope = (float(v) for v in _value_and_slope(layer, z))
     low, high = ax.get_xlim()
     room = 1 if z < low + 0.5 * (high - low) else -1
@@ -100,11 +102,11 @@ def _dots(ax: Any, layer: Activation, z: float) -> None:
 
 
 def function_fit(
-    x: Any,
-    targets: Any,
-    predict: Callable[[Any], Any],
+    x: ArrayLike,
+    targets: ArrayLike,
+    predict: Callable[[Array], ArrayLike],
     *,
-    truth: Callable[[Any], Any] | None = None,
+    truth: Callable[[np.ndarray], ArrayLike] | None = None,
     ax: "Axes | None" = None,
     name: str = "f(x, θ)",
 ) -> "Axes":
@@ -140,7 +142,7 @@ def function_fit(
     return ax
 
 
-def _column(values: Any, what: str) -> np.ndarray:
+def _column(values: ArrayLike, what: str) -> np.ndarray:
     array = style.finite_array(values, what)
     if array.size == 0 or array.ndim not in (1, 2) or array.shape[1:] not in ((), (1,)):
         raise ShapeError(
@@ -150,7 +152,7 @@ def _column(values: Any, what: str) -> np.ndarray:
     return array.ravel()
 
 
-def _predicted(predict: Callable[[Any], Any], x: np.ndarray) -> np.ndarray:
+def _predicted(predict: Callable[[Array], ArrayLike], x: np.ndarray) -> np.ndarray:
     y = predict(jnp.asarray(x[:, None], dtype=jnp.result_type(float)))
     if np.shape(y) not in ((len(x), 1), (len(x),)):
         raise ShapeError(

@@ -1,10 +1,12 @@
 """The network diagram: units as circles, weights as lines, colour for their sign and width for their size."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import PyTree
+from numpy.typing import ArrayLike
 
 from jaxprop.errors import JaxpropError
 from jaxprop.layers import Layer, Linear, Sigmoid
@@ -22,12 +24,12 @@ POSITIVE, NEGATIVE = style.BLUE, style.VERMILLION
 
 def network(
     net: Layer,
-    params: Any,
+    params: PyTree,
     *,
-    x: Any = None,
+    x: ArrayLike | None = None,
     ax: "Axes | None" = None,
     labels: Sequence[Sequence[str] | None] | bool | None = None,
-    prune: float | Mapping[str, Any] | None = None,
+    prune: float | Mapping[str, ArrayLike] | None = None,
     most: int = 16,
     image: bool | tuple[int, int] | None = None,
 ) -> "Axes":
@@ -68,7 +70,7 @@ def network(
     return ax
 
 
-def _names(made: Sequence[Place], labels: Any) -> list[list[str]]:
+def _names(made: Sequence[Place], labels: Sequence[Sequence[str] | None] | bool | None) -> list[list[str]]:
     """The name of every shown unit: the given, else x_i, a^l_j and y_o; empty with labels=False."""
     if labels is False:
         return [[""] * len(place.shown) for place in made]
@@ -87,7 +89,7 @@ def _names(made: Sequence[Place], labels: Any) -> list[list[str]]:
     return names
 
 
-def _draw_edges(ax: Any, segments: np.ndarray, weights: np.ndarray, write: bool) -> None:
+def _draw_edges(ax: "Axes", segments: np.ndarray, weights: np.ndarray, write: bool) -> None:
     from matplotlib.collections import LineCollection
     from matplotlib.colors import to_rgba
 
@@ -103,12 +105,10 @@ def _draw_edges(ax: Any, segments: np.ndarray, weights: np.ndarray, write: bool)
         box = {"boxstyle": "round,pad=0.12", "facecolor": "white", "edgecolor": "none", "alpha": 0.9}
         color = POSITIVE if w >= 0 else NEGATIVE
         at = a + 0.36 * (b - a)
-        ax.text(
-            *at, style.number(w, 3), color=color, fontsize=style.SMALL, ha="center", va="center", bbox=box, zorder=2
-        )
+        style.write(ax, at, style.number(w, 3), color=color, fontsize=style.SMALL, bbox=box, zorder=2)
 
 
-def _draw_units(ax: Any, place: Place, names: Sequence[str], ends: int) -> None:
+def _draw_units(ax: "Axes", place: Place, names: Sequence[str], ends: int) -> None:
     """Circles, with what they have room for; `ends`: 1 first column, −1 last, whose names may stand outside."""
     from matplotlib.patches import Circle
 
@@ -119,10 +119,10 @@ def _draw_units(ax: Any, place: Place, names: Sequence[str], ends: int) -> None:
         ax.add_patch(Circle(tuple(center), place.radius, facecolor=face, edgecolor=style.INK, linewidth=1, zorder=3))
         _write_unit(ax, place, int(unit), center, name, ends, "white" if shade < 0.55 else style.INK)
     if place.gap is not None:
-        ax.text(*place.gap, "⋮", ha="center", va="center", fontsize=style.TITLE, color=style.INK, zorder=4)
+        style.write(ax, place.gap, "⋮", fontsize=style.TITLE, color=style.INK, zorder=4)
 
 
-def _write_unit(ax: Any, place: Place, unit: int, center: Any, name: str, ends: int, color: str) -> None:
+def _write_unit(ax: "Axes", place: Place, unit: int, center: np.ndarray, name: str, ends: int, color: str) -> None:
     a, room = place.column.a, place.room
     short = name.startswith("$") or len(name) <= 4
     inside = name if short and (room == "lines" or (room == "value" and a is None)) else ""
@@ -131,11 +131,9 @@ def _write_unit(ax: Any, place: Place, unit: int, center: Any, name: str, ends: 
         size = style.SMALL if room == "shade" else style.TEXT
         ax.text(at, center[1], name, ha=align, va="center", fontsize=size, color=style.INK)
     if a is not None and room == "value":
-        ax.text(
-            *center, f"{a[unit]:.2f}".replace("-", "−"), ha="center", va="center", fontsize=7, color=color, zorder=4
-        )
+        style.write(ax, center, f"{a[unit]:.2f}".replace("-", "−"), fontsize=7, color=color, zorder=4)
     elif inside:
-        ax.text(*center, inside, ha="center", va="center", fontsize=style.TEXT, color=color, zorder=4)
+        style.write(ax, center, inside, fontsize=style.TEXT, color=color, zorder=4)
     if a is not None and room == "lines":
         box = {"boxstyle": "round,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
         at = center[1] - place.radius - 0.02
@@ -158,7 +156,7 @@ def _lines(place: Place, unit: int) -> str:
     return "\n".join([*lines, f"z = {style.number(column.z[unit])}", f"a = {style.number(column.a[unit])}"])
 
 
-def _draw_image(ax: Any, place: Place, x: Any, after: Place) -> None:
+def _draw_image(ax: "Axes", place: Place, x: ArrayLike | None, after: Place) -> None:
     assert place.grid is not None and after.column.W is not None
     seen = np.abs(after.column.W).mean(axis=1) if x is None else np.asarray(x, dtype=np.float64)
     pixels = seen.reshape(place.grid)
@@ -171,7 +169,7 @@ def _draw_image(ax: Any, place: Place, x: Any, after: Place) -> None:
     ax.add_patch(Rectangle((extent[0], extent[2]), *(2 * half), fill=False, edgecolor=style.INK, linewidth=1, zorder=4))
 
 
-def _draw_heading(ax: Any, place: Place, height: float) -> None:
+def _draw_heading(ax: "Axes", place: Place, height: float) -> None:
     units = f"{place.column.units:,} unit{'s' if place.column.units > 1 else ''}"
     at = float(place.centers[:, 0].mean())
     text = place.column.name.replace(" · ", "\n", 1) if len(place.column.name) > 22 else place.column.name
@@ -179,7 +177,7 @@ def _draw_heading(ax: Any, place: Place, height: float) -> None:
     ax.text(at, height, f"{text}\n{units}", ha="center", va="bottom", **look)
 
 
-def _caption(made: Sequence[Place], x: Any, prune: Any) -> str:
+def _caption(made: Sequence[Place], x: ArrayLike | None, prune: float | Mapping[str, ArrayLike] | None) -> str:
     gap = "⋮: units not shown. " if any(place.gap is not None for place in made) else ""
     image = (
         "" if made[0].grid is None else "Image: x." if x is not None else "Image: each pixel's mean |w|, dark is large."
@@ -191,7 +189,9 @@ def _caption(made: Sequence[Place], x: Any, prune: Any) -> str:
     return "\n".join(line for line in (gap + image, shade, whole) if line)
 
 
-def _frame(ax: Any, made: Sequence[Place], names: Any, weights: np.ndarray, heights: tuple[float, float]) -> None:
+def _frame(
+    ax: "Axes", made: Sequence[Place], names: list[list[str]], weights: np.ndarray, heights: tuple[float, float]
+) -> None:
     from matplotlib.lines import Line2D
 
     margins = []

@@ -1,10 +1,15 @@
 """A biological neuron beside a perceptron: which part is likened to which, and what is not alike."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from jaxprop.plot import style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 # one colour per pair of parts
 INPUT, WEIGHT, BODY, OUTPUT = style.BLUE, style.ORANGE, style.GREEN, style.PURPLE
@@ -12,7 +17,7 @@ DARK = "#9A6A00"  # orange, dark enough for text
 _TIPS = np.array([[0.9, 5.1], [0.5, 3.9], [0.6, 2.6], [1.0, 1.4]])
 
 
-def neuron_and_perceptron(*, axes: Any = None) -> "np.ndarray[Any, np.dtype[Any]]":
+def neuron_and_perceptron(*, axes: "np.ndarray | Sequence[Axes] | None" = None) -> np.ndarray:
     """A neuron and a perceptron side by side, parts that are likened in one colour: an array of two axes.
 
     Dendrites ↔ inputs, synapses ↔ weights, soma ↔ sum and activation, axon ↔ output. The captions say what is not
@@ -44,9 +49,7 @@ def neuron_and_perceptron(*, axes: Any = None) -> "np.ndarray[Any, np.dtype[Any]
     return axes
 
 
-def _say(
-    ax: Any, text: str, at: tuple[float, float], color: str, to: tuple[float, float] | None = None, **more: Any
-) -> None:
+def _say(ax: "Axes", text: str, at: tuple[float, float], color: str, to: tuple[float, float] | None = None) -> None:
     line = {"arrowstyle": "-", "color": color, "linewidth": 0.9, "shrinkA": 1, "shrinkB": 2}
     ax.annotate(
         text,
@@ -57,11 +60,12 @@ def _say(
         fontweight="bold",
         zorder=9,
         arrowprops=line if to else None,
-        **({"ha": "center", "va": "center"} | more),
+        ha="center",
+        va="center",
     )
 
 
-def _bend(ax: Any, points: Any, color: str, width: float, zorder: int = 3) -> None:
+def _bend(ax: "Axes", points: ArrayLike, color: str, width: float, zorder: int = 3) -> None:
     """A smooth line through a start, a bend and an end (a quadratic Bézier curve)."""
     from matplotlib.patches import PathPatch
     from matplotlib.path import Path
@@ -70,10 +74,15 @@ def _bend(ax: Any, points: Any, color: str, width: float, zorder: int = 3) -> No
     ax.add_patch(PathPatch(path, fill=False, edgecolor=color, linewidth=width, capstyle="round", zorder=zorder))
 
 
-def _neuron(ax: Any) -> None:
+def _arrow(ax: "Axes", start: Sequence[float] | np.ndarray, end: Sequence[float] | np.ndarray, color: str) -> None:
+    look = {"arrowstyle": "-|>", "color": color, "linewidth": 2.2, "mutation_scale": 16, "shrinkA": 0, "shrinkB": 0}
+    ax.annotate("", (end[0], end[1]), (start[0], start[1]), arrowprops=look, zorder=2)
+
+
+def _neuron(ax: "Axes") -> None:
     soma = np.array([3.6, 3.2])
     for tip, bend in zip(_TIPS, ((2.2, 4.9), (1.9, 3.6), (1.9, 3.1), (2.4, 1.7)), strict=True):
-        _bend(ax, [soma, bend, tip], INPUT, 4.5)
+        _bend(ax, np.array([soma, bend, tip]), INPUT, 4.5)
         fork = tip + np.array([0.75, 0.1])
         _bend(ax, fork + np.array([[0, 0], [-0.3, -0.35], [-0.75, -0.5]]), INPUT, 2.5)
         ax.plot([tip[0] - 1.1, tip[0] - 0.22], [tip[1] + 0.12, tip[1] + 0.02], color=style.PALE, linewidth=4, zorder=2)
@@ -93,28 +102,27 @@ def _neuron(ax: Any) -> None:
     _say(ax, "terminals, to\nother neurons", (8.6, 5.4), OUTPUT, (9.7, 4.7))
 
 
-def _perceptron(ax: Any) -> None:
+def _perceptron(ax: "Axes") -> None:
     from matplotlib.patches import Circle
 
     body, radius = np.array([4.9, 3.2]), 1.15
-    arrow = {"arrowstyle": "-|>", "linewidth": 2.2, "mutation_scale": 16, "shrinkA": 0, "shrinkB": 0}
     for i, height in enumerate((5.1, 3.2, 1.3)):
         start = np.array([0.8, height])
         way = (body - start) / np.linalg.norm(body - start)
-        ax.annotate("", body - way * radius, start, arrowprops=arrow | {"color": INPUT}, zorder=2)
+        _arrow(ax, start, body - way * radius, INPUT)
         ax.add_patch(Circle(tuple(start), 0.48, facecolor="white", edgecolor=INPUT, linewidth=2.2, zorder=3))
-        ax.text(*start, f"$x_{i + 1}$", ha="center", va="center", fontsize=style.TITLE, color=INPUT, zorder=4)
+        style.write(ax, start, f"$x_{i + 1}$", fontsize=style.TITLE, color=INPUT, zorder=4)
         at = start + 0.5 * (body - way * radius - start)
         ax.plot(*at, "o", color=WEIGHT, markersize=19, markeredgecolor="white", zorder=4)
-        ax.text(*at, f"$w_{i + 1}$", ha="center", va="center", fontsize=style.TEXT, color=style.INK, zorder=5)
+        style.write(ax, at, f"$w_{i + 1}$", fontsize=style.TEXT, color=style.INK, zorder=5)
     ax.add_patch(Circle(tuple(body), radius, facecolor=BODY, edgecolor="none", zorder=3))
     ax.plot([body[0]] * 2, [body[1] - 0.75, body[1] + 0.75], color="white", linewidth=1.2, zorder=4)
     for text, shift in (("Σ", -0.5), ("φ", 0.5)):
-        ax.text(body[0] + shift, body[1], text, ha="center", va="center", fontsize=18, color="white", zorder=5)
-    ax.annotate("", body - (0, radius), (body[0], 1.05), arrowprops=arrow | {"color": style.GREY}, zorder=2)
+        style.write(ax, (body[0] + shift, body[1]), text, fontsize=18, color="white", zorder=5)
+    _arrow(ax, (body[0], 1.05), (body[0], body[1] - radius), style.GREY)
     ax.text(body[0] + 0.2, 1.1, "b, the bias", ha="left", va="center", fontsize=style.TEXT, color=style.GREY)
-    ax.annotate("", (8.9, 3.2), body + np.array([radius, 0]), arrowprops=arrow | {"color": OUTPUT}, zorder=2)
-    ax.text(9.25, 3.2, "$a$", ha="center", va="center", fontsize=style.TITLE + 3, color=OUTPUT)
+    _arrow(ax, (body[0] + radius, body[1]), (8.9, 3.2), OUTPUT)
+    style.write(ax, (9.25, 3.2), "$a$", fontsize=style.TITLE + 3, color=OUTPUT)
     _say(ax, "inputs (dendrites)", (1.6, 6.0), INPUT)
     _say(ax, "weights (synapses)", (2.0, 0.5), DARK, (2.35, 1.75))
     _say(ax, "sum and activation\n(soma)", (5.1, 5.2), BODY)

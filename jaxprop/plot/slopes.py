@@ -7,15 +7,16 @@ step       w′ = w − η ∂C/∂w             first order: C(w′) ≈ C(w) �
 forward difference    error ½|C″| h + ~ε|C|/h       central difference    error |C‴| h²/6 + ~ε|C|/h
 """
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from jaxprop.errors import JaxpropError
 from jaxprop.plot import style
+from jaxprop.plot.style import Cost
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,7 +25,7 @@ EPSILON = float(np.finfo(np.float64).eps)
 
 
 def cost_curve(
-    C: Callable[[Any], Any],
+    C: Cost,
     w_range: tuple[float, float],
     *,
     at: float | None = None,
@@ -71,7 +72,7 @@ def cost_curve(
     return ax
 
 
-def _values(C: Callable[[Any], Any], w: Any) -> np.ndarray:
+def _values(C: Cost, w: ArrayLike) -> np.ndarray:
     values = jax.vmap(C)(jnp.asarray(np.atleast_1d(w), dtype=jnp.result_type(float)))
     if values.ndim != 1:
         raise JaxpropError(
@@ -80,12 +81,12 @@ def _values(C: Callable[[Any], Any], w: Any) -> np.ndarray:
     return style.finite_array(values, "C(w)")
 
 
-def _cost_and_slope(C: Callable[[Any], Any], w: float) -> tuple[float, float]:
+def _cost_and_slope(C: Cost, w: float) -> tuple[float, float]:
     value, slope = jax.value_and_grad(C)(jnp.asarray(w, dtype=jnp.result_type(float)))
     return float(value), float(slope)
 
 
-def _tangent(ax: Any, C: Callable[[Any], Any], at: float, ends: tuple[float, float]) -> None:
+def _tangent(ax: "Axes", C: Cost, at: float, ends: tuple[float, float]) -> None:
     value, slope = _cost_and_slope(C, at)
     label = f"tangent: slope ∂C/∂w = {style.number(slope)}"
     w = np.array(ends)
@@ -93,7 +94,7 @@ def _tangent(ax: Any, C: Callable[[Any], Any], at: float, ends: tuple[float, flo
     ax.plot([at], [value], "o", color=style.INK, markersize=8, markeredgecolor="white", zorder=7)
 
 
-def _secant(ax: Any, C: Callable[[Any], Any], at: float, h: float, ends: tuple[float, float]) -> None:
+def _secant(ax: "Axes", C: Cost, at: float, h: float, ends: tuple[float, float]) -> None:
     start, end = _values(C, np.array([at, at + h]))
     slope = (end - start) / h
     label = f"secant: ΔC/h = {style.number(slope)} for h = {style.number(h)}"
@@ -103,7 +104,7 @@ def _secant(ax: Any, C: Callable[[Any], Any], at: float, h: float, ends: tuple[f
     ax.plot([at, at + h, at + h], [start, start, end], color=style.PURPLE, linewidth=0.8, zorder=3)
 
 
-def _step(ax: Any, C: Callable[[Any], Any], at: float, rate: float) -> None:
+def _step(ax: "Axes", C: Cost, at: float, rate: float) -> None:
     value, slope = _cost_and_slope(C, at)
     to = at - rate * slope
     reached = float(_values(C, to)[0])
@@ -120,7 +121,7 @@ def _step(ax: Any, C: Callable[[Any], Any], at: float, rate: float) -> None:
     ax.plot([to], [reached], "D", color=style.GREEN, markersize=7, markeredgecolor="white", zorder=7, label=label)
 
 
-def nudge(C: Callable[[Any], Any], w: float, *, steps: Any = None, ax: "Axes | None" = None) -> "Axes":
+def nudge(C: Cost, w: float, *, steps: ArrayLike | None = None, ax: "Axes | None" = None) -> "Axes":
     """The error of (C(w+h) − C(w))/h and of (C(w+h) − C(w−h))/2h against ∂C/∂w, over h, in float64.
 
     C takes a scalar and gives a scalar, in JAX. Thin lines are what theory predicts, from C″, C‴ and ε|C|. `steps` are
@@ -158,7 +159,7 @@ def nudge(C: Callable[[Any], Any], w: float, *, steps: Any = None, ax: "Axes | N
     return ax
 
 
-def _differences(C: Callable[[Any], Any], w: float, h: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[Any]]:
+def _differences(C: Cost, w: float, h: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[tuple[np.ndarray, str, str]]]:
     """Errors of both differences at every h, and theory's lines (values, colour, name)."""
     with jax.enable_x64(True):
         at = jnp.asarray(w, dtype=jnp.float64)

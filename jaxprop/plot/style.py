@@ -7,17 +7,22 @@ the first picture is drawn.
 import io
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jax import Array
+from numpy.typing import ArrayLike
 
 from jaxprop.errors import JaxpropError, pick
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.legend import Legend
+
+Cost = Callable[[Array], Array]  # C of one number, or of θ [2], in JAX: a scalar
 
 # Okabe and Ito (2008): distinguishable with any common colour blindness, and in grey by lightness
 BLUE, SKY, VERMILLION, ORANGE, GREEN, PURPLE = "#0072B2", "#56B4E9", "#D55E00", "#E69F00", "#009E73", "#A6457F"
@@ -48,7 +53,11 @@ def axes_or_new(ax: "Axes | None", size: tuple[float, float] = (7.0, 4.4)) -> "A
         return plt.subplots(figsize=size, layout="constrained")[1]
 
 
-def pair_or_new(axes: Any, size: tuple[float, float], projections: tuple[str | None, str | None] = (None, None)) -> Any:
+def pair_or_new(
+    axes: "np.ndarray | Sequence[Axes] | None",
+    size: tuple[float, float],
+    projections: tuple[str | None, str | None] = (None, None),
+) -> np.ndarray:
     """Return `axes` as an array of two, or those of a new figure; raise JaxpropError for another number."""
     plt = _pyplot()
     if axes is not None:
@@ -61,7 +70,7 @@ def pair_or_new(axes: Any, size: tuple[float, float], projections: tuple[str | N
         return np.array([figure.add_subplot(1, 2, i + 1, projection=p) for i, p in enumerate(projections)])
 
 
-def dress(ax: Any, title: str, x: str = "", y: str = "") -> None:
+def dress(ax: "Axes", title: str, x: str = "", y: str = "") -> None:
     """Title, axis labels, a light grid and no box: the look of every graph."""
     ax.set_facecolor("white")
     ax.set_title(title, loc="left", fontsize=TITLE, color=INK, fontweight="normal")
@@ -75,7 +84,7 @@ def dress(ax: Any, title: str, x: str = "", y: str = "") -> None:
         spine.set_color(GREY)
 
 
-def bare(ax: Any, title: str, caption: str = "") -> None:
+def bare(ax: "Axes", title: str, caption: str = "") -> None:
     """Title above and caption below, no axes: the look of every drawing."""
     ax.set_facecolor("white")
     ax.set_title(title, loc="left", fontsize=TITLE, color=INK, fontweight="normal")
@@ -85,25 +94,30 @@ def bare(ax: Any, title: str, caption: str = "") -> None:
     ax.spines[:].set_visible(False)
 
 
-def legend(ax: Any, **settings: Any) -> Any:
+def write(ax: "Axes", at: Sequence[float] | np.ndarray, text: str, **look: Any) -> None:
+    """Text that is centred at a point."""
+    ax.text(float(at[0]), float(at[1]), text, ha="center", va="center", **look)
+
+
+def legend(ax: "Axes", **settings: Any) -> "Legend":
     """The legend of every picture: small and light."""
     made = ax.legend(**({"fontsize": SMALL, "framealpha": 0.9, "edgecolor": PALE, "labelcolor": INK} | settings))
     made.set_zorder(20)
     return made
 
 
-def number(value: Any, digits: int = 5) -> str:
+def number(value: ArrayLike, digits: int = 5) -> str:
     """A number as pictures write it: `digits` significant, with a real minus sign.
 
     >>> number(-0.033657123), number(1.35), number(2e-16)
     ('−0.033657', '1.35', '2e−16')
     """
-    value = float(value)
+    value = float(np.asarray(value))
     text = f"{value:.{digits}g}" if math.isfinite(value) else str(value)
     return text.replace("-", "−")
 
 
-def finite_array(values: Any, what: str) -> np.ndarray:
+def finite_array(values: ArrayLike, what: str) -> np.ndarray:
     """Return `values` as a float64 array, or raise JaxpropError naming `what`."""
     try:
         array = np.asarray(values, dtype=np.float64)
@@ -114,7 +128,7 @@ def finite_array(values: Any, what: str) -> np.ndarray:
     return array
 
 
-def interval(values: Any, what: str) -> tuple[float, float]:
+def interval(values: tuple[float, float], what: str) -> tuple[float, float]:
     """Return (low, high) with low < high, or raise JaxpropError naming `what`."""
     ends = finite_array(values, what)
     if ends.shape != (2,) or not ends[0] < ends[1]:

@@ -5,14 +5,15 @@ The article's case is f(x, θ) = θ₁ θ₂ x at x = 1, y = 2 with C = ½ (f �
 Gradient descent has no momentum: it is not a rolling ball, each step sees only the slope where it stands.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from numpy.typing import ArrayLike
 
 from jaxprop.costs import HalfSquaredError
 from jaxprop.errors import JaxpropError
@@ -20,11 +21,14 @@ from jaxprop.layers import Linear
 from jaxprop.layers.linear import LinearParams
 from jaxprop.network import Chain
 from jaxprop.plot import style
+from jaxprop.plot._landscape import draw_contours, draw_surface
+from jaxprop.plot.style import Cost
 
-Cost2 = Callable[[Any], Any]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
-def article_cost(theta: Any) -> Array:
+def article_cost(theta: ArrayLike) -> Array:
     """C(θ₁, θ₂) = ½ (θ₁ θ₂ x − y)² at x = 1, y = 2: two weights in a row, no bias. `theta` `[2]` -> scalar.
 
     >>> print(article_cost(jnp.array([0.4, 0.3])), jax.grad(article_cost)(jnp.array([0.4, 0.3])))
@@ -44,7 +48,7 @@ class Descent(NamedTuple):
     diverged: bool
 
 
-def descend(C: Cost2, start: Any, learning_rate: float, steps: int) -> Descent:
+def descend(C: Cost, start: ArrayLike, learning_rate: float, steps: int) -> Descent:
     """Plain gradient descent θ ← θ − η ∂C/∂θ from `start` `[2]`, by `jax.grad`: no momentum, η constant.
 
     `C(theta)` takes `[2]` and gives a scalar. The path stops before the first θ or C that is not finite; then
@@ -73,7 +77,7 @@ def descend(C: Cost2, start: Any, learning_rate: float, steps: int) -> Descent:
 
 
 @partial(jax.jit, static_argnums=(0, 3))
-def _descend(C: Cost2, start: Array, learning_rate: Any, steps: int) -> tuple[Array, Array]:
+def _descend(C: Cost, start: Array, learning_rate: ArrayLike, steps: int) -> tuple[Array, Array]:
     def step(theta: Array, _: None) -> tuple[Array, tuple[Array, Array]]:
         cost, gradient = jax.value_and_grad(C)(theta)
         return theta - learning_rate * gradient, (theta, cost)
@@ -83,14 +87,14 @@ def _descend(C: Cost2, start: Array, learning_rate: Any, steps: int) -> tuple[Ar
 
 
 def cost_surface(
-    cost_function: Cost2 | None = None,
+    cost_function: Cost | None = None,
     *,
-    start: Any = (3.0, 0.1),
+    start: ArrayLike = (3.0, 0.1),
     learning_rate: float | Sequence[float] = (0.03, 0.24, 0.4),
     steps: int = 60,
     span: tuple[float, float] = (-4, 4),
-    axes: Any = None,
-) -> "np.ndarray[Any, np.dtype[Any]]":
+    axes: "np.ndarray | Sequence[Axes] | None" = None,
+) -> np.ndarray:
     """C(θ₁, θ₂) as a surface and as contours, with gradient descent on both: an array of two axes, the first 3-D.
 
     `cost_function(theta)` takes `[2]` and gives a scalar; None is the article's, with its minima θ₁θ₂ = 2 and its
@@ -102,8 +106,6 @@ def cost_surface(
     >>> [text.get_text() for text in axes[1].get_legend().get_texts()][-1]
     'η = 0.05: converged'
     """
-    from jaxprop.plot._landscape import draw_contours, draw_surface
-
     low, high = style.interval(span, "span")
     rates = style.finite_array(learning_rate, "learning_rate").ravel()
     if not 1 <= len(rates) <= 3:

@@ -5,13 +5,19 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jaxtyping import PyTree
+from numpy.typing import ArrayLike
 
 from jaxprop.arrays.paths import by_path
+from jaxprop.backward.manual import Record
 from jaxprop.errors import JaxpropError, pick
 from jaxprop.plot import style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
+
+History = Sequence[Mapping[str, Any]]  # one row an epoch
 
 _COSTS = ("cost", "validation_cost")
 _NOT_CURVES = ("epoch", "seconds")
@@ -20,7 +26,7 @@ _COST_COLORS, _METRIC_COLORS = (style.BLUE, style.SKY), (style.VERMILLION, style
 
 
 def history(
-    rows: Sequence[Mapping[str, Any]],
+    rows: History,
     *,
     ax: "Axes | None" = None,
     keys: Sequence[str] | None = None,
@@ -63,7 +69,7 @@ def history(
     return ax
 
 
-def _finish(sides: list[Any], title: str, best: Any, lines: list[Any]) -> None:
+def _finish(sides: "list[Axes]", title: str, best: tuple[int, str] | None, lines: "list[Line2D]") -> None:
     from matplotlib.lines import Line2D
     from matplotlib.ticker import MaxNLocator
 
@@ -85,7 +91,7 @@ def _finish(sides: list[Any], title: str, best: Any, lines: list[Any]) -> None:
     style.legend(ax, handles=lines, **below)
 
 
-def _points(rows: Any, key: str) -> tuple[np.ndarray, np.ndarray]:
+def _points(rows: History, key: str) -> tuple[np.ndarray, np.ndarray]:
     """Epochs and values of the rows that have a finite one."""
     found = [(row.get("epoch", i + 1), float(row[key])) for i, row in enumerate(rows) if row.get(key) is not None]
     finite = [(epoch, value) for epoch, value in found if math.isfinite(value)]
@@ -94,7 +100,7 @@ def _points(rows: Any, key: str) -> tuple[np.ndarray, np.ndarray]:
     return tuple(np.array(part, dtype=np.float64) for part in zip(*finite, strict=True))  # type: ignore[return-value]
 
 
-def _best_epoch(rows: Any) -> tuple[int, str] | None:
+def _best_epoch(rows: History) -> tuple[int, str] | None:
     """(epoch, key) of the least validation cost, else the least cost, if rows have one."""
     for key in ("validation_cost", "cost"):
         if any(row.get(key) is not None for row in rows):
@@ -103,7 +109,7 @@ def _best_epoch(rows: Any) -> tuple[int, str] | None:
     return None
 
 
-def _curve(side: Any, rows: Any, key: str, colors: tuple[str, str], best: Any) -> Any:
+def _curve(side: "Axes", rows: History, key: str, colors: tuple[str, str], best: tuple[int, str] | None) -> "Line2D":
     epochs, values = _points(rows, key)
     validation = key.startswith("validation_")
     marker = "o" if len(epochs) == 1 else None
@@ -127,7 +133,7 @@ def _axis_name(group: Sequence[str]) -> str:
     return ", ".join(names)
 
 
-def _scale(side: Any, log: bool | None) -> None:
+def _scale(side: "Axes", log: bool | None) -> None:
     values = np.concatenate([line.get_ydata() for line in side.lines])
     if log and values.min() <= 0:
         raise JaxpropError(f"history: found a cost of {values.min():g}, which has no logarithm; leave log=None")
@@ -135,7 +141,7 @@ def _scale(side: Any, log: bool | None) -> None:
         side.set_yscale("log")
 
 
-def _history_title(rows: Any, key: str) -> str:
+def _history_title(rows: History, key: str) -> str:
     _, values = _points(rows, key)
     name = _words(key).removeprefix("training ")
     ends = " → ".join(style.number(value, 3) for value in (values[[0, -1]] if len(values) > 1 else values))
@@ -146,7 +152,7 @@ def _history_title(rows: Any, key: str) -> str:
     return title
 
 
-def gradient_sizes(tape: Mapping[str, Any], grads: Any = None, *, ax: "Axes | None" = None) -> "Axes":
+def gradient_sizes(tape: Mapping[str, Record], grads: PyTree = None, *, ax: "Axes | None" = None) -> "Axes":
     """How large the error is at every layer, on a logarithmic axis: RMS over examples and units of dy = ∂C_n/∂y.
 
     `tape` is what `manual.trace` returns; with the tree of `grads`, also the norm ‖∂C/∂θ‖ of each parameter of that
@@ -185,11 +191,11 @@ def gradient_sizes(tape: Mapping[str, Any], grads: Any = None, *, ax: "Axes | No
     return ax
 
 
-def _rms(values: Any) -> float:
+def _rms(values: ArrayLike) -> float:
     return float(np.sqrt(np.mean(np.square(np.asarray(values, dtype=np.float64)))))
 
 
-def _norms(grads: Any, errors: Mapping[str, float], name: str) -> dict[str, float]:
+def _norms(grads: PyTree, errors: Mapping[str, float], name: str) -> dict[str, float]:
     """Layer path → norm of its gradients called `name` ("" for every other name)."""
     squares: dict[str, float] = {}
     for path, leaf in by_path(grads).items():
@@ -204,7 +210,7 @@ def _norms(grads: Any, errors: Mapping[str, float], name: str) -> dict[str, floa
     return {layer: math.sqrt(square) for layer, square in squares.items()}
 
 
-def _bars(ax: Any, paths: list[str], sizes: Mapping[str, float], i: int, kinds: int, color: str, name: str) -> None:
+def _bars(ax: "Axes", paths: list[str], sizes: Mapping[str, float], i: int, kinds: int, color: str, name: str) -> None:
     width = 0.8 / kinds
     at = {path: paths.index(path) + (i - (kinds - 1) / 2) * width for path in sizes}
     seen = [path for path in sizes if sizes[path] > 0]

@@ -15,6 +15,7 @@ import jaxprop as jp
 from jaxprop import JaxpropError, plot
 from jaxprop.plot import style
 from jaxprop.plot._landscape import ending
+from tests.drawing import draw
 
 matplotlib.use("Agg")
 plt = pytest.importorskip("matplotlib.pyplot")
@@ -30,8 +31,8 @@ def made(*units: int, inputs: int, activation=jp.Sigmoid, x=None):
     """A Chain of Linear layers with activations between, its params, and one example."""
     layers = list(itertools.chain.from_iterable((jp.Linear(n), activation()) for n in units))[:-1]
     net = jp.Chain(*layers)
-    x = jax.random.normal(jax.random.key(1), (1, inputs)) if x is None else x
-    return net, net.init(jax.random.key(0), x), x
+    x = jnp.asarray(np.random.default_rng(1).normal(size=(1, inputs))) if x is None else x
+    return net, draw(net, x), x
 
 
 def drawn(ax) -> list[np.ndarray]:
@@ -117,7 +118,7 @@ def test_long_columns_show_first_and_last():
 def test_many_inputs_are_an_image_of_x_or_of_the_weights():
     x = jnp.arange(64.0).reshape(1, 8, 8)
     net = jp.Chain(jp.Flatten(), jp.Linear(30), jp.Sigmoid(), jp.Linear(10))
-    params = net.init(jax.random.key(0), x)
+    params = draw(net, x)
     ax = plot.network(net, params, x=x)
     assert np.array_equal(np.asarray(ax.images[0].get_array()), x[0])
     assert len(drawn(ax)) == 64 * 16 + 16 * 10
@@ -155,7 +156,7 @@ def test_what_is_no_diagram():
     net, params, _ = made(2, inputs=3)
     with pytest.raises(JaxpropError, match="one example"):
         plot.network(net, params, x=jnp.ones((2, 3)))
-    with pytest.raises(JaxpropError, match="tuple of 1 params"):
+    with pytest.raises(JaxpropError, match="params must be a tuple of 1, one per layer, found 0 items"):
         plot.network(net, ())
     with pytest.raises(JaxpropError, match="no Linear layer"):
         plot.network(jp.Chain(jp.Sigmoid()), ((),))
@@ -168,7 +169,7 @@ def test_what_is_no_diagram():
 def test_nested_chains_are_read_through():
     inner, _, x = made(5, 3, inputs=4)
     net = jp.Chain(inner, jp.Tanh(), jp.Linear(2))
-    ax = plot.network(net, net.init(jax.random.key(0), x), prune={"0.2.W": np.zeros((5, 3))})
+    ax = plot.network(net, draw(net, x), prune={"0.2.W": np.zeros((5, 3))})
     assert len(drawn(ax)) == 20 + 0 + 6
     assert "Linear · Tanh" in said(ax)
 
