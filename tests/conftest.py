@@ -1,6 +1,16 @@
-"""Tests run in float64 with strict dtype promotion, on any platform; doctests run in the user's default float32."""
+"""Tests run in float64 with strict dtype promotion, on any platform; doctests run in the user's default float32.
 
+Most of a run is XLA compiling. The default run compiles without LLVM's optimisations, which takes little more than half
+as long; with JAXPROP_TEST_OPTIMISED=1 programs are compiled as users' are: so CI runs the slow tests, and everything
+that computes once more on another Python.
+"""
+
+import gc
+import os
 import pathlib
+
+if not os.environ.get("JAXPROP_TEST_OPTIMISED"):  # in the environment, for the processes that tests start too
+    os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
 
 import jax
 import pytest
@@ -9,8 +19,8 @@ collect_ignore = ["benchmarks/mlserver_mlp.py"]  # imports MLServer, which has a
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    cache = pathlib.Path(config.rootpath) / ".jax_cache"
-    jax.config.update("jax_compilation_cache_dir", str(cache))
+    cache = os.environ.get("JAXPROP_TEST_CACHE") or str(pathlib.Path(config.rootpath) / ".jax_cache")
+    jax.config.update("jax_compilation_cache_dir", cache)
     jax.config.update("jax_num_cpu_devices", 2)  # for what is tested sharded
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
@@ -20,6 +30,14 @@ def strict_float64():
     """64 bits, and no silent promotion anywhere in our own code."""
     with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
         yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def forget():
+    """What a file compiled is of no use to the next, and a worker would keep it all."""
+    yield
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture
