@@ -28,7 +28,7 @@ plt = pytest.importorskip("matplotlib.pyplot")
 
 FOLDER = Path(__file__).parents[2] / "docs" / "examples" / "article"
 SCRIPTS = {int(path.name[4:6]): path for path in sorted(FOLDER.glob("row_*.py"))}
-QUICK = {3, 12, 18, 21}  # the scripts of the other rows compile and draw for seconds: they run with -m slow
+QUICK = {3, 12, 21}  # the scripts of the other rows compile and draw for seconds: they run with -m slow
 
 
 @pytest.fixture(autouse=True)
@@ -373,6 +373,7 @@ def test_rows_16_and_17_on_the_command_line(tmp_path):
     assert all(round(one["delta"], 6) == -0.033657 for one in told)
 
 
+@pytest.mark.slow
 def test_row_18_the_derivative_for_a_bias_is_the_error():
     found = run(18)
     assert round(found["delta"], 6) == -0.033657

@@ -51,6 +51,7 @@ def test_every_public_name_has_its_docstring_in_the_reference(site):
     for name, value in PUBLIC.items():
         if callable(value):
             assert f'id="{value.__module__}.{value.__name__}"' in pages, name
+    assert "<blockquote>" not in pages  # an example that is not fenced is taken for a quotation
 
 
 def test_formulas_are_drawn_without_a_script(site):
