@@ -22,6 +22,7 @@ from jaxprop import derivations, errors, plot
 
 ROOT = pathlib.Path(__file__).parents[2]
 CODE = re.compile(r"(^ *```.*?^ *```$)", re.MULTILINE | re.DOTALL)
+MINUS = re.compile(r"((?:&#x0003D;|&#x02248;|&#x00028;)</mo>(?:<mrow>)?)<mo>(?=&#x02212;)")  # after =, ≈ or (: a sign
 LINK = re.compile(r"\[((?:[^\[\]]|\[[^\[\]]*\])*)\]\(([^)#\s:]+)(#[^)\s]*)?\)")
 
 # The rooms in the order of the data flow: a page's title, and the public modules whose names it shows. What
@@ -162,5 +163,6 @@ def mathml(source: str, *_: object, **__: object) -> str:
     body = re.sub(r"\\(begin|end)\{gathered\}", "", source)
     # one word, not a product of letters
     body = re.sub(r"\\mathrm\{([^{}]{2,})\}", lambda word: rf"\text{{{word[1].replace('-', '−')}}}", body)
-    lines = re.split(r"\\\\\[4pt\]", body)
-    return f'<div class="math">{"".join(convert(line.strip(), display="block") for line in lines)}</div>'
+    lines = [convert(line.strip(), display="block") for line in re.split(r"\\\\\[4pt\]", body)]
+    signed = [MINUS.sub(r'\1<mo form="prefix">', line) for line in lines]
+    return f'<div class="math">{"".join(signed)}</div>'
