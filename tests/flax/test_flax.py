@@ -273,9 +273,10 @@ class WithState(linen.Module):
 
     @linen.compact
     def __call__(self, x, train):
-        x = linen.Dense(4, param_dtype=x.dtype)(x[:, 0, 0])
+        options = {"param_dtype": x.dtype, "kernel_init": linen.initializers.constant(0.3)}
+        x = linen.Dense(4, **options)(x[:, 0, 0])
         x = linen.BatchNorm(use_running_average=not train, param_dtype=x.dtype)(x)
-        return linen.Dense(5, param_dtype=x.dtype)(linen.Dropout(0.5, deterministic=not train)(x))
+        return linen.Dense(5, **options)(linen.Dropout(0.5, deterministic=not train)(x))
 
 
 class OfNnx(nnx.Module):
