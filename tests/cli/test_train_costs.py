@@ -9,7 +9,7 @@ import pytest
 import jaxprop as jp
 from jaxprop.cli.build import cost_kinds, snake
 from tests.cases import COSTS
-from tests.cli.test_cli import did, is_a_mistake, loaded, run
+from tests.cli.commands import did, is_a_mistake, loaded, run
 
 ROWS, OUTPUTS, CLASSES = 12, 4, 3
 SHORT = ("--epochs", 1, "--batch-size", ROWS // 2, "--validation", 0.5, "--learning-rate", 0.01)
