@@ -49,14 +49,15 @@ ROOMS = {
 
 def exported(module: types.ModuleType) -> dict[str, object]:
     """Return the public functions and classes of a module: its own, and what it hands on by `import x as x`."""
-    source = inspect.getsource(module)
+    handed_on = re.findall(r"\b(\w+) as \1\b", inspect.getsource(module))  # also what is imported when first asked for
 
     def public(name: str, value: object) -> bool:
         home = str(getattr(value, "__module__", ""))
-        handed_on = hasattr(module, "__path__") or f"{name} as {name}" in source
-        return callable(value) and (home == module.__name__ or (handed_on and home.startswith("jaxprop.")))
+        inside = name in handed_on or hasattr(module, "__path__")
+        return callable(value) and (home == module.__name__ or (inside and home.startswith("jaxprop.")))
 
-    return {name: value for name, value in vars(module).items() if name[0] != "_" and public(name, value)}
+    values = {name: getattr(module, name) for name in [*vars(module), *handed_on] if name[0] != "_"}
+    return {name: value for name, value in values.items() if public(name, value)}
 
 
 def reference() -> dict[str, dict[str, dict[str, str]]]:
