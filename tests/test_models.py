@@ -10,7 +10,9 @@ import pytest
 import jaxprop as jp
 from jaxprop.arrays.relative import relative
 from jaxprop.arrays.tolerances import tolerance
+from jaxprop.check.quantities import by_examples, by_uses, some_weights
 from jaxprop.errors import JaxpropError
+from tests.drawing import draw
 
 SOFTMAX = jp.SoftmaxCrossEntropy()
 IDS = np.random.default_rng(0).integers(0, 7, (2, 5))
@@ -33,7 +35,7 @@ NETWORKS = {
 def test_by_hand_is_by_jax_and_what_is_saved_comes_back(name, tmp_path):
     net, x, shape = NETWORKS[name]
     x = jnp.asarray(x)
-    params = net.init(jax.random.key(0), x)
+    params = draw(net, x)
     assert jax.eval_shape(net, x, params).shape == shape
     targets = jnp.zeros(shape[:-1], int)
     ways = [jax.jit(way.value_and_grad(net, SOFTMAX)) for way in (jp.manual, jp.auto)]
@@ -48,10 +50,11 @@ def test_by_hand_is_by_jax_and_what_is_saved_comes_back(name, tmp_path):
 
 def test_a_gpt_is_causal_and_ties_its_table():
     net, x, _ = NETWORKS["gpt"]
-    params = net.init(jax.random.key(0), x)
+    params = draw(net, x)
     changed = x.copy()
     changed[:, 3] = (changed[:, 3] + 1) % 7
-    y, other = net(jnp.asarray(x), params), net(jnp.asarray(changed), params)
+    run = jax.jit(net)
+    y, other = run(jnp.asarray(x), params), run(jnp.asarray(changed), params)
     assert relative(y[:, :3], other[:, :3]) == 0 and relative(y[:, 3:], other[:, 3:]) > 1e-3
     assert params.inner[0].W.shape == (7, 8) and params.inner[4].W is None
 
@@ -60,14 +63,14 @@ def test_per_example_norms_of_a_gpt_are_one_example_at_a_time():
     """The tied table, stacked blocks and attention at once."""
     net, x, _ = NETWORKS["gpt"]
     x, targets = jnp.asarray(x), jnp.asarray(IDS[:, ::-1])
-    params = net.init(jax.random.key(0), x)
+    params = draw(net, x)
 
     @jax.jit
     def both(x, params, targets):
         _, uses = jp.manual.uses(net, SOFTMAX)(x, params, targets)
-        norms = jax.tree.map(lambda use: use.squared_norms(), uses, is_leaf=lambda u: isinstance(u, jp.Use))
         alone = jax.vmap(lambda x, t: jp.auto.value_and_grad(net, SOFTMAX)(x[None], params, t[None])[1])(x, targets)
-        return norms, jax.tree.map(lambda g: jnp.sum(g.reshape(len(g), -1) ** 2, axis=1), alone)
+        weights = some_weights(len(x), jnp.float64)
+        return tuple(said["squared norms"] for said in (by_uses(uses, weights), by_examples(alone, weights)))
 
     assert relative(*both(x, params, targets)) <= tolerance("float64")
 

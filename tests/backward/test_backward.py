@@ -19,6 +19,7 @@ from jaxprop.arrays.relative import relative
 from jaxprop.arrays.tolerances import tolerance
 from jaxprop.errors import JaxpropError, ShapeError
 from jaxprop.uses import is_use
+from tests.drawing import draw
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Problem:
     def rows(self, dtype="float64", N=6):
         rng = np.random.default_rng(0)
         x, weights = rng.normal(2, 3, (N, 3)), rng.uniform(0, 1, N)
-        params = self.net.init(jax.random.key(0), jax.ShapeDtypeStruct(x.shape, dtype))
+        params = draw(self.net, jax.ShapeDtypeStruct(x.shape, dtype))
         if self.targets == "labels":
             targets = jnp.asarray(rng.integers(0, 4, N))
         else:
@@ -262,10 +263,10 @@ def test_the_tape():
 
 def test_the_tape_of_one_layer_and_of_integers():
     net, x = jp.Linear(2), jnp.ones((3, 4))
-    tape = jp.manual.trace(net, jp.HalfSquaredError())(x, net.init(jax.random.key(0), x), jnp.zeros((3, 2)))
+    tape = jp.manual.trace(net, jp.HalfSquaredError())(x, draw(net, x), jnp.zeros((3, 2)))
     assert list(tape) == [""]
     net, pixels = jp.Chain(jp.Standardize(8.0, 4.0), jp.Linear(2)), jnp.full((3, 4), 12)
-    tape = jp.manual.trace(net, jp.HalfSquaredError())(pixels, net.init(jax.random.key(0), pixels), jnp.zeros((3, 2)))
+    tape = jp.manual.trace(net, jp.HalfSquaredError())(pixels, draw(net, pixels), jnp.zeros((3, 2)))
     assert tape["0"].dx is None and tape["0"].x.dtype == pixels.dtype and tape["1"].dx.shape == (3, 4)
 
 
@@ -407,7 +408,7 @@ def test_mixed_runs_our_rules():
             return dx, uses
 
     net, x = Doubled(2), jnp.ones((3, 4))
-    params = net.init(jax.random.key(0), x)
+    params = draw(net, x)
     ours, theirs = (jax.grad(lambda p, f=f: jnp.sum(f(x, p) ** 2))(params) for f in (jp.mixed(net), net))
     assert relative(ours, jax.tree.map(lambda g: 2 * g, theirs)) <= 1e-14
 
@@ -415,7 +416,7 @@ def test_mixed_runs_our_rules():
 def test_mixed_with_integers_in():
     net = jp.Chain(jp.Flatten(), jp.Standardize(8.0, 4.0), jp.Linear(2))
     pixels = jnp.asarray(np.random.default_rng(0).integers(0, 17, (3, 2, 2)))
-    params = net.init(jax.random.key(0), pixels)
+    params = draw(net, pixels)
     ours, theirs = (jax.grad(lambda p, f=f: jnp.sum(f(pixels, p) ** 2))(params) for f in (jp.mixed(net), net))
     assert relative(ours, theirs) <= 1e-12
     with pytest.raises(TypeError, match="real- or complex-valued"):
@@ -555,14 +556,14 @@ def test_a_bias_of_another_shape_is_named(layer, b, words):
 @pytest.mark.parametrize("way", [jp.auto, jp.manual], ids=["auto", "manual"])
 def test_no_examples_are_refused(way):
     net = jp.Linear(1)
-    params = net.init(jax.random.key(0), jnp.ones((1, 2)))
+    params = draw(net, jnp.ones((1, 2)))
     with pytest.raises(ShapeError, match="no examples"):
         way.value_and_grad(net, jp.HalfSquaredError())(jnp.ones((0, 2)), params, jnp.ones((0, 1)))
 
 
 def test_mixed_gives_every_cotangent_in_the_dtype_of_what_it_is_of():
     net, x = jp.Linear(3), jnp.ones((2, 4), "bfloat16")
-    params = net.init(jax.random.key(0), jnp.ones((2, 4), "float32"))
+    params = draw(net, jnp.ones((2, 4), "float32"))
     with jax.numpy_dtype_promotion("standard"):
         for f in (net, jp.mixed(net)):
             dx, grads = jax.grad(lambda x, p, f=f: jnp.sum(f(x, p)), (0, 1))(x, params)

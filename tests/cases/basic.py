@@ -1,6 +1,7 @@
 """Linear, the activations and what stands before and after them."""
 
 import numpy as np
+from jax import nn
 from scipy import special
 
 import jaxprop as jp
@@ -33,8 +34,9 @@ def gelu_tanh(z):
     return 0.5 * z * (1 + np.tanh(np.sqrt(2 / np.pi) * (z + 0.044715 * z**3)))
 
 
-def activation(name, layer, value, kinks=()) -> LayerCase:
-    return LayerCase(name, layer, (4, 3), lambda x, _: value(x), kinks)
+def activation(name, layer, value, like, kinks=()) -> LayerCase:
+    """Its value in numpy, the same function in JAX, and where its derivative jumps."""
+    return LayerCase(name, layer, (4, 3), lambda x, _: value(x), kinks, like=like)
 
 
 MEAN, STD = (3.0, -1.0, 0.5), (4.0, 0.5, 2.0)
@@ -47,21 +49,27 @@ LAYERS = [
     LayerCase("Linear, bias=False, T", jp.Linear(2, bias=False), (2, 5, 3), linear),
     LayerCase("Linear, inits", jp.Linear(2, init="he_normal", bias_init="standard_normal"), (4, 3), linear),
     LayerCase("Linear, one by one", jp.Linear(1), (1, 1), linear),
-    activation("Identity", jp.Identity(), lambda z: z),
-    activation("Sigmoid", jp.Sigmoid(), sigmoid),
-    activation("Tanh", jp.Tanh(), np.tanh),
-    activation("ReLU", jp.ReLU(), lambda z: np.maximum(z, 0), kinks=(0,)),
-    activation("LeakyReLU", jp.LeakyReLU(), lambda z: np.where(z >= 0, z, 0.01 * z), kinks=(0,)),
-    activation("LeakyReLU(0.2)", jp.LeakyReLU(0.2), lambda z: np.where(z >= 0, z, 0.2 * z), kinks=(0,)),
-    activation("ELU", jp.ELU(), lambda z: elu(z, 1.0), kinks=(0,)),
-    activation("ELU(0.7)", jp.ELU(0.7), lambda z: elu(z, 0.7), kinks=(0,)),
-    activation("SELU", jp.SELU(), lambda z: 1.0507009873554805 * elu(z, 1.6732632423543772), kinks=(0,)),
-    activation("GELU", jp.GELU(), lambda z: z * normal_cdf(z)),
-    activation("GELU, tanh form", jp.GELU(approximate=True), gelu_tanh),
-    activation("SiLU", jp.SiLU(), lambda z: z * sigmoid(z)),
-    activation("Softplus", jp.Softplus(), lambda z: np.log1p(np.exp(z))),
-    activation("Softsign", jp.Softsign(), lambda z: z / (1 + np.abs(z)), kinks=(0,)),
-    activation("HardTanh", jp.HardTanh(), lambda z: np.clip(z, -1, 1), kinks=(-1, 1)),
+    activation("Identity", jp.Identity(), lambda z: z, lambda z: z),
+    activation("Sigmoid", jp.Sigmoid(), sigmoid, nn.sigmoid),
+    activation("Tanh", jp.Tanh(), np.tanh, nn.tanh),
+    activation("ReLU", jp.ReLU(), lambda z: np.maximum(z, 0), nn.relu, kinks=(0,)),
+    activation("LeakyReLU", jp.LeakyReLU(), lambda z: np.where(z >= 0, z, 0.01 * z), nn.leaky_relu, kinks=(0,)),
+    activation(
+        "LeakyReLU(0.2)",
+        jp.LeakyReLU(0.2),
+        lambda z: np.where(z >= 0, z, 0.2 * z),
+        lambda z: nn.leaky_relu(z, 0.2),
+        kinks=(0,),
+    ),
+    activation("ELU", jp.ELU(), lambda z: elu(z, 1.0), nn.elu, kinks=(0,)),
+    activation("ELU(0.7)", jp.ELU(0.7), lambda z: elu(z, 0.7), lambda z: nn.elu(z, 0.7), kinks=(0,)),
+    activation("SELU", jp.SELU(), lambda z: 1.0507009873554805 * elu(z, 1.6732632423543772), nn.selu, kinks=(0,)),
+    activation("GELU", jp.GELU(), lambda z: z * normal_cdf(z), lambda z: nn.gelu(z, approximate=False)),
+    activation("GELU, tanh form", jp.GELU(approximate=True), gelu_tanh, nn.gelu),
+    activation("SiLU", jp.SiLU(), lambda z: z * sigmoid(z), nn.silu),
+    activation("Softplus", jp.Softplus(), lambda z: np.log1p(np.exp(z)), nn.softplus),
+    activation("Softsign", jp.Softsign(), lambda z: z / (1 + np.abs(z)), nn.soft_sign, kinks=(0,)),
+    activation("HardTanh", jp.HardTanh(), lambda z: np.clip(z, -1, 1), nn.hard_tanh, kinks=(-1, 1)),
     LayerCase("Tanh, T", jp.Tanh(), (2, 2, 3), lambda x, _: np.tanh(x)),
     LayerCase("Softmax", jp.Softmax(), (4, 3), lambda x, _: softmax(x)),
     LayerCase("Softmax, T", jp.Softmax(), (2, 5, 3), lambda x, _: softmax(x)),

@@ -1,14 +1,16 @@
 """What a row of the table is: a layer or a cost, the shapes it is tried at, and its value in plain float64 numpy."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import jaxprop as jp
+from tests.drawing import draw
 
 EDGE = 0.05  # inputs keep this far from a kink, where no central difference exists
 
@@ -20,7 +22,7 @@ class LayerCase:
     shape: of x; a tuple of shapes where x is a tuple of arrays.    reference: (x, params) -> y in float64 numpy.
     kinks: values of x to keep away from.    integers: x holds whole numbers from 0 up to (not including) `below`.
     rng, mask: what `Env` carries (rng as a flag: the key is made here; the mask a function of the seed).
-    shift: how far parameters are moved from what `init` draws (so that zeros and ones are no special case).
+    like: of an activation, the same function z -> φ(z) in JAX.
     """
 
     name: str
@@ -32,7 +34,7 @@ class LayerCase:
     below: int = 17
     rng: bool = False
     mask: Callable[[np.random.Generator], Any] | None = None
-    shift: float = 0.3
+    like: Callable[[Any], Any] | None = None
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
@@ -56,11 +58,9 @@ class LayerCase:
         return self._as_x(arrays)
 
     def params(self, dtype: Any, seed: int = 0) -> Any:
-        """θ drawn by the layer's own `init`, biases too moved away from 0."""
+        """θ of the shapes and dtypes that the layer's own `init` gives, no entry of it 0 or 1."""
         x = self._as_x([jax.ShapeDtypeStruct(s, jnp.int32 if self.integers else dtype) for s in self.shapes])
-        rng = np.random.default_rng(seed + 1)
-        drawn = self.layer.init(jax.random.key(seed), x)
-        return jax.tree.map(lambda p: p + jnp.asarray(self.shift * rng.normal(size=p.shape), p.dtype), drawn)
+        return draw(self.layer, x, seed + 1)
 
     def env(self, seed: int = 0) -> jp.Env | None:
         """What the forward pass needs beside x and θ."""
@@ -68,6 +68,11 @@ class LayerCase:
             return None
         mask = None if self.mask is None else jax.tree.map(jnp.asarray, self.mask(np.random.default_rng(seed + 3)))
         return jp.Env(rng=jax.random.key(seed) if self.rng else None, mask=mask)
+
+    @property
+    def kind(self) -> type:
+        """What the row is one of: a kind's first row runs by default."""
+        return type(self.layer)
 
     def __str__(self) -> str:
         return self.name
@@ -92,5 +97,18 @@ class CostCase:
         targets = self.make_targets(np.random.default_rng(seed + 1), self.shape)
         return jnp.asarray(targets, jnp.int32 if targets.dtype.kind == "i" else dtype)
 
+    @property
+    def kind(self) -> tuple[type, bool]:
+        """What the row is one of: a kind's first row runs by default. Labels are another kind than numbers."""
+        return type(self.cost), jnp.issubdtype(self.targets("float32").dtype, jnp.integer)
+
     def __str__(self) -> str:
         return self.name
+
+
+def one_of_each(cases: Iterable[Any]) -> Iterator[Any]:
+    """The first row of each kind, and the others behind the slow marker: each costs a compilation."""
+    seen = set()
+    for case in cases:
+        yield pytest.param(case, marks=[pytest.mark.slow] * (case.kind in seen), id=str(case))
+        seen.add(case.kind)

@@ -9,6 +9,7 @@ import pytest
 
 import jaxprop as jp
 from jaxprop.check.factors import ACTIVATION, INPUT, PARAMETER, VALUE
+from tests.drawing import draw
 
 
 class SlopeOfTanhIsOne(jp.Tanh):
@@ -88,7 +89,7 @@ def case(position=None, layer=None):
     net = jp.Chain(*layers)
     rng = np.random.default_rng(0)
     x, targets = jnp.asarray(rng.normal(size=(6, 3))), jnp.asarray(rng.normal(size=(6, 2)))
-    return net, x, net.init(jax.random.key(0), x), targets
+    return net, x, draw(net, x), targets
 
 
 def test_right_rules_agree():

@@ -16,7 +16,7 @@ import jaxprop as jp
 from jaxprop.arrays.relative import relative
 from jaxprop.arrays.tolerances import DIFFERENCES, tolerance
 from jaxprop.errors import DataError, JaxpropError, ShapeError
-from tests.cases import COSTS, exported
+from tests.cases import COSTS, exported, one_of_each
 
 DTYPES = ["float64", "float32", "bfloat16"]
 
@@ -51,7 +51,7 @@ def battery(cost, arguments):
     } | {dtype: value_delta_and_grad(cost, y, targets) for dtype, (y, targets) in arguments.items()}
 
 
-@pytest.fixture(scope="module", params=COSTS, ids=str)
+@pytest.fixture(scope="module", params=one_of_each(COSTS))
 def case(request):
     return request.param
 

@@ -10,8 +10,8 @@ from jax.flatten_util import ravel_pytree
 
 import jaxprop as jp
 from jaxprop.arrays.relative import relative
+from jaxprop.check.subject import At, by_hand
 from jaxprop.errors import JaxpropError, ShapeError
-from tests.layers.test_layers import backward
 
 FLOAT64 = {"param_dtype": jnp.float64, "use_fast_variance": False}
 
@@ -53,7 +53,7 @@ def test_forward_and_gradients_are_those_of_flax(name, shape):
     @jax.jit
     def both(x, params, dy):
         y, vjp, kept = jax.vjp(flax, x, params, has_aux=True)
-        return backward(layer, x, params, dy), (y, vjp(dy)), kept
+        return by_hand(layer, At(x, params, None, dy)), (y, vjp(dy)), kept
 
     with jax.numpy_dtype_promotion("standard"):  # Flax mixes dtypes itself
         ours, theirs, kept = both(x, params, dy)
@@ -74,7 +74,7 @@ def test_a_group_of_equal_numbers_is_finite(layer):
     """v = 0: x̂ = 0 where it is centred, and r = 1/√ε."""
     x = jnp.full((4, 6), 7.0)
     params = made(layer, x)
-    y, (dx, grads) = backward(layer, x, params, normal(2, 4, 6))
+    y, _, dx, grads = by_hand(layer, At(x, params, None, normal(2, 4, 6)))
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((y, dx, grads)))
     if not isinstance(layer, jp.RMSNorm):
         assert relative(y, jnp.broadcast_to(params.bias, y.shape)) < 1e-12 and not np.asarray(grads.scale).any()

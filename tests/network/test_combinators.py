@@ -12,6 +12,7 @@ import pytest
 import jaxprop as jp
 from jaxprop.arrays.relative import relative
 from jaxprop.errors import JaxpropError, ShapeError
+from tests.drawing import draw
 
 HALF = jp.HalfSquaredError()
 
@@ -40,19 +41,20 @@ def test_the_program_of_a_repeat_does_not_grow_with_depth(way):
 def test_a_repeat_is_the_chain_of_its_blocks():
     x, targets = rows()
     repeat, chain = jp.Repeat(block(), 3), jp.Chain(*[block()] * 3)
-    params = repeat.init(jax.random.key(0), x)
+    params = draw(repeat, x)
     unrolled = tuple(jax.tree.map(lambda p, i=i: p[i], params.inner) for i in range(3))
     value, grads = jp.manual.value_and_grad(repeat, HALF)(x, params, targets)
     expected, chain_grads = jp.manual.value_and_grad(chain, HALF)(x, unrolled, targets)
     assert relative(value, expected) < 1e-14
     assert relative(grads.inner, jax.tree.map(lambda *p: jnp.stack(p), *chain_grads)) < 1e-12
-    assert len(np.unique(np.asarray(params.inner.inner[0].W))) == params.inner.inner[0].W.size  # each drawn anew
+    drawn = repeat.init(jax.random.key(0), x).inner.inner[0].W
+    assert len(np.unique(np.asarray(drawn))) == drawn.size  # each drawn anew
 
 
 def test_uses_of_a_repeat_are_stacked_and_say_what_the_chain_says():
     x, targets = rows()
     repeat = jp.Repeat(block(), 3)
-    params = repeat.init(jax.random.key(0), x)
+    params = draw(repeat, x)
     _, uses = jp.manual.uses(repeat, HALF)(x, params, targets)
     W = uses.inner.inner[0].W
     assert isinstance(W, jp.Stacked) and W.shape == (3, 4, 8) and W.examples == 4
@@ -68,7 +70,7 @@ def test_what_closes_inside_a_repeat_comes_stacked():
 
     x, targets = rows()
     net = jp.Chain(jp.Repeat(block(), 3), jp.Linear(4))
-    params = net.init(jax.random.key(0), x)
+    params = draw(net, x)
     _, norms = jp.manual.uses(net, HALF, Norms())(x, params, targets)
     _, uses = jp.manual.uses(net, HALF)(x, params, targets)
     assert norms[0].inner.inner[0].W.shape == (3, 4) and norms[1].W.shape == (4,)
@@ -78,7 +80,7 @@ def test_what_closes_inside_a_repeat_comes_stacked():
 def test_paths_are_one_name_everywhere():
     x, targets = rows()
     net = jp.Chain(jp.Tanh(), jp.Repeat(block(), 2), jp.Remat(jp.Parallel(jp.Linear(4), jp.Identity())))
-    params = net.init(jax.random.key(0), x)
+    params = draw(net, x)
     tape = jp.manual.trace(net, HALF)(x, params, targets)
     expected = ["0", "1.inner.inner.0", "1.inner.inner.1", "1.inner.inner.2", "2.inner.0", "2.inner.1"]
     assert list(tape) == expected == [row.path for row in jp.summary(net, x).rows]
@@ -96,7 +98,7 @@ def test_remat_lowers_memory_and_changes_no_number(way):
     x, targets = rows(256, 64)
     plain, remat = (lowered(gpt_like(remat), x, targets, way).compile() for remat in (False, True))
     assert memory(remat) < 0.6 * memory(plain)
-    params = gpt_like(False).init(jax.random.key(0), x)
+    params = draw(gpt_like(False), x)
     value, grads = plain(x, params, targets)
     again, remat_grads = remat(x, type(params)(type(params)(params.inner)), targets)
     assert relative((again, remat_grads.inner.inner), (value, grads.inner)) < 1e-12
@@ -127,7 +129,7 @@ TIED = jp.Shared(jp.Chain(jp.Linear(16), jp.Tanh(), jp.Linear(16)), ties=(("0.W"
 def test_tied_norms_have_their_cross_terms_and_build_no_example_gradients():
     rng = np.random.default_rng(0)
     x, targets = (jnp.asarray(rng.normal(size=(64, 2, 16))) for _ in range(2))
-    params = TIED.init(jax.random.key(0), x)
+    params = draw(TIED, x)
     _, uses = jp.manual.uses(TIED, HALF)(x, params, targets)
     use = uses.inner[0].W
     assert isinstance(use, jp.Several) and use.norm_method == "gram" and uses.inner[2].W is None
@@ -221,7 +223,7 @@ def test_a_repeat_of_a_layer_without_parameters(block, x):
     """Also before integers, where nothing comes back through the scan."""
     x = rows()[0] if x is None else x
     net = jp.Chain(jp.Repeat(block, 2), jp.Embedding(5, 6) if x.dtype == int else jp.Linear(6))
-    params = net.init(jax.random.key(0), x)
+    params = draw(net, x)
     targets = jnp.ones(net(x, params).shape)
     by_hand, by_jax = (way.value_and_grad(net, HALF)(x, params, targets) for way in (jp.manual, jp.auto))
     assert relative(by_hand, by_jax) < 1e-12

@@ -11,11 +11,11 @@ import pytest
 import jaxprop as jp
 from jaxprop.arrays.relative import relative
 from jaxprop.arrays.tolerances import tolerance
-from jaxprop.uses import is_use
+from jaxprop.check.quantities import QUANTITIES, by_examples, by_uses, some_weights
+from tests.drawing import draw
 
 SOFTMAX = jp.SoftmaxCrossEntropy()
 N, CLASSES = 4, 3
-WEIGHTS = np.cos(np.arange(N))
 
 # the tied table of the first has 2 (T + T)² ≤ V·D, that of the second has not: the two ways to its norms
 NETWORKS = {
@@ -29,47 +29,35 @@ TIED = {"gpt, gram": "gram", "gpt, direct": "direct"}
 
 
 def problem(name):
-    """net, x, θ (biases too away from 0) and labels."""
+    """net, x, θ and labels."""
     net, shape = NETWORKS[name]
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.integers(0, 5, shape) if name in TIED else rng.normal(size=shape))
-    drawn = net.init(jax.random.key(0), x)
-    params = jax.tree.map(lambda p: p + jnp.asarray(0.1 * rng.normal(size=p.shape)), drawn)
-    return net, x, params, jnp.asarray(rng.integers(0, CLASSES, shape if name in TIED else N))
-
-
-def of_uses(uses):
-    """Everything that a use says, for every parameter."""
-    said = {
-        "mean": lambda use: use.gradient(),
-        "weighted": lambda use: use.gradient(jnp.asarray(WEIGHTS)[: use.examples]),
-        "per example": lambda use: use.per_example(),
-        "squared norms": lambda use: use.squared_norms(),
-    }
-    return {name: jax.tree.map(what, uses, is_leaf=is_use) for name, what in said.items()}
+    return net, x, draw(net, x), jnp.asarray(rng.integers(0, CLASSES, shape if name in TIED else N))
 
 
 def by_hand(net, x, params, targets):
-    return of_uses(jp.manual.uses(net, SOFTMAX)(x, params, targets)[1])
+    """Every quantity of the table, of every parameter."""
+    uses = jp.manual.uses(net, SOFTMAX)(x, params, targets)[1]
+    return by_uses(uses, some_weights(len(x), jax.tree.leaves(params)[0].dtype))
 
 
 def by_jax(net, x, params, targets):
-    """The same, from `jax.grad` of one example at a time."""
-    grad = jp.auto.value_and_grad(net, SOFTMAX)
+    """The same, from `jax.grad` of one example at a time; the two that are gradients of a batch from that as well."""
+    grad, weights = jp.auto.value_and_grad(net, SOFTMAX), some_weights(N, jnp.float64)
     each = jax.vmap(lambda x, t: grad(x[None], params, t[None])[1])(x, targets)
-    return {
-        "mean": grad(x, params, targets)[1],
-        "weighted": grad(x, params, targets, weights=jnp.asarray(WEIGHTS))[1],
-        "per example": each,
-        "squared norms": jax.tree.map(lambda g: jnp.sum(g.reshape(N, -1) ** 2, axis=1), each),
+    of_the_batch = {
+        "mean gradient": grad(x, params, targets)[1],
+        "weighted gradient": grad(x, params, targets, weights=weights)[1],
     }
+    return by_examples(each, weights), of_the_batch
 
 
 @functools.cache
 def found(name):
-    """(by hand, by JAX), compiled once for the tests below."""
+    """(by hand, by JAX one example at a time, by JAX of the batch), compiled once for the tests below."""
     net, *arguments = problem(name)
-    return jax.jit(lambda *a: (by_hand(net, *a), by_jax(net, *a)))(*arguments)
+    return jax.jit(lambda *a: (by_hand(net, *a), *by_jax(net, *a)))(*arguments)
 
 
 SLOW_TO_COMPILE = ("gpt, gram", "gpt, direct", "resnet")
@@ -78,9 +66,11 @@ EACH = [pytest.param(name, marks=pytest.mark.slow if name in SLOW_TO_COMPILE els
 
 @pytest.mark.parametrize("name", EACH)
 def test_uses_are_one_example_at_a_time(name):
-    ours, jaxs = found(name)
-    for what in ours:
-        assert relative(ours[what], jaxs[what]) <= tolerance("float64"), what
+    ours, *jaxs = found(name)
+    assert set(ours) == set(QUANTITIES)
+    for theirs in jaxs:
+        for what in theirs:
+            assert relative(ours[what], theirs[what]) <= tolerance("float64"), what
 
 
 @pytest.mark.parametrize("name", TIED)
@@ -108,9 +98,9 @@ def test_with_examples_on_two_devices_under_jit(name):
         return by_hand(net, x, params, targets), jp.manual.value_and_grad(net, SOFTMAX)(x, params, targets)[1]
 
     sharded, gradient = jax.jit(run)(x, params, targets)
-    alone, _ = found(name)
+    alone = found(name)[0]
     assert relative(sharded, alone) <= tolerance("float64")
-    assert relative(gradient, alone["mean"]) <= tolerance("float64")
+    assert relative(gradient, alone["mean gradient"]) <= tolerance("float64")
 
 
 @pytest.mark.slow
@@ -122,28 +112,33 @@ def test_inside_of_shard_map_on_two_devices(name):
     def run(x, params, targets):
         ways = {way: module.value_and_grad(net, SOFTMAX) for way, module in (("manual", jp.manual), ("auto", jp.auto))}
         means = {way: jax.lax.pmean(grad(x, params, targets)[1], "n") for way, grad in ways.items()}
-        uses = jp.manual.uses(net, SOFTMAX)(x, params, targets)[1]
-        said = of_uses(uses)
-        return means, (said["per example"], said["squared norms"])
+        said = by_hand(net, x, params, targets)
+        return means, (said["per-example gradients"], said["squared norms"])
 
     specs = {"in_specs": (jax.P("n"), jax.P(), jax.P("n")), "out_specs": (jax.P(), jax.P("n"))}
     means, (per_example, norms) = jax.jit(jax.shard_map(run, mesh=mesh_of_two(), **specs))(x, params, targets)
-    alone, _ = found(name)
+    alone = found(name)[0]
     for way, mean in means.items():
-        assert relative(mean, alone["mean"]) <= tolerance("float64"), way
-    assert relative(per_example, alone["per example"]) <= tolerance("float64")
+        assert relative(mean, alone["mean gradient"]) <= tolerance("float64"), way
+    assert relative(per_example, alone["per-example gradients"]) <= tolerance("float64")
     assert relative(norms, alone["squared norms"]) <= tolerance("float64")
 
 
 # Memory: nothing of the size [N, parameters] where a cheaper form exists
 
 
-def norms_of(net):
-    def norms(x, params, targets):
-        uses = jp.manual.uses(net, SOFTMAX)(x, params, targets)[1]
-        return sum(jax.tree.leaves(jax.tree.map(lambda use: use.squared_norms(), uses, is_leaf=is_use)))
+def lean(net):
+    """Every quantity that needs no per-example gradients, added up over the network."""
 
-    return norms
+    def run(x, params, targets):
+        said = by_hand(net, x, params, targets)
+        return {
+            name: sum(map(jnp.sum, jax.tree.leaves(said[name])))
+            for name, q in QUANTITIES.items()
+            if not q.builds_examples
+        }
+
+    return run
 
 
 WIDE = {
@@ -155,13 +150,13 @@ WIDE = {
 
 
 @pytest.mark.parametrize("name", WIDE)
-def test_norms_of_a_whole_network_build_no_example_gradients(name):
+def test_quantities_of_a_whole_network_build_no_example_gradients(name):
     """Temporary memory of the compiled program is far below one [N, parameters] array; nothing is run."""
     net, shape, vocabulary = WIDE[name]
     x = jax.ShapeDtypeStruct(shape, jnp.int32 if vocabulary else jnp.float32)
     with jax.enable_x64(False):
         params = jax.eval_shape(net.init, jax.random.key(0), x)
         targets = jax.ShapeDtypeStruct(shape if name == "gpt" else shape[:1], jnp.int32)
-        compiled = jax.jit(norms_of(net)).lower(x, params, targets).compile()
+        compiled = jax.jit(lean(net)).lower(x, params, targets).compile()
     examples = shape[0] * sum(4 * math.prod(p.shape) for p in jax.tree.leaves(params))
     assert compiled.memory_analysis().temp_size_in_bytes < examples / 4

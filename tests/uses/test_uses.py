@@ -1,6 +1,7 @@
 """A `Use` against loops over examples: gradient, weights, per-example gradients and norms of every kind."""
 
 import itertools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ from hypothesis import given, settings, strategies as st
 
 import jaxprop as jp
 from jaxprop.arrays.relative import relative
+from jaxprop.check.quantities import QUANTITIES, by_examples, by_uses, some_weights
 from jaxprop.errors import ShapeError
 
 
@@ -132,6 +134,48 @@ shapes = given(
 )
 test_any_shape = settings(max_examples=10, deadline=None)(shapes(check_outer_against_loop))
 test_many_shapes = pytest.mark.slow(settings(max_examples=200, deadline=None)(shapes(check_outer_against_loop)))
+
+
+# A stack of uses, as `Repeat` gives them
+
+WIDE = {
+    "outer, gram": lambda rng: outer(rng, N=8, T=(2,), I=64, O=64),
+    "lookup": lambda rng: jp.Lookup(
+        jnp.asarray(rng.integers(0, 512, (8, 4))), jnp.asarray(rng.normal(size=(8, 4, 8))), (512, 8), jnp.float64
+    ),
+}
+LEAN = [name for name, quantity in QUANTITIES.items() if not quantity.builds_examples]
+
+
+def stacked(use, L=3):
+    """Blocks that differ, but for the rows that are looked up."""
+    blocks = jax.tree.map(
+        lambda a: np.stack([np.asarray(a) * (l + 1 if a.dtype == float else 1) for l in range(L)]), use
+    )
+    return jp.Stacked(jax.tree.map(jnp.asarray, blocks), (L, *use.shape), use.dtype)
+
+
+@pytest.mark.parametrize("name", LEAN)
+@pytest.mark.parametrize("kind", WIDE)
+def test_a_stack_of_uses_takes_the_short_way_of_its_blocks(kind, name):
+    """A method that `Stacked` forgets falls back on per-example gradients: the memory of its program tells."""
+    use = stacked(WIDE[kind](np.random.default_rng(0)))
+    weights = some_weights(use.examples, jnp.float64)
+    compiled = jax.jit(QUANTITIES[name].by_use).lower(use, weights).compile()
+    examples = 8 * use.examples * math.prod(use.shape)
+    assert compiled.memory_analysis().temp_size_in_bytes < examples / 4
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stack_of_uses_says_what_its_blocks_say(kind):
+    use = stacked(KINDS[kind](np.random.default_rng(0)))
+    weights = some_weights(use.examples, jnp.float64)
+
+    @jax.jit
+    def run(use):
+        return by_uses(use, weights), by_examples(use.per_example(), weights)
+
+    assert relative(*run(use)) < 1e-13
 
 
 @pytest.mark.parametrize("jit", [False, True])
