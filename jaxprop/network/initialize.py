@@ -8,23 +8,29 @@ without the optimisations that would take longer than they save.
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TypeVar
 
 import jax
 from jax import Array
+from jax.core import Tracer
+from jaxtyping import Key, PyTree
+
+from jaxprop.layers.layer import Layer
 
 # On one core drawing takes 60 ns an entry instead of 3: what is not optimised loses above some millions of entries.
 FEW = 4_000_000
 
-Init = Callable[[Any, Array | None, Any], Any]
+QUICK = {"xla_backend_optimization_level": 0}
+
+Made = TypeVar("Made")
 
 
-def in_one_program(init: Init) -> Init:
+def in_one_program(init: Callable[..., Made]) -> Callable[..., Made]:
     """Make a combinator's `init(self, key, x)` one compiled program where it is called by itself.
 
     Inside another trace (`jit`, `eval_shape`, another combinator) it is what it was, as it is without a key or with
-    JAX's jit disabled. θ is the
-    same either way, but for the rounding that XLA's optimisations bring. An `init` that JAX cannot trace runs as it is.
+    JAX's jit disabled. θ is the same either way, but for the rounding that XLA's optimisations bring. An `init` that
+    JAX cannot trace runs as it is.
 
     >>> from jaxprop.layers import Linear
     >>> from jaxprop.network import Chain
@@ -33,13 +39,13 @@ def in_one_program(init: Init) -> Init:
     """
 
     @functools.partial(jax.jit, static_argnums=(0, 1, 2))
-    def draw(net: Any, tree: Any, specs: tuple[jax.ShapeDtypeStruct, ...], key: Array) -> Any:
+    def draw(net: Layer, tree: PyTree, specs: tuple[jax.ShapeDtypeStruct, ...], key: Key[Array, ""]) -> Made:
         return init(net, key, jax.tree.unflatten(tree, specs))
 
     @functools.wraps(init)
-    def whole(self: Any, key: Array | None, x: Any) -> Any:
-        traced_already = key is not None and isinstance(jax.random.clone(key), jax.core.Tracer)
-        if key is None or traced_already or jax.config.jax_disable_jit:
+    def whole(self: Layer, key: Key[Array, ""] | None, x: PyTree) -> Made:
+        traced_already = key is not None and isinstance(jax.random.clone(key), Tracer)
+        if key is None or traced_already or jax.config.jax_disable_jit:  # pyright: ignore[reportAttributeAccessIssue]
             return init(self, key, x)
         leaves, tree = jax.tree.flatten(x)
         specs = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
@@ -49,6 +55,6 @@ def in_one_program(init: Init) -> Init:
             return init(self, key, x)
         entries = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(traced.out_info))
         quick = jax.default_backend() == "cpu" and entries <= FEW
-        return traced.lower().compile({"xla_backend_optimization_level": 0} if quick else None)(key)
+        return traced.lower().compile(QUICK if quick else None)(key)  # pyright: ignore[reportArgumentType]
 
     return whole
