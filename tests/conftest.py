@@ -1,7 +1,7 @@
 """Tests run in float64 with strict dtype promotion, on any platform; doctests run in the user's default float32.
 
 Most of a run is XLA compiling. The default run compiles without LLVM's optimisations, which takes little more than half
-as long; with JAXPROP_TEST_OPTIMISED=1 programs are compiled as users' are: so CI runs the slow tests, and everything
+as long; with TESTS_OPTIMISED=1 programs are compiled as users' are: so CI runs the slow tests, and everything
 that computes once more on another Python.
 """
 
@@ -9,7 +9,7 @@ import gc
 import os
 import pathlib
 
-if not os.environ.get("JAXPROP_TEST_OPTIMISED"):  # in the environment, for the processes that tests start too
+if not os.environ.get("TESTS_OPTIMISED"):  # in the environment, for the processes that tests start too
     os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
 
 import jax
@@ -19,7 +19,7 @@ collect_ignore = ["benchmarks/mlserver_mlp.py"]  # imports MLServer, which has a
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    cache = os.environ.get("JAXPROP_TEST_CACHE") or str(pathlib.Path(config.rootpath) / ".jax_cache")
+    cache = os.environ.get("TESTS_CACHE") or str(pathlib.Path(config.rootpath) / ".jax_cache")
     jax.config.update("jax_compilation_cache_dir", cache)
     jax.config.update("jax_num_cpu_devices", 2)  # for what is tested sharded
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
