@@ -10,7 +10,9 @@ import jaxprop as jp
 
 
 @pytest.mark.parametrize(
-    "room, printed", [("costs", "three witnesses agree on 4 rows"), ("uses", "[1. 1. 1.] [3. 3. 3. 3.]")], ids=["costs", "uses"]
+    "room, printed",
+    [("costs", "three witnesses agree on 4 rows"), ("uses", "[1. 1. 1.] [3. 3. 3. 3.]")],
+    ids=["costs", "uses"],
 )
 def test_the_code_of_the_page_runs(room, printed, tmp_path, monkeypatch, capsys):
     page = pathlib.Path(jp.__file__).parent / room / "README.md"
