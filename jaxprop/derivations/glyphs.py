@@ -70,13 +70,13 @@ class Text:
     def write(self, node: Formula, need: int = SUM) -> str:
         """Return the node, in parentheses if it holds together less tightly than `need`."""
         written = self._node(node)
-        return written if self.level(node) >= need else self.parentheses(written)
+        return written if self._level(node) >= need else self._parentheses(written)
 
-    def level(self, node: Formula) -> int:
+    def _level(self, node: Formula) -> int:
         """Return how tightly the node holds together once written."""
         match node:
             case Labelled(_, inner):
-                return self.level(inner)
+                return self._level(inner)
             case Number(value) if value < 0:
                 return SIGN
             case Number(value):
@@ -92,32 +92,32 @@ class Text:
     def _node(self, node: Formula) -> str:
         match node:
             case Number(value):
-                return self.number(number(value, self.digits))
+                return self._number(number(value, self.digits))
             case Symbol(name, index, layer):
-                return self.symbol(name, tuple(map(str, index)), layer)
+                return self._symbol(name, tuple(map(str, index)), layer)
             case Constant(name):
-                return self.symbol(name, (), None)
+                return self._symbol(name, (), None)
             case Derivative(of, by, mark):
-                return self.derivative(self.write(of, RATIO), self.write(by, RATIO), mark)
+                return self._derivative(self.write(of, RATIO), self.write(by, RATIO), mark)
             case Sum(terms):
                 return "".join(self._signed(term, first=i == 0) for i, term in enumerate(terms)) or "0"
             case Rest(terms):
                 return self._rest(terms)
             case Labelled(label, inner):
-                return self.labelled(self._node(inner), label)
+                return self._labelled(self._node(inner), label)
             case Product():
                 return self._product(list(_factors(node)))
             case Quotient(top, bottom):
-                return self.quotient(top, bottom)
+                return self._quotient(top, bottom)
             case Power(base, exponent):
-                return self.power(self.write(base, ATOM), exponent)
+                return self._power(self.write(base, ATOM), exponent)
             case Negation(inner):
                 return "-" + self.write(inner, PRODUCT)
             case Call(function, argument):
-                return self.call(function, self.write(argument))
+                return self._call(function, self.write(argument))
             case At(inner, symbols, points):
                 pairs = zip(symbols, points, strict=True)
-                return self.at(self.write(inner), [(self.write(s), self.write(p)) for s, p in pairs])
+                return self._at(self.write(inner), [(self.write(s), self.write(p)) for s, p in pairs])
         raise TypeError(f"not a formula: {node!r}")
 
     def _signed(self, term: Formula, first: bool) -> str:
@@ -130,7 +130,7 @@ class Text:
     def _rest(self, terms: tuple[Formula, ...]) -> str:
         counted = f"{len(terms)} more term" + "s" * (len(terms) != 1)
         value = rest_value(terms)
-        return self.rest(counted, "") if value is None else self.rest(f"{counted} summing to ", self.write(value))
+        return self._dots(counted, "") if value is None else self._dots(f"{counted} summing to ", self.write(value))
 
     def _product(self, factors: list[Formula]) -> str:
         """Write 6x and 18x(x² + 1)² without dots: a number, then a letter, then parentheses; dots elsewhere."""
@@ -141,7 +141,7 @@ class Text:
             tight = (run == 1 and _is_letter(factor)) or (run == 2 and _is_enclosed(factor))
             written += ("" if tight or i == 0 else spaced) + here
             run = run + 1 if tight and run == 1 else 0
-            if isinstance(factor, Number) and self.level(factor) == ATOM:
+            if isinstance(factor, Number) and self._level(factor) == ATOM:
                 run = 1
         return written or "1"
 
@@ -170,46 +170,46 @@ class Text:
         """Return what stands before an equation."""
         return f"{text}: " if text else ""
 
-    def parentheses(self, inside: str) -> str:
+    def _parentheses(self, inside: str) -> str:
         """Return (inside)."""
         return f"({inside})"
 
-    def number(self, digits: str) -> str:
+    def _number(self, digits: str) -> str:
         """Return a number from its `%g` form."""
         return digits
 
-    def symbol(self, name: str, index: tuple[str, ...], layer: int | None) -> str:
+    def _symbol(self, name: str, index: tuple[str, ...], layer: int | None) -> str:
         """Return W⁽²⁾[12,3]."""
         above = "" if layer is None else f"⁽{str(layer).translate(SUPERSCRIPTS)}⁾"
         return name + above + (f"[{','.join(index)}]" if index else "")
 
-    def derivative(self, of: str, by: str, mark: str) -> str:
+    def _derivative(self, of: str, by: str, mark: str) -> str:
         """Return ∂of/∂by."""
         return f"{mark}{of}/{mark}{by}"
 
-    def quotient(self, top: Formula, bottom: Formula) -> str:
+    def _quotient(self, top: Formula, bottom: Formula) -> str:
         """Return top/bottom."""
         return f"{self.write(top, PRODUCT if isinstance(top, Product) else POWER)}/{self.write(bottom, POWER)}"
 
-    def power(self, base: str, exponent: Formula) -> str:
+    def _power(self, base: str, exponent: Formula) -> str:
         """Return base to the exponent: x², x^(y + 1)."""
         if isinstance(exponent, Number) and re.fullmatch(r"-?\d+", digits := number(exponent.value, self.digits)):
             return base + digits.translate(SUPERSCRIPTS)
         return f"{base}^{self.write(exponent, ATOM)}"
 
-    def call(self, function: str, argument: str) -> str:
+    def _call(self, function: str, argument: str) -> str:
         """Return function(argument)."""
         return f"{ {'sigmoid': 'σ', 'sqrt': '√'}.get(function, function) }({argument})"
 
-    def at(self, inside: str, points: list[tuple[str, str]]) -> str:
+    def _at(self, inside: str, points: list[tuple[str, str]]) -> str:
         """Return [inside at u=5]."""
         return f"[{inside} at {', '.join(f'{symbol}={point}' for symbol, point in points)}]"
 
-    def rest(self, words: str, value: str) -> str:
+    def _dots(self, words: str, value: str) -> str:
         """Return … (27 more terms summing to 0.5)."""
         return f"… ({words}{value})"
 
-    def labelled(self, inside: str, label: str) -> str:
+    def _labelled(self, inside: str, label: str) -> str:
         """Return a labelled term; text has no room for the label inside a formula."""
         return inside
 
@@ -258,17 +258,14 @@ class Latex(Text):
         """Return the label of an equation as upright words."""
         return rf"\text{{{self.words(text)}: }} " if text else ""
 
-    def parentheses(self, inside: str) -> str:
-        """Return parentheses that grow with what is inside."""
+    def _parentheses(self, inside: str) -> str:
         return rf"\left({inside}\right)"
 
-    def number(self, digits: str) -> str:
-        """Return a number, 1e-07 as a power of ten."""
+    def _number(self, digits: str) -> str:
         mantissa, _, exponent = digits.partition("e")
         return rf"{mantissa} \times 10^{{{int(exponent)}}}" if exponent else digits
 
-    def symbol(self, name: str, index: tuple[str, ...], layer: int | None) -> str:
-        """Return W^{(2)}_{12,3}."""
+    def _symbol(self, name: str, index: tuple[str, ...], layer: int | None) -> str:
         base = name.rstrip(SUBSCRIPTS)
         below = [str(SUBSCRIPTS.index(c)) for c in name[len(base) :]]
         below = ["".join(below)] if below else []
@@ -276,39 +273,32 @@ class Latex(Text):
         above = "" if layer is None else f"^{{({layer})}}"
         return _name(base, self) + above + (f"_{{{','.join(below)}}}" if below else "")
 
-    def derivative(self, of: str, by: str, mark: str) -> str:
-        """Return the derivative as a fraction."""
+    def _derivative(self, of: str, by: str, mark: str) -> str:
         d = r"\partial " if mark == "∂" else r"\mathrm{d}"
         return rf"\frac{{{d}{of}}}{{{d}{by}}}"
 
-    def quotient(self, top: Formula, bottom: Formula) -> str:
-        """Return a fraction, which needs no parentheses."""
+    def _quotient(self, top: Formula, bottom: Formula) -> str:
         return rf"\frac{{{self.write(top)}}}{{{self.write(bottom)}}}"
 
-    def power(self, base: str, exponent: Formula) -> str:
-        """Return base to the exponent, which needs no parentheses."""
+    def _power(self, base: str, exponent: Formula) -> str:
         return f"{base}^{{{self.write(exponent)}}}"
 
-    def call(self, function: str, argument: str) -> str:
-        """Return the function at its argument."""
+    def _call(self, function: str, argument: str) -> str:
         if function == "sqrt":
             return rf"\sqrt{{{argument}}}"
         if function == "sigmoid":
-            return rf"\sigma{self.parentheses(argument)}"
+            return rf"\sigma{self._parentheses(argument)}"
         name = "\\" + function if function in KNOWN_FUNCTIONS else rf"\operatorname{{{self.words(function)}}}"
-        return name + self.parentheses(argument)
+        return name + self._parentheses(argument)
 
-    def at(self, inside: str, points: list[tuple[str, str]]) -> str:
-        """Return the formula in brackets with the points below."""
+    def _at(self, inside: str, points: list[tuple[str, str]]) -> str:
         below = ",\\,".join(f"{symbol}={point}" for symbol, point in points)
         return rf"\left[{inside}\right]_{{{below}}}"
 
-    def rest(self, words: str, value: str) -> str:
-        """Return dots with the count and the sum of what they stand for below."""
+    def _dots(self, words: str, value: str) -> str:
         return rf"\underbrace{{\cdots}}_{{\text{{{words}}}{value}}}"
 
-    def labelled(self, inside: str, label: str) -> str:
-        """Return a term with its label below it."""
+    def _labelled(self, inside: str, label: str) -> str:
         return rf"\underbrace{{{inside}}}_{{\text{{{self.words(label)}}}}}"
 
 
