@@ -7,10 +7,11 @@ data on the device costs its memory. A thread that copies rows costs neither: nu
 import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
+from jaxtyping import Array, PyTree, Shaped
 
 CHUNK_BYTES = 16 * 2**20  # two chunks are alive at once
 
@@ -18,7 +19,7 @@ CHUNK_BYTES = 16 * 2**20  # two chunks are alive at once
 class Chunk(NamedTuple):
     """`steps` batches on the device, stacked along a leading axis (rows beyond `steps` are stale)."""
 
-    batches: Any
+    batches: PyTree[Shaped[Array, "capacity B ..."]]
     steps: int
     rows: int
 
@@ -38,7 +39,7 @@ class Batches:
     `data` is a tree of numpy arrays with one first axis N; a chunk holds as many batches as fit into 16 MiB.
     """
 
-    def __init__(self, data: Any, batch_size: int) -> None:
+    def __init__(self, data: PyTree[Shaped[np.ndarray, "N ..."]], batch_size: int) -> None:
         leaves = jax.tree.leaves(data)
         self.data, self.batch_size, self.rows = data, batch_size, leaves[0].shape[0]
         batch_bytes = sum(leaf.nbytes for leaf in leaves) * batch_size // self.rows
