@@ -15,7 +15,7 @@ LARGEST = float(np.finfo(np.float32).max)
 TO_FLOATING = "put Standardize(mean, std) first, or convert with x.astype(float)"
 
 
-class Shaped(Protocol):
+class Spec(Protocol):
     """Anything with a shape and a dtype: an array, a tracer or a `jax.ShapeDtypeStruct`."""
 
     @property
@@ -26,6 +26,11 @@ class Shaped(Protocol):
     @property
     def dtype(self) -> Any:
         """The kind of its numbers."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """How many numbers there are."""
         ...
 
 
@@ -63,7 +68,7 @@ def check_key(key: Array | None, what: str, drawn: str = "weights") -> Array:
     return key
 
 
-def is_floating(x: Shaped) -> bool:
+def is_floating(x: Spec) -> bool:
     """Tell whether x holds floating numbers, half precision included.
 
     >>> is_floating(jnp.ones(3)), is_floating(jnp.arange(3))
@@ -72,7 +77,7 @@ def is_floating(x: Shaped) -> bool:
     return jnp.issubdtype(x.dtype, jnp.floating)
 
 
-def check_floating(x: Shaped, what: object, axes: str = "", hint: str = "one example is x[None]") -> None:
+def check_floating(x: Spec, what: object, axes: str = "", hint: str = "one example is x[None]") -> None:
     """Raise ShapeError unless x is floating and has the axes named: `[N, T, I]` is three, `[N, ..., C]` two or more.
 
     Without axes any shape will do. `hint` says what the user can do about it.

@@ -2,10 +2,10 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import ArrayLike
 
 from jaxprop.costs.cost import Cost, per_example
 from jaxprop.errors import JaxpropError
@@ -24,11 +24,11 @@ class AbsoluteError(Cost):
     [3.] [[ 1. -1.  1.]]
     """
 
-    def __call__(self, y: Array, targets: Any) -> Array:
+    def __call__(self, y: Array, targets: ArrayLike) -> Array:
         """Σ_o |y_o − ŷ_o|."""
         return jnp.sum(per_example(jnp.abs(self._difference(y, targets))), axis=1)
 
-    def delta(self, y: Array, targets: Any) -> Array:
+    def delta(self, y: Array, targets: ArrayLike) -> Array:
         """±1, and +1 at 0."""
         return jnp.where(self._difference(y, targets) >= 0, 1, -1).astype(y.dtype)
 
@@ -55,12 +55,12 @@ class Huber(Cost):
             raise JaxpropError(f"Huber: threshold must be a finite number > 0, found {self.threshold!r}")
         object.__setattr__(self, "threshold", float(self.threshold))
 
-    def __call__(self, y: Array, targets: Any) -> Array:
+    def __call__(self, y: Array, targets: ArrayLike) -> Array:
         """Σ_o ½ q² + t (|r| − q) with q = min(|r|, t)."""
         size = jnp.abs(self._difference(y, targets))
         square = jnp.minimum(size, self.threshold)
         return jnp.sum(per_example(0.5 * square**2 + self.threshold * (size - square)), axis=1)
 
-    def delta(self, y: Array, targets: Any) -> Array:
+    def delta(self, y: Array, targets: ArrayLike) -> Array:
         """y − ŷ within ±t."""
         return jnp.clip(self._difference(y, targets), -self.threshold, self.threshold)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.typing import ArrayLike
 
 from jaxprop.errors import DataError, ShapeError
 from jaxprop.layers.described import Described
@@ -23,18 +24,18 @@ def positions(y: Array) -> int:
     return math.prod(y.shape[1:-1])
 
 
-def is_integer(targets: Any) -> bool:
+def is_integer(targets: ArrayLike) -> bool:
     """Whether targets may be labels."""
     return jnp.issubdtype(jnp.result_type(targets), jnp.integer)
 
 
-def labels_of(targets: Any) -> Array:
+def labels_of(targets: ArrayLike) -> Array:
     """Integer targets as labels that can be compared with any class: a byte would count from 0 again after 255."""
     labels = jnp.asarray(targets)
     return labels.astype(jnp.int64 if labels.dtype.itemsize == 8 else jnp.int32)
 
 
-def do_not_fit(y: Any, targets: Any) -> str:
+def do_not_fit(y: ArrayLike, targets: ArrayLike) -> str:
     """The two shapes that an error names."""
     return f"targets {tuple(jnp.shape(targets))} do not fit outputs {tuple(jnp.shape(y))}"
 
@@ -65,18 +66,18 @@ class Cost(Described, abc.ABC):
     outputs_per_target: ClassVar[int] = 1
 
     @abc.abstractmethod
-    def __call__(self, y: Array, targets: Any) -> Array:
+    def __call__(self, y: Array, targets: ArrayLike) -> Array:
         """C_n, `[N]`."""
 
     @abc.abstractmethod
-    def delta(self, y: Array, targets: Any) -> Array:
+    def delta(self, y: Array, targets: ArrayLike) -> Array:
         """∂C_n/∂y_n, in y's shape and dtype."""
 
     def expected(self, y: Any) -> Any:
         """The targets that y speaks for: y itself, unless y are logits or other parameters of a distribution."""
         return y
 
-    def check(self, y: Any, targets: Any) -> None:
+    def check(self, y: ArrayLike, targets: ArrayLike) -> None:
         """Raise ShapeError unless targets have y's own shape."""
         if jnp.shape(y) != jnp.shape(targets):
             hint = ""
@@ -86,15 +87,15 @@ class Cost(Described, abc.ABC):
                 hint = "; integer labels need SoftmaxCrossEntropy, or jax.nn.one_hot(targets, classes)"
             raise ShapeError(f"{type(self).__name__}: {do_not_fit(y, targets)}: expected the same shape{hint}")
 
-    def check_values(self, y: Any, targets: Any) -> None:
+    def check_values(self, y: ArrayLike, targets: ArrayLike) -> None:
         """Raise DataError for concrete targets that no output could match (y is only looked at for its shape)."""
         if not np.all(np.isfinite(np.asarray(targets, dtype=np.float64))):
             raise DataError(f"{type(self).__name__}: targets hold NaN or infinity; remove those rows")
 
-    def _like(self, y: Array, targets: Any) -> Array:
+    def _like(self, y: Array, targets: ArrayLike) -> Array:
         """Targets that fit y, in its dtype."""
         self.check(y, targets)
         return jnp.asarray(targets).astype(y.dtype)
 
-    def _difference(self, y: Array, targets: Any) -> Array:
+    def _difference(self, y: Array, targets: ArrayLike) -> Array:
         return y - self._like(y, targets)

@@ -1,12 +1,13 @@
 """Margins: what is right by a margin of 1 costs nothing and is left alone."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.typing import ArrayLike
 
 from jaxprop.costs.cost import Cost, do_not_fit, is_integer, labels_of, per_example, positions
 from jaxprop.errors import DataError, ShapeError
@@ -41,13 +42,13 @@ class Hinge(Cost):
     outputs: ClassVar[str] = "scores"
     takes_labels: ClassVar[bool] = True
 
-    def __call__(self, y: Array, targets: Any) -> Array:
+    def __call__(self, y: Array, targets: ArrayLike) -> Array:
         """max_c m_c, the mean over positions; or Σ_o max(0, 1 − ŷ_o y_o)."""
         if self._are_labels(y, targets):
             return jnp.mean(per_example(jnp.max(self._margins(y, targets)[0], axis=-1)), axis=1)
         return jnp.sum(per_example(jax.nn.relu(1 - self._like(y, targets) * y)), axis=1)
 
-    def delta(self, y: Array, targets: Any) -> Array:
+    def delta(self, y: Array, targets: ArrayLike) -> Array:
         """The rival's 1 less the right one's; or −ŷ inside the margin."""
         if self._are_labels(y, targets):
             m, right = self._margins(y, targets)
@@ -56,7 +57,7 @@ class Hinge(Cost):
         signs = self._like(y, targets)
         return -signs * (signs * y < 1).astype(y.dtype)
 
-    def check(self, y: Any, targets: Any) -> None:
+    def check(self, y: ArrayLike, targets: ArrayLike) -> None:
         """Raise ShapeError unless targets are labels for y or of y's shape."""
         if not self._are_labels(y, targets) and jnp.shape(targets) != jnp.shape(y):
             raise ShapeError(
@@ -64,7 +65,7 @@ class Hinge(Cost):
                 "shape, holding −1 and 1"
             )
 
-    def check_values(self, y: Any, targets: Any) -> None:
+    def check_values(self, y: ArrayLike, targets: ArrayLike) -> None:
         """Raise DataError for labels outside 0..C−1, or signs other than ±1."""
         super().check_values(y, targets)
         found = np.asarray(targets)
@@ -78,10 +79,10 @@ class Hinge(Cost):
         if wrong.size:
             raise DataError(f"Hinge: targets hold {expected.format(wrong.flat[0])}")
 
-    def _are_labels(self, y: Any, targets: Any) -> bool:
+    def _are_labels(self, y: ArrayLike, targets: ArrayLike) -> bool:
         return is_integer(targets) and jnp.shape(targets) == jnp.shape(y)[:-1]
 
-    def _margins(self, y: Array, targets: Any) -> tuple[Array, Array]:
+    def _margins(self, y: Array, targets: ArrayLike) -> tuple[Array, Array]:
         """m `[N, (T,) C]`, and 1 at the label; NaN where the label is none."""
         labels, classes = labels_of(targets), y.shape[-1]
         known = ((labels >= 0) & (labels < classes))[..., None]

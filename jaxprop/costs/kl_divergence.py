@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.typing import ArrayLike
 
 from jaxprop.costs.cost import Cost, per_example, positions
 from jaxprop.errors import DataError
@@ -34,14 +35,14 @@ class KLDivergence(Cost):
     outputs: ClassVar[str] = "class logits"
     applies: ClassVar[str] = "softmax"
 
-    def __call__(self, y: Array, targets: Any) -> Array:
+    def __call__(self, y: Array, targets: ArrayLike) -> Array:
         """Σ_c p_c (ln p_c − ln softmax(y)_c), the mean over positions."""
         p = self._like(y, targets)
         log_p = jnp.log(jnp.where(p > 0, p, 1))
         of_classes = jnp.where(p == 0, 0, p * (log_p - jax.nn.log_softmax(y, axis=-1)))
         return jnp.mean(per_example(jnp.sum(of_classes, axis=-1)), axis=1)
 
-    def delta(self, y: Array, targets: Any) -> Array:
+    def delta(self, y: Array, targets: ArrayLike) -> Array:
         """(softmax(y) Σp − p) / T."""
         p = self._like(y, targets)
         return (jax.nn.softmax(y, axis=-1) * jnp.sum(p, axis=-1, keepdims=True) - p) / positions(y)
@@ -50,7 +51,7 @@ class KLDivergence(Cost):
         """softmax(y)."""
         return jax.nn.softmax(y, axis=-1)
 
-    def check_values(self, y: Any, targets: Any) -> None:
+    def check_values(self, y: ArrayLike, targets: ArrayLike) -> None:
         """Raise DataError for targets that are no probabilities."""
         super().check_values(y, targets)
         targets = np.asarray(targets, np.float64)

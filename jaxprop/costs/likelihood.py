@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.typing import ArrayLike
 
 from jaxprop.costs.cost import Cost, do_not_fit, per_example
 from jaxprop.errors import DataError, ShapeError
@@ -32,12 +33,12 @@ class PoissonNegativeLogLikelihood(Cost):
     outputs: ClassVar[str] = "log-rates"
     applies: ClassVar[str] = "the exponential"
 
-    def __call__(self, y: Array, targets: Any) -> Array:
+    def __call__(self, y: Array, targets: ArrayLike) -> Array:
         """Σ_o e^{y_o} − k_o y_o + ln k_o!."""
         k = self._like(y, targets)
         return jnp.sum(per_example(jnp.exp(y) - k * y + jax.scipy.special.gammaln(k + 1)), axis=1)
 
-    def delta(self, y: Array, targets: Any) -> Array:
+    def delta(self, y: Array, targets: ArrayLike) -> Array:
         """e^y − k."""
         return jnp.exp(y) - self._like(y, targets)
 
@@ -45,7 +46,7 @@ class PoissonNegativeLogLikelihood(Cost):
         """λ = e^y."""
         return jnp.exp(y)
 
-    def check_values(self, y: Any, targets: Any) -> None:
+    def check_values(self, y: ArrayLike, targets: ArrayLike) -> None:
         """Raise DataError for counts below 0."""
         super().check_values(y, targets)
         targets = np.asarray(targets)
@@ -77,12 +78,12 @@ class GaussianNegativeLogLikelihood(Cost):
     outputs: ClassVar[str] = "means and log-variances"
     outputs_per_target: ClassVar[int] = 2
 
-    def __call__(self, y: Array, targets: Any) -> Array:
+    def __call__(self, y: Array, targets: ArrayLike) -> Array:
         """½ Σ_o [s_o + (ŷ_o − μ_o)² e^{−s_o} + ln 2π]."""
         r, s = self._residual(y, targets)
         return 0.5 * jnp.sum(per_example(s + r * r * jnp.exp(-s) + math.log(2 * math.pi)), axis=1)
 
-    def delta(self, y: Array, targets: Any) -> Array:
+    def delta(self, y: Array, targets: ArrayLike) -> Array:
         """(−r e^{−s}, ½ (1 − r² e^{−s}))."""
         r, s = self._residual(y, targets)
         pull = r * jnp.exp(-s)
@@ -92,7 +93,7 @@ class GaussianNegativeLogLikelihood(Cost):
         """μ."""
         return y[..., : y.shape[-1] // 2]
 
-    def check(self, y: Any, targets: Any) -> None:
+    def check(self, y: ArrayLike, targets: ArrayLike) -> None:
         """Raise ShapeError unless y has two outputs per target."""
         shape, outputs = jnp.shape(y), jnp.shape(y)[-1]
         if outputs % 2 or jnp.shape(targets) != (*shape[:-1], outputs // 2):
@@ -101,7 +102,7 @@ class GaussianNegativeLogLikelihood(Cost):
                 "and then the log-variances, for targets [N, ..., O]"
             )
 
-    def _residual(self, y: Array, targets: Any) -> tuple[Array, Array]:
+    def _residual(self, y: Array, targets: ArrayLike) -> tuple[Array, Array]:
         """r = ŷ − μ, and s."""
         targets = self._like(y, targets)
         mean, s = jnp.split(y, 2, axis=-1)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.typing import ArrayLike
 
 from jaxprop.costs.cost import Cost, per_example
 from jaxprop.errors import DataError
@@ -26,13 +27,13 @@ class SigmoidCrossEntropy(Cost):
     outputs: ClassVar[str] = "logits"
     applies: ClassVar[str] = "the sigmoid"
 
-    def __call__(self, y: Array, targets: Any) -> Array:
+    def __call__(self, y: Array, targets: ArrayLike) -> Array:
         """Σ_o ŷ softplus(−y) + (1 − ŷ) softplus(y): finite for any y, and smooth at 0 for `jax.grad` too."""
         targets = self._like(y, targets)
         costs = targets * jax.nn.softplus(-y) + (1 - targets) * jax.nn.softplus(y)
         return jnp.sum(per_example(costs), axis=1)
 
-    def delta(self, y: Array, targets: Any) -> Array:
+    def delta(self, y: Array, targets: ArrayLike) -> Array:
         """σ(y) − ŷ."""
         return jax.nn.sigmoid(y) - self._like(y, targets)
 
@@ -40,7 +41,7 @@ class SigmoidCrossEntropy(Cost):
         """σ(y)."""
         return jax.nn.sigmoid(y)
 
-    def check_values(self, y: Any, targets: Any) -> None:
+    def check_values(self, y: ArrayLike, targets: ArrayLike) -> None:
         """Raise DataError for targets outside [0, 1]."""
         super().check_values(y, targets)
         targets = np.asarray(targets)

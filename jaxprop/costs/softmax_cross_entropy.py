@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.typing import ArrayLike
 
 from jaxprop.checks import is_whole
 from jaxprop.costs.cost import Cost, do_not_fit, is_integer, labels_of, per_example, positions
@@ -77,13 +78,13 @@ class SoftmaxCrossEntropy(Cost):
             raise JaxpropError(f"SoftmaxCrossEntropy: class_weights must be finite numbers ≥ 0, found {weights}")
         object.__setattr__(self, "class_weights", weights)
 
-    def __call__(self, y: Array, targets: Any) -> Array:
+    def __call__(self, y: Array, targets: ArrayLike) -> Array:
         """−Σ_c q_c ln softmax(y)_c = Σq · ln Σ_c e^{y_c} − Σ_c q_c y_c, the mean over positions."""
         q = self._amounts(y, targets)
         costs = -jnp.sum(jnp.where(q == 0, 0, q * jax.nn.log_softmax(y, axis=-1)), axis=-1)
         return self._over_counted(jnp.mean(per_example(costs), axis=1), targets)
 
-    def delta(self, y: Array, targets: Any) -> Array:
+    def delta(self, y: Array, targets: ArrayLike) -> Array:
         """(softmax(y) Σq − q) / T."""
         q = self._amounts(y, targets)
         delta = jax.nn.softmax(y, axis=-1) * jnp.sum(q, axis=-1, keepdims=True) - q
@@ -94,7 +95,7 @@ class SoftmaxCrossEntropy(Cost):
         """softmax(y)."""
         return jax.nn.softmax(y, axis=-1)
 
-    def check(self, y: Any, targets: Any) -> None:
+    def check(self, y: ArrayLike, targets: ArrayLike) -> None:
         """Raise ShapeError unless targets are labels or probabilities for y, with a weight for every class."""
         expected = jnp.shape(y)[:-1] if is_integer(targets) else jnp.shape(y)
         if jnp.shape(targets) != expected:
@@ -114,7 +115,7 @@ class SoftmaxCrossEntropy(Cost):
                 "expected one a class"
             )
 
-    def check_values(self, y: Any, targets: Any) -> None:
+    def check_values(self, y: ArrayLike, targets: ArrayLike) -> None:
         """Raise DataError for labels outside 0..C−1 (but for `ignore`) or probabilities that are negative."""
         classes, targets = jnp.shape(y)[-1], np.asarray(targets)
         if is_integer(targets):
@@ -130,7 +131,7 @@ class SoftmaxCrossEntropy(Cost):
         if np.any(targets < 0):
             raise DataError("SoftmaxCrossEntropy: targets hold a negative probability; floating targets are ≥ 0")
 
-    def _amounts(self, y: Array, targets: Any) -> Array:
+    def _amounts(self, y: Array, targets: ArrayLike) -> Array:
         """q `[N, (T,) C]`: what the targets put on each class, smoothed, weighted, 0 where ignored."""
         p = self._probabilities(y, targets)
         if self.label_smoothing:
@@ -138,7 +139,7 @@ class SoftmaxCrossEntropy(Cost):
             p = (1 - self.label_smoothing) * p + (self.label_smoothing / y.shape[-1]) * total
         return p if self.class_weights is None else p * jnp.asarray(self.class_weights, y.dtype)
 
-    def _probabilities(self, y: Array, targets: Any) -> Array:
+    def _probabilities(self, y: Array, targets: ArrayLike) -> Array:
         self.check(y, targets)
         if not is_integer(targets):
             return jnp.asarray(targets).astype(y.dtype)
@@ -147,7 +148,7 @@ class SoftmaxCrossEntropy(Cost):
         p = jnp.where(known[..., None], jax.nn.one_hot(targets, classes, dtype=y.dtype), jnp.nan)
         return p if self.ignore is None else jnp.where((targets == self.ignore)[..., None], 0, p)
 
-    def _over_counted(self, means: Array, targets: Any) -> Array:
+    def _over_counted(self, means: Array, targets: ArrayLike) -> Array:
         """A mean over all T positions as one over those that count: times T / T_n."""
         if self.ignore is None:
             return means

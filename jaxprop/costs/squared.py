@@ -2,10 +2,10 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import ArrayLike
 
 from jaxprop.costs.cost import Cost, per_example
 
@@ -22,11 +22,11 @@ class HalfSquaredError(Cost):
     [0.0211...] [[-0.2058...]]
     """
 
-    def __call__(self, y: Array, targets: Any) -> Array:
+    def __call__(self, y: Array, targets: ArrayLike) -> Array:
         """½ Σ_o (y_o − ŷ_o)²."""
         return 0.5 * jnp.sum(per_example(jnp.square(self._difference(y, targets))), axis=1)
 
-    def delta(self, y: Array, targets: Any) -> Array:
+    def delta(self, y: Array, targets: ArrayLike) -> Array:
         """y − ŷ."""
         return self._difference(y, targets)
 
@@ -39,10 +39,10 @@ class MeanSquaredError(Cost):
     [5.]
     """
 
-    def __call__(self, y: Array, targets: Any) -> Array:
+    def __call__(self, y: Array, targets: ArrayLike) -> Array:
         """(1/O) Σ_o (y_o − ŷ_o)²."""
         return jnp.mean(per_example(jnp.square(self._difference(y, targets))), axis=1)
 
-    def delta(self, y: Array, targets: Any) -> Array:
+    def delta(self, y: Array, targets: ArrayLike) -> Array:
         """2 (y − ŷ) / O."""
         return self._difference(y, targets) * (2 / math.prod(y.shape[1:]))

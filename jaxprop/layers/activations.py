@@ -14,13 +14,13 @@ Sources: `jax.nn`; Clevert et al. 2016 (ELU), Klambauer et al. 2017 (SELU), Hend
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from jaxprop.arrays.dtypes import wide
+from jaxprop.checks import Spec
 from jaxprop.errors import JaxpropError
 from jaxprop.layers.layer import Env, Layer
 
@@ -50,17 +50,17 @@ class Activation(Layer):
         """φ'(z), from what was kept."""
         raise TypeError(f"{type(self).__name__} must define derivative(kept)")
 
-    def __call__(self, x: Array, params: Any = (), env: Env | None = None) -> Array:
+    def __call__(self, x: Array, params: tuple[()] = (), env: Env | None = None) -> Array:
         return self.value(x)
 
-    def forward(self, x: Array, params: Any = (), env: Env | None = None) -> tuple[Array, Array]:
+    def forward(self, x: Array, params: tuple[()] = (), env: Env | None = None) -> tuple[Array, Array]:
         y = self.value(x)
         return y, self.keep(x, y)
 
-    def backward(self, dy: Array, cache: Array, params: Any = ()) -> tuple[Array, Any]:
+    def backward(self, dy: Array, cache: Array, params: tuple[()] = ()) -> tuple[Array, tuple[()]]:
         return dy * self.derivative(cache), ()
 
-    def operations(self, x: Any, y: Any) -> tuple[int, int]:
+    def operations(self, x: Spec, y: Spec) -> tuple[int, int]:
         return y.size, 2 * y.size  # φ; φ' and its product with dy
 
 
@@ -78,7 +78,7 @@ class Identity(Activation):
     def derivative(self, kept: Array) -> Array:
         return jnp.ones_like(kept)
 
-    def backward(self, dy: Array, cache: Array, params: Any = ()) -> tuple[Array, Any]:
+    def backward(self, dy: Array, cache: Array, params: tuple[()] = ()) -> tuple[Array, tuple[()]]:
         return dy, ()
 
 
@@ -222,7 +222,7 @@ class GELU(Activation):
         twice, slope = self._terms(kept)
         return 0.5 * twice + slope
 
-    def backward(self, dy: Array, cache: Array, params: Any = ()) -> tuple[Array, Any]:
+    def backward(self, dy: Array, cache: Array, params: tuple[()] = ()) -> tuple[Array, tuple[()]]:
         twice, slope = self._terms(cache)
         return (0.5 * dy) * twice + dy * slope, ()  # in this order XLA keeps fewer arrays than for dy · φ'(z)
 
@@ -312,11 +312,11 @@ class Softmax(Layer):
     [[0.25 0.25 0.25 0.25]]
     """
 
-    def forward(self, x: Array, params: Any = (), env: Env | None = None) -> tuple[Array, Array]:
+    def forward(self, x: Array, params: tuple[()] = (), env: Env | None = None) -> tuple[Array, Array]:
         y = jax.nn.softmax(x, axis=-1)
         return y, y
 
-    def backward(self, dy: Array, cache: Array, params: Any = ()) -> tuple[Array, Any]:
+    def backward(self, dy: Array, cache: Array, params: tuple[()] = ()) -> tuple[Array, tuple[()]]:
         y = cache
         return y * (dy - jnp.sum(dy * y, axis=-1, keepdims=True)), ()
 
@@ -325,5 +325,5 @@ class Softmax(Layer):
         y = kept
         return y[..., :, None] * (jnp.eye(y.shape[-1], dtype=y.dtype) - y[..., None, :])
 
-    def operations(self, x: Any, y: Any) -> tuple[int, int]:
+    def operations(self, x: Spec, y: Spec) -> tuple[int, int]:
         return 3 * y.size, 4 * y.size

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxprop.arrays.dtypes import wide
-from jaxprop.checks import check_floating
+from jaxprop.checks import Spec, check_floating
 from jaxprop.errors import ShapeError
 from jaxprop.layers.layer import Env, Layer
 from jaxprop.uses import Scale, Shift
@@ -41,7 +41,7 @@ class Affine(Layer):
     [[3. 2.]]
     """
 
-    def init(self, key: Array | None, x: Any) -> AffineParams:
+    def init(self, key: Array | None, x: Spec) -> AffineParams:
         self._check_inputs(x)
         return AffineParams(jnp.ones(x.shape[-1], x.dtype), jnp.zeros(x.shape[-1], x.dtype))
 
@@ -58,8 +58,8 @@ class Affine(Layer):
         dx = (delta.astype(wide(x.dtype)) * s.astype(wide(x.dtype))).astype(x.dtype)
         return dx, AffineParams(Scale(x, delta, s.shape, s.dtype), Shift(delta, h.shape, h.dtype))
 
-    def operations(self, x: Any, y: Any) -> tuple[int, int]:
+    def operations(self, x: Spec, y: Spec) -> tuple[int, int]:
         return 2 * x.size, 4 * x.size  # s x + h; s δ, δ x and its sum, the sum of δ
 
-    def _check_inputs(self, x: Any) -> None:
+    def _check_inputs(self, x: Spec) -> None:
         check_floating(x, "Affine", "[N, ..., C]")

@@ -26,7 +26,7 @@ from typing import Any, ClassVar, NamedTuple
 from jax import Array
 
 from jaxprop.arrays.window import Window
-from jaxprop.checks import check_whole
+from jaxprop.checks import Spec, check_whole
 from jaxprop.errors import JaxpropError
 from jaxprop.layers.convolution import Convolution, Padding, Sizes, sliding
 from jaxprop.layers.layer import Env
@@ -86,7 +86,7 @@ class Conv(Convolution):
         if self.features % self.groups:
             raise JaxpropError(f"Conv: features must be a multiple of groups, found {self.features} and {self.groups}")
 
-    def window(self, x: Any) -> Window:
+    def window(self, x: Spec) -> Window:
         self._check_inputs(x)
         return sliding(self, self.kernel, self.strides, self.padding, self.dilation, x.shape, self.groups)
 
@@ -105,7 +105,7 @@ class Conv(Convolution):
         b_use = None if b is None else Shift(delta, b.shape, b.dtype)
         return dx, ConvParams(W_use, b_use)
 
-    def operations(self, x: Any, y: Any) -> tuple[int, int]:
+    def operations(self, x: Spec, y: Spec) -> tuple[int, int]:
         K, _, _ = self.window(x).size
         multiply_adds = 2 * y.size * K * (x.shape[-1] // self.groups)  # x ∗ W forward; the ways to x and W backward
         shifts = y.size if self.bias else 0

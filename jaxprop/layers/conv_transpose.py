@@ -27,6 +27,7 @@ from typing import Any, ClassVar, NamedTuple
 from jax import Array
 
 from jaxprop.arrays.window import Window
+from jaxprop.checks import Spec
 from jaxprop.errors import ShapeError
 from jaxprop.layers.convolution import Convolution, Padding, Sizes
 from jaxprop.layers.layer import Env
@@ -77,7 +78,7 @@ class ConvTranspose(Convolution):
             bias=bias, init=init, bias_init=bias_init,
         )  # fmt: skip
 
-    def window(self, x: Any) -> Window:
+    def window(self, x: Spec) -> Window:
         self._check_inputs(x)
         coarse, strides = tuple(x.shape[1:-1]), self.strides
         extents = tuple((k - 1) * d + 1 for k, d in zip(self.kernel, self.dilation, strict=True))
@@ -108,7 +109,7 @@ class ConvTranspose(Convolution):
         b_use = None if b is None else Shift(delta, b.shape, b.dtype)
         return dx, ConvTransposeParams(W_use, b_use)
 
-    def operations(self, x: Any, y: Any) -> tuple[int, int]:
+    def operations(self, x: Spec, y: Spec) -> tuple[int, int]:
         K, _, _ = self.window(x).size
         multiply_adds = 2 * x.size * K * self.features  # what x paints forward; the ways to x and W backward
         shifts = y.size if self.bias else 0

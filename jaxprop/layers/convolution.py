@@ -8,7 +8,7 @@ import jax
 from jax import Array
 
 from jaxprop.arrays.window import Window
-from jaxprop.checks import TO_FLOATING, check_floating, check_key, check_whole, is_whole
+from jaxprop.checks import TO_FLOATING, Spec, check_floating, check_key, check_whole, is_whole
 from jaxprop.errors import JaxpropError, ShapeError, pick
 from jaxprop.layers.layer import Layer
 from jaxprop.layers.linear import initializers
@@ -49,7 +49,7 @@ class Convolution(Layer):
         pick(self.weight_init, initializers(), "init")
         pick(self.bias_init, initializers(), "bias_init")
 
-    def init(self, key: Array | None, x: Any) -> Any:
+    def init(self, key: Array | None, x: Spec) -> Any:
         self.window(x)
         key = check_key(key, f"{type(self).__name__}.init", "W")
         W_key, b_key = jax.random.split(key)
@@ -59,14 +59,14 @@ class Convolution(Layer):
         b = make[self.bias_init](b_key, (self.features, 1), x.dtype)[:, 0] if self.bias else None
         return self.made(W, b)
 
-    def window(self, x: Any) -> Window:
+    def window(self, x: Spec) -> Window:
         """Where the windows lie for inputs like x."""
         raise TypeError(f"{type(self).__name__} must define window(x)")
 
-    def _W_shape(self, x: Any) -> tuple[int, ...]:
+    def _W_shape(self, x: Spec) -> tuple[int, ...]:
         return (*self.kernel, x.shape[-1] // self._groups, self.features)
 
-    def _check_inputs(self, x: Any) -> None:
+    def _check_inputs(self, x: Spec) -> None:
         check_images(self, x, len(self.kernel))
         if x.shape[-1] % self._groups:
             raise ShapeError(
@@ -74,7 +74,7 @@ class Convolution(Layer):
                 f"{self._groups} groups; use groups={math.gcd(x.shape[-1], self._groups, self.features)}, say"
             )
 
-    def _check_params(self, x: Any, W: Array, b: Array | None) -> None:
+    def _check_params(self, x: Spec, W: Array, b: Array | None) -> None:
         if W.shape != self._W_shape(x):
             raise ShapeError(
                 f"{self!r}: inputs {tuple(x.shape)} need W of shape {self._W_shape(x)}, found {tuple(W.shape)}; "
@@ -161,7 +161,7 @@ def check_window(what: str, name: str, window: Any, padding: Any) -> None:
         )
 
 
-def check_images(what: object, x: Any, rank: int) -> None:
+def check_images(what: object, x: Spec, rank: int) -> None:
     """Raise ShapeError unless x is floating and `[N, *F, C]` with `rank` spatial axes."""
     if len(x.shape) != rank + 2:
         raise ShapeError(

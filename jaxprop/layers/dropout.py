@@ -11,7 +11,6 @@ Source: Srivastava et al., "Dropout" (2014), with the scaling at training time (
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -39,14 +38,14 @@ class Dropout(Layer):
         if not isinstance(self.rate, float | int) or isinstance(self.rate, bool) or not 0 <= self.rate < 1:
             raise JaxpropError(f"Dropout: rate must be a number from 0 up to (not including) 1, found {self.rate!r}")
 
-    def forward(self, x: Array, params: Any, env: Env | None = None) -> tuple[Array, Array | None]:
+    def forward(self, x: Array, params: tuple[()], env: Env | None = None) -> tuple[Array, Array | None]:
         check_floating(x, self, hint="ids go through an Embedding first")
         if env is None or env.rng is None or self.rate == 0:
             return x, None
         kept = jax.random.bernoulli(env.rng, 1 - self.rate, x.shape)
         return self._through(x, kept), kept
 
-    def backward(self, dy: Array, cache: Array | None, params: Any) -> tuple[Array, Any]:
+    def backward(self, dy: Array, cache: Array | None, params: tuple[()]) -> tuple[Array, tuple[()]]:
         return (dy if cache is None else self._through(dy, cache)), ()
 
     def _through(self, x: Array, kept: Array) -> Array:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from jaxprop.checks import check_key, check_whole
+from jaxprop.checks import Spec, check_key, check_whole
 from jaxprop.errors import ShapeError, pick
 from jaxprop.layers.layer import Env, Layer
 from jaxprop.layers.linear import initializers
@@ -61,7 +61,7 @@ class Embedding(Layer):
             check_whole(value, f"Embedding: {name}")
         pick(self.weight_init, initializers(), "init")
 
-    def init(self, key: Array | None, x: Any) -> EmbeddingParams:
+    def init(self, key: Array | None, x: Spec) -> EmbeddingParams:
         self._check_inputs(x)
         key = check_key(key, "Embedding.init", "W")
         draw = initializers()[self.weight_init]
@@ -78,7 +78,7 @@ class Embedding(Layer):
         ids, delta, (W,) = cache, dy, params
         return None, EmbeddingParams(Lookup(ids, delta, W.shape, W.dtype))
 
-    def _check_inputs(self, x: Any) -> None:
+    def _check_inputs(self, x: Spec) -> None:
         if not x.shape or not jnp.issubdtype(x.dtype, jnp.integer):
             raise ShapeError(
                 f"{self!r}: inputs must be integer ids [N, ...], found {x.dtype}{list(x.shape)}; floating inputs go to "

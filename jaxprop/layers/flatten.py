@@ -8,11 +8,11 @@ Edge cases: x `[N]` becomes `[N, 1]`; integer inputs stay integers and have no g
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 from jax import Array
 
+from jaxprop.checks import Spec
 from jaxprop.layers.layer import Env, Layer
 
 
@@ -33,11 +33,11 @@ class Flatten(Layer):
     (5, 64)
     """
 
-    def forward(self, x: Array, params: Any, env: Env | None = None) -> tuple[Array, Shape]:
+    def forward(self, x: Array, params: tuple[()], env: Env | None = None) -> tuple[Array, Shape]:
         return x.reshape(x.shape[0], math.prod(x.shape[1:])), Shape(x.shape)
 
-    def backward(self, dy: Array | None, cache: Shape, params: Any) -> tuple[Array | None, Any]:
+    def backward(self, dy: Array | None, cache: Shape, params: tuple[()]) -> tuple[Array | None, tuple[()]]:
         return (None if dy is None else dy.reshape(cache.shape)), ()
 
-    def operations(self, x: Any, y: Any) -> tuple[int, int]:
+    def operations(self, x: Spec, y: Spec) -> tuple[int, int]:
         return 0, 0

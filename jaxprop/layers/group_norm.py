@@ -11,12 +11,11 @@ Source: Wu and He, "Group Normalization" (2018), eq. 7.
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import jax.numpy as jnp
 from jax import Array
 
-from jaxprop.checks import check_whole
+from jaxprop.checks import Spec, check_whole
 from jaxprop.errors import ShapeError
 from jaxprop.layers.norm import Norm, product
 
@@ -48,7 +47,7 @@ class GroupNorm(Norm):
         of_groups = jnp.mean(of_channels.reshape(x.shape[0], self.groups, x.shape[-1] // self.groups), -1)
         return jnp.repeat(of_groups, x.shape[-1] // self.groups, -1).reshape(of_channels.shape)
 
-    def _check_inputs(self, x: Any) -> None:
+    def _check_inputs(self, x: Spec) -> None:
         super()._check_inputs(x)
         if x.shape[-1] % self.groups:
             raise ShapeError(

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import jax
 from jax import Array
 
-from jaxprop.checks import TO_FLOATING, check_floating, check_key, check_whole
+from jaxprop.checks import TO_FLOATING, Spec, check_floating, check_key, check_whole
 from jaxprop.errors import ShapeError, pick
 from jaxprop.layers.layer import Env, Layer
 from jaxprop.uses import Outer, Shift
@@ -85,7 +85,7 @@ class Linear(Layer):
         pick(self.weight_init, initializers(), "init")
         pick(self.bias_init, initializers(), "bias_init")
 
-    def init(self, key: Array | None, x: Any) -> LinearParams:
+    def init(self, key: Array | None, x: Spec) -> LinearParams:
         self._check_inputs(x)
         W_key, b_key = jax.random.split(check_key(key, "Linear.init", "W"))
         make = initializers()
@@ -116,12 +116,12 @@ class Linear(Layer):
         b_use = None if b is None else Shift(delta, b.shape, b.dtype)
         return dx, LinearParams(W_use, b_use)
 
-    def operations(self, x: Any, y: Any) -> tuple[int, int]:
+    def operations(self, x: Spec, y: Spec) -> tuple[int, int]:
         multiply_adds = 2 * x.size * self.features  # x W forward; δ Wᵀ and xᵀ δ backward
         shifts = y.size if self.bias else 0
         return multiply_adds + shifts, 2 * multiply_adds + shifts
 
-    def _check_inputs(self, x: Any) -> None:
+    def _check_inputs(self, x: Spec) -> None:
         if len(x.shape) < 2:
             raise ShapeError(
                 f"Linear({self.features}): inputs must be [N, ..., I], found shape {tuple(x.shape)}; "

@@ -34,7 +34,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxprop.arrays.dtypes import wide
-from jaxprop.checks import check_floating
+from jaxprop.checks import Spec, check_floating
 from jaxprop.errors import JaxpropError, ShapeError
 from jaxprop.layers.layer import Env, Layer
 from jaxprop.uses import Scale, Shift
@@ -83,7 +83,7 @@ class Norm(Layer):
         """
         raise TypeError(f"{type(self).__name__} must define mean(x, gamma, x_hat)")
 
-    def init(self, key: Array | None, x: Any) -> NormParams:
+    def init(self, key: Array | None, x: Spec) -> NormParams:
         self._check_inputs(x)
         has_scale, has_bias = self._has()
         scale = jnp.ones(x.shape[-1], x.dtype) if has_scale else None
@@ -117,7 +117,7 @@ class Norm(Layer):
         dx = r * (product(gamma, delta) - along_ones - along_x_hat)
         return dx.astype(dy.dtype), NormParams(scale_use, bias_use)
 
-    def operations(self, x: Any, y: Any) -> tuple[int, int]:
+    def operations(self, x: Spec, y: Spec) -> tuple[int, int]:
         scale, bias = self._has()
         # forward: mean, centring, squares and their mean, times r; backward: two means, one of products, and dx
         forward, backward = (5, 7) if self.centred else (3, 5)
@@ -127,10 +127,10 @@ class Norm(Layer):
         """Whether there is a γ, and a β."""
         return self.scale, getattr(self, "bias", False)
 
-    def _check_inputs(self, x: Any) -> None:
+    def _check_inputs(self, x: Spec) -> None:
         check_floating(x, self, "[N, ..., C]")
 
-    def _check_params(self, x: Any, params: NormParams) -> None:
+    def _check_params(self, x: Spec, params: NormParams) -> None:
         for name, array, has in zip(params._fields, params, self._has(), strict=True):
             found, expected = None if array is None else tuple(array.shape), x.shape[-1:] if has else None
             if found != expected:

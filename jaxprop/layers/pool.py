@@ -34,6 +34,7 @@ from jax import Array, lax
 
 from jaxprop.arrays.dtypes import wide
 from jaxprop.arrays.window import Window
+from jaxprop.checks import Spec
 from jaxprop.errors import ShapeError
 from jaxprop.layers.convolution import Padding, Sizes, along, as_tuples, check_images, check_window, sliding
 from jaxprop.layers.flatten import Shape
@@ -73,7 +74,7 @@ class _Pool(Layer):
         steps, pads = (1, *window.strides, 1), [(0, 0), *window.pads, (0, 0)]
         return lax.reduce_window(x, outside, combine, (1, *self.window, 1), steps, pads)
 
-    def operations(self, x: Any, y: Any) -> tuple[int, int]:
+    def operations(self, x: Spec, y: Spec) -> tuple[int, int]:
         return y.size * math.prod(self.window), y.size * math.prod(self.window)
 
 
@@ -91,10 +92,10 @@ class MaxPool(_Pool):
     [3. 5.] [0. 1. 1. 0.]
     """
 
-    def __call__(self, x: Array, params: Any = (), env: Env | None = None) -> Array:
+    def __call__(self, x: Array, params: tuple[()] = (), env: Env | None = None) -> Array:
         return self._reduced(x, -jnp.inf, lax.max)
 
-    def forward(self, x: Array, params: Any, env: Env | None = None) -> tuple[Array, _First]:
+    def forward(self, x: Array, params: tuple[()], env: Env | None = None) -> tuple[Array, _First]:
         check_images(self, x, len(self.window))
         window = self._sliding(x.shape)
         slices = [window.slice(x, k, outside=-jnp.inf) for k in window.offsets()]
@@ -105,7 +106,7 @@ class MaxPool(_Pool):
             y = jnp.maximum(y, candidate)
         return y, _First(index, Shape(x.shape))
 
-    def backward(self, dy: Array, cache: _First, params: Any) -> tuple[Array, Any]:
+    def backward(self, dy: Array, cache: _First, params: tuple[()]) -> tuple[Array, tuple[()]]:
         window, delta = self._sliding(cache.x.shape), dy.astype(wide(dy.dtype))
         k_star = cache.index
         parts = [window.place(jnp.where(k_star == i, delta, 0), k) for i, k in enumerate(window.offsets())]
@@ -123,11 +124,11 @@ class AvgPool(_Pool):
     [2.  2.5]
     """
 
-    def forward(self, x: Array, params: Any, env: Env | None = None) -> tuple[Array, Shape]:
+    def forward(self, x: Array, params: tuple[()], env: Env | None = None) -> tuple[Array, Shape]:
         sums = self._reduced(x.astype(wide(x.dtype)), 0, lax.add)
         return (sums / math.prod(self.window)).astype(x.dtype), Shape(x.shape)
 
-    def backward(self, dy: Array, cache: Shape, params: Any) -> tuple[Array, Any]:
+    def backward(self, dy: Array, cache: Shape, params: tuple[()]) -> tuple[Array, tuple[()]]:
         window, delta = self._sliding(cache.shape), dy.astype(wide(dy.dtype)) / math.prod(self.window)
         parts = [window.place(delta, k) for k in window.offsets()]
         return functools.reduce(operator.add, parts).astype(dy.dtype), ()
@@ -143,17 +144,17 @@ class GlobalAvgPool(Layer):
     [2.  0.5]
     """
 
-    def forward(self, x: Array, params: Any, env: Env | None = None) -> tuple[Array, Shape]:
+    def forward(self, x: Array, params: tuple[()], env: Env | None = None) -> tuple[Array, Shape]:
         check_images("GlobalAvgPool()", x, max(len(x.shape) - 2, 1))
         if 0 in x.shape[1:-1]:
             raise ShapeError(f"GlobalAvgPool(): found no positions in inputs {tuple(x.shape)}, expected at least one")
         axes = tuple(range(1, x.ndim - 1))
         return jnp.mean(x.astype(wide(x.dtype)), axis=axes).astype(x.dtype), Shape(x.shape)
 
-    def backward(self, dy: Array, cache: Shape, params: Any) -> tuple[Array, Any]:
+    def backward(self, dy: Array, cache: Shape, params: tuple[()]) -> tuple[Array, tuple[()]]:
         N, *T, C = cache.shape
         each = (dy.astype(wide(dy.dtype)) / math.prod(T)).astype(dy.dtype)
         return jnp.broadcast_to(each.reshape(N, *(1 for _ in T), C), cache.shape), ()
 
-    def operations(self, x: Any, y: Any) -> tuple[int, int]:
+    def operations(self, x: Spec, y: Spec) -> tuple[int, int]:
         return x.size, y.size

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 from jax import Array
 
-from jaxprop.checks import check_floating, check_key, check_whole
+from jaxprop.checks import Spec, check_floating, check_key, check_whole
 from jaxprop.errors import ShapeError
 from jaxprop.layers.layer import Env, Layer
 from jaxprop.uses import Leading
@@ -48,7 +48,7 @@ class PositionalEmbedding(Layer):
     def __post_init__(self) -> None:
         check_whole(self.length, "PositionalEmbedding: length")
 
-    def init(self, key: Array | None, x: Any) -> PositionalEmbeddingParams:
+    def init(self, key: Array | None, x: Spec) -> PositionalEmbeddingParams:
         self._check_inputs(x)
         key = check_key(key, "PositionalEmbedding.init", "W")
         return PositionalEmbeddingParams(0.02 * jax.random.normal(key, (self.length, x.shape[-1]), x.dtype))
@@ -67,7 +67,7 @@ class PositionalEmbedding(Layer):
         (W,) = params
         return dy, PositionalEmbeddingParams(Leading(dy, W.shape, W.dtype))
 
-    def _check_inputs(self, x: Any) -> None:
+    def _check_inputs(self, x: Spec) -> None:
         check_floating(x, self, "[N, T, D]")
         if x.shape[1] > self.length:
             raise ShapeError(f"{self!r}: found {x.shape[1]} positions in {list(x.shape)}, it knows {self.length}")

@@ -31,7 +31,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxprop.arrays.dtypes import wide
-from jaxprop.checks import check_floating, check_key, check_whole
+from jaxprop.checks import Spec, check_floating, check_key, check_whole
 from jaxprop.errors import ShapeError
 from jaxprop.layers.layer import Env, Layer
 from jaxprop.layers.masks import check_mask
@@ -81,7 +81,7 @@ class Recurrent(Layer):
     def __post_init__(self) -> None:
         check_whole(self.features, f"{self._name}: features")
 
-    def init(self, key: Array | None, x: Any) -> Any:
+    def init(self, key: Array | None, x: Spec) -> Any:
         W_input, W_hidden = self._draw(key, x)
         return self.params_of(W_input, W_hidden, jnp.zeros(self.gates * self.features, x.dtype))
 
@@ -135,7 +135,7 @@ class Recurrent(Layer):
             Shift(delta, b.shape, b.dtype),  # pyright: ignore[reportArgumentType]
         )
 
-    def operations(self, x: Any, y: Any) -> tuple[int, int]:
+    def operations(self, x: Spec, y: Spec) -> tuple[int, int]:
         (N, T, I), F, G = x.shape, self.features, self.gates
         multiply_adds = 2 * N * T * (I + F) * G * F
         elementwise = 4 * N * T * G * F
@@ -145,7 +145,7 @@ class Recurrent(Layer):
     def _name(self) -> str:
         return type(self).__name__
 
-    def _draw(self, key: Array | None, x: Any) -> tuple[Array, Array]:
+    def _draw(self, key: Array | None, x: Spec) -> tuple[Array, Array]:
         """W_input and W_hidden, each gate drawn by itself, as Flax does."""
         self._check_inputs(x)
         key = check_key(key, f"{self._name}.init")
@@ -169,7 +169,7 @@ class Recurrent(Layer):
         F, GF = self.features, self.gates * self.features
         return {"W_input": (I, GF), "W_hidden": (F, GF), "b": (GF,)}
 
-    def _check_params(self, x: Any, params: Any) -> None:
+    def _check_params(self, x: Spec, params: Any) -> None:
         for name, expected in self._shapes(x.shape[-1]).items():
             found = getattr(getattr(params, name, None), "shape", None)
             if found != expected:
@@ -178,7 +178,7 @@ class Recurrent(Layer):
                     "make params with init(key, x)"
                 )
 
-    def _check_inputs(self, x: Any) -> None:
+    def _check_inputs(self, x: Spec) -> None:
         hint = "one example is x[None], ids go through an Embedding first"
         check_floating(x, self, "[N, T, I] with T and I ≥ 1", hint)
         if 0 in x.shape[1:]:

@@ -14,7 +14,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from jaxprop.checks import is_whole
+from jaxprop.checks import Spec, is_whole
 from jaxprop.errors import JaxpropError, ShapeError
 from jaxprop.layers.flatten import Shape
 from jaxprop.layers.layer import Env, Layer
@@ -41,7 +41,7 @@ class Reshape(Layer):
                 "example axis N is not part of it"
             )
 
-    def forward(self, x: Array, params: Any, env: Env | None = None) -> tuple[Array, Shape]:
+    def forward(self, x: Array, params: tuple[()], env: Env | None = None) -> tuple[Array, Shape]:
         numbers, filled = math.prod(x.shape[1:]), math.prod(s for s in self.shape if s != -1)
         shape = tuple(numbers // max(filled, 1) if s == -1 else s for s in self.shape)
         if math.prod(shape) != numbers:
@@ -51,10 +51,10 @@ class Reshape(Layer):
             )
         return x.reshape(x.shape[0], *shape), Shape(x.shape)
 
-    def backward(self, dy: Array | None, cache: Shape, params: Any) -> tuple[Array | None, Any]:
+    def backward(self, dy: Array | None, cache: Shape, params: tuple[()]) -> tuple[Array | None, tuple[()]]:
         return (None if dy is None else dy.reshape(cache.shape)), ()
 
-    def operations(self, x: Any, y: Any) -> tuple[int, int]:
+    def operations(self, x: Spec, y: Spec) -> tuple[int, int]:
         return 0, 0
 
 
@@ -80,16 +80,16 @@ class Transpose(Layer):
                 f"{self.axes!r}; (1, 0) turns [N, T, C] into [N, C, T]"
             )
 
-    def forward(self, x: Array, params: Any, env: Env | None = None) -> tuple[Array, tuple[()]]:
+    def forward(self, x: Array, params: tuple[()], env: Env | None = None) -> tuple[Array, tuple[()]]:
         if len(x.shape) != len(self.axes) + 1:
             raise ShapeError(
                 f"{self!r}: inputs must be [N, ...] with {len(self.axes)} axes after N, found shape {tuple(x.shape)}"
             )
         return jnp.transpose(x, (0, *(axis + 1 for axis in self.axes))), ()
 
-    def backward(self, dy: Array | None, cache: Any, params: Any) -> tuple[Array | None, Any]:
+    def backward(self, dy: Array | None, cache: Any, params: tuple[()]) -> tuple[Array | None, tuple[()]]:
         back = sorted(range(len(self.axes)), key=lambda axis: self.axes[axis])
         return (None if dy is None else jnp.transpose(dy, (0, *(axis + 1 for axis in back)))), ()
 
-    def operations(self, x: Any, y: Any) -> tuple[int, int]:
+    def operations(self, x: Spec, y: Spec) -> tuple[int, int]:
         return 0, 0

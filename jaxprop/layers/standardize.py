@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxprop.checks import Spec
 from jaxprop.errors import JaxpropError, ShapeError
 from jaxprop.layers.layer import Env, Layer
 
@@ -84,15 +85,15 @@ class Standardize(_Moments):
     [[ 2.  0. -1.]]
     """
 
-    def forward(self, x: Array, params: Any, env: Env | None = None) -> tuple[Array, Floating]:
+    def forward(self, x: Array, params: tuple[()], env: Env | None = None) -> tuple[Array, Floating]:
         mean, std = self._arrays(x)
         return (x.astype(std.dtype) - mean) / std, Floating(jnp.issubdtype(x.dtype, jnp.floating))
 
-    def backward(self, dy: Array, cache: Floating, params: Any) -> tuple[Array | None, Any]:
+    def backward(self, dy: Array, cache: Floating, params: tuple[()]) -> tuple[Array | None, tuple[()]]:
         _, std = self._arrays(dy)
         return (dy / std if cache.value else None), ()
 
-    def operations(self, x: Any, y: Any) -> tuple[int, int]:
+    def operations(self, x: Spec, y: Spec) -> tuple[int, int]:
         return 2 * y.size, y.size
 
 
@@ -104,13 +105,13 @@ class Unstandardize(_Moments):
     [[16.  8.  4.]]
     """
 
-    def forward(self, x: Array, params: Any, env: Env | None = None) -> tuple[Array, Floating]:
+    def forward(self, x: Array, params: tuple[()], env: Env | None = None) -> tuple[Array, Floating]:
         mean, std = self._arrays(x)
         return x.astype(std.dtype) * std + mean, Floating(jnp.issubdtype(x.dtype, jnp.floating))
 
-    def backward(self, dy: Array, cache: Floating, params: Any) -> tuple[Array | None, Any]:
+    def backward(self, dy: Array, cache: Floating, params: tuple[()]) -> tuple[Array | None, tuple[()]]:
         _, std = self._arrays(dy)
         return (dy * std if cache.value else None), ()
 
-    def operations(self, x: Any, y: Any) -> tuple[int, int]:
+    def operations(self, x: Spec, y: Spec) -> tuple[int, int]:
         return 2 * y.size, y.size

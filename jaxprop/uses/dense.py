@@ -1,11 +1,11 @@
 """The use that is always right: per-example gradients themselves."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import DTypeLike
 
 from jaxprop.uses.use import Use, scale, static
 
@@ -21,7 +21,7 @@ class Dense(Use):
 
     gradients: Array
     shape: tuple[int, ...] = static()
-    dtype: Any = static()
+    dtype: DTypeLike = static()
 
     def total(self, weights: Array | None) -> Array:
         """Σ_n w_n g_n."""

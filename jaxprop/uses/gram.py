@@ -8,13 +8,12 @@ free axis, as δ is after mean pooling, gives wrong numbers that change from run
 `gram` is the one place where such a product is written, by an einsum without an explicit transpose.
 """
 
-from typing import Any
-
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 
-def gram(one: Float[Array, "N T *G F"], other: Float[Array, "N S *G F"], dtype: Any) -> Float[Array, "N *G T S"]:
+def gram(one: Float[Array, "N T *G F"], other: Float[Array, "N S *G F"], dtype: DTypeLike) -> Float[Array, "N *G T S"]:
     """Return one_t · other_s for every pair of positions, added up in `dtype`; G are groups, each for itself.
 
     >>> rows = jnp.array([[[1.0, 0.0], [2.0, 1.0]]])

@@ -1,11 +1,11 @@
 """The use of a table whose first T rows are added, row t to position t: the error alone, in the row it came from."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import DTypeLike
 
 from jaxprop.uses.use import Use, scale, static
 
@@ -22,7 +22,7 @@ class Leading(Use):
 
     delta: Array
     shape: tuple[int, ...] = static()
-    dtype: Any = static()
+    dtype: DTypeLike = static()
 
     def total(self, weights: Array | None) -> Array:
         """Σ_n w_n δ_n, then zeros to the length."""

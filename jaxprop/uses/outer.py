@@ -2,11 +2,11 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import DTypeLike
 
 from jaxprop.uses.gram import gram, squared_norm
 from jaxprop.uses.use import Use, positions, scale, static
@@ -27,7 +27,7 @@ class Outer(Use):
     a: Array
     delta: Array
     shape: tuple[int, ...] = static()
-    dtype: Any = static()
+    dtype: DTypeLike = static()
 
     def total(self, weights: Array | None) -> Array:
         """Σ_n w_n Σ_t a_nt ⊗ δ_nt: one contraction over all examples and positions."""

@@ -12,11 +12,11 @@ import math
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.typing import DTypeLike
 
 from jaxprop.arrays.window import Window
 from jaxprop.uses.gram import gram, squared_norm
@@ -39,7 +39,7 @@ class Patch(Use):
     a: Array
     delta: Array
     shape: tuple[int, ...] = static()
-    dtype: Any = static()
+    dtype: DTypeLike = static()
     window: Window = static()
 
     def total(self, weights: Array | None) -> Array:

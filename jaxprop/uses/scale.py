@@ -1,10 +1,10 @@
 """The use of a gain in y = γ x̂: the normalised activation and the error, number by number."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 from jax import Array
+from jax.typing import DTypeLike
 
 from jaxprop.uses.use import Use, over_positions, scale, static
 
@@ -25,7 +25,7 @@ class Scale(Use):
     normalized: Array
     delta: Array
     shape: tuple[int, ...] = static()
-    dtype: Any = static()
+    dtype: DTypeLike = static()
 
     def total(self, weights: Array | None) -> Array:
         """Σ_n w_n Σ_t δ_nt ⊙ x̂_nt."""

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import DTypeLike
 
 from jaxprop.uses.gram import gram, squared_norm
 from jaxprop.uses.use import Use, static
@@ -31,7 +32,7 @@ class Several(Use):
     uses: tuple[Use, ...]
     transposes: tuple[bool, ...] = static()
     shape: tuple[int, ...] = static()
-    dtype: Any = static()
+    dtype: DTypeLike = static()
 
     def total(self, weights: Array | None) -> Array:
         """Σ_k of the totals."""
@@ -69,7 +70,7 @@ def _sum(parts: list[Array]) -> Array:
     return sum(parts[1:], parts[0])
 
 
-def _dots(one: Array, other: Array, dtype: Any) -> Array:
+def _dots(one: Array, other: Array, dtype: DTypeLike) -> Array:
     """one_t · other_s, `[N, T, S]`, of dense or one-hot rows."""
     if one.ndim == 2 and other.ndim == 2:
         return (one[:, :, None] == other[:, None, :]).astype(dtype)

@@ -1,10 +1,10 @@
 """The use of a bias in z = … + b: the error alone, since ∂z/∂b = 1."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 from jax import Array
+from jax.typing import DTypeLike
 
 from jaxprop.uses.use import Use, over_positions, scale, static
 
@@ -21,7 +21,7 @@ class Shift(Use):
 
     delta: Array
     shape: tuple[int, ...] = static()
-    dtype: Any = static()
+    dtype: DTypeLike = static()
 
     def total(self, weights: Array | None) -> Array:
         """Σ_n w_n Σ_t δ_nt."""

@@ -1,11 +1,11 @@
 """The uses of a stacked parameter: one a block of a `Repeat`, in arrays with a leading axis L."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import DTypeLike
 
 from jaxprop.uses.use import Use, static
 
@@ -24,7 +24,7 @@ class Stacked(Use):
 
     use: Use
     shape: tuple[int, ...] = static()
-    dtype: Any = static()
+    dtype: DTypeLike = static()
 
     @property
     def examples(self) -> int:

@@ -20,6 +20,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import DTypeLike
 
 from jaxprop.arrays.dtypes import wide
 from jaxprop.errors import ShapeError
@@ -87,7 +88,7 @@ class Use(abc.ABC):
     """
 
     shape: tuple[int, ...]
-    dtype: Any
+    dtype: DTypeLike
 
     @property
     def examples(self) -> int:
@@ -95,7 +96,7 @@ class Use(abc.ABC):
         return jax.tree.leaves(self)[0].shape[0]
 
     @property
-    def wide(self) -> Any:
+    def wide(self) -> DTypeLike:
         """The dtype to add up in: in half precision every term of a sum would be rounded."""
         return wide(self.dtype)
 
