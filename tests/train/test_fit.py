@@ -92,8 +92,7 @@ def test_every_row_is_used_once_an_epoch_in_a_new_order():
 
 
 def test_manual_and_auto_are_the_same_run():
-    some = (X[:48], SQUARES[:48])
-    assert relative(fit(data=some, grad="manual").params, fit(data=some, grad="auto").params) < 1e-11
+    assert relative(fit(grad="manual").params, fit(grad="auto").params) < 1e-11  # 50 rows: the last batch is smaller
 
 
 def test_one_key_decides_everything():
