@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import typer
+from jaxtyping import PyTree
 
 from jaxprop import manual, plot
 from jaxprop.arrays.index import check_index, read_index
@@ -16,7 +17,11 @@ from jaxprop.cli import build
 from jaxprop.cli.runs import SavedRun, open_run, parameter_path, rows_of, with_targets
 from jaxprop.errors import JaxpropError, ModelError, pick
 from jaxprop.layers import Activation
+from jaxprop.plot.style import Cost
 from jaxprop.train import predict
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 EXAMPLE = (
     "Examples: `jaxprop plot surface` · `jaxprop plot surface runs/digits --param 1.W --index 20,3 --index 36,7` · "
@@ -81,7 +86,7 @@ class Picture:
     prune: float | None
     learning_rate: float | None
 
-    def network(self) -> Any:
+    def network(self) -> "Axes":
         """The network, with one row's values in it."""
         x = rows_of(self.run, self.data, str(self.row)).x
         classes = self.run.about.info.classes
@@ -89,20 +94,20 @@ class Picture:
         labels = None if classes is None else [*[None] * linear, classes]
         return plot.network(self.run.net, self.run.params, x=x, prune=self.prune, labels=labels)
 
-    def history(self) -> Any:
+    def history(self) -> "Axes":
         """Cost by epoch."""
         history = self.run.training.get("history")
         if not history:
             raise ModelError(f"{self.run.path}: holds no training history; it was not written by `jaxprop train`")
         return plot.history(history)
 
-    def gradients(self) -> Any:
+    def gradients(self) -> "Axes":
         """The size of δ by layer, and of the gradient by parameter."""
         x, targets = self._rows()
         tape = manual.trace(self.run.net, self.run.cost)(x, self.run.params, targets)
         return plot.gradient_sizes(tape, self._gradient(x, targets))
 
-    def fit(self) -> Any:
+    def fit(self) -> "Axes":
         """A function of one number, its rows and the network's answer."""
         shape = self.run.about.one_input.shape[1:]
         if shape != (1,) or self.run.about.outputs.shape[1:] != (1,):
@@ -110,19 +115,19 @@ class Picture:
         x, targets = self._rows()
         return plot.function_fit(x, targets, lambda x: predict(self.run.net, x, self.run.params))
 
-    def cost(self) -> Any:
+    def cost(self) -> "Axes":
         """C along one entry of θ, with its tangent, a secant and a step."""
         C, (w,), _ = self._along(1)
         width = max(1.0, 2 * abs(w))
         return plot.cost_curve(C, (w - width, w + width), at=w, h=width / 2, learning_rate=self.learning_rate)
 
-    def nudge(self) -> Any:
+    def nudge(self) -> "Axes":
         """How the error of a difference quotient depends on the nudge."""
         with jax.enable_x64(True):
             C, (w,), _ = self._along(1, double=True)
             return plot.nudge(C, w)
 
-    def surface(self) -> Any:
+    def surface(self) -> np.ndarray:
         """C over two entries of θ, everything else as it is."""
         C, start, names = self._along(2)
         rate = self.run.rate(0.5) if self.learning_rate is None else self.learning_rate
@@ -136,10 +141,10 @@ class Picture:
     def _rows(self) -> tuple[np.ndarray, np.ndarray]:
         return with_targets(self.run, rows_of(self.run, self.data, self.rows))
 
-    def _gradient(self, x: np.ndarray, targets: np.ndarray) -> Any:
+    def _gradient(self, x: np.ndarray, targets: np.ndarray) -> PyTree:
         return manual.value_and_grad(self.run.net, self.run.cost)(x, self.run.params, targets)[1]
 
-    def _along(self, count: int, double: bool = False) -> tuple[Any, list[float], list[str]]:
+    def _along(self, count: int, double: bool = False) -> tuple[Cost, list[float], list[str]]:
         """C as a function of one or two entries of θ, where they are now, and their names."""
         x, targets = self._rows()
         gradients = {path: np.asarray(g) for path, g in by_path(self._gradient(x, targets)).items()}

@@ -1,0 +1,51 @@
+"""`jaxprop plot`: each picture is written, of a saved run and of what needs none; a mistake is one line."""
+
+import pytest
+
+from jaxprop.cli.plot import WITH_RUN, WITHOUT_RUN
+from tests.cli.commands import did, is_a_mistake, run
+
+PNG = b"\x89PNG"
+
+
+@pytest.mark.parametrize(
+    "what", [w if w == "activation" else pytest.param(w, marks=pytest.mark.slow) for w in WITHOUT_RUN]
+)
+def test_a_picture_that_needs_no_run(what, empty):
+    assert did("plot", what).out == f"{what}.png\n"
+    assert (empty / f"{what}.png").read_bytes().startswith(PNG)
+
+
+@pytest.mark.parametrize("what", [w if w == "gradients" else pytest.param(w, marks=pytest.mark.slow) for w in WITH_RUN])
+def test_a_picture_of_a_run(what, runs, tmp_path):
+    runs["square"]
+    did("plot", what, "runs/square", "--out", tmp_path / "p.png", "--rows", "0:8")
+    assert (tmp_path / "p.png").read_bytes().startswith(PNG)
+
+
+def test_the_entries_asked_for_are_those_drawn(runs, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("jaxprop.plot.save", lambda picture, out: drawn.append(picture) or out)
+    runs["square"]
+    did("plot", "surface", "runs/square", "--param", "0.W", "--index", "0,3", "--index", "0,1")
+    assert [axes.get_xlabel() for axes in drawn[0]] == ["θ₁ = 0.W[0, 3]"] * 2
+    assert [axes.get_ylabel() for axes in drawn[0]] == ["θ₂ = 0.W[0, 1]"] * 2
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (("surfaces",), ["unknown picture 'surfaces' (did you mean 'surface'?)"]),
+        (("history",), ["plot history: needs the folder of a saved model"]),
+        (("activation", "softmax"), ["unknown activation 'softmax'"]),
+        (("cost", "runs/square", "--index", "0;1"), ["--index: found '0;1', expected whole numbers such as 12,3 or 7"]),
+        (("cost", "runs/square", "--param", "0.W", "--index", "0,16"), ["0.W has shape [1, 16]", "0 to 0 and 0 to 15"]),
+        (("surface", "runs/square", "--param", "0.W", "--index", "0,1"), ["--index: needs 2 of the entries of 0.W"]),
+        (("fit", "runs/moons"), ["plot fit: draws functions of one number", "takes [2]"]),
+    ],
+)
+def test_a_mistake_is_one_line(options, words, runs):
+    for name in ("square", "moons"):
+        if f"runs/{name}" in options:
+            runs[name]
+    is_a_mistake(run("plot", *options), 1, *words)
