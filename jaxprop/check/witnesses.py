@@ -106,7 +106,9 @@ def compute(layer: Layer, inputs: Inputs, witnesses: Iterable[Witness]) -> dict[
         def program(inputs: Inputs) -> dict[str, Any]:
             return {name: found for each in chosen for name, found in each.answers(layer, inputs).items()}
 
-        return jax.jit(program)(inputs)
+        # it runs once, on little: on a CPU optimised machine code would take longer to make than it saves
+        options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+        return jax.jit(program).lower(inputs).compile(options)(inputs)
 
     skipped = {name: why for each in witnesses if (why := each.why_not(layer, inputs.at)) for name in each.names}
     tried = [witness for witness in witnesses if witness.names[0] not in skipped]
