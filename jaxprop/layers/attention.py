@@ -93,10 +93,10 @@ class MultiHeadAttention(Layer):
     Padding is in `env.mask` (this file's first lines say how). Raises ShapeError for inputs or masks that do not fit.
 
     >>> layer = MultiHeadAttention(2, causal=True)
-    >>> x = jax.random.normal(jax.random.key(0), (1, 3, 4))
-    >>> params = layer.init(jax.random.key(1), x)
-    >>> y = layer(x, params)
-    >>> y.shape, bool(jnp.allclose(y[:, :2], layer(x[:, :2], params), atol=1e-6))  # position 2 is the future
+    >>> x = jnp.arange(12.0).reshape(1, 3, 4) / 12
+    >>> params, f = jax.jit(layer.init)(jax.random.key(1), x), jax.jit(layer)
+    >>> y = f(x, params)
+    >>> y.shape, bool(jnp.allclose(y[:, :2], f(x.at[:, 2].set(9.0), params)[:, :2], atol=1e-6))  # position 2 is the future
     ((1, 3, 4), True)
     """
 

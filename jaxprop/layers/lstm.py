@@ -51,8 +51,8 @@ class LSTM(Recurrent):
 
     >>> x = jnp.zeros((2, 5, 3))
     >>> layer = LSTM(4)
-    >>> params = layer.init(jax.random.key(0), x)
-    >>> params.W_input.shape, layer(x, params).shape
+    >>> params = jax.eval_shape(layer.init, jax.random.key(0), x)
+    >>> params.W_input.shape, jax.eval_shape(layer, x, params).shape
     ((3, 16), (2, 5, 4))
     """
 

@@ -43,7 +43,8 @@ class RNN(Recurrent):
     >>> import jax
     >>> x = jnp.zeros((2, 5, 3))
     >>> layer = RNN(4, sequence=False)
-    >>> layer(x, layer.init(jax.random.key(0), x)).shape
+    >>> params = jax.eval_shape(layer.init, jax.random.key(0), x)
+    >>> jax.eval_shape(layer, x, params).shape
     (2, 4)
     """
 
