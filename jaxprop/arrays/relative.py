@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import PyTree
 
 
@@ -23,7 +24,7 @@ def relative(found: PyTree, reference: PyTree) -> Any:
     found, reference = jax.tree.leaves(found), jax.tree.leaves(reference)
     if list(map(np.shape, found)) != list(map(np.shape, reference)):
         return float("inf")
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in [*found, *reference]):
+    if any(isinstance(leaf, Tracer) for leaf in [*found, *reference]):
         errors = [_error(jnp, f, r) for f, r in zip(found, reference, strict=True)]
         return jnp.max(jnp.stack(errors)) if errors else 0.0
     pairs = ((np.asarray(f, np.float64), np.asarray(r, np.float64)) for f, r in zip(found, reference, strict=True))

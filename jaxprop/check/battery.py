@@ -59,7 +59,7 @@ def check_layer(
         _try(rows, "init(key, x)", lambda: drawn.append(_draw(layer, x, key)) or ())
     if drawn:
         with jax.enable_x64(True):
-            _numbers(rows, layer, At(*in_float64((x, drawn[0])), env, None))
+            _numbers(rows, layer, At(in_float64(x), in_float64(drawn[0]), env, None))
         _try(rows, "saved and loaded back", lambda: contract.comes_back(layer, x, drawn[0], env))
     return LayerReport(repr(layer), tuple(rows))
 

@@ -130,7 +130,7 @@ def compare(net: Layer, cost: Cost, entries: int = 32) -> Callable[..., Report]:
         # in float64 the two gradients are among what was just computed
         is_exact = all(leaf.dtype == jnp.float64 for leaf in filter(is_floating, jax.tree.leaves(given)))
         ways = exact[:2] if is_exact else _compiled(_both, net, cost)(*given, rng, mask)
-        return Report(_rows(*ways, exact), _wrong_factors(net, cost, exact), y.dtype.name, y.shape[0])
+        return Report(_rows(ways, exact), _wrong_factors(net, cost, exact), y.dtype.name, y.shape[0])
 
     return run
 
@@ -188,10 +188,10 @@ def _exact(
     return _Exact(by_hand, by_jax, nudged, at_cost, passed.notes)
 
 
-def _rows(by_hand: tuple[Array, PyTree], by_jax: tuple[Array, PyTree], exact: _Exact) -> tuple[Row, ...]:
+def _rows(ways: tuple[tuple[Array, PyTree], ...], exact: _Exact) -> tuple[Row, ...]:
     """One row a parameter."""
     round_off = 1e-15 * abs(float(exact.by_hand[0])) / 1e-5 / DIFFERENCES  # no difference can see below this
-    gradients = (by_hand[1], by_jax[1], exact.by_hand[1], exact.by_jax[1])
+    gradients = [gradient for _, gradient in (*ways, exact.by_hand, exact.by_jax)]
     hand, found_jax, hand64, jax64 = (jax.tree.map(np.asarray, by_path(tree)) for tree in gradients)
     rows = []
     for path in jax64:

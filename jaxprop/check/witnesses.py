@@ -50,7 +50,7 @@ class Inputs(NamedTuple):
             return np.asarray(a) * (1 + 0.1 * normal(a, DRAWS)) if at.has_gradient else np.asarray(a)
 
         v = jax.tree.map(lambda a: jnp.asarray(normal(a), a.dtype), at.primals)
-        host = At(*jax.tree.map(np.asarray, at[:2]), at.env, np.asarray(at.dy))
+        host = At(jax.tree.map(np.asarray, at.x), jax.tree.map(np.asarray, at.params), at.env, np.asarray(at.dy))
         many = host._replace(x=jax.tree.map(near, at.x), dy=normal(at.dy, DRAWS))
         return cls(at, v, {"float32": as_dtype(host, "float32"), "bfloat16": as_dtype(many, "bfloat16")})
 
@@ -61,12 +61,14 @@ Judge = Callable[[str, Any, Layer, At, float], Iterable[Check]]
 
 def one_line(name: str, found: Any, layer: Layer, at: At, floor: float) -> Iterator[Check]:
     """Compare (found, expected) and say in one line that all arrays agree, or name those that do not."""
-    yield from agree(name, *found, tolerance("float64"), at.examples, floor=floor)
+    mine, theirs = found
+    yield from agree(name, mine, theirs, tolerance("float64"), at.examples, floor=floor)
 
 
 def line_by_line(name: str, found: Any, layer: Layer, at: At, floor: float) -> Iterator[Check]:
     """Compare (found, expected) with a line for every array."""
-    yield from agree(name, *found, tolerance("float64"), at.examples, each=True, floor=floor)
+    mine, theirs = found
+    yield from agree(name, mine, theirs, tolerance("float64"), at.examples, each=True, floor=floor)
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def compute(layer: Layer, inputs: Inputs, witnesses: Iterable[Witness]) -> dict[
             return {name: found for each in chosen for name, found in each.answers(layer, inputs).items()}
 
         # it runs once, on little: on a CPU optimised machine code would take longer to make than it saves
-        options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+        options: Any = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
         return jax.jit(program).lower(inputs).compile(options)(inputs)
 
     skipped = {name: why for each in witnesses if (why := each.why_not(layer, inputs.at)) for name in each.names}
@@ -251,15 +253,16 @@ def float32(layer: Layer, inputs: Inputs) -> tuple[Found, Found]:
 
 def judge_float32(name: str, found: Any, layer: Layer, at: At, floor: float) -> Iterator[Check]:
     """Measure against the largest array: each was judged in float64, and one that cancels would be round-off here."""
-    yield from agree(name, *found, tolerance("float32"), at.examples, floor=1.0)
+    mine, theirs = found
+    yield from agree(name, mine, theirs, tolerance("float32"), at.examples, floor=1.0)
 
 
 def bfloat16(layer: Layer, inputs: Inputs) -> tuple[Found, Found, Found]:
     """The layer's rule in half precision, JAX's, and the truth in float64, for every draw."""
 
-    def one(at: At) -> tuple[Found, ...]:
-        ways = by_hand(layer, at), by_jax(layer, at), by_jax(layer, as_dtype(at, "float64"))
-        return tuple(way._replace(y=None) for way in ways)
+    def one(at: At) -> tuple[Found, Found, Found]:
+        mine, theirs, truth = by_hand(layer, at), by_jax(layer, at), by_jax(layer, as_dtype(at, "float64"))
+        return mine._replace(y=None), theirs._replace(y=None), truth._replace(y=None)
 
     return jax.vmap(one, (At(0, None, None, 0),))(inputs.low["bfloat16"])
 
