@@ -19,10 +19,10 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.typing import DTypeLike
 
 SPATIAL = "HWD"
 
@@ -49,14 +49,14 @@ class Window:
     flipped: bool = False
 
     def gather(self, fine: Array, W: Array) -> Array:
-        """Σ_ki f_{st+dk−p, i} W_{k i o}, `[N, *T, O]`."""
+        """Return Σ_ki f_{st+dk−p, i} W_{k i o}, `[N, *T, O]`."""
         W, channels = (lax.rev(W, self._axes), "OI") if self.flipped else (W, "IO")
         return lax.conv_general_dilated(
             fine, W, self.strides, self.pads, None, self.dilation, self._dimensions(channels), self.groups
         )
 
     def spread(self, coarse: Array, W: Array) -> Array:
-        """Σ_{t,k: st+dk−p = q} Σ_o W_{k i o} c_{t o}, `[N, *F, I]`: c with s − 1 zeros between, under W backwards."""
+        """Return Σ_{t,k: st+dk−p = q} Σ_o W_{k i o} c_{t o}, `[N, *F, I]`: c with s − 1 zeros between, under W."""
         pads = [
             ((k - 1) * d - lo, f - (t - 1) * s - 1 + lo)
             for k, s, d, lo, f, t in zip(
@@ -69,8 +69,8 @@ class Window:
             coarse, W, ones, pads, self.strides, self.dilation, self._dimensions(channels), self.groups
         )
 
-    def contract(self, fine: Array, coarse: Array, dtype: Any) -> Array:
-        """Σ_nt f_{n, st+dk−p, i} c_{n t o}, in W's shape: c is the kernel, I the batch, and N is summed over."""
+    def contract(self, fine: Array, coarse: Array, dtype: DTypeLike) -> Array:
+        """Return Σ_nt f_{n, st+dk−p, i} c_{n t o} in W's shape: c is the kernel, I the batch, and N is summed over."""
         sp = SPATIAL[: len(self.kernel)]
         channels = "CN" if self.flipped else "NC"
         dimensions = (f"C{sp}N", f"I{sp}O", f"{sp}{channels}")
@@ -82,23 +82,23 @@ class Window:
         return lax.rev(W, self._axes) if self.flipped else W
 
     def offsets(self) -> Iterator[tuple[int, ...]]:
-        """Every k, in the order of W's entries (for a flipped W backwards)."""
+        """Go through every k in the order of W's entries, backwards for a flipped W."""
         return itertools.product(*map(range, self.kernel))
 
-    def slice(self, fine: Array, k: tuple[int, ...], outside: Any = 0) -> Array:
-        """f_{n, st+dk−p, i} for one k, `[N, *T, I]`."""
+    def slice(self, fine: Array, k: tuple[int, ...], outside: float = 0) -> Array:
+        """Return f_{n, st+dk−p, i} for one k, `[N, *T, I]`."""
         start = [offset * d for offset, d in zip(k, self.dilation, strict=True)]
         limit = [b + span for b, span in zip(start, self._spans, strict=True)]
         N, I = fine.shape[0], fine.shape[-1]
         return lax.slice(self.padded(fine, outside), (0, *start, 0), (N, *limit, I), (1, *self.strides, 1))
 
-    def padded(self, fine: Array, outside: Any = 0) -> Array:
-        """f as far as windows reach, and no farther."""
+    def padded(self, fine: Array, outside: float = 0) -> Array:
+        """Return f, padded or cropped to where windows reach."""
         pads = [(0, 0, 0), *((lo, hi, 0) for lo, hi in self._exact_pads), (0, 0, 0)]
         return lax.pad(fine, jnp.asarray(outside, fine.dtype), pads)
 
     def slice_of(self, padded: Array, k: Array) -> Array:
-        """`slice` of an array already padded, for a traced k `[spatial axes]`."""
+        """Do what `slice` does on an array already padded, for a traced k `[spatial axes]`."""
         N, I = padded.shape[0], padded.shape[-1]
         start = [k[axis] * d for axis, d in enumerate(self.dilation)]
         zero = jnp.zeros_like(start[0])
@@ -131,7 +131,7 @@ class Window:
 
     @property
     def _spans(self) -> tuple[int, ...]:
-        """From the first to the last element that one offset meets."""
+        """How far it is from the first to the last element that one offset meets."""
         return tuple((t - 1) * s + 1 for t, s in zip(self.coarse, self.strides, strict=True))
 
     @property

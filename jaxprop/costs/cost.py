@@ -15,28 +15,28 @@ from jaxprop.layers.described import Described
 
 
 def per_example(values: Array) -> Array:
-    """[N, ...] as [N, F]."""
+    """Return values `[N, ...]` as `[N, F]`."""
     return values.reshape(values.shape[0], math.prod(values.shape[1:]))
 
 
 def positions(y: Array) -> int:
-    """T of y `[N, (T,) C]`, 1 without positions."""
+    """Return T of y `[N, (T,) C]`, which is 1 without positions."""
     return math.prod(y.shape[1:-1])
 
 
 def is_integer(targets: ArrayLike) -> bool:
-    """Whether targets may be labels."""
+    """Tell whether targets may be labels."""
     return jnp.issubdtype(jnp.result_type(targets), jnp.integer)
 
 
 def labels_of(targets: ArrayLike) -> Array:
-    """Integer targets as labels that can be compared with any class: a byte would count from 0 again after 255."""
+    """Return integer targets in a type that holds any class: a byte would count from 0 again after 255."""
     labels = jnp.asarray(targets)
     return labels.astype(jnp.int64 if labels.dtype.itemsize == 8 else jnp.int32)
 
 
 def do_not_fit(y: ArrayLike, targets: ArrayLike) -> str:
-    """The two shapes that an error names."""
+    """Say which two shapes do not fit, for an error."""
     return f"targets {tuple(jnp.shape(targets))} do not fit outputs {tuple(jnp.shape(y))}"
 
 
@@ -67,14 +67,14 @@ class Cost(Described, abc.ABC):
 
     @abc.abstractmethod
     def __call__(self, y: Array, targets: ArrayLike) -> Array:
-        """C_n, `[N]`."""
+        """Return C_n, `[N]`."""
 
     @abc.abstractmethod
     def delta(self, y: Array, targets: ArrayLike) -> Array:
-        """∂C_n/∂y_n, in y's shape and dtype."""
+        """Return ∂C_n/∂y_n in y's shape and dtype."""
 
     def expected(self, y: Any) -> Any:
-        """The targets that y speaks for: y itself, unless y are logits or other parameters of a distribution."""
+        """Return the targets that y speaks for: y itself, unless y are logits or other parameters of a distribution."""
         return y
 
     def check(self, y: ArrayLike, targets: ArrayLike) -> None:

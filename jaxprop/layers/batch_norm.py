@@ -43,11 +43,11 @@ class BatchNorm(Norm):
 
     @property
     def mixes_examples(self) -> bool:
-        """Every y_n depends on all examples of the batch."""
+        """Say yes: every y_n depends on all examples of the batch."""
         return True
 
     def mean(self, x: Array, gamma: Array | None = None, x_hat: Array | None = None) -> Array:
-        """Of each channel, over all positions and examples."""
+        """Return the mean of each channel over all positions and examples."""
         of_examples = jnp.mean(product(x, x_hat), tuple(range(1, x.ndim - 1)), keepdims=True)
         return product(gamma, jnp.mean(of_examples, 0, keepdims=True))
 

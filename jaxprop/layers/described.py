@@ -40,7 +40,7 @@ class Described:
         return f"{type(self).__name__}({', '.join(shown)})"
 
     def _needs(self, name: str, required: list[Any], changed: dict[str, Any]) -> bool:
-        """Whether it would be another layer without this setting: a default may be kept as strides=1 is, as (1, 1)."""
+        """Tell whether it would be another layer without this setting: strides=1 is kept as (1, 1) and is no change."""
         others = {other: value for other, value in changed.items() if other != name}
         try:
             return type(self)(*required, **others) != self

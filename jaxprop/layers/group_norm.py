@@ -42,7 +42,7 @@ class GroupNorm(Norm):
         check_whole(self.groups, "GroupNorm: groups")
 
     def mean(self, x: Array, gamma: Array | None = None, x_hat: Array | None = None) -> Array:
-        """Of all positions and the channels of a group: first over positions, which leaves numbers a channel."""
+        """Return the mean over positions and a group's channels; over positions first, which leaves one a channel."""
         of_channels = product(gamma, jnp.mean(product(x, x_hat), tuple(range(1, x.ndim - 1)), keepdims=True))
         of_groups = jnp.mean(of_channels.reshape(x.shape[0], self.groups, x.shape[-1] // self.groups), -1)
         return jnp.repeat(of_groups, x.shape[-1] // self.groups, -1).reshape(of_channels.shape)

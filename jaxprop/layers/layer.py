@@ -46,7 +46,7 @@ class Layer(Described):
 
     @property
     def mixes_examples(self) -> bool:
-        """Whether y_n depends on other examples than x_n (a batch statistic): then no per-example quantity exists."""
+        """Tell whether y_n depends on other examples than x_n (a batch statistic): nothing is per example then."""
         return False
 
     def init(self, key: Array | None, x: Any) -> Any:
@@ -54,7 +54,7 @@ class Layer(Described):
         return ()
 
     def __call__(self, x: Any, params: Any, env: Env | None = None) -> Array:
-        """f(x, θ), keeping nothing."""
+        """Return y = f(x, θ) and keep nothing for a backward pass."""
         return self.forward(x, params, env)[0]
 
     def forward(self, x: Array, params: Any, env: Env | None = None) -> tuple[Array, Any]:
@@ -66,5 +66,5 @@ class Layer(Described):
         raise TypeError(f"{type(self).__name__} must define backward(dy, cache, params) -> (dx, uses)")
 
     def operations(self, x: Any, y: Any) -> tuple[int, int]:
-        """Operations of one forward and one backward pass, from the formulas; by default one per output element."""
+        """Count the operations of one forward and one backward pass by the formulas; by default one an output."""
         return y.size, y.size

@@ -32,5 +32,5 @@ class LayerNorm(Norm):
     bias: bool = True
 
     def mean(self, x: Array, gamma: Array | None = None, x_hat: Array | None = None) -> Array:
-        """Of the features of each position."""
+        """Return the mean of the features of each position."""
         return jnp.mean(product(gamma, x, x_hat), -1, keepdims=True)

@@ -124,7 +124,7 @@ class Norm(Layer):
         return (forward + scale + bias) * x.size, (backward + 3 * scale + bias) * x.size
 
     def _has(self) -> tuple[bool, bool]:
-        """Whether there is a γ, and a β."""
+        """Tell whether there is a γ, and whether there is a β."""
         return self.scale, getattr(self, "bias", False)
 
     def _check_inputs(self, x: Spec) -> None:

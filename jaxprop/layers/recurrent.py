@@ -86,7 +86,7 @@ class Recurrent(Layer):
         return self.params_of(W_input, W_hidden, jnp.zeros(self.gates * self.features, x.dtype))
 
     def params_of(self, W_input: Array, W_hidden: Array, b: Array) -> Any:
-        """θ from its three common arrays."""
+        """Make θ of its three common arrays."""
         raise TypeError(f"{type(self).__name__} must define params_of(W_input, W_hidden, b)")
 
     def __call__(self, x: Array, params: Any, env: Env | None = None) -> Array:
@@ -127,7 +127,7 @@ class Recurrent(Layer):
         return delta @ params.W_input.T, self.uses(x, h_before, delta, kept, params)
 
     def uses(self, x: Array, h_before: Array, delta: Array, kept: Any, params: Any) -> Any:
-        """One use a parameter, over all positions: x, h_{t−1} and δ `[N, T, ...]`."""
+        """Return one use for each parameter, over all positions: of x, h_{t−1} and δ `[N, T, ...]`."""
         W_input, W_hidden, b = params
         return self.params_of(
             Outer(x, delta, W_input.shape, W_input.dtype),  # pyright: ignore[reportArgumentType]  a use for an array

@@ -34,5 +34,5 @@ class RMSNorm(Norm):
     centred: ClassVar[bool] = False
 
     def mean(self, x: Array, gamma: Array | None = None, x_hat: Array | None = None) -> Array:
-        """Of the features of each position."""
+        """Return the mean of the features of each position."""
         return jnp.mean(product(gamma, x, x_hat), -1, keepdims=True)

@@ -60,19 +60,19 @@ def weighted_sum(terms: Array, weights: Array | None) -> Array:
 
 
 def scale(delta: Array, weights: Array | None) -> Array:
-    """w_n δ_n, broadcast over all but the example axis."""
+    """Return w_n δ_n, with w broadcast over all but the example axis."""
     if weights is None:
         return delta
     return delta * jnp.reshape(weights, (-1,) + (1,) * (delta.ndim - 1)).astype(delta.dtype)
 
 
 def positions(a: Array) -> Array:
-    """[N, ..., F] as [N, T, F]."""
+    """Return `[N, ..., F]` as `[N, T, F]`."""
     return a.reshape(a.shape[0], math.prod(a.shape[1:-1]), a.shape[-1])
 
 
 def over_positions(terms: Array) -> Array:
-    """Σ_t of terms `[N, (T...,) F]`, `[N, F]`."""
+    """Return Σ_t of terms `[N, (T...,) F]`, `[N, F]`."""
     return jax.lax.reduce_sum(terms, tuple(range(1, terms.ndim - 1)))
 
 
@@ -102,26 +102,29 @@ class Use(abc.ABC):
 
     @abc.abstractmethod
     def total(self, weights: Array | None) -> Array:
-        """Σ_n w_n ∂C_n/∂θ (w_n = 1 for None), in the parameter's shape, accumulated at its dtype."""
+        """Return Σ_n w_n ∂C_n/∂θ (w_n = 1 for None) in the parameter's shape, accumulated at its dtype."""
 
     @abc.abstractmethod
     def per_example(self) -> Array:
-        """∂C_n/∂θ for every example, `[N, *shape]`."""
+        """Return ∂C_n/∂θ for every example, `[N, *shape]`."""
 
     def gradient(self, weights: Array | None = None) -> Array:
-        """Σ_n w_n ∂C_n/∂θ in the parameter's shape and dtype; `weights` is `[N]`, None means 1/N each."""
+        """Return Σ_n w_n ∂C_n/∂θ in the parameter's shape and dtype; `weights` is `[N]`, None means 1/N each."""
         return weighted(self.total, weights, self.examples)
 
     def factors(self) -> tuple[Array, Array] | None:
-        """l and r where ∂C_n/∂θ = Σ_t l_nt ⊗ r_nt: `[N, T, F]` each, or ids `[N, T]` for one-hot l; None elsewhere."""
+        """Return l and r where ∂C_n/∂θ = Σ_t l_nt ⊗ r_nt, else None.
+
+        Each is `[N, T, F]`; l may be ids `[N, T]`, which stand for one-hot rows.
+        """
         return None
 
     def squared_norms(self) -> Array:
-        """‖∂C_n/∂θ‖² for every example, `[N]`."""
+        """Return ‖∂C_n/∂θ‖² for every example, `[N]`."""
         g = self.per_example()
         return jnp.sum(g * g, axis=tuple(range(1, g.ndim)))
 
 
 def is_use(node: Any) -> bool:
-    """Whether a node of a tree of uses is one `Use` (for `jax.tree.map(..., is_leaf=is_use)`)."""
+    """Tell whether a node of a tree of uses is one `Use` (for `jax.tree.map(..., is_leaf=is_use)`)."""
     return isinstance(node, Use)
