@@ -16,13 +16,15 @@ def test_a_picture_that_needs_no_run(what, empty):
     assert (empty / f"{what}.png").read_bytes().startswith(PNG)
 
 
-@pytest.mark.parametrize("what", [w if w == "gradients" else pytest.param(w, marks=pytest.mark.slow) for w in WITH_RUN])
+@pytest.mark.slow
+@pytest.mark.parametrize("what", WITH_RUN)
 def test_a_picture_of_a_run(what, runs, tmp_path):
     runs["square"]
     did("plot", what, "runs/square", "--out", tmp_path / "p.png", "--rows", "0:8")
     assert (tmp_path / "p.png").read_bytes().startswith(PNG)
 
 
+@pytest.mark.slow
 def test_the_entries_asked_for_are_those_drawn(runs, monkeypatch):
     drawn = []
     monkeypatch.setattr("jaxprop.plot.save", lambda picture, out: drawn.append(picture) or out)

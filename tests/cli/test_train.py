@@ -61,6 +61,7 @@ def test_images_are_flattened(runs):
     assert len(strict(did("predict", "runs/images", "--rows", "0:4", "--json").out)["predictions"]) == 4
 
 
+@pytest.mark.slow
 def test_a_short_table_trains_to_its_end(empty):
     """50 rows are two steps an epoch, and by default a thousand epochs: many calls, each of them short."""
     numbers_csv(empty / "short.csv", 50)
@@ -115,6 +116,7 @@ def test_half_squared_error_on_labels_uses_one_hot_rows(empty):
     assert {"row", "prediction", "target", "right"} == set(answers[0]), "a squared error gives no probability"
 
 
+@pytest.mark.slow
 def test_a_yes_or_no_column_is_trained_with_the_sigmoid_cross_entropy(empty):
     rows = "\n".join(f"{i},{int(i > 20)}" for i in range(40))
     Path("bin.csv").write_text(f"age,bought\n{rows}\n")
