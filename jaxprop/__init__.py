@@ -56,3 +56,10 @@ else:
         if name not in _FLAX:
             raise AttributeError(f"module 'jaxprop' has no attribute {name!r}")
         return getattr(import_module(f"jaxprop.flax.{_FLAX[name]}"), name)
+
+    _INNER = ("TYPE_CHECKING", "import_module")
+    __all__ = [name for name in (*globals(), *_FLAX) if not name.startswith("_") and name not in _INNER]
+
+    def __dir__() -> list[str]:
+        """List these three too."""
+        return sorted({*globals(), *_FLAX})

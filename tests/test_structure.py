@@ -236,6 +236,8 @@ def test_importing_the_library_is_quiet_and_loads_no_optional_extra():
 
 
 def test_what_needs_flax_is_there_when_it_is_asked_for():
-    assert all(callable(getattr(jaxprop, name)) for name in ("from_flax", "import_flax", "to_flax"))
+    lazy = {"from_flax", "import_flax", "to_flax"}
+    assert all(callable(getattr(jaxprop, name)) for name in lazy)
+    assert lazy <= set(dir(jaxprop)) and lazy <= set(jaxprop.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'from_flux'"):
         _ = jaxprop.from_flux

@@ -5,6 +5,7 @@ waits nine seconds for its first θ. Traced together they are one program. It ru
 without the optimisations that would take longer than they save.
 """
 
+import contextlib
 import functools
 import math
 from collections.abc import Callable
@@ -30,7 +31,7 @@ def in_one_program(init: Callable[..., Made]) -> Callable[..., Made]:
 
     Inside another trace (`jit`, `eval_shape`, another combinator) it is what it was, as it is without a key or with
     JAX's jit disabled. θ is the same either way, but for the rounding that XLA's optimisations bring. An `init` that
-    JAX cannot trace runs as it is.
+    JAX cannot trace runs as it is: one that reads the numbers of x, say, or that of a layer that cannot be hashed.
 
     >>> from jaxprop.layers import Linear
     >>> from jaxprop.network import Chain
@@ -47,14 +48,15 @@ def in_one_program(init: Callable[..., Made]) -> Callable[..., Made]:
         traced_already = key is not None and isinstance(jax.random.clone(key), Tracer)
         if key is None or traced_already or jax.config.jax_disable_jit:  # pyright: ignore[reportAttributeAccessIssue]
             return init(self, key, x)
-        leaves, tree = jax.tree.flatten(x)
-        specs = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
-        try:
+        program, quick = None, False
+        with contextlib.suppress(Exception):  # what it is, `init` itself says, or does without
+            leaves, tree = jax.tree.flatten(x)
+            specs = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
             traced = draw.trace(self, tree, specs, key)
-        except jax.errors.JAXTypeError:
+            entries = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(traced.out_info))
+            program, quick = traced.lower(), jax.default_backend() == "cpu" and entries <= FEW
+        if program is None:
             return init(self, key, x)
-        entries = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(traced.out_info))
-        quick = jax.default_backend() == "cpu" and entries <= FEW
-        return traced.lower().compile(QUICK if quick else None)(key)  # pyright: ignore[reportArgumentType]
+        return program.compile(QUICK if quick else None)(key)  # pyright: ignore[reportArgumentType]
 
     return whole

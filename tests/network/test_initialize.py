@@ -65,9 +65,51 @@ class DrawnByNumpy(jp.Layer):
         return x + params, ()
 
 
-def test_an_init_that_cannot_be_traced_runs_as_it_is():
-    net = jp.Chain(DrawnByNumpy(), jp.Linear(2))
-    assert net.init(jax.random.key(0), X)[0].shape == (6,)
+class MeanOfTheInputs(DrawnByNumpy):
+    """A layer whose θ is made of the numbers of x, which only the first layer of a network sees."""
+
+    def init(self, key, x):
+        return jnp.mean(x, (0, 1))
+
+
+class Chosen(DrawnByNumpy):
+    """A layer the shape of whose θ depends on what is drawn."""
+
+    def init(self, key, x):
+        drawn = jax.random.normal(key, (6,))
+        return drawn[drawn > 100].sum() + jnp.zeros(6)
+
+
+@dataclass(frozen=True)
+class Unhashable(DrawnByNumpy):
+    """A layer with an array among its settings."""
+
+    start: np.ndarray
+
+    def init(self, key, x):
+        return jnp.asarray(self.start)
+
+
+@pytest.mark.parametrize("first", [DrawnByNumpy(), MeanOfTheInputs(), Chosen(), Unhashable(np.ones(6))], ids=repr)
+def test_an_init_that_cannot_be_traced_runs_as_it_is(first):
+    key, net = jax.random.key(0), jp.Chain(first, jp.Linear(2))
+    found = net.init(key, X)[0]
+    assert found.shape == (6,)
+    np.testing.assert_array_equal(found, first.init(jax.random.split(key, 2)[0], X))
+
+
+@dataclass(frozen=True)
+class Refusing(DrawnByNumpy):
+    """A layer whose `init` has an error of its own."""
+
+    def init(self, key, x):
+        raise ValueError("nothing to draw")
+
+
+def test_an_error_of_init_is_the_users_own():
+    with pytest.raises(ValueError, match="nothing to draw") as caught:
+        jp.Chain(Refusing()).init(jax.random.key(0), X)
+    assert caught.value.__context__ is None
 
 
 def test_old_style_keys():
