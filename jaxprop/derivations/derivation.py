@@ -41,7 +41,8 @@ class Equation:
     def written_sides(self, printer: Text) -> list[str]:
         """Return `["a", "= b", "≈ c"]`, the label in front of the first."""
         rounded = [_rounds(side, printer.digits) for side in self.sides]
-        written = [printer.label(self.label) + printer.write(self.sides[0])]
+        label = printer.label.format(printer.words(self.label)) if self.label else ""
+        written = [label + printer.write(self.sides[0])]
         for i, side in enumerate(self.sides[1:], 1):
             near = rounded[i] or rounded[i - 1] or not self.exact
             written.append(f"{printer.near if near else '='} {printer.write(side)}")
@@ -112,7 +113,7 @@ class Derivation:
 
     def write(self, printer: Text) -> str:
         """Return the title and every step."""
-        steps = (printer.numbered(i, step.write(printer)) for i, step in enumerate(self.steps, 1))
+        steps = (printer.numbered.format(i, step.write(printer)) for i, step in enumerate(self.steps, 1))
         return "\n\n".join((_line(self.title, printer), *steps))
 
     def json(self, digits: int | None) -> Json:
@@ -201,8 +202,12 @@ def _plain(value: object, digits: int | None) -> Any:
 
 def _prose(prose: Prose, printer: Text) -> str:
     """Write a sentence; the spaces inside its formulas are the printer's, which may not be broken."""
-    parts = (printer.words(p) if isinstance(p, str) else printer.inline(_written(p, printer)) for p in prose)
-    return "".join(parts)
+    return "".join(
+        printer.words(part)
+        if isinstance(part, str)
+        else printer.inline.format(_written(part, printer).replace(" ", printer.space))
+        for part in prose
+    )
 
 
 def _line(prose: Prose, printer: Text) -> str:
