@@ -66,16 +66,6 @@ def _helper(name: str, z: Symbol) -> Symbol:
     return Symbol(name, z.index if z.name == "z" else (z.name.translate(PLAIN), *z.index), z.layer)
 
 
-def _identity(layer: layers.Identity, z: Symbol, a: Symbol, at: float) -> ActivationFormula:
-    return ActivationFormula(z, ONE, ("The activation changes nothing, so the slope is 1.",))
-
-
-def _sigmoid(layer: layers.Sigmoid, z: Symbol, a: Symbol, at: float) -> ActivationFormula:
-    return ActivationFormula(
-        Call("sigmoid", z), a * (1 - a), ("The slope of the sigmoid can be written in its value ", a, ".")
-    )
-
-
 def _tanh(layer: layers.Tanh, z: Symbol, a: Symbol, at: float) -> ActivationFormula:
     words = ("The slope of tanh is ", 1 - a**2, ", written in its value ", a, ", here as a product.")
     return ActivationFormula(Call("tanh", z), (1 - a) * (1 + a), words)
@@ -89,17 +79,15 @@ def _relu(layer: layers.ReLU, z: Symbol, a: Symbol, at: float) -> ActivationForm
 
 def _leaky_relu(layer: layers.LeakyReLU, z: Symbol, a: Symbol, at: float) -> ActivationFormula:
     slope = ONE if at >= 0 else Number(layer.negative_slope)
-    side = "not below 0" if at >= 0 else "below 0"
-    words = f"The input is {side}, and there the leaky ReLU is a straight line."
+    words = f"The input is {'not ' * (at >= 0)}below 0, and there the leaky ReLU is a straight line."
     return ActivationFormula(z if at >= 0 else slope * z, slope, (words,))
 
 
 def _elu(layer: layers.ELU, z: Symbol, a: Symbol, at: float) -> ActivationFormula:
-    alpha = Number(layer.alpha)
     if at > 0:
         return ActivationFormula(z, ONE, ("The input is above 0, and there ELU is a straight line.",))
     words = ("The input is not above 0, and there the slope of ELU can be written in its value ", a, ".")
-    return ActivationFormula(alpha * (Call("exp", z) - 1), a + alpha, words, exact=at < NEAR)
+    return ActivationFormula(layer.alpha * (Call("exp", z) - 1), a + layer.alpha, words, exact=at < NEAR)
 
 
 def _selu(layer: layers.SELU, z: Symbol, a: Symbol, at: float) -> ActivationFormula:
@@ -107,42 +95,28 @@ def _selu(layer: layers.SELU, z: Symbol, a: Symbol, at: float) -> ActivationForm
     if at > 0:
         return ActivationFormula(scale * z, scale, ("The input is above 0, and there SELU is a straight line.",))
     words = ("The input is not above 0, and there SELU is a power of e, moved and scaled; so is its slope.",)
-    return ActivationFormula(
-        scale * (alpha * (Call("exp", z) - 1)), scale * (alpha * Call("exp", z)), words, exact=at < NEAR
-    )
+    power = Call("exp", z)
+    return ActivationFormula(scale * (alpha * (power - 1)), scale * (alpha * power), words, exact=at < NEAR)
 
 
 def _gelu(layer: layers.GELU, z: Symbol, a: Symbol, at: float) -> ActivationFormula:
-    π = Constant("π")
+    π, product_rule = Constant("π"), "The slope of GELU follows by the product rule; "
     if layer.approximate:
         t, r, root = _helper("t", z), _helper("r", z), Call("sqrt", 2 / π)
-        helpers = (
-            (t, Call("tanh", root * (z + 0.044715 * z**3))),
-            (r, root * (1 + 3 * Number(0.044715) * z**2)),
-        )
-        words: Prose = (
-            "The slope of GELU follows by the product rule; ",
-            r,
-            " is the slope of what is inside the tanh.",
-        )
+        helpers = ((t, Call("tanh", root * (z + 0.044715 * z**3))), (r, root * (1 + 3 * Number(0.044715) * z**2)))
+        words: Prose = (product_rule, r, " is the slope of what is inside the tanh.")
         value, slope = z / 2 * (1 + t), (1 + t) / 2 + z / 2 * (1 - t**2) * r
         # the layer too adds 1 and t, which is -1 but for a few digits
         return ActivationFormula(value, slope, words, helpers, exact=at > FAR, exact_slope=at > FAR)
     Φ = _helper("Φ", z)
     bell = z * Call("exp", -(z**2 / 2)) / Call("sqrt", 2 * π)
-    words = (
-        "The slope of GELU follows by the product rule; ",
-        Φ,
-        " is the share of a normal distribution below the input.",
-    )
+    words = (product_rule, Φ, " is the share of a normal distribution below the input.")
     return ActivationFormula(z * Φ, Φ + bell, words, given={Φ: math.erfc(-at / math.sqrt(2)) / 2})
 
 
 def _silu(layer: layers.SiLU, z: Symbol, a: Symbol, at: float) -> ActivationFormula:
-    s = _helper("s", z)
-    return ActivationFormula(
-        z * s, s * (1 + z * (1 - s)), ("The slope of SiLU follows by the product rule.",), ((s, Call("sigmoid", z)),)
-    )
+    s, words = _helper("s", z), ("The slope of SiLU follows by the product rule.",)
+    return ActivationFormula(z * s, s * (1 + z * (1 - s)), words, ((s, Call("sigmoid", z)),))
 
 
 def _softplus(layer: layers.Softplus, z: Symbol, a: Symbol, at: float) -> ActivationFormula:
@@ -160,32 +134,30 @@ def _softsign(layer: layers.Softsign, z: Symbol, a: Symbol, at: float) -> Activa
 def _hard_tanh(layer: layers.HardTanh, z: Symbol, a: Symbol, at: float) -> ActivationFormula:
     if abs(at) <= 1:
         return ActivationFormula(z, ONE, ("The input is within -1 and 1, and there hard tanh changes nothing.",))
-    return ActivationFormula(
-        Number(math.copysign(1, at)), Number(0), ("The input is outside -1 and 1, where hard tanh is flat.",)
-    )
+    words = ("The input is outside -1 and 1, where hard tanh is flat.",)
+    return ActivationFormula(Number(math.copysign(1, at)), Number(0), words)
 
 
-def _standardize(layer: layers.Standardize, z: Symbol, a: Symbol, at: float) -> ActivationFormula:
-    mean, std = _moments(layer, z)
-    words = "Standardize subtracts the mean and divides by the standard deviation; the mean does not matter to a slope."
-    return ActivationFormula((z - mean) / std, 1 / std, (words,))
-
-
-def _unstandardize(layer: layers.Unstandardize, z: Symbol, a: Symbol, at: float) -> ActivationFormula:
-    mean, std = _moments(layer, z)
-    words = "Unstandardize multiplies by the standard deviation and adds the mean, which does not matter to a slope."
-    return ActivationFormula(z * std + mean, std, (words,))
-
-
-def _moments(layer: layers.Standardize | layers.Unstandardize, z: Symbol) -> tuple[Number, Number]:
-    """The mean and the standard deviation of the feature that `z` is."""
-    mean, std = (v[int(z.index[-1])] if isinstance(v, tuple) else v for v in (layer.mean, layer.std))
-    return Number(mean), Number(std)
+def _standardized(
+    layer: layers.Standardize | layers.Unstandardize, z: Symbol, a: Symbol, at: float
+) -> ActivationFormula:
+    mean, std = (Number(v[int(z.index[-1])] if isinstance(v, tuple) else v) for v in (layer.mean, layer.std))
+    if isinstance(layer, layers.Standardize):
+        does = "subtracts the mean and divides by the standard deviation; the mean does"
+        value, slope = (z - mean) / std, 1 / std
+    else:
+        does = "multiplies by the standard deviation and adds the mean, which does"
+        value, slope = z * std + mean, std
+    return ActivationFormula(value, slope, (f"{type(layer).__name__} {does} not matter to a slope.",))
 
 
 RULES: dict[type, Rule] = {
-    layers.Identity: _identity,
-    layers.Sigmoid: _sigmoid,
+    layers.Identity: lambda layer, z, a, at: ActivationFormula(
+        z, ONE, ("The activation changes nothing, so the slope is 1.",)
+    ),
+    layers.Sigmoid: lambda layer, z, a, at: ActivationFormula(
+        Call("sigmoid", z), a * (1 - a), ("The slope of the sigmoid can be written in its value ", a, ".")
+    ),
     layers.Tanh: _tanh,
     layers.ReLU: _relu,
     layers.LeakyReLU: _leaky_relu,
@@ -196,6 +168,5 @@ RULES: dict[type, Rule] = {
     layers.Softplus: _softplus,
     layers.Softsign: _softsign,
     layers.HardTanh: _hard_tanh,
-    layers.Standardize: _standardize,
-    layers.Unstandardize: _unstandardize,
+    **dict.fromkeys((layers.Standardize, layers.Unstandardize), _standardized),
 }

@@ -10,21 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
 from itertools import chain
 
-from jaxprop.derivations.formula import (
-    Call,
-    Constant,
-    Formula,
-    Labelled,
-    Negation,
-    Number,
-    Power,
-    Product,
-    Quotient,
-    Sum,
-    Symbol,
-    UndefinedError,
-    parts,
-)
+from jaxprop.derivations import formula as tree
+from jaxprop.derivations.formula import Call, Constant, Formula, Negation, Number, Power, Product, Quotient, Sum, Symbol
 from jaxprop.errors import pick
 
 ZERO, ONE = Number(0), Number(1)
@@ -59,7 +46,7 @@ BITS = 53
 
 def depends(node: Formula, x: Formula) -> bool:
     """Whether `x` occurs in the formula."""
-    return any(part == x for part in parts(node))
+    return any(part == x for part in tree.parts(node))
 
 
 def derivative(node: Formula, x: Symbol) -> Formula:
@@ -83,7 +70,7 @@ def _derivative(node: Formula, x: Symbol) -> Formula:
             return Sum(tuple(_derivative(term, x) for term in terms if depends(term, x)))
         case Negation(inner):
             return -_derivative(inner, x)
-        case Labelled(_, inner):
+        case tree.Labelled(_, inner):
             return _derivative(inner, x)
         case Product(factors):
             changing = [i for i, factor in enumerate(factors) if depends(factor, x)]
@@ -126,7 +113,7 @@ def simplify(node: Formula) -> Formula:
             return _tidy(-simplify(inner))
         case Call(name, argument):
             return _call(name, simplify(argument))
-        case Labelled(_, inner):
+        case tree.Labelled(_, inner):
             return simplify(inner)
     return node
 
@@ -211,7 +198,7 @@ def _raised(base: Formula, exponent: Coefficient) -> tuple[Coefficient, Factors]
 
 def _whole_power(number: Coefficient, exponent: int) -> Coefficient:
     if not number and exponent < 0:
-        raise UndefinedError("division by zero", Number(0) ** exponent)
+        raise tree.UndefinedError("division by zero", Number(0) ** exponent)
     if isinstance(number, Fraction):
         bits = max(abs(number.numerator), number.denominator).bit_length() - 1
         if bits * abs(exponent) <= BITS:
@@ -219,7 +206,7 @@ def _whole_power(number: Coefficient, exponent: int) -> Coefficient:
     try:
         return _exact(float(number) ** float(exponent))
     except OverflowError:
-        raise UndefinedError(
+        raise tree.UndefinedError(
             "overflow: the value is too large for a float64", Number(float(number)) ** exponent
         ) from None
 
@@ -231,7 +218,7 @@ def _exact(number: Coefficient) -> Coefficient:
         return number if small else _exact(float(number))
     number = float(number)
     if not math.isfinite(number):
-        raise UndefinedError("overflow: the value is too large for a float64", Number(number))
+        raise tree.UndefinedError("overflow: the value is too large for a float64", Number(number))
     return Fraction(int(number)) if number.is_integer() and abs(number) < 2**BITS else number
 
 

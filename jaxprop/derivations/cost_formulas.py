@@ -5,7 +5,7 @@ derivative are written from the same symbols, and the tape's numbers stand besid
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -70,26 +70,23 @@ def _should(symbol: Formula) -> Prose:
 
 def _half_squared_error(y: list[Symbol], at: np.ndarray, targets: np.ndarray, values: Values) -> CostFormula:
     target = _targets("target", targets, values)
-    words = ("The 2 of the square cancels the half in front of it, so what is left is the difference.",)
     return CostFormula(
         terms=tuple((a - t) ** 2 for a, t in zip(y, target, strict=True)),
         whole=lambda total: total / 2,
         derivative=lambda k: y[k] - target[k],
         target=_should(Symbol("target")),
-        words=words,
+        words=("The 2 of the square cancels the half in front of it, so what is left is the difference.",),
     )
 
 
 def _mean_squared_error(y: list[Symbol], at: np.ndarray, targets: np.ndarray, values: Values) -> CostFormula:
-    target = _targets("target", targets, values)
-    n = len(y)
-    words = (f"The slope of a square is twice the inside, and the mean over {n} outputs divides by {n}.",)
-    return CostFormula(
-        terms=tuple((a - t) ** 2 for a, t in zip(y, target, strict=True)),
+    half, n = _half_squared_error(y, at, targets, values), len(y)
+    mean = f", and the mean over {n} outputs divides by {n}" if n > 1 else ""
+    return replace(
+        half,
         whole=lambda total: total / n if n > 1 else total,
-        derivative=lambda k: 2 * (y[k] - target[k]) / n if n > 1 else 2 * (y[k] - target[k]),
-        target=_should(Symbol("target")),
-        words=words if n > 1 else ("The slope of a square is twice the inside.",),
+        derivative=lambda k: 2 * half.derivative(k) / n if n > 1 else 2 * half.derivative(k),
+        words=(f"The slope of a square is twice the inside{mean}.",),
     )
 
 
@@ -100,10 +97,9 @@ def _softmax_cross_entropy(y: list[Symbol], at: np.ndarray, targets: np.ndarray,
     # all y may be shifted by one number; it is done only where exp would overflow
     shift = float(np.max(at)) if np.max(np.abs(at)) > LARGEST_EXPONENT else None
     powers = [Call("exp", a if shift is None else a - Number(shift)) for a in y]
-    total = sum(values[each] for each in p)
-    is_whole = abs(total - 1) < 1e-13
-    for s, share in zip(softmax, np.exp(at - np.max(at)) / np.sum(np.exp(at - np.max(at))), strict=True):
-        values[s] = float(share)
+    is_whole = abs(sum(values[each] for each in p) - 1) < 1e-13
+    shares = np.exp(at - np.max(at))
+    values.update(zip(softmax, map(float, shares / np.sum(shares)), strict=True))
     terms = [(p[k], Call("log", softmax[k])) for k in range(len(y)) if values[p[k]]]
     target: Prose = (*_should(Symbol("p")), ", a probability for every output")
     if labels:

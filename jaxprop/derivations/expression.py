@@ -8,27 +8,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxprop.derivations import formula as tree
 from jaxprop.derivations.calculus import depends, derivative
 from jaxprop.derivations.derivation import Derivation, Equation, Prose, Step, to_latex, to_text, worked
-from jaxprop.derivations.formula import (
-    Arithmetic,
-    At,
-    Call,
-    Derivative,
-    Formula,
-    H,
-    Negation,
-    Number,
-    Power,
-    Product,
-    Quotient,
-    Sum,
-    Symbol,
-    UndefinedError,
-    evaluate,
-    parts,
-    substitute,
-)
+from jaxprop.derivations.formula import Call, Derivative, Formula, Number, Product, Sum, Symbol, evaluate, parts
 from jaxprop.derivations.parse import Parsed, mark, parse
 from jaxprop.errors import JaxpropError
 
@@ -101,7 +84,7 @@ def _derivation(parsed: Parsed, at: float) -> Derivation:
         forward = _forward(links, values)
         backward = [_differentiate(link, x, values) for link in links]
         whole = _whole(links, x, values)
-    except UndefinedError as error:
+    except tree.UndefinedError as error:
         raise _no_derivative(parsed, at, error) from None
     slope = Derivative(links[-1].symbol, x, "d")
     witnesses, seen = _witnesses(parsed, at, slope, values[slope])
@@ -120,18 +103,18 @@ def _value(parsed: Parsed, at: float) -> float:
     """Evaluate the expression, with an error that points at the part that has no value."""
     try:
         return evaluate(parsed.formula, {parsed.variable: at})
-    except UndefinedError as error:
+    except tree.UndefinedError as error:
         here = f"in {to_text(error.formula)} at {parsed.variable.name} = {at:g}"
         raise mark(parsed.text, *_span(parsed, error.formula), f"{error}, {here}") from None
 
 
-def _no_derivative(parsed: Parsed, at: float, error: UndefinedError) -> JaxpropError:
+def _no_derivative(parsed: Parsed, at: float, error: tree.UndefinedError) -> JaxpropError:
     """Return the error for a derivative that is not finite, pointing at the innermost part that has none."""
     x = parsed.variable
     for part in parts(parsed.formula):
         try:
             evaluate(derivative(part, x), {x: at})
-        except UndefinedError as inner:
+        except tree.UndefinedError as inner:
             message = f"no finite derivative of {to_text(part)} at {x.name} = {at:g}: {inner}"
             return mark(parsed.text, *_span(parsed, part), message)
     return mark(parsed.text, 0, len(parsed.text), f"no finite derivative at {x.name} = {at:g}: {error}")
@@ -163,7 +146,7 @@ def _differentiate(link: Link, x: Symbol, values: Values) -> Step:
     for name, partial in zip(link.inputs, link.partials, strict=True):
         lhs = Derivative(link.symbol, name, marks)
         places = tuple(s for s in link.inputs if depends(partial, s)) or (name,)
-        taken = At(partial, places, tuple(Number(values[s]) for s in places))
+        taken = tree.At(partial, places, tuple(Number(values[s]) for s in places))
         equations.append(worked(lhs, taken, values=values))
         values[lhs] = evaluate(taken, values)
         contributions.append(lhs if name == x else lhs * Derivative(name, x, "d"))
@@ -211,7 +194,7 @@ def _whole(links: list[Link], x: Symbol, values: Values) -> Step:
     originals: dict[Formula, Formula] = {link.symbol: link.original for link in links[:-1]}
     terms = []
     for name, partial in zip(last.inputs, last.partials, strict=True):
-        outer = substitute(partial, originals)
+        outer = tree.substitute(partial, originals)
         terms.append(outer if name == x else outer * derivative(originals[name], x))
     simple = derivative(last.original, x)
     equation = worked(Derivative(last.symbol, x, "d"), *([_sum(terms)] if originals else []), simple, values=values)
@@ -273,7 +256,7 @@ def unfold(formula: Formula, x: Symbol) -> list[Link]:
     local = _local(formula, x, named, letter)
     if len(named) == 1:
         (original, (symbol, inside)) = next(iter(named.items()))
-        local = substitute(local, {symbol: Symbol(letter)})
+        local = tree.substitute(local, {symbol: Symbol(letter)})
         named = {original: (Symbol(letter), inside)}
     links = [_link(symbol, inside, original) for original, (symbol, inside) in named.items()]
     return [*links, _link(outer, local, formula)]
@@ -306,14 +289,14 @@ def _local(node: Formula, x: Symbol, named: dict[Formula, tuple[Symbol, Formula]
     match node:
         case Sum(terms):
             return Sum(tuple(map(same, terms)))
-        case Negation(part):
+        case tree.Negation(part):
             return -same(part)
         case Product(factors):
             alone = sum(depends(factor, x) for factor in factors) == 1
             return Product(tuple(map(scaled if alone else inside, factors)))
-        case Quotient(top, bottom):
+        case tree.Quotient(top, bottom):
             return (inside(top) if depends(bottom, x) else scaled(top)) / inside(bottom)
-        case Power(base, exponent):
+        case tree.Power(base, exponent):
             return inside(base) ** inside(exponent)
         case Call(name, argument):
             return Call(name, inside(argument))
@@ -341,9 +324,9 @@ def _rule(node: Formula) -> str:
         case Product(factors):
             changing = sum(map(changes, factors))
             return "the product rule" if changing > 1 else "the constant factor rule" if changing else ""
-        case Quotient(_, bottom):
+        case tree.Quotient(_, bottom):
             return "the quotient rule" if changes(bottom) else "the constant factor rule"
-        case Power(base, exponent) if changes(node):
+        case tree.Power(base, exponent) if changes(node):
             if not changes(exponent):
                 return "the power rule"
             return "the rule for a variable base and exponent" if changes(base) else "the exponential rule"
@@ -360,7 +343,7 @@ def _power(base, exponent):
     return base ** (int(exponent) if whole else exponent)
 
 
-JAX = Arithmetic(
+JAX = tree.Arithmetic(
     total=sum,
     product=math.prod,
     quotient=lambda top, bottom: top / bottom,
@@ -391,10 +374,10 @@ def central_difference(formula: Formula, x: Symbol, at: float) -> tuple[float, f
     (12.0, 1.52587890625e-05)
     """
     for scale in dict.fromkeys((max(1.0, abs(at)), abs(at))):
-        right, left = at + H * scale, at - H * scale
+        right, left = at + tree.H * scale, at - tree.H * scale
         try:
             rise = evaluate(formula, {x: right}) - evaluate(formula, {x: left})
-        except UndefinedError:
+        except tree.UndefinedError:
             continue
         if right > left and math.isfinite(rise / (right - left)):
             return rise / (right - left), (right - left) / 2

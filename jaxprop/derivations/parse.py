@@ -10,21 +10,8 @@ import math
 import re
 from typing import NamedTuple, NoReturn
 
-from jaxprop.derivations.formula import (
-    CONSTANTS,
-    FLOATS,
-    Call,
-    Constant,
-    Formula,
-    Negation,
-    Number,
-    Power,
-    Product,
-    Quotient,
-    Sum,
-    Symbol,
-    children,
-)
+from jaxprop.derivations import formula as tree
+from jaxprop.derivations.formula import Call, Constant, Formula, Negation, Number, Power, Product, Quotient, Sum, Symbol
 from jaxprop.errors import JaxpropError, pick
 
 MAX_LENGTH = 500
@@ -32,7 +19,7 @@ MAX_DEPTH = 40
 ALIASES = {"σ": "sigmoid", "√": "sqrt", "ln": "log"}
 OPERATORS = {"**": "^", "−": "-", "·": "*", "×": "*", "÷": "/"}
 DIGITS = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
-FUNCTIONS = sorted(set(FLOATS.functions) - {"step"})
+FUNCTIONS = sorted(set(tree.FLOATS.functions) - {"step"})
 ALLOWED = f"allowed are numbers, one variable, pi, e, + - * / ** ^ ( ) and {', '.join(FUNCTIONS)}"
 
 TOKEN = re.compile(
@@ -209,7 +196,7 @@ class _Reader:
             return inside
         name = {"pi": "π", **ALIASES}.get(token.text, token.text)
         if not self._is_function(token):
-            return self._known(Constant(name) if name in CONSTANTS else self.variable, start)
+            return self._known(Constant(name) if name in tree.CONSTANTS else self.variable, start)
         if not self._is("open"):
             self._fail(token, token, f"{token.text} needs parentheses: {token.text}(...)")
         return self._known(Call(name, self._atom()), start)
@@ -249,7 +236,7 @@ class _Reader:
         span = self.spans.get(formula, around)
         if depth > MAX_DEPTH:
             raise mark(self.text, *span, f"nested more than {MAX_DEPTH} deep")
-        for child in children(formula):
+        for child in tree.children(formula):
             self._check_depth(child, depth + 1, span)
 
     def _expected(self, before: Token | None) -> NoReturn:
@@ -267,7 +254,7 @@ class _Reader:
 
     def _variable(self) -> Symbol:
         """Find the one name that is neither a function nor a constant, and refuse a function nobody knows."""
-        known = ("pi", *CONSTANTS)
+        known = ("pi", *tree.CONSTANTS)
         names = [t for t in self.tokens if t.kind == "name" and not self._is_function(t) and t.text not in known]
         several = len({token.text for token in names}) > 1
         called = {before for before, token in zip(self.tokens, self.tokens[1:], strict=False) if token.kind == "open"}

@@ -4,22 +4,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
+from jaxprop.derivations import formula as tree
 from jaxprop.derivations.activation_formulas import ActivationFormula, activation_formula
 from jaxprop.derivations.cost_formulas import LARGEST_EXPONENT, CostFormula
 from jaxprop.derivations.derivation import Equation, Prose, labelled_sum, shorten, term_equations, to_text, worked
-from jaxprop.derivations.formula import (
-    Call,
-    Derivative,
-    Formula,
-    Labelled,
-    Number,
-    Product,
-    Sum,
-    Symbol,
-    UndefinedError,
-    evaluate,
-    substitute,
-)
+from jaxprop.derivations.formula import Call, Derivative, Formula, Labelled, Number, Product, Sum, Symbol, evaluate
 from jaxprop.derivations.reading import Level, Node, Reading
 
 ROOM = 98  # columns for both sides of an equation, so that a line stays within 110
@@ -86,7 +75,10 @@ class Writer:
         sizes = -np.abs(here.edges[j] * there.nodes[0].errors)
         what = "unit" if here.way == "linear" else "output"
         return [
-            (int(k), Labelled(f"through {what} {k}", self.error(there.nodes[0], int(k)) * self.edge(level, j, int(k))))
+            (
+                int(k),
+                Labelled(f"through {what} {k}", self.error(there.nodes[0], int(k)) * self.edge(level, j, int(k))),
+            )
             for k in np.argsort(sizes, kind="stable")
         ]
 
@@ -94,7 +86,7 @@ class Writer:
         """Yield `worked`, or nothing where float64 cannot hold a number on the way."""
         try:
             found = worked(lhs, *forms, values=self.values, label=label)
-        except UndefinedError:
+        except tree.UndefinedError:
             return
         self.values.setdefault(lhs, evaluate(found.sides[-1]))
         yield found if exact else Equation(found.sides, label, exact=False)
@@ -222,7 +214,7 @@ def fitting(terms: Sequence[Formula], values: Mapping[Formula, float], room: int
     total = Sum(tuple(terms))
     for keep in range(min(len(terms), SHOWN), 1, -1):
         short = shorten(total, keep)
-        if max(len(to_text(short)), len(to_text(substitute(short, values)))) <= room:
+        if max(len(to_text(short)), len(to_text(tree.substitute(short, values)))) <= room:
             return short
     return shorten(total, 1)
 
