@@ -5,6 +5,7 @@ import importlib.util
 import inspect
 import pathlib
 import re
+import runpy
 import subprocess
 import sys
 import types
@@ -233,6 +234,13 @@ def test_importing_the_library_is_quiet_and_loads_no_optional_extra():
     code = "import sys, jaxprop; print({'flax', 'sklearn', 'matplotlib', 'ray', 'jaxprop_serve'} & sys.modules.keys())"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert loaded.strip() == "set()", "imported although nobody asked for it"
+
+
+def test_python_m_jaxprop_is_the_command(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["jaxprop", "--help"])
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_module("jaxprop", run_name="__main__")
+    assert stopped.value.code == 0 and "jaxprop demo" in capsys.readouterr().out
 
 
 def test_what_needs_flax_is_there_when_it_is_asked_for():

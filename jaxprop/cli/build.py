@@ -1,6 +1,7 @@
 """From the words of the command line to a network, a cost and an optimizer."""
 
 import re
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,18 @@ def cost_kinds() -> dict[str, type]:
     return {snake(kind.__name__): kind for kind in kinds}
 
 
+def made(kinds: dict[str, type], name: str, option: str) -> Any:
+    """Make the kind of that name, with its default settings."""
+    kind = kinds[pick(name.replace("-", "_"), kinds, option)]
+    unset = [f.name for f in fields(kind) if f.init and f.default is MISSING and f.default_factory is MISSING]
+    if unset:
+        raise JaxpropError(
+            f"{option} {name}: {kind.__name__} has no default for {', '.join(unset)}, and the command sets none: give "
+            "it one in its class, or train with jp.fit"
+        )
+    return kind()
+
+
 OPTIMIZERS = ("sgd", "momentum", "adam", "adamw", "rmsprop", "adagrad", "lion")
 
 
@@ -52,8 +65,7 @@ def choose_cost(name: str | None, data: Data, output_activation: str | None) -> 
     if name is None:
         cost = SoftmaxCrossEntropy() if data.classes else HalfSquaredError()
     else:
-        kinds = cost_kinds()
-        cost = kinds[pick(name.replace("-", "_"), kinds, "--cost")]()
+        cost = made(cost_kinds(), name, "--cost")
     chosen = snake(type(cost).__name__)
     if cost.outputs == "class logits" and cost.takes_labels and not data.classes:
         raise JaxpropError(f"--cost {chosen} needs labels, found numbers; use half_squared_error")
@@ -97,13 +109,13 @@ def network(
 ) -> Chain:
     """Preprocessing if any (raw rows in), Linear layers with activations between, and the output's, if any."""
     known = activations()
-    hidden = known[pick(activation.replace("-", "_"), known, "--activation")]
+    hidden = made(known, activation, "--activation")
     chain: list[Layer] = [Flatten()] if data.x.ndim > 2 else []
     chain += [] if standardize is None else [standardize]
     for i, size in enumerate(units[1:]):
-        chain += ([hidden()] if i else []) + [Linear(size, **linear)]
+        chain += ([hidden] if i else []) + [Linear(size, **linear)]
     if output is not None:
-        chain.append(known[pick(output.replace("-", "_"), known, "--output-activation")]())
+        chain.append(made(known, output, "--output-activation"))
     return Chain(*chain)
 
 

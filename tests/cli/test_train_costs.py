@@ -1,19 +1,20 @@
 """Every row of the cost table, trained once through the command: on targets of its own, and on labels."""
 
 import json
+from dataclasses import dataclass
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import jaxprop as jp
-from jaxprop.cli.build import cost_kinds, snake
-from tests.cases import COSTS
+from jaxprop.cli.build import choose_cost, cost_kinds, snake
+from tests.cases import COSTS, exported
 from tests.cli.commands import did, is_a_mistake, loaded, run
 
 ROWS, OUTPUTS, CLASSES = 12, 4, 3
 SHORT = ("--epochs", 1, "--batch-size", ROWS // 2, "--validation", 0.5, "--learning-rate", 0.01)
-TABLE = {name: next(case for case in COSTS if case.cost == kind()) for name, kind in cost_kinds().items()}
+TABLE = {type(case.cost).__name__: case for case in reversed(COSTS)}  # the first row of each class
 
 
 def train(folder, name, targets, outputs):
@@ -21,14 +22,30 @@ def train(folder, name, targets, outputs):
     rows, out = folder / "rows.npz", folder / "run"
     x = np.random.default_rng(0).normal(size=(len(targets), 3)).astype(np.float32)
     np.savez(rows, x=x, targets=targets)
-    ran = did("train", rows, "--cost", name, "--layers", f"3,{outputs}", *SHORT, "--out", out, "--json")
+    ran = did("train", rows, "--cost", snake(name), "--layers", f"3,{outputs}", *SHORT, "--out", out, "--json")
     told = json.loads(ran.out)
     assert told["cost"] == repr(TABLE[name].cost) and np.isfinite(told["final"]["cost"])
     return told, loaded(out)[0]
 
 
 def test_the_command_knows_every_cost_of_the_table():
-    assert {snake(type(case.cost).__name__) for case in COSTS} == set(cost_kinds())
+    assert set(map(snake, TABLE)) == set(cost_kinds())
+
+
+def test_the_first_row_of_every_exported_cost_has_the_default_settings():
+    rows = {name: repr(case.cost) for name, case in TABLE.items()}
+    lacking = [name for name in exported(jp.Cost) if rows.get(name) != f"{name}()"]
+    assert not lacking, f"no row in tests/cases/costs.py, as the first, with the default settings of {lacking}"
+
+
+def test_a_cost_that_needs_a_setting_is_refused_by_name(monkeypatch):
+    @dataclass(frozen=True)
+    class Quantile(jp.Cost):
+        q: float
+
+    monkeypatch.setattr(jp.costs, "Quantile", Quantile, raising=False)
+    with pytest.raises(jp.JaxpropError, match="--cost quantile: Quantile has no default for q, and the command sets"):
+        choose_cost("quantile", None, None)
 
 
 @pytest.mark.parametrize("name", TABLE)

@@ -23,7 +23,7 @@ DTYPES = ["float64", "float32", "bfloat16"]
 
 def test_every_exported_cost_has_a_case():
     missing = set(exported(jp.Cost)) - {type(case.cost).__name__ for case in COSTS}
-    assert not missing, f"exported, but not in tests/cases.py: {sorted(missing)}"
+    assert not missing, f"no row in tests/cases/costs.py: {sorted(missing)}"
 
 
 def differences(cost, y, targets, h=1e-5):
@@ -126,24 +126,32 @@ def test_right_targets_pass_the_checks(case):
 # Far out, and against optax
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_finite_far_out(dtype):
-    y = jnp.asarray([[1e4, -1e4], [-1e4, 1e4], [1e4, 1e4], [-1e4, -1e4], [0, 0]], dtype)
-    targets = jnp.asarray([[1, 0]] * 5, dtype)
+# the first row of every class with numbers for targets; e^10000 and the inverse of such a variance are not finite
+FAR = {
+    type(case.cost).__name__: case.cost
+    for case in reversed(COSTS)
+    if not case.kind[1] and case.cost.outputs_per_target == 1 and case.cost.applies != "the exponential"
+}
+
+
+@pytest.mark.parametrize("name", FAR)
+def test_finite_far_out(name):
+    y = [[1e4, -1e4], [-1e4, 1e4], [1e4, 1e4], [-1e4, -1e4], [0, 0]]
 
     @jax.jit
-    def run(y, targets):
-        costs = jp.SoftmaxCrossEntropy(), jp.SigmoidCrossEntropy(), jp.HalfSquaredError(), jp.MeanSquaredError()
-        return [value_delta_and_grad(cost, y, targets) for cost in costs]
+    def run(arguments):
+        return {dtype: value_delta_and_grad(FAR[name], *both) for dtype, both in arguments.items()}
 
-    found = run(y, targets)
+    found = run({dtype: (jnp.asarray(y, dtype), jnp.asarray([[1, 0]] * 5, dtype)) for dtype in DTYPES})
     assert all(np.isfinite(np.asarray(leaf, np.float64)).all() for leaf in jax.tree.leaves(found))
-    for _, delta, grad in found:
+    for dtype, (value, delta, grad) in found.items():
         assert relative(delta, grad) <= tolerance(dtype)
-    far = float(np.asarray(1e4, jnp.dtype(dtype)).astype(float))
-    softmax, sigmoid = (np.asarray(found[i][0], np.float64) for i in (0, 1))
-    assert relative(softmax, np.array([0, 2 * far, np.log(2), np.log(2), np.log(2)])) <= tolerance(dtype)
-    assert relative(sigmoid, np.array([0, 2 * far, far, far, 2 * np.log(2)])) <= tolerance(dtype)
+        far = float(np.asarray(1e4, jnp.dtype(dtype)).astype(float))
+        expected = {
+            "SoftmaxCrossEntropy": [0, 2 * far, np.log(2), np.log(2), np.log(2)],
+            "SigmoidCrossEntropy": [0, 2 * far, far, far, 2 * np.log(2)],
+        }
+        assert name not in expected or relative(value, np.array(expected[name])) <= tolerance(dtype)
 
 
 def test_the_costs_of_optax():

@@ -55,7 +55,13 @@ CASES = [case for case in [*LAYERS, GAIN] if case.name != "Flatten, integers"]  
 
 def test_every_exported_layer_has_a_case():
     missing = set(exported(jp.Layer)) - {type(case.layer).__name__ for case in LAYERS}
-    assert not missing, f"exported, but not in tests/cases.py: {sorted(missing)}"
+    assert not missing, f"no row in tests/cases/ (basic.py holds Linear and the activations): {sorted(missing)}"
+
+
+def test_the_params_of_every_exported_layer_are_exported():
+    kinds = {type(case.params("float32")) for case in LAYERS} - {tuple}
+    missing = {kind.__name__ for kind in kinds if vars(jp).get(kind.__name__) is not kind}
+    assert not missing, f"what `init` returns is not exported by jaxprop/layers/__init__.py: {sorted(missing)}"
 
 
 # The battery of `jaxprop.check`, over every case of the table
@@ -274,7 +280,7 @@ def at_edges():
     return jax.tree.map(lambda v: np.asarray(v, np.float64), found)
 
 
-def test_every_activation_is_compared_with_jax():
+def test_every_exported_activation_is_compared_with_jax():
     assert set(LIKE_JAX) == {case.layer for case in ACTIVATIONS}, "a row without `like`, the same function in JAX"
 
 
@@ -324,6 +330,13 @@ def diagonals():
 @pytest.mark.parametrize("case", ACTIVATIONS, ids=str)
 def test_derivative_is_the_diagonal_of_vjp(case):
     assert relative(*diagonals()[str(case)]) <= EXACT
+
+
+@pytest.mark.parametrize("layer", [jp.SiLU(), jp.Softsign()], ids=repr)
+def test_a_derivative_of_several_terms_is_rounded_once_in_half_precision(layer):
+    z = jnp.linspace(-4, 4, 41, dtype="bfloat16")
+    found, exact = (np.asarray(layer.derivative(z.astype(dtype)), np.float64) for dtype in ("bfloat16", "float64"))
+    assert np.all(np.abs(found - exact) <= 2**-8 * np.abs(exact))
 
 
 def test_the_derivative_of_softmax_is_its_jacobian():
