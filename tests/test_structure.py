@@ -239,7 +239,7 @@ def test_importing_the_library_is_quiet_and_loads_no_optional_extra():
 def test_python_m_jaxprop_is_the_command(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["jaxprop", "--help"])
     with pytest.raises(SystemExit) as stopped:
-        runpy.run_module("jaxprop", run_name="__main__")
+        runpy.run_path(str(LIBRARY / "__main__.py"), run_name="__main__")
     assert stopped.value.code == 0 and "jaxprop demo" in capsys.readouterr().out
 
 
