@@ -8,6 +8,8 @@ import re
 import jax
 import pytest
 
+from tests.cli.commands import did
+
 ROOT = pathlib.Path(__file__).parents[2]
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
@@ -76,6 +78,8 @@ def test_the_readme_prints_what_it_shows(tmp_path, monkeypatch, capsys):
     for block in shown:
         assert is_printed(block, said), f"README.md shows\n{block}\nbut its code prints\n{said}"
     assert (tmp_path / "runs" / "readme" / "model.json").exists()
+    (command,) = re.findall(r"`jaxprop (explain .*?)`", readme)
+    assert is_printed(shown[2], did(*command.split()).out), f"`jaxprop {command}` prints something else than shown"
 
 
 @pytest.mark.slow

@@ -2,6 +2,8 @@
 
 import itertools
 import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,69 +13,145 @@ from hypothesis import given, settings, strategies as st
 
 import jaxprop as jp
 from jaxprop.arrays.relative import relative
+from jaxprop.arrays.window import Window
 from jaxprop.check.quantities import QUANTITIES, by_examples, by_uses, some_weights
 from jaxprop.errors import ShapeError
+from tests.cases import exported
+
+
+def normal(rng, *shape, dtype=jnp.float64):
+    return jnp.asarray(rng.normal(size=shape), dtype)
 
 
 def outer(rng, N=5, T=(), I=3, O=4, dtype=jnp.float64):
-    a = jnp.asarray(rng.normal(size=(N, *T, I)), dtype)
-    delta = jnp.asarray(rng.normal(size=(N, *T, O)), dtype)
-    return jp.Outer(a, delta, (I, O), dtype)
+    return jp.Outer(normal(rng, N, *T, I, dtype=dtype), normal(rng, N, *T, O, dtype=dtype), (I, O), dtype)
 
 
 def shift(rng, N=5, T=(), O=4):
-    return jp.Shift(jnp.asarray(rng.normal(size=(N, *T, O))), (O,), jnp.float64)
+    return jp.Shift(normal(rng, N, *T, O), (O,), jnp.float64)
+
+
+def scale(rng, N=5, T=(2,), C=3):
+    return jp.Scale(normal(rng, N, *T, C), normal(rng, N, *T, C), (C,), jnp.float64)
+
+
+def lookup(rng, N=5, T=4, V=3, D=2):
+    return jp.Lookup(jnp.asarray(rng.integers(0, V, (N, T))), normal(rng, N, T, D), (V, D), jnp.float64)
+
+
+def leading(rng, N=5, T=2, length=3, D=4):
+    return jp.Leading(normal(rng, N, T, D), (length, D), jnp.float64)
+
+
+def patch(rng, N=5, I=2, O=3):
+    window = Window(kernel=(3,), strides=(2,), dilation=(1,), low=(1,), fine=(5,), coarse=(3,))
+    return jp.Patch(normal(rng, N, 5, I), normal(rng, N, 3, O), (3, I, O), jnp.float64, window)
+
+
+def several(rng):
+    return jp.Several((outer(rng, T=(2,), I=3, O=4), outer(rng, I=4, O=3)), (False, True), (3, 4), jnp.float64)
 
 
 def dense(rng, N=5, shape=(2, 3)):
-    return jp.Dense(jnp.asarray(rng.normal(size=(N, *shape))), shape, jnp.float64)
+    return jp.Dense(normal(rng, N, *shape), shape, jnp.float64)
 
 
-def by_loop(use):
-    """∂C_n/∂θ by a loop over examples and positions, in plain numpy."""
-    if isinstance(use, jp.Dense):
-        return np.asarray(use.gradients)
-    delta = np.asarray(use.delta)
-    result = np.zeros((len(delta), *use.shape))
-    for n, *t in itertools.product(*map(range, delta.shape[:-1])):
-        at = (n, *t)
-        result[n] += np.outer(np.asarray(use.a)[at], delta[at]) if isinstance(use, jp.Outer) else delta[at]
+def stacked(use, L=3):
+    """Blocks that differ, but for the rows that are looked up."""
+    blocks = jax.tree.map(
+        lambda a: np.stack([np.asarray(a) * (l + 1 if a.dtype == float else 1) for l in range(L)]), use
+    )
+    return jp.Stacked(jax.tree.map(jnp.asarray, blocks), (L, *use.shape), use.dtype)
+
+
+def by_loop(term):
+    """∂C_n/∂θ `[N, *shape]` by a loop over examples n and positions t, in plain numpy: Σ_t term(use, (n, *t))."""
+
+    def run(use):
+        use = jax.tree.map(np.asarray, use)
+        result = np.zeros((len(use.delta), *use.shape))
+        for at in itertools.product(*map(range, use.delta.shape[:-1])):
+            result[at[0]] += term(use, at)
+        return result
+
+    return run
+
+
+def window_by_window(use, at):
+    """Σ_k of the outer products of what the window sees at k with δ."""
+    result, (n, t), window = np.zeros(use.shape), at, use.window
+    for k in range(window.kernel[0]):
+        seen = window.strides[0] * t + window.dilation[0] * k - window.low[0]
+        if 0 <= seen < window.fine[0]:
+            result[k] = np.outer(use.a[n, seen], use.delta[at])
     return result
 
 
+class Kind(NamedTuple):
+    """One row of the table: how such a use is made, and its per-example gradients `[N, *shape]` in plain numpy."""
+
+    make: Callable[[np.random.Generator], jp.Use]
+    reference: Callable[[Any], np.ndarray]
+
+
+of_outer = by_loop(lambda use, at: np.outer(use.a[at], use.delta[at]))
+of_shift = by_loop(lambda use, at: use.delta[at])
+
 KINDS = {
-    "outer": outer,
-    "outer, T = 2 (gram)": lambda rng: outer(rng, T=(2,)),
-    "outer, T = 7 (direct)": lambda rng: outer(rng, T=(7,)),
-    "outer, T = 2 × 3": lambda rng: outer(rng, T=(2, 3), I=12, O=12),
-    "shift": shift,
-    "shift, T = 6": lambda rng: shift(rng, T=(2, 3)),
-    "dense": dense,
-    "dense, scalar": lambda rng: dense(rng, shape=()),
+    "Outer": Kind(outer, of_outer),
+    "Outer, T = 2 (gram)": Kind(lambda rng: outer(rng, T=(2,)), of_outer),
+    "Outer, T = 7 (direct)": Kind(lambda rng: outer(rng, T=(7,)), of_outer),
+    "Outer, T = 2 × 3": Kind(lambda rng: outer(rng, T=(2, 3), I=12, O=12), of_outer),
+    "Shift": Kind(shift, of_shift),
+    "Shift, T = 6": Kind(lambda rng: shift(rng, T=(2, 3)), of_shift),
+    "Scale": Kind(scale, by_loop(lambda use, at: use.normalized[at] * use.delta[at])),
+    "Lookup": Kind(lookup, by_loop(lambda use, at: np.outer(np.eye(use.shape[0])[use.ids[at]], use.delta[at]))),
+    "Leading": Kind(leading, by_loop(lambda use, at: np.outer(np.eye(use.shape[0])[at[1]], use.delta[at]))),
+    "Patch": Kind(patch, by_loop(window_by_window)),
+    "Several": Kind(several, lambda use: of_outer(use.uses[0]) + np.swapaxes(of_outer(use.uses[1]), 1, 2)),
+    "Stacked": Kind(lambda rng: stacked(shift(rng)), lambda use: np.moveaxis(np.asarray(use.use.delta), 0, 1)),
+    "Dense": Kind(dense, lambda use: np.asarray(use.gradients)),
+    "Dense, scalar": Kind(lambda rng: dense(rng, shape=()), lambda use: np.asarray(use.gradients)),
 }
 
 
 @pytest.fixture(params=KINDS, ids=str)
-def use(request):
-    return KINDS[request.param](np.random.default_rng(0))
+def kind(request):
+    return KINDS[request.param]
 
 
-def test_gradient_is_the_mean_over_examples(use):
-    assert relative(use.gradient(), by_loop(use).mean(axis=0)) < 1e-14
+@pytest.fixture
+def use(kind):
+    return kind.make(np.random.default_rng(0))
 
 
-def test_gradient_weighs_examples(use):
+@pytest.fixture
+def examples(kind, use):
+    return kind.reference(use)
+
+
+def test_every_exported_use_has_a_row():
+    made = {type(kind.make(np.random.default_rng(0))).__name__ for kind in KINDS.values()}
+    missing = set(exported(jp.Use)) - {"Use"} - made
+    assert not missing, f"no row in KINDS of tests/uses/test_uses.py: {sorted(missing)}"
+
+
+def test_gradient_is_the_mean_over_examples(use, examples):
+    assert relative(use.gradient(), examples.mean(axis=0)) < 1e-14
+
+
+def test_gradient_weighs_examples(use, examples):
     weights = np.random.default_rng(1).normal(size=use.examples)
-    expected = np.einsum("n,n...->...", weights, by_loop(use))
+    expected = np.einsum("n,n...->...", weights, examples)
     assert relative(use.gradient(jnp.asarray(weights)), expected) < 1e-13
 
 
-def test_per_example(use):
-    assert relative(use.per_example(), by_loop(use)) < 1e-14
+def test_per_example(use, examples):
+    assert relative(use.per_example(), examples) < 1e-14
 
 
-def test_squared_norms(use):
-    expected = (by_loop(use).reshape(use.examples, -1) ** 2).sum(axis=1)
+def test_squared_norms(use, examples):
+    expected = (examples.reshape(use.examples, -1) ** 2).sum(axis=1)
     assert relative(use.squared_norms(), expected) < 1e-13
 
 
@@ -118,7 +196,7 @@ def test_a_use_travels_through_jit_vmap_and_scan(use):
 
 def check_outer_against_loop(N, T, I, O, seed):
     use = outer(np.random.default_rng(seed), N, T, I, O)
-    expected = by_loop(use)
+    expected = of_outer(use)
     norms = (expected.reshape(N, -1) ** 2).sum(axis=1)
     assert relative(use.per_example(), expected) < 1e-12
     assert relative(use.gradient(), expected.mean(axis=0)) < 1e-12
@@ -140,19 +218,9 @@ test_many_shapes = pytest.mark.slow(settings(max_examples=200, deadline=None)(sh
 
 WIDE = {
     "outer, gram": lambda rng: outer(rng, N=8, T=(2,), I=64, O=64),
-    "lookup": lambda rng: jp.Lookup(
-        jnp.asarray(rng.integers(0, 512, (8, 4))), jnp.asarray(rng.normal(size=(8, 4, 8))), (512, 8), jnp.float64
-    ),
+    "lookup": lambda rng: lookup(rng, N=8, V=512, D=8),
 }
 LEAN = [name for name, quantity in QUANTITIES.items() if not quantity.builds_examples]
-
-
-def stacked(use, L=3):
-    """Blocks that differ, but for the rows that are looked up."""
-    blocks = jax.tree.map(
-        lambda a: np.stack([np.asarray(a) * (l + 1 if a.dtype == float else 1) for l in range(L)]), use
-    )
-    return jp.Stacked(jax.tree.map(jnp.asarray, blocks), (L, *use.shape), use.dtype)
 
 
 @pytest.mark.parametrize("name", LEAN)
@@ -163,12 +231,14 @@ def test_a_stack_of_uses_takes_the_short_way_of_its_blocks(kind, name):
     weights = some_weights(use.examples, jnp.float64)
     compiled = jax.jit(QUANTITIES[name].by_use).lower(use, weights).compile()
     examples = 8 * use.examples * math.prod(use.shape)
-    assert compiled.memory_analysis().temp_size_in_bytes < examples / 4
+    assert compiled.memory_analysis().temp_size_in_bytes < examples / 4, (
+        f"{name}: holds [N, *shape]; write the shorter way in the kind and hand it on in Stacked, or set "
+        "builds_examples=True in QUANTITIES"
+    )
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_stack_of_uses_says_what_its_blocks_say(kind):
-    use = stacked(KINDS[kind](np.random.default_rng(0)))
+def test_a_stack_of_uses_says_what_its_blocks_say(use):
+    use = stacked(use)
     weights = some_weights(use.examples, jnp.float64)
 
     @jax.jit
