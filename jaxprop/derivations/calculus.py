@@ -32,14 +32,9 @@ Coefficient = Fraction | float
 Factors = dict[Formula, Coefficient]
 """The bases of a product, each with its exponent."""
 
-EXACT: dict[tuple[str, float], float] = {
-    ("sin", 0): 0,
-    ("cos", 0): 1,
-    ("exp", 0): 1,
-    ("log", 1): 0,
-    ("sqrt", 0): 0,
-    ("sqrt", 1): 1,
-    ("tanh", 0): 0,
+EXACT: Mapping[tuple[str, Formula], Formula] = {
+    **dict.fromkeys([("sin", ZERO), ("log", ONE), ("sqrt", ZERO), ("tanh", ZERO)], ZERO),
+    **dict.fromkeys([("cos", ZERO), ("exp", ZERO), ("sqrt", ONE), ("log", Constant("e"))], ONE),
 }
 BITS = 53
 
@@ -103,29 +98,14 @@ def simplify(node: Formula) -> Formula:
     match node:
         case Sum(terms):
             return _sum(map(simplify, terms))
-        case Product(factors):
-            return _tidy(Product(tuple(map(simplify, factors))))
-        case Quotient(top, bottom):
-            return _tidy(simplify(top) / simplify(bottom))
-        case Power(base, exponent):
-            return _tidy(simplify(base) ** simplify(exponent))
-        case Negation(inner):
-            return _tidy(-simplify(inner))
+        case Product() | Quotient() | Power() | Negation():
+            return _join(*_split(tree.changed(node, simplify)))
         case Call(name, argument):
-            return _call(name, simplify(argument))
+            inside = simplify(argument)
+            return EXACT.get((name, inside), Call(name, inside))
         case tree.Labelled(_, inner):
             return simplify(inner)
     return node
-
-
-def _tidy(node: Formula) -> Formula:
-    return _join(*_split(node))
-
-
-def _call(name: str, argument: Formula) -> Formula:
-    if isinstance(argument, Number) and (name, argument.value) in EXACT:
-        return Number(EXACT[name, argument.value])
-    return Number(1) if name == "log" and argument == Constant("e") else Call(name, argument)
 
 
 def _sum(terms: Iterable[Formula]) -> Formula:
@@ -206,9 +186,7 @@ def _whole_power(number: Coefficient, exponent: int) -> Coefficient:
     try:
         return _exact(float(number) ** float(exponent))
     except OverflowError:
-        raise tree.UndefinedError(
-            "overflow: the value is too large for a float64", Number(float(number)) ** exponent
-        ) from None
+        raise tree.UndefinedError(tree.OVERFLOW, Number(float(number)) ** exponent) from None
 
 
 def _exact(number: Coefficient) -> Coefficient:
@@ -218,7 +196,7 @@ def _exact(number: Coefficient) -> Coefficient:
         return number if small else _exact(float(number))
     number = float(number)
     if not math.isfinite(number):
-        raise tree.UndefinedError("overflow: the value is too large for a float64", Number(number))
+        raise tree.UndefinedError(tree.OVERFLOW, Number(number))
     return Fraction(int(number)) if number.is_integer() and abs(number) < 2**BITS else number
 
 

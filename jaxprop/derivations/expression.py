@@ -57,7 +57,12 @@ def derive(expression: str, at: float) -> Derivation:
     >>> derive("3*(x**2+1)", at=2.0).facts["derivative"]
     '6x'
     """
-    point = _finite(at)
+    try:
+        point = float(at)
+    except (TypeError, ValueError, OverflowError):
+        point = math.nan
+    if not math.isfinite(point):
+        raise JaxpropError(f"at must be a finite number, found {at!r:.100}")
     parsed = parse(expression)
     try:
         return _derivation(parsed, point)
@@ -65,20 +70,10 @@ def derive(expression: str, at: float) -> Derivation:
         raise JaxpropError("the expression is nested too deeply to differentiate") from None
 
 
-def _finite(at: float) -> float:
-    try:
-        point = float(at)
-    except (TypeError, ValueError, OverflowError):
-        point = math.nan
-    if not math.isfinite(point):
-        raise JaxpropError(f"at must be a finite number, found {at!r:.100}")
-    return point
-
-
 def _derivation(parsed: Parsed, at: float) -> Derivation:
     x, formula = parsed.variable, parsed.formula
     values: Values = {x: at}
-    _value(parsed, at)
+    _check_value(parsed, at)
     try:
         links = unfold(formula, x)
         forward = _forward(links, values)
@@ -99,10 +94,10 @@ def _derivation(parsed: Parsed, at: float) -> Derivation:
     return Derivation(title, (forward, *backward, *product, whole, witnesses), values, facts)
 
 
-def _value(parsed: Parsed, at: float) -> float:
-    """Evaluate the expression, with an error that points at the part that has no value."""
+def _check_value(parsed: Parsed, at: float) -> None:
+    """Raise an error that points at the part that has no value, if one has none."""
     try:
-        return evaluate(parsed.formula, {parsed.variable: at})
+        evaluate(parsed.formula, {parsed.variable: at})
     except tree.UndefinedError as error:
         here = f"in {to_text(error.formula)} at {parsed.variable.name} = {at:g}"
         raise mark(parsed.text, *_span(parsed, error.formula), f"{error}, {here}") from None
@@ -115,8 +110,8 @@ def _no_derivative(parsed: Parsed, at: float, error: tree.UndefinedError) -> Jax
         try:
             evaluate(derivative(part, x), {x: at})
         except tree.UndefinedError as inner:
-            message = f"no finite derivative of {to_text(part)} at {x.name} = {at:g}: {inner}"
-            return mark(parsed.text, *_span(parsed, part), message)
+            of = f" of {to_text(part)}"
+            return mark(parsed.text, *_span(parsed, part), f"no finite derivative{of} at {x.name} = {at:g}: {inner}")
     return mark(parsed.text, 0, len(parsed.text), f"no finite derivative at {x.name} = {at:g}: {error}")
 
 
@@ -205,8 +200,7 @@ def _whole(links: list[Link], x: Symbol, values: Values) -> Step:
 def _witnesses(parsed: Parsed, at: float, slope: Formula, ours: float) -> tuple[Step, dict[str, float | None]]:
     grad = jax_grad(parsed.formula, parsed.variable, at)
     difference = central_difference(parsed.formula, parsed.variable, at)
-    equations = [Equation((slope, Number(ours)), "chain rule")]
-    missing = []
+    equations, missing = [Equation((slope, Number(ours)), "chain rule")], []
     if math.isfinite(grad):
         equations.append(Equation((slope, Number(grad)), "jax.grad"))
     else:
@@ -216,15 +210,12 @@ def _witnesses(parsed: Parsed, at: float, slope: Formula, ours: float) -> tuple[
         equations.append(Equation((slope, Number(difference[0])), label, exact=False))
     else:
         missing.append(" There is no central difference: the expression has no value on one side of the point.")
-    if any(_is_corner(part, {parsed.variable: at}) for part in parts(parsed.formula)):
+    inside = [part.argument for part in parts(parsed.formula) if isinstance(part, Call) and part.function == "relu"]
+    if any(evaluate(part, {parsed.variable: at}) == 0 for part in inside):
         missing.append(" relu has a corner at 0 and no derivative there: 0 is what jax.grad uses, by convention.")
     sentence = ("The same number by other ways, in float64.", *missing)
     found = {"jax_grad": grad, "finite_difference": difference[0] if difference else None}
     return Step("Witnesses", sentence, tuple(equations)), found
-
-
-def _is_corner(part: Formula, values: Values) -> bool:
-    return isinstance(part, Call) and part.function == "relu" and evaluate(part.argument, values) == 0
 
 
 def _sum(terms: list[Formula]) -> Formula:
@@ -344,11 +335,9 @@ def _power(base, exponent):
 
 
 JAX = tree.Arithmetic(
-    total=sum,
-    product=math.prod,
-    quotient=lambda top, bottom: top / bottom,
-    power=_power,
-    functions={
+    sum,
+    _power,
+    {
         **{"sin": jnp.sin, "cos": jnp.cos, "exp": jnp.exp, "log": jnp.log, "sqrt": jnp.sqrt, "tanh": jnp.tanh},
         **{"sigmoid": jax.nn.sigmoid, "relu": jax.nn.relu},
     },

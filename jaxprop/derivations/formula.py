@@ -185,6 +185,16 @@ def children(node: Formula) -> tuple[Formula, ...]:
     return tuple(part for parts in nested for part in parts if isinstance(part, Formula))
 
 
+def changed(node: Formula, change: Callable[[Formula], Formula]) -> Formula:
+    """Return a node that is no leaf with every formula directly inside it changed."""
+    new: dict[str, Any] = {}
+    for field in fields(node):
+        value = getattr(node, field.name)
+        if isinstance(value, Formula | tuple):
+            new[field.name] = change(value) if isinstance(value, Formula) else tuple(map(change, value))
+    return replace(node, **new)
+
+
 def parts(node: Formula) -> Iterator[Formula]:
     """Yield every formula inside a node, insides first and the node itself last."""
     for child in children(node):
@@ -204,17 +214,11 @@ def substitute(node: Formula, values: Mapping[Formula, Formula | float]) -> Form
     if isinstance(node, At):
         points = (substitute(point, values) for point in node.points)
         return substitute(node.formula, {**values, **dict(zip(node.symbols, points, strict=True))})
-    changed: dict[str, Any] = {}
-    for field in fields(node):
-        value = getattr(node, field.name)
-        if isinstance(value, Formula):
-            changed[field.name] = substitute(value, values)
-        elif isinstance(value, tuple):
-            changed[field.name] = tuple(substitute(part, values) for part in value)
-    return replace(node, **changed)
+    return changed(node, lambda part: substitute(part, values))
 
 
 H = 2.0**-17  # for central differences: near the cube root of float64's epsilon, truncation and rounding in balance
+OVERFLOW = "overflow: the value is too large for a float64"
 CONSTANTS = {"π": math.pi, "e": math.e}
 
 
@@ -227,11 +231,9 @@ class UndefinedError(JaxpropError):
 
 
 class Arithmetic(NamedTuple):
-    """How numbers are added, multiplied, divided and raised, and the functions that are known."""
+    """How numbers are added and raised, and the functions that are known."""
 
     total: Callable[[Sequence[Any]], Any]
-    product: Callable[[Sequence[Any]], Any]
-    quotient: Callable[[Any, Any], Any]
     power: Callable[[Any, Any], Any]
     functions: Mapping[str, Callable[[Any], Any]]
 
@@ -261,11 +263,9 @@ def _sigmoid(x: float) -> float:
 
 
 FLOATS = Arithmetic(
-    total=math.fsum,
-    product=math.prod,
-    quotient=lambda top, bottom: top / bottom,
-    power=_power,
-    functions={
+    math.fsum,
+    _power,
+    {
         **{"sin": math.sin, "cos": math.cos, "exp": math.exp, "log": _log, "sqrt": _sqrt},
         **{"tanh": math.tanh, "sigmoid": _sigmoid, "relu": lambda x: max(x, 0.0), "step": lambda x: float(x > 0)},
     },
@@ -298,14 +298,14 @@ def evaluate(node: Formula, values: Mapping[Formula, Any] | None = None, arithme
     inside = [evaluate(child, values, arithmetic) for child in children(node)]
     try:
         value = _apply(node, inside, arithmetic)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise OverflowError
     except ZeroDivisionError:
         raise UndefinedError("division by zero", node) from None
     except OverflowError:
-        raise UndefinedError("overflow: the value is too large for a float64", node) from None
+        raise UndefinedError(OVERFLOW, node) from None
     except ValueError as error:
         raise UndefinedError(str(error), node) from None
-    if isinstance(value, float) and not math.isfinite(value):
-        raise UndefinedError("overflow: the value is too large for a float64", node)
     return value
 
 
@@ -314,9 +314,9 @@ def _apply(node: Formula, inside: list[Any], arithmetic: Arithmetic) -> Any:
         case Sum() | Rest():
             return arithmetic.total(inside)
         case Product():
-            return arithmetic.product(inside)
+            return math.prod(inside)
         case Quotient():
-            return arithmetic.quotient(*inside)
+            return inside[0] / inside[1]
         case Power():
             return arithmetic.power(*inside)
         case Negation():

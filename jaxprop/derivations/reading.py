@@ -5,9 +5,8 @@ level is a row of units, what is done to each of them alone (activations), and t
 unit meets every other (a `Linear`, a `Softmax`), or to the cost.
 """
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
@@ -158,14 +157,10 @@ def _group(
         else:
             stages.append(Stage(layer, _slopes(layer, rows[path])))
     if len(group) == 1 and way != "unknown":
-        same = Node("y", None, nodes[0].values, nodes[0].errors) if way == "cost" else _renamed(nodes[0], "a")
+        same = Node("y", None, nodes[0].values, nodes[0].errors) if way == "cost" else replace(nodes[0], name="a")
         nodes, stages = [nodes[0], same], [Stage(None, np.ones_like(nodes[0].values))]
     levels.append(Level(tuple(nodes[start:]), tuple(stages), way, edges, leads))
     return levels
-
-
-def _renamed(node: Node, name: str) -> Node:
-    return Node(name, node.layer, node.values, node.errors)
 
 
 def _names(stages: int, last: str) -> list[str]:
@@ -199,15 +194,6 @@ def float64(tree: PyTree) -> PyTree:
         return leaf.astype(np.float64) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
 
     return jax.tree.map(convert, tree)
-
-
-def count(edges: Sequence[np.ndarray]) -> int:
-    """Return how many paths there are from one unit.
-
-    >>> count([np.ones((1, 32)), np.ones((32, 10))])
-    320
-    """
-    return math.prod(int(edge.shape[1]) for edge in edges)
 
 
 def largest(edges: Sequence[np.ndarray], end: np.ndarray, start: int, most: int) -> list[tuple[int, ...]]:

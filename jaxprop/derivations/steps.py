@@ -10,7 +10,7 @@ from jaxprop.derivations.cost_formulas import RULES, CostFormula
 from jaxprop.derivations.derivation import Equation, Prose, Step, to_text
 from jaxprop.derivations.formula import Derivative, Formula, Number, Product, Symbol
 from jaxprop.derivations.question import Question, is_ours
-from jaxprop.derivations.reading import C, Reading, count, largest
+from jaxprop.derivations.reading import C, Reading, largest
 from jaxprop.derivations.writing import Writer, is_bare, joined
 
 ROOM = 100
@@ -273,7 +273,7 @@ def whole_way(reading: Reading, writer: Writer, unit: int, came_in: tuple[Symbol
         numbers = [values[factor] for factor in factors]
         found.append(Path(units, factors, numbers, float(np.prod(numbers))))
     shown = [{"units": list(path.units), "product": path.product, "factors": path.numbers} for path in found]
-    left = count(ways) - len(found)
+    left = math.prod(way.shape[1] for way in ways) - len(found)
     rest = {"count": left, "sum": values[gradient] - sum(path.product for path in found) if left else 0.0}
     if len(ways) < 2:  # the sum in the steps before is one over all paths already
         return Whole(shown, rest, ())
