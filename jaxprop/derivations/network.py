@@ -1,8 +1,9 @@
 """`explain`: the derivative of one weight or bias of a network, written out with the network's own numbers."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import jax
@@ -14,10 +15,10 @@ from jaxprop.backward import manual
 from jaxprop.costs import Cost
 from jaxprop.derivations.cost_formulas import cost_formula
 from jaxprop.derivations.derivation import Derivation, Equation, Prose, Step, to_text, worked
-from jaxprop.derivations.formula import Derivative, Formula, H, Number, Symbol, parts
+from jaxprop.derivations.formula import Derivative, Formula, H, Number, Symbol, evaluate, parts
 from jaxprop.derivations.question import Given, Question, ask, check_settings, examples_of, is_ours
 from jaxprop.derivations.reading import C, Reading, float64, read
-from jaxprop.derivations.steps import Steps, whole_way
+from jaxprop.derivations.steps import Steps
 from jaxprop.derivations.writing import Writer, joined
 from jaxprop.errors import JaxpropError
 from jaxprop.layers import Layer, Linear
@@ -26,6 +27,7 @@ from jaxprop.network.call import call, require_layer
 from jaxprop.uses import is_use
 
 Facts = dict[str, Any]
+Values = dict[Formula, float]
 THIS_IS = "this is the number that its own backward pass gives. "
 AFTER, FLIPPED, η = Symbol("C", ("after",)), Symbol("C", ("flipped",)), Symbol("η")
 
@@ -41,16 +43,6 @@ class Measured(NamedTuple):
     h: float
     after: float
     flipped: float
-
-
-class Found(NamedTuple):
-    """What a derivation has found: the symbols of the parameter and its gradient, the value, and facts about it."""
-
-    parameter: Symbol
-    gradient: Formula
-    value: float
-    layer: int | None
-    facts: Facts
 
 
 def explain(net: Layer, cost: Cost, learning_rate: float = 0.1, most: int = 5) -> Callable[..., Derivation]:
@@ -105,8 +97,7 @@ def explain(net: Layer, cost: Cost, learning_rate: float = 0.1, most: int = 5) -
         # an rng draws for the whole batch, so the row keeps what was drawn for it
         rows, at = (slice(None), question.row) if rng is not None else (slice(question.row, question.row + 1), 0)
         with jax.enable_x64(True):
-            wide = [float64(part) for part in (np.asarray(x)[rows], params, np.asarray(targets)[rows])]
-            given = Given(wide[0], wide[1], wide[2], rng, at)
+            given = Given(float64(np.asarray(x)[rows]), float64(params), float64(np.asarray(targets)[rows]), rng, at)
             y = np.zeros(jax.eval_shape(lambda g: call(net, g.x, g.params, g.rng), given).shape)
             cost.check(y, given.targets)
             cost.check_values(y, given.targets)
@@ -120,32 +111,27 @@ def explain(net: Layer, cost: Cost, learning_rate: float = 0.1, most: int = 5) -
 def _linear(question: Question, given: Given, measured: Measured) -> Derivation:
     """The derivation for a parameter of a `Linear`."""
     reading = read(question, given)
-    values: dict[Formula, float] = {}
-    formulas = None
+    values, formulas = {}, None
     if reading.levels[-1].way == "cost":
         formulas = cost_formula(question.cost, reading.y, reading.targets, values)
         values |= {Symbol("y", (k,)): float(v) for k, v in enumerate(reading.y)}
-    writer = Writer(reading, formulas, values, question.most)
-    steps = Steps(question, reading, writer)
+    steps = Steps(question, reading, Writer(reading, formulas, values, question.most))
     written = list(steps.write(measured.before))
-    value, delta = values[steps.gradient], float(reading.levels[0].nodes[0].errors[steps.unit])
-    whole = whole_way(reading, writer, steps.unit, steps.came_in, steps.gradient)
-    names = _roles(steps, reading)
+    paths, last = steps.whole_way()
     factors = [
         {"name": name, "symbol": to_text(factor), "value": values[factor]}
-        for name, factor in zip(names, steps.factors, strict=True)
+        for name, factor in zip(_roles(steps, reading), steps.factors, strict=True)
     ]
-    facts = {"delta": delta, "factors": factors, "paths": whole.paths, "rest": whole.rest}
-    found = Found(steps.parameter, steps.gradient, value, reading.levels[0].nodes[0].layer, facts)
-    return _derivation(question, measured, found, (*written, *whole.steps), values)
+    facts = {"delta": float(reading.levels[0].nodes[0].errors[steps.unit]), "factors": factors, **paths}
+    return _derivation(question, measured, steps.parameter, steps.gradient, facts, (*written, *last), values)
 
 
 def _roles(steps: Steps, reading: Reading) -> list[str]:
     """The names of the factors whatever the layer: ∂C/∂a, ∂a/∂z, ∂z/∂w."""
     level = reading.levels[0]
-    names = ["z", *(f"u{i}" for i in range(1, len(level.stages))), "a"] if level.stages else ["z"]
-    chain = [Symbol("w" if steps.is_weight else "b"), *map(Symbol, names), C]
-    return [to_text(Derivative(chain[i + 1], chain[i])) for i in reversed(range(len(chain) - 1))]
+    names = ["z", *(f"u{i}" for i in range(1, len(level.stages))), *(["a"] if level.stages else [])]
+    chain = [C, *map(Symbol, reversed(names)), Symbol("w" if steps.is_weight else "b")]
+    return [to_text(Derivative(of, by)) for of, by in pairwise(chain)]
 
 
 def _unwritten(question: Question, given: Given, measured: Measured) -> Derivation:
@@ -165,8 +151,8 @@ def _unwritten(question: Question, given: Given, measured: Measured) -> Derivati
     factors = [{"name": to_text(Derivative(C, Symbol(parameter.name))), "symbol": to_text(gradient), "value": value}]
     paths = [{"units": [], "product": value, "factors": [value]}]
     facts = {"delta": None, "factors": factors, "paths": paths, "rest": {"count": 0, "sum": 0.0}}
-    values: dict[Formula, float] = {gradient: value, parameter: measured.parameter}
-    return _derivation(question, measured, Found(parameter, gradient, value, None, facts), (step,), values)
+    values: Values = {gradient: value, parameter: measured.parameter}
+    return _derivation(question, measured, parameter, gradient, facts, (step,), values)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -177,21 +163,22 @@ def _gradients(net: Layer, cost: Cost, given: Given) -> PyTree:
 
 
 def _derivation(
-    question: Question, measured: Measured, found: Found, steps: tuple[Step, ...], values: dict[Formula, float]
-) -> Derivation:
+    question: Question, measured: Measured, parameter: Symbol, gradient: Formula, own: Facts, steps: tuple[Step, ...],
+    values: Values,
+) -> Derivation:  # fmt: skip
     """The steps found so far, and what follows whatever the layer: the witnesses, the update and the facts."""
-    rate, value = measured.learning_rate, found.value
-    title: Prose = (Equation((found.gradient, Number(value))), f" for row {question.row}: the chain rule, written out")
+    rate, value = measured.learning_rate, values[gradient]
+    title: Prose = (Equation((gradient, Number(value))), f" for row {question.row}: the chain rule, written out")
     facts = {
-        **{"path": question.path, "index": list(question.index), "row": question.row, "layer": found.layer},
+        **{"path": question.path, "index": list(question.index), "row": question.row, "layer": parameter.layer},
         **{"cost": repr(question.cost), "value": value, "jax_grad": measured.jax_grad},
         **{"finite_difference": measured.finite_difference, "learning_rate": rate},
         **{"parameter": measured.parameter, "updated": measured.parameter - rate * value},
         **{"before": measured.before, "after": measured.after, "predicted_change": -rate * value**2},
         **{"actual_change": measured.after - measured.before, "flipped_change": measured.flipped - measured.before},
-        **found.facts,
+        **own,
     }
-    last = (_witnesses(found.gradient, value, measured), _update(found.parameter, found.gradient, measured, values))
+    last = (_witnesses(gradient, value, measured), _update(parameter, gradient, measured, values))
     return Derivation(title, (*steps, *last), values, facts)
 
 
@@ -200,9 +187,7 @@ def _measure(question: Question, given: Given, learning_rate: float) -> Measured
     known = by_path(given.params)
     parameter = float(known[question.path][question.index])
     first = sum(np.size(known[path]) for path in list(known)[: list(known).index(question.path)])
-    place = first + int(
-        np.arange(np.size(known[question.path])).reshape(np.shape(known[question.path]))[question.index]
-    )
+    place = first + int(np.ravel_multi_index(question.index, np.shape(known[question.path])))
 
     def at(by: float) -> tuple[float, float]:
         value, slope = _cost_and_slope(question.net, question.cost, given, place, by)
@@ -243,26 +228,21 @@ def _witnesses(gradient: Formula, value: float, measured: Measured) -> Step:
     return Step("The same number by other ways", (sentence,), equations)
 
 
-def _update(parameter: Symbol, gradient: Formula, measured: Measured, values: dict[Formula, float]) -> Step:
+def _update(parameter: Symbol, gradient: Formula, measured: Measured, values: Values) -> Step:
     """The step of gradient descent: the new parameter, and the predicted and the actual change of C."""
     new = Symbol(parameter.name + "'", parameter.index, parameter.layer)
     values |= {η: measured.learning_rate, C: measured.before, AFTER: measured.after, FLIPPED: measured.flipped}
     descent = parameter - η * gradient
-    predicted = -(η * gradient**2)
-
-    def equations() -> Iterator[Equation]:
-        yield worked(new, descent, values=values)
-        for label, change in (
-            ("predicted change of C", predicted),
-            ("actual change of C", AFTER - C),
-            ("with the sign flipped", FLIPPED - C),
-        ):
-            written = worked(change, change, values=values, label=label)
-            yield written if _shows(written) else Equation((written.sides[0], written.sides[-1]), label)
-
-    found = tuple(equations())
-    values[new] = found[0].sides[-1].value  # pyright: ignore[reportAttributeAccessIssue]
-    return Step("The update", _sentence(parameter, measured), found)
+    equations = [worked(new, descent, values=values)]
+    for label, change in (
+        ("predicted change of C", -(η * gradient**2)),
+        ("actual change of C", AFTER - C),
+        ("with the sign flipped", FLIPPED - C),
+    ):
+        written = worked(change, change, values=values, label=label)
+        equations.append(written if _shows(written) else Equation((change, written.sides[-1]), label))
+    values[new] = evaluate(descent, values)
+    return Step("The update", _sentence(parameter, measured), tuple(equations))
 
 
 def _shows(change: Equation) -> bool:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxprop.derivations.cost_formulas import RULES, CostFormula
+from jaxprop.derivations.cost_formulas import RULES
 from jaxprop.derivations.derivation import Equation, Prose, Step, to_text
 from jaxprop.derivations.formula import Derivative, Formula, Number, Product, Symbol
 from jaxprop.derivations.question import Question, is_ours
@@ -23,14 +23,6 @@ class Path(NamedTuple):
     factors: tuple[Formula, ...]
     numbers: list[float]
     product: float
-
-
-class Whole(NamedTuple):
-    """The largest paths and what the others add up to, as plain data, and a step where a sum has sums inside."""
-
-    paths: list[dict[str, Any]]
-    rest: dict[str, Any]
-    steps: tuple[Step, ...]
 
 
 class Steps:
@@ -53,11 +45,32 @@ class Steps:
 
     def write(self, before: float) -> Iterator[Step]:
         """Yield every step up to the product; `before` is C of the row."""
-        sentence = asked(self.question, self.reading, self.parameter)
-        yield Step("The question", sentence, (Equation((self.gradient, Product(self.factors))),))
+        yield Step("The question", self._asked(), (Equation((self.gradient, Product(self.factors))),))
         yield self._forward(before)
         yield from self._above()
         yield from self._own()
+
+    def whole_way(self) -> tuple[dict[str, Any], tuple[Step, ...]]:
+        """Return the largest paths to the cost with what the others add up to, and a step where sums have sums inside."""
+        levels, values, w = self.reading.levels, self.writer.values, self.writer
+        ways = [level.slopes[:, None] * level.edges for level in levels if level.edges is not None]
+        total = levels[-1].slopes * levels[-1].nodes[-1].errors
+        found = []
+        for units in largest(ways, total, self.unit, w.most):
+            links = [w.link(i, *units[i : i + 2])[0] for i in range(len(ways))]
+            factors = (w.error(levels[-1].nodes[0], units[-1]), *reversed(links), *self.came_in)
+            numbers = [values[factor] for factor in factors]
+            found.append(Path(units, factors, numbers, float(np.prod(numbers))))
+        shown = [{"units": list(path.units), "product": path.product, "factors": path.numbers} for path in found]
+        left = math.prod(way.shape[1] for way in ways) - len(found)
+        rest = values[self.gradient] - sum(path.product for path in found) if left else 0.0
+        steps = ()
+        if len(ways) > 1:  # else the sum in the steps before is one over all paths already
+            for way in reversed(ways):
+                total = way @ total
+            whole = float(total[self.unit]) * math.prod(values[each] for each in self.came_in)
+            steps = (self._whole_step(found, left, rest, whole),)
+        return {"paths": shown, "rest": {"count": left, "sum": rest}}, steps
 
     def _forward(self, before: float) -> Step:
         r = self.reading
@@ -114,23 +127,20 @@ class Steps:
             here, (first, *others) = r.levels[level], plan[level]
             equations = (*w.full(level, first), *(e for unit in others for e in w.brief(level, unit)))
             what = "The errors of" if here.nodes[0].name == "z" else "Behind the softmax of"
-            title = f"{what} layer {layer_number(r, level)}{', the output' * (here.way == 'cost')}"
+            title = f"{what} layer {self._layer_number(level)}{', the output' * (here.way == 'cost')}"
             slopes = [w.activation(here, i, first) for i in reversed(range(len(here.stages)))]
             words = (part for found in slopes if found for part in (" ", found.words))
-            yield Step(
-                title, joined(about_errors(self.question, r, w.cost, level, first, len(others)), *words), equations
-            )
+            yield Step(title, joined(self._about_errors(level, first, len(others)), *words), equations)
 
     def _own(self) -> Iterator[Step]:
         """The factors one by one, and their product."""
-        r, w, level = self.reading, self.writer, self.reading.levels[0]
+        w, level = self.writer, self.reading.levels[0]
         z, last = level.nodes[0], level.nodes[-1]
         title = "How the cost changes with the answer" if level.way == "cost" else "Every path back from the cost"
         if level.way == "unknown":
-            title = (
-                f"What comes back from {type(level.layer).__name__ if is_ours(level.layer) else 'a layer of your own'}"
-            )
-        words = fan_words(r, self.unit) if level.edges is not None else origin(self.question, r, w.cost, 0)
+            name = type(level.layer).__name__ if is_ours(level.layer) else "a layer of your own"
+            title = f"What comes back from {name}"
+        words = self._fan_words() if level.edges is not None else self._origin(0)
         yield Step(title, words, tuple(w.last_error(0, self.unit)))
         for i in reversed(range(len(level.stages))):
             outer, inner = level.nodes[i + 1].symbol(self.unit), level.nodes[i].symbol(self.unit)
@@ -168,142 +178,97 @@ class Steps:
             equations += w.worked(self.gradient, Product((delta, *self.came_in)) if self.came_in else delta)
         return Step("The product", (words,), tuple(equations))
 
+    def _layer_number(self, level: int) -> int:
+        """The number of the Linear that a level belongs to; only Linears are counted."""
+        first = self.reading.levels[0].nodes[0].layer or 0
+        return first + sum(each.way == "linear" for each in self.reading.levels[:level])
 
-def layer_number(reading: Reading, level: int) -> int:
-    """Return the number of the Linear that a level belongs to; only Linears are counted."""
-    first = reading.levels[0].nodes[0].layer or 0
-    return first + sum(each.way == "linear" for each in reading.levels[:level])
-
-
-def asked(question: Question, reading: Reading, parameter: Symbol) -> Prose:
-    """Say which parameter it is, and along which links it reaches C."""
-    unit, level = question.index[-1], reading.levels[0]
-    z, a = level.nodes[0].symbol(unit), level.nodes[-1].symbol(unit)
-    place = f"unit {unit} of layer {z.layer}" + (f" of {reading.last}" if reading.last > 1 else "")
-    index = ", ".join(map(str, question.index))
-    is_weight = len(question.index) == 2
-    what = joined("weight from ", reading.inputs.symbol(question.index[0]), " to ") if is_weight else ("bias of ",)
-    name = "the answer " if level.nodes[-1].name == "y" else "the activation "
-    onward = joined(", and ", z, " only through ", name, a) if level.stages else ()
-    return joined(
-        *(parameter, f", in the code {question.path}[{index}], is the ", what, place, ". ", C, " is the cost of row "),
-        *(f"{question.row} alone, by {type(question.cost).__name__}. A change of ", parameter, " reaches ", C),
-        *(
-            " only through the sum ",
-            z,
-            onward,
+    def _asked(self) -> Prose:
+        """Say which parameter it is, and along which links it reaches C."""
+        q, r, level = self.question, self.reading, self.reading.levels[0]
+        z, a = level.nodes[0].symbol(self.unit), level.nodes[-1].symbol(self.unit)
+        place = f"unit {self.unit} of layer {z.layer}" + (f" of {r.last}" if r.last > 1 else "")
+        index = ", ".join(map(str, q.index))
+        what = joined("weight from ", r.inputs.symbol(q.index[0]), " to ") if self.is_weight else ("bias of ",)
+        name = "the answer " if level.nodes[-1].name == "y" else "the activation "
+        onward = joined(", and ", z, " only through ", name, a) if level.stages else ()
+        return joined(
+            *(self.parameter, f", in the code {q.path}[{index}], is the ", what, place, ". ", C),
+            *(f" is the cost of row {q.row} alone, by {type(q.cost).__name__}. A change of ", self.parameter),
+            *(" reaches ", C, " only through the sum ", z, onward),
             ". So the derivative is a product, with one factor for each link of this chain.",
-        ),
-    )
+        )
 
+    def _origin(self, level: int) -> Prose:
+        """Say where the error of a level's last node comes from: the cost, the next level, or an unwritten layer."""
+        here, cost = self.reading.levels[level], self.writer.cost
+        last = here.nodes[-1]
+        if here.way == "unknown":
+            name = type(here.layer).__name__
+            unknown = f" is what {name}, a layer of your own, hands back; its formula is not known here."
+            ours = f" is what {name} hands back; no formula is written for it yet."
+            return (last.error("k"), ours if is_ours(here.layer) else unknown)
+        if here.way != "cost":
+            size = self.reading.levels[level + 1].size
+            units = f"{size} unit{'s' * (size > 1)} of layer {self._layer_number(level + 1)}"
+            which = units if here.way == "linear" else f"{size} outputs of softmax"
+            into = f" goes into every one of the {which}, so "
+            return joined(last.symbol("k"), into, last.error("k"), " is a sum over them.")
+        y, same = Symbol("y"), ()
+        if is_bare(here):
+            bare = Equation((last.symbol("k"), here.nodes[0].symbol("k")))
+            same = (" There is no activation after the sum: ", bare, ".")
+        if cost is None:
+            known = ", ".join(kind.__name__ for kind in RULES)
+            ours = f"the cost is {self.question.cost!r}, and no formula is written for it yet"
+            what = ours if is_ours(self.question.cost) else "no formula is known here for this cost"
+            return joined(y, f" is what the network answers; {what} (there are for {known}).", same)
+        article = ("; in the article ", '"The Mathematics of Learning" they are ', Symbol("a"), " and ", Symbol("ŷ"))
+        return joined(y, " is what the network answers, ", cost.target, article, ".", same, " ", cost.words)
 
-def origin(question: Question, reading: Reading, cost: CostFormula | None, level: int) -> Prose:
-    """Say where the error of a level's last node comes from: the cost, the next level, or a layer without a formula."""
-    here = reading.levels[level]
-    last = here.nodes[-1]
-    if here.way == "unknown":
-        name = type(here.layer).__name__
-        unknown = f" is what {name}, a layer of your own, hands back; its formula is not known here."
-        ours = f" is what {name} hands back; no formula is written for it yet."
-        return (last.error("k"), ours if is_ours(here.layer) else unknown)
-    if here.way != "cost":
-        size = reading.levels[level + 1].size
-        units = f"{size} unit{'s' * (size > 1)} of layer {layer_number(reading, level + 1)}"
-        where = f"every one of the {units}" if here.way == "linear" else f"every one of the {size} outputs of softmax"
-        return joined(last.symbol("k"), f" goes into {where}, so ", last.error("k"), " is a sum over them.")
-    y = Symbol("y")
-    same: Prose = ()
-    if is_bare(here):
-        same = (" There is no activation after the sum: ", Equation((last.symbol("k"), here.nodes[0].symbol("k"))), ".")
-    if cost is None:
-        known = ", ".join(kind.__name__ for kind in RULES)
-        ours = f"the cost is {question.cost!r}, and no formula is written for it yet"
-        unknown = "no formula is known here for this cost"
-        what = ours if is_ours(question.cost) else unknown
-        said = f" is what the network answers; {what} (there are for {known})."
-        return joined(y, said, same)
-    article = ("; in the article ", '"The Mathematics of Learning" they are ', Symbol("a"), " and ", Symbol("ŷ"), ".")
-    return joined(y, " is what the network answers, ", cost.target, article, same, " ", cost.words)
-
-
-def about_errors(
-    question: Question, reading: Reading, cost: CostFormula | None, level: int, unit: int, others: int
-) -> Prose:
-    """Say what the errors of a level are, and which of its units are written out."""
-    here = reading.levels[level]
-    node = here.nodes[0]
-    chosen = ""
-    if others:
-        chosen = f" Unit {unit} is written out in full; the others go the same way."
-        if here.size > others + 1:
+    def _about_errors(self, level: int, unit: int, others: int) -> Prose:
+        """Say what the errors of a level are, and which of its units are written out."""
+        here, chosen, meaning = self.reading.levels[level], "", ()
+        if others and here.size > others + 1:
             which = f"the {others + 1} of {here.size} units that matter most to the next step"
             chosen = f" Shown are {which}, unit {unit} in full."
-    meaning: Prose = ()
-    if node.name == "z":
-        meaning = (Equation((node.error("k"), Derivative(C, node.symbol("k")))), " is called the error of unit k. ")
-    return joined(meaning, origin(question, reading, cost, level), chosen)
+        elif others:
+            chosen = f" Unit {unit} is written out in full; the others go the same way."
+        if (node := here.nodes[0]).name == "z":
+            meaning = (Equation((node.error("k"), Derivative(C, node.symbol("k")))), " is called the error of unit k. ")
+        return joined(meaning, self._origin(level), chosen)
 
+    def _fan_words(self) -> Prose:
+        """Say why the contributions of all paths are added."""
+        here, there = self.reading.levels[:2]
+        last, size, number = here.nodes[-1].symbol(self.unit), there.size, self._layer_number(1)
+        what = "outputs of softmax, for they share a total of 1."
+        if here.way == "linear":
+            what = f"sums of layer {number}, each time with a weight of its own."
+        into = f" goes into every one of the {size} {what}"
+        if size == 1:
+            into = f" goes into the one sum of layer {number}, with one weight." if here.way == "linear" else into
+            return joined(last, into, " So there is one path back from the cost.")
+        edge = "weight on the way there" if here.way == "linear" else "slope of that output"
+        more = f" paths, and what comes back along them is added: for each, the error at its end times the {edge}."
+        return joined(last, into, " A nudge of it reaches ", C, f" along {size}", more)
 
-def fan_words(reading: Reading, unit: int) -> Prose:
-    """Say why the contributions of all paths are added."""
-    here, there = reading.levels[:2]
-    last, size = here.nodes[-1], there.size
-    if here.way == "linear":
-        number = layer_number(reading, 1)
-        into = f" goes into every one of the {size} sums of layer {number}, each time with a weight of its own."
-        into = f" goes into the one sum of layer {number}, with one weight." if size == 1 else into
-    else:
-        into = f" goes into every one of the {size} outputs of softmax, for they share a total of 1."
-    if size == 1:
-        return joined(last.symbol(unit), into, " So there is one path back from the cost.")
-    edge = "weight on the way there" if here.way == "linear" else "slope of that output"
-    more = f" paths, and what comes back along them is added: for each, the error at its end times the {edge}."
-    return joined(last.symbol(unit), into, " A nudge of it reaches ", C, f" along {size}", more)
-
-
-def whole_way(reading: Reading, writer: Writer, unit: int, came_in: tuple[Symbol, ...], gradient: Formula) -> Whole:
-    """Return the largest paths from the parameter to the cost, how many more there are, and what they add up to."""
-    levels, values = reading.levels, writer.values
-    ways = [level.slopes[:, None] * level.edges for level in levels if level.edges is not None]
-    ends = levels[-1].slopes * levels[-1].nodes[-1].errors
-    found = []
-    for units in largest(ways, ends, unit, writer.most):
-        links = [writer.link(i, *units[i : i + 2])[0] for i in range(len(ways))]
-        factors = (writer.error(levels[-1].nodes[0], units[-1]), *reversed(links), *came_in)
-        numbers = [values[factor] for factor in factors]
-        found.append(Path(units, factors, numbers, float(np.prod(numbers))))
-    shown = [{"units": list(path.units), "product": path.product, "factors": path.numbers} for path in found]
-    left = math.prod(way.shape[1] for way in ways) - len(found)
-    rest = {"count": left, "sum": values[gradient] - sum(path.product for path in found) if left else 0.0}
-    if len(ways) < 2:  # the sum in the steps before is one over all paths already
-        return Whole(shown, rest, ())
-    total = ends
-    for way in reversed(ways):
-        total = way @ total
-    whole = float(total[unit]) * math.prod(values[each] for each in came_in)
-    return Whole(shown, rest, (_step(writer, found, rest, gradient, whole),))
-
-
-def _step(writer: Writer, found: list[Path], rest: dict[str, Any], gradient: Formula, total: float) -> Step:
-    paths = len(found) + rest["count"]
-    sentence = joined(
-        f"With every sum multiplied out, the derivative is a sum over {paths:,} paths, one for every choice of a unit ",
-        "in each layer above. A path is a product of links; this is the first link of the largest path, and the path:",
-    )
-    link, formula = writer.link(0, *found[0].units[:2])
-
-    def equations() -> Iterator[Equation]:
-        yield from writer.worked(link, formula)
+    def _whole_step(self, found: list[Path], left: int, rest: float, total: float) -> Step:
+        paths = f"{len(found) + left:,} paths"
+        sentence = (
+            f"With every sum multiplied out, the derivative is a sum over {paths}, one for every choice of a unit in "
+            "each layer above. A path is a product of links; this is the first link of the largest path, and the path:"
+        )
+        link, formula = self.writer.link(0, *found[0].units[:2])
+        equations = list(self.writer.worked(link, formula))
         largest_path = Product(found[0].factors)
         if len(to_text(largest_path)) + len("the largest: ") <= ROOM:
-            yield Equation((largest_path,), "the largest")
-        for path in found:
-            yield _path(path)
-        if rest["count"]:
-            yield Equation((Number(rest["sum"]),), f"the other {rest['count']:,} together")
-        yield Equation((gradient, Number(total)), f"all {paths:,} paths together")
-
-    return Step("The whole way back", sentence, tuple(equations()))
+            equations.append(Equation((largest_path,), "the largest"))
+        equations += map(_path, found)
+        if left:
+            equations.append(Equation((Number(rest),), f"the other {left:,} together"))
+        equations.append(Equation((self.gradient, Number(total)), f"all {paths} together"))
+        return Step("The whole way back", (sentence,), tuple(equations))
 
 
 def _path(path: Path) -> Equation:
