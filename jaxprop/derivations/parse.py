@@ -29,6 +29,7 @@ TOKEN = re.compile(
     r"|(?P<superscript>⁻?[⁰¹²³⁴⁵⁶⁷⁸⁹]+)"
     r"|(?P<operator>\*\*|[-+*/^−·×÷])"
     r"|(?P<open>\()|(?P<close>\))"
+    r"|(?P<refused>.)"
 )
 REFUSED = {
     ",": "a comma: every function takes one argument, and decimals are written with a point",
@@ -98,16 +99,11 @@ def mark(text: str, start: int, end: int, message: str) -> JaxpropError:
 
 
 def _tokens(text: str) -> list[Token]:
-    tokens, at = [], 0
-    while at < len(text):
-        match = TOKEN.match(text, at)
-        if match is None:
-            what = REFUSED.get(text[at])
-            found = f"found {text[at]!r}" + (f", {what}" if what else "")
-            raise mark(text, at, at + 1, f"{found}; {ALLOWED}")
-        if match.lastgroup != "space":
-            tokens.append(Token(str(match.lastgroup), match.group(), at, match.end()))
-        at = match.end()
+    tokens = [Token(str(m.lastgroup), m.group(), *m.span()) for m in TOKEN.finditer(text) if m.lastgroup != "space"]
+    for token in tokens:
+        if token.kind == "refused":
+            what = f", {REFUSED[token.text]}" if token.text in REFUSED else ""
+            raise mark(text, token.start, token.end, f"found {token.text!r}{what}; {ALLOWED}")
     return tokens
 
 
@@ -177,17 +173,18 @@ class _Reader:
         assert whole is not None
         for start, sign, base in reversed(before):
             if base is not None:
-                whole = self._known(Power(base, _signed(whole)), start)
+                if isinstance(whole, Negation) and isinstance(whole.formula, Number):
+                    whole = Number(-whole.formula.value)  # so that x**-2 prints as x⁻²
+                whole = self._known(Power(base, whole), start)
             elif sign == "-":
                 whole = self._known(Negation(whole), start)
         return whole
 
     def _atom(self) -> Formula:
-        before = self.tokens[self.at - 1] if self.at else None
         if self._is("number"):
             return self._number()
         if not (self._is("name") or self._is("open")):
-            self._expected(before)
+            self._expected()
         start, token = self.at, self.tokens[self.at]
         self.at += 1
         if token.kind == "open":
@@ -239,7 +236,8 @@ class _Reader:
         for child in tree.children(formula):
             self._check_depth(child, depth + 1, span)
 
-    def _expected(self, before: Token | None) -> NoReturn:
+    def _expected(self) -> NoReturn:
+        before = self.tokens[self.at - 1] if self.at else None
         end = before.end if before else 0
         place = self.tokens[self.at] if self.at < len(self.tokens) else Token("end", "", end, end + 1)
         found = f"found {place.text!r}" if place.text else "found the end"
@@ -281,11 +279,3 @@ def _hoisted(factors: list[Formula], bottom: Formula | None = None) -> Formula:
         factors = [*first.factors, *factors[1:]]
     top = Product(tuple(factors)) if len(factors) > 1 else first
     return top if bottom is None else Quotient(top, bottom)
-
-
-def _signed(exponent: Formula) -> Formula:
-    """Return -2 as the number it is, so that x**-2 prints as x⁻²."""
-    match exponent:
-        case Negation(Number(value)):
-            return Number(-value)
-    return exponent

@@ -51,7 +51,7 @@ class Steps:
         yield from self._own()
 
     def whole_way(self) -> tuple[dict[str, Any], tuple[Step, ...]]:
-        """Return the largest paths to the cost with what the others add up to, and a step where sums have sums inside."""
+        """Return the largest paths and what the others add up to, and a step where sums have sums inside."""
         levels, values, w = self.reading.levels, self.writer.values, self.writer
         ways = [level.slopes[:, None] * level.edges for level in levels if level.edges is not None]
         total = levels[-1].slopes * levels[-1].nodes[-1].errors
