@@ -41,7 +41,7 @@ BITS = 53
 
 def depends(node: Formula, x: Formula) -> bool:
     """Whether `x` occurs in the formula."""
-    return any(part == x for part in tree.parts(node))
+    return x in tree.parts(node)
 
 
 def derivative(node: Formula, x: Symbol) -> Formula:
@@ -118,13 +118,9 @@ def _sum(terms: Iterable[Formula]) -> Formula:
         total[key] = (_exact(before + coefficient), first)
     joined = [_join(coefficient, factors) for coefficient, factors in total.values() if coefficient]
     if len(joined) > 1:
-        return Sum(tuple(_minus(term) for term in joined))
+        # inside a sum, -1 is "minus 1" and not a negative number in parentheses
+        return Sum(tuple(-Number(-t.value) if isinstance(t, Number) and t.value < 0 else t for t in joined))
     return joined[0] if joined else Number(0)
-
-
-def _minus(term: Formula) -> Formula:
-    """Inside a sum, -1 is "minus 1" and not a negative number in parentheses."""
-    return -Number(-term.value) if isinstance(term, Number) and term.value < 0 else term
 
 
 def _terms(node: Formula) -> tuple[Formula, ...]:

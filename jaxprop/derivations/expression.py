@@ -1,8 +1,6 @@
 """`derive`: the derivative of an expression in one variable, one step of the chain rule after another."""
 
 import math
-from collections.abc import Iterable
-from functools import reduce
 from typing import NamedTuple
 
 import jax
@@ -155,13 +153,14 @@ def _differentiate(link: Link, x: Symbol, values: Values) -> Step:
 def _sentence(link: Link, x: Symbol, values: Values) -> Prose:
     """Say which rules are used and, in every link, at which inside the outer derivative is taken."""
     known = Equation((link.symbol, link.local))
-    by = f", by {_listed(rules(link.local))}," if rules(link.local) else ""
+    *most, last = rules(link.local) or [""]
+    by = f", by {', '.join(most)}{' and ' if most else ''}{last}," if last else ""
     if not link.inputs:
         return (known, " does not depend on ", x, ".")
     if link.inputs == (x,):
         here = Equation((x, Number(values[x])))
         return (known, f" depends on {x.name} itself. Its derivative{by} is taken at ", here, ".")
-    at = _joined([Equation((name, Number(values[name]))) for name in link.inputs])
+    at = tuple(part for name in link.inputs for part in (", ", Equation((name, Number(values[name])))))[1:]
     elsewhere = x not in link.inputs and any(values[name] != values[x] for name in link.inputs)
     unlike: Prose = (", not at ", Equation((x, Number(values[x])))) if elsewhere else ()
     if len(link.inputs) > 1:
@@ -220,14 +219,6 @@ def _witnesses(parsed: Parsed, at: float, slope: Formula, ours: float) -> tuple[
 
 def _sum(terms: list[Formula]) -> Formula:
     return Sum(tuple(terms)) if len(terms) > 1 else terms[0] if terms else Number(0)
-
-
-def _listed(words: list[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
-
-
-def _joined(equations: Iterable[Equation]) -> Prose:
-    return reduce(lambda done, equation: (*done, ", ", equation) if done else (equation,), equations, ())
 
 
 def unfold(formula: Formula, x: Symbol) -> list[Link]:

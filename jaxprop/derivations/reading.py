@@ -125,23 +125,23 @@ def _levels(question: Question, rows: Rows, params: dict[str, np.ndarray], numbe
         if type(layer) is Linear:
             levels += _group(group, rows, number, "linear", params[f"{path}.W"], layer)
             group, number = [(path, layer)], number + 1
-        elif not _is_known(layer):
+        elif not isinstance(layer, Activation) and type(layer) not in (Softmax, Standardize, Unstandardize, Flatten):
             return (*levels, *_group(group, rows, number, "unknown", None, layer))
         elif not isinstance(layer, Flatten):
             group.append((path, layer))
     return (*levels, *_group(group, rows, number, "cost", None, None))
 
 
-def _is_known(layer: Layer) -> bool:
-    """Whether the way through a layer is known: unit by unit, by a matrix, or by softmax."""
-    return isinstance(layer, Activation) or type(layer) in (Linear, Softmax, Standardize, Unstandardize, Flatten)
-
-
 def _group(
     group: list[tuple[str, Layer]], rows: Rows, number: int, way: Way, edges: np.ndarray | None, leads: Layer | None
 ) -> list[Level]:
     """One Linear and what follows it up to the next: one level, and one more for every Softmax."""
-    _no_positions(group[0], rows)
+    (path, linear), shape = group[0], list(rows[group[0][0]].y.shape)
+    if len(shape) != 1:
+        raise JaxpropError(
+            f"explain: layer {path or '(the net)'}, {linear!r}, answers {shape} for one example: one number per unit "
+            "can be written out, positions cannot; put Flatten() before it"
+        )
     names = _names(len(group) - 1, last="y" if way == "cost" else "a")
     nodes = [
         Node(name, None if name == "y" else number, rows[path].y, rows[path].dy)
@@ -174,16 +174,6 @@ def _slopes(layer: Layer, record: Record) -> np.ndarray:
         std = np.broadcast_to(np.asarray(layer.std, np.float64), record.y.shape)
         return 1 / std if isinstance(layer, Standardize) else std
     return record.derivative
-
-
-def _no_positions(linear: tuple[str, Layer], rows: Rows) -> None:
-    path, layer = linear
-    if rows[path].y.ndim != 1:
-        shape = list(rows[path].y.shape)
-        raise JaxpropError(
-            f"explain: layer {path or '(the net)'}, {layer!r}, answers {shape} for one example: one number per unit "
-            "can be written out, positions cannot; put Flatten() before it"
-        )
 
 
 def float64(tree: PyTree) -> PyTree:

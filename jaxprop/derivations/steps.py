@@ -109,7 +109,7 @@ class Steps:
     def _cost_forward(self, before: float) -> Iterator[Equation]:
         w, cost = self.writer, self.writer.cost
         w.values[C] = before
-        if cost is None or self.reading.levels[-1].way != "cost":
+        if cost is None:
             yield Equation((C, Number(before)))
             return
         for symbol, terms in cost.sums:

@@ -99,15 +99,10 @@ class Writer:
                 yield from self.worked(symbol, formula)
 
     def sum(
-        self,
-        lhs: Formula,
-        terms: Iterable[Formula],
-        *after: Formula,
-        whole: Callable[[Formula], Formula] = lambda total: total,
-        exact: bool = True,
-    ) -> Iterator[Equation]:
+        self, lhs: Formula, terms: Sequence[Formula], *after: Formula,
+        whole: Callable[[Formula], Formula] = lambda total: total, exact: bool = True,
+    ) -> Iterator[Equation]:  # fmt: skip
         """Yield `lhs = whole(term + … + after)`, as many terms written as fit on a line."""
-        terms = tuple(terms)
         taken = len(to_text(lhs)) + len(to_text(Sum(after))) + 3
         short = [*fitting(terms, self.values, ROOM - taken).terms, *after]
         yield from self.worked(lhs, whole(Sum(tuple(short)) if len(short) > 1 else short[0]), exact=exact)
@@ -124,31 +119,25 @@ class Writer:
         found = self.contributions(level, j)
         total = labelled_sum({term.label: term.formula for _, term in found})
         kept = shorten(total, self.most)
-        lhs = self.error(self.reading.levels[level].nodes[-1], j)
         if len(found) > 1:
             yield from term_equations(kept, self.values)
             shown = sum(isinstance(term, Labelled) for term in kept.terms)
             if shown < len(found):
                 rest = Number(evaluate(Sum(total.terms[shown:]), self.values))
                 yield Equation((rest,), f"through the other {len(found) - shown} together")
-        yield from self.sum(lhs, [term.formula for _, term in found])
+        yield from self.sum(self.error(self.reading.levels[level].nodes[-1], j), [term.formula for _, term in found])
 
-    def last_error(self, level: int, unit: int) -> Iterator[Equation]:
+    def last_error(self, level: int, unit: int, node: int = -1) -> Iterator[Equation]:
         """Yield where ∂C/∂(last node of the unit) comes from: the cost, the next level, or the user's own layer."""
-        here = self.reading.levels[level]
-        lhs = self.error(here.nodes[-1], unit)
+        here, cost = self.reading.levels[level], self.cost
+        lhs = self.error(here.nodes[node], unit)
         if here.way in ("linear", "softmax"):
             yield from self.fan(level, unit)
-        elif here.way == "cost" and self.cost is not None:
-            yield from self.from_cost(lhs, unit)
+        elif here.way == "cost" and cost is not None:
+            yield from self.define(cost.unit(unit))
+            yield from self.worked(lhs, cost.derivative(unit), exact=cost.is_exact(unit, self.values))
         else:
             yield Equation((lhs, Number(self.values[lhs])))
-
-    def from_cost(self, lhs: Formula, unit: int) -> Iterator[Equation]:
-        """Yield ∂C/∂y of one output, by the cost's formula."""
-        assert self.cost is not None
-        yield from self.define(self.cost.unit(unit))
-        yield from self.worked(lhs, self.cost.derivative(unit), exact=self.cost.is_exact(unit, self.values))
 
     def slope_equations(self, level: int, stage: int, unit: int) -> Iterator[Equation]:
         """Yield ∂a/∂z of one stage, by its formula where that is known."""
@@ -184,7 +173,7 @@ class Writer:
         """Yield the error of a unit's first node with everything that it is made of."""
         here = self.reading.levels[level]
         if is_bare(here) and here.way == "cost" and self.cost is not None:
-            yield from self.from_cost(self.error(here.nodes[0], unit), unit)
+            yield from self.last_error(level, unit, node=0)
             return
         yield from self.last_error(level, unit)
         for stage in reversed(range(len(here.stages))):
