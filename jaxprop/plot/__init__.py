@@ -9,13 +9,13 @@ Pictures of two parts take and return an array of two axes. Nothing is shown and
     history, gradient_sizes                              what happened in training
 """
 
+from jaxprop.plot._landscape import Descent as Descent
 from jaxprop.plot.curves import activation as activation, function_fit as function_fit
 from jaxprop.plot.diagram import article_network as article_network, network as network
 from jaxprop.plot.neuron import neuron_and_perceptron as neuron_and_perceptron
 from jaxprop.plot.slopes import cost_curve as cost_curve, nudge as nudge
 from jaxprop.plot.style import save as save
 from jaxprop.plot.surface import (
-    Descent as Descent,
     article_cost as article_cost,
     cost_surface as cost_surface,
     descend as descend,

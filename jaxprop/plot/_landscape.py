@@ -1,7 +1,7 @@
 """The two drawings of `cost_surface`: the landscape from the side and from above."""
 
 import itertools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,14 +15,19 @@ if TYPE_CHECKING:
     from matplotlib.colors import LogNorm
     from mpl_toolkits.mplot3d import Axes3D
 
-    from jaxprop.plot.surface import Descent
-
 _COLORS = (style.INK, style.VERMILLION, style.PURPLE)
 _MARKERS = ("o", "s", "D")
 
 
+class Descent(NamedTuple):
+    """θ at the start and after every step, `[S+1, 2]`, and whether the next step would not have been finite."""
+
+    path: np.ndarray
+    diverged: bool
+
+
 def draw_surface(
-    ax: "Axes3D", C: Cost, side: np.ndarray, costs: np.ndarray, descents: "list[tuple[float, Descent]]", article: bool
+    ax: "Axes3D", C: Cost, side: np.ndarray, costs: np.ndarray, descents: list[tuple[float, Descent]], article: bool
 ) -> None:
     """The surface in 3-D, cut off at the top, with the part of every path that it shows."""
     top = float(np.quantile(costs, 0.8)) if np.ptp(costs) > 0 else float(costs.max()) + 1
@@ -61,7 +66,7 @@ def draw_surface(
 
 
 def draw_contours(
-    ax: "Axes", C: Cost, side: np.ndarray, costs: np.ndarray, descents: "list[tuple[float, Descent]]", article: bool
+    ax: "Axes", C: Cost, side: np.ndarray, costs: np.ndarray, descents: list[tuple[float, Descent]], article: bool
 ) -> None:
     """The same from above: levels spaced by logarithm, every descent with its end told."""
     t1, t2 = np.meshgrid(side, side)
@@ -138,7 +143,7 @@ def _clipped(path: np.ndarray, side: np.ndarray) -> tuple[np.ndarray, bool]:
     return np.concatenate([path[:first], (a + reach.min() * (b - a))[None]]), True
 
 
-def ending(C: Cost, descent: "Descent", side: np.ndarray) -> str:
+def ending(C: Cost, descent: Descent, side: np.ndarray) -> str:
     """What became of a descent, in words."""
     path, diverged = descent
     if diverged:
@@ -157,7 +162,7 @@ def ending(C: Cost, descent: "Descent", side: np.ndarray) -> str:
     return f"overshoots {turns} times, then converged" if turns > 1 else "converged"
 
 
-def _path(ax: "Axes", C: Cost, side: np.ndarray, rate: float, descent: "Descent", color: str, marker: str) -> None:
+def _path(ax: "Axes", C: Cost, side: np.ndarray, rate: float, descent: Descent, color: str, marker: str) -> None:
     from matplotlib.patheffects import withStroke
 
     label = f"η = {style.number(rate)}: {ending(C, descent, side)}"

@@ -7,7 +7,7 @@ Gradient descent has no momentum: it is not a rolling ball, each step sees only 
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ from jaxprop.layers import Linear
 from jaxprop.layers.linear import LinearParams
 from jaxprop.network import Chain
 from jaxprop.plot import style
-from jaxprop.plot._landscape import draw_contours, draw_surface
+from jaxprop.plot._landscape import Descent, draw_contours, draw_surface
 from jaxprop.plot.style import Cost
 
 if TYPE_CHECKING:
@@ -39,13 +39,6 @@ def article_cost(theta: ArrayLike) -> Array:
     params = tuple(LinearParams(W=w.reshape(1, 1), b=None) for w in theta)
     x = jnp.ones((1, 1), theta.dtype)
     return HalfSquaredError()(Chain(one, one)(x, params), 2 * x)[0]
-
-
-class Descent(NamedTuple):
-    """θ at the start and after every step, `[S+1, 2]`, and whether the next step would not have been finite."""
-
-    path: np.ndarray
-    diverged: bool
 
 
 def descend(C: Cost, start: ArrayLike, learning_rate: float, steps: int) -> Descent:
