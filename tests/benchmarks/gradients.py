@@ -2,8 +2,9 @@
 
     python tests/benchmarks/gradients.py [--rounds 15] [--json FILE] [--only NAME]       --rounds 0 takes no times
 
-Every exported layer and cost is here, each with neighbours to take an error from and to hand one to. Two limits a row:
-operations from the layers' formulas, and the fewest bytes, each input read once and each result written once.
+Every exported activation and cost is here, and the other layers from a list, each with neighbours to take an error from
+and to hand one to. Two limits a row: operations from the layers' formulas, and the fewest bytes, each input read once
+and each result written once.
 Marks (benchmarks.md, section 1): time ≤ 1.02, memory ≤ 1.00 everywhere; LSTM 0.56 / 0.78 / 0.38.
 """
 
@@ -14,6 +15,7 @@ import jax
 from measure import arguments, in_turn, ratios, report
 
 import jaxprop as jp
+from jaxprop.cli.build import activations, cost_kinds
 
 HALF, SOFTMAX = jp.HalfSquaredError(), jp.SoftmaxCrossEntropy()
 N, F = 256, 512
@@ -40,8 +42,7 @@ DENSE = jp.Chain(jp.Linear(F), jp.Tanh())
 TIED = jp.Chain(jp.Linear(F, bias=False), jp.Tanh(), jp.Linear(F, bias=False))
 
 ON_ROWS = [
-    jp.Identity(), jp.Sigmoid(), jp.Tanh(), jp.ReLU(), jp.LeakyReLU(), jp.ELU(), jp.SELU(), jp.GELU(),
-    jp.GELU(approximate=True), jp.SiLU(), jp.Softplus(), jp.Softsign(), jp.HardTanh(), jp.Softmax(),
+    *(kind() for kind in activations().values()), jp.GELU(approximate=True),
     jp.Affine(), jp.LayerNorm(), jp.RMSNorm(), jp.BatchNorm(), jp.GroupNorm(8), jp.Dropout(0.5), jp.Reshape((F,)),
     jp.Residual(DENSE), jp.Repeat(DENSE, 4), jp.Remat(DENSE), jp.Repeat(jp.Remat(DENSE), 4),
     *(jp.Parallel(DENSE, DENSE, join=join) for join in ("sum", "concatenate", "multiply")),
@@ -56,11 +57,7 @@ ON_SEQUENCES = [
     jp.Linear(128), jp.RNN(128), jp.GRU(128), jp.LSTM(128), jp.LSTM(128, sequence=False), jp.PositionalEmbedding(64),
     jp.MultiHeadAttention(4), jp.MultiHeadAttention(4, causal=True),
 ]  # fmt: skip
-COSTS = [
-    HALF, jp.MeanSquaredError(), jp.AbsoluteError(), jp.Huber(), jp.Hinge(), jp.SigmoidCrossEntropy(), SOFTMAX,
-    jp.SoftmaxCrossEntropy(label_smoothing=0.1, ignore=-1), jp.KLDivergence(), jp.PoissonNegativeLogLikelihood(),
-    jp.GaussianNegativeLogLikelihood(),
-]  # fmt: skip
+COSTS = [*(kind() for kind in cost_kinds().values()), jp.SoftmaxCrossEntropy(label_smoothing=0.1, ignore=-1)]
 
 # name: network, cost, shape of x
 CASES = {
