@@ -29,9 +29,10 @@ Made = TypeVar("Made")
 def in_one_program(init: Callable[..., Made]) -> Callable[..., Made]:
     """Make a combinator's `init(self, key, x)` one compiled program where it is called by itself.
 
-    Inside another trace (`jit`, `eval_shape`, another combinator) it is what it was, as it is without a key or with
-    JAX's jit disabled. θ is the same either way, but for the rounding that XLA's optimisations bring. An `init` that
-    JAX cannot trace runs as it is: one that reads the numbers of x, say, or that of a layer that cannot be hashed.
+    Inside another trace (`jit`, `eval_shape`, another combinator) it is what it was, as it is without a key, with JAX's
+    jit disabled, or where JAX looks for keys used twice. θ is the same either way, but for the rounding that XLA's
+    optimisations bring. An `init` that JAX cannot trace runs as it is: one that reads the numbers of x, say, or that of
+    a layer that cannot be hashed.
 
     >>> from jaxprop.layers import Linear
     >>> from jaxprop.network import Chain
@@ -46,7 +47,8 @@ def in_one_program(init: Callable[..., Made]) -> Callable[..., Made]:
     @functools.wraps(init)
     def whole(self: Layer, key: Key[Array, ""] | None, x: PyTree) -> Made:
         traced_already = key is not None and isinstance(jax.random.clone(key), Tracer)
-        if key is None or traced_already or jax.config.jax_disable_jit:  # pyright: ignore[reportAttributeAccessIssue]
+        in_steps = any(getattr(jax.config, f"jax_{setting}") for setting in ("disable_jit", "debug_key_reuse"))
+        if key is None or traced_already or in_steps:
             return init(self, key, x)
         program, quick = None, False
         with contextlib.suppress(Exception):  # what it is, `init` itself says, or does without

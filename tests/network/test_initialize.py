@@ -117,3 +117,11 @@ def test_old_style_keys():
     old = jax.random.PRNGKey(3)
     assert relative(net.init(old, X), net.init(jax.random.key(3), X)) == 0
     jax.jit(lambda x: net.init(old, x))(X)
+
+
+def test_a_key_used_twice_is_told():
+    key, net = jax.random.key(0), jp.Chain(jp.Linear(2))
+    with jax.debug_key_reuse(True):
+        net.init(key, X)
+        with pytest.raises(jax.errors.KeyReuseError):
+            net.init(key, X)
