@@ -109,9 +109,10 @@ class Picture:
 
     def fit(self) -> "Axes":
         """A function of one number, its rows and the network's answer."""
-        shape = self.run.about.one_input.shape[1:]
-        if shape != (1,) or self.run.about.outputs.shape[1:] != (1,):
-            raise JaxpropError(f"plot fit: draws functions of one number, {self.run.path} takes {list(shape)}")
+        shape, outputs = self.run.about.one_input.shape[1:], self.run.about.outputs.shape[1:]
+        if shape != (1,) or outputs != (1,):
+            found = f"{self.run.path} takes {list(shape)} and gives {list(outputs)}"
+            raise JaxpropError(f"plot fit: draws functions of one number, {found}")
         x, targets = self._rows()
         return plot.function_fit(x, targets, lambda x: predict(self.run.net, x, self.run.params))
 

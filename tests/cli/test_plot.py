@@ -43,7 +43,7 @@ def test_the_entries_asked_for_are_those_drawn(runs, monkeypatch):
         (("cost", "runs/square", "--index", "0;1"), ["--index: found '0;1', expected whole numbers such as 12,3 or 7"]),
         (("cost", "runs/square", "--param", "0.W", "--index", "0,16"), ["0.W has shape [1, 16]", "0 to 0 and 0 to 15"]),
         (("surface", "runs/square", "--param", "0.W", "--index", "0,1"), ["--index: needs 2 of the entries of 0.W"]),
-        (("fit", "runs/moons"), ["plot fit: draws functions of one number", "takes [2]"]),
+        (("fit", "runs/moons"), ["plot fit: draws functions of one number", "takes [2] and gives [2]"]),
     ],
 )
 def test_a_mistake_is_one_line(options, words, runs):
