@@ -29,6 +29,8 @@ class Described:
         changed: dict[str, Any] = {}
         for name, parameter in inspect.signature(type(self)).parameters.items():
             value = getattr(self, KEPT_AS.get(name, name), parameter.default)
+            if value is parameter.empty:  # a constructor of one's own keeps it by another name
+                continue
             if parameter.kind is parameter.VAR_POSITIONAL:
                 required += value
             elif parameter.default is parameter.empty and parameter.kind is not parameter.KEYWORD_ONLY:

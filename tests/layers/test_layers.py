@@ -413,3 +413,14 @@ def test_empty_axes_have_empty_answers(layer, x, empty):
     found, expected = run(empty(x), params)
     assert jax.tree.map(jnp.shape, found.x) == jax.tree.map(jnp.shape, empty(x))
     assert relative(found.params, expected) <= 1e-12
+
+
+class OwnConstructor(jp.Layer):
+    """A layer that keeps its settings by other names than its constructor's."""
+
+    def __init__(self, width, *parts, depth):
+        object.__setattr__(self, "kept", (width, parts, depth))
+
+
+def test_to_print_a_layer_does_not_fail():
+    assert repr(jp.Chain(OwnConstructor(3, 4, depth=5))) == "Chain(OwnConstructor())"
