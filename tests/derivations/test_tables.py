@@ -17,11 +17,21 @@ from tests.cases import COSTS, LAYERS
 NEAR_0 = [0.0, *(sign * 10.0**-n for n in range(1, 10) for sign in (1, -1))]
 FAR = np.array(sorted([*np.linspace(-40, 40, 161), *NEAR_0]))
 TOLERANCE = 1e-12
+WRITTEN = {
+    *(jp.ELU, jp.GELU, jp.HardTanh, jp.Identity, jp.LeakyReLU, jp.ReLU, jp.SELU, jp.SiLU, jp.Sigmoid, jp.Softplus),
+    *(jp.Softsign, jp.Standardize, jp.Tanh, jp.Unstandardize),
+    *(jp.HalfSquaredError, jp.MeanSquaredError, jp.SigmoidCrossEntropy, jp.SoftmaxCrossEntropy),
+}
 
 
 def close(found: float, expected: float, exact: bool) -> bool:
     """Twelve digits; where the formula says that float64 has no digits left, twelve places."""
     return abs(found - expected) <= TOLERANCE * (max(abs(expected), 1e-290) if exact else max(abs(expected), 1.0))
+
+
+def test_no_formula_has_gone():
+    """Formulas may be added; those that users have seen stay."""
+    assert {*activation_formulas.RULES, *cost_formulas.RULES} >= WRITTEN
 
 
 @pytest.mark.parametrize("kind", activation_formulas.RULES, ids=lambda kind: kind.__name__)
