@@ -1,8 +1,8 @@
 """Tests run in float64 with strict dtype promotion, on any platform; doctests run in the user's default float32.
 
 Most of a run is XLA compiling. The default run compiles quickly: without LLVM's optimisations, and on jax 0.10 without
-XLA's slow emitters, in a third of the time. With TESTS_OPTIMISED=1 programs are compiled as users' are: so CI runs the
-slow tests, and once more on another Python everything that computes.
+XLA's slow emitters, in a third of the time. With TESTS_OPTIMISED=1 programs are compiled as users' are: so CI runs
+layers and quantities once more, and on another Python everything that computes.
 """
 
 import gc

@@ -25,7 +25,7 @@ from jaxprop.layers.layer import Layer
 from jaxprop.network import Inner, Repeat
 
 DRAWS = 16  # of x and dy in bfloat16, for one draw has few roundings
-SMALL, ENTRIES = 128, 32  # all entries of a small array are nudged, and of a larger one so many
+SMALL, ENTRIES = 256, 32  # all entries of a small array are nudged, and of a larger one so many
 
 
 class Inputs(NamedTuple):

@@ -77,7 +77,7 @@ def inputs(case, dtype="float64", seed=0):
     x, params, env = case.x(dtype, seed), case.params(dtype, seed), case.env(0)
     y = jax.eval_shape(case.layer, x, params, env)
     dy = np.random.default_rng(seed + 2).normal(size=y.shape)
-    return Inputs.of(At(x, params, env, jnp.asarray(dy, y.dtype)), seed)
+    return Inputs.of(At(x, params, env, jnp.asarray(dy, y.dtype)), seed + 3)  # a direction of its own, not x
 
 
 def those(names):
