@@ -59,6 +59,7 @@ def test_a_gpt_is_causal_and_ties_its_table():
     assert params.inner[0].W.shape == (7, 8) and params.inner[4].W is None
 
 
+@pytest.mark.slow
 def test_per_example_norms_of_a_gpt_are_one_example_at_a_time():
     """The tied table, stacked blocks and attention at once."""
     net, x, _ = NETWORKS["gpt"]

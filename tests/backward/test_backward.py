@@ -363,6 +363,7 @@ def test_shard_map_on_one_device():
     check_sharded(1)
 
 
+@pytest.mark.slow
 def test_shard_map_on_two_devices():
     """Per-shard gradients, averaged, are those of all rows: in a process of its own, since devices are made once."""
     script = (

@@ -126,7 +126,7 @@ def problem(name):
     return net, x, params, normal(2, *jax.eval_shape(net, x, params).shape)
 
 
-@pytest.mark.parametrize("name", MIXING)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n != "Parallel")) for n in MIXING])
 def test_the_whole_network_refuses_quantities_of_one_example(name):
     net, x, params, targets = problem(name)
     assert net.mixes_examples

@@ -60,7 +60,10 @@ FLAX = [
 ]
 
 
-@pytest.mark.parametrize("kind, cell, to_flax", FLAX, ids=lambda value: getattr(value, "__name__", ""))
+MARKED = [pytest.param(*row, marks=[pytest.mark.slow] * (row[1] is not nn.LSTMCell)) for row in FLAX]
+
+
+@pytest.mark.parametrize("kind, cell, to_flax", MARKED, ids=lambda value: getattr(value, "__name__", ""))
 def test_forward_and_gradients_are_those_of_flax(kind, cell, to_flax):
     """All positions; and the last of sequences of other lengths, which is Flax's carry."""
     x, lengths = normal(0, N, T, I), jnp.array([4, 1, 2])
@@ -150,7 +153,11 @@ def test_each_scan_holds_one_product(kind):
 
 
 # jax 0.12 made jax.grad of an RNN lighter (0.88 here), manual needs the same bytes on both
-@pytest.mark.parametrize("kind, share", [(jp.RNN, 0.9), (jp.GRU, 0.8), (jp.LSTM, 0.8)])
+SHARE = [(jp.RNN, 0.9), (jp.GRU, 0.8), (jp.LSTM, 0.8)]
+SHARES = [pytest.param(*row, marks=[pytest.mark.slow] * (row[0] is not jp.LSTM)) for row in SHARE]
+
+
+@pytest.mark.parametrize("kind, share", SHARES)
 def test_manual_needs_less_memory_than_jax_grad(kind, share):
     net, x = jp.Chain(kind(16)), jnp.zeros((8, 16, 8), "float32")
     params, targets = net.init(jax.random.key(0), x), jnp.zeros((8, 16, 16), "float32")

@@ -178,6 +178,7 @@ def ones(net):
     return start(net)
 
 
+@pytest.mark.slow
 def test_a_network_of_all_of_them_is_trained_saved_and_checked(tmp_path):
     x, targets = rows(32, 4)
     net = jp.Chain(

@@ -11,11 +11,11 @@ import jaxprop as jp
 from jaxprop.arrays.relative import relative
 
 X = np.ones((2, 4, 6))  # made before the 64-bit mode of the tests is on
-NETS = [
-    jp.Chain(jp.Linear(6), jp.Tanh(), jp.Residual(jp.Linear(6)), jp.Repeat(jp.Chain(jp.Linear(6)), 2)),
-    jp.Parallel(jp.Linear(3, init="orthogonal"), jp.Linear(3, bias_init="normal")),
-    jp.Shared(jp.Chain(jp.Linear(5), jp.Linear(6)), ties=(("0.W", "1.W", True),)),
-]
+NETS = {
+    "chain": jp.Chain(jp.Linear(6), jp.Tanh(), jp.Residual(jp.Linear(6)), jp.Repeat(jp.Chain(jp.Linear(6)), 2)),
+    "parallel": jp.Parallel(jp.Linear(3, init="orthogonal"), jp.Linear(3, bias_init="normal")),
+    "shared": jp.Shared(jp.Chain(jp.Linear(5), jp.Linear(6)), ties=(("0.W", "1.W", True),)),
+}
 
 
 def array_by_array(net, key, x):
@@ -24,7 +24,11 @@ def array_by_array(net, key, x):
         return type(net).init.__wrapped__(net, key, x)
 
 
-@pytest.mark.parametrize("net", NETS, ids=["chain", "parallel", "shared"])
+SLOW = pytest.mark.slow
+MARKED = [pytest.param(net, id=name, marks=[SLOW] * (name != "parallel")) for name, net in NETS.items()]
+
+
+@pytest.mark.parametrize("net", MARKED)
 def test_theta_is_the_same_wherever_it_is_drawn(net):
     key = jax.random.key(3)
     alone = net.init(key, X)
@@ -113,7 +117,7 @@ def test_an_error_of_init_is_the_users_own():
 
 
 def test_old_style_keys():
-    net = NETS[0]
+    net = NETS["chain"]
     old = jax.random.PRNGKey(3)
     assert relative(net.init(old, X), net.init(jax.random.key(3), X)) == 0
     jax.jit(lambda x: net.init(old, x))(X)
