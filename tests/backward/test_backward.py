@@ -197,6 +197,7 @@ def test_a_plain_function_has_no_rules(way, name):
 # rng
 
 
+@pytest.mark.slow
 def test_one_key_gives_both_ways_one_noise():
     net = jp.Chain(jp.Linear(5), Noise(), jp.Tanh(), jp.Chain(Dropout(), jp.Linear(4)))
     problem = Problem(net, jp.HalfSquaredError(), "numbers")

@@ -66,6 +66,7 @@ def test_ctrl_c_elsewhere_is_one_line(where, empty, monkeypatch):
     is_a_mistake(run(*MOONS), 130, "interrupted")
 
 
+@pytest.mark.slow
 def test_the_program_and_ctrl_c_in_it(empty):
     """Ctrl-C in the middle of a long training: the best so far is saved, and can be used."""
     options = "--layers 2,500,2 --batch-size 1 --epochs 100 --out run".split()

@@ -25,6 +25,7 @@ def demo(tmp_path_factory):
     return ran, folder
 
 
+@pytest.mark.slow
 def test_demo(demo):
     ran, folder = demo
     assert ran.code == 0
@@ -38,6 +39,7 @@ def test_demo(demo):
     assert len(re.findall(r"^  jaxprop", ran.out, re.M)) >= 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("right, agree, code", [(True, True, 0), (True, False, 1), (False, True, 1)])
 def test_demo_exits_with_what_it_found(right, agree, code, demo, empty, monkeypatch):
     def train_digits(out, seed, progress):

@@ -66,6 +66,7 @@ def test_what_is_printed_is_compared():
     assert not is_printed("a = 0.01234 (32)\nend", said) and not is_printed("δ⁽¹⁾[3] ≈ 0.5", said)
 
 
+@pytest.mark.slow
 def test_the_readme_prints_what_it_shows(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     readme = (ROOT / "README.md").read_text("utf-8")

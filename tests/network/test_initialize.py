@@ -25,7 +25,7 @@ def array_by_array(net, key, x):
 
 
 SLOW = pytest.mark.slow
-MARKED = [pytest.param(net, id=name, marks=[SLOW] * (name != "parallel")) for name, net in NETS.items()]
+MARKED = [pytest.param(net, id=name, marks=[SLOW] * (name != "shared")) for name, net in NETS.items()]
 
 
 @pytest.mark.parametrize("net", MARKED)
