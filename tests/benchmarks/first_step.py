@@ -4,7 +4,7 @@
 
 Every measurement is a fresh process without a compilation cache: import, a new network with its θ, one jitted gradient
 (PyTorch: eager, as its users do), waited for. Processor seconds count every thread, and are steadier than the clock on
-a machine that does other things. Marks: not slower than the fastest JAX peer, and half of 5.1 / 13.1 / 9.0 processor
+a machine that does other things. Marks: not slower than the fastest JAX peer, and half of 4.5 / 14.3 / 9.5 processor
 seconds (MLP / ResNet / GPT, before `init` was one program).
 
 The same networks in each: an MLP 784-512-512-10 with batch 256; a residual network with GroupNorm, 14 layers with
