@@ -14,6 +14,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PyTree
 
+from jaxprop.arrays.one_run import compiled_for_one_run
 from jaxprop.arrays.paths import by_path
 from jaxprop.arrays.tolerances import DIFFERENCES, tolerance
 from jaxprop.check.differences import Nudged, Slopes, choose, nudge
@@ -108,9 +109,7 @@ def compute(layer: Layer, inputs: Inputs, witnesses: Iterable[Witness]) -> dict[
         def program(inputs: Inputs) -> dict[str, Any]:
             return {name: found for each in chosen for name, found in each.answers(layer, inputs).items()}
 
-        # it runs once, on little: on a CPU optimised machine code would take longer to make than it saves
-        options: Any = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
-        return jax.jit(program).lower(inputs).compile(options)(inputs)
+        return compiled_for_one_run(jax.jit(program).lower(inputs))(inputs)
 
     skipped = {name: why for each in witnesses if (why := each.why_not(layer, inputs.at)) for name in each.names}
     tried = [witness for witness in witnesses if witness.names[0] not in skipped]

@@ -16,12 +16,11 @@ from jax import Array
 from jax.core import Tracer
 from jaxtyping import Key, PyTree
 
+from jaxprop.arrays.one_run import compiled_for_one_run
 from jaxprop.layers.layer import Layer
 
 # On one core drawing takes 60 ns an entry instead of 3: what is not optimised loses above some millions of entries.
 FEW = 4_000_000
-
-QUICK = {"xla_backend_optimization_level": 0}
 
 Made = TypeVar("Made")
 
@@ -50,15 +49,15 @@ def in_one_program(init: Callable[..., Made]) -> Callable[..., Made]:
         in_steps = any(getattr(jax.config, f"jax_{setting}") for setting in ("disable_jit", "debug_key_reuse"))
         if key is None or traced_already or in_steps:
             return init(self, key, x)
-        program, quick = None, False
+        program, few = None, False
         with contextlib.suppress(Exception):  # what it is, `init` itself says, or does without
             leaves, tree = jax.tree.flatten(x)
             specs = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
             traced = draw.trace(self, tree, specs, key)
             entries = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(traced.out_info))
-            program, quick = traced.lower(), jax.default_backend() == "cpu" and entries <= FEW
+            program, few = traced.lower(), entries <= FEW
         if program is None:
             return init(self, key, x)
-        return program.compile(QUICK if quick else None)(key)  # pyright: ignore[reportArgumentType]
+        return (compiled_for_one_run(program) if few else program.compile())(key)
 
     return whole
