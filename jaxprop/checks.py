@@ -77,22 +77,32 @@ def is_floating(x: Spec) -> bool:
     return jnp.issubdtype(x.dtype, jnp.floating)
 
 
-def check_floating(x: Spec, what: object, axes: str = "", hint: str = "one example is x[None]") -> None:
+def as_rows(x: Spec) -> str:
+    """Say how x is written where its example axis, or that of its features, is missing.
+
+    >>> as_rows(jnp.ones(64))
+    'one example is x[None], 64 examples of one number are x[:, None]'
+    """
+    rows = f", {x.shape[0]} examples of one number are x[:, None]" if len(x.shape) == 1 else ""
+    return f"one example is x[None]{rows}"
+
+
+def check_floating(x: Spec, what: object, axes: str = "", hint: str = "") -> None:
     """Raise ShapeError unless x is floating and has the axes named: `[N, T, I]` is three, `[N, ..., C]` two or more.
 
-    Without axes any shape will do. `hint` says what the user can do about it.
+    Without axes any shape will do. `hint` says what the user can do about it, by default `as_rows`.
 
     >>> check_floating(jnp.ones(3), "Affine", "[N, ..., C]")
     Traceback (most recent call last):
         ...
-    jaxprop.errors.ShapeError: Affine: inputs must be floating [N, ..., C], found float32[3]; one example is x[None]
+    jaxprop.errors.ShapeError: Affine: inputs must be floating [N, ..., C], found float32[3]; one example ...
     """
     letters = axes[1:].partition("]")[0].split(", ")
     rank, least = len(x.shape), len(letters) - letters.count("...")
     fits = not axes or rank == least or (rank > least and "..." in letters)
     if not (fits and is_floating(x)):
         expected, found = (f" {axes}", f"{x.dtype}{list(x.shape)}") if axes else ("", str(x.dtype))
-        raise ShapeError(f"{what}: inputs must be floating{expected}, found {found}; {hint}")
+        raise ShapeError(f"{what}: inputs must be floating{expected}, found {found}; {hint or as_rows(x)}")
 
 
 def check_rows(x: Any, targets: Any, name: str = "data") -> None:

@@ -5,7 +5,7 @@ from jax import Array
 from jaxtyping import PyTree
 
 from jaxprop.costs import Cost
-from jaxprop.network.call import CostFunction, Network, Rng, Targets, Weights, call
+from jaxprop.network.call import CostFunction, Network, Rng, Targets, Weights, call, takes_rows
 from jaxprop.uses import weighted, weighted_sum
 
 
@@ -28,6 +28,7 @@ def value_and_grad(net: Network, cost: Cost) -> CostFunction[tuple[Array, PyTree
     1.7672, -0.564, -0.752
     """
 
+    @takes_rows
     def run(
         x: PyTree, params: PyTree, targets: Targets, *, weights: Weights = None, rng: Rng = None, mask: PyTree = None
     ) -> tuple[Array, PyTree]:

@@ -21,7 +21,7 @@ from jaxprop.costs import Cost
 from jaxprop.errors import JaxpropError
 from jaxprop.layers.layer import Env, Layer
 from jaxprop.network import Recorder, Walk, in_order, leaves
-from jaxprop.network.call import CostFunction, Rng, Targets, Weights, environment, require_layer
+from jaxprop.network.call import CostFunction, Rng, Targets, Weights, environment, require_layer, takes_rows
 from jaxprop.uses import weighted, weighted_sum
 from jaxprop.uses.use import scale
 
@@ -104,6 +104,7 @@ def value_and_grad(net: Layer, cost: Cost, walk: Walk | None = None) -> CostFunc
     require_layer(net, "manual")
     walk = walk or Walk()
 
+    @takes_rows
     def run(
         x: PyTree, params: PyTree, targets: Targets, *, weights: Weights = None, rng: Rng = None, mask: PyTree = None
     ) -> tuple[Array, PyTree]:
@@ -146,6 +147,7 @@ def uses(net: Layer, cost: Cost, walk: Walk | None = None) -> CostFunction[tuple
     walk = walk or Walk()
     _refuse_mixing(net, "manual.uses")
 
+    @takes_rows
     def run(
         x: PyTree, params: PyTree, targets: Targets, *, weights: Weights = None, rng: Rng = None, mask: PyTree = None
     ) -> tuple[Array, PyTree]:
@@ -233,6 +235,7 @@ def trace(net: Layer, cost: Cost) -> Callable[..., dict[str, Record]]:
     """
     require_layer(net, "manual.trace")
 
+    @takes_rows
     def run(x: PyTree, params: PyTree, targets: Targets, *, rng: Rng = None, mask: PyTree = None) -> dict[str, Record]:
         return in_order(net, backpropagate(Tape(), net, cost, x, params, targets, environment(rng, mask)).notes)
 

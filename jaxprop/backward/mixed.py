@@ -7,6 +7,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import PyTree
 
+from jaxprop.arrays.given import as_arrays
 from jaxprop.layers.layer import Env, Layer
 from jaxprop.network import Walk
 from jaxprop.network.call import require_layer
@@ -51,7 +52,7 @@ def mixed(net: Layer) -> Callable[..., Array]:
         return dx, jax.tree.map(_like, params, grads), _no_gradient(env)
 
     f.defvjp(forward, backward)
-    return lambda x, params, env=None: f(x, params, env)
+    return lambda x, params, env=None: f(as_arrays(x, "x"), params, env)
 
 
 def _like(primal: PyTree, cotangent: PyTree) -> PyTree:

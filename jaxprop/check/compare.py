@@ -28,7 +28,7 @@ from jaxprop.checks import is_floating
 from jaxprop.costs import Cost
 from jaxprop.layers.layer import Layer
 from jaxprop.network import in_order
-from jaxprop.network.call import call, environment, require_layer
+from jaxprop.network.call import call, environment, require_layer, takes_rows
 from jaxprop.tables import table
 from jaxprop.uses import weighted, weighted_sum
 
@@ -112,6 +112,7 @@ def compare(net: Layer, cost: Cost, entries: int = 32) -> Callable[..., Report]:
     """
     require_layer(net, "compare")
 
+    @takes_rows
     def run(
         x: PyTree,
         params: PyTree,

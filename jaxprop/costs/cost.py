@@ -1,7 +1,9 @@
 """The contract of a cost, and the few words about shapes that all of them use."""
 
 import abc
+import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -10,6 +12,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxprop.arrays.given import as_arrays
 from jaxprop.errors import DataError, ShapeError
 from jaxprop.layers.described import Described
 
@@ -40,6 +43,16 @@ def do_not_fit(y: ArrayLike, targets: ArrayLike) -> str:
     return f"targets {tuple(jnp.shape(targets))} do not fit outputs {tuple(jnp.shape(y))}"
 
 
+def _taking_rows(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A method of (y, targets) that takes lists and data frames too."""
+
+    @functools.wraps(method)
+    def taking(self: "Cost", y: Any, targets: Any) -> Any:
+        return method(self, as_arrays(y, "y"), as_arrays(targets, "targets"))
+
+    return taking
+
+
 @dataclass(frozen=True)
 class Cost(Described, abc.ABC):
     """C(y, targets) -> [N] and its delta; frozen, hashable and JSON-able like a layer.
@@ -59,6 +72,12 @@ class Cost(Described, abc.ABC):
         ...
     jaxprop.errors.ShapeError: HalfSquaredError: targets (3,) do not fit outputs (3, 1): expected the same shape; ...
     """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name in ("__call__", "delta", "check", "check_values"):
+            if name in vars(cls):
+                setattr(cls, name, _taking_rows(vars(cls)[name]))
 
     outputs: ClassVar[str] = "values"
     applies: ClassVar[str | None] = None

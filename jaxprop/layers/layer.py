@@ -1,10 +1,13 @@
 """The contract of a layer: a frozen description, and the four functions that whoever writes a layer writes."""
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from jax import Array
 
+from jaxprop.arrays.given import as_arrays, as_key
 from jaxprop.layers.described import Described
 
 
@@ -20,6 +23,29 @@ class Env(NamedTuple):
 
     rng: Array | None = None
     mask: Any = None
+
+
+def _taking_rows(method: Callable[..., Any]) -> Callable[..., Any]:
+    """`layer(x, ...)` and `forward(x, ...)` that take lists and data frames too."""
+
+    @functools.wraps(method)
+    def taking(self: "Layer", x: Any, *args: Any, **kwargs: Any) -> Any:
+        return method(self, as_arrays(x, "x"), *args, **kwargs)
+
+    return taking
+
+
+def _taking_key_and_rows(init: Callable[..., Any]) -> Callable[..., Any]:
+    """`init(key, x)` likewise, and old-style keys."""
+
+    @functools.wraps(init)
+    def taking(self: "Layer", key: Any, x: Any) -> Any:
+        return init(self, as_key(key, "key"), as_arrays(x, "x"))
+
+    return taking
+
+
+DOORS = {"__call__": _taking_rows, "forward": _taking_rows, "init": _taking_key_and_rows}
 
 
 @dataclass(frozen=True)
@@ -43,6 +69,12 @@ class Layer(Described):
     >>> Double()(3.0, ())
     6.0
     """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name, taking in DOORS.items():
+            if name in vars(cls):
+                setattr(cls, name, taking(vars(cls)[name]))
 
     @property
     def mixes_examples(self) -> bool:

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import jax
 from jax import Array
 
-from jaxprop.checks import TO_FLOATING, Spec, check_floating, check_key, check_whole
+from jaxprop.checks import TO_FLOATING, Spec, as_rows, check_floating, check_key, check_whole
 from jaxprop.errors import ShapeError, pick
 from jaxprop.layers.layer import Env, Layer
 from jaxprop.uses import Outer, Shift
@@ -124,7 +124,6 @@ class Linear(Layer):
     def _check_inputs(self, x: Spec) -> None:
         if len(x.shape) < 2:
             raise ShapeError(
-                f"Linear({self.features}): inputs must be [N, ..., I], found shape {tuple(x.shape)}; "
-                "one example is x[None]"
+                f"Linear({self.features}): inputs must be [N, ..., I], found shape {tuple(x.shape)}; {as_rows(x)}"
             )
         check_floating(x, f"Linear({self.features})", hint=TO_FLOATING)

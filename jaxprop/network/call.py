@@ -1,11 +1,13 @@
 """How a network is called, f(x, θ), be it a Layer or a plain function; and what is refused before it is."""
 
+import functools
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from jax import Array
 from jaxtyping import ArrayLike, Float, Key, PyTree, Shaped
 
+from jaxprop.arrays.given import as_arrays, as_key
 from jaxprop.errors import JaxpropError, ShapeError
 from jaxprop.layers.layer import Env, Layer
 
@@ -31,6 +33,18 @@ class CostFunction(Protocol[Found]):
     ) -> Found:
         """Find it for C = Σ_n w_n C_n."""
         ...
+
+
+def takes_rows(run: Callable[..., Found]) -> CostFunction[Found]:
+    """Make `run(x, params, targets, *, ...)` take lists and data frames for rows, and old-style keys."""
+    takes = {"weights": as_arrays, "mask": as_arrays, "rng": as_key}
+
+    @functools.wraps(run)
+    def taking(x: Any, params: PyTree, targets: Any, **given: Any) -> Found:
+        given = {name: takes[name](value, name) if name in takes else value for name, value in given.items()}
+        return run(as_arrays(x, "x"), params, as_arrays(targets, "targets"), **given)
+
+    return taking
 
 
 def environment(rng: Rng, mask: PyTree) -> Env | None:

@@ -97,7 +97,7 @@ class Run:
         if params is None:
             if not isinstance(self.recipe.net, Layer):
                 raise JaxpropError("fit: a plain function f(x, params) needs its params: pass params=")
-            params = self.recipe.net.init(key, jax.tree.map(lambda a: a[:1], self.data[0]))
+            params = self.recipe.net.init(key, self.data[0])
         return jax.tree.map(jnp.array, params)
 
     def _check_fit(self, params: PyTree) -> None:
