@@ -51,9 +51,8 @@ class Huber(Cost):
     threshold: float = 1.0
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.threshold, int | float) and 0 < self.threshold < math.inf):
+        if not 0 < self.threshold < math.inf:
             raise JaxpropError(f"Huber: threshold must be a finite number > 0, found {self.threshold!r}")
-        object.__setattr__(self, "threshold", float(self.threshold))
 
     def __call__(self, y: Array, targets: ArrayLike) -> Array:
         """Σ_o ½ q² + t (|r| − q) with q = min(|r|, t)."""

@@ -26,7 +26,6 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxprop.checks import is_whole
 from jaxprop.costs.cost import Cost, do_not_fit, is_integer, labels_of, per_example, positions
 from jaxprop.errors import DataError, JaxpropError, ShapeError
 
@@ -39,9 +38,10 @@ class SoftmaxCrossEntropy(Cost):
     label out of range makes C and δ NaN (under jit nothing can be raised); `fit` and the commands refuse it before.
 
     label_smoothing: ε in [0, 1): p becomes (1 − ε) p + ε Σp / C.
-    class_weights: one number ≥ 0 a class, after smoothing: q_c = w_c p_c, δ = softmax(y) Σq − q. The mean still divides
-    by the number of positions, so C_n is the cost of one example whatever the others are; torch divides the sum over
-    the batch by Σ w_label instead, which is Σ_n C_n / Σ_n w_label for labels `[N]`.
+    class_weights: one number ≥ 0 a class, or a dict {class: weight} that names all of them, after smoothing:
+    q_c = w_c p_c, δ = softmax(y) Σq − q. The mean still divides by the number of positions, so C_n is the cost of one
+    example whatever the others are; torch divides the sum over the batch by Σ w_label instead, which is
+    Σ_n C_n / Σ_n w_label for labels `[N]`.
     ignore: the label of positions that do not count (padding; often −100 or −1): their C and δ are 0 and the mean is
     over the others. An example with none left costs 0, with δ 0. Needs integer labels.
 
@@ -66,17 +66,10 @@ class SoftmaxCrossEntropy(Cost):
 
     def __post_init__(self) -> None:
         smoothing, weights = self.label_smoothing, self.class_weights
-        if not (isinstance(smoothing, int | float) and 0 <= smoothing < 1):
+        if not 0 <= smoothing < 1:
             raise JaxpropError(f"SoftmaxCrossEntropy: label_smoothing must be from 0 to below 1, found {smoothing!r}")
-        if self.ignore is not None and not is_whole(self.ignore, least=-math.inf):
-            raise JaxpropError(f"SoftmaxCrossEntropy: ignore must be a label, a whole number, found {self.ignore!r}")
-        object.__setattr__(self, "label_smoothing", float(smoothing))
-        if weights is None:
-            return
-        weights = tuple(float(w) for w in weights)
-        if not weights or not all(0 <= w < math.inf for w in weights):
+        if weights is not None and not (weights and all(0 <= w < math.inf for w in weights)):
             raise JaxpropError(f"SoftmaxCrossEntropy: class_weights must be finite numbers ≥ 0, found {weights}")
-        object.__setattr__(self, "class_weights", weights)
 
     def __call__(self, y: Array, targets: ArrayLike) -> Array:
         """−Σ_c q_c ln softmax(y)_c = Σq · ln Σ_c e^{y_c} − Σ_c q_c y_c, the mean over positions."""

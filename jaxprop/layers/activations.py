@@ -150,6 +150,10 @@ class LeakyReLU(Activation):
 
     negative_slope: float = 0.01
 
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.negative_slope):
+            raise JaxpropError(f"LeakyReLU: negative_slope must be finite, found {self.negative_slope}")
+
     def value(self, z: Array) -> Array:
         return jax.nn.leaky_relu(z, self.negative_slope)
 
@@ -171,7 +175,7 @@ class ELU(Activation):
     alpha: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.alpha > 0:
+        if not 0 < self.alpha < math.inf:
             raise JaxpropError(f"ELU: alpha must be positive, found {self.alpha}")
 
     def value(self, z: Array) -> Array:

@@ -10,11 +10,12 @@ from jax import Array
 from jaxprop.arrays.window import Window
 from jaxprop.checks import TO_FLOATING, Spec, check_floating, check_key, check_whole, is_whole
 from jaxprop.errors import JaxpropError, ShapeError, pick
+from jaxprop.layers.initializers import initializers
 from jaxprop.layers.layer import Layer
-from jaxprop.layers.linear import initializers
 
 Sizes = int | tuple[int, ...]
 Padding = str | tuple[tuple[int, int], ...]
+PADDING = "write 'SAME', 'VALID' or a pair (low, high) for every spatial axis"
 
 
 @dataclass(frozen=True, init=False)
@@ -33,6 +34,10 @@ class Convolution(Layer):
     weight_init: str
     bias_init: str
     made: ClassVar[type]  # the NamedTuple of θ
+    instead: ClassVar = {
+        "kernel": "(3,) slides along a sequence, (3, 3) over an image; the channels of x are read off x",
+        "padding": PADDING,
+    }
 
     @property
     def _groups(self) -> int:
@@ -40,8 +45,6 @@ class Convolution(Layer):
 
     def __post_init__(self) -> None:
         what = type(self).__name__
-        for name in ("kernel", "strides", "padding", "dilation"):
-            object.__setattr__(self, name, as_tuples(getattr(self, name)))
         check_whole(self.features, f"{what}: features")
         check_window(what, "kernel", self.kernel, self.padding)
         for name in ("strides", "dilation"):
@@ -84,11 +87,6 @@ class Convolution(Layer):
             found = "None" if b is None else f"shape {tuple(b.shape)}"
             expected = f"shape {(self.features,)}" if self.bias else "None (bias=False)"
             raise ShapeError(f"{self!r}: found b of {found}, expected {expected}; make params with init(key, x)")
-
-
-def as_tuples(value: Any) -> Any:
-    """Lists as tuples, all the way down: settings are hashed."""
-    return tuple(as_tuples(item) for item in value) if isinstance(value, list | tuple) else value
 
 
 def along(what: str, name: str, sizes: Any, window: tuple[int, ...]) -> tuple[int, ...]:

@@ -1,14 +1,29 @@
 """What layers and costs are: frozen descriptions, which print as the call that makes them."""
 
+import functools
 import inspect
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
-KEPT_AS = {"init": "weight_init"}  # `init` is also the method that makes θ, so the setting has a longer name
+from jaxprop.layers.settings import KEPT_AS, settle
+
 LONGEST = 4
+
+
+def _settled_first(post_init: Callable[[Any], None]) -> Callable[[Any], None]:
+    @functools.wraps(post_init)
+    def checked(self: Any) -> None:
+        settle(self)
+        post_init(self)
+
+    return checked
 
 
 class Described:
     """A frozen dataclass of plain settings that prints as the call that makes it, defaults left out.
+
+    Settings are checked by their types before a class's own `__post_init__` looks at them. `instead` says by setting
+    what to write where other libraries take something else in that place.
 
     Settings without a default come first, then by name those that make a difference: `eval(repr(layer), vars(jaxprop))`
     is the layer again, unless a tuple of many numbers was shortened.
@@ -20,9 +35,16 @@ class Described:
     Standardize(<64 numbers>, 2.0)
     """
 
+    instead: ClassVar[Mapping[str, str]] = {}
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        if "__post_init__" in vars(cls):
+            setattr(cls, "__post_init__", _settled_first(vars(cls)["__post_init__"]))  # noqa: B010
         cls.__repr__ = cls.__repr__  # what a class has of its own, `dataclass` does not replace
+
+    def __post_init__(self) -> None:
+        settle(self)
 
     def __repr__(self) -> str:
         required: list[Any] = []
@@ -53,7 +75,7 @@ class Described:
         """Keep the arguments of a hand-written constructor, and check them."""
         for name, value in settings.items():
             object.__setattr__(self, KEPT_AS.get(name, name), value)
-        getattr(self, "__post_init__", lambda: None)()
+        self.__post_init__()
 
 
 def _short(value: Any) -> str:

@@ -35,7 +35,7 @@ class Dropout(Layer):
     rate: float
 
     def __post_init__(self) -> None:
-        if not isinstance(self.rate, float | int) or isinstance(self.rate, bool) or not 0 <= self.rate < 1:
+        if not 0 <= self.rate < 1:
             raise JaxpropError(f"Dropout: rate must be a number from 0 up to (not including) 1, found {self.rate!r}")
 
     def forward(self, x: Array, params: tuple[()], env: Env | None = None) -> tuple[Array, Array | None]:

@@ -19,8 +19,8 @@ from jax import Array
 
 from jaxprop.checks import Spec, check_key, check_whole
 from jaxprop.errors import ShapeError, pick
+from jaxprop.layers.initializers import initializers
 from jaxprop.layers.layer import Env, Layer
-from jaxprop.layers.linear import initializers
 from jaxprop.uses import Lookup
 
 

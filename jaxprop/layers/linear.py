@@ -18,30 +18,16 @@ Source: Nielsen, Neural Networks and Deep Learning, ch. 2, BP2 to BP4; initialis
 """
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 from jax import Array
 
 from jaxprop.checks import TO_FLOATING, Spec, as_rows, check_floating, check_key, check_whole
 from jaxprop.errors import ShapeError, pick
+from jaxprop.layers.initializers import initializers
 from jaxprop.layers.layer import Env, Layer
 from jaxprop.uses import Outer, Shift
-
-_NOT_MADE_BY_NAME = ("constant", "variance_scaling", "truncated_normal", "delta_orthogonal", "Initializer")
-
-
-def initializers() -> dict[str, Any]:
-    """Return what `Linear` takes by name: `jax.nn.initializers`, and `standard_normal`, the book's N(0, 1).
-
-    >>> sorted(initializers())[:3]
-    ['glorot_normal', 'glorot_uniform', 'he_normal']
-    """
-    names = [n for n in dir(jax.nn.initializers) if n[0] != "_" and n not in _NOT_MADE_BY_NAME]
-    found = {n: getattr(jax.nn.initializers, n) for n in names}
-    # `ones` and `zeros` are initialisers, every other name makes one
-    made = {n: f if n in ("ones", "zeros") else f() for n, f in found.items()}
-    return {**made, "standard_normal": jax.nn.initializers.normal(1.0)}
 
 
 class LinearParams(NamedTuple):
@@ -74,6 +60,7 @@ class Linear(Layer):
     bias: bool
     weight_init: str
     bias_init: str
+    instead: ClassVar = {"bias": "the inputs are read off x: what is Linear(64, 32) elsewhere is Linear(32) here"}
 
     def __init__(
         self, features: int, bias: bool = True, init: str = "glorot_uniform", bias_init: str = "zeros"

@@ -25,7 +25,6 @@ Source: Ioffe and Szegedy, "Batch Normalization" (2015), section 3 (its chain of
 """
 
 import functools
-import math
 import operator
 from typing import Any, ClassVar, NamedTuple
 
@@ -71,9 +70,12 @@ class Norm(Layer):
     centred: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        epsilon = self.epsilon
-        if not isinstance(epsilon, float | int) or isinstance(epsilon, bool) or not 0 < epsilon < math.inf:
-            raise JaxpropError(f"{type(self).__name__}: epsilon must be a small number > 0, found {epsilon!r}")
+        if not 0 < self.epsilon < 1:
+            name = type(self).__name__
+            raise JaxpropError(
+                f"{name}: epsilon must be a small number > 0, found {self.epsilon!r}; the channels are read off x: "
+                f"what is {name}(64) elsewhere is {name}() here"
+            )
 
     def mean(self, x: Array, gamma: Array | None = None, x_hat: Array | None = None) -> Array:
         """Return the mean of x (γ x, γ x x̂) over each group, in a shape that broadcasts with x.

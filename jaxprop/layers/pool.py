@@ -26,7 +26,7 @@ import functools
 import math
 import operator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -36,7 +36,7 @@ from jaxprop.arrays.dtypes import wide
 from jaxprop.arrays.window import Window
 from jaxprop.checks import Spec
 from jaxprop.errors import ShapeError
-from jaxprop.layers.convolution import Padding, Sizes, along, as_tuples, check_images, check_window, sliding
+from jaxprop.layers.convolution import PADDING, Padding, Sizes, along, check_images, check_window, sliding
 from jaxprop.layers.flatten import Shape
 from jaxprop.layers.layer import Env, Layer
 
@@ -55,10 +55,9 @@ class _Pool(Layer):
     window: tuple[int, ...]
     strides: Sizes | None = None
     padding: Padding = "VALID"
+    instead: ClassVar = {"window": "(2,) slides along a sequence, (2, 2) over an image", "padding": PADDING}
 
     def __post_init__(self) -> None:
-        for name in ("window", "strides", "padding"):
-            object.__setattr__(self, name, as_tuples(getattr(self, name)))
         check_window(type(self).__name__, "window", self.window, self.padding)
         strides = self.window if self.strides is None else self.strides
         object.__setattr__(self, "strides", along(type(self).__name__, "strides", strides, self.window))

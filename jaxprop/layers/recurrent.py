@@ -69,6 +69,7 @@ class Recurrent(Layer):
 
     gates: ClassVar[int]
     states: ClassVar[int] = 1
+    instead: ClassVar = {"sequence": "the inputs are read off x: what is LSTM(10, 20) elsewhere is LSTM(20) here"}
 
     def step(self, z: Array, state: State, params: Any) -> tuple[State, Any]:
         """Return s_t and what `step_back` needs beside h."""

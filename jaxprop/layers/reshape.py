@@ -14,7 +14,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from jaxprop.checks import Spec, is_whole
+from jaxprop.checks import Spec
 from jaxprop.errors import JaxpropError, ShapeError
 from jaxprop.layers.flatten import Shape
 from jaxprop.layers.layer import Env, Layer
@@ -33,9 +33,7 @@ class Reshape(Layer):
     shape: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        shape = tuple(self.shape) if isinstance(self.shape, list) else self.shape
-        object.__setattr__(self, "shape", shape)
-        if not isinstance(shape, tuple) or not all(is_whole(s, least=-1) for s in shape) or shape.count(-1) > 1:
+        if min(self.shape, default=0) < -1 or self.shape.count(-1) > 1:
             raise JaxpropError(
                 f"Reshape: shape must be a tuple of whole numbers ≥ 0 with at most one −1, found {self.shape!r}; the "
                 "example axis N is not part of it"
@@ -71,10 +69,7 @@ class Transpose(Layer):
     axes: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        axes = tuple(self.axes) if isinstance(self.axes, list) else self.axes
-        object.__setattr__(self, "axes", axes)
-        whole = isinstance(axes, tuple) and all(is_whole(a, least=0) for a in axes)
-        if not whole or sorted(axes) != list(range(len(axes))):
+        if sorted(self.axes) != list(range(len(self.axes))):
             raise JaxpropError(
                 f"Transpose: axes must be the numbers from 0 in some order, the example axis N not counted, found "
                 f"{self.axes!r}; (1, 0) turns [N, T, C] into [N, C, T]"

@@ -47,8 +47,6 @@ class _Moments(Layer):
     std: Numbers
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "mean", _as_floats(self.mean))  # lists and arrays are welcome, and hashable after
-        object.__setattr__(self, "std", _as_floats(self.std))
         name = type(self).__name__
         for field, values in (("mean", self.mean), ("std", self.std)):
             if not np.all(np.isfinite(values)):

@@ -5,6 +5,7 @@ Forward goes left to right and the chain rule right to left, each layer handing 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax
 from jax import Array
@@ -14,7 +15,7 @@ from jaxprop.arrays.paths import join
 from jaxprop.errors import JaxpropError
 from jaxprop.layers.layer import Env, Layer
 from jaxprop.network.initialize import in_one_program
-from jaxprop.network.walk import Combinator, Pulled, Pushed, Walk, split
+from jaxprop.network.walk import Combinator, Pulled, Pushed, Walk, as_one, split
 
 
 @dataclass(frozen=True, init=False)
@@ -22,7 +23,7 @@ class Chain(Combinator):
     """Apply layers one after another: y = f_L(… f_2(f_1(x, θ_1), θ_2) …, θ_L). θ is the tuple of theirs.
 
     Args:
-        layers: one or more layers; what one gives, the next one takes.
+        layers: one or more layers, or a list of them; what one gives, the next one takes.
 
     Raises:
         JaxpropError: an item is no layer, or there is none.
@@ -38,17 +39,12 @@ class Chain(Combinator):
 
     layers: tuple[Layer, ...]
 
+    instead: ClassVar = {"layers": "a plain function f(x, params) goes to jaxprop.auto and jaxprop.fit as it is"}
+
     def __init__(self, *layers: Layer) -> None:
-        object.__setattr__(self, "layers", layers)
-        self.__post_init__()
+        self._keep(layers=as_one(layers))
 
     def __post_init__(self) -> None:
-        for i, layer in enumerate(self.layers):
-            if not isinstance(layer, Layer):
-                raise JaxpropError(
-                    f"Chain: item {i} is {layer!r}, expected a Layer such as Linear(30) or Sigmoid(); "
-                    "a plain function f(x, params) goes to jaxprop.auto and jaxprop.fit as it is"
-                )
         if not self.layers:
             raise JaxpropError("Chain: found no layers, expected at least one")
 

@@ -21,10 +21,10 @@ from jax import Array
 from jaxtyping import Key, PyTree
 
 from jaxprop.arrays.paths import join, place
-from jaxprop.errors import JaxpropError, ShapeError, pick
+from jaxprop.errors import JaxpropError, ShapeError
 from jaxprop.layers.layer import Env, Layer
 from jaxprop.network.initialize import in_one_program
-from jaxprop.network.walk import Combinator, Pulled, Pushed, Walk, add_errors, split
+from jaxprop.network.walk import Combinator, Pulled, Pushed, Walk, add_errors, as_one, split
 
 Join = Literal["sum", "concatenate", "multiply"]
 
@@ -42,7 +42,7 @@ class Parallel(Combinator):
     """Apply several layers to one x and join what they give; θ is the tuple of theirs.
 
     Args:
-        branches: one or more layers.
+        branches: one or more layers, or a list of them.
         join: "sum" (the default), "concatenate" along the last axis, or "multiply".
 
     Raises:
@@ -58,14 +58,11 @@ class Parallel(Combinator):
     join: Join
 
     def __init__(self, *branches: Layer, join: Join = "sum") -> None:
-        object.__setattr__(self, "branches", branches)
-        object.__setattr__(self, "join", join)
-        self.__post_init__()
+        self._keep(branches=as_one(branches), join=join)
 
     def __post_init__(self) -> None:
-        pick(self.join, ("sum", "concatenate", "multiply"), "join")
-        if not self.branches or not all(isinstance(branch, Layer) for branch in self.branches):
-            raise JaxpropError(f"Parallel: found {self.branches!r}, expected one or more layers")
+        if not self.branches:
+            raise JaxpropError("Parallel: found no layers, expected one or more layers")
 
     def children(self) -> tuple[Layer, ...]:
         """Return the branches."""

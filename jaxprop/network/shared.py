@@ -55,9 +55,7 @@ class Shared(Wrapper):
     ties: tuple[Tie, ...]
 
     def __post_init__(self) -> None:
-        ties = tuple((str(owner), str(user), bool(transpose)) for owner, user, transpose in self.ties)
-        object.__setattr__(self, "ties", ties)
-        owners, users = [owner for owner, _, _ in ties], [user for _, user, _ in ties]
+        owners, users = [owner for owner, _, _ in self.ties], [user for _, user, _ in self.ties]
         for path in (*owners, *users):
             _refuse_repeats(self.inner, path)
         if len(set(users)) < len(users) or set(users) & set(owners):

@@ -7,7 +7,7 @@ another walk, not another engine.
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import jax
 from jax import Array
@@ -164,6 +164,16 @@ class Wrapper(Combinator):
     def init(self, key: Key[Array, ""] | None, x: PyTree) -> Inner:
         """Return θ of the child."""
         return Inner(self.inner.init(key, x))
+
+
+def as_one(layers: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the layers that were given one by one, or as one list.
+
+    >>> as_one(([1, 2],)), as_one((1, 2))
+    ((1, 2), (1, 2))
+    """
+    alone = len(layers) == 1 and isinstance(layers[0], list | tuple)
+    return tuple(layers[0]) if alone else layers
 
 
 def split(env: Env | None, parts: int) -> list[Env | None]:

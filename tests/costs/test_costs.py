@@ -297,7 +297,7 @@ def test_a_cost_prints_only_what_was_set():
         (lambda: jp.SoftmaxCrossEntropy(1.0), "label_smoothing must be from 0 to below 1, found 1.0"),
         (lambda: jp.SoftmaxCrossEntropy(class_weights=(1, -1)), "class_weights must be finite numbers ≥ 0"),
         (lambda: jp.SoftmaxCrossEntropy(class_weights=()), "class_weights must be"),
-        (lambda: jp.SoftmaxCrossEntropy(ignore=0.5), "ignore must be a label, a whole number, found 0.5"),
+        (lambda: jp.SoftmaxCrossEntropy(ignore=0.5), "ignore must be a whole number or None, found 0.5"),
     ],
 )
 def test_settings_that_make_no_cost(make, words):

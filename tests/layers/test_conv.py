@@ -292,7 +292,7 @@ def test_settings_are_values_however_they_are_written():
     "make, message",
     [
         (lambda: jp.Conv(0, (3,)), "Conv: features must be a whole number ≥ 1, found 0"),
-        (lambda: jp.Conv(1, 3), r"Conv: kernel must be a tuple of 1, 2 or 3 whole numbers ≥ 1.*found 3; \(3,\) slides"),
+        (lambda: jp.Conv(1, 3), r"Conv: kernel must be a tuple of whole numbers, found 3; \(3,\) slides"),
         (lambda: jp.Conv(1, (3, 0)), r"kernel must be .*found \(3, 0\)"),
         (lambda: jp.Conv(1, (2,) * 4), "kernel must be a tuple of 1, 2 or 3"),
         (lambda: jp.Conv(1, (3,), strides=0), "Conv: strides must be a whole number ≥ 1 or 1 of them, .*found 0"),
@@ -304,7 +304,10 @@ def test_settings_are_values_however_they_are_written():
         (lambda: jp.Conv(1, (3,), padding=((-1, 0),)), "padding must be"),
         (lambda: jp.Conv(3, (3,), groups=2), "features must be a multiple of groups, found 3 and 2"),
         (lambda: jp.Conv(1, (3,), init="glorot"), "unknown init 'glorot'"),
-        (lambda: jp.ConvTranspose(1, (3,), padding=((1,),)), "ConvTranspose: padding must be"),
+        (
+            lambda: jp.ConvTranspose(1, (3,), padding=((1,),)),
+            "padding, item 0, must be a tuple of 2, found",
+        ),
         (lambda: jp.MaxPool(2), "MaxPool: window must be a tuple .*found 2"),
         (lambda: jp.AvgPool((2,), strides=(1, 1)), "AvgPool: strides must be"),
         (lambda: jp.Reshape((-1, -1)), r"Reshape: shape must be .*at most one −1, found \(-1, -1\)"),

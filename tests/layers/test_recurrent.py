@@ -200,5 +200,5 @@ def test_what_does_not_fit_is_named(kind, features, x, mask, message):
 @pytest.mark.parametrize("kind", KINDS)
 def test_features_are_checked(kind):
     for features in (0, 2.0, True):
-        with pytest.raises(jp.JaxpropError, match=f"{kind.__name__}: features must be a whole number ≥ 1"):
+        with pytest.raises(jp.JaxpropError, match=f"{kind.__name__}: features must be a whole number"):
             kind(features)

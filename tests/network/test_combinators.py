@@ -151,7 +151,11 @@ def mlp():
     [
         (lambda: jp.Repeat(jp.Tanh(), 0), JaxpropError, "times must be a whole number ≥ 1, found 0"),
         (lambda: jp.Parallel(join="sum"), JaxpropError, "expected one or more layers"),
-        (lambda: jp.Parallel(jp.Tanh(), join="product"), JaxpropError, "unknown join 'product'"),
+        (
+            lambda: jp.Parallel(jp.Tanh(), join="product"),
+            JaxpropError,
+            "join must be 'sum' or 'concatenate' or",
+        ),
         (lambda: jp.Shared(mlp(), (("0.W", "7.W", False),)), JaxpropError, "'7.W' leads nowhere"),
         (lambda: jp.Shared(jp.Repeat(jp.Linear(3), 2), (("inner.W", "inner.b", False),)), JaxpropError, "Repeat"),
         (lambda: jp.Shared(mlp(), (("0.W", "0.W", False),)), JaxpropError, "no owner among them"),

@@ -305,6 +305,9 @@ class Hidden(jp.Layer):
 class Mistyped(jp.Layer):
     k: int
 
+    def __post_init__(self):
+        object.__setattr__(self, "k", "a")
+
     def forward(self, x, params, env=None):
         return x, ()
 
@@ -312,7 +315,7 @@ class Mistyped(jp.Layer):
 UNFAITHFUL = [
     (Calls(jnp.tanh), "must be plain JSON: Object of type"),
     (Hidden(3), "Hidden holds 'k', which is no field of the dataclass"),
-    (Mistyped("a"), "k: Input should be a valid integer, found 'a'"),
+    (Mistyped(1), "k: Input should be a valid integer, found 'a'"),
     (Lists([1]), "does not come back from its description as it was"),
     (Scale(float("inf")), "must be plain JSON"),
 ]
