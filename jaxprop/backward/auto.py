@@ -1,12 +1,19 @@
 """The gradient by `jax.grad`: the second witness, and the only one for a plain function f(x, params)."""
 
+import math
+from collections.abc import Callable
+
 import jax
+import jax.numpy as jnp
 from jax import Array
 from jaxtyping import PyTree
 
+from jaxprop.arrays.dtypes import wide
 from jaxprop.costs import Cost
 from jaxprop.network.call import CostFunction, Network, Rng, Targets, Weights, call, takes_rows
-from jaxprop.uses import weighted, weighted_sum
+from jaxprop.uses import rounded, weighted, weighted_sum
+
+FLOAT16_HOLDS = 512  # examples at once, with gradients of up to 127 each
 
 
 def value_and_grad(net: Network, cost: Cost) -> CostFunction[tuple[Array, PyTree]]:
@@ -38,11 +45,23 @@ def value_and_grad(net: Network, cost: Cost) -> CostFunction[tuple[Array, PyTree
             def C(params: PyTree) -> Array:
                 return weighted_sum(cost(call(net, x, params, rng, mask), targets), weights)
 
-            return jax.value_and_grad(C)(params)
+            return jax.value_and_grad(C)(params) if weights is not None else _by_parts(C, params, examples)
 
-        return weighted(summed, weights, jax.tree.leaves(x)[0].shape[0])
+        examples = jax.tree.leaves(x)[0].shape[0]
+        value, grads = weighted(summed, weights, examples)
+        return value, rounded(grads, params)
 
     return run
+
+
+def _by_parts(C: Callable[[PyTree], Array], params: PyTree, examples: int) -> tuple[Array, PyTree]:
+    """C and ∂C/∂θ for a C summed over N: JAX adds up float16 in float16, so that of many examples it is told 2⁻ᵏ C."""
+    has_float16 = any(jnp.result_type(leaf) == jnp.float16 for leaf in jax.tree.leaves(params))
+    k = max(0, math.ceil(math.log2(max(examples, 1) / FLOAT16_HOLDS))) if has_float16 else 0
+    if k == 0:
+        return jax.value_and_grad(C)(params)
+    found = jax.value_and_grad(lambda p: C(p) * 2.0**-k)(params)
+    return jax.tree.map(lambda part: part.astype(wide(part.dtype)) * 2.0**k, found)
 
 
 def _vary_with(param: Array, x: PyTree) -> Array:

@@ -22,7 +22,7 @@ from jaxprop.errors import JaxpropError
 from jaxprop.layers.layer import Env, Layer
 from jaxprop.network import Recorder, Walk, in_order, leaves
 from jaxprop.network.call import CostFunction, Rng, Targets, Weights, environment, require_layer, takes_rows
-from jaxprop.uses import weighted, weighted_sum
+from jaxprop.uses import rounded, weighted, weighted_sum
 from jaxprop.uses.use import scale
 
 
@@ -115,7 +115,8 @@ def value_and_grad(net: Layer, cost: Cost, walk: Walk | None = None) -> CostFunc
             passed = backpropagate(totals, net, cost, x, params, targets, environment(rng, mask), seed)
             return weighted_sum(passed.costs, weights), passed.uses
 
-        return weighted(summed, weights, jax.tree.leaves(x)[0].shape[0])
+        value, grads = weighted(summed, weights, jax.tree.leaves(x)[0].shape[0])
+        return value, rounded(grads, params)
 
     return run
 

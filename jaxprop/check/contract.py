@@ -81,7 +81,7 @@ def shapes(layer: Layer, at: At) -> Iterator[Check]:
         names = ", ".join(sorted({type(use).__name__ for use in found if not is_use(use)}))
         yield Check("a use for every array of θ", "", names, "Outer, Shift, ..., or Dense(per example)", False)
         return
-    grads = jax.eval_shape(lambda uses: jax.tree.map(lambda use: use.total(None), uses, is_leaf=is_use), uses)
+    grads = jax.eval_shape(lambda uses: jax.tree.map(lambda use: use.gradient(), uses, is_leaf=is_use), uses)
     yield _same("a use for every array of θ", _spec(grads), _spec(at.params))
     examples = sorted({use.examples for use in found} | {at.examples})
     yield _same("uses are of N examples", str(examples), str([at.examples]))

@@ -81,7 +81,7 @@ def backward(layer: Layer, at: At) -> tuple[Array, PyTree, PyTree]:
 def by_hand(layer: Layer, at: At) -> Found:
     """Return y and the cotangents of x and θ by the layer's own rule."""
     y, dx, uses = backward(layer, at)
-    grads = jax.tree.map(lambda use: use.total(None), uses, is_leaf=is_use)
+    grads = jax.tree.map(lambda use: use.total(None).astype(use.dtype), uses, is_leaf=is_use)
     return Found(y=y, x=dx if at.has_gradient else None, params=grads)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxprop.arrays.dtypes import wide
 from jaxprop.arrays.given import as_arrays
 from jaxprop.errors import DataError, ShapeError
 from jaxprop.layers.described import Described
@@ -25,6 +26,11 @@ def per_example(values: Array) -> Array:
 def positions(y: Array) -> int:
     """Return T of y `[N, (T,) C]`, which is 1 without positions."""
     return math.prod(y.shape[1:-1])
+
+
+def divided(values: Array, T: int) -> Array:
+    """Return values / T; T may be more than float16 holds, so half precision goes by way of float32."""
+    return values if T == 1 else (values.astype(wide(values.dtype)) / T).astype(values.dtype)
 
 
 def is_integer(targets: ArrayLike) -> bool:

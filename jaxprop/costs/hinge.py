@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxprop.costs.cost import Cost, do_not_fit, is_integer, labels_of, per_example, positions
+from jaxprop.costs.cost import Cost, divided, do_not_fit, is_integer, labels_of, per_example, positions
 from jaxprop.errors import DataError, ShapeError
 
 
@@ -53,7 +53,7 @@ class Hinge(Cost):
         if self._are_labels(y, targets):
             m, right = self._margins(y, targets)
             best = (m == jnp.max(m, axis=-1, keepdims=True)).astype(y.dtype)
-            return (best / jnp.sum(best, axis=-1, keepdims=True) - right) / positions(y)
+            return divided(best / jnp.sum(best, axis=-1, keepdims=True) - right, positions(y))
         signs = self._like(y, targets)
         return -signs * (signs * y < 1).astype(y.dtype)
 

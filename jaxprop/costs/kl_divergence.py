@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxprop.costs.cost import Cost, per_example, positions
+from jaxprop.costs.cost import Cost, divided, per_example, positions
 from jaxprop.errors import DataError
 
 SUM_MAY_BE_OFF = 1e-2  # of probabilities rounded to bfloat16
@@ -45,7 +45,7 @@ class KLDivergence(Cost):
     def delta(self, y: Array, targets: ArrayLike) -> Array:
         """(softmax(y) Σp − p) / T."""
         p = self._like(y, targets)
-        return (jax.nn.softmax(y, axis=-1) * jnp.sum(p, axis=-1, keepdims=True) - p) / positions(y)
+        return divided(jax.nn.softmax(y, axis=-1) * jnp.sum(p, axis=-1, keepdims=True) - p, positions(y))
 
     def expected(self, y: Any) -> Any:
         """softmax(y)."""

@@ -26,7 +26,8 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxprop.costs.cost import Cost, do_not_fit, is_integer, labels_of, per_example, positions
+from jaxprop.arrays.dtypes import wide
+from jaxprop.costs.cost import Cost, divided, do_not_fit, is_integer, labels_of, per_example, positions
 from jaxprop.errors import DataError, JaxpropError, ShapeError
 
 
@@ -81,8 +82,7 @@ class SoftmaxCrossEntropy(Cost):
         """(softmax(y) Σq − q) / T."""
         q = self._amounts(y, targets)
         delta = jax.nn.softmax(y, axis=-1) * jnp.sum(q, axis=-1, keepdims=True) - q
-        T = positions(y)
-        return self._over_counted(delta if T == 1 else delta / T, targets)
+        return self._over_counted(divided(delta, positions(y)), targets)
 
     def expected(self, y: Any) -> Any:
         """softmax(y)."""
@@ -147,4 +147,5 @@ class SoftmaxCrossEntropy(Cost):
             return means
         counted = per_example(labels_of(targets) != self.ignore)
         share = counted.shape[1] / jnp.maximum(jnp.sum(counted, axis=1), 1)
-        return means * share.astype(means.dtype).reshape(-1, *(1,) * (means.ndim - 1))
+        share = share.astype(wide(means.dtype)).reshape(-1, *(1,) * (means.ndim - 1))
+        return (means.astype(share.dtype) * share).astype(means.dtype)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxprop.costs.cost import Cost, per_example
+from jaxprop.costs.cost import Cost, divided, per_example
 
 
 @dataclass(frozen=True)
@@ -45,4 +45,4 @@ class MeanSquaredError(Cost):
 
     def delta(self, y: Array, targets: ArrayLike) -> Array:
         """2 (y − ŷ) / O."""
-        return self._difference(y, targets) * (2 / math.prod(y.shape[1:]))
+        return divided(2 * self._difference(y, targets), math.prod(y.shape[1:]))

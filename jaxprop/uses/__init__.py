@@ -13,6 +13,7 @@ from jaxprop.uses.use import (
     Use as Use,
     check_weights as check_weights,
     is_use as is_use,
+    rounded as rounded,
     weighted as weighted,
     weighted_sum as weighted_sum,
 )

@@ -25,7 +25,7 @@ class Dense(Use):
 
     def total(self, weights: Array | None) -> Array:
         """Σ_n w_n g_n."""
-        return jnp.sum(scale(self.gradients, weights).astype(self.dtype), axis=0)
+        return jnp.sum(scale(self.gradients, weights).astype(self.wide), axis=0)
 
     def per_example(self) -> Array:
         """g_n, `[N, *shape]`."""

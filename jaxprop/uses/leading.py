@@ -26,7 +26,7 @@ class Leading(Use):
 
     def total(self, weights: Array | None) -> Array:
         """Σ_n w_n δ_n, then zeros to the length."""
-        return self._to_length(jnp.sum(scale(self.delta, weights).astype(self.dtype), axis=0))
+        return self._to_length(jnp.sum(scale(self.delta, weights).astype(self.wide), axis=0))
 
     def per_example(self) -> Array:
         """δ_n with zeros to the length, `[N, length, D]`."""

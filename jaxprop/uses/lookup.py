@@ -36,7 +36,7 @@ class Lookup(Use):
 
     def per_example(self) -> Array:
         """Σ_t e(id_nt) ⊗ δ_nt, `[N, V, D]`."""
-        return jax.vmap(self._added)(*self.factors())
+        return jax.vmap(self._added)(*self.factors()).astype(self.dtype)
 
     def factors(self) -> tuple[Array, Array]:
         """The ids of the one-hot rows, `[N, T]`, and δ."""
@@ -63,8 +63,8 @@ class Lookup(Use):
 
     def _added(self, ids: Array, delta: Array) -> Array:
         """Rows δ `[T, D]` added to the rows `ids` of an empty table."""
-        table = jnp.zeros(self.shape, self.dtype)
-        return table.at[ids].add(delta.astype(self.dtype), mode="drop", wrap_negative_indices=False)
+        table = jnp.zeros(self.shape, self.wide)
+        return table.at[ids].add(delta.astype(self.wide), mode="drop", wrap_negative_indices=False)
 
 
 def _sums_of_equals(ids: Array, delta: Array) -> Array:

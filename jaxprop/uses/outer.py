@@ -33,7 +33,7 @@ class Outer(Use):
         """Σ_n w_n Σ_t a_nt ⊗ δ_nt: one contraction over all examples and positions."""
         a = self.a.reshape(-1, self.a.shape[-1])  # [NT, I]: XLA needs less memory for it than for [N, T, I]
         delta = scale(self.delta, weights).reshape(-1, self.delta.shape[-1])
-        return jax.lax.dot_general(a, delta, (((0,), (0,)), ((), ())), preferred_element_type=self.dtype)
+        return jax.lax.dot_general(a, delta, (((0,), (0,)), ((), ())), preferred_element_type=self.wide)
 
     def per_example(self) -> Array:
         """Σ_t a_nt ⊗ δ_nt, `[N, I, O]`."""

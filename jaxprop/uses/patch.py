@@ -44,7 +44,7 @@ class Patch(Use):
 
     def total(self, weights: Array | None) -> Array:
         """Σ_n w_n ∂C_n/∂W: one convolution of a with δ."""
-        return self.window.contract(*self._fine_and_coarse(scale(self.delta, weights)), self.dtype)
+        return self.window.contract(*self._fine_and_coarse(scale(self.delta, weights)), self.wide)
 
     def per_example(self) -> Array:
         """∂C_n/∂W, `[N, *K, I, O]`: a batched product for every offset k."""

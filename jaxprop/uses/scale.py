@@ -29,7 +29,7 @@ class Scale(Use):
 
     def total(self, weights: Array | None) -> Array:
         """Σ_n w_n Σ_t δ_nt ⊙ x̂_nt."""
-        return jax.lax.reduce_sum(scale(self._of_examples(), weights), (0,)).astype(self.dtype)
+        return jax.lax.reduce_sum(scale(self._of_examples(), weights), (0,))
 
     def per_example(self) -> Array:
         """Σ_t δ_nt ⊙ x̂_nt, `[N, C]`."""

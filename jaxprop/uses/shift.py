@@ -25,7 +25,7 @@ class Shift(Use):
 
     def total(self, weights: Array | None) -> Array:
         """Σ_n w_n Σ_t δ_nt."""
-        return jax.lax.reduce_sum(scale(self._of_examples(), weights), (0,)).astype(self.dtype)
+        return jax.lax.reduce_sum(scale(self._of_examples(), weights), (0,))
 
     def per_example(self) -> Array:
         """Σ_t δ_nt, `[N, O]`."""

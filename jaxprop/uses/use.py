@@ -43,20 +43,32 @@ def check_weights(weights: Array, examples: int) -> None:
 def weighted(total: Callable[[Array | None], Any], weights: Array | None, examples: int) -> Any:
     """Return Σ_n w_n (...)_n, where `total(w)` sums with weights, `total(None)` without: the one place for the mean.
 
-    Dividing the sum, not every δ, by N keeps half precision from underflowing. Raises ShapeError for no examples.
+    Dividing the sum, not every δ, by N keeps half precision from underflowing; totals come as wide as sums are taken,
+    since a sum, and N itself, may be larger than float16 can hold. Who asks rounds what comes out (`rounded`). Raises
+    ShapeError for no examples.
     """
     if examples == 0:
         raise ShapeError("found no examples (N = 0), expected at least one row in x")
     if weights is not None:
         check_weights(weights, examples)
         return total(weights)
-    # lax, once for every parameter: jnp would take four times as long to trace
-    return jax.tree.map(lambda s: jax.lax.div(s, s.dtype.type(examples)), total(None))
+    return jax.tree.map(lambda s: _divided(s.astype(wide(s.dtype)), examples), total(None))
+
+
+def _divided(total: Array, examples: int) -> Array:
+    """By lax, for it is once for every parameter: jnp would take four times as long to trace."""
+    return jax.lax.div(total, total.dtype.type(examples))
 
 
 def weighted_sum(terms: Array, weights: Array | None) -> Array:
-    """Σ_n w_n C_n of terms `[N]`, or Σ_n C_n without weights: what `weighted` takes the mean of."""
+    """Σ_n w_n C_n of terms `[N]`, or Σ_n C_n without weights, as wide as sums are taken: `weighted` takes its mean."""
+    terms = terms.astype(wide(terms.dtype))
     return jnp.sum(terms) if weights is None else jnp.sum(terms * jnp.asarray(weights).astype(terms.dtype))
+
+
+def rounded(gradients: Any, params: Any) -> Any:
+    """Return a tree of gradients in the dtypes of params."""
+    return jax.tree.map(lambda g, p: g.astype(jnp.result_type(p)), gradients, params)
 
 
 def scale(delta: Array, weights: Array | None) -> Array:
@@ -102,7 +114,7 @@ class Use(abc.ABC):
 
     @abc.abstractmethod
     def total(self, weights: Array | None) -> Array:
-        """Return Σ_n w_n ∂C_n/∂θ (w_n = 1 for None) in the parameter's shape, accumulated at its dtype."""
+        """Return Σ_n w_n ∂C_n/∂θ (w_n = 1 for None) in the parameter's shape, left as `wide` as it is summed."""
 
     @abc.abstractmethod
     def per_example(self) -> Array:
@@ -110,7 +122,7 @@ class Use(abc.ABC):
 
     def gradient(self, weights: Array | None = None) -> Array:
         """Return Σ_n w_n ∂C_n/∂θ in the parameter's shape and dtype; `weights` is `[N]`, None means 1/N each."""
-        return weighted(self.total, weights, self.examples)
+        return weighted(self.total, weights, self.examples).astype(self.dtype)
 
     def factors(self) -> tuple[Array, Array] | None:
         """Return l and r where ∂C_n/∂θ = Σ_t l_nt ⊗ r_nt, else None.

@@ -506,15 +506,19 @@ X = np.ones((5, 3), np.float32)
         ),
         (
             lambda: jp.Chain(jp.Linear(2), "relu"),
-            "Chain: item 1 is 'relu', expected a Layer such as Linear(30) or Sigmoid(); a plain function f(x, params) "
-            "goes to jaxprop.auto and jaxprop.fit as it is",
+            "Chain: layers, item 1, must be a Layer, found 'relu'; write ReLU()",
+        ),
+        (
+            lambda: jp.Chain(jp.Linear(2), lambda x, params: x),
+            "Chain: layers, item 1, must be a Layer, found the function <lambda>; a plain function f(x, params) goes "
+            "to jaxprop.auto and jaxprop.fit as it is",
         ),
         (lambda: jp.Chain(), "Chain: found no layers, expected at least one"),
         (lambda: jp.Linear(2, init="he_normall"), "unknown init 'he_normall' (did you mean 'he_normal'?); known: "),
         (lambda: jp.Linear(2, bias_init="nul"), "unknown bias_init 'nul'"),
         (lambda: jp.Linear(0), "Linear: features must be a whole number ≥ 1, found 0"),
-        (lambda: jp.Linear(2.0), "Linear: features must be a whole number ≥ 1, found 2.0"),
-        (lambda: jp.Linear(True), "Linear: features must be a whole number ≥ 1, found True"),
+        (lambda: jp.Linear(2.0), "Linear: features must be a whole number, found 2.0; write int(2.0)"),
+        (lambda: jp.Linear(True), "Linear: features must be a whole number, found True"),
         (
             lambda: jp.Linear(2).init(None, X),
             "Linear.init needs a key to draw W from: pass jax.random.key(0)",
