@@ -6,19 +6,23 @@ Backward:  ∂C_n/∂W = Σ_t e(id_nt) ⊗ δ_nt                         e(id): 
 
 It is a `Linear` without bias on one-hot rows, without the rows: y = e(id) W.
 
-Edge cases: an id outside 0 … V − 1 (negative ones too) cannot raise under `jit`: its row is NaN, which the cost shows
-at once. Floating inputs are refused. Half precision: params take JAX's default float, ids having none of their own.
+Edge cases: an id outside 0 … V − 1 (negative ones too) is refused, but cannot be under `jit`: there its row is NaN,
+which the cost shows at once. Floating inputs are refused. Half precision: params take JAX's default float, ids having
+none of their own.
 Source: Bengio et al., "A Neural Probabilistic Language Model" (2003), section 2.
 """
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
+from jax.core import Tracer
 
 from jaxprop.checks import Spec, check_key, check_whole
-from jaxprop.errors import ShapeError, pick
+from jaxprop.errors import DataError, ShapeError, pick
 from jaxprop.layers.initializers import initializers
 from jaxprop.layers.layer import Env, Layer
 from jaxprop.uses import Lookup
@@ -40,7 +44,7 @@ class Embedding(Layer):
 
     `init` is a name that `Linear` takes too, drawn for Wᵀ, the output weights an embedding is often tied to: with
     "lecun_normal" a row has length about 1. Raises JaxpropError for settings that cannot be, ShapeError for inputs
-    that are no integers.
+    that are no integers, DataError for ids outside the vocabulary (under `jit` their row is NaN).
 
     >>> ids = jnp.array([[2, 0, 2]])
     >>> print(Embedding(3, 2)(ids, EmbeddingParams(W=jnp.array([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]]))))
@@ -67,8 +71,21 @@ class Embedding(Layer):
         draw = initializers()[self.weight_init]
         return EmbeddingParams(draw(key, (self.features, self.vocabulary), jnp.result_type(float)).T)
 
-    def forward(self, x: Array, params: EmbeddingParams, env: Env | None = None) -> tuple[Array, Array]:
+    def check_values(self, x: Any) -> None:
         self._check_inputs(x)
+        if isinstance(x, Tracer | jax.ShapeDtypeStruct):
+            return
+        ids, V = np.asarray(x), self.vocabulary
+        if ids.size and not (ids.min() >= 0 and ids.max() < V):
+            row, *rest = index = tuple(int(i) for i in np.argwhere((ids < 0) | (ids >= V))[0])
+            where = f"row {row}" + (f", position {', '.join(map(str, rest))}" if rest else "")
+            raise DataError(
+                f"{self!r}: {where} is id {ids[index]}, expected 0 to {V - 1} for a vocabulary of {V}; number the ids "
+                "from 0, or make the vocabulary larger"
+            )
+
+    def forward(self, x: Array, params: EmbeddingParams, env: Env | None = None) -> tuple[Array, Array]:
+        self.check_values(x)
         (W,) = params
         if W.shape != (self.vocabulary, self.features):
             raise ShapeError(f"{self!r}: found W {list(W.shape)}, expected {[self.vocabulary, self.features]}")

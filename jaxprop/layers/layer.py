@@ -85,6 +85,12 @@ class Layer(Described):
         """Return fresh parameters for inputs like `x` (an array or ShapeDtypeStruct `[N, ...]`)."""
         return ()
 
+    def check_values(self, x: Any) -> None:
+        """Raise DataError for numbers in concrete rows `x` that the layer has no answer to; by default there are none.
+
+        Under `jit` nothing can be raised: `fit`, `predict` and `evaluate` ask before.
+        """
+
     def __call__(self, x: Any, params: Any, env: Env | None = None) -> Array:
         """Return y = f(x, θ) and keep nothing for a backward pass."""
         return self.forward(x, params, env)[0]

@@ -13,9 +13,12 @@ from jaxtyping import Key, PyTree
 
 from jaxprop.arrays.paths import join
 from jaxprop.errors import JaxpropError
+from jaxprop.layers import Flatten, Identity, Reshape, Transpose
 from jaxprop.layers.layer import Env, Layer
 from jaxprop.network.initialize import in_one_program
 from jaxprop.network.walk import Combinator, Pulled, Pushed, Walk, as_one, split
+
+SHAPED_ONLY = (Flatten, Identity, Reshape, Transpose)
 
 
 @dataclass(frozen=True, init=False)
@@ -55,6 +58,11 @@ class Chain(Combinator):
     def with_children(self, children: Sequence[Layer]) -> "Chain":
         """Return a chain of other layers."""
         return Chain(*children)
+
+    def check_values(self, x: PyTree) -> None:
+        """Ask the first layer, which alone sees x, or the first after those that only bring x into another shape."""
+        first = next((layer for layer in self.layers if not isinstance(layer, SHAPED_ONLY)), self.layers[0])
+        first.check_values(x)
 
     @in_one_program
     def init(self, key: Key[Array, ""] | None, x: PyTree) -> tuple[PyTree, ...]:

@@ -122,6 +122,11 @@ class Combinator(Layer):
         """Tell whether any child mixes the examples of a batch."""
         return any(child.mixes_examples for child in self.children())
 
+    def check_values(self, x: PyTree) -> None:
+        """Ask the children that x reaches as it is: by default all."""
+        for child in self.children():
+            child.check_values(x)
+
     def forward(self, x: PyTree, params: PyTree, env: Env | None = None) -> tuple[PyTree, PyTree]:
         """Go forward with the plain walk."""
         return self.push(Walk(), x, params, env, "")

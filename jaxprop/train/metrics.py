@@ -9,6 +9,7 @@ from jaxtyping import Array, ArrayLike, Float, PyTree, Shaped
 
 from jaxprop.costs import Cost
 from jaxprop.errors import ShapeError
+from jaxprop.layers.layer import Layer
 from jaxprop.network.call import Network, call, require_order
 
 ROWS_AT_ONCE = 4096
@@ -29,6 +30,8 @@ def predict(net: Network, x: PyTree[Shaped[ArrayLike, "N ..."]], params: PyTree)
     [2.0, 2.0, 2.0]
     """
     require_order(net, x, params, "predict(net, x, params)")
+    if isinstance(net, Layer):
+        net.check_values(x)
     parts = (jax.tree.map(lambda a, some=some: a[some], x) for some in _parts(_rows(x)))
     return np.concatenate([np.asarray(_outputs(net, part, params)) for part in parts])
 

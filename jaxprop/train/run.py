@@ -105,6 +105,8 @@ class Run:
         net, cost = self.recipe.net, self.recipe.cost
         for x, targets in [self.data] if self.validation is None else [self.data, self.validation]:
             y = jax.eval_shape(lambda x, p: call(net, x, p), x, params)
+            if isinstance(net, Layer):
+                net.check_values(x)
             cost.check(y, targets)
             cost.check_values(y, targets)
         x, targets = jax.tree.map(lambda a: a[:1], self.data)

@@ -39,8 +39,10 @@ class Lookup(Use):
         return jax.vmap(self._added)(*self.factors()).astype(self.dtype)
 
     def factors(self) -> tuple[Array, Array]:
-        """The ids of the one-hot rows, `[N, T]`, and δ."""
-        return self.ids.reshape(self.ids.shape[0], math.prod(self.ids.shape[1:])), positions(self.delta)
+        """The ids of the one-hot rows, `[N, T]`, and δ, which is 0 where an id has no row."""
+        ids, delta = self.ids.reshape(self.ids.shape[0], math.prod(self.ids.shape[1:])), positions(self.delta)
+        known = (ids >= 0) & (ids < self.shape[0])
+        return jnp.where(known, ids, 0), jnp.where(known[..., None], delta, 0)
 
     @property
     def norm_method(self) -> str:

@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import jaxprop as jp
@@ -32,10 +33,42 @@ def test_a_table_is_that_of_flax(ids):
 def test_an_id_without_a_row_is_seen_at_once_and_moves_no_row(wrong):
     layer, params = jp.Embedding(V, D), jp.EmbeddingParams(normal(0, V, D))
     ids = IDS.at[0, 0].set(wrong)
-    y, cache = layer.forward(ids, params)
+    with pytest.raises(jp.DataError, match=rf"row 0, position 0 is id {wrong}, expected 0 to {V - 1} for a vocab"):
+        layer(ids, params)
+    y, cache = jax.jit(layer.forward)(ids, params)
     use = layer.backward(jnp.ones_like(y), cache, params)[1].W
     assert np.isnan(y[0, 0]).all() and np.isfinite(y[0, 1:]).all()
     assert float(use.total(None).sum()) == (IDS.size - 1) * D
+
+
+@pytest.mark.parametrize("T, D", [(2, 8), (8, 3)], ids=["gram", "segments"])
+def test_norms_leave_out_the_ids_that_have_no_row_as_the_gradient_does(T, D):
+    ids = jnp.array([[0, 1] * (T // 2), [-1, V] * (T // 2), [1, V, 1, -2][:T] * (T // 4 or 1)])
+    use = jp.Lookup(ids, normal(0, 3, T, D), (V, D), jnp.float64)
+    output = jp.Outer(normal(1, 3, 1, D), normal(2, 3, 1, V), (D, V), jnp.float64)
+    tied = jp.Several((use, output), (False, True), (V, D), jnp.float64)
+    for each in (use, tied):
+        np.testing.assert_allclose(each.squared_norms(), np.sum(np.square(each.per_example()), (1, 2)), rtol=1e-12)
+    assert use.squared_norms()[1] == 0
+
+
+def test_every_door_names_an_id_outside_of_the_vocabulary():
+    ids = np.array([[1, 2, 7], [4, 0, 1]])
+    net, cost = jp.Chain(jp.Transpose((0,)), jp.Parallel(jp.Embedding(5, 4)), jp.Linear(4)), jp.SoftmaxCrossEntropy()
+    targets = ids % 4
+    params = net.init(jax.random.key(0), ids)
+    doors = [
+        lambda: net(ids, params),
+        lambda: jp.predict(net, ids, params),
+        lambda: jp.evaluate(net, cost)(ids, params, targets),
+        lambda: jp.fit(net, cost, optax.sgd(0.1), (ids, targets), epochs=1, progress=False),
+        lambda: jp.auto.value_and_grad(net, cost)(ids, params, targets),
+        lambda: jp.manual.uses(net, cost)(ids, params, targets),
+    ]
+    for door in doors:
+        with pytest.raises(jp.DataError, match="row 0, position 2 is id 7, expected 0 to 4 for a vocabulary of 5"):
+            door()
+    assert np.isnan(jax.jit(net)(ids, params)[0, 2]).all()
 
 
 @pytest.mark.parametrize("T, method", [(2, "gram"), (8, "segments")])
