@@ -50,6 +50,7 @@ class Window:
 
     def gather(self, fine: Array, W: Array) -> Array:
         """Return Σ_ki f_{st+dk−p, i} W_{k i o}, `[N, *T, O]`."""
+        fine, W = _promoted(fine, W)
         W, channels = (lax.rev(W, self._axes), "OI") if self.flipped else (W, "IO")
         return lax.conv_general_dilated(
             fine, W, self.strides, self.pads, None, self.dilation, self._dimensions(channels), self.groups
@@ -63,6 +64,7 @@ class Window:
                 self.kernel, self.strides, self.dilation, self.low, self.fine, self.coarse, strict=True
             )
         ]
+        coarse, W = _promoted(coarse, W)
         W, channels = (W, "IO") if self.flipped else (lax.rev(self._regrouped(W), self._axes), "OI")
         ones = (1,) * len(self.kernel)
         return lax.conv_general_dilated(
@@ -71,15 +73,16 @@ class Window:
 
     def contract(self, fine: Array, coarse: Array, dtype: DTypeLike) -> Array:
         """Return Σ_nt f_{n, st+dk−p, i} c_{n t o} in W's shape: c is the kernel, I the batch, and N is summed over."""
+        fine, coarse = _promoted(fine, coarse)
         sp = SPATIAL[: len(self.kernel)]
         channels = "CN" if self.flipped else "NC"
         dimensions = (f"C{sp}N", f"I{sp}O", f"{sp}{channels}")
         # strides and dilation change places: a step of k is d elements of f, a step of t is s
         W = lax.conv_general_dilated(
             fine, coarse, self.dilation, self._exact_pads, None, self.strides, dimensions,
-            batch_group_count=self.groups, preferred_element_type=dtype,
+            batch_group_count=self.groups, preferred_element_type=jnp.promote_types(dtype, fine.dtype),
         )  # fmt: skip
-        return lax.rev(W, self._axes) if self.flipped else W
+        return (lax.rev(W, self._axes) if self.flipped else W).astype(dtype)
 
     def offsets(self) -> Iterator[tuple[int, ...]]:
         """Go through every k in the order of W's entries, backwards for a flipped W."""
@@ -155,3 +158,9 @@ class Window:
         *K, I, O = W.shape
         W = W.reshape(*K, I, self.groups, O // self.groups)
         return jnp.swapaxes(W, -3, -2).reshape(*K, self.groups * I, O // self.groups)
+
+
+def _promoted(one: Array, other: Array) -> tuple[Array, Array]:
+    """Both in the dtype that `one @ other` would have: XLA's convolutions do not mix dtypes."""
+    dtype = jnp.result_type(one, other)
+    return one.astype(dtype), other.astype(dtype)

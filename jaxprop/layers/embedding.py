@@ -85,10 +85,11 @@ class Embedding(Layer):
             )
 
     def forward(self, x: Array, params: EmbeddingParams, env: Env | None = None) -> tuple[Array, Array]:
-        self.check_values(x)
+        self._check_inputs(x)
         (W,) = params
         if W.shape != (self.vocabulary, self.features):
             raise ShapeError(f"{self!r}: found W {list(W.shape)}, expected {[self.vocabulary, self.features]}")
+        self.check_values(x)
         return W.at[x].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False), x
 
     def backward(self, dy: Array, cache: Array, params: EmbeddingParams) -> tuple[None, EmbeddingParams]:

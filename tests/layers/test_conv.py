@@ -8,8 +8,10 @@ import pytest
 
 import jaxprop as jp
 from jaxprop.arrays.relative import relative
+from jaxprop.arrays.tolerances import tolerance
 from jaxprop.errors import JaxpropError, ShapeError
 from jaxprop.uses import is_use
+from tests.drawing import draw
 
 
 def normal(seed, *shape, dtype=jnp.float64):
@@ -362,3 +364,31 @@ def test_integers_keep_their_dtype_through_shapes():
     for layer in (jp.Reshape((2, 2)), jp.Transpose((0,))):
         y, cache = layer.forward(jnp.ones((2, 4), jnp.int32), ())
         assert y.dtype == jnp.int32 and layer.backward(None, cache, ()) == (None, ())
+
+
+MIXED = [
+    (jp.Conv(4, (3,), groups=2), "float32", "bfloat16"),
+    (jp.ConvTranspose(4, (3,), strides=2), "float64", "float32"),
+]
+MORE = [(jp.ConvTranspose(4, (3,)), "bfloat16", "float32"), (jp.Conv(4, (3,)), "float64", "float32")]
+
+
+@pytest.mark.parametrize(
+    "layer, of_x, of_params", [*MIXED, *(pytest.param(*more, marks=pytest.mark.slow) for more in MORE)], ids=str
+)
+def test_dtypes_are_mixed_as_a_linear_layer_mixes_them(layer, of_x, of_params):
+    x, cost = normal(0, 2, 5, 2).astype(of_x), jp.HalfSquaredError()
+    params = jax.tree.map(lambda p: p.astype(of_params), draw(layer, x))
+
+    @jax.jit
+    def everything(x, params):
+        y, dx, _ = run(layer, x, params, jnp.ones_like(layer(x, params)))
+        at, use = (x, params, jnp.zeros(y.shape)), jp.manual.uses(layer, cost)(x, params, jnp.zeros(y.shape))[1].W
+        norms = use.squared_norms(), jnp.sum(use.per_example().astype(float) ** 2, axis=(1, 2, 3))
+        return y, dx, jp.manual.value_and_grad(layer, cost)(*at), jp.auto.value_and_grad(layer, cost)(*at), norms
+
+    with jax.numpy_dtype_promotion("standard"):
+        y, dx, mine, theirs, norms = everything(x, params)
+        assert y.dtype == dx.dtype == jnp.result_type(x, params.W)
+    assert mine[1].W.dtype == params.W.dtype
+    assert relative(mine, theirs) <= tolerance(of_params) and relative(*norms) <= tolerance(of_params)
