@@ -31,7 +31,7 @@ COMMANDS = {
     "plot": plot,
 }
 for name, module in COMMANDS.items():
-    app.command(name, epilog=module.EXAMPLE)(module.command)
+    app.command(name, cls=getattr(module, "Command", None), epilog=module.EXAMPLE)(module.command)
 
 
 def add_plugins() -> None:
@@ -66,6 +66,6 @@ def main() -> NoReturn:
 
 
 def stop(why: str, code: int) -> NoReturn:
-    """Say why in one line, and exit."""
-    print(f"jaxprop: {' '.join(why.split())}", file=sys.stderr)
+    """Say why in one line, or in three where a caret points at a place, and exit."""
+    print(f"jaxprop: {why if why.endswith('^') else ' '.join(why.split())}", file=sys.stderr)
     sys.exit(code)

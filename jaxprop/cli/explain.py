@@ -1,16 +1,24 @@
 """`jaxprop explain`: the chain rule written out, for one parameter of a saved model or for an expression."""
 
+import re
+import shutil
+import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from jax import Array
+from typer import Context
+from typer.core import TyperCommand
 
 from jaxprop.arrays.index import read_index
 from jaxprop.arrays.paths import by_path
 from jaxprop.cli.runs import open_run, parameter_path, print_json, rows_of, with_targets
 from jaxprop.derivations import derive, explain, to_json, to_latex, to_text
 from jaxprop.derivations.derivation import Derivation
+from jaxprop.derivations.formula import evaluate
+from jaxprop.derivations.glyphs import WIDTH
 from jaxprop.derivations.parse import parse
 from jaxprop.derivations.question import listed
 from jaxprop.errors import JaxpropError, ModelError
@@ -19,6 +27,19 @@ EXAMPLE = (
     "Examples: `jaxprop explain runs/digits --param 1.W --index 12,3` · "
     "`jaxprop explain runs/digits --param 3.b --index 7 --row 5 --json` · `jaxprop explain '3*(x**2+1)' --at 2`"
 )
+
+
+class Command(TyperCommand):
+    """A command whose first argument may be an expression that begins with a minus sign."""
+
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
+        """Move an expression such as -x^2 behind the options, where it is none."""
+        taking = {name for each in self.params if not getattr(each, "is_flag", True) for name in each.opts}
+        for i, (before, word) in enumerate(pairwise(("", *args))):
+            if before not in taking and re.match(r"-[^-]", word):
+                args = [*args[:i], *args[i + 1 :], "--", word]
+                break
+        return super().parse_args(ctx, args)
 
 
 def command(
@@ -30,7 +51,12 @@ def command(
     learning_rate: Annotated[
         float | None, typer.Option(help="Step size η of the update; 0.1, over std² where y is unstandardised.")
     ] = None,
-    at: Annotated[float | None, typer.Option(help="Expression: where the derivative is taken.")] = None,
+    at: Annotated[
+        str | None, typer.Option(help="Expression: where the derivative is taken, e.g. 2, pi/2 or x=-2,y=5.")
+    ] = None,
+    digits: Annotated[
+        int | None, typer.Option(min=1, max=17, help="How many digits numbers have: 6 by default, all in JSON.")
+    ] = None,
     latex: Annotated[bool, typer.Option("--latex", help="As LaTeX.")] = False,
     json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
@@ -49,11 +75,17 @@ def command(
     else:
         derivation = of_expression(target, param or index, at)
     if json:
-        print_json({**head, **to_json(derivation)})
+        print_json({**head, **to_json(derivation, digits)})
     elif latex:
-        print(to_latex(derivation))
+        print(to_latex(derivation, digits or 6))
     else:
-        print(*([f"{target} on {head['data']}"] if head else []), to_text(derivation), sep="\n")
+        written = to_text(derivation, digits or 6, columns())
+        print(*([f"{target} on {head['data']}"] if head else []), written, sep="\n")
+
+
+def columns() -> int:
+    """Return how wide lines may be: as wide as the terminal, 100 at most."""
+    return min(WIDTH, shutil.get_terminal_size().columns) if sys.stdout.isatty() else WIDTH
 
 
 def of_run(
@@ -75,17 +107,40 @@ def of_run(
     return run(x, saved.params, targets, param, read_index(index or ""), row=row), rows.source
 
 
-def of_expression(text: str, asked: str | None, at: float | None) -> Derivation:
+def of_expression(text: str, asked: str | None, at: str | None) -> Derivation:
     """Return the derivation of an expression; raise `JaxpropError` for what is neither that nor a folder."""
     if asked is not None:
         raise ModelError(f"{text}: no such folder; expected one that jaxprop.save or `jaxprop train --out` wrote")
     if at is not None:
-        return derive(text, at)
+        return derive(text, point(at))
     try:
         parse(text)
     except JaxpropError as error:
         raise JaxpropError(f"{text}: no such folder, and as an expression: {error}") from None
     raise JaxpropError(f"{text}: no such folder; for the derivative of an expression say where with --at, e.g. --at 2")
+
+
+def point(text: str) -> float | dict[str, float]:
+    """Return the number that --at writes, or one for every variable.
+
+    >>> point("pi/2"), point("x=-2, y=5")
+    (1.5707963267948966, {'x': -2.0, 'y': 5.0})
+    """
+    if "=" not in text:
+        return number(text)
+    pairs = [pair.partition("=") for pair in re.split(r"[,;\s]+(?=[^\W\d]\w*\s*=)", text.strip())]
+    values = {name.strip(): number(value) for name, _, value in pairs}
+    if len(values) < len(pairs) or "" in values:
+        raise JaxpropError(f"--at: found {text!r}, expected one number for every variable, e.g. x=-2,y=5")
+    return values
+
+
+def number(text: str) -> float:
+    """Return the number that a text without variables stands for; raise `JaxpropError` for anything else."""
+    try:
+        return float(evaluate(parse(text.strip(), ()).formula))
+    except JaxpropError:
+        raise JaxpropError(f"--at: found {text!r}, expected a number such as 2, -0.5 or pi/2") from None
 
 
 def _first(array: Array) -> str:

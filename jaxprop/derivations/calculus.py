@@ -6,36 +6,28 @@ fractions, so a third stays 1/3. Nothing is expanded and nothing is factored.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
+from functools import cache
 from itertools import chain
 
 from jaxprop.derivations import formula as tree
 from jaxprop.derivations.formula import Call, Constant, Formula, Negation, Number, Power, Product, Quotient, Sum, Symbol
+from jaxprop.derivations.functions import FUNCTIONS
+from jaxprop.derivations.parse import parse
 from jaxprop.errors import pick
 
 ZERO, ONE = Number(0), Number(1)
-
-DERIVATIVES: Mapping[str, Callable[[Formula], Formula]] = {
-    "sin": lambda u: Call("cos", u),
-    "cos": lambda u: -Call("sin", u),
-    "exp": lambda u: Call("exp", u),
-    "log": lambda u: 1 / u,
-    "sqrt": lambda u: 1 / (2 * Call("sqrt", u)),
-    "tanh": lambda u: 1 - Call("tanh", u) ** 2,
-    "sigmoid": lambda u: Call("sigmoid", u) * (1 - Call("sigmoid", u)),
-    "relu": lambda u: Call("step", u),
-    "step": lambda u: ZERO,
-}
 
 Coefficient = Fraction | float
 Factors = dict[Formula, Coefficient]
 """The bases of a product, each with its exponent."""
 
-EXACT: Mapping[tuple[str, Formula], Formula] = {
-    **dict.fromkeys([("sin", ZERO), ("log", ONE), ("sqrt", ZERO), ("tanh", ZERO)], ZERO),
-    **dict.fromkeys([("cos", ZERO), ("exp", ZERO), ("sqrt", ONE), ("log", Constant("e"))], ONE),
+EXACT: Mapping[Formula, Formula] = {
+    Call("log", Constant("e")): ONE,
+    **{Call(name, Number(at)): Number(value) for name, f in FUNCTIONS.items() for at, value in f.exact.items()},
 }
+U, V = Symbol("u"), Symbol("v")
 BITS = 53
 
 
@@ -80,9 +72,19 @@ def _derivative(node: Formula, x: Symbol) -> Formula:
         case Power(base, exponent):
             outer = node * Call("log", base) * _derivative(exponent, x)
             return outer + node * exponent * _derivative(base, x) / base if depends(base, x) else outer
-        case Call(name, argument):
-            return DERIVATIVES[pick(name, DERIVATIVES, "function")](argument) * _derivative(argument, x)
+        case Call(name, argument, others):
+            arguments = (argument, *others)
+            at: dict[Formula, Formula] = dict(zip((U, V), arguments, strict=False))
+            pairs = zip(slopes(pick(name, FUNCTIONS, "function")), arguments, strict=True)
+            terms = [tree.substitute(slope, at) * _derivative(inner, x) for slope, inner in pairs if depends(inner, x)]
+            return Sum(tuple(terms)) if len(terms) > 1 else terms[0]
     raise TypeError(f"no rule for the derivative of {type(node).__name__}")
+
+
+@cache
+def slopes(name: str) -> tuple[Formula, ...]:
+    """Return the derivatives of a function by each of its arguments, as formulas in u and v."""
+    return tuple(parse(slope, ("u", "v"), inner=True).formula for slope in FUNCTIONS[name].slopes)
 
 
 def simplify(node: Formula) -> Formula:
@@ -100,9 +102,9 @@ def simplify(node: Formula) -> Formula:
             return _sum(map(simplify, terms))
         case Product() | Quotient() | Power() | Negation():
             return _join(*_split(tree.changed(node, simplify)))
-        case Call(name, argument):
-            inside = simplify(argument)
-            return EXACT.get((name, inside), Call(name, inside))
+        case Call():
+            inside = tree.changed(node, simplify)
+            return EXACT.get(inside, inside)
         case tree.Labelled(_, inner):
             return simplify(inner)
     return node

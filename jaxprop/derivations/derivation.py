@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from jaxprop.derivations.formula import Formula, Labelled, Number, Rest, Sum, evaluate, formula, parts, substitute
-from jaxprop.derivations.glyphs import Latex, Text, number, rest_value
+from jaxprop.derivations.glyphs import WIDTH, Latex, Text, number, rest_value
 from jaxprop.errors import JaxpropError
 
 Json = dict[str, Any]
@@ -54,7 +54,8 @@ class Equation:
 
     def json(self, digits: int | None) -> Json:
         """Return the equation as plain data, as text and as LaTeX."""
-        shown = {"label": self.label, "exact": self.exact, "text": to_text(self), "latex": to_latex(self)}
+        shown = {"label": self.label, "exact": self.exact}
+        shown |= {"text": to_text(self, digits or 6), "latex": to_latex(self, digits or 6)}
         return {**shown, "sides": [to_json(side, digits) for side in self.sides]}
 
 
@@ -64,21 +65,26 @@ Prose = tuple[str | Formula | Equation, ...]
 
 @dataclass(frozen=True)
 class Step:
-    """A title, a sentence and the equations it speaks of."""
+    """A title, a sentence, the equations it speaks of, and the rows of a table, the head first."""
 
     title: str
     sentence: Prose = ()
     equations: tuple[Equation, ...] = ()
+    rows: tuple[tuple[Prose, ...], ...] = ()
 
     def write(self, printer: Text) -> str:
         """Return the step in paragraphs and lines."""
         written = (equation.written_sides(printer) for equation in self.equations)
-        return printer.step(self.title, _prose(self.sentence, printer), written)
+        step = printer.step(self.title, _prose(self.sentence, printer), written)
+        rows = [[_prose(cell, printer).replace(printer.space, " ") for cell in row] for row in self.rows]
+        return f"{step}\n{printer.table(rows)}" if rows else step
 
     def json(self, digits: int | None) -> Json:
         """Return the step as plain data."""
-        words = {"sentence": _line(self.sentence, Text(6)), "sentence_latex": _line(self.sentence, Latex(6))}
-        return {"title": self.title, **words, "equations": [equation.json(digits) for equation in self.equations]}
+        text, latex = Text(digits or 6), Latex(digits or 6)
+        words = {"sentence": _line(self.sentence, text), "sentence_latex": _line(self.sentence, latex)}
+        rows = {"rows": [[_line(cell, text) for cell in row] for row in self.rows]} if self.rows else {}
+        return {"title": self.title, **words, "equations": [each.json(digits) for each in self.equations], **rows}
 
 
 @dataclass(frozen=True)
@@ -114,25 +120,26 @@ class Derivation:
     def write(self, printer: Text) -> str:
         """Return the title and every step."""
         steps = (printer.numbered.format(i, step.write(printer)) for i, step in enumerate(self.steps, 1))
-        return "\n\n".join((_line(self.title, printer), *steps))
+        return "\n\n".join((printer.title(_prose(self.title, printer)), *steps))
 
     def json(self, digits: int | None) -> Json:
         """Return the derivation as plain data; its `facts` are keys of their own."""
         head = {key: _plain(value, digits) for key, value in self.facts.items()}
         known = [{"name": to_text(leaf), "value": _plain(value, digits)} for leaf, value in self.values.items()]
         body = [step.json(digits) for step in self.steps]
-        return {"title": _line(self.title, Text(6)), **head, "values": known, "steps": body}
+        return {"title": _line(self.title, Text(digits or 6)), **head, "values": known, "steps": body}
 
 
 Printable = Formula | Equation | Step | Derivation
 
 
-def to_text(node: Printable, digits: int | None = 6) -> str:
+def to_text(node: Printable, digits: int | None = 6, width: int = WIDTH) -> str:
     """Print a formula, an equation, a step or a whole derivation as plain text with unicode letters.
 
     Args:
         node: what is printed.
         digits: how many significant digits numbers get, as `%g` writes them; None for as many as it takes.
+        width: how many columns a line of a step has; longer formulas are broken at an operator.
 
     >>> from jaxprop.derivations.formula import Symbol
     >>> to_text(3 * (Symbol("x") ** 2 + 1) ** 3)
@@ -140,7 +147,7 @@ def to_text(node: Printable, digits: int | None = 6) -> str:
     >>> to_text(Equation((Symbol("a"), Number(2) / 3, Number(2 / 3))), digits=3)
     'a = 2/3 ≈ 0.667'
     """
-    return _written(node, Text(digits))
+    return _written(node, Text(digits, width))
 
 
 def to_latex(node: Printable, digits: int | None = 6) -> str:
@@ -194,6 +201,8 @@ def _plain(value: object, digits: int | None) -> Any:
             return to_json(value, digits)
         case tuple() | list():
             return [_plain(item, digits) for item in value]
+        case dict():
+            return {key: _plain(item, digits) for key, item in value.items()}
         case float():
             return float(number(value, digits)) if math.isfinite(value) else None
         case _:

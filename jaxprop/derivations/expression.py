@@ -1,52 +1,51 @@
 """`derive`: the derivative of an expression in one variable, one step of the chain rule after another."""
 
 import math
-from typing import NamedTuple
-
-import jax
-import jax.numpy as jnp
+from collections.abc import Mapping
 
 from jaxprop.derivations import formula as tree
 from jaxprop.derivations.calculus import depends, derivative
+from jaxprop.derivations.circuit import circuit
 from jaxprop.derivations.derivation import Derivation, Equation, Prose, Step, to_latex, to_text, worked
 from jaxprop.derivations.formula import Call, Derivative, Formula, Number, Product, Sum, Symbol, evaluate, parts
+from jaxprop.derivations.links import (
+    SUBSCRIPTS,
+    Link,
+    Values,
+    added,
+    central_difference,
+    check_value,
+    corners,
+    forward_step,
+    jax_slopes,
+    link_of,
+    no_derivative,
+)
 from jaxprop.derivations.parse import Parsed, mark, parse
 from jaxprop.errors import JaxpropError
 
-Values = dict[Formula, float]
-SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
-
-class Link(NamedTuple):
-    """One link of the chain: `symbol = local`, which stands for `original` in the variable.
-
-    `inputs` are the names in `local`, and `partials` its derivative with respect to each.
-    """
-
-    symbol: Symbol
-    local: Formula
-    original: Formula
-    inputs: tuple[Symbol, ...]
-    partials: tuple[Formula, ...]
-
-
-def derive(expression: str, at: float) -> Derivation:
+def derive(expression: str, at: float | Mapping[str, float]) -> Derivation:
     """Differentiate an expression at a point by the chain rule, every step with its numbers.
 
     With f(x) = g(u(x)), df/dx = dg/du · du/dx, where dg/du is taken at the inside u(x). Insides are worked out first;
-    where several of them meet, the contributions of all are added. `jax.grad` and a central difference, both in
-    float64, stand beside the result.
+    where several of them meet, the contributions of all are added. In several variables, every node of the graph gets
+    its value (forward) and the derivative of the output by it (backward), as in a circuit diagram. `jax.grad` and a
+    central difference, both in float64, stand beside the result.
 
     Args:
-        expression: text in one variable, such as "3*(x**2+1)**3", "sin(2x)/x" or "σ(0.5w + 1)". It is never executed.
-        at: the point, a finite number.
+        expression: text in one variable, such as "3*(x**2+1)**3", "sin 2x", "y = xe^x" or "σ(0.5w + 1)", or in several,
+            such as "(x+y)*z". It is never executed.
+        at: the point, a finite number, or one for every variable: {"x": -2, "y": 5, "z": -4}.
 
     Returns:
         The steps. `.facts` has expression, variable, at, value, derivative, derivative_latex, derivative_value,
-        jax_grad and finite_difference (None where there is no value on one side of the point).
+        jax_grad and finite_difference (None where there is no value on one side of the point); for several variables
+        expression, at, value, derivatives by name, and nodes: of each its name, formula, value, local derivatives,
+        paths, derivative, jax_grad and finite_difference.
 
     Raises:
-        JaxpropError: with a caret under the place, for text that is not an expression in one variable, and for a
+        JaxpropError: with a caret under the place, for text that is not an expression in these variables, and for a
             point where the value or the derivative is not finite.
 
     >>> derivation = derive("3*(x**2+1)**3", at=2.0)
@@ -54,31 +53,52 @@ def derive(expression: str, at: float) -> Derivation:
     ('18x(x² + 1)²', 900.0, 900.0)
     >>> derive("3*(x**2+1)", at=2.0).facts["derivative"]
     '6x'
+    >>> derive("(x+y)*z", at={"x": -2, "y": 5, "z": -4}).facts["derivatives"]
+    {'x': -4.0, 'y': -4.0, 'z': 3.0}
     """
+    named = isinstance(at, Mapping)
+    point = {name: _number(value, f"at {name}") for name, value in at.items()} if named else _number(at, "at")
+    parsed = parse(expression, tuple(point) if isinstance(point, dict) else None)
+    if isinstance(point, dict):
+        names = [variable.name for variable in parsed.variables]
+        for name in dict.fromkeys((*names, *point)):
+            if name not in point or name not in names:
+                what = "no value for" if name in names else "a value for a variable that is not there,"
+                raise mark(parsed.text, 0, len(parsed.text), f"at has {what} {name!r}")
+        values: Values = {Symbol(name): value for name, value in point.items()}
+    elif len(parsed.variables) > 1:
+        each = ",".join(f"{variable.name}=2" for variable in parsed.variables)
+        raise mark(parsed.text, 0, len(parsed.text), f"at must have a value for every variable: {each}")
+    else:
+        values = {parsed.variable: point}
     try:
-        point = float(at)
-    except (TypeError, ValueError, OverflowError):
-        point = math.nan
-    if not math.isfinite(point):
-        raise JaxpropError(f"at must be a finite number, found {at!r:.100}")
-    parsed = parse(expression)
-    try:
-        return _derivation(parsed, point)
+        return _derivation(parsed, values) if len(values) == 1 else circuit(parsed, values)
     except RecursionError:
         raise JaxpropError("the expression is nested too deeply to differentiate") from None
 
 
-def _derivation(parsed: Parsed, at: float) -> Derivation:
-    x, formula = parsed.variable, parsed.formula
-    values: Values = {x: at}
-    _check_value(parsed, at)
+def _number(value: object, what: str) -> float:
     try:
-        links = unfold(formula, x)
-        forward = _forward(links, values)
+        number = float(value)  # pyright: ignore[reportArgumentType]
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise JaxpropError(f"{what} must be a finite number, found {value!r:.100}")
+    return number
+
+
+def _derivation(parsed: Parsed, values: Values) -> Derivation:
+    x = parsed.variable
+    at = values[x]
+    formula = parsed.formula
+    check_value(parsed, values)
+    try:
+        links = unfold(formula, x, parsed.name)
+        forward = forward_step(links, values)
         backward = [_differentiate(link, x, values) for link in links]
         whole = _whole(links, x, values)
     except tree.UndefinedError as error:
-        raise _no_derivative(parsed, at, error) from None
+        raise no_derivative(parsed, {x: at}, error) from None
     slope = Derivative(links[-1].symbol, x, "d")
     witnesses, seen = _witnesses(parsed, at, slope, values[slope])
     simple = derivative(formula, x)
@@ -90,45 +110,6 @@ def _derivation(parsed: Parsed, at: float) -> Derivation:
     title: Prose = ("The derivative of ", formula, " at ", Equation((x, Number(at))))
     product = _product_of_links(links, x, values)
     return Derivation(title, (forward, *backward, *product, whole, witnesses), values, facts)
-
-
-def _check_value(parsed: Parsed, at: float) -> None:
-    """Raise an error that points at the part that has no value, if one has none."""
-    try:
-        evaluate(parsed.formula, {parsed.variable: at})
-    except tree.UndefinedError as error:
-        here = f"in {to_text(error.formula)} at {parsed.variable.name} = {at:g}"
-        raise mark(parsed.text, *_span(parsed, error.formula), f"{error}, {here}") from None
-
-
-def _no_derivative(parsed: Parsed, at: float, error: tree.UndefinedError) -> JaxpropError:
-    """Return the error for a derivative that is not finite, pointing at the innermost part that has none."""
-    x = parsed.variable
-    for part in parts(parsed.formula):
-        try:
-            evaluate(derivative(part, x), {x: at})
-        except tree.UndefinedError as inner:
-            of = f" of {to_text(part)}"
-            return mark(parsed.text, *_span(parsed, part), f"no finite derivative{of} at {x.name} = {at:g}: {inner}")
-    return mark(parsed.text, 0, len(parsed.text), f"no finite derivative at {x.name} = {at:g}: {error}")
-
-
-def _span(parsed: Parsed, formula: Formula) -> tuple[int, int]:
-    """Return where a formula stands in the text, or where the smallest part around it does."""
-    around = [span for known, span in parsed.spans.items() if formula in parts(known)]
-    return parsed.spans.get(formula) or min(around, key=lambda s: s[1] - s[0], default=(0, len(parsed.text)))
-
-
-def _forward(links: list[Link], values: Values) -> Step:
-    equations = []
-    for link in links:
-        equations.append(worked(link.symbol, link.local, values=values))
-        values[link.symbol] = evaluate(link.local, values)
-    whole = Equation((links[-1].symbol, links[-1].original))
-    if len(links) == 1:
-        return Step("The value", ("This is read as ", whole, "."), tuple(equations))
-    sentence = ("This is read as ", whole, ". Every inside gets a name and its value comes before the outside's.")
-    return Step("The inside first", sentence, tuple(equations))
 
 
 def _differentiate(link: Link, x: Symbol, values: Values) -> Step:
@@ -143,7 +124,7 @@ def _differentiate(link: Link, x: Symbol, values: Values) -> Step:
         equations.append(worked(lhs, taken, values=values))
         values[lhs] = evaluate(taken, values)
         contributions.append(lhs if name == x else lhs * Derivative(name, x, "d"))
-    total = _sum(contributions)
+    total = added(contributions)
     values[slope] = evaluate(total, values)
     if link.inputs != (x,):
         equations.append(worked(slope, total, values=values))
@@ -191,14 +172,14 @@ def _whole(links: list[Link], x: Symbol, values: Values) -> Step:
         outer = tree.substitute(partial, originals)
         terms.append(outer if name == x else outer * derivative(originals[name], x))
     simple = derivative(last.original, x)
-    equation = worked(Derivative(last.symbol, x, "d"), *([_sum(terms)] if originals else []), simple, values=values)
+    equation = worked(Derivative(last.symbol, x, "d"), *([added(terms)] if originals else []), simple, values=values)
     back = "With the insides put back and like factors combined:" if originals else "Without a number put in:"
     return Step("The derivative as one formula", (back,), (equation,))
 
 
 def _witnesses(parsed: Parsed, at: float, slope: Formula, ours: float) -> tuple[Step, dict[str, float | None]]:
-    grad = jax_grad(parsed.formula, parsed.variable, at)
-    difference = central_difference(parsed.formula, parsed.variable, at)
+    grad = jax_slopes([link_of(Symbol("f_"), parsed.formula, parsed.formula)], {parsed.variable: at})[0]
+    difference = central_difference(lambda v: evaluate(parsed.formula, {parsed.variable: v}), at)
     equations, missing = [Equation((slope, Number(ours)), "chain rule")], []
     if math.isfinite(grad):
         equations.append(Equation((slope, Number(grad)), "jax.grad"))
@@ -209,19 +190,13 @@ def _witnesses(parsed: Parsed, at: float, slope: Formula, ours: float) -> tuple[
         equations.append(Equation((slope, Number(difference[0])), label, exact=False))
     else:
         missing.append(" There is no central difference: the expression has no value on one side of the point.")
-    inside = [part.argument for part in parts(parsed.formula) if isinstance(part, Call) and part.function == "relu"]
-    if any(evaluate(part, {parsed.variable: at}) == 0 for part in inside):
-        missing.append(" relu has a corner at 0 and no derivative there: 0 is what jax.grad uses, by convention.")
+    missing += corners(parsed.formula, {parsed.variable: at})
     sentence = ("The same number by other ways, in float64.", *missing)
     found = {"jax_grad": grad, "finite_difference": difference[0] if difference else None}
     return Step("Witnesses", sentence, tuple(equations)), found
 
 
-def _sum(terms: list[Formula]) -> Formula:
-    return Sum(tuple(terms)) if len(terms) > 1 else terms[0] if terms else Number(0)
-
-
-def unfold(formula: Formula, x: Symbol) -> list[Link]:
+def unfold(formula: Formula, x: Symbol, name: str = "") -> list[Link]:
     """Return the links from the innermost to the whole; equal insides share one name.
 
     Insides are the arguments of functions, bases of powers, and factors, tops and bottoms that are not the variable
@@ -232,7 +207,7 @@ def unfold(formula: Formula, x: Symbol) -> list[Link]:
     >>> [f"{link.symbol.name} = {to_text(link.local)}" for link in unfold(3 * (x**2 + 1) ** 3, x)]
     ['u = x² + 1', 'f = 3u³']
     """
-    outer = Symbol("f" if x.name != "f" else "g")
+    outer = Symbol(name or ("f" if x.name != "f" else "g"))
     letter = "u" if x.name.rstrip("₀₁₂₃₄₅₆₇₈₉") != "u" else "v"
     named: dict[Formula, tuple[Symbol, Formula]] = {}
     local = _local(formula, x, named, letter)
@@ -240,13 +215,8 @@ def unfold(formula: Formula, x: Symbol) -> list[Link]:
         (original, (symbol, inside)) = next(iter(named.items()))
         local = tree.substitute(local, {symbol: Symbol(letter)})
         named = {original: (Symbol(letter), inside)}
-    links = [_link(symbol, inside, original) for original, (symbol, inside) in named.items()]
-    return [*links, _link(outer, local, formula)]
-
-
-def _link(symbol: Symbol, local: Formula, original: Formula) -> Link:
-    inputs = tuple(dict.fromkeys(part for part in parts(local) if isinstance(part, Symbol)))
-    return Link(symbol, local, original, inputs, tuple(derivative(local, name) for name in inputs))
+    links = [link_of(symbol, inside, original) for original, (symbol, inside) in named.items()]
+    return [*links, link_of(outer, local, formula)]
 
 
 def _local(node: Formula, x: Symbol, named: dict[Formula, tuple[Symbol, Formula]], letter: str) -> Formula:
@@ -280,8 +250,8 @@ def _local(node: Formula, x: Symbol, named: dict[Formula, tuple[Symbol, Formula]
             return (inside(top) if depends(bottom, x) else scaled(top)) / inside(bottom)
         case tree.Power(base, exponent):
             return inside(base) ** inside(exponent)
-        case Call(name, argument):
-            return Call(name, inside(argument))
+        case Call():
+            return tree.changed(node, inside)
     return node
 
 
@@ -312,53 +282,6 @@ def _rule(node: Formula) -> str:
             if not changes(exponent):
                 return "the power rule"
             return "the rule for a variable base and exponent" if changes(base) else "the exponential rule"
-        case Call(name, argument) if changes(argument):
+        case Call(name) if changes(node):
             return f"the derivative of {name}"
     return ""
-
-
-LARGEST_INTEGER_POWER = 1024
-
-
-def _power(base, exponent):
-    whole = isinstance(exponent, float) and exponent.is_integer() and abs(exponent) <= LARGEST_INTEGER_POWER
-    return base ** (int(exponent) if whole else exponent)
-
-
-JAX = tree.Arithmetic(
-    sum,
-    _power,
-    {
-        **{"sin": jnp.sin, "cos": jnp.cos, "exp": jnp.exp, "log": jnp.log, "sqrt": jnp.sqrt, "tanh": jnp.tanh},
-        **{"sigmoid": jax.nn.sigmoid, "relu": jax.nn.relu},
-    },
-)
-
-
-def jax_grad(formula: Formula, x: Symbol, at: float) -> float:
-    """Return df/dx by `jax.grad` in float64; it may be NaN or infinite.
-
-    >>> x = Symbol("x")
-    >>> jax_grad(3 * (x**2 + 1), x, 2.0)
-    12.0
-    """
-    with jax.enable_x64(True):
-        return float(jax.jit(jax.grad(lambda value: jnp.asarray(evaluate(formula, {x: value}, JAX))))(at))
-
-
-def central_difference(formula: Formula, x: Symbol, at: float) -> tuple[float, float] | None:
-    """Return (f(x + h) - f(x - h)) / 2h and h, None where f has no value beside x.
-
-    >>> x = Symbol("x")
-    >>> central_difference(3 * (x**2 + 1), x, 2.0)
-    (12.0, 1.52587890625e-05)
-    """
-    for scale in dict.fromkeys((max(1.0, abs(at)), abs(at))):
-        right, left = at + tree.H * scale, at - tree.H * scale
-        try:
-            rise = evaluate(formula, {x: right}) - evaluate(formula, {x: left})
-        except tree.UndefinedError:
-            continue
-        if right > left and math.isfinite(rise / (right - left)):
-            return rise / (right - left), (right - left) / 2
-    return None

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
+from jaxprop.derivations.functions import FUNCTIONS
 from jaxprop.errors import JaxpropError, pick
 
 
@@ -149,10 +150,11 @@ class Negation(Formula):
 
 @dataclass(frozen=True)
 class Call(Formula):
-    """A function at a place: `Call("sin", x)`; those with a value are in `FLOATS`."""
+    """A function at a place: `Call("sin", x)`, or of two numbers, `Call("max", x, (y,))`; see `FUNCTIONS`."""
 
     function: str
     argument: Formula
+    others: tuple[Formula, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -235,7 +237,7 @@ class Arithmetic(NamedTuple):
 
     total: Callable[[Sequence[Any]], Any]
     power: Callable[[Any, Any], Any]
-    functions: Mapping[str, Callable[[Any], Any]]
+    functions: Mapping[str, Callable[..., Any]]
 
 
 def _power(base: float, exponent: float) -> float:
@@ -246,30 +248,7 @@ def _power(base: float, exponent: float) -> float:
     return math.pow(base, exponent)
 
 
-def _log(x: float) -> float:
-    if x <= 0:
-        raise ValueError(f"the logarithm needs a positive number and finds {x:g}")
-    return math.log(x)
-
-
-def _sqrt(x: float) -> float:
-    if x < 0:
-        raise ValueError(f"the square root needs a number of at least 0 and finds {x:g}")
-    return math.sqrt(x)
-
-
-def _sigmoid(x: float) -> float:
-    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
-
-
-FLOATS = Arithmetic(
-    math.fsum,
-    _power,
-    {
-        **{"sin": math.sin, "cos": math.cos, "exp": math.exp, "log": _log, "sqrt": _sqrt},
-        **{"tanh": math.tanh, "sigmoid": _sigmoid, "relu": lambda x: max(x, 0.0), "step": lambda x: float(x > 0)},
-    },
-)
+FLOATS = Arithmetic(math.fsum, _power, FUNCTIONS)
 
 
 def evaluate(node: Formula, values: Mapping[Formula, Any] | None = None, arithmetic: Arithmetic = FLOATS) -> Any:
@@ -321,8 +300,8 @@ def _apply(node: Formula, inside: list[Any], arithmetic: Arithmetic) -> Any:
             return arithmetic.power(*inside)
         case Negation():
             return -inside[0]
-        case Call(name, _):
-            return arithmetic.functions[pick(name, arithmetic.functions, "function")](inside[0])
+        case Call(name):
+            return arithmetic.functions[pick(name, arithmetic.functions, "function")](*inside)
         case _:
             return inside[0]
 

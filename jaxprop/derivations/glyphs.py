@@ -10,7 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from jaxprop.derivations import formula as tree
 from jaxprop.derivations.formula import Constant, Derivative, Formula, Negation, Number, Power, Product, Sum, Symbol
+from jaxprop.derivations.functions import FUNCTIONS
 from jaxprop.errors import JaxpropError
+from jaxprop.tables import table
 
 # How tightly a node holds together; a child that holds less tightly than its place asks for gets parentheses.
 SUM, SIGN, PRODUCT, RATIO, POWER, ATOM = range(6)
@@ -19,19 +21,20 @@ LEVELS = {Sum: SUM, tree.Rest: SUM, Negation: SIGN, Product: PRODUCT, Derivative
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 SUBSCRIPTS = "₀₁₂₃₄₅₆₇₈₉"
 WIDTH = 100  # columns of a line of text
+GLUE = "\u2060"  # marks a space that is only there for a line to be broken
 
 
 def number(value: float, digits: int | None) -> str:
     """Write a number as `%g` does; `digits=None` takes the fewest digits that read back as the same float.
 
-    >>> number(2.0, 6), number(-0.0, 6), number(1 / 3, 3), number(0.1, None)
-    ('2', '0', '0.333', '0.1')
+    >>> number(2.0, 6), number(-0.0, 6), number(1 / 3, 3), number(0.1, None), number(20.0, None), number(123.0, 2)
+    ('2', '0', '0.333', '0.1', '20', '120')
     """
     if value == 0:
         return "0"
     if digits is None:
-        digits = next((n for n in range(1, 17) if float(f"{value:.{n}g}") == value), 17)
-    return f"{value:.{digits}g}"
+        return repr(value).removesuffix(".0")
+    return f"{float(f'{value:.{digits}g}'):.{max(digits, 6)}g}"  # 20, where %.1g writes 2e+01
 
 
 def rest_value(terms: tuple[Formula, ...]) -> Number | None:
@@ -57,8 +60,8 @@ class Text:
     rest, labelled = "… ({}{})", "{0}"  # text has no room for a label inside a formula
     inline, label, numbered = "{}", "{}: ", "{}. {}"
 
-    def __init__(self, digits: int | None = 6):
-        self.digits = digits
+    def __init__(self, digits: int | None = 6, width: int = WIDTH):
+        self.digits, self.width = digits, width
 
     def write(self, node: Formula, need: int = SUM) -> str:
         """Return the node, in parentheses if it holds together less tightly than `need`."""
@@ -69,14 +72,42 @@ class Text:
         """Return plain words, with the characters escaped to which the printer gives a meaning."""
         return text.translate(self.escapes)
 
+    def title(self, sentence: str) -> str:
+        """Return the first line, or lines."""
+        return "\n".join(self._wrapped(sentence, self.width))
+
     def step(self, title: str, sentence: str, equations: Iterable[Sequence[str]]) -> str:
         """Return a step: its title, its sentence wrapped, and the sides of every equation, on one line if they fit."""
-        wrapped = textwrap.wrap(sentence, WIDTH - 3, break_long_words=False, break_on_hyphens=False)
-        lines = [title, *(f"   {line}".replace(self.space, " ") for line in wrapped)]
-        for sides in equations:
-            glue = " " if len(" ".join(sides)) <= WIDTH - 5 else "\n" + " " * (6 + len(sides[0]))
-            lines.append(f"     {sides[0]} {glue.join(sides[1:])}".rstrip())
+        lines = [title, *(f"   {line}" for line in self._wrapped(sentence, self.width - 3))]
+        for first, *sides in equations:
+            if len(" ".join((first, *sides))) <= self.width - 5:
+                lines.append(f"     {' '.join((first, *sides))}")
+                continue
+            start, *more = self._broken(first, self.width - 5)
+            indent = 6 + len(first) if len(first) < self.width / 3 else 9
+            rest = [*more, *(line for side in sides for line in self._broken(side, self.width - indent))]
+            if rest and not more and indent == 6 + len(first):
+                start = f"{start} {rest.pop(0)}"
+            lines += [f"     {start}", *(" " * indent + line for line in rest)]
         return "\n".join(lines)
+
+    def _wrapped(self, sentence: str, width: int) -> list[str]:
+        lines = textwrap.wrap(sentence, width, break_long_words=False, break_on_hyphens=False)
+        return [part for line in lines for part in self._broken(line.replace(self.space, " "), width)]
+
+    def _broken(self, side: str, width: int) -> list[str]:
+        """Return one side of an equation in lines, broken before operators where it is too long for one."""
+        if len(side) <= width:
+            return [side]
+        glued = re.sub(r"([-+·=≈]) ", rf"\1{self.space}", side)
+        if any(len(word) > width - 3 for word in glued.split(" ")):
+            glued = glued.replace("·", f" {GLUE}·").replace(f" {GLUE}·{self.space}", f"·{self.space}")
+        wrapped = textwrap.wrap(glued, width, subsequent_indent="   ", break_long_words=False, break_on_hyphens=False)
+        return [line.replace(f" {GLUE}", "").replace(GLUE, "").replace(self.space, " ") for line in wrapped]
+
+    def table(self, rows: Sequence[Sequence[str]]) -> str:
+        """Return rows of cells, the head first, in columns."""
+        return textwrap.indent(table(rows), "     ")
 
     def _level(self, node: Formula) -> int:
         match node:
@@ -148,7 +179,12 @@ class Text:
         return "-" + self.write(node.formula, PRODUCT)
 
     def _call(self, node: tree.Call) -> str:
-        return f"{ {'sigmoid': 'σ', 'sqrt': '√'}.get(node.function, node.function) }({self.write(node.argument)})"
+        around, inside = self._function(node.function), [self.write(part) for part in tree.children(node)]
+        return around.format(*inside) if "{}" in around else around + self.parentheses.format(self.comma.join(inside))
+
+    def _function(self, name: str) -> str:
+        """Return the name of a function, or a template where that is not what is printed."""
+        return (name in FUNCTIONS and FUNCTIONS[name].text) or name
 
     def _at(self, node: tree.At) -> str:
         pairs = zip(node.symbols, node.points, strict=True)
@@ -181,10 +217,21 @@ class Latex(Text):
     rest, labelled = r"\underbrace{{\cdots}}_{{\text{{{}}}{}}}", r"\underbrace{{{}}}_{{\text{{{}}}}}"
     inline, label, numbered = "${}$", r"\text{{{}: }} ", "{1}"  # LaTeX numbers paragraphs itself where that is wanted
 
+    def title(self, sentence: str) -> str:
+        """Return the sentence as it is."""
+        return sentence
+
     def step(self, title: str, sentence: str, equations: Iterable[Sequence[str]]) -> str:
         """Return a paragraph and displayed equations."""
         display = (rf"\[ {' '.join(sides)} \]" for sides in equations)
         return "\n".join((rf"\paragraph{{{self.words(title)}}} {sentence}", *display))
+
+    def table(self, rows: Sequence[Sequence[str]]) -> str:
+        """Return a displayed array."""
+        lines = r" \\ ".join(
+            " & ".join(cell.strip("$") if "$" in cell else rf"\text{{{cell}}}" for cell in row) for row in rows
+        )
+        return rf"\[ \begin{{array}}{{{'l' * len(rows[0])}}} {lines} \end{{array}} \]"
 
     def _number(self, node: Number) -> str:
         mantissa, _, exponent = super()._number(node).partition("e")
@@ -214,12 +261,8 @@ class Latex(Text):
     def _power(self, node: Power) -> str:
         return f"{self.write(node.base, ATOM)}^{{{self.write(node.exponent)}}}"
 
-    def _call(self, node: tree.Call) -> str:
-        if node.function == "sqrt":
-            return rf"\sqrt{{{self.write(node.argument)}}}"
-        known = {"sigmoid": r"\sigma"} | {name: "\\" + name for name in ("sin", "cos", "exp", "log", "tanh")}
-        name = known.get(node.function, rf"\operatorname{{{self.words(node.function)}}}")
-        return name + self.parentheses.format(self.write(node.argument))
+    def _function(self, name: str) -> str:
+        return (name in FUNCTIONS and FUNCTIONS[name].latex) or rf"\operatorname{{{self.words(name)}}}"
 
 
 def _factors(node: Formula) -> Iterable[Formula]:

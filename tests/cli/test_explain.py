@@ -14,7 +14,7 @@ from jaxprop.errors import JaxpropError
 from tests.drawing import draw
 
 app = typer.Typer()
-app.command("explain", epilog=module.EXAMPLE)(module.command)
+app.command("explain", cls=module.Command, epilog=module.EXAMPLE)(module.command)
 
 
 @pytest.fixture(scope="module")
@@ -101,3 +101,26 @@ def test_what_is_neither_a_folder_nor_an_expression():
     assert refuse("runs/nope").startswith("runs/nope: no such folder, and as an expression: two variables")
     assert "say where with --at" in refuse("x**2")
     assert "expected a number" in refuse("x +", "--at", "2")
+
+
+def test_an_expression_may_begin_with_a_minus_sign():
+    assert json.loads(ask("-x^2", "--at", "-2", "--json"))["derivative_value"] == 4
+    assert json.loads(ask("--at", "-2", "-2x^2", "--json"))["derivative_value"] == 8
+    result = CliRunner().invoke(app, ["x^2", "--ta", "2"])
+    assert result.exit_code == 2 and "No such option: --ta" in result.output
+
+
+def test_several_variables_and_digits():
+    plain = json.loads(ask("(x+y)*z", "--at", "x=-2,y=5,z=-4", "--json"))
+    assert plain["derivatives"] == {"x": -4, "y": -4, "z": 3} and plain["value"] == -12
+    assert "     q     3      -4        ∂f/∂q = -4" in ask("(x+y)*z", "--at", "x=-2, y=5 z=-4")
+    assert "f = x/3 = 2/3 ≈ 0.67" in ask("x/3", "--at", "2", "--digits", "2")
+    assert json.loads(ask("sin(x)", "--at", "pi/2", "--json"))["at"] == pytest.approx(1.5707963267948966)
+    assert "--at: found '0,5', expected a number" in refuse("x^2", "--at", "0,5")
+    assert "--at: found 'x=', expected a number" not in refuse("x^2", "--at", "x=1,x=2")
+
+
+def test_long_formulas_break_at_operators(monkeypatch):
+    monkeypatch.setattr(module, "columns", lambda: 50)
+    text = ask("(sin(x)+cos(x)+exp(x)+tan(x)+x^2+x^3+log(x))*x*sin(2x)*cos(3x)*exp(x)*tanh(x)", "--at", "0.7")
+    assert max(map(len, text.splitlines())) <= 50

@@ -3,9 +3,12 @@
 from hypothesis import strategies as st
 
 from jaxprop.derivations.formula import Call, Constant, Formula, Negation, Number, Power, Product, Quotient, Sum, Symbol
+from jaxprop.derivations.functions import FUNCTIONS
 
 X = Symbol("x")
-SMOOTH = ("sin", "cos", "exp", "log", "sqrt", "tanh", "sigmoid")
+TYPED = sorted(name for name, function in FUNCTIONS.items() if function.typed)
+ONE = [name for name in TYPED if len(FUNCTIONS[name].slopes) == 1]
+TWO = [name for name in TYPED if len(FUNCTIONS[name].slopes) == 2]
 
 
 def several(kind, part):
@@ -20,7 +23,8 @@ def larger(part: st.SearchStrategy[Formula]) -> st.SearchStrategy[Formula]:
         st.builds(Quotient, part, part),
         st.builds(Power, part, exponents),
         st.builds(Negation, part),
-        st.builds(Call, st.sampled_from(SMOOTH), part),
+        st.builds(Call, st.sampled_from(ONE), part),
+        st.builds(Call, st.sampled_from(TWO), part, st.tuples(part)),
     )
 
 
