@@ -32,6 +32,24 @@ def relative(found: PyTree, reference: PyTree) -> Any:
         return float(np.max([_error(np, f, r) for f, r in pairs], initial=0.0))
 
 
+def relative_beyond(difference: Any, scale: Any, rounding: Any, xp: Any = np) -> Any:
+    """Return the part of a difference that rounding does not explain, as a part of `scale`.
+
+    A right answer of 0 has no size of its own to be measured by, and is never found to be 0: what its computation
+    rounds to says how far two right ways to it may be apart.
+
+    difference: max|Δ|.    scale: max|reference|.    rounding: how much the computation itself rounds away.
+    xp: numpy, or jax.numpy where a number is traced.
+    Returns 0 for a difference within rounding, and infinity for any other where the scale is 0; NaN stays NaN.
+
+    >>> [float(relative_beyond(*sizes)) for sizes in [(1e-8, 0.0, 2e-8), (1e-8, 0.0, 0.0), (1.0, 4.0, 0.0)]]
+    [0.0, inf, 0.25]
+    """
+    beyond = difference - xp.minimum(difference, xp.where(xp.isfinite(rounding), rounding, 0.0))
+    by_scale = beyond / xp.where(scale > 0, scale, 1.0)
+    return xp.where(beyond == 0, 0.0, xp.where(scale > 0, by_scale, xp.where(beyond > 0, xp.inf, xp.nan)))
+
+
 def _error(xp: Any, found: Any, reference: Any) -> Any:
     """Relative error of one array, by numpy or jax.numpy."""
     scale = xp.max(xp.abs(reference), initial=0)

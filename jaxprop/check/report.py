@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxprop.arrays.paths import by_path
+from jaxprop.arrays.relative import relative_beyond
 from jaxprop.check.factors import factor_of
 from jaxprop.tables import table
 
@@ -22,14 +23,25 @@ class Agreement:
     cosine: float
 
     @classmethod
-    def of(cls, found: Any, reference: Any, scale: float | None = None) -> "Agreement":
-        """Compare two arrays of one shape (relative to `scale` if given); NaN anywhere makes them disagree."""
+    def of(cls, found: Any, reference: Any, scale: float | None = None, rounding: float = 0.0) -> "Agreement":
+        """Compare two arrays of one shape (relative to `scale` if given); NaN anywhere makes them disagree.
+
+        rounding: what two right ways to compute them may be apart; only what is beyond it counts as relative.
+        """
         found, reference = (np.asarray(v, dtype=np.float64).ravel() for v in (found, reference))
         absolute = float(np.max(np.abs(found - reference), initial=0.0))
         scale = float(np.max(np.abs(reference), initial=0.0)) if scale is None else scale
         lengths = float(np.linalg.norm(found) * np.linalg.norm(reference))
         cosine = float(found @ reference) / lengths if lengths > 0 else float(absolute == 0)
-        return cls(absolute, absolute / scale if scale > 0 else absolute, cosine)
+        return cls(absolute, float(relative_beyond(absolute, scale, rounding)), cosine)
+
+    @classmethod
+    def judged(
+        cls, found: Any, reference: Any, tolerance: float, rounding: float, scale: float | None = None
+    ) -> "Agreement":
+        """Compare them as they are, and where that is more than `tolerance`, beyond their rounding."""
+        plain = cls.of(found, reference, scale)
+        return plain if plain.within(tolerance) else cls.of(found, reference, scale, rounding)
 
     def within(self, tolerance: float) -> bool:
         """Whether max|Δ| / max|reference| is at most `tolerance` (false for NaN)."""

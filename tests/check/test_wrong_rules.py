@@ -161,3 +161,89 @@ def test_nothing_nudged_is_not_agreement():
     params = (jp.LinearParams(jnp.zeros((1, 1)), None), ())
     report = jp.compare(net, jp.HalfSquaredError())(x, params, jnp.ones((1, 1)))
     assert not report.ok and "NOT CHECKED" in str(report)
+
+
+@dataclass(frozen=True)
+class Tiny(jp.Layer):
+    """y = 1e-6 x."""
+
+    def forward(self, x, params, env=None):
+        return 1e-6 * x, ()
+
+    def backward(self, dy, cache, params):
+        return 1e-6 * dy, ()
+
+
+class OnePartInAMillion(jp.Linear):
+    """∂C/∂W off by 1e-6 of itself."""
+
+    def backward(self, dy, cache, params):
+        dx, uses = super().backward(dy, cache, params)
+        W = uses.W
+        return dx, uses._replace(W=jp.Outer(cache, dy * (1 + 1e-6), W.shape, W.dtype))
+
+
+@pytest.mark.parametrize("layer, dtype", [(OnePartInAMillion(4), "float64"), (WeightFromTheWrongSide(4), "float32")])
+def test_a_wrong_factor_in_a_tiny_gradient_is_found(layer, dtype):
+    """The gradient of the first layer is a millionth of the last one's, and no allowance is made for its size."""
+    net = jp.Chain(layer, Tiny(), jp.Linear(4), jp.Sigmoid(), jp.Linear(2))
+    rng = np.random.default_rng(0)
+    x, targets = jnp.asarray(rng.normal(size=(6, 4)), dtype), jnp.asarray(rng.normal(size=(6, 2)), dtype)
+    params = draw(net, x)
+    report = jp.compare(net, jp.HalfSquaredError())(x, params, targets)
+    uses = jp.manual.uses(net, jp.HalfSquaredError())(x, params, targets)[1]
+    sizes = [float(jnp.max(jnp.abs(uses[i].W.gradient()))) for i in (0, 4)]
+    assert sizes[0] < 3e-6 * sizes[1]
+    assert {row.path: row.agrees for row in report.rows if not row.agrees} == {"0.W": False}
+    assert [(w.path, w.factor) for w in report.wrong] == [("0", f"{PARAMETER} ∂z/∂W")] and not report.ok
+
+
+def test_a_gradient_of_exactly_0_is_measured_by_its_own_rounding():
+    """The bias before a BatchNorm (mlpack#2549): 1e-8 by one way, 1e-9 by another, and 0 is right."""
+    rng = np.random.default_rng(0)
+    x, labels = jnp.asarray(rng.normal(size=(64, 3)), "float32"), jnp.asarray(np.arange(64) % 2)
+    net = jp.Chain(jp.Linear(8), jp.BatchNorm(), jp.ReLU(), jp.Linear(2))
+    report = jp.compare(net, jp.SoftmaxCrossEntropy())(x, draw(net, x), labels)
+    assert report.ok, str(report)
+    (row,) = (row for row in report.rows if row.path == "0.b")
+    assert row.auto.relative == 0 and 0 < row.auto.absolute < 1e-7
+
+
+class WrongByAMillionth(jp.Linear):
+    """∂C/∂b off by 1e-6, where 0 is right."""
+
+    def backward(self, dy, cache, params):
+        dx, uses = super().backward(dy, cache, params)
+        return dx, uses._replace(b=jp.Shift(dy + 1e-6, uses.b.shape, uses.b.dtype))
+
+
+@pytest.mark.slow
+def test_a_wrong_gradient_where_0_is_right_is_found():
+    rng = np.random.default_rng(0)
+    x, labels = jnp.asarray(rng.normal(size=(64, 3)), "float32"), jnp.asarray(np.arange(64) % 2)
+    net = jp.Chain(WrongByAMillionth(8), jp.BatchNorm(), jp.ReLU(), jp.Linear(2))
+    report = jp.compare(net, jp.SoftmaxCrossEntropy())(x, draw(net, x), labels)
+    assert [row.path for row in report.rows if not row.agrees] == ["0.b"]
+
+
+def test_slopes_are_measured_by_the_rounding_of_the_cost():
+    """A trained classifier that is sure of every row: C is 1e-6, the logits that it is a difference of are not."""
+    x = jnp.asarray(np.sign(np.random.default_rng(0).normal(size=(32, 2))))
+    labels = jnp.asarray(x[:, 0] > 0, int)
+    W = 4.0 * jnp.array([[-1.0, 1.0], [0.1, 0.1]])
+    report = jp.compare(jp.Linear(2), jp.SoftmaxCrossEntropy())(x, jp.LinearParams(W, 30 * jnp.ones(2)), labels)
+    assert report.ok, str(report)
+    assert all(row.checked == np.prod(row.shape) for row in report.rows)
+
+
+@pytest.mark.parametrize(
+    "cost, targets", [(jp.AbsoluteError(), np.zeros((8, 3))), (jp.Hinge(), np.arange(8) % 3)], ids=["|0|", "ties"]
+)
+def test_a_kink_of_the_cost_is_left_out_and_counted(cost, targets):
+    """pytorch#114234: at y = 0 = target, and where all scores are equal, C has no slope to be found by a nudge."""
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(8, 2)))
+    params = jp.LinearParams(jnp.zeros((2, 3)), jnp.zeros(3))
+    report = jp.compare(jp.Linear(3), cost)(x, params, targets)
+    assert [(row.checked, row.at_kinks) for row in report.rows] == [(0, 6), (0, 3)]
+    assert not report.wrong and "DISAGREE" not in str(report) and not report.ok
+    assert "9 entries left out" in str(report) and "two witnesses agree" in str(report)
