@@ -237,3 +237,13 @@ def test_every_module_of_the_room_can_be_imported_by_name():
 
     assert n.explain is derivations.explain is jp.explain and jp.derivations is derivations
     assert {name for name in derivations.__all__ if not hasattr(jp.derivations, name)} == set()
+
+
+def test_a_right_derivative_of_0_is_measured_by_what_it_is_made_of():
+    """cos π/2 is found as 6e-17 and tanh' far out as a difference of ones: right, and 1.0 apart by their own size."""
+    x = Symbol("x")
+    right = Equation((Call("cos", x), Number(0.0)))
+    assert 0 < right.error({x: math.pi / 2}) < 1e-15
+    assert Equation((1 - Call("tanh", x) ** 2, Number(0.0))).error({x: 18.5}) < 1e-14
+    assert right.error({x: math.pi / 2 + 1e-9}) == 1  # no rounding: one part in 10⁹ of what it is made of
+    assert Equation((1e-20 * x, Number(0.0))).error({x: 1.0}) == 1 and Equation((x, Number(0.999))).error({x: 1}) > 9e-4
