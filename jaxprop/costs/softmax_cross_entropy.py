@@ -26,6 +26,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxprop.arrays.across import across
 from jaxprop.arrays.dtypes import wide
 from jaxprop.costs.cost import Cost, divided, do_not_fit, is_integer, labels_of, per_example, positions
 from jaxprop.errors import DataError, JaxpropError, ShapeError
@@ -130,16 +131,18 @@ class SoftmaxCrossEntropy(Cost):
         if self.label_smoothing:
             total = jnp.sum(p, axis=-1, keepdims=True)
             p = (1 - self.label_smoothing) * p + (self.label_smoothing / y.shape[-1]) * total
-        return p if self.class_weights is None else p * jnp.asarray(self.class_weights, y.dtype)
+        return p if self.class_weights is None else p * across(jnp.asarray(self.class_weights, y.dtype), p)
 
     def _probabilities(self, y: Array, targets: ArrayLike) -> Array:
         self.check(y, targets)
         if not is_integer(targets):
             return jnp.asarray(targets).astype(y.dtype)
         targets, classes = labels_of(targets), y.shape[-1]
-        known = (targets >= 0) & (targets < classes)
-        p = jnp.where(known[..., None], jax.nn.one_hot(targets, classes, dtype=y.dtype), jnp.nan)
-        return p if self.ignore is None else jnp.where((targets == self.ignore)[..., None], 0, p)
+        known, p = (targets >= 0) & (targets < classes), jax.nn.one_hot(targets, classes, dtype=y.dtype)
+        if self.ignore is not None:
+            ignored = targets == self.ignore
+            known, p = known | ignored, jnp.where(ignored[..., None], 0, p)
+        return jnp.where(known[..., None], p, jnp.nan)
 
     def _over_counted(self, means: Array, targets: ArrayLike) -> Array:
         """A mean over all T positions as one over those that count: times T / T_n."""

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxprop.arrays.across import across
 from jaxprop.arrays.dtypes import wide
 from jaxprop.checks import Spec
 from jaxprop.errors import JaxpropError
@@ -328,7 +329,8 @@ class Softmax(Layer):
     def derivative(self, kept: Array) -> Array:
         """∂y_c/∂z_k, `[N, ..., C, C]`."""
         y = kept
-        return y[..., :, None] * (jnp.eye(y.shape[-1], dtype=y.dtype) - y[..., None, :])
+        y_c, y_k = y[..., :, None], y[..., None, :]
+        return y_c * (across(jnp.eye(y.shape[-1], dtype=y.dtype), y_k) - y_k)
 
     def operations(self, x: Spec, y: Spec) -> tuple[int, int]:
         return 3 * y.size, 4 * y.size

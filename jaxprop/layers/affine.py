@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
+from jaxprop.arrays.across import across
 from jaxprop.arrays.dtypes import wide
 from jaxprop.checks import Spec, check_floating
 from jaxprop.errors import ShapeError
@@ -50,12 +51,12 @@ class Affine(Layer):
         found, expected = [array.shape for array in params], [x.shape[-1:]] * 2
         if found != expected:
             raise ShapeError(f"Affine: found params of shapes {found}, inputs {tuple(x.shape)} need {expected}")
-        s, h = (array.astype(wide(x.dtype)) for array in params)
+        s, h = (across(array.astype(wide(x.dtype)), x) for array in params)
         return (x.astype(s.dtype) * s + h).astype(x.dtype), x
 
     def backward(self, dy: Array, cache: Array, params: AffineParams) -> tuple[Array, AffineParams]:
         x, delta, (s, h) = cache, dy, params
-        dx = (delta.astype(wide(x.dtype)) * s.astype(wide(x.dtype))).astype(x.dtype)
+        dx = (delta.astype(wide(x.dtype)) * across(s.astype(wide(x.dtype)), delta)).astype(x.dtype)
         return dx, AffineParams(Scale(x, delta, s.shape, s.dtype), Shift(delta, h.shape, h.dtype))
 
     def operations(self, x: Spec, y: Spec) -> tuple[int, int]:

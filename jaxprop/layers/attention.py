@@ -41,6 +41,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxprop.arrays.across import across
 from jaxprop.arrays.dtypes import wide
 from jaxprop.checks import check_floating, check_key, check_whole
 from jaxprop.errors import JaxpropError, ShapeError
@@ -201,7 +202,7 @@ class MultiHeadAttention(Layer):
         if not self.causal:
             return real
         past = jnp.tril(jnp.ones((x.shape[1], x.shape[1]), bool))
-        return past if real is None else past & real
+        return past if real is None else across(past, real) & real
 
     def _inputs(self, x: Any) -> tuple[Any, Any]:
         """(x, memory), checked; self-attention is its own memory."""
@@ -243,7 +244,8 @@ def _side_by_side(a: Array) -> Array:
 
 
 def _dense(x: Array, W: Array, b: Array | None) -> Array:
-    return x @ W if b is None else x @ W + b
+    y = x @ W
+    return y if b is None else y + across(b, y)
 
 
 def _uses(a: Array, delta: Array, W: Array, b: Array | None) -> tuple[Any, Any]:

@@ -25,6 +25,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from jax import Array
 
+from jaxprop.arrays.across import across
 from jaxprop.arrays.window import Window
 from jaxprop.checks import Spec, check_whole
 from jaxprop.errors import JaxpropError
@@ -95,7 +96,7 @@ class Conv(Convolution):
         window = self.window(x)
         self._check_params(x, W, b)
         z = window.gather(x, W)
-        return z if b is None else z + b, x
+        return z if b is None else z + across(b, z), x
 
     def backward(self, dy: Array, cache: Array, params: ConvParams) -> tuple[Array, ConvParams]:
         x, delta, (W, b) = cache, dy, params

@@ -26,6 +26,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from jax import Array
 
+from jaxprop.arrays.across import across
 from jaxprop.arrays.window import Window
 from jaxprop.checks import Spec
 from jaxprop.errors import ShapeError
@@ -99,7 +100,7 @@ class ConvTranspose(Convolution):
         window = self.window(x)
         self._check_params(x, W, b)
         z = window.spread(x, W)
-        return z if b is None else z + b, x
+        return z if b is None else z + across(b, z), x
 
     def backward(self, dy: Array, cache: Array, params: ConvTransposeParams) -> tuple[Array, ConvTransposeParams]:
         x, delta, (W, b) = cache, dy, params

@@ -28,6 +28,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxprop.arrays.across import across
 from jaxprop.layers.recurrent import Recurrent, State
 from jaxprop.uses import Outer, Shift
 
@@ -67,7 +68,7 @@ class GRU(Recurrent):
         (h,) = state
         z_r, z_u, z_n = jnp.split(z, 3, axis=1)
         a_r, a_u, a_n = jnp.split(h @ params.W_hidden, 3, axis=1)
-        r, u, m = jax.nn.sigmoid(z_r + a_r), jax.nn.sigmoid(z_u + a_u), a_n + params.b_hidden
+        r, u, m = jax.nn.sigmoid(z_r + a_r), jax.nn.sigmoid(z_u + a_u), a_n + across(params.b_hidden, a_n)
         n = jnp.tanh(z_n + r * m)
         return ((1 - u) * n + u * h,), (r, u, n, m)
 

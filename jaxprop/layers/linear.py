@@ -23,6 +23,7 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 from jax import Array
 
+from jaxprop.arrays.across import across
 from jaxprop.checks import TO_FLOATING, Spec, as_rows, check_floating, check_key, check_whole
 from jaxprop.errors import ShapeError, pick
 from jaxprop.layers.initializers import initializers
@@ -93,8 +94,8 @@ class Linear(Layer):
             found = "None" if b is None else f"shape {tuple(b.shape)}"
             expected = f"shape {(self.features,)}" if self.bias else "None (bias=False)"
             raise ShapeError(f"{self!r}: found b of {found}, expected {expected}; make params with init(key, x)")
-        z = x @ W if b is None else x @ W + b
-        return z, x
+        z = x @ W
+        return (z if b is None else z + across(b, z)), x
 
     def backward(self, dy: Array, cache: Array, params: LinearParams) -> tuple[Array, LinearParams]:
         x, delta, (W, b) = cache, dy, params

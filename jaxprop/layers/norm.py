@@ -32,6 +32,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxprop.arrays.across import across
 from jaxprop.arrays.dtypes import wide
 from jaxprop.checks import Spec, check_floating
 from jaxprop.errors import JaxpropError, ShapeError
@@ -95,8 +96,8 @@ class Norm(Layer):
         self._check_inputs(x)
         self._check_params(x, params)
         x_hat, _, r = self.normalized(x)
-        y = x_hat if params.scale is None else x_hat * params.scale.astype(x_hat.dtype)
-        y = y if params.bias is None else y + params.bias.astype(x_hat.dtype)
+        y = x_hat if params.scale is None else x_hat * across(params.scale.astype(x_hat.dtype), x)
+        y = y if params.bias is None else y + across(params.bias.astype(x_hat.dtype), x)
         return y.astype(x.dtype), (x_hat, r)
 
     def normalized(self, x: Array) -> tuple[Array, Array, Array]:
@@ -112,7 +113,7 @@ class Norm(Layer):
         scale, bias = params
         scale_use = None if scale is None else Scale(x_hat, dy, scale.shape, scale.dtype)
         bias_use = None if bias is None else Shift(dy, bias.shape, bias.dtype)
-        gamma = None if scale is None else scale.astype(r.dtype)
+        gamma = None if scale is None else across(scale.astype(r.dtype), dy)
         delta = dy.astype(r.dtype)
         along_ones = self.mean(delta, gamma) if self.centred else jnp.zeros((), r.dtype)
         along_x_hat = x_hat * self.mean(delta, gamma, x_hat)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import jax
 from jax import Array
 
+from jaxprop.arrays.across import across
 from jaxprop.checks import Spec, check_floating, check_key, check_whole
 from jaxprop.errors import ShapeError
 from jaxprop.layers.layer import Env, Layer
@@ -61,7 +62,7 @@ class PositionalEmbedding(Layer):
                 f"{self!r}: found W {list(W.shape)}, inputs {list(x.shape)} need {[self.length, x.shape[-1]]}; make "
                 "params with init(key, x)"
             )
-        return x + W[: x.shape[1]].astype(x.dtype), ()
+        return x + across(W[: x.shape[1]].astype(x.dtype), x), ()
 
     def backward(self, dy: Array, cache: Any, params: PositionalEmbeddingParams) -> tuple[Array, Any]:
         (W,) = params

@@ -30,6 +30,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxprop.arrays.across import across
 from jaxprop.arrays.dtypes import wide
 from jaxprop.checks import Spec, check_floating, check_key, check_whole
 from jaxprop.errors import ShapeError
@@ -93,7 +94,7 @@ class Recurrent(Layer):
     def __call__(self, x: Array, params: Any, env: Env | None = None) -> Array:
         def step(state: State, at_t: Any) -> tuple[State, Any]:
             z, real = at_t
-            state = _where(real, self.step(z + params.b, state, params)[0], state)
+            state = _where(real, self.step(z + across(params.b, z), state, params)[0], state)
             return state, state[0] if self.sequence else None
 
         last, h = jax.lax.scan(step, *self._start(x, params, env))
@@ -102,7 +103,7 @@ class Recurrent(Layer):
     def forward(self, x: Array, params: Any, env: Env | None = None) -> tuple[Array, RecurrentCache]:
         def step(state: State, at_t: Any) -> tuple[State, Any]:
             z, real = at_t
-            after, kept = self.step(z + params.b, state, params)
+            after, kept = self.step(z + across(params.b, z), state, params)
             state = _where(real, after, state)
             return state, (state[0], kept)
 

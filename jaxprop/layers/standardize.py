@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxprop.arrays.across import across
 from jaxprop.checks import Spec
 from jaxprop.errors import JaxpropError, ShapeError
 from jaxprop.layers.layer import Env, Layer
@@ -71,7 +72,7 @@ class _Moments(Layer):
                     f"{x.shape[-1] if x.ndim else 0}; its last axis must match"
                 )
         dtype = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else jnp.result_type(float)
-        return jnp.asarray(self.mean, dtype), jnp.asarray(self.std, dtype)
+        return across(jnp.asarray(self.mean, dtype), x), across(jnp.asarray(self.std, dtype), x)
 
 
 @dataclass(frozen=True)
