@@ -74,13 +74,16 @@ class Window:
     def contract(self, fine: Array, coarse: Array, dtype: DTypeLike) -> Array:
         """Return Σ_nt f_{n, st+dk−p, i} c_{n t o} in W's shape: c is the kernel, I the batch, and N is summed over."""
         fine, coarse = _promoted(fine, coarse)
+        widest = max(
+            jnp.dtype(dtype), fine.dtype, key=lambda kind: kind.itemsize
+        )  # XLA adds up no narrower than it reads
         sp = SPATIAL[: len(self.kernel)]
         channels = "CN" if self.flipped else "NC"
         dimensions = (f"C{sp}N", f"I{sp}O", f"{sp}{channels}")
         # strides and dilation change places: a step of k is d elements of f, a step of t is s
         W = lax.conv_general_dilated(
             fine, coarse, self.dilation, self._exact_pads, None, self.strides, dimensions,
-            batch_group_count=self.groups, preferred_element_type=jnp.promote_types(dtype, fine.dtype),
+            batch_group_count=self.groups, preferred_element_type=widest,
         )  # fmt: skip
         return (lax.rev(W, self._axes) if self.flipped else W).astype(dtype)
 
