@@ -6,8 +6,9 @@ Backward:  dx = dy / std                 mean and std are settings, not paramete
 `Unstandardize` is the inverse, y = x · std + mean, dx = dy · std: the last layer of a network that was trained on
 standardised targets and should answer in the targets' own unit.
 
-Edge cases: a feature that never varies has std 0; `of` keeps it at 1, so the feature becomes 0 (given by hand, 0 is
-refused). Integer inputs become floating here and have no gradient (dx = None).
+Edge cases: a feature that never varies, or by no more than one unit in the last place, has std 0; `of` keeps it at 1,
+so the feature becomes 0 (given by hand, 0 is refused). Integer inputs become floating here and have no gradient
+(dx = None).
 Source: LeCun, Bottou, Orr, Müller, "Efficient BackProp" (1998), section 4.3.
 """
 
@@ -20,8 +21,9 @@ import numpy as np
 from jax import Array
 
 from jaxprop.arrays.across import across
+from jaxprop.arrays.given import as_numbers
 from jaxprop.checks import Spec
-from jaxprop.errors import JaxpropError, ShapeError
+from jaxprop.errors import DataError, JaxpropError, ShapeError
 from jaxprop.layers.layer import Env, Layer
 
 Numbers = float | tuple[float, ...]
@@ -35,9 +37,13 @@ class Floating:
     value: bool
 
 
-def _as_floats(numbers: Any) -> Numbers:
-    array = np.asarray(numbers, dtype=np.float64)
-    return tuple(float(v) for v in array) if array.ndim else float(array)
+def _check_finite(x: np.ndarray, what: str) -> None:
+    if not x.size:
+        raise DataError(f"{what} is empty, of shape {list(x.shape)}; expected at least one row")
+    if not np.all(np.isfinite(x)):
+        row, *rest = index = tuple(int(i) for i in np.argwhere(~np.isfinite(x))[0])
+        where = f"row {row}" + (f", column {', '.join(map(str, rest))}" if rest else "")
+        raise DataError(f"{what} {where} is {x[index]}; expected finite numbers: remove or repair the row")
 
 
 @dataclass(frozen=True)
@@ -57,11 +63,24 @@ class _Moments(Layer):
 
     @classmethod
     def of(cls, x: Any, per_feature: bool = True) -> Self:
-        """Return the layer with the mean and standard deviation of rows x `[N, ..., I]` (a constant's std is 1)."""
-        x = np.asarray(x, dtype=np.float64)
-        axes = tuple(range(x.ndim - 1)) if per_feature else None
-        std = x.std(axis=axes)
-        return cls(_as_floats(x.mean(axis=axes)), _as_floats(np.where(std > 0, std, 1.0)))
+        """Return the layer with the mean and standard deviation of rows x `[N, ..., I]` (a constant's std is 1).
+
+        x `[N]` is one number a row. Raises DataError for no rows, and for NaN and infinity, which have no mean.
+        """
+        given = np.asarray(as_numbers(x, "x"))
+        x = given.astype(np.float64)
+        _check_finite(x, f"{cls.__name__}.of: x")
+        axes = tuple(range(x.ndim - 1)) if per_feature and x.ndim > 1 else None
+        low, high = x.min(axis=axes), x.max(axis=axes)
+        size = np.maximum(np.abs(low), np.abs(high))
+        # by a power of two, which rounds nothing, so that squares neither overflow nor vanish
+        exponent = np.frexp(size)[1]
+        x = np.ldexp(x, -exponent)
+        mean, std = np.ldexp(x.mean(axis=axes), exponent), np.ldexp(x.std(axis=axes), exponent)
+        # what the sum of equal numbers rounds away is no spread, nor is one unit in the last place
+        unit = np.finfo(given.dtype).eps if np.issubdtype(given.dtype, np.floating) else 0.0
+        constant = high - low <= unit * size
+        return cls(np.where(constant, low, mean), np.where(constant, 1.0, std))
 
     def _arrays(self, x: Array) -> tuple[Array, Array]:
         """Return mean and std in the dtype that y will have."""
@@ -72,6 +91,12 @@ class _Moments(Layer):
                     f"{x.shape[-1] if x.ndim else 0}; its last axis must match"
                 )
         dtype = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else jnp.result_type(float)
+        least, largest, std = float(jnp.finfo(dtype).tiny), float(jnp.finfo(dtype).max), np.asarray(self.std)
+        if np.max(np.abs(self.mean)) > largest or np.max(std) > largest or np.min(std) < least:
+            raise JaxpropError(
+                f"{self!r}: mean and std must fit {dtype}, which holds numbers from {least:.1g} to {largest:.1g}; "
+                "rescale the rows, as with another unit"
+            )
         return across(jnp.asarray(self.mean, dtype), x), across(jnp.asarray(self.std, dtype), x)
 
 

@@ -23,6 +23,7 @@ from jaxprop.check.quantities import QUANTITIES, by_uses, some_weights
 from jaxprop.check.subject import At, backward, by_hand
 from jaxprop.check.witnesses import WITNESSES, Inputs, compute, judge_bfloat16
 from jaxprop.errors import ShapeError
+from jaxprop.layers.initializers import initializers
 from jaxprop.uses import is_use
 from tests.cases import LAYERS, LayerCase, exported, one_of_each
 from tests.drawing import draw
@@ -356,11 +357,36 @@ def test_moments_of_rows():
     assert relative(back_again(there(jnp.asarray(x), ()), ()), x) < 1e-15
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
+def test_a_constant_has_no_spread_though_its_sum_is_rounded(dtype):
+    rows = np.full((1000, 2), 0.1, dtype) + np.array([0, 1], dtype) * (np.arange(1000) % 2)[:, None].astype(dtype)
+    layer = jp.Standardize.of(rows)
+    assert layer.std[0] == 1.0 and layer.std[1] == pytest.approx(0.5, rel=1e-3)
+    assert not np.asarray(layer(jnp.asarray(rows), ()))[:, 0].any()
+    assert jp.Unstandardize.of(np.full(7, 0.1, dtype)) == jp.Unstandardize(float(np.asarray(0.1, dtype)), 1.0)
+    assert jp.Standardize.of([[0.3], [0.1 + 0.2]]).std == (1.0,)  # one unit in the last place is none either
+
+
+def test_moments_of_the_largest_and_the_smallest_numbers():
+    assert jp.Standardize.of(np.array([[1e300], [3e300]])) == jp.Standardize((2e300,), (1e300,))
+    assert jp.Standardize.of(np.array([[1e-300], [3e-300]])).std[0] == pytest.approx(1e-300)
+    assert jp.Standardize.of([1, 2, 3]).mean == 2.0  # [N]: one number a row
+    with pytest.raises(jp.JaxpropError, match="must fit float32"):
+        jp.Standardize(0.0, 1e-300)(jnp.ones((1, 1), "float32"), ())
+    for rows, says in (
+        ([[1.0, float("nan")]], "row 0, column 1 is nan"),
+        (np.ones((0, 3)), "empty"),
+        ([["a"]], "text"),
+    ):
+        with pytest.raises(jp.DataError, match=says):
+            jp.Unstandardize.of(rows)
+
+
 def test_moments_take_lists_and_arrays_and_stay_hashable():
     assert hash(jp.Standardize([1.0, 2.0], np.ones(2))) == hash(jp.Standardize((1.0, 2.0), (1.0, 1.0)))
 
 
-@pytest.mark.parametrize("name", sorted(jp.layers.linear.initializers()))
+@pytest.mark.parametrize("name", sorted(initializers()))
 def test_every_named_initializer_makes_weights(name):
     W = jax.eval_shape(jp.Linear(3, init=name).init, jax.random.key(0), jax.ShapeDtypeStruct((2, 4), "float32")).W
     assert W.shape == (4, 3) and W.dtype == jnp.float32
