@@ -5,10 +5,9 @@ import shutil
 import sys
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
-from jax import Array
 from typer import Context
 from typer.core import TyperCommand
 
@@ -24,8 +23,8 @@ from jaxprop.derivations.question import listed
 from jaxprop.errors import JaxpropError, ModelError
 
 EXAMPLE = (
-    "Examples: `jaxprop explain runs/digits --param 1.W --index 12,3` · "
-    "`jaxprop explain runs/digits --param 3.b --index 7 --row 5 --json` · `jaxprop explain '3*(x**2+1)' --at 2`"
+    "Examples: `jaxprop explain runs/digits` · `jaxprop explain runs/digits '1.W[12,3]' --row 5 --json` · "
+    "`jaxprop explain '3*(x**2+1)' --at 2` · `jaxprop explain '(x+y)*z' --at x=-2,y=5,z=-4`"
 )
 
 
@@ -44,8 +43,15 @@ class Command(TyperCommand):
 
 def command(
     target: Annotated[str, typer.Argument(help="Folder of a saved model, or an expression such as '3*(x**2+1)'.")],
+    number: Annotated[
+        str | None,
+        typer.Argument(help="Of a model: 1.W[12,3], an input x[2], a column, or one of --names; else what tells most."),
+    ] = None,
     param: Annotated[str | None, typer.Option(help="A parameter of the model by its path, e.g. 1.W or 1.b.")] = None,
     index: Annotated[str | None, typer.Option(help="Which number of it: input,unit of a W, unit of a b.")] = None,
+    names: Annotated[
+        str | None, typer.Option(help="Your own names: w5=2.W[0,0],w6=2.W[1,0],i1=x[0],h1=a1[0],E=C.")
+    ] = None,
     row: Annotated[int, typer.Option(min=0, help="Which of the held-out rows.")] = 0,
     data: Annotated[str | None, typer.Option(help="Where rows come from; what it was trained on by default.")] = None,
     learning_rate: Annotated[
@@ -60,7 +66,7 @@ def command(
     latex: Annotated[bool, typer.Option("--latex", help="As LaTeX.")] = False,
     json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
-    """Write out the chain rule for one weight or bias of the model in TARGET, or for the expression TARGET.
+    """Write out the chain rule for one weight, bias or input of the model in TARGET, or for the expression TARGET.
 
     Every path back from the cost with its numbers, jax.grad beside it, and what the update changes.
     """
@@ -70,10 +76,11 @@ def command(
     if Path(target).is_dir():
         if at is not None:
             raise JaxpropError(f"--at is for an expression, and {target} is a folder; leave one of the two out")
-        derivation, source = of_run(Path(target), param, index, row, data, learning_rate)
+        known = names_of(names or "")
+        derivation, source = of_run(Path(target), number, param, index, row, data, learning_rate, known)
         head = {"model": target, "data": source}
     else:
-        derivation = of_expression(target, param or index, at)
+        derivation = of_expression(target, param or index, at if number is None else unasked(number))
     if json:
         print_json({**head, **to_json(derivation, digits)})
     elif latex:
@@ -89,22 +96,42 @@ def columns() -> int:
 
 
 def of_run(
-    path: Path, param: str | None, index: str | None, row: int, data: str | None, learning_rate: float | None
-) -> tuple[Derivation, str]:
-    """Return the derivation for one parameter of a saved run, and where the row comes from."""
+    path: Path, number: str | None, param: str | None, index: str | None, row: int, data: str | None,
+    learning_rate: float | None, names: dict[str, str],
+) -> tuple[Derivation, str]:  # fmt: skip
+    """Return the derivation for one parameter or input of a saved run, and where the row comes from."""
     saved = open_run(path)
-    known = by_path(saved.params)
-    if param is None:
-        raise JaxpropError(f"{path}: choose a parameter with --param: {listed(known)}")
-    param = parameter_path(saved, param)
-    if index is None and param in known and known[param].ndim:
+    if number is not None and param is not None:
+        raise JaxpropError(f"{number} and --param {param}: choose one of them")
+    asked = number if param is None else parameter_path(saved, param)
+    if asked is None and index is not None:
         raise JaxpropError(
-            f"choose a number of {listed({param: known[param]})} with --index, e.g. {_first(known[param])}"
+            f"--index {index}: of which parameter? Say so with --param, one of {listed(by_path(saved.params))}"
         )
     rows = rows_of(saved, data, ":")
     x, targets = with_targets(saved, rows)
-    run = explain(saved.net, saved.cost, saved.rate(0.1) if learning_rate is None else learning_rate)
-    return run(x, saved.params, targets, param, read_index(index or ""), row=row), rows.source
+    rate = saved.rate(0.1) if learning_rate is None else learning_rate
+    run = explain(saved.net, saved.cost, rate, names=names, columns=saved.about.info.columns)
+    where = None if index is None else read_index(index)
+    return run(x, saved.params, targets, asked, where, row=row), rows.source
+
+
+def names_of(text: str) -> dict[str, str]:
+    """Return the names that --names gives.
+
+    >>> names_of("w5=2.W[0,0], i1=x[0]")
+    {'w5': '2.W[0,0]', 'i1': 'x[0]'}
+    """
+    pairs = [pair.partition("=") for pair in re.split(r"[,\s]+(?=[^\[\],]+=)", text.strip()) if pair]
+    names = {name.strip(): entry.strip() for name, _, entry in pairs}
+    if len(names) < len(pairs) or not all(names) or not all(names.values()):
+        raise JaxpropError(f"--names: found {text!r}, expected something like w5=2.W[0,0],w6=2.W[1,0], each name once")
+    return names
+
+
+def unasked(number: str) -> NoReturn:
+    """Raise the error for an expression with something behind it."""
+    raise JaxpropError(f"{number!r} is not understood beside an expression; where the derivative is taken is --at")
 
 
 def of_expression(text: str, asked: str | None, at: str | None) -> Derivation:
@@ -141,7 +168,3 @@ def number(text: str) -> float:
         return float(evaluate(parse(text.strip(), ()).formula))
     except JaxpropError:
         raise JaxpropError(f"--at: found {text!r}, expected a number such as 2, -0.5 or pi/2") from None
-
-
-def _first(array: Array) -> str:
-    return "--index " + ",".join("0" for _ in array.shape)

@@ -1,7 +1,7 @@
 """`explain`: the derivative of one weight or bias of a network, written out with the network's own numbers."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -16,13 +16,24 @@ from jaxprop.costs import Cost
 from jaxprop.derivations.cost_formulas import cost_formula
 from jaxprop.derivations.derivation import Derivation, Equation, Prose, Step, to_text, worked
 from jaxprop.derivations.formula import Derivative, Formula, H, Number, Symbol, evaluate, parts
-from jaxprop.derivations.question import Given, Question, ask, check_settings, examples_of, is_ours
-from jaxprop.derivations.reading import C, Reading, float64, read
+from jaxprop.derivations.names import named, symbols_of
+from jaxprop.derivations.question import (
+    Given,
+    Question,
+    X,
+    ask,
+    check_row,
+    check_settings,
+    examples_of,
+    is_ours,
+    read_place,
+)
+from jaxprop.derivations.reading import C, Reading, float64, is_written, read, tape
 from jaxprop.derivations.steps import Steps
 from jaxprop.derivations.writing import Writer, joined
 from jaxprop.errors import JaxpropError
 from jaxprop.layers import Layer, Linear
-from jaxprop.network import by_path
+from jaxprop.network import by_path, leaves
 from jaxprop.network.call import call, require_layer
 from jaxprop.uses import is_use
 
@@ -45,8 +56,11 @@ class Measured(NamedTuple):
     flipped: float
 
 
-def explain(net: Layer, cost: Cost, learning_rate: float = 0.1, most: int = 5) -> Callable[..., Derivation]:
-    """Return a function that writes out the chain rule for one weight or bias, with this network's numbers.
+def explain(
+    net: Layer, cost: Cost, learning_rate: float = 0.1, most: int = 5, *,
+    names: Mapping[str, str] | None = None, columns: Sequence[str] | None = None,
+) -> Callable[..., Derivation]:  # fmt: skip
+    """Return a function that writes out the chain rule for one weight, bias or input, with this network's numbers.
 
         ∂C/∂w  =  ∂C/∂a · ∂a/∂z · ∂z/∂w        δ = ∂C/∂z
 
@@ -61,10 +75,16 @@ def explain(net: Layer, cost: Cost, learning_rate: float = 0.1, most: int = 5) -
         cost: C. One without a formula is taken by its numbers.
         learning_rate: η, the step size of the update.
         most: how many terms of a sum, and how many paths, are written out.
+        names: your own names of what is printed: {"w5": "2.W[0,0]", "i1": "x[0]", "out_h1": "a1[0]", "E": "C"}, where
+            a1, z1 are of the first Linear, and y, target and C (the cost) may have names as well.
+        columns: the names of the inputs, in their order: x[age] is written where it would be x[3].
 
     Returns:
-        `run(x, params, targets, path, index, *, row=0, rng=None) -> Derivation`, for the parameter `path` ("0.W") at
-        `index` ((12, 3): from input 12 to unit 3) and one row of x `[N, ...]` and targets `[N, ...]`. What a layer
+        `run(x, params, targets, path=None, index=None, *, row=0, rng=None) -> Derivation`, for the parameter `path`
+        ("0.W") at `index` ((12, 3): from input 12 to unit 3) and one row of x `[N, ...]` and targets `[N, ...]`.
+        "0.W[12,3]", "x[3]" (an input: ∂C/∂x), the name of a column and a name of your own are paths too. Without a path,
+        the weight of the first Linear with the largest derivative in size is taken, and without an index the
+        largest of the path; `facts["picked"]` and the first step say so. What a layer
         draws with `rng` is drawn in float64 too. `.facts`, which come first in the JSON: path, index, row, layer, cost,
         value, jax_grad, finite_difference, delta, factors (their product is the value), paths (the largest, with the
         units from the parameter to the output) and rest (how many more, and their sum), learning_rate, parameter,
@@ -86,24 +106,37 @@ def explain(net: Layer, cost: Cost, learning_rate: float = 0.1, most: int = 5) -
     """
     require_layer(net, "explain")
     check_settings(cost, learning_rate, most)
+    names, columns = dict(names or {}), None if columns is None else tuple(columns)
     if net.mixes_examples:
         raise JaxpropError("explain: a layer of this net mixes examples, so no cost belongs to one row alone")
 
     def run(
-        x: ArrayLike, params: PyTree, targets: ArrayLike, path: str, index: int | tuple[int, ...], *,
-        row: int = 0, rng: Key[Array, ""] | None = None,
+        x: ArrayLike, params: PyTree, targets: ArrayLike, path: str | None = None,
+        index: int | tuple[int, ...] | None = None, *, row: int = 0, rng: Key[Array, ""] | None = None,
     ) -> Derivation:  # fmt: skip
-        question = ask(net, cost, most, params, path, index, row, examples_of(x, targets))
+        examples = examples_of(x, targets)
+        known: dict[str, ArrayLike] = dict(by_path(params))
+        known.setdefault(X, np.asarray(x)[0])
+        place, at_index = read_place(path, index, names, columns)
+        row = check_row(row, examples)
         # an rng draws for the whole batch, so the row keeps what was drawn for it
-        rows, at = (slice(None), question.row) if rng is not None else (slice(question.row, question.row + 1), 0)
+        rows, at = (slice(None), row) if rng is not None else (slice(row, row + 1), 0)
         with jax.enable_x64(True):
-            given = Given(float64(np.asarray(x)[rows]), float64(params), float64(np.asarray(targets)[rows]), rng, at)
+            inputs = float64(np.asarray(x)[rows])
+            if place == X and X not in by_path(params):
+                inputs = np.asarray(inputs, np.float64)
+            given = Given(inputs, float64(params), float64(np.asarray(targets)[rows]), rng, at)
+            picked = ""
+            if place is None or (at_index is None and place in known and np.ndim(known[str(place)])):
+                place, at_index, picked = _pick(net, cost, given, None if place is None else str(place))
+            question = ask(net, cost, most, known, place, at_index, row, columns, picked)
             y = np.zeros(jax.eval_shape(lambda g: call(net, g.x, g.params, g.rng), given).shape)
             cost.check(y, given.targets)
             cost.check_values(y, given.targets)
             measured = _measure(question, given, float(learning_rate))
-            write = _linear if type(question.layer) is Linear else _unwritten
-            return write(question, given, measured)
+            write = _linear if is_written(question) else _unwritten
+            symbols = symbols_of(names, question, known)
+            return named(write(question, given, measured), symbols)
 
     return run
 
@@ -119,7 +152,7 @@ def _linear(question: Question, given: Given, measured: Measured) -> Derivation:
     written = list(steps.write(measured.before))
     paths, last = steps.whole_way()
     factors = [
-        {"name": name, "symbol": to_text(factor), "value": values[factor]}
+        {"name": name, "symbol": factor, "value": values[factor]}
         for name, factor in zip(_roles(steps, reading), steps.factors, strict=True)
     ]
     facts = {"delta": float(reading.levels[0].nodes[0].errors[steps.unit]), "factors": factors, **paths}
@@ -129,30 +162,43 @@ def _linear(question: Question, given: Given, measured: Measured) -> Derivation:
 def _roles(steps: Steps, reading: Reading) -> list[str]:
     """The names of the factors whatever the layer: ∂C/∂a, ∂a/∂z, ∂z/∂w."""
     level = reading.levels[0]
-    names = ["z", *(f"u{i}" for i in range(1, len(level.stages))), *(["a"] if level.stages else [])]
-    chain = [C, *map(Symbol, reversed(names)), Symbol("w" if steps.is_weight else "b")]
+    names = [level.nodes[0].name, *(f"u{i}" for i in range(1, len(level.stages))), *(["a"] if level.stages else [])]
+    own = [] if steps.is_input else [Symbol("w" if steps.is_weight else "b")]
+    chain = [C, *map(Symbol, reversed(names)), *own]
     return [to_text(Derivative(of, by)) for of, by in pairwise(chain)]
 
 
 def _unwritten(question: Question, given: Given, measured: Measured) -> Derivation:
     """The derivation for a parameter of a layer without a formula: its numbers."""
-    gradients = by_path(_gradients(question.net, question.cost, given))
-    value = float(gradients[question.path][question.index])
+    value = float(_own_gradient(question, given)[question.index])
     parameter = Symbol(question.path.rsplit(".", 1)[-1], question.index)
     gradient = Derivative(C, parameter)
-    name, index = type(question.layer).__name__, ", ".join(map(str, question.index))
+    layer = question.before[0].layer if question.is_input and question.before else question.layer
+    name, index = type(layer).__name__, ", ".join(map(str, question.index))
     unknown = f", a layer of your own. Its formula is not known here, so {THIS_IS}"
     ours = f". No formula is written for it yet, so {THIS_IS}"
+    does = "goes into" if question.is_input else "belongs to"
     words = joined(
-        *(parameter, f", in the code {question.path}[{index}], belongs to {name}"),
-        *(ours if is_ours(question.layer) else unknown, C, f" is the cost of row {question.row} alone."),
+        *(question.picked, parameter, f", in the code {question.path}[{index}], {does} {name}"),
+        *(ours if is_ours(layer) else unknown, C, f" is the cost of row {question.row} alone."),
     )
     step = Step("The derivative", words, (Equation((gradient, Number(value))),))
-    factors = [{"name": to_text(Derivative(C, Symbol(parameter.name))), "symbol": to_text(gradient), "value": value}]
+    factors = [{"name": to_text(Derivative(C, Symbol(parameter.name))), "symbol": gradient, "value": value}]
     paths = [{"units": [], "product": value, "factors": [value]}]
     facts = {"delta": None, "factors": factors, "paths": paths, "rest": {"count": 0, "sum": 0.0}}
     values: Values = {gradient: value, parameter: measured.parameter}
     return _derivation(question, measured, parameter, gradient, facts, (step,), values)
+
+
+def _own_gradient(question: Question, given: Given) -> np.ndarray:
+    """The derivative of one example's cost by the whole array asked about, from the layers' own backward passes."""
+    if not question.is_input:
+        return np.asarray(by_path(_gradients(question.net, question.cost, given))[question.path])
+    first = question.before[0].path if question.before else question.layer_path
+    found = tape(question.net, question.cost, given)[first].dx
+    if found is None:
+        raise JaxpropError(f"explain: x goes into {type(question.layer).__name__} as whole numbers: no derivative by x")
+    return np.asarray(found)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -171,27 +217,67 @@ def _derivation(
     title: Prose = (Equation((gradient, Number(value))), f" for row {question.row}: the chain rule, written out")
     facts = {
         **{"path": question.path, "index": list(question.index), "row": question.row, "layer": parameter.layer},
-        **{"cost": repr(question.cost), "value": value, "jax_grad": measured.jax_grad},
+        **{"cost": repr(question.cost), "picked": question.picked or None},
+        **{"value": value, "jax_grad": measured.jax_grad},
         **{"finite_difference": measured.finite_difference, "learning_rate": rate},
         **{"parameter": measured.parameter, "updated": measured.parameter - rate * value},
         **{"before": measured.before, "after": measured.after, "predicted_change": -rate * value**2},
         **{"actual_change": measured.after - measured.before, "flipped_change": measured.flipped - measured.before},
         **own,
     }
-    last = (_witnesses(gradient, value, measured), _update(parameter, gradient, measured, values))
+    last = [_witnesses("input" if question.is_input else "parameter", gradient, value, measured)]
+    if question.is_input:  # it is given, and no step changes it
+        facts |= dict.fromkeys(
+            ("learning_rate", "updated", "after", "predicted_change", "actual_change", "flipped_change")
+        )
+    else:
+        last.append(_update(parameter, gradient, measured, values))
     return Derivation(title, (*steps, *last), values, facts)
+
+
+def _pick(net: Layer, cost: Cost, given: Given, path: str | None) -> tuple[str, tuple[int, ...], str]:
+    """Return the path, the index and the words of what tells most: what changes the cost of this row the most.
+
+    Where no path is given, of the weights of the first Linear with any derivative but 0: their way back is the longest.
+    """
+    slopes = _slopes(given, np.asarray(_cost_and_slopes(net, cost, given, path == X, 0, 0.0)[1]), path == X)
+    weights = [f"{leaf.path}.W".lstrip(".") for leaf in leaves(net) if type(leaf.layer) is Linear]
+    asked = path
+    if path is None:
+        if not slopes:
+            raise JaxpropError("explain: this network has no parameters, so there is nothing to change")
+        able = [each for each in weights if each in slopes] or list(slopes)
+        path = next((each for each in able if np.any(slopes[each])), able[0])
+    found = np.unravel_index(int(np.argmax(np.abs(slopes[path]))), slopes[path].shape)
+    index = tuple(int(i) for i in found)
+    where = (
+        f"Of {path}" if asked else f"Nothing else was asked, so it is about the layer farthest from the cost: of {path}"
+    )
+    return path, index, f"{where}, this number has the largest derivative in size for this row. "
+
+
+def _slopes(given: Given, slopes: np.ndarray, of_x: bool) -> dict[str, np.ndarray]:
+    """The derivatives by path, out of one long row of them: the parameters', or those of one example of x."""
+    if of_x:
+        return {X: slopes.reshape(np.shape(given.x))[given.at]}
+    known = by_path(given.params)
+    ends = np.cumsum([np.size(leaf) for leaf in known.values()])
+    return {p: part.reshape(np.shape(known[p])) for p, part in zip(known, np.split(slopes, ends[:-1]), strict=True)}
 
 
 def _measure(question: Question, given: Given, learning_rate: float) -> Measured:
     """Evaluate C around one parameter; call it in float64."""
-    known = by_path(given.params)
-    parameter = float(known[question.path][question.index])
+    index, of_x = question.index, question.is_input
+    known = {X: given.x} if of_x else by_path(given.params)
+    if of_x:
+        index = (given.at, *index)
+    parameter = float(known[question.path][index])
     first = sum(np.size(known[path]) for path in list(known)[: list(known).index(question.path)])
-    place = first + int(np.ravel_multi_index(question.index, np.shape(known[question.path])))
+    place = first + int(np.ravel_multi_index(index, np.shape(known[question.path])))
 
-    def at(by: float) -> tuple[float, float]:
-        value, slope = _cost_and_slope(question.net, question.cost, given, place, by)
-        return float(value), float(slope)
+    def at(by: float) -> tuple[float, ...]:
+        value, slopes = _cost_and_slopes(question.net, question.cost, given, of_x, place, by)
+        return float(value), float(np.asarray(slopes)[place])
 
     before, slope = at(0.0)
     if not (math.isfinite(before) and math.isfinite(slope)):
@@ -204,19 +290,19 @@ def _measure(question: Question, given: Given, learning_rate: float) -> Measured
     return Measured(learning_rate, parameter, before, slope, difference, h, at(-step)[0], at(step)[0])
 
 
-@partial(jax.jit, static_argnums=(0, 1))
-def _cost_and_slope(net: Layer, cost: Cost, given: Given, place: int, by: float) -> tuple[Array, Array]:
-    """C with the number at `place` of all parameters moved, and ∂C/∂(it): one program for every path and index."""
-    theta, tree = ravel_pytree(given.params)
+@partial(jax.jit, static_argnums=(0, 1, 3))
+def _cost_and_slopes(net: Layer, cost: Cost, given: Given, of_x: bool, place: int, by: float) -> tuple[Array, Array]:
+    """C with the number at `place` of all parameters (or of x) moved, and ∂C/∂(each): one program for all of them."""
+    theta, tree = ravel_pytree(given.x if of_x else given.params)
 
     def of(theta: Array) -> Array:
-        return cost(call(net, given.x, tree(theta), given.rng), given.targets)[given.at]
+        x, params = (tree(theta), given.params) if of_x else (given.x, tree(theta))
+        return cost(call(net, x, params, given.rng), given.targets)[given.at]
 
-    value, slopes = jax.value_and_grad(of)(theta.at[place].add(by))
-    return value, slopes[place]
+    return jax.value_and_grad(of)(theta.at[place].add(by))
 
 
-def _witnesses(gradient: Formula, value: float, measured: Measured) -> Step:
+def _witnesses(what: str, gradient: Formula, value: float, measured: Measured) -> Step:
     """The step with the value by `jax.grad` and by a central difference."""
     nudge = f"nudged both ways by {measured.h:g}"
     equations = (
@@ -224,7 +310,7 @@ def _witnesses(gradient: Formula, value: float, measured: Measured) -> Step:
         Equation((gradient, Number(measured.jax_grad)), "jax.grad"),
         Equation((gradient, Number(measured.finite_difference)), nudge, exact=False),
     )
-    sentence = "Two ways that use none of the formulas above: jax.grad, and a small nudge of the parameter itself."
+    sentence = f"Two ways that use none of the formulas above: jax.grad, and a small nudge of the {what} itself."
     return Step("The same number by other ways", (sentence,), equations)
 
 

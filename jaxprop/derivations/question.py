@@ -1,8 +1,9 @@
-"""Which parameter is asked about: a path, an index and a row, checked before anything is computed."""
+"""Which parameter or input is asked about: a path, an index and a row, checked before anything is computed."""
 
 import difflib
 import math
 import operator
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, SupportsIndex
@@ -10,12 +11,15 @@ from typing import NamedTuple, SupportsIndex
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Key, PyTree
 
-from jaxprop.arrays.index import check_index
+from jaxprop.arrays.index import check_index, read_index
 from jaxprop.checks import check_whole
 from jaxprop.costs import Cost
 from jaxprop.errors import JaxpropError, ShapeError
-from jaxprop.layers import Layer
-from jaxprop.network import Chain, Leaf, by_path, leaves
+from jaxprop.layers import Layer, Linear
+from jaxprop.network import Chain, Leaf, leaves
+
+
+X = "x"  # the path of the inputs
 
 
 class Given(NamedTuple):
@@ -30,7 +34,10 @@ class Given(NamedTuple):
 
 @dataclass(frozen=True)
 class Question:
-    """One number of one parameter, and the example whose cost it changes; `most` terms of a sum are written out."""
+    """One number of one parameter, or of x, and the example whose cost it changes; `most` terms of a sum are written.
+
+    `columns` are the names of the inputs, if they have any; `picked` says why this one, if nobody asked for it.
+    """
 
     net: Layer
     cost: Cost
@@ -42,25 +49,56 @@ class Question:
     layer_path: str
     before: tuple[Leaf, ...]
     after: tuple[Leaf, ...]
+    columns: tuple[str, ...] | None = None
+    picked: str = ""
+    shape: tuple[int, ...] = ()
+
+    @property
+    def is_input(self) -> bool:
+        """Whether a number of x is asked about."""
+        return self.path == X
 
 
 def ask(
-    net: Layer, cost: Cost, most: int, params: PyTree, path: object, index: object, row: SupportsIndex, examples: int
-) -> Question:
-    """Return the question; raise `JaxpropError` for a path, an index or a row that is not there."""
-    everything, known = tuple(leaves(net)), by_path(params)
+    net: Layer, cost: Cost, most: int, known: Mapping[str, ArrayLike], path: object, index: object,
+    row: int, columns: tuple[str, ...] | None, picked: str,
+) -> Question:  # fmt: skip
+    """Return the question; raise `JaxpropError` for a path, an index or a row that is not there.
+
+    known: the parameters by path, and x without its first axis.
+    """
+    everything = tuple(leaves(net))
     for around in (around for leaf in everything for around in leaf.inside):
         if type(around[1]) is not Chain:
             where = f" at {around[0]}" if around[0] else ""
             raise JaxpropError(f"explain: follows Chains only, found {type(around[1]).__name__}{where}")
     path = _known_path(path, everything, known)
-    place = next(i for i, leaf in enumerate(everything) if not leaf.path or path.startswith(leaf.path + "."))
+    owners = (i for i, leaf in enumerate(everything) if not leaf.path or path.startswith(leaf.path + "."))
+    if path == X:
+        owners = (i for i, leaf in enumerate(everything) if type(leaf.layer) is Linear or i == len(everything) - 1)
+    place = next(owners)
     layer = everything[place]
     found = check_index(index, path, tuple(jnp.shape(known[path])))
     return Question(
-        net, cost, most, path, found, _row(row, examples),
-        layer=layer.layer, layer_path=layer.path, before=everything[:place], after=everything[place + 1 :],
+        net, cost, most, path, found, row, layer=layer.layer, layer_path=layer.path,
+        before=everything[:place], after=everything[place + 1 :], columns=columns, picked=picked,
+        shape=tuple(jnp.shape(known[path])),
     )  # fmt: skip
+
+
+def read_place(
+    asked: object, index: object, names: Mapping[str, str], columns: tuple[str, ...] | None
+) -> tuple[object, object]:
+    """Return the path and the index of what is asked: a path, "0.W[12,3]", a name of one's own, or a column of x.
+
+    >>> read_place("w5", None, {"w5": "1.W[0,0]"}, None), read_place("age", None, {}, ("size", "age"))
+    (('1.W', (0, 0)), ('x', (1,)))
+    """
+    if columns and asked in columns:
+        return X, (columns.index(str(asked)),)
+    asked = names.get(asked, asked) if isinstance(asked, str) else asked
+    written = re.fullmatch(r"(.+)\[([\d ,]+)\]", asked) if isinstance(asked, str) and index is None else None
+    return (written[1], read_index(written[2])) if written else (asked, index)
 
 
 def listed(known: Mapping[str, ArrayLike]) -> str:
@@ -69,7 +107,7 @@ def listed(known: Mapping[str, ArrayLike]) -> str:
 
 
 def _known_path(path: object, everything: tuple[Leaf, ...], known: Mapping[str, ArrayLike]) -> str:
-    if not known:
+    if set(known) <= {X} and path != X:
         raise JaxpropError("explain: this network has no parameters, so there is nothing to change")
     if not isinstance(path, str):
         raise JaxpropError(f"path must be a text such as {next(iter(known))!r}, found {path!r}")
@@ -87,7 +125,8 @@ def _known_path(path: object, everything: tuple[Leaf, ...], known: Mapping[str, 
     raise JaxpropError(f"unknown path {path!r}{hint}; known: {listed(known)}")
 
 
-def _row(row: SupportsIndex, examples: int) -> int:
+def check_row(row: SupportsIndex, examples: int) -> int:
+    """Return the number of a row; raise `JaxpropError` for one that is not there."""
     try:
         found = operator.index(row)
     except TypeError:

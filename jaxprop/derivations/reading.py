@@ -37,10 +37,12 @@ class Node:
     layer: int | None
     values: np.ndarray
     errors: np.ndarray
+    columns: tuple[str, ...] | None = None
 
     def symbol(self, unit: int | str) -> Symbol:
-        """Return z⁽²⁾[unit]."""
-        return Symbol(self.name, (unit,), self.layer)
+        """Return z⁽²⁾[unit], or x[age] where units have names."""
+        named = self.columns is not None and isinstance(unit, int)
+        return Symbol(self.name, (self.columns[unit] if named else unit,), self.layer)  # pyright: ignore
 
     def error(self, unit: int | str) -> Formula:
         """Return the symbol of ∂C/∂(that unit): δ where it is a z, and only there."""
@@ -93,9 +95,16 @@ class Reading:
     targets: np.ndarray
 
 
+def is_written(question: Question) -> bool:
+    """Whether formulas are known from the number in question on: it is a Linear's, or goes into one, prepared or not."""
+    before = question.before if question.is_input else ()
+    alone = (Activation, Standardize, Unstandardize, Flatten)
+    return type(question.layer) is Linear and all(isinstance(leaf.layer, alone) for leaf in before)
+
+
 def read(question: Question, given: Given) -> Reading:
     """Return the reading of a `Linear`'s parameter; call it in float64."""
-    rows = jax.tree.map(np.asarray, _tape(question.net, question.cost, given))
+    rows = jax.tree.map(np.asarray, tape(question.net, question.cost, given))
     found = {path: np.asarray(leaf) for path, leaf in by_path(given.params).items()}
     own, last = rows[question.layer_path], (question.after[-1].path if question.after else question.layer_path)
     number = 1 + sum(type(layer) is Linear for _, layer, *_ in question.before)
@@ -103,18 +112,38 @@ def read(question: Question, given: Given) -> Reading:
     prepared = tuple(layer for _, layer, *_ in question.before if not isinstance(layer, Flatten)) if number == 1 else ()
     name, above = ("x", None) if number == 1 and not prepared else ("a", number - 1)
     levels = _levels(question, rows, found, number)
+    if question.is_input:
+        prefix, levels = f"{question.layer_path}.".lstrip("."), (_inputs(question, rows, found, levels), *levels)
+    columns = question.columns if above in (None, 0) and len(question.columns or ()) == len(own.x) else None
+    inputs = Node(name, above, own.x, own.dx, columns)
     return Reading(
-        W=found[prefix + "W"], b=found.get(prefix + "b"), inputs=Node(name, above, own.x, own.dx), prepared_by=prepared,
+        W=found[prefix + "W"], b=found.get(prefix + "b"), inputs=inputs, prepared_by=prepared,
         levels=levels, last=number + sum(type(layer) is Linear for _, layer, *_ in question.after),
         y=rows[last].y, targets=np.asarray(given.targets)[given.at],
     )  # fmt: skip
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _tape(net: Layer, cost: Cost, given: Given) -> Rows:
+def tape(net: Layer, cost: Cost, given: Given) -> Rows:
     """One example's part of every record; compiled as one program, as many small ones would take seconds."""
     tape = manual.trace(net, cost)(given.x, given.params, given.targets, rng=given.rng)
     return jax.tree.map(lambda part: part[given.at], tape)
+
+
+def _inputs(question: Question, rows: Rows, params: dict[str, np.ndarray], above: tuple[Level, ...]) -> Level:
+    """The level of the inputs themselves: what is done to each of them alone before the first Linear."""
+    first = rows[question.before[0].path if question.before else question.layer_path]
+    columns = question.columns if len(question.columns or ()) == first.x.size else None
+    assert first.dx is not None
+    nodes, stages = [Node("x", None, first.x.ravel(), first.dx.ravel(), columns)], []
+    before = [leaf for leaf in question.before if not isinstance(leaf.layer, Flatten)]
+    for name, leaf in zip(_names(len(before), last="a")[1:], before, strict=True):
+        record = rows[leaf.path]
+        assert record.dy is not None
+        stages.append(Stage(leaf.layer, np.ravel(_slopes(leaf.layer, record))))
+        nodes.append(Node(name, 0, record.y.ravel(), record.dy.ravel(), columns))
+    edges = params[f"{question.layer_path}.W".lstrip(".")]
+    return Level(tuple(nodes), tuple(stages), "linear", edges, question.layer)
 
 
 def _levels(question: Question, rows: Rows, params: dict[str, np.ndarray], number: int) -> tuple[Level, ...]:

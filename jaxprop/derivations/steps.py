@@ -30,22 +30,26 @@ class Steps:
 
     def __init__(self, question: Question, reading: Reading, writer: Writer):
         self.question, self.reading, self.writer = question, reading, writer
-        self.unit = question.index[-1]
-        self.is_weight = len(question.index) == 2
-        level, values = reading.levels[0], writer.values
-        z = level.nodes[0]
+        self.is_input, level, values = question.is_input, reading.levels[0], writer.values
+        self.is_weight = not self.is_input and len(question.index) == 2
+        self.unit, z = question.index[-1], level.nodes[0]
+        if self.is_input:
+            self.unit = int(np.ravel_multi_index(question.index, question.shape))
         self.parameter = Symbol("W" if self.is_weight else "b", question.index, z.layer)
+        if self.is_input:
+            self.parameter = writer.node(z, self.unit)
         self.gradient = Derivative(C, self.parameter)
         self.local = Derivative(writer.node(z, self.unit), self.parameter)
         self.came_in = (writer.node(reading.inputs, question.index[0]),) if self.is_weight else ()
         values[self.local] = math.prod(values[each] for each in self.came_in)
         last = writer.error(level.nodes[-1], self.unit)
-        self.factors = (last, *writer.slopes(level, self.unit), self.local)
+        self.factors = (last, *writer.slopes(level, self.unit), *(() if self.is_input else (self.local,)))
         values[self.gradient] = float(np.prod([values[factor] for factor in self.factors]))
 
     def write(self, before: float) -> Iterator[Step]:
         """Yield every step up to the product; `before` is C of the row."""
-        yield Step("The question", self._asked(), (Equation((self.gradient, Product(self.factors))),))
+        chain = (Equation((self.gradient, Product(self.factors))),) if self.factors != (self.gradient,) else ()
+        yield Step("The question", self._asked(), chain)
         yield self._forward(before)
         yield from self._above()
         yield from self._own()
@@ -85,6 +89,10 @@ class Steps:
     def _unit_forward(self) -> Iterator[Equation]:
         r, w, level = self.reading, self.writer, self.reading.levels[0]
         z = level.nodes[0]
+        if self.is_input:
+            yield Equation((w.node(z, self.unit), Number(w.values[self.parameter])))
+            yield from self._stages_forward()
+            return
         sizes = -np.abs(r.W[:, self.unit] * r.inputs.values)
         if self.is_weight:
             sizes[self.question.index[0]] = -np.inf  # the weight in question comes first
@@ -94,6 +102,12 @@ class Steps:
         if r.b is not None:
             w.values[bias] = float(r.b[self.unit])
         yield from w.sum(w.node(z, self.unit), terms, *([] if r.b is None else [bias]))
+        yield from self._stages_forward()
+        if level.way == "softmax":
+            yield from w.softmax(level, r.levels[1], self.unit)
+
+    def _stages_forward(self) -> Iterator[Equation]:
+        w, level = self.writer, self.reading.levels[0]
         for i in range(len(level.stages)):
             out, found = w.node(level.nodes[i + 1], self.unit), w.activation(level, i, self.unit)
             if found is None:
@@ -103,8 +117,6 @@ class Steps:
             else:
                 yield from w.define(found.helpers)
                 yield from w.worked(out, found.value, exact=found.exact)
-        if level.way == "softmax":
-            yield from w.softmax(level, r.levels[1], self.unit)
 
     def _cost_forward(self, before: float) -> Iterator[Equation]:
         w, cost = self.writer, self.writer.cost
@@ -149,7 +161,14 @@ class Steps:
             subject = "answer" if outer.name == "y" else "activation" if outer.name == "a" else "next number"
             object_ = "sum" if inner.name == "z" else "number before it"
             title = f"How the {subject} changes with the {object_}"
+            if inner.name == "x":
+                title = "How what the layer gets changes with the input"
             yield Step(title, words, tuple(w.slope_equations(0, i, self.unit)))
+        if self.is_input:
+            if level.stages:
+                words = ("What came back, times how the input is prepared.",)
+                yield Step("The product", words, tuple(w.worked(self.gradient, Product(self.factors))))
+            return
         if level.stages:
             name = Equation((z.error(self.unit), Derivative(C, z.symbol(self.unit))))
             words = ("The product so far has a name: ", name, ", the error of the unit.")
@@ -187,14 +206,29 @@ class Steps:
         """Say which parameter it is, and along which links it reaches C."""
         q, r, level = self.question, self.reading, self.reading.levels[0]
         z, a = level.nodes[0].symbol(self.unit), level.nodes[-1].symbol(self.unit)
+        cost = f" is the cost of row {q.row} alone, by {type(q.cost).__name__}."
+        if self.is_input:
+            through = joined(", and that through ", a) if level.stages else ()
+            return joined(
+                *(
+                    q.picked,
+                    self.parameter,
+                    f" is input {self.unit} of row {q.row}. ",
+                    C,
+                    cost,
+                    " A change of it reaches ",
+                ),
+                *(C, f" through every one of the {r.levels[1].size} sums of layer 1", through),
+                ". An input is given, not learned: the derivative says how much the cost depends on it.",
+            )
         place = f"unit {self.unit} of layer {z.layer}" + (f" of {r.last}" if r.last > 1 else "")
         index = ", ".join(map(str, q.index))
         what = joined("weight from ", r.inputs.symbol(q.index[0]), " to ") if self.is_weight else ("bias of ",)
         name = "the answer " if level.nodes[-1].name == "y" else "the activation "
         onward = joined(", and ", z, " only through ", name, a) if level.stages else ()
         return joined(
-            *(self.parameter, f", in the code {q.path}[{index}], is the ", what, place, ". ", C),
-            *(f" is the cost of row {q.row} alone, by {type(q.cost).__name__}. A change of ", self.parameter),
+            *(q.picked, self.parameter, f", in the code {q.path}[{index}], is the ", what, place, ". ", C, cost),
+            *(" A change of ", self.parameter),
             *(" reaches ", C, " only through the sum ", z, onward),
             ". So the derivative is a product, with one factor for each link of this chain.",
         )

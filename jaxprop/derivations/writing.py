@@ -180,13 +180,14 @@ class Writer:
             yield from self.slope_equations(level, stage, unit)
         yield from self.product(level, unit)
 
-    def link(self, level: int, j: int, k: int) -> tuple[Derivative, Product]:
+    def link(self, level: int, j: int, k: int) -> tuple[Derivative, Formula]:
         """Return ∂(unit k of the next level)/∂(unit j of this one) along its one edge, and the formula of that."""
         here, there = self.reading.levels[level : level + 2]
         assert here.edges is not None
         lhs = Derivative(self.node(there.nodes[0], k), self.node(here.nodes[0], j))
         self.values[lhs] = float(here.edges[j, k] * here.slopes[j])
-        return lhs, Product((self.edge(level, j, k), *self.slopes(here, j)))
+        slopes = self.slopes(here, j)
+        return lhs, Product((self.edge(level, j, k), *slopes)) if slopes else self.edge(level, j, k)
 
 
 def is_bare(level: Level) -> bool:

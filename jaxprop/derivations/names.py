@@ -1,0 +1,100 @@
+"""Names of one's own in a derivation: w5 where it would say W⁽²⁾[0,0]."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+
+from jaxtyping import ArrayLike
+
+from jaxprop.arrays.index import check_index, read_index
+from jaxprop.derivations import formula as tree
+from jaxprop.derivations.derivation import Derivation, Equation, Prose, to_text
+from jaxprop.derivations.formula import Derivative, Formula, Symbol
+from jaxprop.derivations.question import Question, X
+from jaxprop.errors import JaxpropError
+from jaxprop.layers import Linear
+from jaxprop.network import leaves
+
+ENTRY = re.compile(r"(?P<path>.+?)(?:\[(?P<index>[\d ,]+)\])?")
+UNITS = re.compile(r"(?P<name>[xy]|target|p|(?:[azδ]|delta)(?P<layer>\d+)|C)")
+
+
+def symbols_of(names: Mapping[str, str], question: Question, known: Mapping[str, ArrayLike]) -> dict[Formula, Formula]:
+    """Return what each name stands for in a derivation, as symbols.
+
+    names: {"w5": "1.W[0,0]", "out_h1": "a1[0]", "i1": "x[0]", "E": "C"}: a number of a parameter by its path, an input,
+    a unit's sum z or activation a with the number of its Linear (1 is the first), an answer y, a target, or the cost.
+    """
+    paths = [leaf.path for leaf in leaves(question.net) if type(leaf.layer) is Linear]
+    found: dict[Formula, Formula] = {}
+    for name, entry in names.items():
+        match = ENTRY.fullmatch(entry) if isinstance(entry, str) else None
+        path = match["path"] if match else ""
+        index: tuple[int, ...] = read_index(match["index"] or "") if match else ()
+        place, _, leaf = path.rpartition(".")
+        unit = UNITS.fullmatch(path)
+        if path in known and path != X:
+            index = check_index(index, path, tuple(known[path].shape))  # pyright: ignore
+            symbol = Symbol(leaf, index, 1 + paths.index(place) if place in paths else None)
+            found[Symbol(leaf + "'", symbol.index, symbol.layer)] = Symbol(name + "'")
+        elif unit and len(index) == (path != "C"):
+            columns = question.columns if path == "x" else None
+            layer = int(unit["layer"]) if unit["layer"] else None
+            label = columns[index[0]] if columns and index and index[0] < len(columns) else None
+            letter = path.rstrip("0123456789").replace("delta", "δ")
+            symbol = Symbol(letter, index if label is None else (label,), layer)
+            if path == "C":
+                found |= {Symbol("C", (when,)): Symbol(name, (when,)) for when in ("after", "flipped")}
+        else:
+            raise JaxpropError(
+                f"names: {name!r} is given to {entry!r}, which is no entry; expected a number of a parameter "
+                f"({', '.join(path for path in known if path != X)}) such as 0.W[0,0], or x[0], z1[0], a1[0], y[0], "
+                "target[0] or C"
+            )
+        found[symbol] = Symbol(name)
+    return found
+
+
+def named(derivation: Derivation, names: Mapping[Formula, Formula]) -> Derivation:
+    """Return the derivation with other names for some of its symbols; nothing else changes.
+
+    >>> from jaxprop.derivations.derivation import Step
+    >>> w = Symbol("W", (0, 0), 1)
+    >>> step = Step("The question", ("How does ", w, " matter?"), (Equation((Derivative(Symbol("C"), w), w)),))
+    >>> print(named(Derivation((w,), (step,), {w: 2.0}), {w: Symbol("w5")}))
+    w5
+    <BLANKLINE>
+    1. The question
+       How does w5 matter?
+         ∂C/∂w5 = w5
+    """
+
+    def formula(node: Formula) -> Formula:
+        if node in names:
+            return names[node]
+        if isinstance(node, Derivative):
+            return replace(node, of=formula(node.of), by=formula(node.by))
+        return node if isinstance(node, tree.LEAVES) else tree.changed(node, formula)
+
+    cost = names.get(Symbol("C"))
+
+    def words(text: str) -> str:
+        return re.sub(r"\bC\b", cost.name, text) if isinstance(cost, Symbol) else text
+
+    def equation(each: Equation) -> Equation:
+        return replace(each, sides=tuple(map(formula, each.sides)), label=words(each.label))
+
+    def prose(parts: Prose) -> Prose:
+        def part(each: str | Formula | Equation) -> str | Formula | Equation:
+            return (
+                words(each) if isinstance(each, str) else formula(each) if isinstance(each, Formula) else equation(each)
+            )
+
+        return tuple(map(part, parts))
+
+    steps = (
+        replace(s, sentence=prose(s.sentence), equations=tuple(map(equation, s.equations))) for s in derivation.steps
+    )
+    values = {formula(symbol): value for symbol, value in derivation.values.items()}
+    factors = [{**f, "symbol": to_text(formula(f["symbol"]))} for f in derivation.facts.get("factors", ())]
+    return Derivation(prose(derivation.title), tuple(steps), values, {**derivation.facts, "factors": factors})
