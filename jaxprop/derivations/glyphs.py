@@ -20,6 +20,7 @@ LEVELS = {Sum: SUM, tree.Rest: SUM, Negation: SIGN, Product: PRODUCT, Derivative
 
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 SUBSCRIPTS = "₀₁₂₃₄₅₆₇₈₉"
+SUBSCRIPTED = str.maketrans("0123456789", SUBSCRIPTS)
 WIDTH = 100  # columns of a line of text
 GLUE = "\u2060"  # marks a space that is only there for a line to be broken
 
@@ -238,10 +239,12 @@ class Latex(Text):
         return rf"{mantissa} \times 10^{{{int(exponent)}}}" if exponent else mantissa
 
     def _symbol(self, node: Symbol) -> str:
-        base = node.name.rstrip(SUBSCRIPTS)
-        digits = "".join(str(SUBSCRIPTS.index(c)) for c in node.name[len(base) :])
+        name = node.name.translate(SUBSCRIPTED) if re.fullmatch(r"[^\W_]\d+'?", node.name) else node.name
+        base = name.rstrip(SUBSCRIPTS + "'")
+        digits = "".join(str(SUBSCRIPTS.index(c)) for c in name[len(base) :].rstrip("'"))
+        base += "'" * name.endswith("'")
         index = map(str, node.index)
-        below = [i if len(i) == 1 or i.isdigit() else rf"\mathrm{{{self.words(i)}}}" for i in index]
+        below = [i if len(i) == 1 or i.isdigit() else self._upright(i) for i in index]
         above = "" if node.layer is None else f"^{{({node.layer})}}"
         inside = ",".join([digits, *below] if digits else below)
         return self._name(base) + above + (f"_{{{inside}}}" if inside else "")
@@ -253,7 +256,14 @@ class Latex(Text):
         letter, *accents = unicodedata.normalize("NFD", name) or [""]
         if accents == ["\u0302"]:
             return rf"\hat{{{letter}}}"
-        return name if re.fullmatch(r"[A-Za-z]'?", name) else rf"\mathrm{{{self.words(name)}}}"
+        return name if re.fullmatch(r"[A-Za-z]'?", name) else self._upright(name)
+
+    def _upright(self, text: str) -> str:
+        """Return a word of several letters, with its spaces; out_h1 is out with h1 below."""
+        first, _, below = text.partition("_")
+        if first.isalnum() and below.isalnum() and not text[0].isdigit() and len(first) > 1:
+            return rf"\mathrm{{{first}}}_{{\mathrm{{{below}}}}}"
+        return rf"\mathrm{{{self.words(text)}}}".replace(" ", r"\ ")
 
     def _quotient(self, node: tree.Quotient) -> str:
         return rf"\frac{{{self.write(node.top)}}}{{{self.write(node.bottom)}}}"

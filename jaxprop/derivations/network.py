@@ -82,10 +82,10 @@ def explain(
     Returns:
         `run(x, params, targets, path=None, index=None, *, row=0, rng=None) -> Derivation`, for the parameter `path`
         ("0.W") at `index` ((12, 3): from input 12 to unit 3) and one row of x `[N, ...]` and targets `[N, ...]`.
-        "0.W[12,3]", "x[3]" (an input: ∂C/∂x), the name of a column and a name of your own are paths too. Without a path,
-        the weight of the first Linear with the largest derivative in size is taken, and without an index the
-        largest of the path; `facts["picked"]` and the first step say so. What a layer
-        draws with `rng` is drawn in float64 too. `.facts`, which come first in the JSON: path, index, row, layer, cost,
+        "0.W[12,3]", "x[3]" (an input: ∂C/∂x), the name of a column and a name of your own are paths too. Without a
+        path, the weight of the first Linear with the largest derivative in size is taken, and without an index the
+        largest of the path; `facts["picked"]` and the first step say so. What a layer draws with `rng` is drawn in
+        float64 too. `.facts`, which come first in the JSON: path, index, row, layer, cost, picked,
         value, jax_grad, finite_difference, delta, factors (their product is the value), paths (the largest, with the
         units from the parameter to the output) and rest (how many more, and their sum), learning_rate, parameter,
         updated, before, after, predicted_change, actual_change, flipped_change.
@@ -130,7 +130,7 @@ def explain(
             if place is None or (at_index is None and place in known and np.ndim(known[str(place)])):
                 place, at_index, picked = _pick(net, cost, given, None if place is None else str(place))
             question = ask(net, cost, most, known, place, at_index, row, columns, picked)
-            y = np.zeros(jax.eval_shape(lambda g: call(net, g.x, g.params, g.rng), given).shape)
+            y = np.zeros(_outputs(question, given))
             cost.check(y, given.targets)
             cost.check_values(y, given.targets)
             measured = _measure(question, given, float(learning_rate))
@@ -139,6 +139,16 @@ def explain(
             return named(write(question, given, measured), symbols)
 
     return run
+
+
+def _outputs(question: Question, given: Given) -> tuple[int, ...]:
+    """The shape of the answer; refuses a derivative by inputs that can only be whole numbers."""
+    try:
+        return jax.eval_shape(lambda g: call(question.net, g.x, g.params, g.rng), given).shape
+    except JaxpropError as error:
+        if question.is_input and "ids" in str(error):
+            raise JaxpropError("explain: x is whole numbers, which are looked up: there is no derivative by x") from None
+        raise
 
 
 def _linear(question: Question, given: Given, measured: Measured) -> Derivation:
@@ -196,8 +206,7 @@ def _own_gradient(question: Question, given: Given) -> np.ndarray:
         return np.asarray(by_path(_gradients(question.net, question.cost, given))[question.path])
     first = question.before[0].path if question.before else question.layer_path
     found = tape(question.net, question.cost, given)[first].dx
-    if found is None:
-        raise JaxpropError(f"explain: x goes into {type(question.layer).__name__} as whole numbers: no derivative by x")
+    assert found is not None  # x is floating: see _outputs
     return np.asarray(found)
 
 
@@ -246,7 +255,7 @@ def _pick(net: Layer, cost: Cost, given: Given, path: str | None) -> tuple[str, 
     if path is None:
         if not slopes:
             raise JaxpropError("explain: this network has no parameters, so there is nothing to change")
-        able = [each for each in weights if each in slopes] or list(slopes)
+        able = [*(each for each in weights if each in slopes), *slopes]
         path = next((each for each in able if np.any(slopes[each])), able[0])
     found = np.unravel_index(int(np.argmax(np.abs(slopes[path]))), slopes[path].shape)
     index = tuple(int(i) for i in found)

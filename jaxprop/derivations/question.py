@@ -18,7 +18,6 @@ from jaxprop.errors import JaxpropError, ShapeError
 from jaxprop.layers import Layer, Linear
 from jaxprop.network import Chain, Leaf, leaves
 
-
 X = "x"  # the path of the inputs
 
 
@@ -94,7 +93,7 @@ def read_place(
     >>> read_place("w5", None, {"w5": "1.W[0,0]"}, None), read_place("age", None, {}, ("size", "age"))
     (('1.W', (0, 0)), ('x', (1,)))
     """
-    if columns and asked in columns:
+    if columns and asked in columns and index is None:
         return X, (columns.index(str(asked)),)
     asked = names.get(asked, asked) if isinstance(asked, str) else asked
     written = re.fullmatch(r"(.+)\[([\d ,]+)\]", asked) if isinstance(asked, str) and index is None else None

@@ -96,7 +96,7 @@ class Reading:
 
 
 def is_written(question: Question) -> bool:
-    """Whether formulas are known from the number in question on: it is a Linear's, or goes into one, prepared or not."""
+    """Whether formulas are known from the number in question on: it is a Linear's, or goes into one, or is prepared."""
     before = question.before if question.is_input else ()
     alone = (Activation, Standardize, Unstandardize, Flatten)
     return type(question.layer) is Linear and all(isinstance(leaf.layer, alone) for leaf in before)
@@ -109,7 +109,8 @@ def read(question: Question, given: Given) -> Reading:
     own, last = rows[question.layer_path], (question.after[-1].path if question.after else question.layer_path)
     number = 1 + sum(type(layer) is Linear for _, layer, *_ in question.before)
     prefix = question.path.removesuffix(question.path.rsplit(".", 1)[-1])
-    prepared = tuple(layer for _, layer, *_ in question.before if not isinstance(layer, Flatten)) if number == 1 else ()
+    before = question.before if number == 1 else ()
+    prepared = tuple(leaf.layer for leaf in before if not isinstance(leaf.layer, Flatten))
     name, above = ("x", None) if number == 1 and not prepared else ("a", number - 1)
     levels = _levels(question, rows, found, number)
     if question.is_input:

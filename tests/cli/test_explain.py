@@ -3,6 +3,7 @@
 import json
 
 import jax
+import numpy as np
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -81,8 +82,15 @@ def test_an_expression():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ((), "choose a parameter with --param: 1.W [64, 8], 1.b [8], 3.W [8, 10], 3.b [10]"),
-        (("--param", "1.W"), "choose a number of 1.W [64, 8] with --index, e.g. --index 0,0"),
+        (("--index", "1,1"), "of which parameter? Say so with --param, one of 1.W [64, 8], 1.b [8], 3.W [8, 10]"),
+        (("1.W[1,1]", "--param", "1.W"), "choose one of them"),
+        (
+            ("1.V",),
+            "unknown path '1.V' (did you mean '1.W'?); known: 1.W [64, 8], 1.b [8], 3.W [8, 10], 3.b [10], x [64]",
+        ),
+        (("x[64]",), "index [64]: x has shape [64], so its index runs over 0 to 63"),
+        (("--names", "w5"), "--names: found 'w5', expected something like w5=2.W[0,0]"),
+        (("--names", "w5=5.W[0,0]"), "names: 'w5' is given to '5.W[0,0]', which is no entry; expected a number of"),
         (("--param", "4.W", "--index", "12,3"), "known: 1.W [64, 8]"),
         (("--param", "1.W", "--index", "12;3"), "--index: found '12;3', expected whole numbers such as 12,3 or 7"),
         (("--param", "1.W", "--index", "12"), "so its index is 2 numbers"),
@@ -124,3 +132,30 @@ def test_long_formulas_break_at_operators(monkeypatch):
     monkeypatch.setattr(module, "columns", lambda: 50)
     text = ask("(sin(x)+cos(x)+exp(x)+tan(x)+x^2+x^3+log(x))*x*sin(2x)*cos(3x)*exp(x)*tanh(x)", "--at", "0.7")
     assert max(map(len, text.splitlines())) <= 50
+
+
+def test_without_a_parameter_the_most_telling_one_is_taken(folder):
+    plain = json.loads(ask(folder, "--json"))
+    assert plain["path"] == "1.W" and "this number has the largest derivative in size for this row" in plain["picked"]
+    bias = json.loads(ask(folder, "--param", "3.b", "--json"))
+    assert bias["picked"].startswith("Of 3.b, this number has") and abs(bias["value"]) > 0.1
+    assert json.loads(ask(folder, "x", "--json"))["path"] == "x"
+
+
+def test_an_input_and_names_of_ones_own(folder):
+    plain = json.loads(ask(folder, "x[20]", "--names", "w=1.W[20,3],E=C", "--json"))
+    assert plain["value"] == pytest.approx(plain["jax_grad"], rel=1e-10) and plain["updated"] is None
+    text = ask(folder, "w", "--names", "w=1.W[20,3], E=C")
+    assert text.splitlines()[1].startswith("∂E/∂w ") and "actual change of E" in text and "W⁽¹⁾[20,3]" not in text
+
+
+def test_columns_name_the_inputs(tmp_path):
+    with jax.enable_x64(False):
+        net, x = jp.Chain(jp.Standardize(0.5, 2.0), jp.Linear(2), jp.Tanh(), jp.Linear(1)), np.ones((1, 3), np.float32)
+        (tmp_path / "t.csv").write_text("size,age (years),rooms,price\n1,2,3,4\n2,1,0,1\n")
+        info = {"columns": ("size", "age (years)", "rooms"), "target": "price"}
+        path = jp.save(tmp_path / "run", net, draw(net, x), inputs=x, cost=jp.HalfSquaredError(), info=info)
+    text = ask(path, "age (years)", "--data", str(tmp_path / "t.csv"))
+    assert text.splitlines()[1].startswith("∂C/∂x[age (years)] ")
+    assert "a⁽⁰⁾[age (years)] = (x[age (years)] - 0.5)/2 = (2 - 0.5)/2 = 0.75" in text
+    assert r"x_{\mathrm{age\ (years)}}" in ask(path, "age (years)", "--data", str(tmp_path / "t.csv"), "--latex")

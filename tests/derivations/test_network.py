@@ -13,7 +13,16 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 import jaxprop as jp
-from jaxprop.derivations import Derivation, activation_formulas, cost_formulas, dumps, explain, to_latex, to_text
+from jaxprop.derivations import (
+    Derivation,
+    activation_formulas,
+    cost_formulas,
+    derive,
+    dumps,
+    explain,
+    to_latex,
+    to_text,
+)
 from jaxprop.derivations.formula import Symbol
 from jaxprop.layers import LinearParams
 from jaxprop.network import Combinator, by_path
@@ -536,6 +545,100 @@ def test_what_cannot_be_written_out_is_refused():
     many = jnp.ones((2, 5, 6))
     with pytest.raises(jp.JaxpropError, match=r"layer 0, Linear\(3\), answers \[5, 3\] for one example"):
         explain(three, cost)(many, draw(three, many), jnp.ones((2, 5, 3)), "0.W", (0, 0))
+
+
+def check_input(net, cost, x, params, targets, index, row=0, **settings):
+    """∂C/∂x of one input, against `jax.grad` and every equation."""
+    found = explain(net, cost, **settings)(x, params, targets, "x", index, row=row)
+    facts = found.facts
+    with jax.enable_x64(True):
+        expected = jax.jit(jax.grad(lambda x: cost(net(x, params), targets)[row]))(x)[row]
+    assert [facts["value"], facts["jax_grad"]] == pytest.approx([float(expected[index])] * 2, rel=1e-10)
+    assert facts["finite_difference"] == pytest.approx(facts["value"], rel=1e-5, abs=1e-8)
+    assert math.prod(factor["value"] for factor in facts["factors"]) == pytest.approx(facts["value"], rel=CLOSE)
+    total = sum(path["product"] for path in facts["paths"]) + facts["rest"]["sum"]
+    assert total == pytest.approx(facts["value"], rel=1e-10, abs=1e-15) and found.error() <= CLOSE
+    assert facts["updated"] is None and "The update" not in to_text(found)
+    json.loads(dumps(found), parse_constant=reject)
+    return found
+
+
+def test_an_input_is_explained_like_a_weight():
+    net, x, params, targets = network(jp.Standardize(0.1, 2.0), jp.Tanh(), jp.Linear(3), jp.Tanh(), jp.Linear(2))
+    columns = ("size", "age", "x", "d", "e", "rooms")
+    text = to_text(check_input(net, jp.HalfSquaredError(), x, params, targets, (1,), row=2, columns=columns))
+    assert "∂C/∂x[age] = ∂C/∂a⁽⁰⁾[age] · ∂a⁽⁰⁾[age]/∂u⁽⁰⁾[age] · ∂u⁽⁰⁾[age]/∂x[age]" in text
+    lone = jp.Chain(jp.Linear(2))
+    check_input(lone, jp.HalfSquaredError(), x, draw(lone, x), targets, (5,))
+
+
+def test_an_input_of_an_image_of_whole_numbers_and_of_layers_without_formulas():
+    x = jnp.arange(12).reshape(3, 2, 2)
+    net = jp.Chain(jp.Flatten(), jp.Standardize(4.0, 3.0), jp.Linear(2), jp.Softmax())
+    found = explain(net, jp.HalfSquaredError())(x, draw(net, x), jnp.ones((3, 2)), "x", (1, 0), row=1)
+    assert found.facts["value"] == pytest.approx(found.facts["jax_grad"], rel=1e-10) and found.error() <= CLOSE
+    net, x, params, targets = network(Cube(), Gain(), jp.Linear(2))
+    found = explain(net, jp.HalfSquaredError())(x, params, targets, "x[2]")
+    assert found.facts["value"] == pytest.approx(found.facts["jax_grad"], rel=1e-10)
+    assert "goes into Cube, a layer of your own" in " ".join(to_text(found).split())
+    words = jp.Chain(jp.Embedding(5, 2), jp.Flatten(), jp.Linear(1))
+    ids = jnp.array([[1, 2]])
+    with pytest.raises(jp.JaxpropError, match="whole numbers"):
+        explain(words, jp.HalfSquaredError())(ids, draw(words, ids), jnp.ones((1, 1)), "x", (0,))
+
+
+def test_the_most_telling_number_is_taken_and_it_is_said_why():
+    net, x, params, targets = network(jp.Linear(3), jp.ReLU(), jp.Linear(2))
+    run = explain(net, jp.HalfSquaredError())
+    every = per_example(net, jp.HalfSquaredError(), x, params, targets, "0.W")[1]
+    found = run(x, params, targets, row=1)
+    assert found.facts["path"] == "0.W" and tuple(found.facts["index"]) == np.unravel_index(
+        np.argmax(abs(every)), every.shape
+    )
+    assert "the layer farthest from the cost: of 0.W, this number" in " ".join(to_text(found).split())
+    dead = (params[0]._replace(b=jnp.full(3, -1e3)), *params[1:])
+    assert run(x, dead, targets).facts["path"] == "2.b"  # nothing comes through dead units
+    assert run(x, params, targets, "2.b").facts["index"] == [int(np.argmax(abs(per_example(
+        net, jp.HalfSquaredError(), x, params, targets, "2.b")[0])))]  # fmt: skip
+    assert run(x, params, targets, "0.W", (1, 1)).facts["picked"] is None
+
+
+def test_a_right_derivative_of_0_is_no_error():
+    """A dead ReLU, and the square of 0: what is 0 and should be is told apart from what is wrong."""
+    net, x, params, targets = network(jp.Linear(3), jp.ReLU(), jp.Linear(2))
+    dead = (params[0]._replace(b=jnp.full(3, -1e3)), *params[1:])
+    found = explain(net, jp.HalfSquaredError())(x, dead, targets, "0.W", (0, 0))
+    assert found.facts["value"] == 0.0 and check(found)["jax_grad"] == 0.0
+    for text, at in (("x^2", 0.0), ("cos(x)", 0.0), ("sin(x)^2", math.pi), ("(x - 0.1)^2", 0.1), ("x - sin(x)", 1e-8)):
+        assert derive(text, at).error() <= 1e-9, text
+
+
+def test_names_of_ones_own_are_in_all_that_is_printed():
+    net, x, params, targets = network(jp.Linear(2), jp.Sigmoid(), jp.Linear(2), jp.Sigmoid(), inputs=2)
+    names = {
+        "w5": "2.W[0,0]",
+        "i1": "x[0]",
+        "out_h1": "a1[0]",
+        "net_h1": "z1[0]",
+        "E": "C",
+        "b2": "2.b[0]",
+        "d_o1": "δ2[0]",
+    }
+    run = explain(net, jp.HalfSquaredError(), names=names)
+    found = run(x, params, targets, "w5")
+    plain = explain(net, jp.HalfSquaredError())(x, params, targets, "2.W", (0, 0))
+    assert found.facts["value"] == plain.facts["value"] and check(found)["path"] == "2.W"
+    text, latex = to_text(found), to_latex(found)
+    assert "∂E/∂w5 = d_o1·out_h1" in text and "w5' = w5 - η · ∂E/∂w5" in text and "+ b2" in text
+    assert (
+        r"\frac{\partial E}{\partial w_{5}}" in latex
+        and r"w'_{5} = w_{5}" in latex
+        and r"\mathrm{out}_{\mathrm{h1}}" in latex
+    )
+    assert found.facts["factors"][0]["symbol"] == "∂E/∂y[0]" and "∂E/∂w5" in dumps(found)
+    assert "W⁽²⁾[0,0]" not in text and "∂C" not in text
+    with pytest.raises(jp.JaxpropError, match="which is no entry; expected a number of a parameter"):
+        explain(net, jp.HalfSquaredError(), names={"w9": "9.W"})(x, params, targets)
 
 
 COSTS = [jp.HalfSquaredError(), jp.MeanSquaredError(), jp.SoftmaxCrossEntropy(), jp.SigmoidCrossEntropy()]
