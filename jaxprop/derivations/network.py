@@ -147,7 +147,9 @@ def _outputs(question: Question, given: Given) -> tuple[int, ...]:
         return jax.eval_shape(lambda g: call(question.net, g.x, g.params, g.rng), given).shape
     except JaxpropError as error:
         if question.is_input and "ids" in str(error):
-            raise JaxpropError("explain: x is whole numbers, which are looked up: there is no derivative by x") from None
+            raise JaxpropError(
+                "explain: x is whole numbers, which are looked up: there is no derivative by x"
+            ) from None
         raise
 
 
