@@ -2,10 +2,16 @@
 
 fitting.py     `fit`: what may be asked, and the epochs            result.py      what it gives back
 run.py         one run: its state, and what is measured            steps.py       θ ← θ + update, compiled
+rows.py        rows as they are given, checked                     optimizers.py  what some optimizers need more
 batches.py     shuffled rows, gathered meanwhile                   metrics.py     `evaluate` and `predict`
 progress.py    what is shown                                       nonfinite.py   where the first NaN arose
 """
 
 from jaxprop.train.fitting import fit as fit
 from jaxprop.train.metrics import evaluate as evaluate, predict as predict
-from jaxprop.train.result import FitResult as FitResult, TrainingInterrupted as TrainingInterrupted
+from jaxprop.train.result import (
+    Best as Best,
+    FitResult as FitResult,
+    FitState as FitState,
+    TrainingInterrupted as TrainingInterrupted,
+)  # fmt: skip

@@ -4,64 +4,87 @@ An epoch is a loop compiled once (`steps.py`): batch, gradient, update, with don
 gathers rows meanwhile (`batches.py`); `run.py` keeps the state, and Ctrl-C leaves the best so far.
 """
 
+import contextlib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array
-from jaxtyping import ArrayLike, Key, PyTree, Shaped
+from jaxtyping import ArrayLike, Float, Key, PyTree, Shaped
 
-from jaxprop.checks import check_rows, check_whole
+from jaxprop.arrays.given import as_key
+from jaxprop.checks import check_whole
 from jaxprop.costs import Cost
 from jaxprop.errors import JaxpropError, pick
 from jaxprop.network.call import Network, require_layer
 from jaxprop.train.progress import Progress
-from jaxprop.train.result import FitResult, TrainingInterrupted
-from jaxprop.train.run import Rows, Run
+from jaxprop.train.result import FitResult, FitState, Row, TrainingInterrupted
+from jaxprop.train.rows import read_rows
+from jaxprop.train.run import Run
 from jaxprop.train.steps import Recipe, Way
+
+Pair = tuple[PyTree[Shaped[ArrayLike, "N ..."]], Shaped[ArrayLike, "N ..."]]
 
 
 def fit(
     net: Network,
     cost: Cost,
     optimizer: optax.GradientTransformation,
-    data: tuple[PyTree[Shaped[ArrayLike, "N ..."]], Shaped[ArrayLike, "N ..."]],
+    data: Pair,
     *,
     params: PyTree = None,
     epochs: int = 30,
     batch_size: int = 32,
     key: Key[Array, ""] | None = None,
-    validation: tuple[PyTree[Shaped[ArrayLike, "M ..."]], Shaped[ArrayLike, "M ..."]] | None = None,
+    validation: Pair | tuple[Any, ...] | None = None,
     patience: int | None = None,
     grad: Way = "auto",
     progress: bool = True,
+    weights: Float[ArrayLike, " N"] | None = None,
+    mask: PyTree[Shaped[ArrayLike, "N ..."]] = None,
+    on_epoch: Callable[[Row, FitState], object] | None = None,
+    state: FitState | None = None,
 ) -> FitResult:
     """Train f(x, θ) on rows `(x, targets)`, first axis N, and return the parameters with their history.
 
-    Every row is used in every epoch, the last partial batch in one smaller step.
+    Every row is used in every epoch, the last partial batch in one smaller step. The cost of a batch of B rows is
+    Σ_n w_n C_n / (B w̄), with w̄ the mean weight of all N rows: a row counts the same in whatever batch it comes, and
+    the cost in the history is Σ w_n C_n / Σ w_n over the epoch.
 
     Args:
         net: a Layer, or any callable f(x, params); then `params` is required and `grad="manual"` refused.
         cost: C_n, such as `HalfSquaredError()`.
-        optimizer: one of optax's; the learning rate is its.
-        data: the rows (x, targets).
+        optimizer: one of optax's; the learning rate is its. Those that need more than a gradient get value, grad,
+            value_fn, obj_fn and grad_fn of the batch; of those that keep two θ, `result.params` is the one for use.
+        data: the rows (x, targets): arrays, lists or data frames.
         params: θ to start from, which is copied; by default `net.init` draws it.
         epochs: how often all rows are gone through.
         batch_size: how many rows a step takes.
         key: where all that is random comes from (init, the order of rows, what layers draw); by default
             `jax.random.key(0)`.
-        validation: rows measured after every epoch: cost, and accuracy (labels) or R² (numbers). A BatchNorm then has
-            the statistics of at most 4096 training rows; for use, `result.params` still need `freeze_statistics`.
+        validation: rows measured after every epoch: cost, and accuracy (labels) or R² (numbers); (x, targets), or
+            with their weights and mask (x, targets, weights, mask). A BatchNorm then has the statistics of at most
+            4096 training rows, chosen at random; for use, `result.params` still need `freeze_statistics`.
         patience: after how many epochs without a better (validation) cost it stops, with the best parameters.
         grad: "auto" for `jax.grad`, "manual" for the hand-derived chain rule; the numbers are the same.
         progress: whether a bar, or a line now and then, is written to stderr.
+        weights: how much each row counts, w `[N]`, none below 0; by default all alike.
+        mask: what padding is masked by, with first axis N such as `[N, T]`, as the layers take it. Targets of padding
+            are what the cost ignores, such as label −1.
+        on_epoch: called after every epoch with its row of the history, to which it may add, and with the state, which
+            is safe to keep; training stops if it returns something true.
+        state: what an earlier run left as `result.state`, to go on from: with the same key, rows and batch size two
+            runs of 5 epochs are one of 10, bit for bit.
 
     Raises:
         DataError: rows cannot be used.
+        JaxpropError: the optimizer needs what `fit` does not have.
         ShapeError: shapes do not fit.
-        TrainingError: a number became NaN or infinite; the text names the step and the first such layer.
+        TrainingError: a number became NaN or infinite; the text names the step and the first such layer. What there
+            was before is its `.result`, as it is that of whatever else ends training, such as an error in on_epoch.
         TrainingInterrupted: Ctrl-C was pressed; a KeyboardInterrupt with `.result`.
 
     >>> x = np.linspace(-1, 1, 64, dtype=np.float32)[:, None]
@@ -70,20 +93,35 @@ def fit(
     >>> round(float(result.params.W[0, 0]), 3)
     2.0
     """
-    _check_counts(epochs=epochs, batch_size=batch_size, patience=1 if patience is None else patience)
-    key = _key(key)
-    held = None if validation is None else _rows(validation, "validation")
-    run = Run(_recipe(net, cost, optimizer, grad), _rows(data, "data"), held, params, batch_size, key)
-    with Progress(epochs * run.batches.steps, epochs, progress) as shown, ThreadPoolExecutor(1) as pool:
+    for name, value in {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "patience": 1 if patience is None else patience,
+    }.items():
+        check_whole(value.item() if isinstance(value, np.integer) else value, f"fit: {name}")
+    if state is not None and params is not None:
+        raise JaxpropError("fit: found both params and state, which holds its own: give one of them")
+    key = as_key(key, "fit: key")
+    held = None if validation is None else read_rows(validation, "validation")
+    recipe, rows = _recipe(net, cost, optimizer, grad), read_rows(data, "data", weights, mask)
+    run = Run(
+        recipe, rows, held, params if state is None else state, batch_size, jax.random.key(0) if key is None else key
+    )
+    with Progress(epochs * run.batches.steps, run.epochs + epochs, progress) as shown, ThreadPoolExecutor(1) as pool:
         try:
-            for epoch in range(epochs):
-                run.epoch(epoch, shown, pool)
-                if patience is not None and epoch + 1 - run.best.epoch >= patience:
-                    return run.result(run.best.params, "early")
+            for _ in range(epochs):
+                row = run.epoch(shown, pool)
+                if on_epoch is not None and on_epoch(row, run.going_on()):
+                    return run.result("callback")
+                if patience is not None and run.epochs - run.best.epoch >= patience:
+                    return run.result("early")
         except KeyboardInterrupt:
-            so_far = run.best.params if run.best.epoch else run.latest.params  # no epoch yet: as of the last chunk
-            raise TrainingInterrupted(run.result(so_far, "interrupted")) from None
-    return run.result(run.state.params, "finished")
+            raise TrainingInterrupted(run.result("interrupted")) from None
+        except Exception as error:
+            with contextlib.suppress(AttributeError):
+                error.result = run.result("failed")  # pyright: ignore[reportAttributeAccessIssue]
+            raise
+    return run.result("finished")
 
 
 def _recipe(net: Network, cost: Cost, optimizer: optax.GradientTransformation, grad: Way) -> Recipe:
@@ -93,26 +131,3 @@ def _recipe(net: Network, cost: Cost, optimizer: optax.GradientTransformation, g
     if grad == "manual":
         require_layer(net, 'grad="manual"')
     return Recipe(net, cost, optimizer, grad)
-
-
-def _key(key: Key[Array, ""] | None) -> Key[Array, ""]:
-    if key is None:
-        return jax.random.key(0)
-    if not (isinstance(key, Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
-        raise JaxpropError(f"fit: key must be a JAX key such as jax.random.key(0), found {key!r}")
-    return key
-
-
-def _rows(data: tuple[PyTree, ArrayLike], name: str) -> Rows:
-    """Rows as numpy arrays in JAX's own precision, checked."""
-    if not isinstance(data, tuple | list) or len(data) != 2:
-        raise JaxpropError(f"fit: {name} must be a pair (x, targets), found {type(data).__name__}")
-    x, targets = (jax.tree.map(np.asarray, part) for part in data)
-    for part in jax.tree.leaves(x):
-        check_rows(part, targets, name)
-    return jax.tree.map(lambda a: a.astype(jax.dtypes.canonicalize_dtype(a.dtype), copy=False), (x, targets))
-
-
-def _check_counts(**counts: int) -> None:
-    for name, value in counts.items():
-        check_whole(value.item() if isinstance(value, np.integer) else value, f"fit: {name}")

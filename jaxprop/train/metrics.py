@@ -1,53 +1,74 @@
 """How good a network is on rows: its cost, and accuracy for classes or R² for numbers."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import Protocol
 
 import jax
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, PyTree, Shaped
+from jaxtyping import Array, ArrayLike, Bool, Float, PyTree, Shaped
 
+from jaxprop.arrays.given import as_arrays
+from jaxprop.arrays.paths import place
 from jaxprop.costs import Cost
-from jaxprop.errors import ShapeError
+from jaxprop.errors import JaxpropError, ShapeError
+from jaxprop.layers import BatchNorm
 from jaxprop.layers.layer import Layer
+from jaxprop.network import leaves
 from jaxprop.network.call import Network, call, require_order
+from jaxprop.train.rows import Rows, read_mask, read_weights
 
 ROWS_AT_ONCE = 4096
 
 
-def predict(net: Network, x: PyTree[Shaped[ArrayLike, "N ..."]], params: PyTree) -> Shaped[np.ndarray, "N ..."]:
+class Measure(Protocol):
+    """What `evaluate` returns: a function of x, θ and targets."""
+
+    def __call__(
+        self, x: PyTree, params: PyTree, targets: ArrayLike, *, weights: ArrayLike | None = None, mask: PyTree = None
+    ) -> dict[str, float]:
+        """Measure on rows."""
+        ...
+
+
+def predict(
+    net: Network, x: PyTree[Shaped[ArrayLike, "N ..."]], params: PyTree, *, mask: PyTree = None
+) -> Shaped[np.ndarray, "N ..."]:
     """Return f(x, θ) for any number of rows as a numpy array `[N, ...]`, computing at most 4096 rows at a time.
 
     Args:
         net: a Layer, or any callable f(x, params).
         x: rows `[N, ...]`, or a tree of arrays with one first axis.
         params: θ.
+        mask: what padding is masked by, with first axis N, as the layers take it.
 
     Raises:
+        DataError: x holds no numbers, or the mask has another number of rows.
+        JaxpropError: the net has a BatchNorm, whose answers for a row would depend on the other rows.
         ShapeError: x has no rows, or x and params stand in each other's place.
 
-    >>> predict(lambda x, w: w * x, np.ones((3, 1)), 2.0).ravel().tolist()
-    [2.0, 2.0, 2.0]
+    >>> predict(lambda x, w: w * x, [[1.0], [3.0]], 2.0).ravel().tolist()
+    [2.0, 6.0]
     """
-    require_order(net, x, params, "predict(net, x, params)")
-    if isinstance(net, Layer):
-        net.check_values(x)
-    parts = (jax.tree.map(lambda a, some=some: a[some], x) for some in _parts(_rows(x)))
-    return np.concatenate([np.asarray(_outputs(net, part, params)) for part in parts])
+    return _predicted(net, _checked(net, x, params, "predict(net, x, params)"), params, mask)
 
 
-def evaluate(net: Network, cost: Cost) -> Callable[[PyTree, PyTree, ArrayLike], dict[str, float]]:
-    """Return `run(x, params, targets)`, which measures {'cost', and 'accuracy' or 'r2'} on rows.
+def evaluate(net: Network, cost: Cost, *old: object) -> Measure:
+    """Return `run(x, params, targets, *, weights=None, mask=None)`, which measures {'cost', and 'accuracy' or 'r2'}.
 
+    cost: Σ w_n C_n / Σ w_n, with w_n = 1 if there are no weights; the others are weighted alike.
     accuracy: the share of rows whose largest output is the label's (integer labels, or one-hot rows), positions that
     the cost ignores left out; for 0/1 targets of `SigmoidCrossEntropy`, of outputs on the right side of σ = ½;
-    R² = 1 − Σ(ŷ − y)² / Σ(ŷ − mean ŷ)², for numbers: 1 is perfect, 0 is as good as the mean (y is `cost.expected`).
+    R² = 1 − Σ w (ŷ − y)² / Σ w (ŷ − mean ŷ)², for numbers: 1 is perfect, 0 is as good as the mean (y is
+    `cost.expected`).
 
     Args:
         net: a Layer, or any callable f(x, params).
         cost: what is averaged over the rows.
 
     Raises:
+        DataError: (by `run`) rows cannot be used.
+        JaxpropError: (by `run`) the net has a BatchNorm, whose answers for a row would depend on the other rows.
         ShapeError: (by `run`) x has no rows, or x and params stand in each other's place.
 
     >>> from jaxprop.costs import HalfSquaredError
@@ -55,28 +76,79 @@ def evaluate(net: Network, cost: Cost) -> Callable[[PyTree, PyTree, ArrayLike], 
     >>> evaluate(lambda x, w: w * x, HalfSquaredError())(x, 2.0, 2 * x)
     {'cost': 0.0, 'r2': 1.0}
     """
+    order = "evaluate(net, cost)(x, params, targets)"
+    if old:
+        raise ShapeError(f"evaluate takes net and cost, and returns a function of rows: write {order}")
 
-    def run(x: PyTree, params: PyTree, targets: ArrayLike) -> dict[str, float]:
-        require_order(net, x, params, "evaluate(net, cost)(x, params, targets)")
-        y, expected = predict(net, x, params), np.asarray(targets)
-        costs = [np.asarray(_costs(cost, y[some], expected[some]), np.float64) for some in _parts(len(y))]
-        return {"cost": float(np.mean(np.concatenate(costs)))} | _score(cost, y, expected)
+    def run(
+        x: PyTree, params: PyTree, targets: ArrayLike, *, weights: ArrayLike | None = None, mask: PyTree = None
+    ) -> dict[str, float]:
+        x, expected = _checked(net, x, params, order), np.asarray(as_arrays(targets, "targets"))
+        weights = None if weights is None else read_weights(weights, _rows(x))
+        return measured(net, cost, Rows(x, expected, weights, mask), params)[0]
 
     return run
 
 
-def _score(cost: Cost, y: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+def measured(net: Network, cost: Cost, rows: Rows, params: PyTree) -> tuple[dict[str, float], Float[np.ndarray, " N"]]:
+    """Return what `evaluate` measures, and the cost of every row."""
+    y, targets = _predicted(net, rows.x, params, rows.mask), rows.targets
+    parts = (jax.device_put((y[some], targets[some])) for some in _parts(len(y)))
+    costs = np.concatenate([np.asarray(jax.device_get(_costs(cost, *part)), np.float64) for part in parts])
+    with np.errstate(all="ignore"):  # what is not finite shows in the figures
+        return {"cost": _mean(costs, rows.weights)} | _score(cost, y, targets, rows.weights), costs
+
+
+def _predicted(net: Network, x: PyTree, params: PyTree, mask: PyTree) -> np.ndarray:
+    """f(x, θ), part by part."""
+    rows = _rows(x)
+    given = (x, read_mask(mask, rows))
+    parts = (jax.device_put(jax.tree.map(lambda a, some=some: a[some], given)) for some in _parts(rows))
+    return np.concatenate([np.asarray(jax.device_get(_outputs(net, part, params, mask))) for part, mask in parts])
+
+
+def _checked(net: Network, x: PyTree, params: PyTree, what: str) -> PyTree:
+    """x as arrays; refused are what no layer can answer, and a BatchNorm, whose statistics would be those of x."""
+    require_order(net, x, params, what)
+    x = as_arrays(x, "x")
+    if isinstance(net, Layer):
+        net.check_values(x)
+        mixing = next((leaf for leaf in leaves(net) if isinstance(leaf.layer, BatchNorm)), None)
+        if mixing is not None:
+            raise JaxpropError(
+                f"{what}: found {place(mixing.layer, mixing.path)}, which would make the answer for a row depend on "
+                "the other rows; first write net, params = jp.freeze_statistics(net, x, params), with the training rows"
+            )
+    return x
+
+
+def _score(cost: Cost, y: np.ndarray, targets: np.ndarray, weights: np.ndarray | None) -> dict[str, float]:
     """Accuracy or R², or nothing where neither says anything."""
     labels = labels_of(targets)
     if labels is not None and labels.shape == y.shape[:-1]:  # not counts, which are integers as well
-        counted = labels != getattr(cost, "ignore", None)
-        right = np.argmax(y, axis=-1) == labels
-        return {"accuracy": float(np.mean(right[counted]))} if np.any(counted) else {}
+        return _share(np.argmax(y, axis=-1) == labels, labels != getattr(cost, "ignore", None), weights)
     if cost.outputs == "logits" and np.all((targets == 0) | (targets == 1)):
-        return {"accuracy": float(np.mean((y > 0) == (targets == 1)))}
-    residual = np.sum((np.asarray(targets, np.float64) - np.asarray(cost.expected(y))) ** 2)
-    spread = np.sum((np.asarray(targets, np.float64) - np.mean(targets, axis=0)) ** 2)
+        return _share((y > 0) == (targets == 1), np.ones(y.shape, bool), weights)
+    numbers = np.asarray(targets, np.float64)
+    mean = np.average(numbers, axis=0, weights=weights)
+    residual = _mean((numbers - np.asarray(cost.expected(y))) ** 2, weights)
+    spread = _mean((numbers - mean) ** 2, weights)
     return {"r2": float(1 - residual / spread)} if spread > 0 else {}  # constant targets have none
+
+
+def _share(right: Bool[np.ndarray, "N ..."], counted: np.ndarray, weights: np.ndarray | None) -> dict[str, float]:
+    """How much of what counts is right, if anything counts."""
+    weight = counted * _along(1.0 if weights is None else weights, right)
+    return {"accuracy": float(np.sum(right * weight) / np.sum(weight))} if np.any(weight) else {}
+
+
+def _mean(values: Float[np.ndarray, "N ..."], weights: np.ndarray | None) -> float:
+    return float(np.mean(values) if weights is None else np.average(values, weights=_along(weights, values)))
+
+
+def _along(weights: float | np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Weights `[N]`, the same for all that a row has."""
+    return np.broadcast_to(np.reshape(weights, (-1,) + (1,) * (values.ndim - 1)), values.shape)
 
 
 def labels_of(targets: ArrayLike) -> np.ndarray | None:
@@ -109,8 +181,8 @@ def _parts(rows: int) -> Iterator[slice]:
 
 
 @functools.partial(jax.jit, static_argnames="net")
-def _outputs(net: Network, x: PyTree, params: PyTree) -> Shaped[Array, "N ..."]:
-    return call(net, x, params)
+def _outputs(net: Network, x: PyTree, params: PyTree, mask: PyTree) -> Shaped[Array, "N ..."]:
+    return call(net, x, params, mask=mask)
 
 
 @functools.partial(jax.jit, static_argnames="cost")

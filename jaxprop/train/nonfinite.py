@@ -5,7 +5,7 @@ from typing import NoReturn
 import jax
 import numpy as np
 from jax import Array
-from jaxtyping import Key, PyTree, Shaped
+from jaxtyping import Key, PyTree
 
 from jaxprop.arrays.paths import by_path
 from jaxprop.backward import manual
@@ -13,8 +13,10 @@ from jaxprop.costs import Cost
 from jaxprop.errors import TrainingError
 from jaxprop.layers.layer import Layer
 from jaxprop.network import leaves
-from jaxprop.network.call import Network, Targets, call
-from jaxprop.train.steps import Recipe, State, copied, take
+from jaxprop.network.call import Network, Targets, call, environment
+from jaxprop.train.optimizers import point
+from jaxprop.train.rows import Rows
+from jaxprop.train.steps import Recipe, State, copied, taking
 
 ADVICE = (
     "Try a smaller learning rate, standardised inputs (a Standardize layer first), "
@@ -25,7 +27,7 @@ ADVICE = (
 def explain(
     recipe: Recipe,
     state: State,
-    batches: PyTree[Shaped[Array, "steps N ..."]],
+    batches: Rows,
     start: int,
     stop: int,
     rng: Key[Array, ""],
@@ -34,19 +36,21 @@ def explain(
 ) -> NoReturn:
     """Take the steps of `take` again, one at a time, to the first that is not finite, and raise TrainingError."""
     for i in range(start, stop):
-        after, costs, good = take(recipe, copied(state), batches, i, i + 1, rng, done)
+        after, costs, good = taking(recipe)(copied(state), batches, np.int32(i), np.int32(i + 1), rng, np.int32(done))
         if not (good and np.isfinite(costs[i])):
-            x, targets = jax.tree.map(lambda a, i=i: a[i], batches)
-            where = first_nonfinite(recipe.net, recipe.cost, x, state.params, targets)
+            rows, params = jax.tree.map(lambda a, i=i: a[i], batches), point(state.params)
+            where = first_nonfinite(recipe.net, recipe.cost, rows.x, params, rows.targets, rows.mask)
             if where is None:
-                _, grads = jax.jit(recipe.value_and_grad)(x, state.params, targets, rng=recipe.key(rng, done + i))
+                _, grads = jax.jit(recipe.value_and_grad)(rows, params, recipe.key(rng, done + i))
                 where = _first(grads, "the gradient of")
             raise _error(done + i + 1, epoch, where or "the update of the parameters")
         state = after
     raise _error(done + stop, epoch, "something that another run of the same steps does not show")
 
 
-def first_nonfinite(net: Network, cost: Cost, x: PyTree, params: PyTree, targets: Targets) -> str | None:
+def first_nonfinite(
+    net: Network, cost: Cost, x: PyTree, params: PyTree, targets: Targets, mask: PyTree = None
+) -> str | None:
     """Say where the first non-finite number of a pass arises: in a parameter, a layer's output, the cost or an error.
 
     Forward order first, then backward order; None if all are finite.
@@ -59,7 +63,7 @@ def first_nonfinite(net: Network, cost: Cost, x: PyTree, params: PyTree, targets
     """
     if where := _first(params, "parameter"):
         return where
-    y, costs, tape = _pass(net, cost, x, params, targets)
+    y, costs, tape = _pass(net, cost, x, params, targets, mask)
     layers = {leaf.path: repr(leaf.layer) for leaf in leaves(net)} if isinstance(net, Layer) else {}
     for path, layer in layers.items():
         if not _is_finite(tape[path].y):
@@ -75,18 +79,20 @@ def first_nonfinite(net: Network, cost: Cost, x: PyTree, params: PyTree, targets
 
 
 def _pass(
-    net: Network, cost: Cost, x: PyTree, params: PyTree, targets: Targets
+    net: Network, cost: Cost, x: PyTree, params: PyTree, targets: Targets, mask: PyTree
 ) -> tuple[PyTree, Array, dict[str, manual.Record]]:
     """The output y, C_n and what every layer saw, by one program; of a plain function the tape is empty."""
 
-    def run(x: PyTree, params: PyTree, targets: Targets) -> tuple[PyTree, Array, dict[str, manual.Record]]:
+    def run(
+        x: PyTree, params: PyTree, targets: Targets, mask: PyTree
+    ) -> tuple[PyTree, Array, dict[str, manual.Record]]:
         if isinstance(net, Layer):
-            passed = manual.backpropagate(manual.Tape(), net, cost, x, params, targets)
+            passed = manual.backpropagate(manual.Tape(), net, cost, x, params, targets, environment(None, mask))
             return passed.y, passed.costs, passed.notes
-        y = call(net, x, params)
+        y = call(net, x, params, mask=mask)
         return y, cost(y, targets), {}
 
-    return jax.jit(run)(x, params, targets)
+    return jax.jit(run)(x, params, targets, mask)
 
 
 def _first(tree: PyTree, what: str) -> str | None:

@@ -1,13 +1,32 @@
 """What a training run gives back, whole or interrupted."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from jaxtyping import PyTree
+
+Row = dict[str, float]  # an epoch in the history
+
+
+class FitState(NamedTuple):
+    """What a run needs to go on: θ as it is trained, the optimizer's state, and the epochs and steps behind it.
+
+    A pytree of arrays and whole numbers, safe to keep and to write to disk. `params` is θ in training: for a few
+    optimizers (lookahead, schedule-free) it is not what is for use.
+    """
+
+    params: PyTree
+    optimizer: PyTree
+    epochs: int
+    steps: int
 
 
 @dataclass(frozen=True)
 class Best:
-    """The parameters of the best epoch so far, by validation cost (by training cost without validation)."""
+    """The parameters of the best epoch so far, by validation cost (by training cost without validation).
+
+    An epoch whose cost is not finite is better than none: until one is finite, the best is the latest.
+    """
 
     params: PyTree
     epoch: int
@@ -20,23 +39,27 @@ class FitResult:
 
     `history` has a dict an epoch: epoch, cost (the mean over the epoch's batches, each before its step), with
     validation rows validation_cost and validation_accuracy or validation_r2, and seconds since the start.
-    `stopped` is 'finished', 'early' or 'interrupted'.
+    `row` is the one of them that belongs to `params`; empty if an interruption came before the first epoch's end.
+    `state` is what `fit(..., state=)` goes on from: always the last, not the best.
+    `stopped` is 'finished', 'early', 'callback', 'interrupted' or 'failed'.
 
     >>> import numpy as np, optax
     >>> from jaxprop import HalfSquaredError, fit
     >>> ones = np.ones((4, 1), np.float32)
     >>> f = lambda x, w: w * x
     >>> result = fit(f, HalfSquaredError(), optax.sgd(0.5), (ones, 2 * ones), params=0.0, epochs=2, progress=False)
-    >>> [row["cost"] for row in result.history], float(result.params), result.stopped
-    ([2.0, 0.5], 1.5, 'finished')
+    >>> [row["cost"] for row in result.history], float(result.params), result.stopped, result.row["epoch"]
+    ([2.0, 0.5], 1.5, 'finished', 2)
     """
 
     params: PyTree
-    history: tuple[dict[str, float], ...]
+    history: tuple[Row, ...]
     best: Best
     steps: int
     seconds: float
     stopped: str = "finished"
+    row: Row = field(default_factory=dict)
+    state: FitState | None = None
 
 
 class TrainingInterrupted(KeyboardInterrupt):

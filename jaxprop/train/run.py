@@ -3,7 +3,9 @@
 An epoch runs in chunks of at most about a second, so that progress moves, Ctrl-C works and a NaN is found soon.
 """
 
+import math
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import jax
@@ -12,18 +14,17 @@ import numpy as np
 from jax import Array
 from jaxtyping import Key, PyTree
 
-from jaxprop.errors import JaxpropError
+from jaxprop.errors import JaxpropError, ShapeError
 from jaxprop.layers.layer import Layer
-from jaxprop.network.call import Network, call
+from jaxprop.network.call import call
 from jaxprop.network.freeze import freeze_statistics
 from jaxprop.train.batches import Batches, Chunk, epoch_order
-from jaxprop.train.metrics import evaluate
+from jaxprop.train.metrics import measured
 from jaxprop.train.nonfinite import explain
 from jaxprop.train.progress import Progress
-from jaxprop.train.result import Best, FitResult
-from jaxprop.train.steps import Recipe, begin, copied, take
-
-Rows = tuple[PyTree[np.ndarray], np.ndarray]  # x and targets, first axis N
+from jaxprop.train.result import Best, FitResult, FitState, Row
+from jaxprop.train.rows import Rows
+from jaxprop.train.steps import Recipe, State, begin, copied, taking
 
 SECONDS_A_CHUNK = 1.0
 ROWS_TO_FREEZE = 4096  # of the training rows, for the statistics of a BatchNorm
@@ -37,95 +38,118 @@ class Run:
         recipe: Recipe,
         data: Rows,
         validation: Rows | None,
-        params: PyTree,
+        start: PyTree | FitState,
         batch_size: int,
         key: Key[Array, ""],
     ) -> None:
         self.recipe, self.data, self.validation = recipe, data, validation
-        self.batches = Batches(data, batch_size)
+        self.batches, self.take = Batches(data, batch_size), taking(recipe)
         init_key, order_key, self.layer_key = jax.random.split(key, 3)
         self.order_seed = np.asarray(jax.random.key_data(order_key))
-        params = self._start(params, init_key)
-        self._check_fit(params)
-        self.state = begin(recipe, params)
+        self.state = self._start(start, init_key)
         self.latest = copied(self.state)
-        self.best = Best(self.latest.params, 0, float("inf"))
-        self.history: list[dict[str, float]] = []
-        self.steps, self.steps_a_second = 0, 0.0
+        self.epochs, self.steps = start[2:] if isinstance(start, FitState) else (0, 0)
+        self.best = Best(self.latest.for_use(), self.epochs, math.inf)
+        self.history: list[Row] = []
+        self.steps_a_second = 0.0
         self.started = time.monotonic()
 
-    def epoch(self, epoch: int, shown: Progress, pool: ThreadPoolExecutor) -> None:
-        """Go through all rows once, then measure."""
+    def epoch(self, shown: Progress, pool: ThreadPoolExecutor) -> Row:
+        """Go through all rows once, then measure; return the epoch's row of the history."""
         summed = 0.0
-        for chunk in self.batches.epoch(epoch_order(self.order_seed, epoch, self.batches.rows), pool):
+        for chunk in self.batches.epoch(epoch_order(self.order_seed, self.epochs, self.batches.rows), pool):
             start = 0
             while start < chunk.steps:
                 stop = min(chunk.steps, start + max(1, int(self.steps_a_second * SECONDS_A_CHUNK)))
                 summed += chunk.rows * self.advance(chunk, start, stop)
                 shown.advance(stop - start)
                 start = stop
-        row = {"epoch": epoch + 1, "cost": summed / self.batches.rows} | self._validated()
+        self.epochs += 1
+        params = self.state.for_use()
+        row: Row = {"epoch": self.epochs, "cost": summed / self.batches.rows} | self._validated(params)
         row["seconds"] = time.monotonic() - self.started
         self.history.append(row)
         judged = row.get("validation_cost", row["cost"])
-        if judged < self.best.cost:
-            self.best = Best(copied(self.state.params), epoch + 1, judged)
+        if judged < self.best.cost or not math.isfinite(self.best.cost):  # never better than NaN would lose the run
+            self.best = Best(copied(params), self.epochs, judged)
         shown.epoch(row)
+        return row
 
     def advance(self, chunk: Chunk, start: int, stop: int) -> float:
         """Take some steps; return the sum of their costs."""
         self.latest, began = copied(self.state), time.monotonic()  # what is donated is gone
         batches, done = chunk.batches, self.steps - start
-        self.state, costs, good = take(self.recipe, self.state, batches, start, stop, self.layer_key, done)
+        counts = jax.device_put((np.int32(start), np.int32(stop), np.int32(done)))
+        self.state, costs, good = self.take(self.state, batches, *counts[:2], self.layer_key, counts[2])
+        costs, good = jax.device_get((costs, good))
         costs = np.asarray(costs, np.float64)[start:stop]
         if not (good and np.all(np.isfinite(costs))):
-            epoch = len(self.history) + 1
-            explain(self.recipe, self.latest, batches, start, stop, self.layer_key, done, epoch)
+            explain(self.recipe, self.latest, batches, start, stop, self.layer_key, done, self.epochs + 1)
         self.steps += stop - start
         seconds = time.monotonic() - began
         # the first call compiles: its rate says nothing but "at least"
         self.steps_a_second = min(1e9, max((stop - start) / seconds, 2.0 * self.steps_a_second * (seconds < 0.5)))
         return float(np.sum(costs))
 
-    def result(self, params: PyTree, stopped: str) -> FitResult:
-        """Return what there is now."""
-        seconds = time.monotonic() - self.started
-        return FitResult(params, tuple(self.history), self.best, self.steps, seconds, stopped)
+    def going_on(self) -> FitState:
+        """Return what another run goes on from, in arrays that no step takes away."""
+        gone = any(leaf.is_deleted() for leaf in jax.tree.leaves(self.state))  # stopped within a step: as it was before
+        params, optimizer = self.latest if gone else copied(self.state)
+        return FitState(params, optimizer, self.epochs, self.steps)
 
-    def _start(self, params: PyTree, key: Key[Array, ""]) -> PyTree:
-        """θ to start with, as arrays."""
-        if params is None:
+    def result(self, stopped: str) -> FitResult:
+        """Return what there is now: the best parameters if it stopped before its end, else the last."""
+        state = self.going_on()
+        params, row = State(state.params, state.optimizer).for_use(), self.history[-1] if self.history else {}
+        if stopped not in ("finished", "callback") and self.history:
+            params = self.best.params
+            row = next(row for row in self.history if row["epoch"] == self.best.epoch)
+        seconds = time.monotonic() - self.started
+        return FitResult(params, tuple(self.history), self.best, self.steps, seconds, stopped, row, state)
+
+    def _start(self, start: PyTree | FitState, key: Key[Array, ""]) -> State:
+        """The state to start with, as arrays, when everything fits."""
+        if start is None:
             if not isinstance(self.recipe.net, Layer):
                 raise JaxpropError("fit: a plain function f(x, params) needs its params: pass params=")
-            params = self.recipe.net.init(key, self.data[0])
-        return jax.tree.map(jnp.array, params)
+            start = self.recipe.net.init(key, self.data.x)
+        if not isinstance(start, FitState):
+            params = jax.tree.map(jnp.array, start)
+            self._check_fit(params)
+            return begin(self.recipe, params)
+        given = State(*jax.tree.map(jnp.array, tuple(start[:2])))
+        self._check_fit(given.for_use())
+        fresh = jax.eval_shape(lambda: begin(self.recipe, given.for_use()))
+        if jax.tree.structure(fresh) != jax.tree.structure(given):
+            raise ShapeError("fit: state is that of another optimizer: give the one that it was made with")
+        return copied(given)
 
     def _check_fit(self, params: PyTree) -> None:
         """Find out before the first step whether everything fits."""
         net, cost = self.recipe.net, self.recipe.cost
-        for x, targets in [self.data] if self.validation is None else [self.data, self.validation]:
-            y = jax.eval_shape(lambda x, p: call(net, x, p), x, params)
+        for rows in [self.data] if self.validation is None else [self.data, self.validation]:
+            y = jax.eval_shape(lambda x, p, mask: call(net, x, p, mask=mask), rows.x, params, rows.mask)
             if isinstance(net, Layer):
-                net.check_values(x)
-            cost.check(y, targets)
-            cost.check_values(y, targets)
-        x, targets = jax.tree.map(lambda a: a[:1], self.data)
-        jax.eval_shape(self.recipe.value_and_grad, x, params, targets)
+                net.check_values(rows.x)
+            cost.check(y, rows.targets)
+            cost.check_values(y, rows.targets)
+        jax.eval_shape(self.recipe.value_and_grad, jax.tree.map(lambda a: a[:1], self.data), params, None)
 
-    def _validated(self) -> dict[str, float]:
+    def _validated(self, params: PyTree) -> dict[str, float]:
         """Cost and score on the validation rows, if there are any."""
         if self.validation is None:
             return {}
-        x, targets = self.validation
-        net, params = self._for_use()
-        return {
-            f"validation_{name}": value for name, value in evaluate(net, self.recipe.cost)(x, params, targets).items()
-        }
-
-    def _for_use(self) -> tuple[Network, PyTree]:
-        """What is validated: the network as it is, or with its batch statistics frozen."""
-        net, params = self.recipe.net, self.state.params
-        if isinstance(net, Layer) and net.mixes_examples:
-            x = jax.tree.map(lambda a: a[:ROWS_TO_FREEZE], self.data[0])
-            net, params = freeze_statistics(net, x, params)
-        return net, params
+        net = self.recipe.net
+        if isinstance(net, Layer) and net.mixes_examples:  # statistics of a random subset: rows may lie sorted
+            chosen = epoch_order(self.order_seed, 0, self.batches.rows)[:ROWS_TO_FREEZE]
+            net, params = freeze_statistics(net, jax.tree.map(lambda a: a[chosen], self.data.x), params)
+        found, costs = measured(net, self.recipe.cost, self.validation, params)
+        if not math.isfinite(found["cost"]) and all(math.isfinite(row["validation_cost"]) for row in self.history):
+            row = int(np.argmin(np.isfinite(costs)))
+            warnings.warn(
+                f"fit: the validation cost of epoch {self.epochs} is {found['cost']}, since that of validation row "
+                f"{row} is {costs[row]}: look at its x and targets. Training goes on; until a validation cost is "
+                "finite, the latest parameters count as the best",
+                stacklevel=3,
+            )
+        return {f"validation_{name}": value for name, value in found.items()}

@@ -9,14 +9,19 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
-from jaxtyping import ArrayLike, Bool, Float, Key, PyTree, Shaped
+from jaxtyping import ArrayLike, Bool, Float, Key, PyTree
 
 from jaxprop.backward import auto, manual
 from jaxprop.costs import Cost
 from jaxprop.layers.layer import Layer
-from jaxprop.network.call import Network
+from jaxprop.network.call import Network, call
+from jaxprop.train import optimizers
+from jaxprop.train.rows import Rows
+from jaxprop.uses import weighted, weighted_sum
 
 Way = Literal["auto", "manual"]
+Rng = Key[Array, ""] | None
+PROGRAMS_KEPT = 8  # a compiled loop takes 4 MB
 
 
 @dataclass(frozen=True)
@@ -28,16 +33,24 @@ class Recipe:
     optimizer: optax.GradientTransformation
     way: Way
 
-    @property
-    def value_and_grad(self) -> Callable[..., tuple[Array, PyTree]]:
-        """C and ∂C/∂θ as a function of (x, params, targets, *, rng)."""
-        if self.way == "manual" and isinstance(self.net, Layer):
-            return manual.value_and_grad(self.net, self.cost)
-        return auto.value_and_grad(self.net, self.cost)
+    def value_and_grad(self, rows: Rows, params: PyTree, rng: Rng) -> tuple[Array, PyTree]:
+        """Return C = Σ_n w_n C_n / N of a batch, and ∂C/∂θ."""
+        both = manual.value_and_grad if self.way == "manual" else auto.value_and_grad
+        weights = _over_examples(rows)
+        return both(self.net, self.cost)(rows.x, params, rows.targets, weights=weights, rng=rng, mask=rows.mask)  # pyright: ignore[reportArgumentType]
 
-    def key(self, rng: Key[Array, ""], step: ArrayLike) -> Key[Array, ""] | None:
+    def value(self, rows: Rows, params: PyTree, rng: Rng) -> Array:
+        """Return C alone, as a function that JAX may differentiate again."""
+        costs = self.cost(call(self.net, rows.x, params, rng, rows.mask), rows.targets)
+        return weighted(lambda w: weighted_sum(costs, w), _over_examples(rows), costs.shape[0])
+
+    def key(self, rng: Key[Array, ""], step: ArrayLike) -> Rng:
         """A step's own key, for layers that draw; a plain function takes none."""
         return jax.random.fold_in(rng, step) if isinstance(self.net, Layer) else None
+
+
+def _over_examples(rows: Rows) -> Float[Array, " N"] | None:
+    return None if rows.weights is None else rows.weights / rows.weights.shape[0]
 
 
 class State(NamedTuple):
@@ -45,6 +58,10 @@ class State(NamedTuple):
 
     params: PyTree
     optimizer: PyTree
+
+    def for_use(self) -> PyTree:
+        """The parameters that are for use."""
+        return optimizers.for_use(*self)
 
 
 copied = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))
@@ -54,25 +71,33 @@ def begin(recipe: Recipe, params: PyTree) -> State:
     """Return the state before the first step, none of whose arrays is one of the caller's."""
     with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
         # copied as a whole: some optimizers keep params themselves, and a buffer is donated only once
-        return copied(State(params, recipe.optimizer.init(params)))
+        return copied(State(*optimizers.start(recipe.optimizer, params)))
 
 
-def step(
-    recipe: Recipe, state: State, x: PyTree, targets: Shaped[Array, "N ..."], rng: Key[Array, ""] | None
-) -> tuple[State, Float[Array, ""], PyTree]:
-    """Take one step; return the new state, the cost before it, and the gradient."""
-    value, grads = recipe.value_and_grad(x, state.params, targets, rng=rng)
-    with jax.numpy_dtype_promotion("standard"):
-        update = optax.with_extra_args_support(recipe.optimizer).update
-        updates, optimizer_state = update(grads, state.optimizer, state.params, value=value)
-        return State(optax.apply_updates(state.params, updates), optimizer_state), value, grads
+def step(recipe: Recipe, state: State, rows: Rows, rng: Rng) -> tuple[State, Float[Array, ""]]:
+    """Take one step; return the new state and the cost before it."""
+    value, grads = recipe.value_and_grad(rows, optimizers.point(state.params), rng)
+    params, optimizer = optimizers.update(
+        *(recipe.optimizer, state.params, state.optimizer, value, grads),
+        cost=lambda params: recipe.value(rows, params, rng),
+        gradient=lambda params: recipe.value_and_grad(rows, params, rng)[1],
+    )
+    return State(params, optimizer), value
 
 
-@functools.partial(jax.jit, static_argnames="recipe", donate_argnames="state")
+@functools.lru_cache(PROGRAMS_KEPT)
+def taking(recipe: Recipe) -> Callable[..., tuple[State, Float[Array, " steps"], Bool[Array, ""]]]:
+    """Return `take(state, batches, start, stop, rng, done)` of a recipe, compiled; `state` is donated.
+
+    One compiled function a recipe, and the latest few of them: what a jit has compiled stays as long as the jit does.
+    """
+    return jax.jit(functools.partial(take, recipe), donate_argnames="state")
+
+
 def take(
     recipe: Recipe,
     state: State,
-    batches: PyTree[Shaped[Array, "steps N ..."]],
+    batches: Rows,
     start: ArrayLike,
     stop: ArrayLike,
     rng: Key[Array, ""],
@@ -80,14 +105,15 @@ def take(
 ) -> tuple[State, Float[Array, " steps"], Bool[Array, ""]]:
     """Take the steps `start` to `stop` of some batches; return the new state, every step's cost, and if θ is finite.
 
-    `done` counts the steps before these batches: every step of a run has an rng key of its own, fold_in(rng, step).
+    `batches` are rows with a leading axis of steps. `done` counts the steps before these batches: every step of a run
+    has an rng key of its own, fold_in(rng, step).
     """
     capacity = jax.tree.leaves(batches)[0].shape[0]
 
     def one(i: Array, carry: tuple[State, Array]) -> tuple[State, Array]:
         state, costs = carry
-        x, targets = jax.tree.map(lambda a: jax.lax.dynamic_index_in_dim(a, i, keepdims=False), batches)
-        state, value, _ = step(recipe, state, x, targets, recipe.key(rng, done + i))  # XLA drops an unused key
+        rows = jax.tree.map(lambda a: jax.lax.dynamic_index_in_dim(a, i, keepdims=False), batches)
+        state, value = step(recipe, state, rows, recipe.key(rng, done + i))  # XLA drops an unused key
         return state, costs.at[i].set(value.astype(costs.dtype))
 
     state, costs = jax.lax.fori_loop(start, stop, one, (state, jnp.zeros(capacity)))

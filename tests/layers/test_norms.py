@@ -174,4 +174,17 @@ def test_fit_validates_with_the_statistics_of_training_rows():
     frozen, constants = jp.freeze_statistics(net, x, result.params)
     expected = jp.evaluate(frozen, HALF)(held_out[0], constants, held_out[1])["cost"]
     assert abs(result.history[0]["validation_cost"] - expected) < 1e-12
-    assert abs(jp.evaluate(net, HALF)(held_out[0], result.params, held_out[1])["cost"] - expected) > 1e-3
+    assert abs(float(jnp.mean(HALF(net(held_out[0], result.params), held_out[1]))) - expected) > 1e-3
+
+
+def test_a_row_is_not_answered_by_the_others():
+    """By the statistics of whatever rows are asked about, one row alone would get β."""
+    net, x, params, targets = problem("Chain")
+    words = r"found BatchNorm\(\) at 1.*first write net, params = jp.freeze_statistics\(net, x, params\)"
+    with pytest.raises(JaxpropError, match=rf"predict\(net, x, params\): {words}"):
+        jp.predict(net, x[:1], params)
+    with pytest.raises(JaxpropError, match=words):
+        jp.evaluate(net, HALF)(x, params, targets)
+    frozen, constants = jp.freeze_statistics(net, x, params)
+    one_by_one = np.concatenate([jp.predict(frozen, x[i : i + 1], constants) for i in range(len(x))])
+    assert relative(one_by_one, net(x, params)) < 1e-12

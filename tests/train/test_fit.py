@@ -302,7 +302,7 @@ def test_logits_of_yes_or_no_have_an_accuracy():
         ({"data": (X[:0], SQUARES[:0])}, DataError, "empty"),
         ({"data": (np.where(X == X[3, 1], np.nan, X), SQUARES)}, DataError, "x row 3, column 1 is nan"),
         ({"data": (X, np.where(SQUARES == SQUARES[2], np.inf, SQUARES))}, DataError, "targets row 2, column 0 is inf"),
-        ({"data": (X.astype(object), SQUARES)}, DataError, "dtype object"),
+        ({"data": (X.astype(object), SQUARES)}, DataError, r"data: x: found objects .* convert with x.astype"),
         ({"data": X}, JaxpropError, r"data must be a pair \(x, targets\), found ndarray"),
         ({"data": (X.astype(int), SQUARES)}, ShapeError, "inputs must be floating, found int"),
         ({"cost": SOFTMAX, "net": CLASSES, "data": (X, LABELS + 1)}, DataError, "label 2, expected 0 to 1"),
@@ -314,7 +314,7 @@ def test_logits_of_yes_or_no_have_an_accuracy():
         ({"patience": -1}, JaxpropError, "patience must be a whole number ≥ 1, found -1"),
         ({"grad": "manuel"}, JaxpropError, "unknown grad 'manuel' .did you mean 'manual'"),
         ({"params": ()}, ShapeError, "params must be a tuple of 3"),
-        ({"key": 0}, JaxpropError, r"key must be a JAX key such as jax.random.key\(0\), found 0"),
+        ({"key": 0}, JaxpropError, r"key must be a key such as jax.random.key\(0\), found 0"),
         ({"optimizer": "adam"}, JaxpropError, "optimizer must come from optax, .* found 'adam'"),
     ],
     ids=lambda v: "-".join(v) if isinstance(v, dict) else "",
@@ -351,7 +351,7 @@ def test_the_order_of_old_is_refused_with_the_new_one():
         jp.evaluate(NET, cost)(params, X, SQUARES)
     with pytest.raises(ShapeError, match=r"freeze_statistics\(net, x, params\): found tuple for x"):
         jp.freeze_statistics(jp.Chain(jp.BatchNorm()), (jp.NormParams(np.ones(3), np.zeros(3)),), X)
-    with pytest.raises(TypeError, match="takes 2 positional arguments"):
+    with pytest.raises(ShapeError, match=r"returns a function of rows: write evaluate\(net, cost\)\(x, params, targ"):
         jp.evaluate(NET, cost, params, (X, SQUARES))
 
 

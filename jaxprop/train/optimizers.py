@@ -1,0 +1,93 @@
+"""What optax's optimizers need beside a gradient, and which parameters are for use once they have run.
+
+    value, grad          C and ∂C/∂θ of the batch             line searches, L-BFGS, Polyak's step, plateaus
+    value_fn, obj_fn     C of the batch as a function of θ    line searches, L-BFGS; Sophia
+    grad_fn              ∂C/∂θ as a function of (θ, i)        sharpness-aware minimization in one step (opaque_mode)
+
+What an optimizer refuses by name is left out, since wrappers pass on all they get. Three keep two points: θ where the
+gradient is taken, and θ that is for use.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, PyTree
+
+from jaxprop.errors import JaxpropError
+
+TWO_POINTS = (optax.contrib.SAMState, optax.contrib.ScheduleFreeState)
+
+
+def start(optimizer: optax.GradientTransformation, params: PyTree) -> tuple[PyTree, PyTree]:
+    """Return θ as the optimizer steps it, and its state; lookahead steps a pair of θ."""
+    log = logging.getLogger("absl")
+    log.addFilter(_no_word_of_fast)
+    try:
+        state = optimizer.init(params)
+    finally:
+        log.removeFilter(_no_word_of_fast)
+    return optax.LookaheadParams.init_synced(params) if isinstance(state, optax.LookaheadState) else params, state
+
+
+def _no_word_of_fast(record: logging.LogRecord) -> bool:
+    """Drop what `optax.lookahead` logs when it gets plain parameters; it gets its pair right after."""
+    return "no attribute `fast`" not in record.getMessage()
+
+
+def point(params: PyTree) -> PyTree:
+    """Return θ where the gradient is taken."""
+    return params.fast if isinstance(params, optax.LookaheadParams) else params
+
+
+def for_use(params: PyTree, state: PyTree) -> PyTree:
+    """Return θ that is for use: what training steps itself, but for three optimizers.
+
+    Lookahead has the slow of its two; schedule-free its average; sharpness-aware minimization what it had before it
+    climbed, when it stands at an adversarial point.
+    """
+    if isinstance(params, optax.LookaheadParams):
+        return params.slow
+    found = [node for node in jax.tree.leaves(state, is_leaf=_keeps_two) if _keeps_two(node)]
+    if not found:
+        return params
+    with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
+        if isinstance(found[0], optax.contrib.ScheduleFreeState):
+            return optax.contrib.schedule_free_eval_params(found[0], params)
+        at_start = found[0].steps_since_sync == 0
+        return jax.tree.map(lambda p, before: jnp.where(at_start, p, before), params, found[0].cache)
+
+
+def _keeps_two(node: Any) -> bool:
+    return isinstance(node, TWO_POINTS) and getattr(node, "cache", ()) is not None
+
+
+def update(
+    optimizer: optax.GradientTransformation,
+    params: PyTree,
+    state: PyTree,
+    value: Array,
+    grads: PyTree,
+    cost: Callable[[PyTree], Array],
+    gradient: Callable[[PyTree], PyTree],
+) -> tuple[PyTree, PyTree]:
+    """Return θ + update and the optimizer's new state; `cost` and `gradient` are functions of θ on the same batch."""
+    extra = {"value": value, "grad": grads, "value_fn": cost, "obj_fn": cost, "grad_fn": lambda p, i: gradient(p)}
+    step, left = optax.with_extra_args_support(optimizer).update, extra
+    with jax.numpy_dtype_promotion("standard"):
+        while True:
+            try:
+                updates, state = step(grads, state, params, **left)
+                return optax.apply_updates(params, updates), state
+            except (TypeError, ValueError, AttributeError) as error:
+                refused = [name for name in left if f"'{name}'" in str(error)]
+                left = {name: given for name, given in left.items() if name not in refused}
+                if not refused:
+                    raise JaxpropError(
+                        f"fit: this optimizer takes no step: {str(error).rstrip('.')}. What fit gives to its update is "
+                        f"the gradient, the state, the parameters, and if it takes them {', '.join(extra)}; for one "
+                        "that needs more write a loop around jaxprop.auto.value_and_grad"
+                    ) from error
