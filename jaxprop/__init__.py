@@ -33,6 +33,7 @@ from jaxprop.network.freeze import freeze_statistics as freeze_statistics
 from jaxprop import models as models, data as data, derivations as derivations
 from jaxprop.backward import auto as auto, manual as manual
 from jaxprop.backward.mixed import mixed as mixed
+from jaxprop.uses.trees import gradients as gradients, norms as norms
 from jaxprop.check.compare import compare as compare
 from jaxprop.derivations.network import explain as explain
 from jaxprop.train import (

@@ -9,6 +9,7 @@ from jax import Array
 from jaxtyping import PyTree
 
 from jaxprop.arrays.dtypes import wide
+from jaxprop.arrays.varying import vary_with
 from jaxprop.costs import Cost
 from jaxprop.network.call import CostFunction, Network, Rng, Targets, Weights, call, takes_rows
 from jaxprop.uses import rounded, weighted, weighted_sum
@@ -39,7 +40,7 @@ def value_and_grad(net: Network, cost: Cost) -> CostFunction[tuple[Array, PyTree
     def run(
         x: PyTree, params: PyTree, targets: Targets, *, weights: Weights = None, rng: Rng = None, mask: PyTree = None
     ) -> tuple[Array, PyTree]:
-        params = jax.tree.map(lambda p: _vary_with(p, x), params)
+        params = jax.tree.map(lambda p: vary_with(p, x), params)
 
         def summed(weights: Weights) -> tuple[Array, PyTree]:
             def C(params: PyTree) -> Array:
@@ -62,10 +63,3 @@ def _by_parts(C: Callable[[PyTree], Array], params: PyTree, examples: int) -> tu
         return jax.value_and_grad(C)(params)
     found = jax.value_and_grad(lambda p: C(p) * 2.0**-k)(params)
     return jax.tree.map(lambda part: part.astype(wide(part.dtype)) * 2.0**k, found)
-
-
-def _vary_with(param: Array, x: PyTree) -> Array:
-    """Under `shard_map`, mark θ as varying over x's mesh axes; else `jax.grad` would sum it over them, unasked."""
-    axes = frozenset().union(*(jax.typeof(leaf).manual_axis_type.varying for leaf in jax.tree.leaves(x)))
-    missing = tuple(axes - jax.typeof(param).manual_axis_type.varying)
-    return jax.lax.pcast(param, missing, to="varying") if missing else param

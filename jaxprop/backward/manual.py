@@ -16,11 +16,11 @@ import jax
 from jax import Array
 from jaxtyping import Float, PyTree
 
-from jaxprop.arrays.paths import place
+from jaxprop.backward.mixing import refuse_mixing
+from jaxprop.backward.pulling import Pull as Pull, vjp as vjp
 from jaxprop.costs import Cost
-from jaxprop.errors import JaxpropError
 from jaxprop.layers.layer import Env, Layer
-from jaxprop.network import Recorder, Walk, in_order, leaves
+from jaxprop.network import Recorder, Walk, in_order
 from jaxprop.network.call import CostFunction, Rng, Targets, Weights, environment, require_layer, takes_rows
 from jaxprop.uses import rounded, weighted, weighted_sum
 from jaxprop.uses.use import scale
@@ -146,7 +146,7 @@ def uses(net: Layer, cost: Cost, walk: Walk | None = None) -> CostFunction[tuple
     """
     require_layer(net, "manual")
     walk = walk or Walk()
-    _refuse_mixing(net, "manual.uses")
+    refuse_mixing(net, "manual.uses")
 
     @takes_rows
     def run(
@@ -156,22 +156,6 @@ def uses(net: Layer, cost: Cost, walk: Walk | None = None) -> CostFunction[tuple
         return weighted(lambda w: weighted_sum(passed.costs, w), weights, passed.costs.shape[0]), passed.uses
 
     return run
-
-
-def _refuse_mixing(net: Layer, what: str) -> None:
-    """Raise JaxpropError if `net` mixes examples: then no δ belongs to one example alone."""
-    if net.mixes_examples:
-        raise JaxpropError(
-            f"{what}: found {_mixing(net)}, whose statistics mix the examples of a batch: no quantity of one example "
-            "exists anywhere in this network; freeze it first: net, params = jp.freeze_statistics(net, x, params), or "
-            "use LayerNorm or GroupNorm"
-        )
-
-
-def _mixing(net: Layer) -> str:
-    """The first layer that mixes examples, with its path."""
-    first = next((leaf for leaf in leaves(net) if leaf.layer.mixes_examples), None)
-    return repr(net) if first is None else place(first.layer, first.path)
 
 
 class Record(NamedTuple):

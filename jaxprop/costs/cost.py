@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -14,7 +15,7 @@ from jax.typing import ArrayLike
 
 from jaxprop.arrays.dtypes import wide
 from jaxprop.arrays.given import as_arrays
-from jaxprop.errors import DataError, ShapeError
+from jaxprop.errors import DataError, JaxpropError, ShapeError
 from jaxprop.layers.described import Described
 
 
@@ -85,6 +86,31 @@ class Cost(Described, abc.ABC):
             if name in vars(cls):
                 setattr(cls, name, _taking_rows(vars(cls)[name]))
 
+    @staticmethod
+    def of(function: Callable[[Array, Array], Array]) -> "Cost":
+        """Return the cost whose C_n is a function of one example, C_n = f(y_n, t_n), its delta by `jax.grad` of f.
+
+        Args:
+            function: f(y_n, t_n), a number, of the outputs and targets of one example, without the axis N: no example
+                can see another. Targets come as they are (labels are integers), floating ones in y's dtype.
+
+        The cost is used as any other: in `manual`, `auto`, `compare`, `fit`. It is equal to another one of the same
+        function, so keep the function: a new `lambda` for every `fit` compiles anew. It cannot be saved, since a file
+        holds no function, and `save(cost=...)` says so: for that write a class, as in `jaxprop/costs/README.md`.
+        `explain` has no formula for it.
+
+        Raises:
+            JaxpropError: `function` cannot be called.
+            ShapeError: at the first call, if it does not return a number.
+
+        >>> import jax
+        >>> pinball = Cost.of(lambda y, t: jnp.sum(jnp.maximum(0.9 * (t - y), 0.1 * (y - t))))
+        >>> y, t = jnp.array([[1.0], [3.0]]), jnp.array([[2.0], [2.0]])
+        >>> print(pinball(y, t), pinball.delta(y, t).ravel())
+        [0.9 0.1] [-0.9  0.1]
+        """
+        return CostOf(function)
+
     outputs: ClassVar[str] = "values"
     applies: ClassVar[str | None] = None
     takes_labels: ClassVar[bool] = False
@@ -124,3 +150,46 @@ class Cost(Described, abc.ABC):
 
     def _difference(self, y: Array, targets: ArrayLike) -> Array:
         return y - self._like(y, targets)
+
+
+@dataclass(frozen=True)
+class CostOf(Cost):
+    """C_n = f(y_n, t_n), δ_n = ∂f/∂y_n by `jax.grad`: what `Cost.of` makes."""
+
+    function: Callable[[Array, Array], Array]
+
+    def __post_init__(self) -> None:
+        if not callable(self.function):
+            raise JaxpropError(
+                f"Cost.of: found {self.function!r}, expected a function f(y_n, t_n) of one example, returning a number"
+            )
+
+    def __repr__(self) -> str:
+        return f"Cost.of({getattr(self.function, '__name__', repr(self.function))})"
+
+    def __call__(self, y: Array, targets: ArrayLike) -> Array:
+        """f of every example."""
+        return jax.vmap(self._number)(y, self._like(y, targets))
+
+    def delta(self, y: Array, targets: ArrayLike) -> Array:
+        """∂f/∂y of every example."""
+        return jax.vmap(jax.grad(self._number))(y, self._like(y, targets))
+
+    def check(self, y: ArrayLike, targets: ArrayLike) -> None:
+        """Raise ShapeError unless there is a target for every example; the rest is f's own business."""
+        if jnp.shape(targets)[:1] != jnp.shape(y)[:1]:
+            raise ShapeError(f"{self}: {do_not_fit(y, targets)}: expected as many rows of each")
+
+    def _like(self, y: Array, targets: ArrayLike) -> Array:
+        self.check(y, targets)
+        targets = jnp.asarray(targets)
+        return targets.astype(y.dtype) if jnp.issubdtype(targets.dtype, jnp.floating) else targets
+
+    def _number(self, y: Array, target: Array) -> Array:
+        found = self.function(y, target)
+        if jnp.shape(found) != ():
+            raise ShapeError(
+                f"{self}: found an answer of shape {jnp.shape(found)} for one example (y_n {y.shape}, t_n "
+                f"{target.shape}), expected a number: sum or average over its axes"
+            )
+        return jnp.asarray(found, y.dtype)

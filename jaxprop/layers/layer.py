@@ -9,6 +9,7 @@ from jax import Array
 
 from jaxprop.arrays.given import as_arrays, as_key
 from jaxprop.layers.described import Described
+from jaxprop.layers.forward_only import back
 
 
 class Env(NamedTuple):
@@ -58,7 +59,9 @@ class Layer(Described):
         backward(dy, cache, params)      -> (dx, uses)  uses: the tree of params, each array replaced by its Use
 
     The first axis of x, y and dy is the example axis N. dy is per example and not divided by N. Integer inputs have no
-    gradient: dx is None. How to add one: `jaxprop/layers/README.md`; the model to follow: `linear.py`.
+    gradient: dx is None. A layer that defines `__call__` and neither of the two passes has them from JAX, with `Dense`
+    uses: right, and larger than by hand (`forward_only.py` says by how much). How to add one:
+    `jaxprop/layers/README.md`; the model to follow: `linear.py`.
 
     >>> @dataclass(frozen=True)
     ... class Double(Layer):
@@ -96,12 +99,23 @@ class Layer(Described):
         return self.forward(x, params, env)[0]
 
     def forward(self, x: Array, params: Any, env: Env | None = None) -> tuple[Array, Any]:
-        """Return y and what the backward pass needs."""
-        raise TypeError(f"{type(self).__name__} must define forward(x, params, env) -> (y, cache)")
+        """Return y and what the backward pass needs; by default what `__call__` says, and x and env."""
+        if type(self).__call__ is Layer.__call__ or type(self).backward is not Layer.backward:
+            raise TypeError(
+                f"{type(self).__name__} must define forward(x, params, env) -> (y, cache) with backward, or __call__"
+            )
+        return self(x, params, env), (x, env)
 
     def backward(self, dy: Array | None, cache: Any, params: Any) -> tuple[Array | None, Any]:
-        """Return dx = ∂C_n/∂x and the uses of the parameters."""
-        raise TypeError(f"{type(self).__name__} must define backward(dy, cache, params) -> (dx, uses)")
+        """Return dx = ∂C_n/∂x and the uses of the parameters; by default by `jax.vjp` of `__call__`."""
+        if type(self).forward is not Layer.forward:
+            raise TypeError(
+                f"{type(self).__name__} defines forward, so it must define backward(dy, cache, params) -> (dx, uses); "
+                "with __call__(x, params, env) in place of forward, both come from JAX"
+            )
+        x, env = cache
+        alone = not self.mixes_examples and (env is None or env.rng is None)
+        return back(self, dy, x, params, env, alone)
 
     def operations(self, x: Any, y: Any) -> tuple[int, int]:
         """Count the operations of one forward and one backward pass by the formulas; by default one an output."""

@@ -7,6 +7,7 @@ dataclass, so fields and types are written down once. The kinds are what `jaxpro
 
 import dataclasses
 import functools
+import inspect
 import types
 import typing
 from collections.abc import Iterable
@@ -29,7 +30,7 @@ create: Any = create_model  # its keywords are fields here, which no type checke
 def describe_settings(thing: object) -> Any:
     """Return a Layer or Cost, or a setting of one, as plain data.
 
-    Raises ModelError for a layer that holds something which is no field of its dataclass.
+    Raises ModelError for a layer that holds something which is no field of its dataclass, or a function.
 
     >>> describe_settings(layers.LeakyReLU(0.1))
     {'kind': 'LeakyReLU', 'negative_slope': 0.1}
@@ -43,6 +44,11 @@ def describe_settings(thing: object) -> Any:
                 "declare it in the class body, under @dataclass(frozen=True)"
             )
         return {"kind": type(thing).__name__, **fields}
+    if inspect.isroutine(thing):
+        raise ModelError(
+            f"found the function {getattr(thing, '__name__', thing)!r}, which no file can hold: write a class that "
+            "inherits Layer or Cost, with plain settings, and name it for load(path, kinds=(...))"
+        )
     return [describe_settings(item) for item in thing] if isinstance(thing, tuple | list) else thing
 
 

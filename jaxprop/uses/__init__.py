@@ -9,6 +9,7 @@ from jaxprop.uses.scale import Scale as Scale
 from jaxprop.uses.several import Several as Several
 from jaxprop.uses.shift import Shift as Shift
 from jaxprop.uses.stacked import Stacked as Stacked
+from jaxprop.uses.trees import gradients as gradients, norms as norms
 from jaxprop.uses.use import (
     Use as Use,
     check_weights as check_weights,

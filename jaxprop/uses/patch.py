@@ -4,7 +4,7 @@ With the patch u_nt `[K·I]` that the window sees at t (`window.py`), a convolut
 
     ∂C_n/∂W = Σ_t u_nt ⊗ δ_nt        ‖∂C_n/∂W‖² = Σ_ts (u_nt · u_ns) (δ_nt · δ_ns)
 
-No patch is ever built: they would be K times x. For a transposed convolution patches of δ meet x.
+No patch is built but by `patches`: they are K times x. For a transposed convolution patches of δ meet x.
 """
 
 import functools
@@ -45,6 +45,26 @@ class Patch(Use):
     def total(self, weights: Array | None) -> Array:
         """Σ_n w_n ∂C_n/∂W: one convolution of a with δ."""
         return self.window.contract(*self._fine_and_coarse(scale(self.delta, weights)), self.wide)
+
+    def patches(self) -> Array:
+        """Return u_nt, what the window saw at t, `[N, T, K·I]`: the rows of im2col, K times the memory of a.
+
+        K runs as W's kernel axes do, and I over all channels, those of every group. Without groups
+
+            gradient = Σ_n w_n Σ_t u_nt ⊗ δ_nt = einsum("ntu,nto->uo", w u, δ) in W's shape
+
+        With G groups the channels of group g, `patches().reshape(N, T, K, G, I/G)`, meet the g-th part of O. Of a
+        transposed convolution these are patches of δ, `[N, T, K·O]` with T the positions of x, and a meets them.
+
+        >>> window = Window((2,), (1,), (1,), (0,), (3,), (2,))
+        >>> use = Patch(jnp.array([[[1.0], [2.0], [4.0]]]), jnp.ones((1, 2, 1)), (2, 1, 1), jnp.float32, window)
+        >>> print(use.patches()[0])
+        [[1. 2.]
+         [2. 4.]]
+        """
+        fine, _ = self._fine_and_coarse(self.delta)
+        slices = [positions(self.window.slice(fine, k)) for k in self.window.offsets()]
+        return jnp.concatenate(slices[::-1] if self.window.flipped else slices, axis=-1)
 
     def per_example(self) -> Array:
         """∂C_n/∂W, `[N, *K, I, O]`: a batched product for every offset k."""

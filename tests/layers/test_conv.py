@@ -1,5 +1,7 @@
 """Convolutions, pooling and other shapes: against Flax, and what their docstrings say of edges."""
 
+import math
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -198,6 +200,20 @@ def test_per_example_gradients_and_norms_by_every_method(shape, layer, method):
         return found, (expected, norms, jnp.tensordot(weights, expected, 1))
 
     assert relative(*found_and_expected(use)) < 1e-13
+
+
+@pytest.mark.parametrize("shape, layer, method", USES.values(), ids=USES)
+def test_patches_meet_delta_in_the_gradient(shape, layer, method):
+    use, weights = patch_of(layer, normal(0, *shape)), normal(4, shape[0])
+    *K, I, O = use.shape
+    N, G, other = shape[0], layer.groups if isinstance(layer, jp.Conv) else 1, use.delta
+    if isinstance(layer, jp.ConvTranspose):  # patches of δ meet x: [N, T, K·O] and [N, T, I]
+        delta = use.patches().reshape(N, -1, math.prod(K), O)
+        found = jnp.einsum("n,nti,ntko->kio", weights, use.a.reshape(N, -1, I), delta)
+    else:
+        u, delta = use.patches().reshape(N, -1, math.prod(K), G, I), other.reshape(N, -1, G, O // G)
+        found = jnp.einsum("n,ntkgi,ntgo->kigo", weights, u, delta)
+    assert relative(found.reshape(use.shape), use.gradient(weights)) < 1e-13
 
 
 @pytest.mark.parametrize("name", ["shifted gram", "direct", "transposed, gram"])
