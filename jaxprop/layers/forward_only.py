@@ -21,7 +21,7 @@ from jaxprop.uses import Dense
 Call = Callable[[PyTree, PyTree, Any], Array]  # y = call(x, params, env)
 
 
-def back(call: Call, dy: Array, x: PyTree, params: PyTree, env: Any, alone: bool) -> tuple[PyTree, PyTree]:
+def back(call: Call, dy: Array | None, x: PyTree, params: PyTree, env: Any, alone: bool) -> tuple[PyTree, PyTree]:
     """Return dx, None where x is of integers, and the uses of θ for the error dy `[N, ...]` that comes back.
 
     alone: whether y_n can be computed from x_n alone.
@@ -30,12 +30,16 @@ def back(call: Call, dy: Array, x: PyTree, params: PyTree, env: Any, alone: bool
     >>> print(dx.ravel(), use.per_example())
     [5. 5.] [2. 3.]
     """
+    if dy is None:  # y is of integers
+        N = jax.tree.leaves(x)[0].shape[0]
+        return None, jax.tree.map(lambda p: Dense(jnp.zeros((N, *p.shape), p.dtype), p.shape, p.dtype), params)
     params = jax.tree.map(lambda p: vary_with(p, x), params)
     has_gradient = all(map(is_floating, jax.tree.leaves(x)))
     dx = jax.vjp(lambda x: call(x, params, env), x)[1](dy)[0] if has_gradient else None
     if not jax.tree.leaves(params):
         return dx, params
-    gradients = _alone(call, dy, x, params, env) if alone else _among_others(call, dy, x, params, env)
+    way = _alone if alone else _among_others
+    gradients = way(call, dy, x, params, env)
     return dx, jax.tree.map(lambda g, p: Dense(g, p.shape, p.dtype), gradients, params)
 
 
