@@ -1,9 +1,12 @@
 """All sources by name, and `load`, which also takes a path; the digits that come with scikit-learn."""
 
+import importlib.util
 import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from jaxprop.data.csv_file import csv
 from jaxprop.data.idx import mnist
@@ -28,14 +31,20 @@ def digits(validation: float = 0.2, seed: int | None = 0) -> Data:
     >>> digits()
     Data(digits (scikit-learn, 1797 rows): x [1438, 64], targets [1438], 359 for validation)
     """
-    try:
+    found = importlib.util.find_spec("sklearn")
+    if found is None or not found.submodule_search_locations:
+        raise DataError('digits come with scikit-learn, which is not installed: pip install ".[data]"')
+    file = Path(found.submodule_search_locations[0], "datasets", "data", "digits.csv.gz")
+    if file.is_file():  # the file itself: importing scikit-learn takes over a second, most of it for SciPy
+        table = np.loadtxt(file, delimiter=",")
+    else:
         from sklearn.datasets import load_digits
-    except ImportError:
-        raise DataError('digits come with scikit-learn, which is not installed: pip install ".[data]"') from None
-    found: Any = load_digits()
-    classes = tuple(str(name) for name in found.target_names)
-    names = {"classes": classes, "columns": tuple(found.feature_names), "target": "digit"}
-    return as_data(found.data, found.target, validation, seed, "digits (scikit-learn, 1797 rows)", **names)
+
+        table = np.column_stack(load_digits(return_X_y=True))
+    columns = tuple(f"pixel_{row}_{column}" for row in range(8) for column in range(8))
+    names = {"classes": tuple("0123456789"), "columns": columns, "target": "digit"}
+    labels = table[:, -1].astype(int)
+    return as_data(table[:, :-1], labels, validation, seed, "digits (scikit-learn, 1797 rows)", **names)
 
 
 SOURCES: dict[str, Callable[..., Data]] = {

@@ -22,7 +22,7 @@ def test_digits():
 
 
 def test_digits_without_scikit_learn(monkeypatch):
-    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    monkeypatch.setitem(sys.modules, "sklearn", None)
     with refused("scikit-learn, which is not installed", 'pip install ".[data]"'):
         data.digits()
 
