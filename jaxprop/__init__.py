@@ -35,6 +35,7 @@ from jaxprop.backward import auto as auto, manual as manual
 from jaxprop.backward.mixed import mixed as mixed
 from jaxprop.uses.trees import gradients as gradients, norms as norms
 from jaxprop.check.compare import compare as compare
+from jaxprop.derivations.expression import derive as derive
 from jaxprop.derivations.network import explain as explain
 from jaxprop.train import (
     FitResult as FitResult, TrainingInterrupted as TrainingInterrupted, evaluate as evaluate, fit as fit,

@@ -64,14 +64,15 @@ def command(
         int | None, typer.Option(min=1, max=17, help="How many digits numbers have: 6 by default, all in JSON.")
     ] = None,
     latex: Annotated[bool, typer.Option("--latex", help="As LaTeX.")] = False,
+    document: Annotated[bool, typer.Option("--document", help="As a whole LaTeX document, to be compiled.")] = False,
     json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
     """Write out the chain rule for one weight, bias or input of the model in TARGET, or for the expression TARGET.
 
     Every path back from the cost with its numbers, jax.grad beside it, and what the update changes.
     """
-    if latex and json:
-        raise JaxpropError("--latex and --json: choose one of them")
+    if (latex or document) and json:
+        raise JaxpropError(f"{'--latex' if latex else '--document'} and --json: choose one of them")
     head: dict[str, str] = {}
     if Path(target).is_dir():
         if at is not None:
@@ -83,8 +84,8 @@ def command(
         derivation = of_expression(target, param or index, at if number is None else unasked(number))
     if json:
         print_json({**head, **to_json(derivation, digits)})
-    elif latex:
-        print(to_latex(derivation, digits or 6))
+    elif latex or document:
+        print(to_latex(derivation, digits or 6, document))
     else:
         written = to_text(derivation, digits or 6, columns())
         print(*([f"{target} on {head['data']}"] if head else []), written, sep="\n")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from jaxprop.derivations.formula import Formula, Labelled, Number, Rest, Sum, evaluate, formula, parts, substitute
-from jaxprop.derivations.glyphs import WIDTH, Latex, Text, number, rest_value
+from jaxprop.derivations.glyphs import PREAMBLE, WIDTH, Document, Latex, Text, number, rest_value
 from jaxprop.derivations.rounding import size
 from jaxprop.errors import JaxpropError
 
@@ -158,7 +158,7 @@ def to_text(node: Printable, digits: int | None = 6, width: int = WIDTH) -> str:
     return _written(node, Text(digits, width))
 
 
-def to_latex(node: Printable, digits: int | None = 6) -> str:
+def to_latex(node: Printable, digits: int | None = 6, document: bool = False) -> str:
     """Print as LaTeX: mathematics without delimiters for a formula or an equation, paragraphs for a derivation.
 
     What it prints needs the package amsmath (for `\\text`) or KaTeX.
@@ -166,12 +166,18 @@ def to_latex(node: Printable, digits: int | None = 6) -> str:
     Args:
         node: what is printed.
         digits: how many significant digits numbers get; None for as many as it takes.
+        document: whether it is a whole document, which tectonic or pdflatex compiles as it stands: a preamble, and
+            equations that do not run off the page.
 
     >>> from jaxprop.derivations.formula import Derivative, Symbol
     >>> print(to_latex(Derivative(Symbol("C"), Symbol("w"))))
     \\frac{\\partial C}{\\partial w}
     """
-    return _written(node, Latex(digits))
+    if not document:
+        return _written(node, Latex(digits))
+    written = _written(node, Document(digits))
+    body = rf"\[ {written} \]" if isinstance(node, Formula | Equation) else written
+    return f"{PREAMBLE}\n{body}\n\n\\end{{document}}\n"
 
 
 def to_json(node: Printable, digits: int | None = None) -> Json:
@@ -222,7 +228,7 @@ def _prose(prose: Prose, printer: Text) -> str:
     return "".join(
         printer.words(part)
         if isinstance(part, str)
-        else printer.inline.format(_written(part, printer).replace(" ", printer.space))
+        else printer.embedded(_written(part, printer).replace(" ", printer.space))
         for part in prose
     )
 

@@ -7,6 +7,7 @@ import re
 import textwrap
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 
 from jaxprop.derivations import formula as tree
 from jaxprop.derivations.formula import Constant, Derivative, Formula, Negation, Number, Power, Product, Sum, Symbol
@@ -72,6 +73,10 @@ class Text:
     def words(self, text: str) -> str:
         """Return plain words, with the characters escaped to which the printer gives a meaning."""
         return text.translate(self.escapes)
+
+    def embedded(self, formula: str) -> str:
+        """Return a formula as it stands in a sentence."""
+        return self.inline.format(formula)
 
     def title(self, sentence: str) -> str:
         """Return the first line, or lines."""
@@ -202,8 +207,13 @@ GREEK = dict(
         strict=True,
     )
 )
-ESCAPES = str.maketrans(
-    {c: "\\" + c for c in "&%$#_{}"} | {"\\": r"\textbackslash{}", "^": r"\^{}", "~": r"\~{}", "·": r"$\cdot$"}
+ESCAPES = {c: "\\" + c for c in "&%$#_{}"} | {"\\": r"\textbackslash{}", "^": r"\^{}", "~": r"\~{}"}
+IN_MATH = str.maketrans(ESCAPES)
+IN_WORDS = str.maketrans(
+    {letter: rf"$\{name}$" for letter, name in GREEK.items()}
+    | {digit: f"$_{i}$" for i, digit in enumerate(SUBSCRIPTS)}
+    | {digit: f"$^{i}$" for i, digit in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")}
+    | {**ESCAPES, "·": r"$\cdot$", "∂": r"$\partial$", "≈": r"$\approx$", "√": r"$\surd$"}
 )
 
 
@@ -213,7 +223,7 @@ class Latex(Text):
     near, dot, comma = r"\approx", r" \cdot ", r",\,"
     space = " "
     quotient_level = RATIO
-    escapes, marks = ESCAPES, {"∂": r"\partial ", "d": r"\mathrm{d}"}
+    escapes, marks = IN_WORDS, {"∂": r"\partial ", "d": r"\mathrm{d}"}
     parentheses, derivative, at = r"\left({}\right)", r"\frac{{{0}{1}}}{{{0}{2}}}", r"\left[{}\right]_{{{}}}"
     rest, labelled = r"\underbrace{{\cdots}}_{{\text{{{}}}{}}}", r"\underbrace{{{}}}_{{\text{{{}}}}}"
     inline, label, numbered = "${}$", r"\text{{{}: }} ", "{1}"  # LaTeX numbers paragraphs itself where that is wanted
@@ -224,8 +234,12 @@ class Latex(Text):
 
     def step(self, title: str, sentence: str, equations: Iterable[Sequence[str]]) -> str:
         """Return a paragraph and displayed equations."""
-        display = (rf"\[ {' '.join(sides)} \]" for sides in equations)
+        display = map(self.display, equations)
         return "\n".join((rf"\paragraph{{{self.words(title)}}} {sentence}", *display))
+
+    def display(self, sides: Sequence[str]) -> str:
+        """Return an equation by itself, on one line."""
+        return rf"\[ {' '.join(sides)} \]"
 
     def table(self, rows: Sequence[Sequence[str]]) -> str:
         """Return a displayed array."""
@@ -261,9 +275,11 @@ class Latex(Text):
     def _upright(self, text: str) -> str:
         """Return a word of several letters, with its spaces; out_h1 is out with h1 below."""
         first, _, below = text.partition("_")
+        if first in GREEK and below.isalnum():
+            return rf"\{GREEK[first]}_{{\mathrm{{{below}}}}}"
         if first.isalnum() and below.isalnum() and not text[0].isdigit() and len(first) > 1:
             return rf"\mathrm{{{first}}}_{{\mathrm{{{below}}}}}"
-        return rf"\mathrm{{{self.words(text)}}}".replace(" ", r"\ ")
+        return rf"\mathrm{{{re.sub('(?<![-+]) (?![-+])', r'\\ ', text.translate(IN_MATH))}}}"
 
     def _quotient(self, node: tree.Quotient) -> str:
         return rf"\frac{{{self.write(node.top)}}}{{{self.write(node.bottom)}}}"
@@ -272,7 +288,73 @@ class Latex(Text):
         return f"{self.write(node.base, ATOM)}^{{{self.write(node.exponent)}}}"
 
     def _function(self, name: str) -> str:
-        return (name in FUNCTIONS and FUNCTIONS[name].latex) or rf"\operatorname{{{self.words(name)}}}"
+        return (name in FUNCTIONS and FUNCTIONS[name].latex) or rf"\operatorname{{{name.translate(IN_MATH)}}}"
+
+
+PREAMBLE = r"""\documentclass[a4paper]{article}
+\usepackage[margin=2cm]{geometry}
+\usepackage{amsmath,graphicx,iftex}
+\ifPDFTeX\usepackage[T1]{fontenc}\usepackage[utf8]{inputenc}\fi
+\allowdisplaybreaks
+\setlength{\parindent}{0pt}
+\begin{document}
+\sloppy
+"""
+PAGE, ROWS = 80, 40  # signs on a line of a page, rows of a table on a page
+
+
+class Document(Latex):
+    """Writes a whole LaTeX document, whose long equations are broken at an equals sign or at an operator."""
+
+    def title(self, sentence: str) -> str:
+        """Return a heading."""
+        return rf"{{\large {sentence}\par}}"
+
+    def embedded(self, formula: str) -> str:
+        """Return a formula in a sentence, in a line of its own if it is long."""
+        return super().embedded(formula) if signs(formula) <= PAGE - 20 else f"\n{self.display([formula])}\n"
+
+    def display(self, sides: Sequence[str]) -> str:
+        """Return an equation by itself, broken where it is wider than the page."""
+        if signs(" ".join(sides)) <= PAGE:
+            return super().display(sides)
+        head, *more = _pieces(sides[0])
+        lines = [f"{head} &", *(rf"&\quad {piece}" for piece in more)]
+        for i, (first, *rest) in enumerate(map(_pieces, sides[1:])):
+            if i or more:
+                lines.append("&")
+            lines[-1] += first
+            lines += [rf"&\qquad {piece}" for piece in rest]
+        return "\\begin{align*}\n" + " \\\\\n".join(lines) + "\n\\end{align*}"
+
+    def table(self, rows: Sequence[Sequence[str]]) -> str:
+        """Return arrays that fit on a page, each with the head."""
+        parts = (rows[start : start + ROWS] for start in range(1, len(rows), ROWS))
+        return "\n".join(super(Document, self).table([rows[0], *part]) for part in parts)
+
+
+def signs(latex: str) -> int:
+    """About how many signs wide some LaTeX is; a fraction counts as top and bottom side by side."""
+    plain = re.sub(r"\\(left|right|mathrm|text|operatorname|frac|,|quad)(?![a-z])|[{}^_$ ]", "", latex)
+    return len(re.sub(r"\\[A-Za-z]+", "x", plain))
+
+
+def _pieces(side: str) -> list[str]:
+    """Return one side in pieces that fit on a line, cut before operators that are inside of nothing."""
+    depth, cuts = 0, [0]
+    for found in re.finditer(r"\\left|\\right|[{}]| (?=[+-] |\\cdot )", side):
+        if found[0] == " ":
+            cuts += [found.start()] if depth == 0 else []
+        elif found.start() == 0 or side[found.start() - 1] != "\\":
+            depth += 1 if found[0] in ("{", "\\left") else -1
+    pieces: list[str] = []
+    for start, end in pairwise([*cuts, len(side)]):
+        if pieces and signs(pieces[-1] + side[start:end]) <= PAGE - 10:
+            pieces[-1] += side[start:end]
+        else:
+            pieces.append(side[start:end])
+    wide = r"\resizebox{{0.9\linewidth}}{{!}}{{$\displaystyle {}$}}"  # what can be cut nowhere
+    return [piece.strip() if signs(piece) <= PAGE else wide.format(piece.strip()) for piece in pieces]
 
 
 def _factors(node: Formula) -> Iterable[Formula]:

@@ -104,6 +104,8 @@ def explain(
     >>> round(found.facts["value"], 5), round(found.facts["jax_grad"], 5)
     (-0.10097, -0.10097)
     """
+    if isinstance(net, str):
+        raise JaxpropError(f"explain: {net!r:.60} is an expression; write jp.derive({net!r:.60}, at=2.0)")
     require_layer(net, "explain")
     check_settings(cost, learning_rate, most)
     names, columns = dict(names or {}), None if columns is None else tuple(columns)

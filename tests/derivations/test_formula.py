@@ -3,14 +3,19 @@
 import importlib
 import json
 import math
+import pathlib
 import pkgutil
+import re
+import shutil
+import subprocess
+import tempfile
 
 import pytest
 from hypothesis import assume, given, settings
 
 import jaxprop as jp
 from jaxprop import derivations
-from jaxprop.derivations import Derivation, dumps, to_json, to_latex, to_text
+from jaxprop.derivations import Derivation, derive, dumps, to_json, to_latex, to_text
 from jaxprop.derivations.calculus import simplify
 from jaxprop.derivations.derivation import Equation, Step, labelled_sum, shorten, term_equations, worked
 from jaxprop.derivations.formula import (
@@ -29,6 +34,7 @@ from jaxprop.derivations.formula import (
     parts,
     substitute,
 )
+from jaxprop.derivations.glyphs import signs
 from jaxprop.derivations.parse import parse
 from jaxprop.errors import JaxpropError
 
@@ -247,3 +253,41 @@ def test_a_right_derivative_of_0_is_measured_by_what_it_is_made_of():
     assert Equation((1 - Call("tanh", x) ** 2, Number(0.0))).error({x: 18.5}) < 1e-14
     assert right.error({x: math.pi / 2 + 1e-9}) == 1  # no rounding: one part in 10⁹ of what it is made of
     assert Equation((1e-20 * x, Number(0.0))).error({x: 1.0}) == 1 and Equation((x, Number(0.999))).error({x: 1}) > 9e-4
+
+
+def environments(document: str) -> list[str]:
+    """Check that what is begun is ended, in order, and that nothing but Latin letters is left; the environments."""
+    assert balanced(document) and document.isascii()
+    opened, seen = [], []
+    for kind, name in re.findall(r"\\(begin|end)\{([a-z*]+)\}", document):
+        if kind == "begin":
+            opened.append(name)
+            seen.append(name)
+        else:
+            assert opened.pop() == name
+    assert not opened and document.count(r"\[") == document.count(r"\]")
+    for line in re.findall(r"\\begin\{align\*\}\n(.*?)\n\\end", document, re.S):
+        assert all(row.count("&") == 1 and balanced(row) for row in line.split(" \\\\\n"))
+    return seen
+
+
+def test_a_whole_document_is_complete_and_its_lines_fit():
+    long = derive("(sin(x)+cos(x)+exp(x)+tan(x)+x^2+x^3+log(x))*x*sin(2x)*cos(3x)*exp(x)*tanh(x)*sqrt(x)", at=0.7)
+    document = to_latex(long, document=True)
+    assert document.startswith(r"\documentclass") and document.rstrip().endswith(r"\end{document}")
+    assert "align*" in environments(document) and max(map(signs, document.splitlines())) < 300
+    inside = re.findall(r"\\begin\{align\*\}\n(.*?)\n\\end", document, re.S)
+    rows = [row for each in inside for row in each.split(" \\\\\n")]
+    assert max(signs(row) for row in rows if "resizebox" not in row) <= 100
+    assert "array" in environments(to_latex(derive("x*y", at={"x": 1, "y": 2}), document=True))
+    assert environments(to_latex(x + y, document=True)) == ["document"]
+    if compiler := next(filter(None, map(shutil.which, ("tectonic", "pdflatex"))), None):
+        with tempfile.TemporaryDirectory() as folder:
+            pathlib.Path(folder, "x.tex").write_text(document)
+            subprocess.run([compiler, "x.tex"], cwd=folder, check=True, stdin=subprocess.DEVNULL, timeout=300)
+
+
+@settings(max_examples=10, deadline=None)
+@given(FORMULAS)
+def test_any_document_is_balanced(formula):
+    environments(to_latex(Equation((Symbol("f"), formula, formula)), document=True))
