@@ -279,7 +279,8 @@ class Latex(Text):
             return rf"\{GREEK[first]}_{{\mathrm{{{below}}}}}"
         if first.isalnum() and below.isalnum() and not text[0].isdigit() and len(first) > 1:
             return rf"\mathrm{{{first}}}_{{\mathrm{{{below}}}}}"
-        return rf"\mathrm{{{re.sub('(?<![-+]) (?![-+])', r'\\ ', text.translate(IN_MATH))}}}"
+        spaced = re.sub("(?<![-+]) (?![-+])", r"\\ ", text.translate(IN_MATH))  # TeX spaces operators itself
+        return rf"\mathrm{{{spaced}}}"
 
     def _quotient(self, node: tree.Quotient) -> str:
         return rf"\frac{{{self.write(node.top)}}}{{{self.write(node.bottom)}}}"
