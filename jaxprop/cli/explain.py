@@ -35,7 +35,7 @@ class Command(TyperCommand):
         """Move an expression such as -x^2 behind the options, where it is none."""
         taking = {name for each in self.params if not getattr(each, "is_flag", True) for name in each.opts}
         for i, (before, word) in enumerate(pairwise(("", *args))):
-            if before not in taking and re.match(r"-[^-]", word):
+            if before not in taking and re.match(r"-[^-]", word) and "--" not in args:
                 args = [*args[:i], *args[i + 1 :], "--", word]
                 break
         return super().parse_args(ctx, args)

@@ -1,7 +1,7 @@
 """Names of one's own in a derivation: w5 where it would say W⁽²⁾[0,0]."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from jaxtyping import ArrayLike
@@ -19,14 +19,20 @@ ENTRY = re.compile(r"(?P<path>.+?)(?:\[(?P<index>[\d ,]+)\])?")
 UNITS = re.compile(r"(?P<name>[xy]|target|p|(?:[azδ]|delta)(?P<layer>\d+)|C)")
 
 
-def symbols_of(names: Mapping[str, str], question: Question, known: Mapping[str, ArrayLike]) -> dict[Formula, Formula]:
-    """Return what each name stands for in a derivation, as symbols.
+def symbols_of(
+    names: Mapping[str, str], columns: Sequence[str] | None, question: Question, known: Mapping[str, ArrayLike]
+) -> dict[Formula, Formula]:
+    """Return what each name, and each column of x, stands for in a derivation, as symbols.
 
     names: {"w5": "1.W[0,0]", "out_h1": "a1[0]", "i1": "x[0]", "E": "C"}: a number of a parameter by its path, an input,
     a unit's sum z or activation a with the number of its Linear (1 is the first), an answer y, a target, or the cost.
     """
     paths = [leaf.path for leaf in leaves(question.net) if type(leaf.layer) is Linear]
-    found: dict[Formula, Formula] = {}
+    found: dict[Formula, Formula] = {
+        Symbol(name, (i,), layer): Symbol(name, (column,), layer)
+        for name, layer in (("x", None), *((name, 0) for name in ("a", "u", *(f"u{i}" for i in "₁₂₃₄₅"))))
+        for i, column in enumerate(columns or ())
+    }
     for name, entry in names.items():
         match = ENTRY.fullmatch(entry) if isinstance(entry, str) else None
         path = match["path"] if match else ""
@@ -38,11 +44,9 @@ def symbols_of(names: Mapping[str, str], question: Question, known: Mapping[str,
             symbol = Symbol(leaf, index, 1 + paths.index(place) if place in paths else None)
             found[Symbol(leaf + "'", symbol.index, symbol.layer)] = Symbol(name + "'")
         elif unit and len(index) == (path != "C"):
-            columns = question.columns if path == "x" else None
             layer = int(unit["layer"]) if unit["layer"] else None
-            label = columns[index[0]] if columns and index and index[0] < len(columns) else None
             letter = path.rstrip("0123456789").replace("delta", "δ")
-            symbol = Symbol(letter, index if label is None else (label,), layer)
+            symbol = Symbol(letter, index, layer)
             if path == "C":
                 found |= {Symbol("C", (when,)): Symbol(name, (when,)) for when in ("after", "flipped")}
         else:

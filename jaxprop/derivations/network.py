@@ -119,7 +119,8 @@ def explain(
         examples = examples_of(x, targets)
         known: dict[str, ArrayLike] = dict(by_path(params))
         known.setdefault(X, np.asarray(x)[0])
-        place, at_index = read_place(path, index, names, columns)
+        labels = columns if len(columns or ()) == np.size(known[X]) else None
+        place, at_index = read_place(path, index, names, labels)
         row = check_row(row, examples)
         # an rng draws for the whole batch, so the row keeps what was drawn for it
         rows, at = (slice(None), row) if rng is not None else (slice(row, row + 1), 0)
@@ -131,13 +132,13 @@ def explain(
             picked = ""
             if place is None or (at_index is None and place in known and np.ndim(known[str(place)])):
                 place, at_index, picked = _pick(net, cost, given, None if place is None else str(place))
-            question = ask(net, cost, most, known, place, at_index, row, columns, picked)
+            question = ask(net, cost, most, known, place, at_index, row, picked)
             y = np.zeros(_outputs(question, given))
             cost.check(y, given.targets)
             cost.check_values(y, given.targets)
             measured = _measure(question, given, float(learning_rate))
             write = _linear if is_written(question) else _unwritten
-            symbols = symbols_of(names, question, known)
+            symbols = symbols_of(names, labels, question, known)
             return named(write(question, given, measured), symbols)
 
     return run

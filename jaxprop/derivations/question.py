@@ -35,7 +35,7 @@ class Given(NamedTuple):
 class Question:
     """One number of one parameter, or of x, and the example whose cost it changes; `most` terms of a sum are written.
 
-    `columns` are the names of the inputs, if they have any; `picked` says why this one, if nobody asked for it.
+    `picked` says why it is this one, if nobody asked for it.
     """
 
     net: Layer
@@ -48,7 +48,6 @@ class Question:
     layer_path: str
     before: tuple[Leaf, ...]
     after: tuple[Leaf, ...]
-    columns: tuple[str, ...] | None = None
     picked: str = ""
     shape: tuple[int, ...] = ()
 
@@ -60,7 +59,7 @@ class Question:
 
 def ask(
     net: Layer, cost: Cost, most: int, known: Mapping[str, ArrayLike], path: object, index: object,
-    row: int, columns: tuple[str, ...] | None, picked: str,
+    row: int, picked: str,
 ) -> Question:  # fmt: skip
     """Return the question; raise `JaxpropError` for a path, an index or a row that is not there.
 
@@ -80,7 +79,7 @@ def ask(
     found = check_index(index, path, tuple(jnp.shape(known[path])))
     return Question(
         net, cost, most, path, found, row, layer=layer.layer, layer_path=layer.path,
-        before=everything[:place], after=everything[place + 1 :], columns=columns, picked=picked,
+        before=everything[:place], after=everything[place + 1 :], picked=picked,
         shape=tuple(jnp.shape(known[path])),
     )  # fmt: skip
 

@@ -37,12 +37,10 @@ class Node:
     layer: int | None
     values: np.ndarray
     errors: np.ndarray
-    columns: tuple[str, ...] | None = None
 
     def symbol(self, unit: int | str) -> Symbol:
-        """Return z⁽²⁾[unit], or x[age] where units have names."""
-        named = self.columns is not None and isinstance(unit, int)
-        return Symbol(self.name, (self.columns[unit] if named else unit,), self.layer)  # pyright: ignore
+        """Return z⁽²⁾[unit]."""
+        return Symbol(self.name, (unit,), self.layer)
 
     def error(self, unit: int | str) -> Formula:
         """Return the symbol of ∂C/∂(that unit): δ where it is a z, and only there."""
@@ -115,10 +113,8 @@ def read(question: Question, given: Given) -> Reading:
     levels = _levels(question, rows, found, number)
     if question.is_input:
         prefix, levels = f"{question.layer_path}.".lstrip("."), (_inputs(question, rows, found, levels), *levels)
-    columns = question.columns if above in (None, 0) and len(question.columns or ()) == len(own.x) else None
-    inputs = Node(name, above, own.x, own.dx, columns)
     return Reading(
-        W=found[prefix + "W"], b=found.get(prefix + "b"), inputs=inputs, prepared_by=prepared,
+        W=found[prefix + "W"], b=found.get(prefix + "b"), inputs=Node(name, above, own.x, own.dx), prepared_by=prepared,
         levels=levels, last=number + sum(type(layer) is Linear for _, layer, *_ in question.after),
         y=rows[last].y, targets=np.asarray(given.targets)[given.at],
     )  # fmt: skip
@@ -134,15 +130,14 @@ def tape(net: Layer, cost: Cost, given: Given) -> Rows:
 def _inputs(question: Question, rows: Rows, params: dict[str, np.ndarray], above: tuple[Level, ...]) -> Level:
     """The level of the inputs themselves: what is done to each of them alone before the first Linear."""
     first = rows[question.before[0].path if question.before else question.layer_path]
-    columns = question.columns if len(question.columns or ()) == first.x.size else None
     assert first.dx is not None
-    nodes, stages = [Node("x", None, first.x.ravel(), first.dx.ravel(), columns)], []
+    nodes, stages = [Node("x", None, first.x.ravel(), first.dx.ravel())], []
     before = [leaf for leaf in question.before if not isinstance(leaf.layer, Flatten)]
     for name, leaf in zip(_names(len(before), last="a")[1:], before, strict=True):
         record = rows[leaf.path]
         assert record.dy is not None
         stages.append(Stage(leaf.layer, np.ravel(_slopes(leaf.layer, record))))
-        nodes.append(Node(name, 0, record.y.ravel(), record.dy.ravel(), columns))
+        nodes.append(Node(name, 0, record.y.ravel(), record.dy.ravel()))
     edges = params[f"{question.layer_path}.W".lstrip(".")]
     return Level(tuple(nodes), tuple(stages), "linear", edges, question.layer)
 

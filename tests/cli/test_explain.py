@@ -114,6 +114,7 @@ def test_what_is_neither_a_folder_nor_an_expression():
 def test_an_expression_may_begin_with_a_minus_sign():
     assert json.loads(ask("-x^2", "--at", "-2", "--json"))["derivative_value"] == 4
     assert json.loads(ask("--at", "-2", "-2x^2", "--json"))["derivative_value"] == 8
+    assert json.loads(ask("--at", "-2", "--json", "--", "-2x^2"))["derivative_value"] == 8
     result = CliRunner().invoke(app, ["x^2", "--ta", "2"])
     assert result.exit_code == 2 and "No such option: --ta" in result.output
 
@@ -151,7 +152,10 @@ def test_an_input_and_names_of_ones_own(folder):
 
 def test_columns_name_the_inputs(tmp_path):
     with jax.enable_x64(False):
-        net, x = jp.Chain(jp.Standardize(0.5, 2.0), jp.Linear(2), jp.Tanh(), jp.Linear(1)), np.ones((1, 3), np.float32)
+        net, x = (
+            jp.Chain(jp.Standardize((1.0, 0.5, 1.0), 2.0), jp.Linear(2), jp.Tanh(), jp.Linear(1)),
+            np.ones((1, 3), np.float32),
+        )
         (tmp_path / "t.csv").write_text("size,age (years),rooms,price\n1,2,3,4\n2,1,0,1\n")
         info = {"columns": ("size", "age (years)", "rooms"), "target": "price"}
         path = jp.save(tmp_path / "run", net, draw(net, x), inputs=x, cost=jp.HalfSquaredError(), info=info)
