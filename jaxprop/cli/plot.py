@@ -143,7 +143,7 @@ class Picture:
         return with_targets(self.run, rows_of(self.run, self.data, self.rows))
 
     def _gradient(self, x: np.ndarray, targets: np.ndarray) -> PyTree:
-        return manual.value_and_grad(self.run.net, self.run.cost)(x, self.run.params, targets)[1]
+        return jax.jit(manual.value_and_grad(self.run.net, self.run.cost))(x, self.run.params, targets)[1]
 
     def _along(self, count: int, double: bool = False) -> tuple[Cost, list[float], list[str]]:
         """C as a function of one or two entries of θ, where they are now, and their names."""
@@ -164,8 +164,8 @@ class Picture:
             replaced = jax.tree.unflatten(tree, [*leaves[:place], changed, *leaves[place + 1 :]])
             return jnp.mean(self.run.cost(self.run.net(x, replaced), targets))
 
-        names = [f"{path}{list(index)}" for index in indices]
-        return C, [float(leaves[place][index]) for index in indices], names
+        names, values = [f"{path}{list(index)}" for index in indices], np.asarray(leaves[place])
+        return C, [float(values[index]) for index in indices], names
 
     def _entries(self, gradients: dict[str, np.ndarray], count: int) -> tuple[str, list[tuple[int, ...]]]:
         """The path of a parameter, and which of its entries: as asked, or those of the largest gradient."""

@@ -1,11 +1,13 @@
 """The two drawings of `cost_surface`: the landscape from the side and from above."""
 
 import itertools
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from jaxprop.plot import style
 from jaxprop.plot.style import Cost
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 _COLORS = (style.INK, style.VERMILLION, style.PURPLE)
 _MARKERS = ("o", "s", "D")
+BLOCK = 512  # θ that C is computed at together
 
 
 class Descent(NamedTuple):
@@ -40,17 +43,17 @@ def draw_surface(
     for (_, descent), color, marker in zip(descents, _COLORS, _MARKERS, strict=False):
         path = _clipped(descent.path, side)[0]
         fine = np.concatenate([np.linspace(a, b, 20) for a, b in itertools.pairwise(path)] or [path])
-        heights = np.minimum(_costs(C, fine), top)
+        heights = np.minimum(costs_at(C, fine), top)
         ax.plot(*fine.T, heights + 0.02 * top, color=color, linewidth=1.8, zorder=4)
         on = descent.path[np.all(np.abs(descent.path - side.mean()) <= np.ptp(side) / 2, axis=1)]
-        ax.plot(*on.T, np.minimum(_costs(C, on), top) + 0.02 * top, marker, color=color, markersize=3.5, zorder=5)
+        ax.plot(*on.T, np.minimum(costs_at(C, on), top) + 0.02 * top, marker, color=color, markersize=3.5, zorder=5)
     if article:
         for branch in _minima(side):
             ax.plot(*branch.T, 0.01 * top, color=style.SKY, linewidth=2.4, zorder=3)
         ax.plot(
             [0],
             [0],
-            [_costs(C, np.zeros((1, 2)))[0] + 0.02 * top],
+            [costs_at(C, np.zeros((1, 2)))[0] + 0.02 * top],
             "X",
             color="white",
             markeredgecolor=style.INK,
@@ -105,8 +108,23 @@ def _norm(costs: np.ndarray) -> "LogNorm":
     return LogNorm(max(top / 2000, float(costs.min())) if costs.min() < top else top / 2000, top)
 
 
-def _costs(C: Cost, theta: np.ndarray) -> np.ndarray:
-    return np.asarray(jax.vmap(C)(jnp.asarray(theta, dtype=jnp.result_type(float))), dtype=np.float64)
+def costs_at(C: Cost, theta: np.ndarray) -> np.ndarray:
+    """C at many θ `[M, 2]`, float64 `[M]`: a block at a time, so that one program serves all of a picture."""
+    blocks = -(-len(theta) // BLOCK)
+    padded = np.zeros((blocks * BLOCK, 2), jnp.result_type(float))
+    padded[: len(theta)] = theta
+    found = [np.asarray(_block(C, block), np.float64) for block in padded.reshape(blocks, BLOCK, 2)]
+    return np.concatenate([*found, np.zeros(0)])[: len(theta)]
+
+
+@partial(jax.jit, static_argnums=0)
+def _block(C: Cost, theta: Array) -> Array:
+    return jax.vmap(C)(theta)
+
+
+@partial(jax.jit, static_argnums=0)
+def _slope(C: Cost, theta: Array) -> Array:
+    return jnp.linalg.norm(jax.grad(C)(theta))
 
 
 def _minima(side: np.ndarray) -> list[np.ndarray]:
@@ -123,8 +141,7 @@ def _landmarks(ax: "Axes", C: Cost, side: np.ndarray) -> None:
     for i, branch in enumerate(_minima(side)):
         label = "the minima: the curve θ₁θ₂ = 2, C = 0" if i == 0 else None
         ax.plot(*branch.T, color=style.SKY, linewidth=3, zorder=3, label=label)
-    gradient = np.asarray(jax.grad(C)(jnp.zeros(2, jnp.result_type(float))))
-    size = style.number(np.linalg.norm(gradient))
+    size = style.number(_slope(C, np.zeros(2, jnp.result_type(float))))
     mark = {"color": "white", "markeredgecolor": style.INK, "markersize": 10, "zorder": 7, "linestyle": "none"}
     ax.plot([0], [0], "X", label=f"saddle (0, 0): gradient {size}, here descent does not move", **mark)
 
@@ -152,9 +169,7 @@ def ending(C: Cost, descent: Descent, side: np.ndarray) -> str:
         return "does not move (gradient 0)"
     if np.any((path[-1] < side[0]) | (path[-1] > side[-1])):
         return "left the picture (arrow)"
-    theta = jnp.asarray(path[-1], dtype=jnp.result_type(float))
-    slope = float(np.linalg.norm(np.asarray(jax.grad(C)(theta), dtype=np.float64)))
-    if slope > 1e-3:
+    if float(_slope(C, path[-1].astype(jnp.result_type(float)))) > 1e-3:
         return f"still moving after {len(path) - 1} steps"
     moves = np.diff(path, axis=0)
     moves = moves[np.linalg.norm(moves, axis=1) > 1e-3 * np.ptp(side)]

@@ -21,7 +21,7 @@ from jaxprop.layers import Linear
 from jaxprop.layers.linear import LinearParams
 from jaxprop.network import Chain
 from jaxprop.plot import style
-from jaxprop.plot._landscape import Descent, draw_contours, draw_surface
+from jaxprop.plot._landscape import Descent, costs_at, draw_contours, draw_surface
 from jaxprop.plot.style import Cost
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def descend(C: Cost, start: ArrayLike, learning_rate: float, steps: int) -> Desc
         raise JaxpropError(f"learning_rate: expected a finite number, found {learning_rate}")
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
         raise JaxpropError(f"steps: expected a whole number ≥ 0, found {steps!r}")
-    theta = jnp.asarray(start, dtype=jnp.result_type(float))
+    theta = start.astype(jnp.result_type(float))
     path, costs = (np.asarray(part, dtype=np.float64) for part in _descend(C, theta, learning_rate, steps))
     good = np.isfinite(path).all(axis=1) & np.isfinite(costs)
     if not good[0]:
@@ -105,10 +105,9 @@ def cost_surface(
         raise JaxpropError(f"learning_rate: expected one to three rates in one picture, found {len(rates)}")
     C = article_cost if cost_function is None else cost_function
     descents = [(float(rate), descend(C, start, float(rate), steps)) for rate in rates]
-    side = np.linspace(low, high, 161)
+    side = np.linspace(low, high, 97)
     theta = np.stack(np.meshgrid(side, side), axis=-1)
-    flat = jnp.asarray(theta.reshape(-1, 2), dtype=jnp.result_type(float))
-    costs = style.finite_array(jax.vmap(C)(flat), "C(θ)").reshape(theta.shape[:2])
+    costs = style.finite_array(costs_at(C, theta.reshape(-1, 2)), "C(θ)").reshape(theta.shape[:2])
     axes = style.pair_or_new(axes, (9.6, 5.5), ("3d", None))
     if not hasattr(axes[0], "plot_surface"):
         raise JaxpropError('axes: the first must be 3-D: make it with figure.add_subplot(1, 2, 1, projection="3d")')
