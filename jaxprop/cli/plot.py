@@ -1,5 +1,6 @@
 """`jaxprop plot`: pictures of a saved run, and of what needs none."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -29,12 +30,12 @@ EXAMPLE = (
     "`jaxprop plot fit runs/square` · `jaxprop plot activation gelu --at 0.5`"
 )
 WITHOUT_RUN = ("surface", "neuron", "article", "activation")
-WITH_RUN = ("network", "history", "gradients", "fit", "cost", "nudge", "surface")
+WITH_RUN = ("network", "boundary", "history", "gradients", "fit", "cost", "nudge", "surface")
 
 
 def command(
     what: Annotated[
-        str, typer.Argument(help="surface, network, history, gradients, fit, cost, nudge; neuron, article, activation.")
+        str, typer.Argument(help=f"Of a run: {', '.join(WITH_RUN)}; without one: {', '.join(WITHOUT_RUN)}.")
     ],
     run: Annotated[str | None, typer.Argument(help="Folder of a saved model (for activation: its name).")] = None,
     out: Annotated[Path | None, typer.Option(help="File to write: .png, .svg or .pdf; WHAT.png by default.")] = None,
@@ -89,10 +90,32 @@ class Picture:
     def network(self) -> "Axes":
         """The network, with one row's values in it."""
         x = rows_of(self.run, self.data, str(self.row)).x
-        classes = self.run.about.info.classes
-        linear = sum(path.rpartition(".")[2] == "W" for path in by_path(self.run.params))
-        labels = None if classes is None else [*[None] * linear, classes]
-        return plot.network(self.run.net, self.run.params, x=x, prune=self.prune, labels=labels)
+        return plot.network(self.run.net, self.run.params, x=x, prune=self.prune, labels=self._labels())
+
+    def boundary(self) -> "Axes":
+        """Regions of the predicted class, or contours of the predicted number, over two features."""
+        shape, info = list(self.run.about.one_input.shape[1:]), self.run.about.info
+        if shape != [2]:
+            other = "fit draws a function of one" if shape == [1] else "network and backward draw one row of any number"
+            raise JaxpropError(f"plot boundary: draws over two features, {self.run.path} takes {shape}; plot {other}")
+        parts = [rows_of(self.run, self.data, ":", part) for part in ("train", "validation")]
+        rows = [with_targets(self.run, part) for part in (parts if parts[0].source != parts[1].source else parts[:1])]
+        names = {"columns": info.columns, "classes": info.classes, "target": info.target}
+        return plot.boundary(self._answers, rows[0], *rows[1:], **names)
+
+    def _answers(self, x: np.ndarray) -> np.ndarray:
+        """Probabilities of the classes where the cost has them, else what the network gives."""
+        y, cost = predict(self.run.net, x, self.run.params), self.run.about.cost
+        answers = np.asarray(y if cost is None else cost.expected(y))
+        one = self.run.about.info.classes and answers.shape[1:] == (1,)
+        return np.concatenate([1 - answers, answers], axis=1) if one else answers
+
+    def _labels(self) -> list[Sequence[str] | None]:
+        """The names of the inputs and of the outputs, where the run has as many as there are units."""
+        info, weights = self.run.about.info, [W for path, W in by_path(self.run.params).items() if path.endswith("W")]
+        ends = [(info.columns, weights[0].shape[0]), (info.classes, weights[-1].shape[-1])] if weights else []
+        first, last = (names if names and len(names) == units else None for names, units in ends)
+        return [first, *[None] * (len(weights) - 1), last]
 
     def history(self) -> "Axes":
         """Cost by epoch."""

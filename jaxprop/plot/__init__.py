@@ -4,12 +4,13 @@ Pictures of two parts take and return an array of two axes. Nothing is shown and
 `save(ax, path)` writes a file, `matplotlib.pyplot.show()` opens a window. Needs `pip install ".[plot]"`, when called.
 
     network, article_network, neuron_and_perceptron      what a network is
-    activation, function_fit                             what it computes
+    activation, function_fit, boundary                   what it computes
     cost_curve, nudge, cost_surface, descend             what a gradient is, and what descent does with it
     history, gradient_sizes                              what happened in training
 """
 
 from jaxprop.plot._landscape import Descent as Descent
+from jaxprop.plot.boundary import boundary as boundary
 from jaxprop.plot.curves import activation as activation, function_fit as function_fit
 from jaxprop.plot.diagram import article_network as article_network, network as network
 from jaxprop.plot.neuron import neuron_and_perceptron as neuron_and_perceptron

@@ -19,8 +19,9 @@ def test_a_picture_that_needs_no_run(what, empty):
 @pytest.mark.slow
 @pytest.mark.parametrize("what", WITH_RUN)
 def test_a_picture_of_a_run(what, runs, tmp_path):
-    runs["square"]
-    did("plot", what, "runs/square", "--out", tmp_path / "p.png", "--rows", "0:8")
+    name = "moons" if what == "boundary" else "square"
+    runs[name]
+    did("plot", what, f"runs/{name}", "--out", tmp_path / "p.png", "--rows", "0:8")
     assert (tmp_path / "p.png").read_bytes().startswith(PNG)
 
 
@@ -43,6 +44,7 @@ def test_the_entries_asked_for_are_those_drawn(runs, monkeypatch):
         (("cost", "runs/square", "--index", "0;1"), ["--index: found '0;1', expected whole numbers such as 12,3 or 7"]),
         (("cost", "runs/square", "--param", "0.W", "--index", "0,16"), ["0.W has shape [1, 16]", "0 to 0 and 0 to 15"]),
         (("surface", "runs/square", "--param", "0.W", "--index", "0,1"), ["--index: needs 2 of the entries of 0.W"]),
+        (("boundary", "runs/square"), ["draws over two features, runs/square takes [1]; plot fit"]),
         (("fit", "runs/moons"), ["plot fit: draws functions of one number", "takes [2] and gives [2]"]),
     ],
 )

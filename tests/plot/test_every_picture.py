@@ -41,6 +41,7 @@ ONE = {
     "gradient_sizes": lambda ax: plot.gradient_sizes(tape_of_two(), ax=ax),
     "cost_curve": lambda ax: plot.cost_curve(chain_cost, (-1, 1), at=0.0, ax=ax),
     "nudge": lambda ax: plot.nudge(chain_cost, 0.4, ax=ax),
+    "boundary": lambda ax: plot.boundary(lambda x: x, ([[0.0, 1.0], [1.0, 0.0]], [1, 0]), ax=ax),
 }
 
 
