@@ -137,7 +137,7 @@ def compare(net: Layer, cost: Cost, entries: int = 32) -> Callable[..., Report]:
         y = jax.eval_shape(lambda x, params: call(net, x, params, rng, mask), x, params)
         cost.check(y, targets)
         cost.check_values(y, targets)
-        given = jax.tree.map(jnp.asarray, (x, params, targets, weights))
+        given = jax.device_put((x, params, targets, weights))
         # in float64 the two gradients are among what is computed exactly
         is_exact = all(leaf.dtype == jnp.float64 for leaf in filter(is_floating, jax.tree.leaves(given)))
         with jax.enable_x64(True):
@@ -169,7 +169,7 @@ class _Exact(NamedTuple):
 def _compiled(function: Callable[..., Any], *static: Any) -> Callable[..., Any]:
     """Compile anew at every call: a rule changed in place (in a notebook, say) must not be judged from a cache."""
     program = jax.jit(functools.partial(function, *static))
-    return lambda *given: compiled_for_one_run(program.lower(*given))(*given)
+    return lambda *given: compiled_for_one_run(program.lower(*given), many_kernels=True)(*given)
 
 
 def _both(

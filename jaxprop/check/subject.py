@@ -63,7 +63,7 @@ def as_dtype(tree: PyTree, dtype: Any) -> Any:
 
 def in_float64(tree: PyTree) -> PyTree:
     """Return a tree of concrete arrays in float64, by way of numpy: nothing is compiled for it."""
-    return jax.tree.map(jnp.asarray, as_dtype(jax.tree.map(np.asarray, tree), "float64"))
+    return jax.device_put(as_dtype(jax.tree.map(np.asarray, tree), "float64"))
 
 
 def answer(layer: Layer, at: At) -> Callable[[Found], Array]:

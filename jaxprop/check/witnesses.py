@@ -109,7 +109,7 @@ def compute(layer: Layer, inputs: Inputs, witnesses: Iterable[Witness]) -> dict[
         def program(inputs: Inputs) -> dict[str, Any]:
             return {name: found for each in chosen for name, found in each.answers(layer, inputs).items()}
 
-        return compiled_for_one_run(jax.jit(program).lower(inputs))(inputs)
+        return compiled_for_one_run(jax.jit(program).lower(inputs), many_kernels=True)(inputs)
 
     skipped = {name: why for each in witnesses if (why := each.why_not(layer, inputs.at)) for name in each.names}
     tried = [witness for witness in witnesses if witness.names[0] not in skipped]
