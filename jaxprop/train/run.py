@@ -142,7 +142,8 @@ class Run:
         net = self.recipe.net
         if isinstance(net, Layer) and net.mixes_examples:  # statistics of a random subset: rows may lie sorted
             chosen = epoch_order(self.order_seed, 0, self.batches.rows)[:ROWS_TO_FREEZE]
-            net, params = freeze_statistics(net, jax.tree.map(lambda a: a[chosen], self.data.x), params)
+            x = jax.device_put(jax.tree.map(lambda a: a[chosen], self.data.x))
+            net, params = freeze_statistics(net, x, params)
         found, costs = measured(net, self.recipe.cost, self.validation, params)
         if not math.isfinite(found["cost"]) and all(math.isfinite(row["validation_cost"]) for row in self.history):
             row = int(np.argmin(np.isfinite(costs)))

@@ -21,7 +21,7 @@ from jaxprop.uses import weighted, weighted_sum
 
 Way = Literal["auto", "manual"]
 Rng = Key[Array, ""] | None
-PROGRAMS_KEPT = 8  # a compiled loop takes 4 MB
+PROGRAMS_KEPT = 4  # a compiled loop takes 4 MB
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,8 @@ copied = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))
 
 def begin(recipe: Recipe, params: PyTree) -> State:
     """Return the state before the first step, none of whose arrays is one of the caller's."""
-    with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
+    # optax mixes dtypes, and its zeros are made on the host
+    with jax.numpy_dtype_promotion("standard"), jax.transfer_guard_host_to_device("allow"):
         # copied as a whole: some optimizers keep params themselves, and a buffer is donated only once
         return copied(State(*optimizers.start(recipe.optimizer, params)))
 
