@@ -68,6 +68,59 @@ def check_key(key: Array | None, what: str, drawn: str = "weights") -> Array:
     return key
 
 
+def kind_of(value: Any) -> str:
+    """Return what an error calls a value that is not what it should be.
+
+    >>> kind_of(None), kind_of({}), kind_of(jnp.ones(3)), kind_of(())
+    ('None', 'a dict', 'an array float32[3]', 'a tuple of 0')
+    """
+    if value is None:
+        return "None"
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return f"an array {value.dtype}{list(value.shape)}"
+    many = f" of {len(value)}" if isinstance(value, tuple | list) else ""
+    return f"a {type(value).__name__}{many}"
+
+
+def is_real(x: Spec) -> bool:
+    """Tell whether x holds real numbers: floating, whole, or True and False.
+
+    >>> is_real(jnp.arange(3)), is_real(jnp.ones(3, complex))
+    (True, False)
+    """
+    return any(jnp.issubdtype(x.dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_))
+
+
+def check_array(x: Any, what: object, expected: str = "[N, ...]", least: int = 1) -> None:
+    """Raise ShapeError unless x is one array with an example axis.
+
+    >>> check_array({"a": 1}, "Flatten()")
+    Traceback (most recent call last):
+        ...
+    jaxprop.errors.ShapeError: Flatten(): inputs must be one array [N, ...], found a dict
+    """
+    if not hasattr(x, "shape") or not hasattr(x, "dtype") or len(x.shape) < least:
+        raise ShapeError(f"{what}: inputs must be one array {expected}, found {kind_of(x)}")
+
+
+def check_theta(params: Any, kind: type[Any], what: object, optional: tuple[str, ...] = ()) -> None:
+    """Raise ShapeError unless params hold the arrays of a NamedTuple such as `LinearParams`, None where `optional`.
+
+    >>> from jaxprop import LinearParams
+    >>> check_theta((), LinearParams, "Linear(3)")
+    Traceback (most recent call last):
+        ...
+    jaxprop.errors.ShapeError: Linear(3): params must be LinearParams(W, b), found a tuple of 0; make them with ...
+    """
+    names, hint = kind._fields, "make them with init(key, x)"
+    if not isinstance(params, tuple | list) or len(params) != len(names):
+        made = f"{kind.__name__}({', '.join(names)})"
+        raise ShapeError(f"{what}: params must be {made}, found {kind_of(params)}; {hint}")
+    for name, array in zip(names, params, strict=True):
+        if not (hasattr(array, "shape") or (array is None and name in optional)):
+            raise ShapeError(f"{what}: {name} must be an array, found {kind_of(array)}; {hint}")
+
+
 def is_floating(x: Spec) -> bool:
     """Tell whether x holds floating numbers, half precision included.
 
@@ -97,6 +150,7 @@ def check_floating(x: Spec, what: object, axes: str = "", hint: str = "") -> Non
         ...
     jaxprop.errors.ShapeError: Affine: inputs must be floating [N, ..., C], found float32[3]; one example ...
     """
+    check_array(x, what, axes or "[N, ...]", least=0)
     letters = axes[1:].partition("]")[0].split(", ")
     rank, least = len(x.shape), len(letters) - letters.count("...")
     fits = not axes or rank == least or (rank > least and "..." in letters)

@@ -114,7 +114,8 @@ def _has_parts(given: list[Any] | tuple[Any, ...]) -> bool:
     """Whether this is a tree of arrays, and not the rows of one."""
     if isinstance(given, list):  # a list of numpy's rows is one array; JAX's own are a tree, as JAX has it
         return any(isinstance(item, Array) or len(getattr(item, "shape", ())) > 1 for item in given)
-    return hasattr(given, "_fields") or not given or any(len(getattr(item, "shape", ())) > 0 for item in given)
+    parts = any(item is None or len(getattr(item, "shape", ())) > 0 for item in given)
+    return hasattr(given, "_fields") or not given or parts
 
 
 def _read(given: Any, what: str) -> np.ndarray:

@@ -15,6 +15,7 @@ from jax.typing import ArrayLike
 
 from jaxprop.arrays.dtypes import wide
 from jaxprop.arrays.given import as_arrays
+from jaxprop.checks import is_floating, is_real, kind_of
 from jaxprop.errors import DataError, JaxpropError, ShapeError
 from jaxprop.layers.described import Described
 
@@ -55,7 +56,15 @@ def _taking_rows(method: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(method)
     def taking(self: "Cost", y: Any, targets: Any) -> Any:
-        return method(self, as_arrays(y, "y"), as_arrays(targets, "targets"))
+        y, targets, name = as_arrays(y, "y"), as_arrays(targets, "targets"), type(self).__name__
+        for array, what in ((y, "outputs"), (targets, "targets")):
+            if not hasattr(array, "shape") or not is_real(array):
+                raise ShapeError(f"{name}: {what} must be one array of real numbers [N, ...], found {kind_of(array)}")
+        least = 1 + (self.applies == "softmax")  # its classes have an axis
+        if not is_floating(y) or len(y.shape) < least or 0 in y.shape[1:]:
+            axes = "[N, (T,) C]" if least > 1 else "[N, ...]"
+            raise ShapeError(f"{name}: outputs must be floating {axes}, found {kind_of(y)}")
+        return method(self, y, targets)
 
     return taking
 
@@ -128,6 +137,7 @@ class Cost(Described, abc.ABC):
         """Return the targets that y speaks for: y itself, unless y are logits or other parameters of a distribution."""
         return y
 
+    @_taking_rows
     def check(self, y: ArrayLike, targets: ArrayLike) -> None:
         """Raise ShapeError unless targets have y's own shape."""
         if jnp.shape(y) != jnp.shape(targets):
@@ -138,6 +148,7 @@ class Cost(Described, abc.ABC):
                 hint = "; integer labels need SoftmaxCrossEntropy, or jax.nn.one_hot(targets, classes)"
             raise ShapeError(f"{type(self).__name__}: {do_not_fit(y, targets)}: expected the same shape{hint}")
 
+    @_taking_rows
     def check_values(self, y: ArrayLike, targets: ArrayLike) -> None:
         """Raise DataError for concrete targets that no output could match (y is only looked at for its shape)."""
         if not np.all(np.isfinite(np.asarray(targets, dtype=np.float64))):

@@ -15,6 +15,7 @@ Sources: `jax.nn`; Clevert et al. 2016 (ELU), Klambauer et al. 2017 (SELU), Hend
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +23,7 @@ from jax import Array
 
 from jaxprop.arrays.across import across
 from jaxprop.arrays.dtypes import wide
-from jaxprop.checks import Spec
+from jaxprop.checks import TO_FLOATING, Spec, check_floating
 from jaxprop.errors import JaxpropError
 from jaxprop.layers.layer import Env, Layer
 
@@ -53,11 +54,18 @@ class Activation(Layer):
         raise TypeError(f"{type(self).__name__} must define derivative(kept)")
 
     def __call__(self, x: Array, params: tuple[()] = (), env: Env | None = None) -> Array:
-        return self.value(x)
+        return self.value(self._checked(x))
 
     def forward(self, x: Array, params: tuple[()] = (), env: Env | None = None) -> tuple[Array, Array]:
-        y = self.value(x)
+        y = self.value(self._checked(x))
         return y, self.keep(x, y)
+
+    def _checked(self, x: Any) -> Any:
+        """x, which is floating, or a single number."""
+        if isinstance(x, int | float):
+            return float(x)
+        check_floating(x, self, hint=TO_FLOATING)
+        return x
 
     def backward(self, dy: Array, cache: Array, params: tuple[()] = ()) -> tuple[Array, tuple[()]]:
         return dy * self.derivative(cache), ()
@@ -319,6 +327,7 @@ class Softmax(Layer):
     """
 
     def forward(self, x: Array, params: tuple[()] = (), env: Env | None = None) -> tuple[Array, Array]:
+        check_floating(x, self, "[..., C]")
         y = jax.nn.softmax(x, axis=-1)
         return y, y
 

@@ -15,7 +15,7 @@ from jax import Array
 
 from jaxprop.arrays.across import across
 from jaxprop.arrays.dtypes import wide
-from jaxprop.checks import Spec, check_floating
+from jaxprop.checks import Spec, check_floating, check_theta
 from jaxprop.errors import ShapeError
 from jaxprop.layers.layer import Env, Layer
 from jaxprop.uses import Scale, Shift
@@ -48,7 +48,8 @@ class Affine(Layer):
 
     def forward(self, x: Array, params: AffineParams, env: Env | None = None) -> tuple[Array, Array]:
         self._check_inputs(x)
-        found, expected = [array.shape for array in params], [x.shape[-1:]] * 2
+        check_theta(params, AffineParams, self)
+        found, expected = [getattr(array, "shape", None) for array in params], [x.shape[-1:]] * 2
         if found != expected:
             raise ShapeError(f"Affine: found params of shapes {found}, inputs {tuple(x.shape)} need {expected}")
         s, h = (across(array.astype(wide(x.dtype)), x) for array in params)

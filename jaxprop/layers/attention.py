@@ -43,7 +43,7 @@ from jax import Array
 
 from jaxprop.arrays.across import across
 from jaxprop.arrays.dtypes import wide
-from jaxprop.checks import check_floating, check_key, check_whole
+from jaxprop.checks import check_floating, check_key, check_theta, check_whole
 from jaxprop.errors import JaxpropError, ShapeError
 from jaxprop.layers.layer import Env, Layer
 from jaxprop.layers.masks import check_mask
@@ -213,6 +213,8 @@ class MultiHeadAttention(Layer):
         x, m = x if self.cross else (x, x)
         for array in (x, m):
             check_floating(array, self, "[N, T, I]", "one example is x[None], ids go through an Embedding first")
+            if not array.shape[-1]:
+                raise ShapeError(f"{self!r}: inputs {tuple(array.shape)} have no features, expected at least one")
         if x.shape[0] != m.shape[0] or x.dtype != m.dtype:
             raise ShapeError(
                 f"{self!r}: found queries {x.dtype}{list(x.shape)} and memory {m.dtype}{list(m.shape)}, expected as "
@@ -228,9 +230,11 @@ class MultiHeadAttention(Layer):
     def _check_params(self, x: Any, m: Any, params: AttentionParams) -> None:
         I, J = x.shape[-1], m.shape[-1]
         F, O = self.features or I, self.outputs or I
+        check_theta(params, AttentionParams, self, AttentionParams._fields)
         b_F, b_O = ((F,), (O,)) if self.bias else (None, None)
-        for name, expected in zip(params._fields, ((I, F), b_F, (J, F), (J, F), b_F, (F, O), b_O), strict=True):
-            found = getattr(getattr(params, name), "shape", None)
+        shapes = (I, F), b_F, (J, F), (J, F), b_F, (F, O), b_O
+        for name, array, expected in zip(AttentionParams._fields, params, shapes, strict=True):
+            found = getattr(array, "shape", None)
             if found != expected:
                 raise ShapeError(
                     f"{self!r}: found {name} of shape {found}, expected {expected} for x [N, T, {I}]"

@@ -27,7 +27,7 @@ from jax import Array
 
 from jaxprop.arrays.across import across
 from jaxprop.arrays.window import Window
-from jaxprop.checks import Spec, check_whole
+from jaxprop.checks import Spec, check_theta, check_whole
 from jaxprop.errors import JaxpropError
 from jaxprop.layers.convolution import Convolution, Padding, Sizes, sliding
 from jaxprop.layers.layer import Env
@@ -92,8 +92,9 @@ class Conv(Convolution):
         return sliding(self, self.kernel, self.strides, self.padding, self.dilation, x.shape, self.groups)
 
     def forward(self, x: Array, params: ConvParams, env: Env | None = None) -> tuple[Array, Array]:
-        W, b = params
         window = self.window(x)
+        check_theta(params, self.made, self, ("b",))
+        W, b = params
         self._check_params(x, W, b)
         z = window.gather(x, W)
         return z if b is None else z + across(b, z), x

@@ -28,7 +28,7 @@ from jax import Array
 
 from jaxprop.arrays.across import across
 from jaxprop.arrays.window import Window
-from jaxprop.checks import Spec
+from jaxprop.checks import Spec, check_theta
 from jaxprop.errors import ShapeError
 from jaxprop.layers.convolution import Convolution, Padding, Sizes
 from jaxprop.layers.layer import Env
@@ -96,8 +96,9 @@ class ConvTranspose(Convolution):
         return Window(self.kernel, strides, self.dilation, low, fine, coarse, flipped=True)
 
     def forward(self, x: Array, params: ConvTransposeParams, env: Env | None = None) -> tuple[Array, Array]:
-        W, b = params
         window = self.window(x)
+        check_theta(params, self.made, self, ("b",))
+        W, b = params
         self._check_params(x, W, b)
         z = window.spread(x, W)
         return z if b is None else z + across(b, z), x

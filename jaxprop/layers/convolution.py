@@ -8,7 +8,7 @@ import jax
 from jax import Array
 
 from jaxprop.arrays.window import Window
-from jaxprop.checks import TO_FLOATING, Spec, check_floating, check_key, check_whole, is_whole
+from jaxprop.checks import TO_FLOATING, Spec, check_array, check_floating, check_key, check_whole, is_whole
 from jaxprop.errors import JaxpropError, ShapeError, pick
 from jaxprop.layers.initializers import initializers
 from jaxprop.layers.layer import Layer
@@ -161,9 +161,12 @@ def check_window(what: str, name: str, window: Any, padding: Any) -> None:
 
 def check_images(what: object, x: Spec, rank: int) -> None:
     """Raise ShapeError unless x is floating and `[N, *F, C]` with `rank` spatial axes."""
+    check_array(x, what, "[N, ..., C]")
     if len(x.shape) != rank + 2:
         raise ShapeError(
             f"{what}: inputs must be [N, {'..., ' if rank > 1 else 'T, '}C] with {rank} spatial axes, found shape "
             f"{tuple(x.shape)}; one example is x[None], one channel x[..., None]"
         )
     check_floating(x, what, hint=TO_FLOATING)
+    if not x.shape[-1]:
+        raise ShapeError(f"{what}: inputs {tuple(x.shape)} have no channels, expected at least one")

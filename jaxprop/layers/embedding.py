@@ -21,7 +21,7 @@ import numpy as np
 from jax import Array
 from jax.core import Tracer
 
-from jaxprop.checks import Spec, check_key, check_whole
+from jaxprop.checks import Spec, check_array, check_key, check_theta, check_whole
 from jaxprop.errors import DataError, ShapeError, pick
 from jaxprop.layers.initializers import initializers
 from jaxprop.layers.layer import Env, Layer
@@ -86,6 +86,7 @@ class Embedding(Layer):
 
     def forward(self, x: Array, params: EmbeddingParams, env: Env | None = None) -> tuple[Array, Array]:
         self._check_inputs(x)
+        check_theta(params, EmbeddingParams, self)
         (W,) = params
         if W.shape != (self.vocabulary, self.features):
             raise ShapeError(f"{self!r}: found W {list(W.shape)}, expected {[self.vocabulary, self.features]}")
@@ -97,6 +98,7 @@ class Embedding(Layer):
         return None, EmbeddingParams(Lookup(ids, delta, W.shape, W.dtype))
 
     def _check_inputs(self, x: Spec) -> None:
+        check_array(x, self, "of integer ids [N, ...]")
         if not x.shape or not jnp.issubdtype(x.dtype, jnp.integer):
             raise ShapeError(
                 f"{self!r}: inputs must be integer ids [N, ...], found {x.dtype}{list(x.shape)}; floating inputs go to "

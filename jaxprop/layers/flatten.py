@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import jax
 from jax import Array
 
-from jaxprop.checks import Spec
+from jaxprop.checks import Spec, check_array
 from jaxprop.layers.layer import Env, Layer
 
 
@@ -34,6 +34,7 @@ class Flatten(Layer):
     """
 
     def forward(self, x: Array, params: tuple[()], env: Env | None = None) -> tuple[Array, Shape]:
+        check_array(x, self)
         return x.reshape(x.shape[0], math.prod(x.shape[1:])), Shape(x.shape)
 
     def backward(self, dy: Array | None, cache: Shape, params: tuple[()]) -> tuple[Array | None, tuple[()]]:

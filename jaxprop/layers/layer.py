@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from jax import Array
 
 from jaxprop.arrays.given import as_arrays, as_key
+from jaxprop.errors import JaxpropError
 from jaxprop.layers.described import Described
 from jaxprop.layers.forward_only import back
 
@@ -30,8 +31,8 @@ def _taking_rows(method: Callable[..., Any]) -> Callable[..., Any]:
     """`layer(x, ...)` and `forward(x, ...)` that take lists and data frames too."""
 
     @functools.wraps(method)
-    def taking(self: "Layer", x: Any, *args: Any, **kwargs: Any) -> Any:
-        return method(self, as_arrays(x, "x"), *args, **kwargs)
+    def taking(self: "Layer", x: Any, params: Any = (), env: Any = None) -> Any:
+        return method(self, as_arrays(x, "x"), params, env if env is None else _environment(env))
 
     return taking
 
@@ -44,6 +45,12 @@ def _taking_key_and_rows(init: Callable[..., Any]) -> Callable[..., Any]:
         return init(self, as_key(key, "key"), as_arrays(x, "x"))
 
     return taking
+
+
+def _environment(env: Any) -> "Env":
+    if not isinstance(env, Env):
+        raise JaxpropError(f"env must be jp.Env(rng=..., mask=...), found a {type(env).__name__}")
+    return Env(as_key(env.rng, "rng"), as_arrays(env.mask, "mask"))
 
 
 DOORS = {"__call__": _taking_rows, "forward": _taking_rows, "init": _taking_key_and_rows}

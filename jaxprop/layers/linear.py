@@ -24,7 +24,7 @@ import jax
 from jax import Array
 
 from jaxprop.arrays.across import across
-from jaxprop.checks import TO_FLOATING, Spec, as_rows, check_floating, check_key, check_whole
+from jaxprop.checks import TO_FLOATING, Spec, as_rows, check_array, check_floating, check_key, check_theta, check_whole
 from jaxprop.errors import ShapeError, pick
 from jaxprop.layers.initializers import initializers
 from jaxprop.layers.layer import Env, Layer
@@ -83,8 +83,9 @@ class Linear(Layer):
         return LinearParams(W, b)
 
     def forward(self, x: Array, params: LinearParams, env: Env | None = None) -> tuple[Array, Array]:
-        W, b = params
         self._check_inputs(x)
+        check_theta(params, LinearParams, self, ("b",))
+        W, b = params
         if W.shape != (x.shape[-1], self.features):
             raise ShapeError(
                 f"Linear({self.features}): inputs {tuple(x.shape)} need W of shape {(x.shape[-1], self.features)}, "
@@ -110,8 +111,11 @@ class Linear(Layer):
         return multiply_adds + shifts, 2 * multiply_adds + shifts
 
     def _check_inputs(self, x: Spec) -> None:
+        check_array(x, self, "[N, ..., I]")
         if len(x.shape) < 2:
             raise ShapeError(
                 f"Linear({self.features}): inputs must be [N, ..., I], found shape {tuple(x.shape)}; {as_rows(x)}"
             )
         check_floating(x, f"Linear({self.features})", hint=TO_FLOATING)
+        if not x.shape[-1]:
+            raise ShapeError(f"{self!r}: inputs {tuple(x.shape)} have no features, expected at least one")

@@ -34,7 +34,7 @@ from jax import Array
 
 from jaxprop.arrays.across import across
 from jaxprop.arrays.dtypes import wide
-from jaxprop.checks import Spec, check_floating
+from jaxprop.checks import Spec, check_floating, check_theta
 from jaxprop.errors import JaxpropError, ShapeError
 from jaxprop.layers.layer import Env, Layer
 from jaxprop.uses import Scale, Shift
@@ -95,6 +95,7 @@ class Norm(Layer):
     def forward(self, x: Array, params: NormParams, env: Env | None = None) -> tuple[Array, tuple[Array, Array]]:
         self._check_inputs(x)
         self._check_params(x, params)
+        params = NormParams(*params)
         x_hat, _, r = self.normalized(x)
         y = x_hat if params.scale is None else x_hat * across(params.scale.astype(x_hat.dtype), x)
         y = y if params.bias is None else y + across(params.bias.astype(x_hat.dtype), x)
@@ -134,7 +135,8 @@ class Norm(Layer):
         check_floating(x, self, "[N, ..., C]")
 
     def _check_params(self, x: Spec, params: NormParams) -> None:
-        for name, array, has in zip(params._fields, params, self._has(), strict=True):
+        check_theta(params, NormParams, self, NormParams._fields)
+        for name, array, has in zip(NormParams._fields, params, self._has(), strict=True):
             found, expected = None if array is None else tuple(array.shape), x.shape[-1:] if has else None
             if found != expected:
                 raise ShapeError(

@@ -34,7 +34,7 @@ from jax import Array, lax
 
 from jaxprop.arrays.dtypes import wide
 from jaxprop.arrays.window import Window
-from jaxprop.checks import Spec
+from jaxprop.checks import Spec, check_array
 from jaxprop.errors import ShapeError
 from jaxprop.layers.convolution import PADDING, Padding, Sizes, along, check_images, check_window, sliding
 from jaxprop.layers.flatten import Shape
@@ -124,6 +124,7 @@ class AvgPool(_Pool):
     """
 
     def forward(self, x: Array, params: tuple[()], env: Env | None = None) -> tuple[Array, Shape]:
+        check_images(self, x, len(self.window))
         sums = self._reduced(x.astype(wide(x.dtype)), 0, lax.add)
         return (sums / math.prod(self.window)).astype(x.dtype), Shape(x.shape)
 
@@ -144,7 +145,8 @@ class GlobalAvgPool(Layer):
     """
 
     def forward(self, x: Array, params: tuple[()], env: Env | None = None) -> tuple[Array, Shape]:
-        check_images("GlobalAvgPool()", x, max(len(x.shape) - 2, 1))
+        check_array(x, self, "[N, ..., C]")
+        check_images(self, x, max(len(x.shape) - 2, 1))
         if 0 in x.shape[1:-1]:
             raise ShapeError(f"GlobalAvgPool(): found no positions in inputs {tuple(x.shape)}, expected at least one")
         axes = tuple(range(1, x.ndim - 1))

@@ -15,7 +15,7 @@ import jax
 from jax import Array
 
 from jaxprop.arrays.across import across
-from jaxprop.checks import Spec, check_floating, check_key, check_whole
+from jaxprop.checks import Spec, check_floating, check_key, check_theta, check_whole
 from jaxprop.errors import ShapeError
 from jaxprop.layers.layer import Env, Layer
 from jaxprop.uses import Leading
@@ -56,6 +56,7 @@ class PositionalEmbedding(Layer):
 
     def forward(self, x: Array, params: PositionalEmbeddingParams, env: Env | None = None) -> tuple[Array, Any]:
         self._check_inputs(x)
+        check_theta(params, PositionalEmbeddingParams, self)
         (W,) = params
         if W.shape != (self.length, x.shape[-1]):
             raise ShapeError(

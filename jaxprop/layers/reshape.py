@@ -14,7 +14,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from jaxprop.checks import Spec
+from jaxprop.checks import Spec, check_array
 from jaxprop.errors import JaxpropError, ShapeError
 from jaxprop.layers.flatten import Shape
 from jaxprop.layers.layer import Env, Layer
@@ -40,6 +40,7 @@ class Reshape(Layer):
             )
 
     def forward(self, x: Array, params: tuple[()], env: Env | None = None) -> tuple[Array, Shape]:
+        check_array(x, self)
         numbers, filled = math.prod(x.shape[1:]), math.prod(s for s in self.shape if s != -1)
         shape = tuple(numbers // max(filled, 1) if s == -1 else s for s in self.shape)
         if math.prod(shape) != numbers:
@@ -76,6 +77,7 @@ class Transpose(Layer):
             )
 
     def forward(self, x: Array, params: tuple[()], env: Env | None = None) -> tuple[Array, tuple[()]]:
+        check_array(x, self)
         if len(x.shape) != len(self.axes) + 1:
             raise ShapeError(
                 f"{self!r}: inputs must be [N, ...] with {len(self.axes)} axes after N, found shape {tuple(x.shape)}"

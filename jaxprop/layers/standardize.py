@@ -22,7 +22,7 @@ from jax import Array
 
 from jaxprop.arrays.across import across
 from jaxprop.arrays.given import as_numbers
-from jaxprop.checks import Spec
+from jaxprop.checks import Spec, is_real, kind_of
 from jaxprop.errors import DataError, JaxpropError, ShapeError
 from jaxprop.layers.layer import Env, Layer
 
@@ -84,6 +84,8 @@ class _Moments(Layer):
 
     def _arrays(self, x: Array) -> tuple[Array, Array]:
         """Return mean and std in the dtype that y will have."""
+        if not hasattr(x, "dtype") or not is_real(x):
+            raise ShapeError(f"{self!r}: inputs must be one array of real numbers, found {kind_of(x)}")
         for field, values in (("mean", self.mean), ("std", self.std)):
             if isinstance(values, tuple) and x.shape[-1:] != (len(values),):
                 raise ShapeError(

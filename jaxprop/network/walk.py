@@ -15,6 +15,7 @@ from jax.tree_util import KeyPath
 from jaxtyping import Key, PyTree
 
 from jaxprop.arrays.paths import dotted, join, place
+from jaxprop.checks import kind_of
 from jaxprop.errors import ShapeError
 from jaxprop.layers.layer import Env, Layer
 from jaxprop.network.initialize import in_one_program
@@ -144,7 +145,7 @@ class Combinator(Layer):
         """Raise ShapeError unless params have one item a child."""
         expected = len(self.children())
         if not isinstance(params, tuple | list) or len(params) != expected:
-            found = f"{len(params)} items" if isinstance(params, tuple | list) else type(params).__name__
+            found = f"{len(params)} items" if isinstance(params, tuple | list) else kind_of(params)
             raise ShapeError(
                 f"{place(type(self).__name__, path)}: params must be a tuple of {expected}, "
                 f"one per layer, found {found}; make them with net.init(key, x)"

@@ -485,7 +485,7 @@ X = np.ones((5, 3), np.float32)
         ),
         (
             lambda: jp.Chain(jp.Sigmoid()).forward(X, {"W": X}),
-            "Chain: params must be a tuple of 1, one per layer, found dict; make them with net.init(key, x)",
+            "Chain: params must be a tuple of 1, one per layer, found a dict; make them with net.init(key, x)",
         ),
         (
             lambda: jp.Chain(jp.Tanh(), jp.Chain(jp.Tanh())).forward(X, ((), ())),
