@@ -115,9 +115,9 @@ class Layer(Described):
 
     def backward(self, dy: Array | None, cache: Any, params: Any) -> tuple[Array | None, Any]:
         """Return dx = ∂C_n/∂x and the uses of the parameters; by default by `jax.vjp` of `__call__`."""
-        if type(self).forward is not Layer.forward:
+        if type(self).forward is not Layer.forward or type(self).__call__ is Layer.__call__:
             raise TypeError(
-                f"{type(self).__name__} defines forward, so it must define backward(dy, cache, params) -> (dx, uses); "
+                f"{type(self).__name__} must define backward(dy, cache, params) -> (dx, uses); "
                 "with __call__(x, params, env) in place of forward, both come from JAX"
             )
         x, env = cache
