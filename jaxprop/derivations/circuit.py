@@ -80,10 +80,13 @@ def gates(formula: Formula, variables: tuple[Symbol, ...], name: str = "") -> li
         return Negation(node(part.formula)) if isinstance(part, Negation) else node(part)
 
     node(formula)
-    *inner, (_, last) = named.values()
-    if len(inner) == 1:
+    *inner, (symbol, last) = named.values()
+    originals = [*named]
+    if any(depends(inside, part) for _, inside in inner for part in tree.parts(last) if isinstance(part, Symbol)):
+        # what goes into the last gate goes elsewhere too: its derivative there is not the whole ∂f/∂x, so f is a node
+        inner, last, originals = [*inner, (symbol, last)], symbol, [*named, formula]
+    elif len(inner) == 1:
         last, inner = tree.substitute(last, {inner[0][0]: Symbol(letter)}), [(Symbol(letter), inner[0][1])]
-    originals = list(named)
     return [link_of(*pair, original) for pair, original in zip([*inner, (f, last)], originals, strict=True)]
 
 

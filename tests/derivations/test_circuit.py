@@ -13,7 +13,7 @@ from jaxprop.derivations.functions import FUNCTIONS
 from jaxprop.derivations.links import JAX
 from jaxprop.errors import JaxpropError
 
-from .formulas import ONE, TWO, several
+from .formulas import ONE, POINTS, TWO, several
 
 CS231N = {"x": -2, "y": 5, "z": -4}
 
@@ -68,6 +68,13 @@ def test_a_node_that_goes_into_several_gates_adds_its_paths():
     )
 
 
+def test_what_goes_into_the_last_gate_and_elsewhere_has_two_derivatives_with_two_names():
+    found = derive("x + x*y", at={"x": 3, "y": 2})
+    seen = check(found)
+    assert seen["x"]["paths"] == {"q₁": 2.0, "q₂": 1.0} and found.facts["derivatives"] == {"x": 3.0, "y": 3.0}
+    assert "∂f/∂x = ∂f/∂q₁ · ∂q₁/∂x + ∂f/∂q₂ · ∂q₂/∂x = 1·2 + 1·1 = 3" in to_text(found)
+
+
 @pytest.mark.parametrize(
     ("text", "at", "message"),
     [
@@ -114,14 +121,14 @@ def check_random(formula, x, y):
 
 
 @settings(max_examples=6, deadline=None)
-@given(PARTS, st.floats(-2, 2), st.floats(-2, 2))
+@given(PARTS, POINTS, POINTS)
 def test_any_circuit(formula, x, y):
     check_random(formula, x, y)
 
 
 @pytest.mark.slow
 @settings(max_examples=150, deadline=None)
-@given(PARTS, st.floats(-2, 2), st.floats(-2, 2))
+@given(PARTS, POINTS, POINTS)
 def test_many_circuits(formula, x, y):
     check_random(formula, x, y)
 
