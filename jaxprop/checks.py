@@ -182,7 +182,7 @@ def check_finite(values: Any, what: str) -> np.ndarray:
         raise DataError(f"{what} is of dtype {array.dtype}; expected real numbers: convert with x.astype('float32')")
     if array.ndim == 0 or array.size == 0:
         raise DataError(f"{what} is empty, of shape {list(array.shape)}; expected [N, ...] with at least one row")
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):  # float16 does not hold LARGEST
         fits = -LARGEST <= array.min() and array.max() <= LARGEST  # NaN compares as false
     if not fits:
         _raise_for_nonfinite(array, what)

@@ -10,15 +10,17 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array
 from jaxtyping import ArrayLike, Float, Key, PyTree, Shaped
 
 from jaxprop.arrays.given import as_key
+from jaxprop.arrays.paths import by_path, join
 from jaxprop.checks import check_whole
 from jaxprop.costs import Cost
-from jaxprop.errors import JaxpropError, pick
+from jaxprop.errors import JaxpropError, ShapeError, pick
 from jaxprop.network.call import Network, require_layer
 from jaxprop.train.progress import Progress
 from jaxprop.train.result import FitResult, FitState, Row, TrainingInterrupted
@@ -93,20 +95,14 @@ def fit(
     >>> round(float(result.params.W[0, 0]), 3)
     2.0
     """
-    for name, value in {
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "patience": 1 if patience is None else patience,
-    }.items():
+    counts = {"epochs": epochs, "batch_size": batch_size, "patience": 1 if patience is None else patience}
+    for name, value in counts.items():
         check_whole(value.item() if isinstance(value, np.integer) else value, f"fit: {name}")
-    if state is not None and params is not None:
-        raise JaxpropError("fit: found both params and state, which holds its own: give one of them")
-    key = as_key(key, "fit: key")
+    _check_going_on(params, state, on_epoch)
+    key = _key(key)
     held = None if validation is None else read_rows(validation, "validation")
     recipe, rows = _recipe(net, cost, optimizer, grad), read_rows(data, "data", weights, mask)
-    run = Run(
-        recipe, rows, held, params if state is None else state, batch_size, jax.random.key(0) if key is None else key
-    )
+    run = Run(recipe, rows, held, params if state is None else state, batch_size, key)
     with Progress(epochs * run.batches.steps, run.epochs + epochs, progress) as shown, ThreadPoolExecutor(1) as pool:
         try:
             for _ in range(epochs):
@@ -125,9 +121,38 @@ def fit(
 
 
 def _recipe(net: Network, cost: Cost, optimizer: optax.GradientTransformation, grad: Way) -> Recipe:
+    if isinstance(net, type) or not callable(net):
+        raise JaxpropError(f"fit: net must be a Layer such as Linear(1), or a function f(x, params), found {net!r}")
+    if not isinstance(cost, Cost):
+        raise JaxpropError(
+            f"fit: cost must be one such as HalfSquaredError(), found {cost!r}; of a function of one example's outputs "
+            "and targets jaxprop.Cost.of makes a cost"
+        )
     if not callable(getattr(optimizer, "update", None)):
         raise JaxpropError(f"fit: optimizer must come from optax, such as optax.adam(0.01), found {optimizer!r}")
     pick(grad, ("auto", "manual"), "grad")
     if grad == "manual":
         require_layer(net, 'grad="manual"')
     return Recipe(net, cost, optimizer, grad)
+
+
+def _key(given: Any) -> Key[Array, ""]:
+    key = as_key(given, "fit: key")
+    if key is not None and key.ndim:
+        raise JaxpropError(f"fit: key must be one key, found an array of keys of shape {list(key.shape)}")
+    return jax.random.key(0) if key is None else key
+
+
+def _check_going_on(params: Any, state: Any, on_epoch: Any) -> None:
+    if state is not None and params is not None:
+        raise JaxpropError("fit: found both params and state, which holds its own: give one of them")
+    if not isinstance(state, FitState | None):
+        hint = "write state=result.state" if isinstance(state, FitResult) else "it is what a run leaves as result.state"
+        raise JaxpropError(f"fit: state must be a FitState, found {type(state).__name__}; {hint}")
+    if not (on_epoch is None or callable(on_epoch)):
+        raise JaxpropError(f"fit: on_epoch must be a function of (row, state), found {on_epoch!r}")
+    for path, leaf in by_path(params).items():
+        dtype = getattr(leaf, "dtype", type(leaf))
+        if not (isinstance(leaf, float | complex) or jnp.issubdtype(dtype, jnp.inexact)):
+            where = join("params", path).rstrip(".")
+            raise ShapeError(f"fit: {where} must be floating, found {getattr(dtype, '__name__', dtype)}")

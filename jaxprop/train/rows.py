@@ -32,6 +32,8 @@ def read_rows(given: Any, name: str, weights: ArrayLike | None = None, mask: PyT
     if not isinstance(given, tuple | list) or not 2 <= len(given) <= 4:
         of_how_many = f" of {len(given)}" if isinstance(given, tuple | list) else ""
         raise JaxpropError(f"fit: {name} must be a pair (x, targets), found {type(given).__name__}{of_how_many}")
+    if (weights is not None and len(given) > 2) or (mask is not None and len(given) > 3):
+        raise JaxpropError(f"fit: {name} brings what weights= and mask= give as well: give them once")
     x, targets, weights, mask = (*given, *(weights, mask)[len(given) - 2 :])
     x, targets = as_numpy(x, f"{name}: x"), as_numpy(targets, f"{name}: targets")
     for part in jax.tree.leaves(x):

@@ -84,6 +84,7 @@ class Run:
         costs, good = jax.device_get((costs, good))
         costs = np.asarray(costs, np.float64)[start:stop]
         if not (good and np.all(np.isfinite(costs))):
+            self.state = self.latest  # what is not finite is of no use
             explain(self.recipe, self.latest, batches, start, stop, self.layer_key, done, self.epochs + 1)
         self.steps += stop - start
         seconds = time.monotonic() - began

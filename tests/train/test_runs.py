@@ -11,6 +11,7 @@ import pytest
 import jaxprop as jp
 from jaxprop.arrays.relative import relative
 from jaxprop.errors import DataError, JaxpropError, ShapeError, TrainingError
+from jaxprop.train import Best, FitResult, FitState
 from tests.drawing import draw
 
 X = np.random.default_rng(0).normal(size=(12, 2))
@@ -115,15 +116,33 @@ def test_a_mask_reaches_the_layers_in_the_order_of_the_rows():
         ({"data": (X, TARGETS[:, 0].astype(str))}, DataError, "targets: found text such as .* np.unique"),
         ({"data": (X[:, 0], TARGETS)}, ShapeError, r"found shape \(12,\).*x\[:, None\]"),
         ({"data": (X, TARGETS, WEIGHTS, None, None)}, JaxpropError, "a pair .* found tuple of 5"),
+        ({"data": (X, TARGETS, WEIGHTS), "weights": WEIGHTS}, JaxpropError, "give them once"),
+        ({"state": FitResult((), (), Best((), 0, 0.0), 0, 0.0)}, JaxpropError, "found FitResult; write state=result.s"),
+        ({"on_epoch": 3}, JaxpropError, r"on_epoch must be a function of \(row, state\), found 3"),
+        ({"key": jax.random.split(KEY)}, JaxpropError, r"one key, found an array of keys of shape \[2\]"),
+        (
+            {"params": jp.LinearParams(W=np.ones((2, 1), int), b=None)},
+            ShapeError,
+            r"params\.W must be floating, found int64",
+        ),
         ({"params": draw(NET, X), "state": "given below"}, JaxpropError, "both params and state"),
         ({"state": "given below"}, ShapeError, "state is that of another optimizer"),
     ],
     ids=lambda v: "-".join(v) if isinstance(v, dict) else "",
 )
 def test_what_does_not_fit_is_told(options, error, words):
-    state = {"state": jp.train.FitState(draw(NET, X), (), 1, 3)} if "state" in options else {}
+    if options.get("state") == "given below":
+        options = options | {"state": FitState(draw(NET, X), (), 1, 3)}
     with pytest.raises(error, match=words):
-        fit(**options | state)
+        fit(**options)
+
+
+def test_what_is_no_network_or_no_cost_is_told():
+    with pytest.raises(JaxpropError, match="net must be a Layer such as Linear"):
+        fit(jp.Linear, params=())
+    for cost in (jp.HalfSquaredError, lambda y, t: (y - t) ** 2):
+        with pytest.raises(JaxpropError, match=r"cost must be one such as .* jaxprop.Cost.of"):
+            jp.fit(NET, cost, ADAM, (X, TARGETS))
 
 
 def test_two_runs_are_one_bit_for_bit():
