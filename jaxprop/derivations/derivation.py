@@ -30,11 +30,11 @@ class Equation:
     label: str = ""
     exact: bool = True
 
-    def error(self, values: Mapping[Formula, float]) -> float:
+    def error(self, values: Mapping[Formula, float], made: Mapping[Formula, float] | None = None) -> float:
         """Return how far the sides are apart, as a part of the largest: max|Δ| / max|side|, 0 when all are equal.
 
         Sides that differ by no more than they round to are measured by the numbers that they are made of: a right
-        derivative of 0, such as cos π/2, is found as 6e-17.
+        derivative of 0, such as cos π/2, is found as 6e-17. `made` has what symbols are made of themselves.
 
         >>> Equation((Number(2) * Number(3), Number(6))).error({})
         0.0
@@ -43,7 +43,7 @@ class Equation:
         spread, largest = max(sides) - min(sides), max(map(abs, sides))
         if spread <= ROUNDED * largest:
             return spread / largest if spread else 0.0
-        made_of = max(size(side, values) for side in self.sides)
+        made_of = max(size(side, values, made) for side in self.sides)
         return spread / (made_of if spread <= ROUNDED * made_of else largest)
 
     def written_sides(self, printer: Text) -> list[str]:
@@ -123,7 +123,14 @@ class Derivation:
     def error(self) -> float:
         """Return the largest error of any exact equation in it: rounding, if the derivation is right."""
         equations = [equation for step in self.steps for equation in step.equations if equation.exact]
-        return max((equation.error(self.values) for equation in equations), default=0.0)
+        found = max((equation.error(self.values) for equation in equations), default=0.0)
+        if found <= ROUNDED:
+            return found
+        made: dict[Formula, float] = {}  # an equation may have only the names of what is rounded in those before it
+        for each in equations:
+            of_sides = (size(side, self.values, made) for side in each.sides)
+            made[each.sides[0]] = max(made.get(each.sides[0], 0.0), *of_sides)
+        return max(equation.error(self.values, made) for equation in equations)
 
     def write(self, printer: Text) -> str:
         """Return the title and every step."""

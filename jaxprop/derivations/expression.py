@@ -60,6 +60,8 @@ def derive(expression: str, at: float | Mapping[str, float]) -> Derivation:
     point = {name: _number(value, f"at {name}") for name, value in at.items()} if named else _number(at, "at")
     parsed = parse(expression, tuple(point) if isinstance(point, dict) else None)
     if isinstance(point, dict):
+        if not parsed.variables:
+            raise mark(parsed.text, 0, len(parsed.text), "at names the variables, and here is none")
         names = [variable.name for variable in parsed.variables]
         for name in dict.fromkeys((*names, *point)):
             if name not in point or name not in names:

@@ -33,7 +33,8 @@ CALLED = {name: name for name in TYPED} | ALIASES
 NAMED = {"pi": "π", **{name: name for name in tree.CONSTANTS}}
 ALLOWED = f"allowed are numbers, variables, pi, e, + - * / ** ^ ( ) |x| and {', '.join(TYPED)}"
 
-SINGLE = r"(?![πeσ][0-9₀-₉])[A-Za-zα-ωΑ-Ω](?:_[0-9]+|_[A-Za-z]+|[0-9]+|[₀-₉]+)?"
+# a variable that needs no naming; x2 may be x² or x·2, so only those who name it by `at` get it
+SINGLE = r"(?![πeσ][0-9₀-₉])[A-Za-zα-ωΑ-Ω](?:_[0-9]+|_[A-Za-z]+|[₀-₉]+)?"
 TOKEN = re.compile(
     r"(?P<space>\s+|(?:np|jnp|numpy|math|jax\.numpy|jax\.nn|jnn|nn)\.(?=[A-Za-z]))"
     r"|(?P<number>(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)"
@@ -235,7 +236,9 @@ class Names:
         product = "*".join(re.findall(r"[^\W\d_](?:_\w+?|\d+)?|\d+", re.sub(r"([πe])(\d)", r"\1 \2", word)))
         first, several = (self.variables or ("x",))[0], bool(self.variables)
         naming = f"a name of several letters gets its value by at: {word}=2; a product is written {product}"
-        if word == product:
+        if re.fullmatch(r"[^\W\d_]\d+", word):
+            naming = f"write {word[0]}^{word[1:]}, or {word[0]}*{word[1:]}; a name gets its value by at: {word}=2"
+        elif word == product:
             naming = f"to have several, give each its value by at: {first}=2,{word}=5"
         if ways:
             one, other = (_spelled(way, self.functions) for way in ways)

@@ -7,8 +7,8 @@ from jaxprop.derivations.formula import FLOATS, At, Formula, _apply, children, e
 STEP = 1e-7  # of a part's own size: far above its rounding, and small enough for a slope
 
 
-def size(node: Formula, values: Mapping[Formula, float]) -> float:
-    """Return |value| + Σ |∂value/∂part| · size(part), over the parts that it is made of.
+def size(node: Formula, values: Mapping[Formula, float], made: Mapping[Formula, float] | None = None) -> float:
+    """Return |value| + Σ |∂value/∂part| · size(part), over the parts that it is made of; `made` has sizes of symbols.
 
     A rounding error of one part in 10¹⁶ in every number that is computed on the way changes the value by no more than
     so many parts of this size, to first order.
@@ -21,12 +21,12 @@ def size(node: Formula, values: Mapping[Formula, float]) -> float:
     value = evaluate(node, values)
     if isinstance(node, At):
         at = {symbol: evaluate(point, values) for symbol, point in zip(node.symbols, node.points, strict=True)}
-        return size(node.formula, {**values, **at})
+        return size(node.formula, {**values, **at}, made)
     parts = children(node)
     inside = [evaluate(part, values) for part in parts]
-    total = abs(value)
+    total = max(abs(value), (made or {}).get(node, 0.0))
     for i, part in enumerate(parts):
-        of_part = size(part, values)
+        of_part = size(part, values, made)
         step = STEP * of_part
         try:
             moved = _apply(node, [*inside[:i], inside[i] + step, *inside[i + 1 :]], FLOATS)

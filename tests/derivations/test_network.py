@@ -609,7 +609,14 @@ def test_a_right_derivative_of_0_is_no_error():
     dead = (params[0]._replace(b=jnp.full(3, -1e3)), *params[1:])
     found = explain(net, jp.HalfSquaredError())(x, dead, targets, "0.W", (0, 0))
     assert found.facts["value"] == 0.0 and check(found)["jax_grad"] == 0.0
-    for text, at in (("x^2", 0.0), ("cos(x)", 0.0), ("sin(x)^2", math.pi), ("(x - 0.1)^2", 0.1), ("x - sin(x)", 1e-8)):
+    for text, at in (
+        ("x^2", 0.0),
+        ("cos(x)", 0.0),
+        ("sin(x)^2", math.pi),
+        ("(x - 0.1)^2", 0.1),
+        ("x - sin(x)", 1e-8),
+        ("cos²x + sin²x", 1.0),
+    ):
         assert derive(text, at).error() <= 1e-9, text
 
 
