@@ -1,5 +1,6 @@
 """`jaxprop plot`: pictures of a saved run, and of what needs none."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from jaxprop.cli import build
 from jaxprop.cli.runs import SavedRun, open_run, parameter_path, rows_of, with_targets
 from jaxprop.errors import JaxpropError, ModelError, pick
 from jaxprop.layers import Activation
-from jaxprop.plot.style import Cost
+from jaxprop.plot.style import Cost, Film
 from jaxprop.train import predict
 
 if TYPE_CHECKING:
@@ -26,11 +27,13 @@ if TYPE_CHECKING:
 
 EXAMPLE = (
     "Examples: `jaxprop plot surface` · `jaxprop plot surface runs/digits --param 1.W --index 20,3 --index 36,7` · "
-    "`jaxprop plot network runs/digits --row 0` · `jaxprop plot history runs/digits` · "
+    "`jaxprop plot backward runs/xor --parameter 0.W --index 1,2` · `jaxprop plot backward runs/xor --out step.gif` · "
+    "`jaxprop plot boundary runs/moons` · `jaxprop plot network runs/digits --row 0` · "
+    "`jaxprop plot history runs/digits` · "
     "`jaxprop plot fit runs/square` · `jaxprop plot activation gelu --at 0.5`"
 )
 WITHOUT_RUN = ("surface", "neuron", "article", "activation")
-WITH_RUN = ("network", "boundary", "history", "gradients", "fit", "cost", "nudge", "surface")
+WITH_RUN = ("network", "backward", "boundary", "history", "gradients", "fit", "cost", "nudge", "surface")
 
 
 def command(
@@ -38,14 +41,17 @@ def command(
         str, typer.Argument(help=f"Of a run: {', '.join(WITH_RUN)}; without one: {', '.join(WITHOUT_RUN)}.")
     ],
     run: Annotated[str | None, typer.Argument(help="Folder of a saved model (for activation: its name).")] = None,
-    out: Annotated[Path | None, typer.Option(help="File to write: .png, .svg or .pdf; WHAT.png by default.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write: .png, .svg, .pdf; .gif: backward as a film.")] = None,
     row: Annotated[int, typer.Option(help="The held-out row that is drawn.")] = 0,
     rows: Annotated[str, typer.Option(help="The held-out rows that C and gradients are taken over.")] = "0:64",
     data: Annotated[str | None, typer.Option(help="Where rows come from; what it was trained on by default.")] = None,
-    param: Annotated[str | None, typer.Option(help="Path of a parameter, e.g. 1.W; the largest by default.")] = None,
-    index: Annotated[list[str] | None, typer.Option(help="Entry of it, e.g. 20,3; two of them for a surface.")] = None,
+    param: Annotated[
+        str | None,
+        typer.Option("--param", "--parameter", help="Path of a parameter, e.g. 1.W."),
+    ] = None,
+    index: Annotated[list[str] | None, typer.Option(help="Entry of it, e.g. 20,3; two for a surface.")] = None,
     prune: Annotated[float | None, typer.Option(help="network: hide weights smaller than this.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="surface, cost: the rate η of the steps drawn.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="surface, cost, film: the rate η of the steps.")] = None,
     at: Annotated[float | None, typer.Option(help="activation: where the dot is.")] = None,
 ) -> None:
     """Draw WHAT, and write the picture to a file."""
@@ -59,14 +65,18 @@ def command(
     elif run is not None:
         asked = Picture(
             open_run(Path(run)), data=data, rows=rows, row=row, param=param, index=index or [], prune=prune,
-            learning_rate=learning_rate,
+            learning_rate=learning_rate, film=out is not None and out.suffix.lower() == ".gif",
         )  # fmt: skip
         picture = getattr(asked, what)()
     elif what == "surface":
         picture = plot.cost_surface() if learning_rate is None else plot.cost_surface(learning_rate=learning_rate)
     else:
         raise JaxpropError(f"plot {what}: needs the folder of a saved model, as in jaxprop plot {what} runs/digits")
-    print(plot.save(picture, out or Path(f"{what}.png")))
+    print(plot.save(picture, out or Path(f"{what}.png"), _frames_told if sys.stderr.isatty() else None))
+
+
+def _frames_told(frame: int, frames: int) -> None:
+    print(f"\rframe {frame} of {frames}", end="\n" if frame == frames else "", file=sys.stderr, flush=True)
 
 
 def _activation(name: str) -> Activation:
@@ -86,11 +96,29 @@ class Picture:
     index: list[str]
     prune: float | None
     learning_rate: float | None
+    film: bool = False
 
     def network(self) -> "Axes":
         """The network, with one row's values in it."""
         x = rows_of(self.run, self.data, str(self.row)).x
         return plot.network(self.run.net, self.run.params, x=x, prune=self.prune, labels=self._labels())
+
+    def backward(self) -> "Axes | Film":
+        """δ and ∂C/∂w of one row, and the paths of one weight; or one step of descent on it as a film."""
+        x, targets = with_targets(self.run, rows_of(self.run, self.data, str(self.row)))
+        what = (self.run.net, self.run.cost, x, self.run.params, targets)
+        if self.film:
+            rate = self.run.rate(0.5) if self.learning_rate is None else self.learning_rate
+            return plot.learning_step(*what, learning_rate=rate, labels=self._labels())
+        if len(self.index) > 1:
+            raise JaxpropError(f"--index: plot backward lights the paths of one entry, found {len(self.index)}")
+        param = self.param if self.param or not self.index else self._needs_param()
+        path = None if param is None else parameter_path(self.run, param)
+        index = read_index(self.index[0]) if self.index else None
+        return plot.backward(*what, parameter=path, index=index, labels=self._labels())
+
+    def _needs_param(self) -> str:
+        raise JaxpropError("--index: says which entry, but not of what; add --parameter, as in --parameter 0.W")
 
     def boundary(self) -> "Axes":
         """Regions of the predicted class, or contours of the predicted number, over two features."""

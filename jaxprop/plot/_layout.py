@@ -27,11 +27,20 @@ class Place:
     room: str = "shade"  # what a unit has room to say: "lines" of text, one "value", or only its "shade"
 
 
-def places(columns: Sequence[Column], most: int, grid: tuple[int, int] | None) -> list[Place]:
-    """Every column in its place, left to right; the first as an image if it has a grid."""
+def places(
+    columns: Sequence[Column],
+    most: int,
+    grid: tuple[int, int] | None,
+    telling: Sequence[np.ndarray] | None = None,
+) -> list[Place]:
+    """Every column in its place, left to right; the first as an image if it has a grid.
+
+    Of a column of more than `most` units, the first and the last are shown, or those of which `telling` is largest.
+    """
     check_whole(most, "network: most", least=2)
     step = max(1.65 / (len(columns) - 1), 0.45)
-    made = [_place(column, k * step, most) for k, column in enumerate(columns)]
+    ranks = [None] * len(columns) if telling is None else telling
+    made = [_place(column, k * step, most, rank) for k, (column, rank) in enumerate(zip(columns, ranks, strict=True))]
     if grid is not None:
         made[0] = _image(columns[0], grid)
     tallest = max(len(place.shown) for place in made)
@@ -39,14 +48,17 @@ def places(columns: Sequence[Column], most: int, grid: tuple[int, int] | None) -
     return [replace(place, room=room) for place, room in zip(made, rooms, strict=True)]
 
 
-def _place(column: Column, at: float, most: int) -> Place:
+def _place(column: Column, at: float, most: int, telling: np.ndarray | None) -> Place:
     units = np.arange(column.units)
     whole = column.units <= most
-    shown = units if whole else np.concatenate([units[: (most + 1) // 2], units[column.units - most // 2 :]])
+    hole = (most + 1) // 2 if telling is None else most  # the slot of ⋮
+    shown = units if whole else np.concatenate([units[:hole], units[column.units - (most - hole) :]])
+    if not whole and telling is not None:
+        shown = np.sort(np.argsort(-telling, kind="stable")[:most])
     slots = np.arange(len(shown) + (not whole))
     heights = 0.5 + ((len(slots) - 1) / 2 - slots) * min(SPREAD, 1 / len(slots))
-    gap = None if whole else np.array([at, heights[(most + 1) // 2]])
-    heights = heights if whole else np.delete(heights, (most + 1) // 2)
+    gap = None if whole else np.array([at, heights[hole]])
+    heights = heights if whole else np.delete(heights, hole)
     centers = np.stack([np.full(len(shown), at), heights], axis=1)
     return Place(column, shown, centers, min(RADIUS, 0.38 / len(slots)), gap)
 

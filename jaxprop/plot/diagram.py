@@ -52,17 +52,17 @@ def network(
     columns = read(net, params, x)
     keep = kept(columns, prune)
     made = places(columns, most, image_grid(image, columns[0], x, most))
-    names = _names(made, labels)
+    names = unit_names(made, labels)
     low, high = extent(made, x is not None)
     ax = style.axes_or_new(ax, (min(max(8.0, 1.5 * len(columns)), 11.0), min(max(4.2 * (high - low), 2.6), 5.2)))
     segments, weights = edges(made, keep)
-    _draw_edges(ax, segments, weights, write=all(place.room == "lines" for place in made))
+    draw_edges(ax, segments, weights, write=all(place.room == "lines" for place in made))
     for place, own in zip(made, names, strict=True):
         if place.grid is None:
             _draw_units(ax, place, own, ends=(place is made[0]) - (place is made[-1]))
         else:
             _draw_image(ax, place, x, made[1])
-        _draw_heading(ax, place, high - 0.18)
+        draw_heading(ax, place, high - 0.18)
     total = sum(mask.size for mask in keep)
     title = f"Network {'-'.join(str(c.units) for c in columns)}: {total:,} weights"
     style.bare(ax, title + (f", {len(weights):,} drawn" if len(weights) != total else ""), _caption(made, x, prune))
@@ -70,7 +70,7 @@ def network(
     return ax
 
 
-def _names(made: Sequence[Place], labels: Sequence[Sequence[str] | None] | bool | None) -> list[list[str]]:
+def unit_names(made: Sequence[Place], labels: Sequence[Sequence[str] | None] | bool | None) -> list[list[str]]:
     """The name of every shown unit: the given, else x_i, a^l_j and y_o; empty with labels=False."""
     if labels is False:
         return [[""] * len(place.shown) for place in made]
@@ -89,7 +89,10 @@ def _names(made: Sequence[Place], labels: Sequence[Sequence[str] | None] | bool 
     return names
 
 
-def _draw_edges(ax: "Axes", segments: np.ndarray, weights: np.ndarray, write: bool) -> None:
+def draw_edges(
+    ax: "Axes", segments: np.ndarray, weights: np.ndarray, write: bool, gid: str = "edges", fade: float = 1.0
+) -> None:
+    """Lines from the weakest to the strongest; `write` puts the numbers on at most 12; `fade` 0 hides them."""
     from matplotlib.collections import LineCollection
     from matplotlib.colors import to_rgba
 
@@ -98,9 +101,9 @@ def _draw_edges(ax: "Axes", segments: np.ndarray, weights: np.ndarray, write: bo
     share = np.abs(weights) / max(np.abs(weights).max(initial=0), 1e-300)
     crowd = np.clip(60 / max(len(weights), 1), 0.25, 1)
     colors = np.array([to_rgba(POSITIVE if w >= 0 else NEGATIVE) for w in weights]).reshape(-1, 4)
-    colors[:, 3] = np.clip((0.3 + 0.7 * share) * (1 if crowd > 0.6 else 0.15 + 0.85 * share), 0.04, 1)
+    colors[:, 3] = np.clip((0.3 + 0.7 * share) * (1 if crowd > 0.6 else 0.15 + 0.85 * share), 0.04, 1) * fade
     widths = 0.4 + (3.4 * crowd + 0.4) * share
-    ax.add_collection(LineCollection(list(segments), colors=colors, linewidths=widths, zorder=1, gid="edges"))
+    ax.add_collection(LineCollection(list(segments), colors=colors, linewidths=widths, zorder=1, gid=gid))
     for (a, b), w in zip(segments, weights, strict=True) if write and len(weights) <= 12 else ():
         box = {"boxstyle": "round,pad=0.12", "facecolor": "white", "edgecolor": "none", "alpha": 0.9}
         color = POSITIVE if w >= 0 else NEGATIVE
@@ -169,7 +172,8 @@ def _draw_image(ax: "Axes", place: Place, x: ArrayLike | None, after: Place) -> 
     ax.add_patch(Rectangle((extent[0], extent[2]), *(2 * half), fill=False, edgecolor=style.INK, linewidth=1, zorder=4))
 
 
-def _draw_heading(ax: "Axes", place: Place, height: float) -> None:
+def draw_heading(ax: "Axes", place: Place, height: float) -> None:
+    """What a column is, above it."""
     units = f"{place.column.units:,} unit{'s' if place.column.units > 1 else ''}"
     at = float(place.centers[:, 0].mean())
     text = place.column.name.replace(" · ", "\n", 1) if len(place.column.name) > 22 else place.column.name

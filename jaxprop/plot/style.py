@@ -7,7 +7,9 @@ the first picture is drawn.
 import io
 import math
 import os
+import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +32,17 @@ INK, GREY, PALE = "#222222", "#5f5f5f", "#d9d9d9"
 SMALL, TEXT, TITLE = 8.5, 10, 11.5  # points
 _RC = {"figure.facecolor": "white", "axes.facecolor": "white", "savefig.facecolor": "auto", "figure.dpi": 110.0}
 _RC |= {"figure.constrained_layout.w_pad": 0.12, "figure.constrained_layout.h_pad": 0.1}
+_GIF = ".gif"
 _FORMATS = {".png": {"Software": None}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+
+
+@dataclass(frozen=True)
+class Film:
+    """Frames that are drawn one after the other on one figure, by calling them; each stands for `seconds`."""
+
+    figure: "Figure"
+    frames: "tuple[Callable[[], None], ...]"
+    seconds: float = 2.5
 
 
 def _pyplot() -> Any:
@@ -136,11 +148,15 @@ def interval(values: tuple[float, float], what: str) -> tuple[float, float]:
     return float(ends[0]), float(ends[1])
 
 
-def save(picture: "Axes | Figure | Sequence[Axes] | np.ndarray", path: str | Path) -> Path:
+def save(
+    picture: "Axes | Figure | Film | Sequence[Axes] | np.ndarray",
+    path: str | Path,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
     """Write the figure of `picture` (axes, several axes, or a figure) as PNG, SVG or PDF, by suffix; return the path.
 
-    A picture drawn anew gives the same bytes. Raises JaxpropError for another suffix, and for a folder that is missing
-    or cannot be written.
+    A film is written as a GIF, and `progress(frame, frames)` is called after each of its frames. A picture drawn anew
+    gives the same bytes. Raises JaxpropError for another suffix, and for a folder that is missing or cannot be written.
 
     >>> import tempfile
     >>> from jaxprop import Sigmoid, plot
@@ -149,24 +165,50 @@ def save(picture: "Axes | Figure | Sequence[Axes] | np.ndarray", path: str | Pat
     '.svg'
     """
     _pyplot()
-    import matplotlib
-
     path = Path(path)
-    suffix = pick(path.suffix.lower(), _FORMATS, "picture suffix (path must end in one of these)")
+    known = (_GIF,) if isinstance(picture, Film) else tuple(_FORMATS)
+    if path.suffix.lower() == _GIF and _GIF not in known:
+        raise JaxpropError(f"{path}: a GIF moves, and this picture does not: write {path.with_suffix('.png')}")
+    suffix = pick(path.suffix.lower(), known, "picture suffix (path must end in one of these)")
     if path.is_dir():
         raise JaxpropError(f"{path} is a folder; expected a file name such as {path / 'picture.png'}")
     if not path.parent.is_dir():
         raise JaxpropError(f"{path}: there is no folder {path.parent}; make it first: mkdir -p {path.parent}")
-    figure: Any = picture if hasattr(picture, "savefig") else np.asarray(picture, dtype=object).flat[0].figure
-    written = io.BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": "jaxprop"}):
-        figure.draw_without_rendering()  # the layout settles in the second drawing
-        figure.savefig(written, format=suffix[1:], dpi=160, metadata=_FORMATS[suffix])
+    written = _film(picture, progress) if isinstance(picture, Film) else _still(picture, suffix)
     try:
-        path.write_bytes(written.getvalue())
+        path.write_bytes(written)
     except OSError as error:
         raise JaxpropError(
             f"{path}: cannot be written ({os.strerror(error.errno or 0)}); choose another folder, or give yourself "
             f"the right to write: ls -ld {path.parent}"
         ) from error
     return path
+
+
+def _still(picture: Any, suffix: str) -> bytes:
+    import matplotlib
+
+    figure: Any = picture if hasattr(picture, "savefig") else np.asarray(picture, dtype=object).flat[0].figure
+    written = io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": "jaxprop"}):
+        figure.draw_without_rendering()  # the layout settles in the second drawing
+        figure.savefig(written, format=suffix[1:], dpi=160, metadata=_FORMATS[suffix])
+    return written.getvalue()
+
+
+def _film(film: Film, progress: Callable[[int, int], None] | None) -> bytes:
+    from matplotlib.animation import PillowWriter
+
+    writer = PillowWriter(fps=1 / film.seconds)  # pyright: ignore[reportArgumentType]
+    film.frames[-1]()
+    film.figure.draw_without_rendering()  # the layout of one frame is that of all: nothing jumps
+    film.figure.set_layout_engine("none")
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "film.gif")
+        with writer.saving(film.figure, file, dpi=110):  # pyright: ignore[reportArgumentType]
+            for i, draw in enumerate(film.frames):
+                draw()
+                writer.grab_frame()
+                if progress is not None:
+                    progress(i + 1, len(film.frames))
+        return file.read_bytes()

@@ -26,6 +26,15 @@ def test_a_picture_of_a_run(what, runs, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_film_of_a_run(runs, tmp_path):
+    runs["moons"]
+    did("plot", "backward", "runs/moons", "--out", tmp_path / "step.gif")
+    assert (tmp_path / "step.gif").read_bytes().startswith(b"GIF89a")
+    did("plot", "backward", "runs/moons", "--parameter", "0.W", "--index", "1,2", "--out", tmp_path / "p.svg")
+    assert (tmp_path / "p.svg").is_file()
+
+
+@pytest.mark.slow
 def test_the_entries_asked_for_are_those_drawn(runs, monkeypatch):
     drawn = []
     monkeypatch.setattr("jaxprop.plot.save", lambda picture, out: drawn.append(picture) or out)
@@ -44,6 +53,7 @@ def test_the_entries_asked_for_are_those_drawn(runs, monkeypatch):
         (("cost", "runs/square", "--index", "0;1"), ["--index: found '0;1', expected whole numbers such as 12,3 or 7"]),
         (("cost", "runs/square", "--param", "0.W", "--index", "0,16"), ["0.W has shape [1, 16]", "0 to 0 and 0 to 15"]),
         (("surface", "runs/square", "--param", "0.W", "--index", "0,1"), ["--index: needs 2 of the entries of 0.W"]),
+        (("backward", "runs/square", "--index", "0,1"), ["--index: says which entry", "--parameter 0.W"]),
         (("boundary", "runs/square"), ["draws over two features, runs/square takes [1]; plot fit"]),
         (("fit", "runs/moons"), ["plot fit: draws functions of one number", "takes [2] and gives [2]"]),
     ],

@@ -32,6 +32,11 @@ def tape_of_two():
     return jax.jit(jp.manual.trace(net, jp.HalfSquaredError()))(x, params, jnp.zeros((1, 2)))
 
 
+def backward_of_two():
+    net, params, x = made(2, 2, inputs=2)
+    return net, jp.HalfSquaredError(), x, params, jnp.zeros((1, 2))
+
+
 ONE = {
     "network": lambda ax: plot.network(*made(3, 2, inputs=2)[:2], ax=ax),
     "article_network": lambda ax: plot.article_network(ax=ax),
@@ -41,6 +46,7 @@ ONE = {
     "gradient_sizes": lambda ax: plot.gradient_sizes(tape_of_two(), ax=ax),
     "cost_curve": lambda ax: plot.cost_curve(chain_cost, (-1, 1), at=0.0, ax=ax),
     "nudge": lambda ax: plot.nudge(chain_cost, 0.4, ax=ax),
+    "backward": lambda ax: plot.backward(*backward_of_two(), ax=ax),
     "boundary": lambda ax: plot.boundary(lambda x: x, ([[0.0, 1.0], [1.0, 0.0]], [1, 0]), ax=ax),
 }
 
@@ -59,7 +65,15 @@ def test_draws_on_the_axes_given_and_changes_no_setting(name):
 
 def test_every_picture_is_in_the_table():
     functions = {name for name, value in vars(plot).items() if callable(value) and not isinstance(value, type)}
-    assert functions == {*ONE, "neuron_and_perceptron", "cost_surface", "article_cost", "descend", "save"}
+    assert functions == {
+        *ONE,
+        "neuron_and_perceptron",
+        "cost_surface",
+        "article_cost",
+        "descend",
+        "save",
+        "learning_step",
+    }
 
 
 @pytest.mark.parametrize(("suffix", "start"), [(".png", b"\x89PNG"), (".svg", b"<?xml"), (".pdf", b"%PDF")])
