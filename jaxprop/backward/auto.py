@@ -11,7 +11,7 @@ from jaxtyping import PyTree
 from jaxprop.arrays.dtypes import wide
 from jaxprop.arrays.varying import vary_with
 from jaxprop.costs import Cost
-from jaxprop.network.call import CostFunction, Network, Rng, Targets, Weights, call, takes_rows
+from jaxprop.network.call import CostFunction, Network, Rng, Targets, Weights, call, require, takes_rows
 from jaxprop.uses import rounded, weighted, weighted_sum
 
 FLOAT16_HOLDS = 512  # examples at once, with gradients of up to 127 each
@@ -35,6 +35,8 @@ def value_and_grad(net: Network, cost: Cost) -> CostFunction[tuple[Array, PyTree
     >>> print(f"{value:.4f}, {grads[0]:.3f}, {grads[1]:.3f}")
     1.7672, -0.564, -0.752
     """
+
+    require(net, cost, "auto")
 
     @takes_rows
     def run(

@@ -21,7 +21,16 @@ from jaxprop.backward.pulling import Pull as Pull, vjp as vjp
 from jaxprop.costs import Cost
 from jaxprop.layers.layer import Env, Layer
 from jaxprop.network import Recorder, Walk, in_order
-from jaxprop.network.call import CostFunction, Rng, Targets, Weights, environment, require_layer, takes_rows
+from jaxprop.network.call import (
+    CostFunction,
+    Rng,
+    Targets,
+    Weights,
+    environment,
+    require_cost,
+    require_layer,
+    takes_rows,
+)
 from jaxprop.uses import rounded, weighted, weighted_sum
 from jaxprop.uses.use import scale
 
@@ -102,6 +111,7 @@ def value_and_grad(net: Layer, cost: Cost, walk: Walk | None = None) -> CostFunc
     [-0.0336...  -0.1009... -0.0673...] [-0.0336...]
     """
     require_layer(net, "manual")
+    require_cost(cost, "manual")
     walk = walk or Walk()
 
     @takes_rows
@@ -145,6 +155,7 @@ def uses(net: Layer, cost: Cost, walk: Walk | None = None) -> CostFunction[tuple
     ((3, 4, 2), (3,))
     """
     require_layer(net, "manual")
+    require_cost(cost, "manual")
     walk = walk or Walk()
     refuse_mixing(net, "manual.uses")
 
@@ -219,6 +230,7 @@ def trace(net: Layer, cost: Cost) -> Callable[..., dict[str, Record]]:
     (['0', '1'], (3, 2))
     """
     require_layer(net, "manual.trace")
+    require_cost(cost, "manual.trace")
 
     @takes_rows
     def run(x: PyTree, params: PyTree, targets: Targets, *, rng: Rng = None, mask: PyTree = None) -> dict[str, Record]:

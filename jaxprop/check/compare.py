@@ -30,7 +30,7 @@ from jaxprop.checks import is_floating
 from jaxprop.costs import Cost
 from jaxprop.layers.layer import Layer
 from jaxprop.network import in_order
-from jaxprop.network.call import call, environment, require_layer, takes_rows
+from jaxprop.network.call import call, environment, require_cost, require_layer, takes_rows
 from jaxprop.tables import table
 from jaxprop.uses import weighted, weighted_sum
 
@@ -123,6 +123,7 @@ def compare(net: Layer, cost: Cost, entries: int = 32) -> Callable[..., Report]:
     (True, 4)
     """
     require_layer(net, "compare")
+    require_cost(cost, "compare")
 
     @takes_rows
     def run(

@@ -4,12 +4,16 @@ import functools
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
+import jax
 from jax import Array
 from jaxtyping import ArrayLike, Float, Key, PyTree, Shaped
 
 from jaxprop.arrays.given import as_arrays, as_key
+from jaxprop.checks import kind_of
+from jaxprop.costs import Cost
 from jaxprop.errors import JaxpropError, ShapeError
 from jaxprop.layers.layer import Env, Layer
+from jaxprop.layers.settings import instead_of, shortly
 
 Network = Layer | Callable[[PyTree, PyTree], PyTree]
 Targets = Shaped[ArrayLike, "N ..."]
@@ -42,7 +46,10 @@ def takes_rows(run: Callable[..., Found]) -> CostFunction[Found]:
     @functools.wraps(run)
     def taking(x: Any, params: PyTree, targets: Any, **given: Any) -> Found:
         given = {name: takes[name](value, name) if name in takes else value for name, value in given.items()}
-        return run(as_arrays(x, "x"), params, as_arrays(targets, "targets"), **given)
+        x = as_arrays(x, "x")
+        if not any(getattr(leaf, "shape", ()) for leaf in jax.tree.leaves(x)[:1]):
+            raise ShapeError(f"x must hold rows [N, ...], found {kind_of(x)}; the order is x, params, targets")
+        return run(x, params, as_arrays(targets, "targets"), **given)
 
     return taking
 
@@ -69,9 +76,37 @@ def call(net: Network, x: PyTree, params: PyTree, rng: Rng = None, mask: PyTree 
 def require_layer(net: object, what: str) -> None:
     """Raise unless `net` is a Layer: only layers carry hand-derived rules."""
     if not isinstance(net, Layer):
+        require(net, None, what)
         raise JaxpropError(
             f"{what} needs a jaxprop Layer such as Chain(...), found {type(net).__name__}: a plain function has no "
             "hand-derived backward pass; use jaxprop.auto"
+        )
+
+
+def require(net: object, cost: object, what: str) -> None:
+    """Raise JaxpropError unless `net` is a Layer or a function and `cost` a Cost or a function: no class, no name.
+
+    >>> from jaxprop.layers import ReLU
+    >>> require(ReLU, None, "fit")
+    Traceback (most recent call last):
+        ...
+    jaxprop.errors.JaxpropError: fit: net must be a Layer or a function f(x, params), found the class ReLU; write ReLU()
+    """
+    for given, name, kind, call in ((net, "net", Layer, "f(x, params)"), (cost, "cost", Cost, "C(y, targets)")):
+        other = isinstance(given, Layer | Cost) and not isinstance(given, kind)
+        if given is not None and (other or isinstance(given, type) or not callable(given)):
+            instead = instead_of(given, kind)
+            hint = instead or ("the order is net, cost" if other else "")
+            found = f"{what}: {name} must be a {kind.__name__} or a function {call}, found {shortly(given)}"
+            raise JaxpropError(f"{found}{hint and f'; {hint}'}")
+
+
+def require_cost(cost: object, what: str) -> None:
+    """Raise unless `cost` has a delta: a Cost, and no plain function."""
+    require(None, cost, what)
+    if not hasattr(cost, "delta"):
+        raise JaxpropError(
+            f"{what} needs a Cost, found {shortly(cost)}; write jp.Cost.of(f), f being that of one example"
         )
 
 

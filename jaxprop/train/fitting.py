@@ -21,7 +21,8 @@ from jaxprop.arrays.paths import by_path, join
 from jaxprop.checks import check_whole
 from jaxprop.costs import Cost
 from jaxprop.errors import JaxpropError, ShapeError, pick
-from jaxprop.network.call import Network, require_layer
+from jaxprop.layers.settings import shortly
+from jaxprop.network.call import Network, require, require_layer
 from jaxprop.train.progress import Progress
 from jaxprop.train.result import FitResult, FitState, Row, TrainingInterrupted
 from jaxprop.train.rows import read_rows
@@ -121,12 +122,11 @@ def fit(
 
 
 def _recipe(net: Network, cost: Cost, optimizer: optax.GradientTransformation, grad: Way) -> Recipe:
-    if isinstance(net, type) or not callable(net):
-        raise JaxpropError(f"fit: net must be a Layer such as Linear(1), or a function f(x, params), found {net!r}")
+    require(net, cost, "fit")
     if not isinstance(cost, Cost):
         raise JaxpropError(
-            f"fit: cost must be one such as HalfSquaredError(), found {cost!r}; of a function of one example's outputs "
-            "and targets jaxprop.Cost.of makes a cost"
+            f"fit: cost must be one such as HalfSquaredError(), found {shortly(cost)}; of a function of one example's "
+            "outputs and targets jaxprop.Cost.of makes a cost"
         )
     if not callable(getattr(optimizer, "update", None)):
         raise JaxpropError(f"fit: optimizer must come from optax, such as optax.adam(0.01), found {optimizer!r}")

@@ -15,7 +15,7 @@ from jaxprop.errors import JaxpropError, ShapeError
 from jaxprop.layers import BatchNorm
 from jaxprop.layers.layer import Layer
 from jaxprop.network import leaves
-from jaxprop.network.call import Network, call, require_order
+from jaxprop.network.call import Network, call, require, require_order
 from jaxprop.train.rows import Rows, read_mask, read_weights
 
 ROWS_AT_ONCE = 4096
@@ -80,6 +80,8 @@ def evaluate(net: Network, cost: Cost, *old: object) -> Measure:
     if old:
         raise ShapeError(f"evaluate takes net and cost, and returns a function of rows: write {order}")
 
+    require(net, cost, "evaluate")
+
     def run(
         x: PyTree, params: PyTree, targets: ArrayLike, *, weights: ArrayLike | None = None, mask: PyTree = None
     ) -> dict[str, float]:
@@ -109,6 +111,7 @@ def _predicted(net: Network, x: PyTree, params: PyTree, mask: PyTree) -> np.ndar
 
 def _checked(net: Network, x: PyTree, params: PyTree, what: str) -> PyTree:
     """x as arrays; refused are what no layer can answer, and a BatchNorm, whose statistics would be those of x."""
+    require(net, None, what)
     require_order(net, x, params, what)
     x = as_arrays(x, "x")
     if isinstance(net, Layer):

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import jaxprop as jp
@@ -89,3 +90,21 @@ def test_numbers_beyond_32_bits_are_named_and_not_wrapped():
             net([[1e300, 0.0]], params)
         assert as_arrays(np.array([2**31 - 1]), "x").dtype == jnp.int32
         assert as_arrays(np.ones(2), "x").dtype == jnp.float32  # and JAX warns of nothing
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda net, cost: jp.manual.value_and_grad(net, type(cost)), "cost must be .* write SoftmaxCrossEntropy"),
+        (lambda net, cost: jp.auto.value_and_grad(jp.ReLU, cost), "net must be .* found the class ReLU; write ReLU"),
+        (lambda net, cost: jp.evaluate(net, "mse"), "cost must be .* found 'mse'"),
+        (lambda net, cost: jp.compare(net, lambda y, t: y[:, 0]), "write jp.Cost.of"),
+        (lambda net, cost: jp.fit(cost, net, optax.sgd(1.0), (X, LABELS)), "the order is net, cost"),
+        (lambda net, cost: jp.fit([net], cost, optax.sgd(1.0), (X, LABELS)), "net must be a Layer"),
+        (lambda net, cost: jp.auto.value_and_grad(net, cost)(3.0, (), LABELS), "x must hold rows .* found a float"),
+        (lambda net, cost: jp.manual.uses(net, cost)(X, (), LABELS, rng=3), "rng must be a key"),
+    ],
+)
+def test_a_class_or_a_name_in_place_of_a_network_or_a_cost(make, says):
+    with pytest.raises(jp.JaxpropError, match=says):
+        make(jp.Linear(2), jp.SoftmaxCrossEntropy())

@@ -313,7 +313,7 @@ class Mistyped(jp.Layer):
 
 
 UNFAITHFUL = [
-    (Calls(jnp.tanh), "must be plain JSON: Object of type"),
+    (Calls(jnp.tanh), "found the function 'tanh', which no file can hold"),
     (Hidden(3), "Hidden holds 'k', which is no field of the dataclass"),
     (Mistyped(1), "k: Input should be a valid integer, found 'a'"),
     (Lists([1]), "does not come back from its description as it was"),
