@@ -138,10 +138,11 @@ def test_what_does_not_fit_is_told(options, error, words):
 
 
 def test_what_is_no_network_or_no_cost_is_told():
-    with pytest.raises(JaxpropError, match="net must be a Layer such as Linear"):
+    with pytest.raises(JaxpropError, match="net must be a Layer or a function"):
         fit(jp.Linear, params=())
-    for cost in (jp.HalfSquaredError, lambda y, t: (y - t) ** 2):
-        with pytest.raises(JaxpropError, match=r"cost must be one such as .* jaxprop.Cost.of"):
+    told = {jp.HalfSquaredError: r"write HalfSquaredError\(\)", lambda y, t: (y - t) ** 2: "jaxprop.Cost.of"}
+    for cost, words in told.items():
+        with pytest.raises(JaxpropError, match=f"cost must be .*{words}"):
             jp.fit(NET, cost, ADAM, (X, TARGETS))
 
 
