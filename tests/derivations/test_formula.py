@@ -121,6 +121,15 @@ def test_a_false_equation_has_an_error():
     assert Equation((Number(2) * x, Number(6))).error({x: 4.0}) == 0.25
 
 
+def test_a_name_for_what_cancels_is_measured_by_what_it_is_made_of():
+    total = Number(0.1) + Number(0.2) - Number(0.3)
+    equations = Equation((x, total)), Equation((x, Number(0)))
+    derivation = Derivation((), (Step("", (), equations),), {x: evaluate(total)})
+    assert 0 < evaluate(total) and derivation.error() < 1e-14
+    wrong = Derivation((), (Step("", (), (Equation((x, Number(1e-17))), Equation((x, Number(0))))),), {x: 1e-17})
+    assert wrong.error() == 1
+
+
 @pytest.mark.parametrize(
     ("formula", "reason"),
     [
