@@ -4,7 +4,7 @@ import importlib.util
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -40,7 +40,8 @@ def digits(validation: float = 0.2, seed: int | None = 0) -> Data:
     else:
         from sklearn.datasets import load_digits
 
-        table = np.column_stack(load_digits(return_X_y=True))
+        x, labels = cast("tuple[np.ndarray, np.ndarray]", load_digits(return_X_y=True))
+        table = np.column_stack([x, labels])
     columns = tuple(f"pixel_{row}_{column}" for row in range(8) for column in range(8))
     names = {"classes": tuple("0123456789"), "columns": columns, "target": "digit"}
     labels = table[:, -1].astype(int)
