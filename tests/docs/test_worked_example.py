@@ -27,6 +27,7 @@ def as_a_reader(strict_float64):
     jax.config.update("jax_enable_x64", before)
 
 
+@pytest.mark.slow
 def test_the_page_prints_what_it_shows():
     test = doctest.DocTestParser().get_doctest("\n".join(blocks(PAGE, "python")), {}, "page", "page", 0)
     said = []
