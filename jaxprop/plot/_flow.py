@@ -9,8 +9,8 @@ from typing import NamedTuple
 import jax
 import numpy as np
 from jax import Array
+from jax.typing import ArrayLike
 from jaxtyping import PyTree
-from numpy.typing import ArrayLike
 
 from jaxprop.arrays.index import check_index
 from jaxprop.backward import manual

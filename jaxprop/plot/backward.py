@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import PyTree
-from numpy.typing import ArrayLike
 
 from jaxprop.arrays.paths import by_path
 from jaxprop.backward import manual
