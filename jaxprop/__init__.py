@@ -47,6 +47,7 @@ from jaxprop.check import check_layer as check_layer
 from jaxprop.saved.export import export as export, load_exported as load_exported
 
 if TYPE_CHECKING:
+    from jaxprop import plot as plot
     from jaxprop.flax.checkpoint import import_flax as import_flax
     from jaxprop.flax.functions import from_flax as from_flax
     from jaxprop.flax.networks import to_flax as to_flax
@@ -55,6 +56,8 @@ else:
 
     def __getattr__(name: str) -> object:
         """Import what needs Flax when it is first asked for: it takes a quarter of the time of everything here."""
+        if name == "plot":  # a room of its own, but people write jp.plot.network
+            return import_module("jaxprop.plot")
         if name not in _FLAX:
             raise AttributeError(f"module 'jaxprop' has no attribute {name!r}")
         return getattr(import_module(f"jaxprop.flax.{_FLAX[name]}"), name)

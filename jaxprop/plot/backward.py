@@ -118,8 +118,8 @@ def learning_step(
 ) -> Film:
     """One step of gradient descent on one example as a film: forward, backward, update. `save` writes it as a GIF.
 
-    Activations appear layer by layer, then δ and ∂C/∂w from the last layer to the first, then the weights change by
-    −η ∂C/∂w and the cost is told before and after. Arguments and errors are those of `backward`.
+    Activations appear layer by layer, then δ and ∂C/∂w from the last layer to the first, then weights and biases change
+    by −η times their gradient, and the cost is told before and after. Arguments and errors are those of `backward`.
 
     >>> import jax, jaxprop as jp, jax.numpy as jnp
     >>> net, x = jp.Chain(jp.Linear(2), jp.Sigmoid()), jnp.array([[0.05, 0.1]])
@@ -149,7 +149,7 @@ def learning_step(
         )
         for k in range(last - 1, 0, -1)
     ]
-    update = f"Update: every weight changes by −η ∂C/∂w with η = {eta}, and C goes from {C} to {new}."
+    update = f"Update: weights and biases change by −η times their gradient, η = {eta}, and C goes from {C} to {new}."
     stages += [(Stage(last, last, after), update)]
     ax = _axes(None, drawing)
 
