@@ -41,9 +41,9 @@ def learning_step() -> Any:
 def boundary() -> Any:
     """Two spirals, and what a network of two hidden layers makes of them."""
     rows = jp.data.spirals()
-    net = jp.Chain(jp.Linear(64), jp.Tanh(), jp.Linear(64), jp.Tanh(), jp.Linear(2))
+    net = jp.Chain(jp.Standardize.of(rows.x), jp.Linear(64), jp.GELU(), jp.Linear(64), jp.GELU(), jp.Linear(2))
     cost, data = jp.SoftmaxCrossEntropy(), (rows.x, rows.targets)
-    fitted = jp.fit(net, cost, optax.adam(0.003), data, epochs=200, batch_size=32, progress=False)
+    fitted = jp.fit(net, cost, optax.adam(0.01), data, epochs=100, batch_size=32, progress=False)
     answers = jax.jit(lambda x: jax.nn.softmax(net(x, fitted.params)))
     return plot.boundary(answers, data, rows.validation, columns=rows.columns, classes=("arm 0", "arm 1"))
 

@@ -23,7 +23,11 @@ BLOCK = 512  # θ that C is computed at together
 
 
 class Descent(NamedTuple):
-    """θ at the start and after every step, `[S+1, 2]`, and whether the next step would not have been finite."""
+    """θ at the start and after every step, `[S+1, 2]`, and whether the next step would not have been finite.
+
+    >>> Descent(np.zeros((1, 2)), diverged=False).path.shape
+    (1, 2)
+    """
 
     path: np.ndarray
     diverged: bool

@@ -125,7 +125,7 @@ def learning_step(
     >>> net, x = jp.Chain(jp.Linear(2), jp.Sigmoid()), jnp.array([[0.05, 0.1]])
     >>> film = learning_step(net, jp.HalfSquaredError(), x, net.init(jax.random.key(0), x), jnp.array([[0.0, 1.0]]))
     >>> len(film.frames)
-    5
+    4
     """
     if not np.isfinite(learning_rate):
         raise JaxpropError(f"learning_rate: expected a finite number, found {learning_rate}")

@@ -38,7 +38,12 @@ _FORMATS = {".png": {"Software": None}, ".svg": {"Date": None}, ".pdf": {"Creati
 
 @dataclass(frozen=True)
 class Film:
-    """Frames that are drawn one after the other on one figure, by calling them; each stands for `seconds`."""
+    """Frames that are drawn one after the other on one figure, by calling them; each stands for `seconds`.
+
+    >>> from matplotlib.figure import Figure
+    >>> Film(Figure(), ()).seconds
+    2.5
+    """
 
     figure: "Figure"
     frames: "tuple[Callable[[], None], ...]"
