@@ -80,7 +80,7 @@ class _Moments(Layer):
         # what the sum of equal numbers rounds away is no spread, nor is one unit in the last place
         unit = np.finfo(given.dtype).eps if np.issubdtype(given.dtype, np.floating) else 0.0
         constant = high - low <= unit * size
-        return cls(np.where(constant, low, mean), np.where(constant, 1.0, std))
+        return cls(np.where(constant, low, mean).tolist(), np.where(constant, 1.0, std).tolist())
 
     def _arrays(self, x: Array) -> tuple[Array, Array]:
         """Return mean and std in the dtype that y will have."""
