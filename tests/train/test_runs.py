@@ -183,7 +183,7 @@ def test_what_was_trained_is_in_whatever_ends_it():
     result = caught.value.result
     assert result.stopped == "failed" and result.row["epoch"] == result.best.epoch > 0
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves((result.params, result.state.params)))
-    with pytest.raises(TrainingError, match="step 1 .* is the update of the parameters") as caught:
+    with pytest.raises(TrainingError, match=r"step 1 .* is the update of the parameters") as caught:
         fit(optimizer=optax.sgd(1e308), data=(X, 100 * TARGETS))
     assert equal(caught.value.result.state.params, draw(NET, X))  # as it was before the step
 
