@@ -211,15 +211,16 @@ def _draw(ax: "Axes", drawing: Drawing, stage: Stage, lit: Lit | None) -> None:
 
 
 def _draw_weights(ax: "Axes", drawing: Drawing, stage: Stage, lit: Lit | None) -> None:
-    """Edges: ∂C/∂w where the error has come, w where it has not, the new w after the update."""
+    """Edges: ∂C/∂w where the error has come, a pale w where it has not, the new w after the update."""
     found, made = drawing.found, drawing.made
     W = [column.W for column in found.columns[1:] if column.W is not None] if stage.after is None else stage.after
     came = [stage.after is None and k >= stage.back for k in range(1, len(made))]
+    edge = -np.inf if any(came) else made[stage.forward - 1].centers[0, 0]  # weights left of it are drawn fully
     for gid, values, wanted in (("edges", found.gradients, True), ("weights", W, False)):
         keep = [np.full(v.shape, came[k] == wanted) for k, v in enumerate(values)]
         held = [made[0], *(replace(p, column=replace(p.column, W=v)) for p, v in zip(made[1:], values, strict=True))]
         segments, sizes = edges(held, keep)
-        reached = np.ones(len(sizes), bool) if wanted else segments[:, 0, 0] < made[stage.forward - 1].centers[0, 0]
+        reached = np.ones(len(sizes), bool) if wanted else segments[:, 0, 0] < edge
         if len(sizes) and reached.any():
             draw_edges(
                 ax, segments[reached], sizes[reached], drawing.roomy and lit is None, gid, 1.0 if lit is None else 0.35

@@ -37,7 +37,7 @@ def test_a_film_of_a_run(runs, tmp_path):
 @pytest.mark.slow
 def test_the_entries_asked_for_are_those_drawn(runs, monkeypatch):
     drawn = []
-    monkeypatch.setattr("jaxprop.plot.save", lambda picture, out: drawn.append(picture) or out)
+    monkeypatch.setattr("jaxprop.plot.save", lambda picture, out, *_: drawn.append(picture) or out)
     runs["square"]
     did("plot", "surface", "runs/square", "--param", "0.W", "--index", "0,3", "--index", "0,1")
     assert [axes.get_xlabel() for axes in drawn[0]] == ["θ₁ = 0.W[0, 3]"] * 2

@@ -97,11 +97,13 @@ def test_backward_refuses(two):
 def test_the_film_tells_the_cost_before_and_after(two, tmp_path):
     film = plot.learning_step(*two, learning_rate=0.5)
     (ax,) = film.figure.axes
-    said_by_frame = []
+    said_by_frame, kinds = [], []
     for frame in film.frames:
         frame()
         said_by_frame.append(said(ax))
+        kinds.append({c.get_gid() for c in ax.collections})
     assert ["δ" in text.replace("∂C/∂z", "") for text in said_by_frame] == [False] * 3 + [True] * 2 + [False]
+    assert kinds == [{"waiting"}, {"weights", "waiting"}, {"weights"}, {"edges", "waiting"}, {"edges"}, {"weights"}]
     assert "0.59327" not in said_by_frame[0] and "0.59327" in said_by_frame[1]
     assert "C goes from 0.29837 to 0.28" in said_by_frame[-1] and "0.359" in said_by_frame[-1]  # w5 after: 0.35892
     told = []
