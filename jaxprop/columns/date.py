@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timezone
+from datetime import UTC, date, datetime
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -99,5 +99,5 @@ def _days(cell: object, form: str) -> float | None:
     if isinstance(cell, np.datetime64):
         cell = cell.astype("datetime64[us]").item()
     if isinstance(cell, datetime):
-        return (cell if cell.tzinfo else cell.replace(tzinfo=timezone.utc)).timestamp() / _DAY
+        return (cell if cell.tzinfo else cell.replace(tzinfo=UTC)).timestamp() / _DAY
     return float((cell - date(1970, 1, 1)).days) if isinstance(cell, date) else None

@@ -1,4 +1,4 @@
-"""Rows by column name, however they come: as a dict of columns, a list of dicts, or a frame of pandas, polars, Arrow."""
+"""Rows by column name, however they come: a dict of columns, a list of dicts, or a frame of pandas, polars or Arrow."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
