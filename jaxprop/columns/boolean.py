@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
-from jaxprop.columns.cells import is_missing
+from jaxprop.columns.cells import Place, in_row, is_missing
 from jaxprop.errors import DataError
 
 WORDS = {"true": 1.0, "yes": 1.0, "y": 1.0, "t": 1.0, "false": 0.0, "no": 0.0, "n": 0.0, "f": 0.0}
@@ -45,7 +45,7 @@ class Boolean:
         """Which of the features are worth standardising."""
         return (False,) * len(self.features)
 
-    def encode(self, cells: Sequence[Any], where: str = "") -> np.ndarray:
+    def encode(self, cells: Sequence[Any], place: Place = in_row) -> np.ndarray:
         """Return the features `[N, F]` in float64; DataError names the first cell that is neither yes nor no."""
         found = np.zeros((len(cells), len(self.features)))
         for row, cell in enumerate(cells):
@@ -57,7 +57,7 @@ class Boolean:
                 value = float(str(cell))
             if value is None:
                 raise DataError(
-                    f"{where}row {row}, column {self.name!r}: found {cell!r}, expected True or False, or yes or no; "
+                    f"{place(row)}, column {self.name!r}: found {cell!r}, expected True or False, or yes or no; "
                     "correct it or leave it empty"
                 )
             found[row, 0] = value

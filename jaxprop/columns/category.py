@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
-from jaxprop.columns.cells import is_missing
+from jaxprop.columns.cells import Place, in_row, is_missing
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Category:
         """Which of the features are worth standardising."""
         return (False,) * len(self.features)
 
-    def encode(self, cells: Sequence[Any], where: str = "") -> np.ndarray:
+    def encode(self, cells: Sequence[Any], place: Place = in_row) -> np.ndarray:
         """Return the features `[N, F]` in float64."""
         place = {value: i for i, value in enumerate(self.values)}
         found = np.zeros((len(cells), len(self.features)))

@@ -10,13 +10,22 @@ Signs of money, percent signs, spaces and apostrophes between digits are left ou
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
+
+import numpy as np
+
+Place = Callable[[int], str]  # where a row is, for errors: its line in a file, say
 
 MISSING = frozenset({"", "na", "n/a", "#n/a", "nan", "null", "none", "nil", "-", "--", "?", "missing"})
 _SIGNS = re.compile(r"[$€£¥₹₽%]|(?<=\d)[\s\u00a0\u202f'’](?=\d{3})|\b(?:USD|EUR|GBP|CHF)\b")
 _PLAIN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|infinity)", re.IGNORECASE)
 _GROUPS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?")
+
+
+def in_row(row: int) -> str:
+    """Return where a row is that came from no file."""
+    return f"row {row}"
 
 
 def is_missing(cell: object) -> bool:
@@ -65,6 +74,16 @@ def number(cell: object, decimal: str = ".") -> float | None:
     if _GROUPS.fullmatch(text):
         text = text.replace(",", "")
     return float(text) if _PLAIN.fullmatch(text) else None
+
+
+def plain_numbers(cells: Sequence[Any]) -> np.ndarray | None:
+    """Return a column of plain finite numbers `[N]` at once, or None if any of its cells needs a closer look."""
+    try:
+        values = np.array(cells, np.float64)
+    except (TypeError, ValueError):
+        return None
+    odd = not np.isfinite(values).all() or any("_" in cell for cell in cells if isinstance(cell, str))
+    return None if odd or values.ndim != 1 else values
 
 
 _SWAPPED = str.maketrans(",.", ".,")

@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
-from jaxprop.columns.cells import is_missing
+from jaxprop.columns.cells import Place, in_row, is_missing
 from jaxprop.errors import DataError
 
 ISO = "ISO"
@@ -68,7 +68,7 @@ class Date:
         """Which of the features are worth standardising."""
         return (True, True, True, False)[: len(self.features)]
 
-    def encode(self, cells: Sequence[Any], where: str = "") -> np.ndarray:
+    def encode(self, cells: Sequence[Any], place: Place = in_row) -> np.ndarray:
         """Return the features `[N, F]` in float64; DataError names the first cell that is no date."""
         days = np.empty(len(cells))
         for row, cell in enumerate(cells):
@@ -76,7 +76,7 @@ class Date:
             if day is None:
                 how = "2020-12-31" if self.format == ISO else date(2020, 12, 31).strftime(self.format)
                 raise DataError(
-                    f"{where}row {row}, column {self.name!r}: found {cell!r}, expected a date such as {how}; "
+                    f"{place(row)}, column {self.name!r}: found {cell!r}, expected a date such as {how}; "
                     "correct it or leave it empty"
                 )
             days[row] = day

@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from jaxprop.checks import LARGEST
-from jaxprop.columns.cells import decimal_mark, is_missing, number
+from jaxprop.columns.cells import Place, decimal_mark, in_row, is_missing, number, plain_numbers
 from jaxprop.errors import DataError
 
 
@@ -39,6 +39,9 @@ class Number:
     @classmethod
     def of(cls, name: str, cells: Sequence[Any]) -> Self | None:
         """Return the description of a training column, or None if a cell that is not missing is no number."""
+        if (array := plain_numbers(cells)) is not None and len(array):
+            fill = float(np.median(array))
+            return cls(name, ".", fill if _collapses(array) else 0.0, fill)
         known = [cell for cell in cells if not is_missing(cell)]
         mark = decimal_mark(known)
         values = [number(cell, mark) for cell in known]
@@ -60,13 +63,16 @@ class Number:
         """Which of the features are worth standardising."""
         return (True, False) if self.indicator else (True,)
 
-    def encode(self, cells: Sequence[Any], where: str = "") -> np.ndarray:
+    def encode(self, cells: Sequence[Any], place: Place = in_row) -> np.ndarray:
         """Return the features `[N, F]` in float64; DataError names the first cell that is no number."""
+        values = plain_numbers(cells) if self.decimal == "." and not self.indicator else None
+        if values is not None and np.all(abs(values - self.offset) <= LARGEST):
+            return (values - self.offset)[:, None]
         missing = np.array([is_missing(cell) for cell in cells])
-        values = np.array([self._value(cell, i, where) for i, cell in enumerate(cells)], np.float64) - self.offset
+        values = np.array([self._value(cell, i, place) for i, cell in enumerate(cells)], np.float64) - self.offset
         return np.stack([values, missing], 1) if self.indicator else values[:, None]
 
-    def _value(self, cell: object, row: int, where: str) -> float:
+    def _value(self, cell: object, row: int, place: Place) -> float:
         if is_missing(cell):
             return self.fill
         value = number(cell, self.decimal)
@@ -74,10 +80,10 @@ class Number:
             other = number(cell, "," if self.decimal == "." else ".")
             mark = "a point" if self.decimal == "." else "a comma"
             todo = f"this column writes decimals with {mark}" if other is not None else "correct it or leave it empty"
-            raise DataError(f"{where}row {row}, column {self.name!r}: found {cell!r}, expected a number; {todo}")
+            raise DataError(f"{place(row)}, column {self.name!r}: found {cell!r}, expected a number; {todo}")
         if not abs(value - self.offset) <= LARGEST:
             raise DataError(
-                f"{where}row {row}, column {self.name!r}: found {cell!r}, expected a finite float32; "
+                f"{place(row)}, column {self.name!r}: found {cell!r}, expected a finite float32; "
                 "correct it or remove the row"
             )
         return value

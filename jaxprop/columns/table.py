@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxprop.columns.boolean import Boolean
 from jaxprop.columns.category import Category
-from jaxprop.columns.cells import is_missing, number
+from jaxprop.columns.cells import Place, in_row, is_missing, number
 from jaxprop.columns.date import Date
 from jaxprop.columns.frames import columns_of
 from jaxprop.columns.number import Number
@@ -47,18 +47,18 @@ class Table:
         """Which features are worth standardising: numbers and dates, not those that are 0 or 1."""
         return tuple(scaled for column in self.columns for scaled in column.scaled)
 
-    def encode(self, rows: object, where: str = "") -> np.ndarray:
+    def encode(self, rows: object, place: Place = in_row) -> np.ndarray:
         """Return x `[N, F]` in float32.
 
         Args:
             rows: a dict of columns, a list of dicts, or a frame of pandas, polars or Arrow; other columns are ignored.
-            where: what errors say first.
+            place: says where a row is, for errors.
 
         Raises:
             DataError: a column is not there, or a cell cannot be read; the text names row and column.
         """
         cells = columns_of(rows, self.names)
-        return np.concatenate([column.encode(cells[column.name], where) for column in self.columns], 1).astype(
+        return np.concatenate([column.encode(cells[column.name], place) for column in self.columns], 1).astype(
             np.float32
         )
 
@@ -75,31 +75,31 @@ class Table:
 
     @classmethod
     def of(
-        cls, rows: Mapping[str, Sequence[Any]], chosen: bool = False, where: str = ""
+        cls, rows: Mapping[str, Sequence[Any]], chosen: bool = False, place: Place = in_row
     ) -> tuple["Table", tuple[str, ...]]:
         """Return the table of training rows, and a sentence for each column that is left out.
 
         Args:
             rows: the cells of each column.
             chosen: whether somebody asked for these very columns: then text of any kind is a category.
-            where: what errors say first.
+            place: says where a row is, for errors.
 
         Raises:
             DataError: no column is left, or most cells of a column are numbers and some are not.
         """
         kept, notes = [], []
         for name, cells in rows.items():
-            column, why = _column(name, cells, chosen, where)
+            column, why = _column(name, cells, chosen, place)
             if column is None:
                 notes.append(f"column {name!r} is left out: {why}")
             else:
                 kept.append(column)
         if not kept:
-            raise DataError(f"{where}no column is left to predict from: {'; '.join(notes)}")
+            raise DataError(f"no column is left to predict from: {'; '.join(notes)}")
         return cls(tuple(kept)), tuple(notes)
 
 
-def _column(name: str, cells: Sequence[Any], chosen: bool, where: str) -> tuple[Column | None, str]:
+def _column(name: str, cells: Sequence[Any], chosen: bool, place: Place) -> tuple[Column | None, str]:
     """The description of a training column, or why it is left out."""
     known = [cell for cell in cells if not is_missing(cell)]
     if not known:
@@ -109,7 +109,7 @@ def _column(name: str, cells: Sequence[Any], chosen: bool, where: str) -> tuple[
     words = [i for i, cell in enumerate(cells) if not is_missing(cell) and number(cell) is None]
     if len(words) * 2 < len(known):  # one typing error must not become a thousand categories
         raise DataError(
-            f"{where}row {words[0]}, column {name!r}: found {cells[words[0]]!r}, expected a number as in most rows; "
+            f"{place(words[0])}, column {name!r}: found {cells[words[0]]!r}, expected a number as in most rows; "
             "correct it or leave it empty"
         )
     column = Category.of(name, cells)
