@@ -19,7 +19,7 @@ class Number:
         name: the column.
         decimal: its decimal mark, "." or ",".
         offset: what is subtracted in float64, before rounding to float32: timestamps and ids would become equal else.
-        fill: the value of a missing cell, the median of the training rows.
+        fill: the value of a missing cell, the median of the training rows; None refuses missing cells.
         indicator: whether a second feature says 1 where the cell was missing, as some training rows' were.
 
     >>> Number("age", fill=30.0, indicator=True).encode(["22", "", "1,041"])
@@ -31,7 +31,7 @@ class Number:
     name: str
     decimal: Literal[".", ","] = "."
     offset: float = 0.0
-    fill: float = 0.0
+    fill: float | None = None
     indicator: bool = False
     kind: Literal["number"] = "number"
     __pydantic_config__ = {"extra": "forbid"}
@@ -74,6 +74,11 @@ class Number:
 
     def _value(self, cell: object, row: int, place: Place) -> float:
         if is_missing(cell):
+            if self.fill is None:
+                raise DataError(
+                    f"{place(row)}, column {self.name!r}: found an empty cell, expected a value; fill it in or remove "
+                    "the row"
+                )
             return self.fill
         value = number(cell, self.decimal)
         if value is None:
@@ -91,4 +96,5 @@ class Number:
 
 def _collapses(values: np.ndarray) -> bool:
     """Whether values that differ would be equal in float32."""
-    return len(np.unique(values)) > len(np.unique(values.astype(np.float32)))
+    with np.errstate(over="ignore"):  # what float32 cannot hold is refused by `encode`
+        return len(np.unique(values)) > len(np.unique(values.astype(np.float32)))

@@ -85,7 +85,7 @@ class Table:
             place: says where a row is, for errors.
 
         Raises:
-            DataError: no column is left, or most cells of a column are numbers and some are not.
+            DataError: most cells of a column are numbers and some are not.
         """
         kept, notes = [], []
         for name, cells in rows.items():
@@ -94,8 +94,6 @@ class Table:
                 notes.append(f"column {name!r} is left out: {why}")
             else:
                 kept.append(column)
-        if not kept:
-            raise DataError(f"no column is left to predict from: {'; '.join(notes)}")
         return cls(tuple(kept)), tuple(notes)
 
 

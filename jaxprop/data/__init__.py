@@ -6,6 +6,7 @@ which is saved), except MNIST's bytes: 0 to 1, as in Nielsen's book.
 """
 
 from jaxprop.data import sources as _sources
+from jaxprop.data.arrow_file import parquet as parquet
 from jaxprop.data.csv_file import csv as csv, csv_rows as csv_rows
 from jaxprop.data.idx import mnist as mnist, read_idx as read_idx
 from jaxprop.data.npz_file import npz as npz
@@ -18,6 +19,13 @@ from jaxprop.data.problems import (
     xor as xor,
 )
 from jaxprop.data.rows import Data as Data, check as check, split as split
-from jaxprop.data.sources import digits as digits, load as load
+from jaxprop.data.seen import load_again as load_again, seen as seen
+from jaxprop.data.sources import (
+    digits as digits,
+    is_table_file as is_table_file,
+    load as load,
+    read_table as read_table,
+)
+from jaxprop.data.tabular import frame as frame, rows_to_predict as rows_to_predict
 
 SOURCES = _sources.SOURCES

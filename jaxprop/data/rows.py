@@ -1,6 +1,7 @@
 """Rows: what every source returns, and how raw arrays become that: checked, made float32 or int32, split by seed."""
 
 import numbers
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from jaxprop.checks import LARGEST, check_rows
+from jaxprop.columns import Table
 from jaxprop.errors import DataError, JaxpropError, pick
 
 Rows = tuple[np.ndarray, np.ndarray]  # x [N, ...], targets [N] or [N, O]
@@ -22,6 +24,9 @@ class Names(TypedDict, total=False):
     columns: tuple[str, ...] | None
     target: str | None
     test: Rows | None
+    table: Table | None
+    notes: tuple[str, ...]
+    total: int | None
 
 
 @dataclass(frozen=True, eq=False, repr=False)  # arrays have no single answer to ==
@@ -29,7 +34,9 @@ class Data:
     """Rows and targets, split into training and validation, with the names that a saved model keeps.
 
     x `[N, ...]` float32; targets int32 labels `[N]`, or float32 numbers `[N, O]` (then `classes` is None).
-    `source` is a short description without any machine's folders.
+    `source` is a short description without any machine's folders. Rows of a table have its `table`, which makes x of
+    other rows too; `notes` are sentences on what was left out, `total` counts the
+    rows of its file.
 
     >>> from jaxprop.data import line
     >>> line(rows=10)
@@ -44,6 +51,9 @@ class Data:
     target: str | None = None
     source: str = ""
     test: Rows | None = None
+    table: Table | None = None
+    notes: tuple[str, ...] = ()
+    total: int | None = None
 
     def __repr__(self) -> str:
         parts = [f"x {list(self.x.shape)}", f"targets {list(self.targets.shape)}"]
@@ -131,12 +141,28 @@ def as_data(
 ) -> Data:
     """Return rows as `Data`: checked, made float32 or int32, and split; `where` is what errors call them."""
     check(x, targets, str(where or source))
+    _warn_of_equals(x, str(where or source))
     x = x.astype(np.float32, copy=False)
     targets = targets.astype(np.int32 if targets.dtype.kind in "iub" else np.float32, copy=False)
     rows, held = split(x, targets, validation, seed)
     if held is not None:
         check(*rows, f"{where or source}: training rows, {len(held[0])} held out")
     return Data(*rows, validation=held, source=source, **names)
+
+
+def _warn_of_equals(x: np.ndarray, where: str) -> None:
+    """Warn of columns whose numbers are too large for float32 to tell them apart: timestamps and ids, say."""
+    if x.ndim != 2 or x.dtype == np.float32 or x.dtype.kind not in "iuf":
+        return
+    low, high = x.min(axis=0).astype(np.float64), x.max(axis=0).astype(np.float64)
+    for column in np.flatnonzero((np.maximum(abs(low), abs(high)) > 1e4 * (high - low)) & (high > low)):
+        left, there = (len(np.unique(values)) for values in (x[:, column].astype(np.float32), x[:, column]))
+        if left < there:
+            warnings.warn(
+                f"{where}: {there} different numbers of x, column {column}, are {left} in float32: subtract "
+                f"{low[column]:.17g} from it before it is saved",
+                stacklevel=4,
+            )
 
 
 def as_labels(

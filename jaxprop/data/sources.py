@@ -8,11 +8,13 @@ from typing import Any, cast
 
 import numpy as np
 
-from jaxprop.data.csv_file import csv
+from jaxprop.data.arrow_file import ENDINGS, parquet, read_arrow
+from jaxprop.data.csv_file import csv, read_csv
 from jaxprop.data.idx import mnist
 from jaxprop.data.npz_file import npz
 from jaxprop.data.problems import ball, line, moons, spirals, square, xor
 from jaxprop.data.rows import Data, as_data, choose
+from jaxprop.data.tabular import Cells
 from jaxprop.errors import DataError
 
 
@@ -49,12 +51,12 @@ def digits(validation: float = 0.2, seed: int | None = 0) -> Data:
 
 
 SOURCES: dict[str, Callable[..., Data]] = {
-    source.__name__: source for source in (digits, mnist, csv, npz, line, square, xor, moons, spirals, ball)
+    source.__name__: source for source in (digits, mnist, csv, parquet, npz, line, square, xor, moons, spirals, ball)
 }
 
 
 def load(name: str | Path, **options: Any) -> Data:
-    """Return the data of one of `SOURCES` by name, or of a .csv, .tsv, .npz file or a folder of IDX files by path.
+    """Return the data of one of `SOURCES` by name, or of a file (.csv, .parquet, .npz, ...) or IDX folder by path.
 
     Args:
         name: the name of a source, or a path.
@@ -69,8 +71,14 @@ def load(name: str | Path, **options: Any) -> Data:
     source, given = str(name), {}
     if source not in SOURCES:
         kinds = {".csv": ("csv", "path"), ".tsv": ("csv", "path"), ".npz": ("npz", "path")}
+        kinds |= dict.fromkeys(ENDINGS, ("parquet", "path"))
         if Path(name).suffix.lower() not in kinds and not Path(name).is_dir():
-            choose(source, SOURCES, "data", "; or a path that ends in .csv, .tsv or .npz, or a folder of IDX files")
+            choose(
+                source,
+                SOURCES,
+                "data",
+                "; or a path that ends in .csv, .tsv, .parquet or .npz, or a folder of IDX files",
+            )
         source, first = kinds.get(Path(name).suffix.lower(), ("mnist", "folder"))
         given[first] = name
     accepted = inspect.signature(SOURCES[source]).parameters
@@ -81,3 +89,23 @@ def load(name: str | Path, **options: Any) -> Data:
         if parameter.default is parameter.empty and option not in given:
             raise DataError(f"{source} needs {option}=..., as in load({source!r}, {option}='...')")
     return SOURCES[source](**given)
+
+
+def read_table(path: str | Path) -> Cells:
+    """Return the cells of a table's file (.csv, .tsv, .parquet, .arrow, .feather) by column.
+
+    >>> read_table("absent.csv")
+    Traceback (most recent call last):
+        ...
+    jaxprop.errors.DataError: absent.csv: cannot be read (No such file or directory); expected a file: check the path
+    """
+    return read_arrow(path) if Path(path).suffix.lower() in ENDINGS else read_csv(path)
+
+
+def is_table_file(path: str | Path) -> bool:
+    """Return whether a path names a file of a table.
+
+    >>> is_table_file("houses.CSV"), is_table_file("images.npz")
+    (True, False)
+    """
+    return Path(path).suffix.lower() in (".csv", ".tsv", *ENDINGS)

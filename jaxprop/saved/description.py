@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import JsonValue, ValidationError
 
+from jaxprop.columns import Table
 from jaxprop.costs import Cost
 from jaxprop.errors import ModelError
 from jaxprop.layers.layer import Layer
@@ -41,6 +42,7 @@ class Info(Strict):
     classes: tuple[str, ...] | None = None
     columns: tuple[str, ...] | None = None
     target: str | None = None
+    table: Table | None = None
     data: dict[str, JsonValue] | None = None
     training: dict[str, JsonValue] | None = None
 

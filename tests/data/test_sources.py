@@ -108,7 +108,11 @@ def test_load_by_name_and_by_path(write, save, tmp_path):
 @pytest.mark.parametrize(
     ("name", "options", "parts"),
     [
-        ("digit", {}, ["unknown data 'digit' (did you mean 'digits'?); known: ball, csv", ".csv, .tsv or .npz", "IDX"]),
+        (
+            "digit",
+            {},
+            ["unknown data 'digit' (did you mean 'digits'?); known: ball, csv", ".csv, .tsv, .parquet or .npz", "IDX"],
+        ),
         ("no/such/folder", {}, ["unknown data 'no/such/folder'", "or a folder of IDX files"]),
         ("digits", {"sed": 1}, ["unknown option of digits: 'sed' (did you mean 'seed'?); known: seed, validation"]),
         ("digits", {"target": "x"}, ["unknown option of digits: 'target'"]),
