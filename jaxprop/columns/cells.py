@@ -66,7 +66,7 @@ def number(cell: object, decimal: str = ".") -> float | None:
     if not isinstance(cell, str):
         try:
             return float(cell)  # pyright: ignore[reportArgumentType] (a number of Python, numpy or a frame)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             return None
     text = _bare(cell)
     if decimal == ",":

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shlex
 import socket
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -17,12 +18,15 @@ from jaxprop_serve.errors import ServeError
 from jaxprop_serve.http1.routes import Mount, Route
 from jaxprop_serve.models.lifecycle import Models, Served
 from jaxprop_serve.plugins import find, made
+from jaxprop_serve.protocol.by_column import example_row
 from jaxprop_serve.protocol.tensors import TensorSpec
 from jaxprop_serve.seen.logs import Log
 from jaxprop_serve.server import Server, bind, url
 from jaxprop_serve.settings import Settings
 from jaxprop_serve.why.explain import Explain
 from jaxprop_serve.workers import Supervisor
+
+MOST_NAMES = 20  # of columns, in the lines for people
 
 
 def run(settings: Settings, places: Sequence[str]) -> int:
@@ -101,6 +105,8 @@ def about(server: Server) -> list[str]:
             tensors = [_tensors(served.signature.inputs), _tensors(served.signature.outputs)]
             lines.append(f"{served.name} (version {served.version})  {' → '.join(tensors)}")
             lines.append(f"  {base}/v2/models/{served.name}/infer")
+            if served.signature.table is not None:
+                lines.append(f"  columns: {_few(served.signature.table.names)}")
             lines.append(f"  try: {example(served, base, server.settings)}")
     if server.grpc_port is not None:
         lines.append(f"gRPC on {base.partition('://')[2].rpartition(':')[0]}:{server.grpc_port}")
@@ -120,10 +126,24 @@ def example(served: Served, base: str, settings: Settings) -> str:
     target = f"{base}/predict/{served.name}"
     if len(served.signature.inputs) != 1:
         return f"curl{options} {base}/v2/models/{served.name}"
+    table = served.signature.table
+    if table is not None and len(table.names) <= MOST_NAMES:
+        rows = json.dumps({"rows": [example_row(table)]}, ensure_ascii=False)
+        return f"curl{options} {target} -d {shlex.quote(rows)}"
     if count <= 8:
         return f"curl{options} {target} -d '{json.dumps({'rows': [[zero] * count]})}'"
     python = f"import json; print(json.dumps([[{zero!r}] * {count}]))".replace('"', "'")
     return f'python3 -c "{python}" | curl{options} {target} -d @-'
+
+
+def _few(names: Sequence[str]) -> str:
+    """Return the names, or the first three of very many.
+
+    >>> _few(["age", "sex"]), _few([f"pixel_{i}" for i in range(64)])
+    ('age, sex', 'pixel_0, pixel_1, pixel_2 and 61 more')
+    """
+    few = len(names) <= MOST_NAMES
+    return ", ".join(names) if few else f"{', '.join(names[:3])} and {len(names) - 3} more"
 
 
 def _tensors(specs: Iterable[TensorSpec]) -> str:

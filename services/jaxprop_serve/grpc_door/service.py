@@ -25,6 +25,7 @@ from jaxprop_serve.http1 import endpoints
 from jaxprop_serve.http1.application import App
 from jaxprop_serve.http1.request import Request
 from jaxprop_serve.http1.routes import Reply, checked_name
+from jaxprop_serve.protocol.by_column import features
 from jaxprop_serve.protocol.data import to_bytes
 
 INFERENCE, HEALTH = Messages("inference.proto"), Messages("health.proto")
@@ -168,6 +169,8 @@ class Service:
             signature = served.signature
             inputs = read_inputs(request, signature, served.name, app.settings.max_rows)
             wanted = read_outputs(request, signature, served.name)
+            if signature.table is not None:
+                inputs = await features(inputs, signature, served.name)
             outputs = await served.infer(inputs, call.deadline(read_timeout(request)))
             answer = response(model_name=served.name, model_version=served.version, id=request.id)
             datatypes = {spec.name: spec.datatype for spec in signature.outputs}

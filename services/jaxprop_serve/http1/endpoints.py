@@ -15,10 +15,11 @@ from jaxprop_serve.errors import ServeError
 from jaxprop_serve.http1.request import Request
 from jaxprop_serve.http1.routes import Reply, Route
 from jaxprop_serve.models.runtimes import Loaded
+from jaxprop_serve.protocol.by_column import Cell, described, encoded, features
 from jaxprop_serve.protocol.data import rows_from_json, to_json
 from jaxprop_serve.protocol.json_reading import read_json
 from jaxprop_serve.protocol.requests import decode, encode
-from jaxprop_serve.protocol.tensors import TensorSpec
+from jaxprop_serve.protocol.tensors import Signature, TensorSpec
 from jaxprop_serve.settings import Settings
 
 JSON = (b"content-type", b"application/json")
@@ -31,6 +32,7 @@ class _Rows(msgspec.Struct, forbid_unknown_fields=True):
 
 
 _rows = msgspec.json.Decoder(_Rows)
+_by_column = msgspec.json.Decoder(list[dict[str, Cell]])
 
 
 def reply(value: object, status: int = 200, headers: Iterable[tuple[bytes, bytes]] = ()) -> Reply:
@@ -55,14 +57,18 @@ async def infer(request: Request, model: str, version: str | None = None) -> Rep
             max_depth=settings.max_json_depth,
         )
         request.cancel_if_gone()
-        outputs = await served.infer(asked.inputs, request.deadline(asked.timeout_us))
+        inputs, signature = asked.inputs, served.signature
+        if signature.table is not None:
+            inputs = await features(inputs, signature, served.name)
+        outputs = await served.infer(inputs, request.deadline(asked.timeout_us))
         return Reply(*encode(asked, outputs, served.name, served.version))
 
 
 async def predict(request: Request, model: str) -> Reply:
     """`POST /predict/{model}`: rows in, rows out, and labels with probabilities where the model knows its classes.
 
-    `{"rows": [[...], ...]}` or the bare list of rows; a row is flat or has the input's own shape.
+    `{"rows": [[...], ...]}` or the bare list of rows; a row is flat or has the input's own shape. Of a model with a
+    table a row may be `{"age": 22, "sex": "male"}`, and `unknown` names the categories that training never saw.
     """
     settings = request.settings
     with request.models.pin(model) as served:
@@ -75,10 +81,14 @@ async def predict(request: Request, model: str) -> Reply:
         body = await request.body()
         spec = served.signature.inputs[0]
         try:
-            x = _rows_array(body, spec, settings)
+            rows = _rows_of(body, served.signature, settings)
         except ServeError as error:
             raise ServeError(error.status, f"rows for model '{served.name}': {error.text}") from None
         request.cancel_if_gone()
+        if isinstance(rows, list):
+            x, unknown = await encoded(rows, len(rows), served.signature, served.name)
+        else:
+            x, unknown = rows, {}
         outputs = await served.infer({spec.name: x}, None)
         answer: dict[str, Any] = {"model": served.name, "version": served.version}
         for output in served.signature.outputs:
@@ -86,16 +96,22 @@ async def predict(request: Request, model: str) -> Reply:
             answer[key] = to_json(_wide(outputs[output.name]), output.datatype, output.name, served.name)
         if "rows" in answer:
             answer |= labels(answer["rows"], served.loaded)
-        return reply(answer)
+        return reply(answer | ({"unknown": unknown} if unknown else {}))
 
 
-def _rows_array(body: bytes, spec: TensorSpec, settings: Settings) -> np.ndarray:
+def _rows_of(body: bytes, signature: Signature, settings: Settings) -> np.ndarray | list[dict[str, Cell]]:
+    """Return the rows as x, or by column name."""
     text = body.strip()
     if text[:1] == b"{":
         text = bytes(read_json(text, _rows, settings.max_json_depth).rows)
     if text[:1] != b"[":
         raise ServeError(400, 'send {"rows": [[...], ...]} or the list of rows itself')
-    return rows_from_json(text, spec, settings.max_rows)
+    if signature.table is None or not text[1:].lstrip().startswith(b"{"):
+        return rows_from_json(text, signature.inputs[0], settings.max_rows)
+    rows = read_json(text, _by_column, where=".rows")
+    if len(rows) > settings.max_rows:
+        raise ServeError(400, f"expected 1 to {settings.max_rows} rows at once, got {len(rows)}")
+    return rows
 
 
 def _wide(array: np.ndarray) -> np.ndarray:
@@ -139,7 +155,7 @@ async def model_ready(request: Request, model: str, version: str | None = None) 
 
 
 async def model_metadata(request: Request, model: str, version: str | None = None) -> Reply:
-    """`GET /v2/models/{model}[/versions/{version}]`: tensors with their shapes and datatypes."""
+    """`GET /v2/models/{model}[/versions/{version}]`: tensors with their shapes and datatypes, and the columns of x."""
     with request.models.pin(model, version) as served:
         signature = served.signature
         return reply(
@@ -150,6 +166,7 @@ async def model_metadata(request: Request, model: str, version: str | None = Non
                 "inputs": [_tensor(spec) for spec in signature.inputs],
                 "outputs": [_tensor(spec) for spec in signature.outputs],
             }
+            | ({} if signature.table is None else {"columns": described(signature.table)})
         )
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from jaxprop.arrays.dtypes import enough_bits, has_64_bits
+from jaxprop.columns import Number, Table
 from jaxprop.costs import Cost
 from jaxprop.entry_points import load_all
 from jaxprop.errors import ModelError
@@ -90,7 +91,8 @@ class SavedRuntime:
                 "jp.freeze_statistics(net, x, params) returns"
             )
         _finite(path, by_path(params))
-        signature = Signature(_tensors({"x": about.one_input}), _tensors({"y": about.outputs}), "jaxprop_jax")
+        x = _tensors({"x": about.one_input})
+        signature = Signature(x, _tensors({"y": about.outputs}), "jaxprop_jax", _table(about.info, x[0], path))
         params = _on_device(params)
 
         def f(inputs: dict[str, jax.Array], params: PyTree) -> dict[str, jax.Array]:
@@ -185,6 +187,23 @@ def _tensors(specs: dict[str, ArraySpec]) -> tuple[TensorSpec, ...]:
         if spec.dtype not in NAMES:
             raise ModelError(f"tensor {name!r}: {spec.dtype} is no datatype of the Open Inference Protocol")
     return tuple(TensorSpec(name, NAMES[spec.dtype], spec.shape) for name, spec in specs.items())
+
+
+def _table(info: description.Info, x: TensorSpec, path: Path) -> Table | None:
+    """Return the table that makes x of columns, if the model has one, or names its columns, which are numbers then."""
+    table = info.table
+    if table is None and info.columns is not None:
+        table = Table(tuple(Number(name) for name in info.columns))
+    if table is None:
+        return None
+    if x.shape == (-1, len(table.features)) and x.datatype in ("FP16", "BF16", "FP32", "FP64"):
+        return table
+    if info.table is None:  # x is made of its columns in some other way
+        return None
+    raise ModelError(
+        f"{path}: info: table makes {len(table.features)} features, but x is {x.datatype} {list(x.shape)}; save the "
+        "model with the table that its x was made with"
+    )
 
 
 def _finite(path: Path, arrays: Mapping[str, jax.Array | np.ndarray]) -> None:

@@ -9,7 +9,7 @@ before anything is queued.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -65,11 +65,14 @@ _general = msgspec.json.Decoder(_Request)
 
 
 @cache
-def _flat(python: type) -> msgspec.json.Decoder[Any]:
-    """Return the fast decoder: one pass over flat data of one Python type; it skips nothing, which bounds the depth."""
+def _flat(python: type, names: tuple[str, ...]) -> msgspec.json.Decoder[Any]:
+    """Return the fast decoder: one pass over flat data of one Python type; it skips nothing, which bounds the depth.
+
+    It knows the inputs of these names alone.
+    """
     data = ("data", list[python] | msgspec.UnsetType, msgspec.UNSET)
     parameters = ("parameters", Parameters | None, None)
-    fields = [("name", str), ("shape", list[int]), ("datatype", str), parameters, data]
+    fields = [("name", Literal[names]), ("shape", list[int]), ("datatype", str), parameters, data]
     item = msgspec.defstruct("Input", fields, forbid_unknown_fields=True)
     fields = [("inputs", list[item]), ("id", str | None, None), parameters, ("outputs", list[_Output] | None, None)]
     return msgspec.json.Decoder(msgspec.defstruct("Request", fields, forbid_unknown_fields=True))
@@ -175,9 +178,9 @@ def _parse(text: bytes, signature: Signature, max_depth: int) -> _Request:
     python = python_type(signature.inputs[0])
     if len(signature.inputs) == 1 or all(python_type(spec) is python for spec in signature.inputs):
         try:
-            return _flat(python).decode(text)
+            return _flat(python, tuple([spec.name for spec in signature.inputs])).decode(text)
         except (msgspec.DecodeError, UnicodeDecodeError):
-            pass  # nested data, unknown fields or a mistake: the general way accepts it or says what is wrong
+            pass  # nested data, columns, unknown fields or a mistake: the general way takes it or says what is wrong
     return read_json(text, _general, max_depth)
 
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import ml_dtypes
 import numpy as np
 
+from jaxprop.columns import Table
+
 DATATYPES: dict[str, np.dtype] = {
     "BOOL": np.dtype(np.bool_),
     "UINT8": np.dtype("<u1"),
@@ -39,8 +41,9 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class Signature:
-    """What a model takes and gives."""
+    """What a model takes and gives; `table`, if there is one, makes its one input of columns (by_column.py)."""
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     platform: str
+    table: Table | None = None

@@ -27,6 +27,7 @@ from jaxprop_serve.http1.routes import Reply, Route
 from jaxprop_serve.models.lifecycle import Served
 from jaxprop_serve.models.runtimes import NAMES, Arrays, Executable, Function, Loaded, compiler
 from jaxprop_serve.models.statistics import Statistics
+from jaxprop_serve.protocol.by_column import features
 from jaxprop_serve.protocol.checks import Wanted
 from jaxprop_serve.protocol.data import BINARY_ONLY
 from jaxprop_serve.protocol.requests import InferRequest, decode, encode
@@ -94,6 +95,8 @@ class Explain:
                 max_rows=settings.explain_limit, max_depth=settings.max_json_depth,
             )  # fmt: skip
             name = self._chosen(asked, served.name)
+            if served.signature.table is not None:
+                asked.inputs = await features(asked.inputs, served.signature, served.name)
             deadline = request.deadline(asked.timeout_us)
             if deadline is not None and time.monotonic() >= deadline:
                 raise _late(served.name)
