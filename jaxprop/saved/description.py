@@ -41,7 +41,6 @@ class Info(Strict):
 
     classes: tuple[str, ...] | None = None
     columns: tuple[str, ...] | None = None
-    table: Table | None = None
     target: str | None = None
     table: Table | None = None
     data: dict[str, JsonValue] | None = None

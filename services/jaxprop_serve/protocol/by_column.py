@@ -120,7 +120,7 @@ def example_row(table: Table) -> dict[str, Cell]:
 
 def _typical(column: Any) -> Cell:
     if isinstance(column, Number):
-        return column.fill
+        return column.fill or 0.0
     if isinstance(column, Category):
         return column.values[0] if column.values else None
     if isinstance(column, Boolean):
