@@ -1,7 +1,7 @@
 """From the words of the command line to a network, a cost and an optimizer."""
 
 import re
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import optax
 
 from jaxprop import costs, layers
 from jaxprop.costs import Cost, HalfSquaredError, SoftmaxCrossEntropy
-from jaxprop.data import Data
+from jaxprop.data import Data, is_table_file
 from jaxprop.errors import JaxpropError, pick
 from jaxprop.layers import Flatten, Layer, Linear, Softmax, Standardize, Unstandardize
 from jaxprop.network import Chain
@@ -79,13 +79,13 @@ def choose_cost(name: str | None, data: Data, output_activation: str | None) -> 
     return cost
 
 
-def sizes(text: str | None, data: Data, cost: Cost, hidden: int) -> list[int]:
-    """'64,32,10' as numbers, checked against the rows; without it, one hidden layer (none for `hidden` 0)."""
+def sizes(text: str | None, data: Data, cost: Cost, hidden: tuple[int, ...]) -> list[int]:
+    """'64,32,10' as numbers, checked against the rows; without it, the hidden layers suggested."""
     inputs = int(np.prod(data.x.shape[1:]))
     targets = len(data.classes) if data.classes else int(np.prod(data.targets.shape[1:]))
     outputs = targets * cost.outputs_per_target
     if text is None:
-        return [inputs, hidden, outputs] if hidden else [inputs, outputs]
+        return [inputs, *hidden, outputs]
     try:
         found = [int(part) for part in text.split(",")]
     except ValueError:
@@ -119,20 +119,45 @@ def network(
     return Chain(*chain)
 
 
+@dataclass(frozen=True)
+class Suggested:
+    """What is trained where nothing is said: by the source, for no one choice learns all of them."""
+
+    hidden: tuple[int, ...] = (32,)
+    activation: str = "tanh"
+    learning_rate: float = 0.01
+    patience: int | None = None
+
+
+def suggested(name: str) -> Suggested:
+    """The settings for a source, measured: tests/benchmarks/tables.py for files of tables.
+
+    >>> suggested("line").hidden, suggested("houses.csv").patience
+    ((), 20)
+    """
+    if is_table_file(name):  # soon learned by heart: the rows held out say when to stop
+        return Suggested(activation="gelu", learning_rate=0.003, patience=20)
+    return {"line": Suggested(hidden=()), "spirals": Suggested((64, 64), "gelu")}.get(name, Suggested())
+
+
 def is_table(name: str) -> bool:
     """Whether rows come from a file or a measurement, in units of their own; rows of formulas are of order 1.
 
     >>> is_table("houses.csv"), is_table("square")
     (True, False)
     """
-    return name == "ball" or Path(name).suffix.lower() in (".csv", ".tsv", ".npz")
+    return name == "ball" or Path(name).suffix.lower() in (".npz",) or is_table_file(name)
 
 
 def input_scale(name: str, data: Data, wanted: bool | None) -> Standardize | None:
     """Standardised columns for tables; one scale for all pixels, so that one that hardly varies is not blown up."""
     if not (is_table(name) or name == "digits" if wanted is None else wanted):
         return None
-    return Standardize.of(data.x.reshape(len(data.x), -1), per_feature=is_table(name))
+    scale = Standardize.of(data.x.reshape(len(data.x), -1), per_feature=is_table(name))
+    if data.table is None:
+        return scale
+    kept = np.array(data.table.scaled)  # what is 0 or 1 stays so
+    return Standardize(np.where(kept, scale.mean, 0.0), np.where(kept, scale.std, 1.0))
 
 
 def target_scale(name: str, data: Data, cost: Cost, output: str | None) -> Unstandardize | None:

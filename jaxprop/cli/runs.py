@@ -90,17 +90,32 @@ def rows_of(run: SavedRun, data: str | None, chosen: str, part: str = "validatio
     name = data or trained.get("name")
     if not name:
         raise DataError(f"{run.path}: does not say which data it was trained on; pass --data")
-    if data is not None and data.lower().endswith((".csv", ".tsv")) and info.columns:
-        (x, targets), source = datasets.csv_rows(data, info.columns, info.target, info.classes), Path(data).name
+    if data is not None and datasets.is_table_file(data) and info.columns:
+        cells, source = datasets.read_table(data), Path(data).name
+        x, targets = datasets.rows_to_predict(cells, info.table or info.columns, info.target, info.classes)
+        if info.table is not None:
+            tell_unknown(info.table.unknown(cells.columns))
+    elif name == trained.get("name"):
+        try:
+            again = datasets.load_again(name, trained.get("options", {}), trained.get("seen"))
+        except DataError as error:
+            raise DataError(f"{error}: --data {name}") from None
+        x, targets, source = part_of(again, part)
     else:
-        options = trained.get("options", {}) if name == trained.get("name") else {}
-        x, targets, source = part_of(datasets.load(name, **options), part)
+        x, targets, source = part_of(datasets.load(name), part)
     inputs = run.about.one_input
     if x.shape[1:] != inputs.shape[1:]:
         raise DataError(f"{source}: rows have shape {list(x.shape[1:])}, {run.path} expects {list(inputs.shape[1:])}")
     numbers = slice_rows(chosen, len(x))
     picked = np.asarray(numbers)
     return Rows(numbers, x[picked].astype(inputs.dtype), None if targets is None else targets[picked], source)
+
+
+def tell_unknown(unknown: dict[str, tuple[str, ...]]) -> None:
+    """Say on stderr which values of a category training never saw."""
+    for column, values in unknown.items():
+        shown = ", ".join(map(repr, values[:5])) + (" and more" if len(values) > 5 else "")
+        print(f"jaxprop: column {column!r}: training never saw {shown}; such a cell says nothing", file=sys.stderr)
 
 
 def part_of(data: Data, part: str) -> tuple[np.ndarray, np.ndarray, str]:

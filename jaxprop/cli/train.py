@@ -43,11 +43,11 @@ class Plan:
     data: str
     options: dict[str, Any] = field(default_factory=dict)  # of the data's source
     layers: str | None = None
-    activation: str = "tanh"
+    activation: str | None = None
     output_activation: str | None = None
     cost: str | None = None
     optimizer: str = "adam"
-    learning_rate: float = 0.01
+    learning_rate: float | None = None
     epochs: int | None = None
     batch_size: int = 32
     seed: int = 0
@@ -59,6 +59,11 @@ class Plan:
     out: Path
     progress: bool = True
 
+    @property
+    def rate(self) -> float:
+        """The learning rate."""
+        return build.suggested(self.data).learning_rate if self.learning_rate is None else self.learning_rate
+
 
 def command(
     data: Annotated[
@@ -68,11 +73,13 @@ def command(
         ),
     ],
     layers: Annotated[str | None, Option(help="Units: inputs, hidden layers, outputs, e.g. 64,32,10.")] = None,
-    activation: Annotated[str, Option(help="Of the hidden layers.")] = Plan.activation,
+    activation: Annotated[
+        str | None, Option(help="Of the hidden layers: tanh; gelu for spirals and files of tables.")
+    ] = None,
     output_activation: Annotated[str | None, Option(help="Of the output; none unless given.")] = None,
     cost: Annotated[str | None, Option(help="Labels: softmax_cross_entropy; numbers: half_squared_error.")] = None,
     optimizer: Annotated[str, Option(help=f"{', '.join(build.OPTIMIZERS)}.")] = Plan.optimizer,
-    learning_rate: Annotated[float, Option(help="Step size η.")] = Plan.learning_rate,
+    learning_rate: Annotated[float | None, Option(help="Step size η: 0.01; 0.003 for files of tables.")] = None,
     epochs: Annotated[int | None, Option(min=1, help="Times through the rows; by default about 3,000 steps.")] = None,
     batch_size: Annotated[int, Option(min=1, help="Rows a step.")] = Plan.batch_size,
     seed: Annotated[
@@ -99,7 +106,8 @@ def command(
         float | None, Option(help="Share of rows held out, or from 1 on their number; a fifth by default.")
     ] = None,
     patience: Annotated[
-        int | None, Option(min=1, help="Stop after so many epochs without a better validation cost.")
+        int | None,
+        Option(min=1, help="Stop after so many epochs without a better validation cost; 20 for a file of a table."),
     ] = None,
     out: Annotated[Path | None, Option(help="Folder of the saved model; runs/DATA by default.")] = None,
     json: Annotated[bool, Option("--json", help="The result as JSON on stdout; progress stays on stderr.")] = False,
@@ -141,6 +149,8 @@ class Outcome:
 def run(plan: Plan) -> Outcome:
     """Load the rows, build the network, train it, and save it in the plan's folder."""
     data = datasets.load(plan.data, **plan.options)
+    for note in data.notes:
+        print(f"jaxprop: {note}", file=sys.stderr)
     net, cost = network(plan, data)
     scale = build.target_scale(plan.data, data, cost, plan.output_activation)
     result = train(plan, data, net, cost, scale)
@@ -148,9 +158,10 @@ def run(plan: Plan) -> Outcome:
     if scale is not None:  # trained on standardised numbers, answers in their own unit
         net, params = Chain(*net.layers, scale), (*params, ())
     summary = summarise(plan, data, net, cost, result)
-    source = {"name": plan.data, "options": plan.options, "source": data.source}
+    source = {"name": plan.data, "options": plan.options, "source": data.source, "seen": datasets.seen(data)}
     info = {
-        "classes": data.classes, "columns": data.columns, "target": data.target, "data": source,
+        "classes": data.classes, "columns": data.columns, "target": data.target, "table": data.table,
+        "data": source,
         "training": {**summary, "history": thinned(result.history)},
     }  # fmt: skip
     save(plan.out, net, params, inputs=data.x[:1], cost=cost, info=info)
@@ -159,12 +170,14 @@ def run(plan: Plan) -> Outcome:
 
 def network(plan: Plan, data: Data) -> tuple[Chain, Cost]:
     """Build the network (raw rows go in) and its cost as far as the plan says; the rows decide the rest."""
-    is_line = plan.data == "line"
+    usual = build.suggested(plan.data)
     cost = build.choose_cost(plan.cost, data, plan.output_activation)
-    units = build.sizes(plan.layers, data, cost, hidden=0 if is_line else 32)
-    bias = not is_line if plan.bias is None else plan.bias
+    units = build.sizes(plan.layers, data, cost, usual.hidden)
+    bias = plan.data != "line" if plan.bias is None else plan.bias
     standardize = build.input_scale(plan.data, data, plan.standardize)
-    net = build.network(units, data, standardize, plan.activation, plan.output_activation, bias=bias, init=plan.init)
+    net = build.network(
+        units, data, standardize, plan.activation or usual.activation, plan.output_activation, bias=bias, init=plan.init
+    )
     return net, cost
 
 
@@ -176,16 +189,18 @@ def train(plan: Plan, data: Data, net: Chain, cost: Cost, scale: Unstandardize |
         targets = targets_for(cost, targets, len(data.classes or ()))
         return x, targets if scale is None else ((targets - scale.mean) / scale.std).astype(targets.dtype)
 
-    optimizer = build.optimizer(plan.optimizer, plan.learning_rate)
+    usual = build.suggested(plan.data)
+    optimizer = build.optimizer(plan.optimizer, plan.rate)
     pick(plan.grad, ("auto", "manual"), "--grad")
     steps = math.ceil(len(data.x) / plan.batch_size)
     epochs = plan.epochs if plan.epochs is not None else max(10, min(1000, math.ceil(DEFAULT_STEPS / steps)))
+    patience = plan.patience or (usual.patience if data.validation is not None else None)
     with writing(plan.out):  # an unwritable folder is found before training, not after
         pass
     try:
         return fit(
             net, cost, optimizer, prepared((data.x, data.targets)), epochs=epochs, batch_size=plan.batch_size,
-            key=jax.random.key(plan.seed), patience=plan.patience, grad=plan.grad, progress=plan.progress,  # pyright: ignore
+            key=jax.random.key(plan.seed), patience=patience, grad=plan.grad, progress=plan.progress,  # pyright: ignore
             validation=None if data.validation is None else prepared(data.validation),
         )  # fmt: skip
     except TrainingInterrupted as stop:
@@ -207,11 +222,11 @@ def summarise(plan: Plan, data: Data, net: Chain, cost: Cost, result: FitResult)
         "seconds": round(result.seconds, 3),
         "best_epoch": result.best.epoch,
         "optimizer": plan.optimizer,
-        "learning_rate": plan.learning_rate,
+        "learning_rate": plan.rate,
         "batch_size": plan.batch_size,
         "seed": plan.seed,
         "grad": plan.grad,
-        "final": result.history[-1] if result.history else {},
+        "final": result.row or {},
     }
 
 
