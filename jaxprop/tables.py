@@ -1,7 +1,20 @@
 """Text tables: what reports and commands print."""
 
+import math
 from collections.abc import Collection, Sequence
 from itertools import zip_longest
+
+
+def shown(value: float, digits: int = 4) -> str:
+    """Return a number as people write it: at least `digits` significant digits, no digit before the point lost.
+
+    >>> shown(123456.7), shown(1234.5678), shown(0.25), shown(3.0), shown(1.2345678e-9), shown(float("inf"))
+    ('123457', '1235', '0.25', '3', '1.235e-09', 'inf')
+    """
+    if value == 0 or not 1e-4 <= abs(value) < 1e15:
+        return f"{value:.{digits}g}"
+    text = f"{value:.{max(0, digits - 1 - math.floor(math.log10(abs(value))))}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def table(rows: Sequence[Sequence[str]], right: Collection[int] = (), widest: int | None = None) -> str:

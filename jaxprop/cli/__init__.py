@@ -1,16 +1,18 @@
-"""The command line: `jaxprop demo | train | predict | check | summary | explain | plot`.
+"""The command line: `jaxprop demo | train | predict | evaluate | check | summary | explain | plot`.
 
 Each command is one file here, a thin layer over the library. A user's mistake is one line on stderr and a non-zero exit
 code, never a traceback. Commands from elsewhere are entry points in the group `jaxprop.commands`.
 """
 
 import sys
+import warnings
 from typing import NoReturn
 
 import typer
 
-from jaxprop.cli import check, demo, explain, plot, predict, summary, train
+from jaxprop.cli import check, demo, evaluate, explain, plot, predict, summary, train
 from jaxprop.cli.runs import plugins
+from jaxprop.cli.words import in_shell
 from jaxprop.errors import JaxpropError
 
 app = typer.Typer(
@@ -25,6 +27,7 @@ COMMANDS = {
     "demo": demo,
     "train": train,
     "predict": predict,
+    "evaluate": evaluate,
     "check": check,
     "summary": summary,
     "explain": explain,
@@ -49,6 +52,8 @@ def add_plugins() -> None:
 def main() -> NoReturn:
     """Run the command line and exit with its code: 0, 1 (it did not work), 2 (not understood) or 130 (Ctrl-C)."""
     add_plugins()
+    warnings.filterwarnings("always", category=UserWarning, message=r"(?!.*deprecat)")
+    warnings.showwarning = lambda message, *_: print(f"jaxprop: {in_shell(str(message))}", file=sys.stderr)
     try:
         code = app(sys.argv[1:] or ["--help"], prog_name="jaxprop", standalone_mode=False)
         if code != 130:
@@ -56,7 +61,7 @@ def main() -> NoReturn:
     except (KeyboardInterrupt, typer.Abort):
         pass
     except JaxpropError as error:
-        stop(str(error), 1)
+        stop(in_shell(str(error)), 1)
     except Exception as error:
         if not hasattr(error, "format_message"):  # what the parser of the command line raises
             raise

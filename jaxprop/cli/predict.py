@@ -11,11 +11,13 @@ from numpy.typing import ArrayLike
 from jaxprop import tables
 from jaxprop.cli import remote
 from jaxprop.cli.runs import Rows, SavedRun, open_run, print_json, rows_of
+from jaxprop.cli.written import write
 from jaxprop.errors import JaxpropError, pick
 from jaxprop.train import predict
 
 EXAMPLE = (
     "Examples: `jaxprop predict runs/digits --data digits --rows 0:5` · "
+    "`jaxprop predict runs/my --data new.csv --out answers.csv` · "
     "`jaxprop predict runs/my --data new.csv --json` · "
     "`jaxprop predict runs/digits --url http://127.0.0.1:8000` (ask `jaxprop serve runs/digits`)"
 )
@@ -24,7 +26,12 @@ EXAMPLE = (
 def command(
     run: Annotated[Path, typer.Argument(help="Folder of a saved model; with --url and --data also just its name.")],
     data: Annotated[str | None, typer.Option(help="Where rows come from; what it was trained on by default.")] = None,
-    rows: Annotated[str, typer.Option(help="Which rows: 0:5, 7 or 1,4,7.")] = "0:10",
+    rows: Annotated[
+        str | None, typer.Option(help="Which rows: 0:5, 7 or 1,4,7; 0:10 by default, with --out every row.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File for the rows with their predictions: .csv, .json, .jsonl or .parquet.")
+    ] = None,
     part: Annotated[str, typer.Option(help="validation (held-out rows) or training.")] = "validation",
     url: Annotated[str | None, typer.Option(help="Ask this server instead, e.g. http://127.0.0.1:8000.")] = None,
     model: Annotated[str | None, typer.Option(help="The model's name on the server; RUN's by default.")] = None,
@@ -34,6 +41,9 @@ def command(
     pick(part, ("validation", "training"), "--part")
     if model is not None and url is None:
         raise JaxpropError("--model names a model on a server: pass --url too")
+    rows = rows if rows is not None else "0:10" if out is None else ":"
+    if url is not None and out is not None:
+        raise JaxpropError("--out: writes what a saved model answers here; leave --url out")
     if url is not None and data is not None and not run.exists():
         chosen, classes = remote.rows_without_a_run(data, rows, part)
     else:
@@ -45,11 +55,37 @@ def command(
         run = Path(name)
     else:
         answers = predictions(saved, chosen)
-    if json:
+    if out is not None:
+        count = len(chosen.numbers)
+        write(out, columns_with(chosen, outputs_of(saved, chosen)))
+        said = {"model": str(run), "data": chosen.source, "out": str(out), "rows": count}
+        print_json(said) if json else print(f"{run} on {chosen.source}: {count:,} rows with predictions in {out}")
+    elif json:
         print_json({"model": str(run), "data": chosen.source, "predictions": answers})
     else:
         print(f"{run} on {chosen.source}")
         print(table(answers))
+
+
+def outputs_of(saved: SavedRun, chosen: Rows) -> dict[str, list[Any]]:
+    """The columns that the model adds: the class and the probability of each, or the numbers."""
+    y = predict(saved.net, chosen.x, saved.params)
+    classes, cost = saved.about.info.classes, saved.about.cost
+    if not classes:
+        answers = np.asarray(y if cost is None else cost.expected(y)).reshape(len(y), -1)
+        names = ["prediction"] if answers.shape[1] == 1 else [f"prediction {i}" for i in range(answers.shape[1])]
+        return {name: [_plain(value) for value in column] for name, column in zip(names, answers.T, strict=True)}
+    found: dict[str, list[Any]] = {"prediction": [classes[label] for label in np.argmax(y, axis=-1)]}
+    if cost is not None and cost.outputs == "class logits":
+        for name, column in zip(classes, np.asarray(cost.expected(y)).T, strict=True):
+            found[f"probability {name}"] = [_plain(value) for value in column]
+    return found
+
+
+def columns_with(chosen: Rows, added: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    """The rows' own columns, and behind them those of the model; a name that is taken gets the model's mark."""
+    own = dict(chosen.columns) or {"row": chosen.numbers}
+    return own | {f"{name} (jaxprop)" if name in own else name: column for name, column in added.items()}
 
 
 def predictions(saved: SavedRun, chosen: Rows) -> list[dict[str, Any]]:
@@ -101,7 +137,7 @@ def table(answers: list[dict[str, Any]]) -> str:
 def _cell(value: object) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(_cell, value))}]"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return tables.shown(value) if isinstance(value, float) else str(value)
 
 
 def _plain(values: ArrayLike) -> float | list[float]:

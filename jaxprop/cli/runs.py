@@ -3,8 +3,8 @@
 import itertools
 import json
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -53,12 +53,13 @@ class SavedRun:
 
 @dataclass(frozen=True)
 class Rows:
-    """Some rows: where each stands, x `[N, ...]`, and targets if there are any."""
+    """Some rows: where each stands, x `[N, ...]`, targets if there are any, and the columns they came with."""
 
     numbers: list[int]
     x: np.ndarray
     targets: np.ndarray | None
     source: str
+    columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
 
 def open_run(path: Path) -> SavedRun:
@@ -87,28 +88,29 @@ def rows_of(run: SavedRun, data: str | None, chosen: str, part: str = "validatio
     """
     info = run.about.info
     trained: dict[str, Any] = info.data or {}
-    name = data or trained.get("name")
+    name, columns = data or trained.get("name"), {}
     if not name:
         raise DataError(f"{run.path}: does not say which data it was trained on; pass --data")
     if data is not None and datasets.is_table_file(data) and info.columns:
         cells, source = datasets.read_table(data), Path(data).name
+        columns = cells.columns
         x, targets = datasets.rows_to_predict(cells, info.table or info.columns, info.target, info.classes)
         if info.table is not None:
             tell_unknown(info.table.unknown(cells.columns))
     elif name == trained.get("name"):
-        try:
-            again = datasets.load_again(name, trained.get("options", {}), trained.get("seen"))
-        except DataError as error:
-            raise DataError(f"{error}: --data {name}") from None
+        again = datasets.load_again(name, trained.get("options", {}), trained.get("seen"))
         x, targets, source = part_of(again, part)
     else:
         x, targets, source = part_of(datasets.load(name), part)
     inputs = run.about.one_input
     if x.shape[1:] != inputs.shape[1:]:
         raise DataError(f"{source}: rows have shape {list(x.shape[1:])}, {run.path} expects {list(inputs.shape[1:])}")
+    if not columns and x.ndim == 2 and info.columns and len(info.columns) == x.shape[1]:
+        columns = dict(zip(info.columns, x.T.tolist(), strict=True))
     numbers = slice_rows(chosen, len(x))
     picked = np.asarray(numbers)
-    return Rows(numbers, x[picked].astype(inputs.dtype), None if targets is None else targets[picked], source)
+    kept = {column: [values[number] for number in numbers] for column, values in columns.items()}
+    return Rows(numbers, x[picked].astype(inputs.dtype), None if targets is None else targets[picked], source, kept)
 
 
 def tell_unknown(unknown: dict[str, tuple[str, ...]]) -> None:
@@ -125,10 +127,10 @@ def part_of(data: Data, part: str) -> tuple[np.ndarray, np.ndarray, str]:
     return x, targets, f"{data.source}, {'held-out' if held_out else 'training'} rows"
 
 
-def with_targets(run: SavedRun, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+def with_targets(run: SavedRun, rows: Rows, what: str = "a gradient") -> tuple[np.ndarray, np.ndarray]:
     """Return x and the targets as the run's cost wants them; raise DataError for rows that have none."""
     if rows.targets is None:
-        raise DataError(f"{rows.source}: has no column {run.about.info.target!r}; a gradient needs targets")
+        raise DataError(f"{rows.source}: has no column {run.about.info.target!r}; {what} needs targets")
     return rows.x, targets_for(run.cost, rows.targets, run.about.outputs.shape[-1])
 
 

@@ -8,6 +8,8 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress as Bar, TextColumn
 
+from jaxprop.tables import shown
+
 SAY_EVERY = 5.0  # seconds between lines where there is no terminal
 
 
@@ -22,7 +24,7 @@ def describe_row(row: dict[str, float]) -> str:
         if key.endswith("accuracy"):
             parts.append(f"{key.replace('_', ' ')} {100 * value:.2f} %")
         elif key not in ("epoch", "seconds"):
-            parts.append(f"{key.replace('_', ' ').replace('r2', 'R²')} {value:.4g}")
+            parts.append(f"{key.replace('_', ' ').replace('r2', 'R²')} {shown(value)}")
     return " · ".join(parts)
 
 

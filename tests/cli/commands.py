@@ -94,7 +94,9 @@ def write_files(folder):
     new = ["area,colour,rooms", "25,red,1", "50,blue,2"]
     (folder / "new.csv").write_text("\n".join(new) + "\n", "utf-8")
     (folder / "nan.csv").write_text("a,b\n1,2\nnan,3\n4,5\n")
-    (folder / "text.csv").write_text("a,b\n1,2\nx,3\n4,5\n")
+    (folder / "text.csv").write_text("a,b\n1,2\nx,3\n4,5\n6,7\n")
+    (folder / "bits.csv").write_text("a,b\n1,0\n2,1\n3,1\n")
+    (folder / "typo.csv").write_text("a,b\n1,2\n2,x\n3,4\n")
     (folder / "empty.csv").write_text("")
     (folder / "header.csv").write_text("a,b\n")
     (folder / "one.csv").write_text("a,b\n1,2\n")
