@@ -178,14 +178,19 @@ def slice_rows(text: str, rows: int) -> list[int]:
 
 def print_json(value: object) -> None:
     """Plain data on stdout, as strict JSON (NaN and infinity as null)."""
-    print(json.dumps(_strict(value), ensure_ascii=False, allow_nan=False))
+    print(json.dumps(strict(value), ensure_ascii=False, allow_nan=False))
 
 
-def _strict(value: object) -> object:
+def strict(value: Any) -> Any:
+    """Plain data without NaN and infinity: null stands for them.
+
+    >>> strict({"cost": [1.0, float("inf")]})
+    {'cost': [1.0, None]}
+    """
     if isinstance(value, dict):
-        return {key: _strict(item) for key, item in value.items()}
+        return {key: strict(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_strict(item) for item in value]
+        return [strict(item) for item in value]
     if isinstance(value, np.generic):
         value = value.item()
     return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -14,7 +14,8 @@ from jaxtyping import PyTree
 from jaxprop import data as datasets
 from jaxprop.arrays.paths import by_path
 from jaxprop.cli import build
-from jaxprop.cli.runs import print_json, targets_for
+from jaxprop.cli.runs import print_json, strict, targets_for
+from jaxprop.columns import Category, Table
 from jaxprop.costs import Cost
 from jaxprop.data import Data
 from jaxprop.data.rows import Rows
@@ -149,7 +150,7 @@ class Outcome:
 def run(plan: Plan) -> Outcome:
     """Load the rows, build the network, train it, and save it in the plan's folder."""
     data = datasets.load(plan.data, **plan.options)
-    for note in data.notes:
+    for note in [*data.notes, *as_read(data.table if plan.progress else None)]:
         print(f"jaxprop: {note}", file=sys.stderr)
     net, cost = network(plan, data)
     scale = build.target_scale(plan.data, data, cost, plan.output_activation)
@@ -162,7 +163,7 @@ def run(plan: Plan) -> Outcome:
     info = {
         "classes": data.classes, "columns": data.columns, "target": data.target, "table": data.table,
         "data": source,
-        "training": {**summary, "history": thinned(result.history)},
+        "training": strict({**summary, "history": thinned(result.history)}),
     }  # fmt: skip
     save(plan.out, net, params, inputs=data.x[:1], cost=cost, info=info)
     return Outcome(summary, describe(summary, net, params, plan.out))
@@ -228,6 +229,22 @@ def summarise(plan: Plan, data: Data, net: Chain, cost: Cost, result: FitResult)
         "grad": plan.grad,
         "final": result.row or {},
     }
+
+
+def as_read(table: Table | None) -> list[str]:
+    """How the columns of a table were read.
+
+    >>> as_read(Table((Category("quarter", ("north", "south")),)))
+    ['columns: quarter (2 values); choose others with --features']
+    """
+    if table is None:
+        return []
+    kinds = []
+    for column in table.columns:
+        kind = f"{len(column.values)} values" if isinstance(column, Category) else type(column).__name__.lower()
+        kinds.append(f"{column.name} ({kind})")
+    shown = ", ".join(kinds[:12]) + (f" and {len(kinds) - 12} more" if len(kinds) > 12 else "")
+    return [f"columns: {shown}; choose others with --features"]
 
 
 def thinned(history: tuple[dict[str, float], ...], most: int = 500) -> list[dict[str, float]]:

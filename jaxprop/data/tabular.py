@@ -119,6 +119,10 @@ def rows_to_predict(
         table: what the columns of x are; names stand for columns of numbers.
         target: the column of targets, if the table has it.
         classes: what labels stand for: then targets are int32 `[N]`, places in it, and without it float32 `[N, 1]`.
+
+    >>> rows_to_predict(Cells({"b": ["1", "2"], "a": ["3", "4"]}, "my.csv", "my.csv"), ["a"])
+    (array([[3.],
+           [4.]], dtype=float32), None)
     """
     if not isinstance(table, Table):
         names = _names(cells, "columns", table, target)

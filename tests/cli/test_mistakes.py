@@ -56,7 +56,7 @@ MISTAKES = [
     (("train", "bits.csv", "--target", "b"), 1, ["only 0 and 1", "two classes (--labels) or numbers (--numbers)"]),
     (("train", "typo.csv", "--target", "b"), 1, ["found 'x', expected a number; correct it, or", "with --labels"]),
     (("train", "csv", "--target", "b"), 1, ["csv is a kind of file: write the path of yours in its place"]),
-    (("train", "text.csv", "--target", "b", "--validation", "0"), 1, ["text.csv, line 3", "found 'x', expected a number"]),
+    (("train", "text.csv", "--target", "b", "--validation", "0"), 1, ["text.csv, line 3", "found 'x', expected a"]),
     (("train", "empty.csv", "--target", "b"), 1, ["an empty file"]),
     (("train", "header.csv", "--target", "b"), 1, ["only a header"]),
     (("train", "one.csv", "--target", "b"), 1, ["one row; expected two or more"]),
