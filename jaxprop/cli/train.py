@@ -150,9 +150,9 @@ class Outcome:
 def run(plan: Plan) -> Outcome:
     """Load the rows, build the network, train it, and save it in the plan's folder."""
     data = datasets.load(plan.data, **plan.options)
+    net, cost = network(plan, data)
     for note in [*data.notes, *as_read(data.table if plan.progress else None)]:
         print(f"jaxprop: {note}", file=sys.stderr)
-    net, cost = network(plan, data)
     scale = build.target_scale(plan.data, data, cost, plan.output_activation)
     result = train(plan, data, net, cost, scale)
     params = result.params
