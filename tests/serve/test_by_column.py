@@ -14,9 +14,8 @@ from tritonclient import grpc as triton
 import jaxprop as jp
 from jaxprop.columns import Boolean, Category, Date, Number, Table
 from jaxprop_serve.assembly import about
-from jaxprop_serve.protocol import by_column
-from jaxprop_serve.protocol.by_column import as_asked, encoded, example_row
-from jaxprop_serve.protocol.requests import decode
+from jaxprop_serve.protocol import by_column, requests
+from jaxprop_serve.protocol.by_column import encoded, example_row
 from tests.serve.doors import FakeModel, FakeModels, W, acall, an_app, call, settings
 from tests.serve.explaining import serving
 from tests.serve.test_grpc import grpc_running
@@ -168,11 +167,14 @@ def test_many_cells_become_x_beside_the_event_loop(monkeypatch):
     assert [thread is threading.main_thread() for thread in threads] == [True, False]
 
 
-def test_x_is_read_in_one_pass_beside_a_table():
-    signature = a_model().signature
-    found = decode({}, orjson.dumps({"inputs": [tensor("x", "FP32", [1.0] * 4, [1, 4])]}), signature, "digits")
-    assert found.inputs["x"].shape == (1, 4)
-    assert as_asked([SimpleNamespace(name="x")], signature, "digits") is signature
+def test_x_beside_columns_goes_the_quick_way_and_columns_do_not(monkeypatch):
+    slow = []
+    real = requests.read_json
+    monkeypatch.setattr(requests, "read_json", lambda *a: (slow.append(a), real(*a))[1])
+    x = {"inputs": [tensor("x", "FP32", [1.0] * 4, [1, 4])]}
+    for body in (x, columns(age=("INT8", [3, 4]))):
+        requests.decode({}, orjson.dumps(body), a_model().signature, "digits")
+    assert len(slow) == 1
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ Cells become x here, for both doors and for every path, by the table that the mo
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import date, timedelta
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,15 +29,18 @@ class Encoded(NamedTuple):
     unknown: dict[str, tuple[str, ...]]
 
 
-def as_asked(given: Iterable[Any], signature: Signature, model: str) -> Signature:
-    """Return the signature of a request's `given` inputs: the columns, each as it comes, or the model's own of x.
+def names_columns(given: Sequence[Any], signature: Signature) -> bool:
+    """Return whether a request's `given` inputs are columns, and not x."""
+    return len(given) != 1 or given[0].name != signature.inputs[0].name
+
+
+def of_columns(given: Iterable[Any], table: Table, signature: Signature, model: str) -> Signature:
+    """Return the signature of a request whose `given` inputs are the columns, each of the type in which it comes.
 
     Raises ServeError 400 for a column that is missing or unknown.
     """
-    table, tensors = signature.table, {item.name: item for item in given}
-    if table is None or tensors.keys() == {signature.inputs[0].name}:
-        return signature
-    known = f"the columns {', '.join(map(repr, table.names))}, or '{signature.inputs[0].name}'"
+    tensors = {item.name: item for item in given}
+    known = f"the columns {', '.join(map(repr, table.names))}, or '{signature.inputs[0].name}' alone"
     for name in tensors:
         if name not in table.names:
             raise ServeError(400, f"unexpected inference input '{name[:80]}' for model '{model}', expected {known}")
@@ -125,5 +128,5 @@ def _typical(column: Any) -> Cell:
         return column.values[0] if column.values else None
     if isinstance(column, Boolean):
         return True
-    day = datetime.fromtimestamp(column.fill * 86400, UTC)
-    return day.date().isoformat() if column.format == "ISO" else day.strftime(column.format)
+    day = date(1970, 1, 1) + timedelta(days=column.fill)
+    return day.isoformat() if column.format == "ISO" else day.strftime(column.format)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from jaxprop_serve.errors import ServeError
-from jaxprop_serve.protocol.by_column import as_asked
+from jaxprop_serve.protocol.by_column import names_columns, of_columns
 from jaxprop_serve.protocol.data import BINARY_ONLY
 from jaxprop_serve.protocol.tensors import Signature, TensorSpec
 
@@ -60,8 +60,8 @@ def check_inputs(
     given: Sequence[GivenInput], signature: Signature, model: str, max_rows: int, has_tail: bool
 ) -> tuple[Item, ...]:
     """Return what the request says of each of the model's inputs, in its order. ServeError 400: see this module."""
-    if signature.table is not None:
-        signature = as_asked(given, signature, model)
+    if signature.table is not None and names_columns(given, signature):
+        signature = of_columns(given, signature.table, signature, model)
     if len(given) != len(signature.inputs):
         raise ServeError(
             400, f"expected {len(signature.inputs)} inputs but got {len(given)} inputs for model '{model}'"

@@ -9,13 +9,14 @@ before anything is queued.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 import orjson
 
 from jaxprop_serve.errors import ServeError
+from jaxprop_serve.protocol.by_column import names_columns
 from jaxprop_serve.protocol.checks import Item, Parameters, Wanted, check_inputs, wanted_outputs
 from jaxprop_serve.protocol.data import from_bytes, from_json, python_type, to_bytes, to_json
 from jaxprop_serve.protocol.json_reading import read_json
@@ -65,14 +66,11 @@ _general = msgspec.json.Decoder(_Request)
 
 
 @cache
-def _flat(python: type, names: tuple[str, ...]) -> msgspec.json.Decoder[Any]:
-    """Return the fast decoder: one pass over flat data of one Python type; it skips nothing, which bounds the depth.
-
-    It knows the inputs of these names alone.
-    """
+def _flat(python: type) -> msgspec.json.Decoder[Any]:
+    """Return the fast decoder: one pass over flat data of one Python type; it skips nothing, which bounds the depth."""
     data = ("data", list[python] | msgspec.UnsetType, msgspec.UNSET)
     parameters = ("parameters", Parameters | None, None)
-    fields = [("name", Literal[names]), ("shape", list[int]), ("datatype", str), parameters, data]
+    fields = [("name", str), ("shape", list[int]), ("datatype", str), parameters, data]
     item = msgspec.defstruct("Input", fields, forbid_unknown_fields=True)
     fields = [("inputs", list[item]), ("id", str | None, None), parameters, ("outputs", list[_Output] | None, None)]
     return msgspec.json.Decoder(msgspec.defstruct("Request", fields, forbid_unknown_fields=True))
@@ -178,7 +176,9 @@ def _parse(text: bytes, signature: Signature, max_depth: int) -> _Request:
     python = python_type(signature.inputs[0])
     if len(signature.inputs) == 1 or all(python_type(spec) is python for spec in signature.inputs):
         try:
-            return _flat(python, tuple([spec.name for spec in signature.inputs])).decode(text)
+            request = _flat(python).decode(text)
+            if signature.table is None or not names_columns(request.inputs, signature):
+                return request
         except (msgspec.DecodeError, UnicodeDecodeError):
             pass  # nested data, columns, unknown fields or a mistake: the general way takes it or says what is wrong
     return read_json(text, _general, max_depth)
