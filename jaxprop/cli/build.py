@@ -127,6 +127,7 @@ class Suggested:
     activation: str = "tanh"
     learning_rate: float = 0.01
     patience: int | None = None
+    standardize: bool = False
 
 
 def suggested(name: str) -> Suggested:
@@ -137,7 +138,11 @@ def suggested(name: str) -> Suggested:
     """
     if is_table_file(name):  # soon learned by heart: the rows held out say when to stop
         return Suggested(activation="gelu", learning_rate=0.003, patience=20)
-    return {"line": Suggested(hidden=()), "spirals": Suggested((64, 64), "gelu")}.get(name, Suggested())
+    return {
+        "line": Suggested(hidden=()),
+        "digits": Suggested(standardize=True),
+        "spirals": Suggested((64, 64, 64), "gelu", standardize=True),
+    }.get(name, Suggested())
 
 
 def is_table(name: str) -> bool:
@@ -151,7 +156,7 @@ def is_table(name: str) -> bool:
 
 def input_scale(name: str, data: Data, wanted: bool | None) -> Standardize | None:
     """Standardised columns for tables; one scale for all pixels, so that one that hardly varies is not blown up."""
-    if not (is_table(name) or name == "digits" if wanted is None else wanted):
+    if not (is_table(name) or suggested(name).standardize if wanted is None else wanted):
         return None
     scale = Standardize.of(data.x.reshape(len(data.x), -1), per_feature=is_table(name))
     if data.table is None:

@@ -4,6 +4,7 @@ The columns of x are described by a `jaxprop.columns.Table`, from the training r
 with, which values a category has, says nothing about the rows held out.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -96,6 +97,9 @@ def rows_to_train(
     notes = [f"{len(absent)} of {total} rows are left out: their {target} is missing"] if absent else []
     targets, classes = _targets(cells, target, labels)
     (training, _), _ = split(np.arange(len(cells)), np.arange(len(cells)), validation, seed)
+    if features is None and (numbering := [name for name in chosen if _numbers_rows(name, cells.columns[name])]):
+        chosen = [name for name in chosen if name not in numbering]
+        notes += [f"column {name!r} is left out: it only numbers the rows" for name in numbering]
     known = {name: [cells.columns[name][row] for row in training] for name in chosen}
     place: Place = lambda row: cells.place(int(training[row]))  # noqa: E731
     table, left_out = Table.of(known, features is not None, place)
@@ -144,6 +148,12 @@ def _chosen(cells: Cells, target: str | None, features: Sequence[str] | None) ->
     target = choose(target, names, f"column of {cells.where}:", "; the first line must hold the names")
     features = [name for name in names if name != target] if features is None else features
     return target, _names(cells, "features", features, target)
+
+
+def _numbers_rows(name: str, column: Sequence[Any]) -> bool:
+    """Whether a column is called an id or a number, and no two rows have the same: it would be learned by heart."""
+    called = re.search(r"(?i)(^|[_\W])(id|index|nr|no|number)$|I[dD]$", name)
+    return bool(called) and len(column) > 1 and len(set(map(str, column))) == len(column)
 
 
 def _names(cells: Cells, what: str, names: Sequence[str], target: str | None) -> list[str]:
