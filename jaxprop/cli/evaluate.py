@@ -1,83 +1,117 @@
-"""`jaxprop evaluate`: how good a saved model is on rows: held out, or of a file."""
+"""`jaxprop evaluate`: how good a saved model is on rows whose targets are known."""
 
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
 
-from jaxprop.cli.runs import SavedRun, open_run, print_json, rows_of, with_targets
+from jaxprop import tables
+from jaxprop.cli.runs import Rows, SavedRun, open_run, print_json, rows_of, with_targets
 from jaxprop.errors import pick
-from jaxprop.tables import shown, table
 from jaxprop.train import evaluate, predict
+from jaxprop.train.confusion import confusion, per_class
+from jaxprop.train.metrics import decided
 
-EXAMPLE = "Examples: `jaxprop evaluate runs/digits` · `jaxprop evaluate runs/my --data new.csv --json`"
+EXAMPLE = (
+    "Examples: `jaxprop evaluate runs/digits` · `jaxprop evaluate runs/my --data new.csv` · "
+    "`jaxprop evaluate runs/digits --part training --json`"
+)
+MOST_CLASSES = 12  # of a matrix that can be read at a glance
+MOST_PAIRS = 10
 
 
 def command(
     run: Annotated[Path, typer.Argument(help="Folder of a saved model.")],
     data: Annotated[str | None, typer.Option(help="Where rows come from; what it was trained on by default.")] = None,
-    rows: Annotated[str, typer.Option(help="Which rows, such as 0:50; all by default.")] = ":",
+    rows: Annotated[str, typer.Option(help="Which rows, such as 0:100; all by default.")] = ":",
     part: Annotated[str, typer.Option(help="validation (held-out rows) or training.")] = "validation",
     json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
-    """Measure the model in RUN: a confusion matrix with precision and recall for classes, errors for numbers."""
+    """Measure the model in RUN: accuracy and a confusion matrix for classes, R² and errors for numbers."""
     pick(part, ("validation", "training"), "--part")
     saved = open_run(run)
     chosen = rows_of(saved, data, rows, part)
-    x, targets = with_targets(saved, chosen, "measuring it")
-    found = evaluate(saved.net, saved.cost)(x, saved.params, targets)
-    y = predict(saved.net, x, saved.params)
-    classes = saved.about.info.classes
-    if classes and chosen.targets is not None:
-        more = by_class(np.argmax(y, axis=-1), np.asarray(chosen.targets), classes)
-    else:
-        more = errors(np.asarray(saved.cost.expected(y), np.float64), np.asarray(targets, np.float64))
+    found = measures(saved, chosen)
     if json:
-        print_json({"model": str(run), "data": chosen.source, "rows": len(x), **found, **more})
-        return
-    print(f"{run} on {len(x):,} rows of {chosen.source}")
-    print(in_words(saved, found, more))
+        print_json({"model": str(run), "data": chosen.source, **found})
+    else:
+        count = "1 row" if found["rows"] == 1 else f"{found['rows']} rows"
+        print(f"{run} on {count} of {chosen.source}")
+        print(report(found, saved.about.info.target))
 
 
-def by_class(answers: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> dict[str, Any]:
-    """The confusion matrix (a row a true class, a column a predicted one), and what follows from it by class.
+def measures(run: SavedRun, rows: Rows) -> dict[str, Any]:
+    """The cost of these rows, and what else is said of classes or of numbers."""
+    x, targets = with_targets(run, rows, "measuring it")
+    y = predict(run.net, x, run.params)
+    run.cost.check(y, targets)
+    run.cost.check_values(y, targets)
+    found = {"rows": len(x), **evaluate(run.net, run.cost)(x, run.params, targets)}
+    decisions = decided(run.cost, y, targets)
+    if decisions is None:
+        error = np.asarray(run.cost.expected(y), np.float64) - targets
+        return found | {"rmse": float(np.sqrt(np.mean(error**2))), "mae": float(np.mean(np.abs(error)))}
+    truth, predicted, counted = decisions
+    yes_or_no = predicted.shape == y.shape
+    if yes_or_no and y.shape[-1] > 1:  # several questions: classes of none
+        return found
+    classes = list(run.about.info.classes or map(str, range(2 if yes_or_no else y.shape[-1])))
+    counts = confusion(truth[counted], predicted[counted], len(classes))
+    scores = per_class(counts)
+    by_class = [
+        {"class": name, **{key: float(values[i]) for key, values in scores.items()}, "rows": int(counts[i].sum())}
+        for i, name in enumerate(classes)
+    ]
+    return found | {"classes": classes, "confusion": counts.tolist(), "by_class": by_class}
 
-    >>> found = by_class(np.array([0, 0, 1]), np.array([0, 1, 1]), ("no", "yes"))
-    >>> found["confusion"], found["by_class"][1]
-    ([[1, 0], [1, 1]], {'class': 'yes', 'precision': 1.0, 'recall': 0.5, 'f1': 0.6666666666666666, 'rows': 2})
-    """
-    confusion = np.zeros((len(classes), len(classes)), int)
-    np.add.at(confusion, (labels, answers), 1)
-    rows = []
-    for i, name in enumerate(classes):
-        right, predicted, true = (int(n) for n in (confusion[i, i], confusion[:, i].sum(), confusion[i].sum()))
-        precision, recall, f1 = (
-            right / of if of else None for of in (predicted, true, (predicted + true) / 2)
-        )  # None: nothing to take a share of
-        rows.append({"class": name, "precision": precision, "recall": recall, "f1": f1, "rows": true})
-    return {"classes": list(classes), "confusion": confusion.tolist(), "by_class": rows}
 
-
-def errors(y: np.ndarray, targets: np.ndarray) -> dict[str, float]:
-    """How far the answers are off, in the target's own unit."""
-    off = y - targets
-    return {"rmse": float(np.sqrt(np.mean(off**2))), "mae": float(np.mean(np.abs(off)))}
-
-
-def in_words(saved: SavedRun, found: dict[str, float], more: dict[str, Any]) -> str:
+def report(found: dict[str, Any], target: str | None = None) -> str:
     """The same for people."""
-    if "confusion" not in more:
-        name = saved.about.info.target or "the target"
-        r2 = f"R² {found['r2']:.4f} · " if "r2" in found else ""
-        unit = f"RMSE {shown(more['rmse'])} · MAE {shown(more['mae'])}, in the unit of {name}"
-        return f"{r2}{unit} · cost {shown(found['cost'])}"
-    head = f"accuracy {100 * found['accuracy']:.2f} % · " if "accuracy" in found else ""
-    matrix = [["true ↓ predicted →", *more["classes"]]]
-    matrix += [[name, *map(str, row)] for name, row in zip(more["classes"], more["confusion"], strict=True)]
-    share = lambda value: "–" if value is None else f"{100 * value:.1f} %"  # noqa: E731
-    figures = [["class", "precision", "recall", "F1", "rows"]]
-    for row in more["by_class"]:
-        figures.append([row["class"], *(share(row[key]) for key in ("precision", "recall", "f1")), str(row["rows"])])
-    right = range(1, len(matrix[0]))
-    return "\n\n".join([f"{head}cost {shown(found['cost'])}", table(matrix, right), table(figures, range(1, 5))])
+    words = {"r2": "R²", "rmse": "RMSE", "mae": "MAE"}
+    told = [f"{word} {tables.shown(found[key])}" for key, word in words.items() if key in found]
+    if "accuracy" in found:
+        told = [f"accuracy {100 * found['accuracy']:.2f} %"]
+    elif told:
+        told[-1] += f", in the unit of {target or 'the target'}"
+    line = " · ".join([*told, f"cost {tables.shown(found['cost'])}"])
+    if "classes" not in found:
+        return line
+    classes, counts = found["classes"], np.array(found["confusion"])
+    matrix = crossed(counts, classes) if len(classes) <= MOST_CLASSES else most_confused(counts, classes)
+    head = ("class", "precision", "recall", "F1", "rows")
+    figures = [
+        (row["class"], *(_share(row[key]) for key in ("precision", "recall", "f1")), str(row["rows"]))
+        for row in found["by_class"]
+    ]
+    return "\n\n".join([line, matrix, tables.table([head, *figures], right=range(1, 5))])
+
+
+def crossed(counts: np.ndarray, classes: Sequence[str]) -> str:
+    """The confusion matrix; where its head would be too long, classes have numbers there."""
+    right = range(1, len(classes) + 1)
+
+    def lined(names: Sequence[str], head: Sequence[str]) -> str:
+        rows = [[name, *map(str, row)] for name, row in zip(names, counts, strict=True)]
+        return tables.table([["true ↓ predicted →", *head], *rows], right)
+
+    text = lined(classes, classes)
+    if max(map(len, text.splitlines())) <= shutil.get_terminal_size().columns:
+        return text
+    return lined([f"{i} {name}" for i, name in zip(right, classes, strict=True)], list(map(str, right)))
+
+
+def most_confused(counts: np.ndarray, classes: Sequence[str]) -> str:
+    """The pairs of classes that are confused most, where a matrix would be too large."""
+    wrong = counts - np.diag(np.diagonal(counts))
+    pairs = [divmod(int(at), len(classes)) for at in np.argsort(-wrong, axis=None, kind="stable")[:MOST_PAIRS]]
+    rows = [(classes[i], classes[j], str(wrong[i, j])) for i, j in pairs if wrong[i, j]]
+    if not rows:
+        return f"confusion: none of the {len(classes)} classes is taken for another"
+    return "most confused\n" + tables.table([("truth", "prediction", "rows"), *rows], right=[2])
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:.1f} %" if np.isfinite(value) else "–"

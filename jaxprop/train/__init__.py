@@ -5,6 +5,7 @@ run.py         one run: its state, and what is measured            steps.py     
 rows.py        rows as they are given, checked                     optimizers.py  what some optimizers need more
 batches.py     shuffled rows, gathered meanwhile                   metrics.py     `evaluate` and `predict`
 progress.py    what is shown                                       nonfinite.py   where the first NaN arose
+confusion.py   which classes are taken for which
 """
 
 from jaxprop.train.fitting import fit as fit

@@ -6,7 +6,7 @@ from typing import Protocol
 
 import jax
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Float, PyTree, Shaped
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree, Shaped
 
 from jaxprop.arrays.given import as_arrays
 from jaxprop.arrays.paths import place
@@ -127,16 +127,32 @@ def _checked(net: Network, x: PyTree, params: PyTree, what: str) -> PyTree:
 
 def _score(cost: Cost, y: np.ndarray, targets: np.ndarray, weights: np.ndarray | None) -> dict[str, float]:
     """Accuracy or R², or nothing where neither says anything."""
-    labels = labels_of(targets)
-    if labels is not None and labels.shape == y.shape[:-1]:  # not counts, which are integers as well
-        return _share(np.argmax(y, axis=-1) == labels, labels != getattr(cost, "ignore", None), weights)
-    if cost.outputs == "logits" and np.all((targets == 0) | (targets == 1)):
-        return _share((y > 0) == (targets == 1), np.ones(y.shape, bool), weights)
+    if (found := decided(cost, y, targets)) is not None:
+        truth, chosen, counted = found
+        return _share(truth == chosen, counted, weights)
     numbers = np.asarray(targets, np.float64)
     mean = np.average(numbers, axis=0, weights=weights)
     residual = _mean((numbers - np.asarray(cost.expected(y))) ** 2, weights)
     spread = _mean((numbers - mean) ** 2, weights)
     return {"r2": float(1 - residual / spread)} if spread > 0 else {}  # constant targets have none
+
+
+def decided(
+    cost: Cost, y: np.ndarray, targets: np.ndarray
+) -> tuple[Int[np.ndarray, "N ..."], Int[np.ndarray, "N ..."], Bool[np.ndarray, "N ..."]] | None:
+    """Return the class of each target, the class that y decides for, and which of them count; None for numbers.
+
+    >>> from jaxprop.costs import SoftmaxCrossEntropy
+    >>> truth, chosen, counted = decided(SoftmaxCrossEntropy(), np.eye(3), np.array([0, 1, 1]))
+    >>> truth.tolist(), chosen.tolist(), counted.tolist()
+    ([0, 1, 1], [0, 1, 2], [True, True, True])
+    """
+    labels = labels_of(targets)
+    if labels is not None and labels.shape == y.shape[:-1]:  # not counts, which are integers as well
+        return labels, np.argmax(y, axis=-1), np.asarray(labels != getattr(cost, "ignore", None))
+    if cost.outputs == "logits" and np.all((targets == 0) | (targets == 1)):
+        return (targets == 1).astype(int), (y > 0).astype(int), np.ones(y.shape, bool)
+    return None
 
 
 def _share(right: Bool[np.ndarray, "N ..."], counted: np.ndarray, weights: np.ndarray | None) -> dict[str, float]:
