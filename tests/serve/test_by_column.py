@@ -64,6 +64,7 @@ def test_people_ask_by_column_name(app):
         ([{"age": 10**4000, "sex": "male"}], "row 0, column 'age': found 1000"),
         ([{"age": [3], "sex": "male"}], "Expected `bool | int | float | str | null`, got `array` - at `$.rows[0]"),
         ([ROWS[0], [22, 0, 0, 1]], "Expected `object`, got `array` - at `$.rows[1]`"),
+        ({"age": 3, "sex": "male"}, 'send {"rows": [{column: cell, ...}, ...]} or the list of rows itself'),
         (ROWS * 33, "expected 1 to 64 rows at once, got 66"),
     ],
 )

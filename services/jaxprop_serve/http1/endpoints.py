@@ -105,7 +105,8 @@ def _rows_of(body: bytes, signature: Signature, settings: Settings) -> np.ndarra
     if text[:1] == b"{":
         text = bytes(read_json(text, _rows, settings.max_json_depth).rows)
     if text[:1] != b"[":
-        raise ServeError(400, 'send {"rows": [[...], ...]} or the list of rows itself')
+        row = "[...]" if signature.table is None else "{column: cell, ...}"
+        raise ServeError(400, f'send {{"rows": [{row}, ...]}} or the list of rows itself')
     if signature.table is None or not text[1:].lstrip().startswith(b"{"):
         return rows_from_json(text, signature.inputs[0], settings.max_rows)
     rows = read_json(text, _by_column, where=".rows")
