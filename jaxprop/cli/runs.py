@@ -101,16 +101,29 @@ def rows_of(run: SavedRun, data: str | None, chosen: str, part: str = "validatio
         again = datasets.load_again(name, trained.get("options", {}), trained.get("seen"))
         x, targets, source = part_of(again, part)
     else:
-        x, targets, source = part_of(datasets.load(name), part)
+        x, targets, source = rows_elsewhere(name, part, info.classes)
     inputs = run.about.one_input
     if x.shape[1:] != inputs.shape[1:]:
         raise DataError(f"{source}: rows have shape {list(x.shape[1:])}, {run.path} expects {list(inputs.shape[1:])}")
-    if not columns and x.ndim == 2 and info.columns and len(info.columns) == x.shape[1]:
-        columns = dict(zip(info.columns, x.T.tolist(), strict=True))
     numbers = slice_rows(chosen, len(x))
     picked = np.asarray(numbers)
     kept = {column: [values[number] for number in numbers] for column, values in columns.items()}
     return Rows(numbers, x[picked].astype(inputs.dtype), None if targets is None else targets[picked], source, kept)
+
+
+def rows_elsewhere(name: str, part: str, classes: Sequence[str] | None) -> tuple[np.ndarray, np.ndarray, str]:
+    """Rows of a source, or all of an npz file in its own order, with labels as the model's classes count them."""
+    file = Path(name).suffix.lower() == ".npz"
+    found = datasets.load(name, **({"validation": 0} if file else {}))
+    x, targets, source = part_of(found, part)
+    if file and found.validation is None:
+        source = found.source
+    if not classes or not found.classes or tuple(classes) == tuple(found.classes):
+        return x, targets, source
+    unknown = [label for label in found.classes if label not in classes]
+    if unknown:
+        raise DataError(f"{source}: found class {unknown[0]!r}, expected those of the model: {', '.join(classes)}")
+    return x, np.array([classes.index(label) for label in found.classes], np.int32)[targets], source
 
 
 def tell_unknown(unknown: dict[str, tuple[str, ...]]) -> None:
@@ -130,7 +143,9 @@ def part_of(data: Data, part: str) -> tuple[np.ndarray, np.ndarray, str]:
 def with_targets(run: SavedRun, rows: Rows, what: str = "a gradient") -> tuple[np.ndarray, np.ndarray]:
     """Return x and the targets as the run's cost wants them; raise DataError for rows that have none."""
     if rows.targets is None:
-        raise DataError(f"{rows.source}: has no column {run.about.info.target!r}; {what} needs targets")
+        target = run.about.info.target
+        found = f"column {target!r} is empty" if target in rows.columns else f"has no column {target!r}"
+        raise DataError(f"{rows.source}: {found}; {what} needs targets")
     return rows.x, targets_for(run.cost, rows.targets, run.about.outputs.shape[-1])
 
 
@@ -152,6 +167,8 @@ def parameter_path(run: SavedRun, asked: str) -> str:
 def targets_for(cost: Cost, targets: np.ndarray, outputs: int) -> np.ndarray:
     """Integer labels as the cost wants them: as they are, or one-hot rows."""
     if targets.ndim == 1 and np.issubdtype(targets.dtype, np.integer) and not cost.takes_labels:
+        if outputs == 1:  # one logit says which of two classes
+            return targets[:, None].astype(np.float32)
         return np.eye(outputs, dtype=np.float32)[targets]
     return targets
 

@@ -2,6 +2,7 @@
 
 import csv
 import importlib
+import importlib.util
 import io
 import json
 import os
@@ -9,28 +10,37 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxprop.cli.runs import strict
 from jaxprop.errors import JaxpropError, pick
 
 Columns = Mapping[str, Sequence[Any]]
 
 
-def write(file: Path, columns: Columns) -> None:
-    """Write a file whole, or leave what was there as it is."""
+def writer(file: Path) -> Callable[[Columns], None]:
+    """Return what writes columns to a file, whole, or leaves what was there as it is; the ending says the form."""
     kinds: dict[str, Callable[[Columns], bytes]] = {
         ".csv": _csv, ".tsv": lambda columns: _csv(columns, "\t"), ".json": _json, ".jsonl": _lines,
         ".parquet": _parquet,
     }  # fmt: skip
-    data = kinds[pick(file.suffix.lower(), kinds, "ending of --out")](columns)
-    new = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+    form = kinds[pick(file.suffix.lower(), kinds, "ending of --out")]
+    if form is _parquet and importlib.util.find_spec("pyarrow") is None:
+        raise JaxpropError('--out: a .parquet file needs pyarrow, which is missing: pip install ".[table]"')
+
+    def write(columns: Columns) -> None:
+        data = form(columns)
+        new = file.with_name(f".{file.name}.{os.getpid()}")
         try:
-            new.write_bytes(data)
-            new.replace(file)
-        finally:
-            new.unlink(missing_ok=True)
-    except OSError as error:
-        raise JaxpropError(f"{file}: cannot be written: {error.strerror or error}; choose another file") from None
+            file.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                new.write_bytes(data)
+                new.replace(file)
+            finally:
+                new.unlink(missing_ok=True)
+        except OSError as error:
+            why = error.strerror or error
+            raise JaxpropError(f"{file}: cannot be written: {why}; choose another file") from None
+
+    return write
 
 
 def _csv(columns: Columns, separator: str = ",") -> bytes:
@@ -45,18 +55,16 @@ def _rows(columns: Columns) -> list[dict[str, Any]]:
 
 
 def _json(columns: Columns) -> bytes:
-    return (json.dumps(_rows(columns), ensure_ascii=False, indent=1, default=str) + "\n").encode()
+    return (json.dumps(strict(_rows(columns)), ensure_ascii=False, indent=1, default=str) + "\n").encode()
 
 
 def _lines(columns: Columns) -> bytes:
-    return "".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in _rows(columns)).encode()
+    rows = strict(_rows(columns))
+    return "".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows).encode()
 
 
 def _parquet(columns: Columns) -> bytes:
-    try:
-        pyarrow, parquet = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
-    except ImportError:
-        raise JaxpropError('--out: a .parquet file needs pyarrow, which is missing: pip install ".[table]"') from None
+    pyarrow, parquet = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
     sink = pyarrow.BufferOutputStream()
     parquet.write_table(pyarrow.table({name: list(column) for name, column in columns.items()}), sink)
     return sink.getvalue().to_pybytes()

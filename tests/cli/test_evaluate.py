@@ -149,3 +149,19 @@ def test_long_names_become_numbers_in_the_head(monkeypatch):
     lines = crossed(np.eye(5, dtype=int), names).splitlines()
     assert lines[0].split()[4:] == list("12345") and lines[1].startswith("1 a rather long name 0")
     assert len(lines[1]) <= 60
+
+
+def test_an_empty_target_is_said_to_be_empty(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    (folder / "blank.csv").write_text("price,guess\n,1\n,2\n")
+    is_a_mistake(run("evaluate", "price", "--data", "blank.csv"), 1, "blank.csv: column 'price' is empty")
+
+
+def test_labels_of_another_file_are_the_classes_of_the_model(folder, monkeypatch):
+    """A file that lacks a class counts its own from 0; its rows are all taken, in order."""
+    monkeypatch.chdir(folder)
+    np.savez("some.npz", x=np.eye(3)[[1, 2, 2, 1]], targets=np.array(["rose", "tulip", "tulip", "rose"]))
+    told = strict(did("evaluate", "kinds", "--data", "some.npz", "--json").out)
+    assert told["confusion"] == [[0, 0, 0], [0, 2, 0], [0, 0, 2]] and told["accuracy"] == 1
+    np.savez("other.npz", x=np.eye(3)[[1, 2]], targets=np.array(["rose", "oak"]))
+    is_a_mistake(run("evaluate", "kinds", "--data", "other.npz"), 1, "found class 'oak', expected", "iris, rose, tulip")

@@ -18,7 +18,7 @@ def test_predict_digits(runs):
     ran = did("predict", "runs/digits", "--data", "digits", "--rows", "0:5")
     assert ran.out.splitlines()[0] == "runs/digits on digits (scikit-learn, 1797 rows), held-out rows"
     rows = [line.split() for line in ran.out.splitlines()[1:]]
-    assert rows[0] == ["row", "prediction", "probability", "target"] and [row[0] for row in rows[1:]] == list("01234")
+    assert rows[0] == ["row", "prediction", "probability", "digit"] and [row[0] for row in rows[1:]] == list("01234")
     told = strict(did("predict", "runs/digits", "--rows", "0:5", "--json").out)
     assert told["model"] == "runs/digits"
     for row, answer, label in zip(rows[1:], told["predictions"], jp.data.digits().validation[1], strict=False):
