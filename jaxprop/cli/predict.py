@@ -97,15 +97,16 @@ def columns_with(
     chosen: Rows, added: dict[str, list[Any]], classes: Sequence[str] | None, target: str | None
 ) -> dict[str, list[Any]]:
     """A file's own columns, and behind them those of the model; of other rows their numbers and targets."""
-    own = dict(chosen.columns) or {"row": chosen.numbers}
+    own: dict[str, Any] = dict(chosen.columns) or {"row": chosen.numbers}
     found = own | {f"{name} (jaxprop)" if name in own else name: column for name, column in added.items()}
     if not chosen.columns and chosen.targets is not None:
         truth = np.asarray(chosen.targets)
+        one = target if target and target not in found else "target"
         if classes and truth.ndim == 1:
-            found[target or "target"] = [classes[int(label)] for label in truth]
+            found[one] = [classes[int(label)] for label in truth]
         else:
             flat = truth.reshape(len(truth), -1).T
-            names = [target or "target"] if len(flat) == 1 else [f"target {i}" for i in range(len(flat))]
+            names = [one] if len(flat) == 1 else [f"target {i}" for i in range(len(flat))]
             found |= {name: [_plain(value) for value in column] for name, column in zip(names, flat, strict=True)}
     return found
 
