@@ -22,7 +22,7 @@ from jaxprop.data.rows import Rows
 from jaxprop.errors import pick
 from jaxprop.layers import Unstandardize
 from jaxprop.network import Chain
-from jaxprop.saved.folder import writing
+from jaxprop.saved.folder import check_writable
 from jaxprop.saved.model import save
 from jaxprop.train import FitResult, TrainingInterrupted, fit
 from jaxprop.train.progress import describe_row
@@ -196,8 +196,7 @@ def train(plan: Plan, data: Data, net: Chain, cost: Cost, scale: Unstandardize |
     steps = math.ceil(len(data.x) / plan.batch_size)
     epochs = plan.epochs if plan.epochs is not None else max(10, min(1000, math.ceil(DEFAULT_STEPS / steps)))
     patience = plan.patience or (usual.patience if data.validation is not None else None)
-    with writing(plan.out):  # an unwritable folder is found before training, not after
-        pass
+    check_writable(plan.out)  # found before training, not after
     try:
         return fit(
             net, cost, optimizer, prepared((data.x, data.targets)), epochs=epochs, batch_size=plan.batch_size,

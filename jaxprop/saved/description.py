@@ -4,11 +4,14 @@ Unknown fields and unknown kinds of layers are refused; `kinds.py` says how laye
 """
 
 import json
+import math
 from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import jax
+import numpy as np
 from pydantic import JsonValue, ValidationError
 
 from jaxprop.columns import Table
@@ -45,6 +48,21 @@ class Info(Strict):
     table: Table | None = None
     data: dict[str, JsonValue] | None = None
     training: dict[str, JsonValue] | None = None
+
+
+def plain(value: Any) -> Any:
+    """Return what training gave as JSON has it: lists for tuples and arrays, numbers of Python, null for NaN.
+
+    >>> plain({"history": ({"cost": np.float32(0.5), "validation_cost": float("inf")},)})
+    {'history': [{'cost': 0.5, 'validation_cost': None}]}
+    """
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, np.generic | np.ndarray | jax.Array):
+        return plain(np.asarray(value).tolist())
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class _Beside(Strict):

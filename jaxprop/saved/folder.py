@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import re
+import secrets
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,49 +48,81 @@ def commit(folder: Path, files: dict[str, bytes]) -> None:
 
 @contextlib.contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Make the folder, and turn what the operating system refuses into a ModelError that says what to do."""
+    """Make the folder, and turn what the operating system refuses into a ModelError that says what to do.
+
+    A folder that was made here goes again if it is left empty by an error.
+    """
+    absent = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
         yield
     except OSError as error:
+        _remove_empty(absent)
         reason = "a file of that name exists" if isinstance(error, FileExistsError) else error.strerror or error
         raise ModelError(f"{folder}: cannot be written: {reason}; choose another folder") from None
+    except BaseException:
+        _remove_empty(absent)
+        raise
+
+
+def check_writable(folder: Path) -> None:
+    """Raise ModelError unless files can be written to the folder; none is left behind, not even the folder itself.
+
+    >>> place = Path(tempfile.mkdtemp(), "runs", "new")
+    >>> check_writable(place)
+    >>> place.parent.exists()
+    False
+    """
+    absent = [place for place in (folder, *folder.parents) if not place.exists()]
+    with writing(folder):
+        _remove_empty(absent)
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    """Remove folders, innermost first, as far as they are empty."""
+    with contextlib.suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
 
 
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Keep other writers of the folder out, so that none removes files that another is about to name."""
-    if fcntl is None:
-        yield
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
+    """Keep other writers of the folder out, so that none removes files that another is about to name.
+
+    Some file systems and Windows have no such lock; there, who writes one folder twice at once must know it.
+    """
+    descriptor = None
+    if fcntl is not None:
+        with contextlib.suppress(OSError):
+            descriptor = os.open(folder, os.O_RDONLY)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
-        os.close(descriptor)
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def _write(file: Path, data: bytes) -> None:
-    """Write a file whole, durably, or not at all."""
-    descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    """Write a file whole, durably, or not at all; who may read it is the umask's to say, as for any file."""
+    temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
     try:
-        with os.fdopen(descriptor, "wb") as handle:
+        with open(temporary, "xb") as handle:
             handle.write(data)
             handle.flush()
             os.fsync(handle.fileno())
-        os.chmod(temporary, 0o644)
         os.replace(temporary, file)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
-    folder = os.open(file.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    with contextlib.suppress(OSError):  # not every file system can open or sync a folder
+        folder = os.open(file.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def _sweep(folder: Path) -> None:

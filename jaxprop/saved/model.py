@@ -21,7 +21,7 @@ from jaxprop.arrays.paths import by_path
 from jaxprop.costs import Cost
 from jaxprop.errors import JaxpropError, ModelError
 from jaxprop.layers.layer import Layer
-from jaxprop.saved.description import NAME, Description, Info, InputSpec, first_of, from_json, to_json, versions
+from jaxprop.saved.description import NAME, Description, Info, InputSpec, first_of, from_json, plain, to_json, versions
 from jaxprop.saved.folder import Place, commit
 from jaxprop.saved.kinds import kinds_in
 from jaxprop.saved.weights import (
@@ -54,7 +54,7 @@ def save(
         params: its θ.
         inputs: an example x `[N, ...]`, or a tuple of them, for shapes and dtypes.
         cost: what it was trained with.
-        info: any of 'classes', 'columns', 'target', 'data' (where rows came from) and 'training' (a summary).
+        info: any of 'classes', 'columns', 'target', 'table', 'data' (where rows came from) and 'training' (a summary).
 
     Returns:
         The folder.
@@ -158,7 +158,10 @@ def _text(net: Layer, cost: Cost | None, inputs: InputSpec, params: Specs, weigh
     with enough_bits(default, *(spec.dtype for spec in params.values())):
         y = jax.eval_shape(net, _row(inputs), tree)
     try:
-        known = Info.model_validate(info or {}, strict=False)
+        given = plain(info or {})
+        if isinstance(given, dict) and isinstance(given.get("classes"), list):  # labels of numbers are names too
+            given["classes"] = [str(name) if isinstance(name, int | float) else name for name in given["classes"]]
+        known = Info.model_validate(given, strict=False)
         outputs = ArraySpec.of(y, examples=True)
         text = to_json(Description(net, cost, inputs, outputs, params, weights, versions(), known))
     except ValidationError as error:

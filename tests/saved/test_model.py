@@ -344,12 +344,10 @@ SAVES = [
     ({"x": np.ones((2, 3), int)}, r"inputs must be floating, found int64"),
     ({"x": "rows"}, "inputs: found str, expected an example input"),
     ({"cost": "mse"}, "cost: Input should be an object, found 'mse'"),
-    ({"info": {"training": {"cost": float("nan")}}}, "must be plain JSON: Out of range float"),
-    ({"info": {"training": {"cost": np.float32(1)}}}, r"info: training\.cost: input was not a valid JSON value"),
     ({"info": {"training": {"cost": [object()]}}}, r"info: training\.cost\.list\.0"),
     ({"info": {"author": "me"}}, "info: author: Extra inputs are not permitted, found 'me'"),
     ({"info": "notes"}, "info: the top: .*found 'notes'"),
-    ({"info": {"classes": [1, 2]}}, r"info: classes\.0: Input should be a valid string, found 1"),
+    ({"info": {"classes": [[1], 2]}}, r"info: classes\.0: Input should be a valid string"),
 ]
 
 
