@@ -2,7 +2,7 @@
 
 A page keeps the place that it has in the repository, so a link that is right there is right here: docs/guide.md is
 guide.md, README.md is the first page, services/README.md stands at services/README.md. The reference is derived from
-the package: a name that `jaxprop/__init__.py` exports is in it, with its docstring, without another word.
+the package: a name that `jaxprop/names.py` exports is in it, with its docstring, without another word.
 """
 
 import inspect
@@ -10,6 +10,7 @@ import pathlib
 import posixpath
 import re
 import types
+from importlib import import_module
 
 from latex2mathml.converter import convert
 from mkdocs.config.defaults import MkDocsConfig
@@ -26,7 +27,7 @@ MINUS = re.compile(r"((?:&#x0003D;|&#x02248;|&#x00028;)</mo>(?:<mrow>)?)<mo>(?=&
 LINK = re.compile(r"\[((?:[^\[\]]|\[[^\[\]]*\])*)\]\(([^)#\s:]+)(#[^)\s]*)?\)")
 
 # The rooms in the order of the data flow: a page's title, and the public modules whose names it shows. What
-# `jaxprop/__init__.py` exports goes to the page of the room that it is defined in.
+# `jaxprop/names.py` exports goes to the page of the room that it is defined in.
 ROOMS = {
     "layers": ("Layers", ()),
     "uses": ("Uses", ()),
@@ -53,7 +54,7 @@ def exported(module: types.ModuleType) -> dict[str, object]:
 
     def public(name: str, value: object) -> bool:
         home = str(getattr(value, "__module__", ""))
-        inside = name in handed_on or hasattr(module, "__path__")
+        inside = name in handed_on or hasattr(module, "__path__") or module.__name__ == "jaxprop.names"
         return callable(value) and (home == module.__name__ or (inside and home.startswith("jaxprop.")))
 
     values = {name: getattr(module, name) for name in [*vars(module), *handed_on] if name[0] != "_"}
@@ -63,10 +64,11 @@ def exported(module: types.ModuleType) -> dict[str, object]:
 def reference() -> dict[str, dict[str, dict[str, str]]]:
     """Return {room: {the module that defines it: {name: the path users write}}} for every public name."""
     found: dict[str, dict[str, dict[str, str]]] = {room: {} for room in ROOMS}
-    for module in (jp, *(module for _, shown in ROOMS.values() for module in shown)):
+    for module in (import_module("jaxprop.names"), *(module for _, shown in ROOMS.values() for module in shown)):
         for name, value in exported(module).items():
             home = value.__module__
-            written = f"{module.__name__.replace('jaxprop.backward', 'jaxprop')}.{name}".replace("jaxprop.", "jp.", 1)
+            place = re.sub(r"^jaxprop(\.backward|\.names)?", "jp", module.__name__)
+            written = f"{place}.{name}"
             found[home.split(".")[1]].setdefault(home, {}).setdefault(name, written)
     return found
 

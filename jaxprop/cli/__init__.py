@@ -1,17 +1,18 @@
 """The command line: `jaxprop demo | train | predict | evaluate | check | summary | explain | plot`.
 
-Each command is one file here, a thin layer over the library. A user's mistake is one line on stderr and a non-zero exit
-code, never a traceback. Commands from elsewhere are entry points in the group `jaxprop.commands`.
+What a command takes is one file in `commands/`, which imports nothing heavy; what it does is a thin layer over the
+library, imported when it runs. A user's mistake is one line on stderr and a non-zero exit code, never a traceback.
+Commands from elsewhere are entry points in the group `jaxprop.commands`.
 """
 
 import sys
 import warnings
-from typing import NoReturn
+from importlib import import_module, metadata
+from typing import Annotated, NoReturn
 
 import typer
 
-from jaxprop.cli import check, demo, evaluate, explain, plot, predict, summary, train
-from jaxprop.cli.runs import plugins
+from jaxprop.cli.plugins import plugins
 from jaxprop.cli.words import in_shell
 from jaxprop.errors import JaxpropError
 
@@ -20,21 +21,27 @@ app = typer.Typer(
     help="Backpropagation you can open: train a network, check its gradients by hand, use it, and look inside.",
     epilog="Start with `jaxprop demo`. Every command has --help with an example.",
     pretty_exceptions_enable=False,
-    add_completion=False,
     rich_markup_mode="markdown",
 )
-COMMANDS = {
-    "demo": demo,
-    "train": train,
-    "predict": predict,
-    "evaluate": evaluate,
-    "check": check,
-    "summary": summary,
-    "explain": explain,
-    "plot": plot,
-}
+NAMES = ("demo", "train", "predict", "evaluate", "check", "summary", "explain", "plot")
+COMMANDS = {name: import_module(f"jaxprop.cli.commands.{name}") for name in NAMES}
 for name, module in COMMANDS.items():
     app.command(name, cls=getattr(module, "Command", None), epilog=module.EXAMPLE)(module.command)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"jaxprop {metadata.version('jaxprop-nn')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _whole(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
 
 
 def add_plugins() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 
 from jaxprop import costs, layers
+from jaxprop.cli import choices
 from jaxprop.costs import Cost, HalfSquaredError, SoftmaxCrossEntropy
 from jaxprop.data import Data, is_table_file
 from jaxprop.errors import JaxpropError, pick
@@ -49,14 +50,11 @@ def made(kinds: dict[str, type], name: str, option: str) -> Any:
     return kind()
 
 
-OPTIMIZERS = ("sgd", "momentum", "adam", "adamw", "rmsprop", "adagrad", "lion")
-
-
 def optimizer(name: str, learning_rate: float) -> optax.GradientTransformation:
     """An optax optimizer by name ('momentum' is SGD with momentum 0.9)."""
     if not 0 < learning_rate < float("inf"):
         raise JaxpropError(f"--learning-rate: found {learning_rate}, expected a positive number")
-    pick(name, OPTIMIZERS, "--optimizer")
+    pick(name, choices.OPTIMIZERS, "--optimizer")
     return optax.sgd(learning_rate, 0.9) if name == "momentum" else getattr(optax, name)(learning_rate)
 
 
@@ -162,7 +160,8 @@ def input_scale(name: str, data: Data, wanted: bool | None) -> Standardize | Non
     if data.table is None:
         return scale
     kept = np.array(data.table.scaled)  # what is 0 or 1 stays so
-    return Standardize(np.where(kept, scale.mean, 0.0), np.where(kept, scale.std, 1.0))
+    mean, std = np.where(kept, scale.mean, 0.0), np.where(kept, scale.std, 1.0)
+    return Standardize(tuple(mean.tolist()), tuple(std.tolist()))
 
 
 def target_scale(name: str, data: Data, cost: Cost, output: str | None) -> Unstandardize | None:

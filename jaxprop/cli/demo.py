@@ -2,10 +2,9 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-import typer
 
 from jaxprop import plot
 from jaxprop.check.compare import compare
@@ -14,18 +13,9 @@ from jaxprop.cli.predict import predictions
 from jaxprop.cli.runs import SavedRun, open_run, print_json, rows_of, with_targets
 from jaxprop.train import evaluate, predict
 
-EXAMPLE = "Example: `jaxprop demo --out runs/demo`"
 
-
-def command(
-    out: Annotated[Path, typer.Option(help="Folder for the saved model and the picture.")] = Path("runs/demo"),
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the first weights and the order of rows.")] = 0,
-    json: Annotated[bool, typer.Option("--json", help="The figures as JSON on stdout.")] = False,
-) -> None:
-    """Train on real digits, check the gradients by hand, save, reload, predict unseen rows, draw.
-
-    Exit code 1 if fewer than 95 % of held-out digits are right, or if the gradients disagree.
-    """
+def demonstrate(out: Path, seed: int, json: bool) -> None:
+    """Do all of it, and exit with what it says."""
 
     def say(text: str) -> None:
         if not json:

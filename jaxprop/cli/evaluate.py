@@ -2,45 +2,18 @@
 
 import shutil
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-import typer
 
 from jaxprop import tables
-from jaxprop.cli.runs import Rows, SavedRun, open_run, print_json, rows_of, with_targets
-from jaxprop.errors import pick
+from jaxprop.cli.runs import Rows, SavedRun, with_targets
 from jaxprop.train import evaluate, predict
 from jaxprop.train.confusion import confusion, per_class
 from jaxprop.train.metrics import decided
 
-EXAMPLE = (
-    "Examples: `jaxprop evaluate runs/digits` · `jaxprop evaluate runs/my --data new.csv` · "
-    "`jaxprop evaluate runs/digits --part training --json`"
-)
 MOST_CLASSES = 12  # of a matrix that can be read at a glance
 MOST_PAIRS = 10
-
-
-def command(
-    run: Annotated[Path, typer.Argument(help="Folder of a saved model.")],
-    data: Annotated[str | None, typer.Option(help="Where rows come from; what it was trained on by default.")] = None,
-    rows: Annotated[str, typer.Option(help="Which rows, such as 0:100; all by default.")] = ":",
-    part: Annotated[str, typer.Option(help="validation (held-out rows) or training.")] = "validation",
-    json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
-) -> None:
-    """Measure the model in RUN: accuracy and a confusion matrix for classes, R² and errors for numbers."""
-    pick(part, ("validation", "training"), "--part")
-    saved = open_run(run)
-    chosen = rows_of(saved, data, rows, part)
-    found = measures(saved, chosen)
-    if json:
-        print_json({"model": str(run), "data": chosen.source, **found})
-    else:
-        count = "1 row" if found["rows"] == 1 else f"{found['rows']} rows"
-        print(f"{run} on {count} of {chosen.source}")
-        print(report(found, saved.about.info.target))
 
 
 def measures(run: SavedRun, rows: Rows) -> dict[str, Any]:

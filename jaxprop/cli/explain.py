@@ -3,92 +3,19 @@
 import re
 import shutil
 import sys
-from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, NoReturn
-
-import typer
-from typer import Context
-from typer.core import TyperCommand
+from typing import NoReturn
 
 from jaxprop.arrays.index import read_index
 from jaxprop.arrays.paths import by_path
-from jaxprop.cli.runs import open_run, parameter_path, print_json, rows_of, with_targets
-from jaxprop.derivations import derive, explain, to_json, to_latex, to_text
+from jaxprop.cli.runs import open_run, parameter_path, rows_of, with_targets
+from jaxprop.derivations import derive, explain
 from jaxprop.derivations.derivation import Derivation
 from jaxprop.derivations.formula import evaluate
 from jaxprop.derivations.glyphs import WIDTH
 from jaxprop.derivations.parse import parse
 from jaxprop.derivations.question import listed
 from jaxprop.errors import JaxpropError, ModelError
-
-EXAMPLE = (
-    "Examples: `jaxprop explain runs/digits` · `jaxprop explain runs/digits '1.W[12,3]' --row 5 --json` · "
-    "`jaxprop explain '3*(x**2+1)' --at 2` · `jaxprop explain '(x+y)*z' --at x=-2,y=5,z=-4`"
-)
-
-
-class Command(TyperCommand):
-    """A command whose first argument may be an expression that begins with a minus sign."""
-
-    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
-        """Move an expression such as -x^2 behind the options, where it is none."""
-        taking = {name for each in self.params if not getattr(each, "is_flag", True) for name in each.opts}
-        for i, (before, word) in enumerate(pairwise(("", *args))):
-            if before not in taking and re.match(r"-[^-]", word) and "--" not in args:
-                args = [*args[:i], *args[i + 1 :], "--", word]
-                break
-        return super().parse_args(ctx, args)
-
-
-def command(
-    target: Annotated[str, typer.Argument(help="Folder of a saved model, or an expression such as '3*(x**2+1)'.")],
-    number: Annotated[
-        str | None,
-        typer.Argument(help="Of a model: 1.W[12,3], an input x[2], a column, or one of --names; else what tells most."),
-    ] = None,
-    param: Annotated[str | None, typer.Option(help="A parameter of the model by its path, e.g. 1.W or 1.b.")] = None,
-    index: Annotated[str | None, typer.Option(help="Which number of it: input,unit of a W, unit of a b.")] = None,
-    names: Annotated[
-        str | None, typer.Option(help="Your own names: w5=2.W[0,0],w6=2.W[1,0],i1=x[0],h1=a1[0],E=C.")
-    ] = None,
-    row: Annotated[int, typer.Option(min=0, help="Which of the held-out rows.")] = 0,
-    data: Annotated[str | None, typer.Option(help="Where rows come from; what it was trained on by default.")] = None,
-    learning_rate: Annotated[
-        float | None, typer.Option(help="Step size η of the update; 0.1, over std² where y is unstandardised.")
-    ] = None,
-    at: Annotated[
-        str | None, typer.Option(help="Expression: where the derivative is taken, e.g. 2, pi/2 or x=-2,y=5.")
-    ] = None,
-    digits: Annotated[
-        int | None, typer.Option(min=1, max=17, help="How many digits numbers have: 6 by default, all in JSON.")
-    ] = None,
-    latex: Annotated[bool, typer.Option("--latex", help="As LaTeX.")] = False,
-    document: Annotated[bool, typer.Option("--document", help="As a whole LaTeX document, to be compiled.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
-) -> None:
-    """Write out the chain rule for one weight, bias or input of the model in TARGET, or for the expression TARGET.
-
-    Every path back from the cost with its numbers, jax.grad beside it, and what the update changes.
-    """
-    if (latex or document) and json:
-        raise JaxpropError(f"{'--latex' if latex else '--document'} and --json: choose one of them")
-    head: dict[str, str] = {}
-    if Path(target).is_dir():
-        if at is not None:
-            raise JaxpropError(f"--at is for an expression, and {target} is a folder; leave one of the two out")
-        known = names_of(names or "")
-        derivation, source = of_run(Path(target), number, param, index, row, data, learning_rate, known)
-        head = {"model": target, "data": source}
-    else:
-        derivation = of_expression(target, param or index, at if number is None else unasked(number))
-    if json:
-        print_json({**head, **to_json(derivation, digits)})
-    elif latex or document:
-        print(to_latex(derivation, digits or 6, document))
-    else:
-        written = to_text(derivation, digits or 6, columns())
-        print(*([f"{target} on {head['data']}"] if head else []), written, sep="\n")
 
 
 def columns() -> int:

@@ -1,9 +1,8 @@
 """What commands share: a saved run with its rows, and how rows are chosen."""
 
-import itertools
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,9 @@ from jaxtyping import PyTree
 
 from jaxprop import data as datasets
 from jaxprop.arrays.paths import by_path
+from jaxprop.cli.plugins import plugins
 from jaxprop.costs import Cost
 from jaxprop.data import Data
-from jaxprop.entry_points import load, offered
 from jaxprop.errors import DataError, JaxpropError, ModelError
 from jaxprop.layers.layer import Layer
 from jaxprop.layers.standardize import Unstandardize
@@ -67,18 +66,6 @@ def open_run(path: Path) -> SavedRun:
     kinds = [kind for _, kind in plugins("jaxprop.layers")]
     about, params = read(path, kinds)
     return SavedRun(path, about.net, on_device(path, about, params), about)
-
-
-def plugins(group: str) -> Iterator[tuple[str, Any]]:
-    """Yield the name and object of all that installed packages offer in a group of entry points.
-
-    What cannot be loaded is left out, and standard error says so.
-    """
-    for entry in itertools.chain.from_iterable(offered(group).values()):
-        try:
-            yield entry.name, load(entry)
-        except JaxpropError as error:
-            print(f"jaxprop: {error}; it is left out", file=sys.stderr)
 
 
 def rows_of(run: SavedRun, data: str | None, chosen: str, part: str = "validation") -> Rows:

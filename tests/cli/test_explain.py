@@ -11,11 +11,12 @@ from typer.testing import CliRunner
 import jaxprop as jp
 from jaxprop import data
 from jaxprop.cli import explain as module
+from jaxprop.cli.commands import explain as options
 from jaxprop.errors import JaxpropError
 from tests.drawing import draw
 
 app = typer.Typer()
-app.command("explain", cls=module.Command, epilog=module.EXAMPLE)(module.command)
+app.command("explain", cls=options.Command, epilog=options.EXAMPLE)(options.command)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """What `jaxprop` offers: help with examples, and the commands and layers of other packages."""
 
 import re
+import subprocess
 import sys
 from importlib import metadata
 from types import SimpleNamespace
@@ -11,6 +12,8 @@ import pytest
 
 import jaxprop as jp
 from jaxprop import cli
+from jaxprop.cli import build, choices
+from jaxprop.layers.initializers import initializers
 from tests.cli.commands import Ran, did, is_a_mistake, run
 
 
@@ -18,6 +21,36 @@ from tests.cli.commands import Ran, did, is_a_mistake, run
 def test_every_command_has_help_with_an_example(command):
     ran = did(command, "--help")
     assert ran.err == "" and "Example" in ran.out and f"jaxprop {command} " in ran.out
+
+
+def test_choices_in_help_are_those_of_the_library():
+    assert set(choices.ACTIVATIONS) == set(build.activations()) and set(choices.COSTS) == set(build.cost_kinds())
+    assert set(choices.INITIALIZERS) == set(initializers())
+    assert set(choices.SOURCES) | {"mnist", "csv", "parquet", "npz"} == set(jp.data.SOURCES)
+    out = did("train", "--help").out
+    assert "leaky_relu" in out and "kl_divergence" in out and "spirals" in out and "he_normal" in out
+
+
+def test_help_imports_no_jax():
+    """Help is to be there at once: neither JAX nor NumPy nor Optax is imported for it."""
+    code = (
+        "import sys; from jaxprop import cli; sys.argv = ['jaxprop', 'train', '--help']\n"
+        "try: cli.main()\n"
+        "except SystemExit: print(sorted({'jax', 'numpy', 'optax'} & set(sys.modules)))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.endswith("[]\n"), found.stdout[-200:]
+
+
+def test_the_version_is_one():
+    assert did("--version").out == f"jaxprop {jp.__version__}\n" and jp.__version__ == metadata.version("jaxprop-nn")
+
+
+def test_completion_of_the_shell(monkeypatch):
+    monkeypatch.setenv("_JAXPROP_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", "jaxprop ev")
+    monkeypatch.setenv("COMP_CWORD", "1")
+    assert did().out.split() == ["evaluate"]
 
 
 def test_help_lists_every_command_and_is_what_no_arguments_give():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jaxprop.cli.plot import WITH_RUN, WITHOUT_RUN
+from jaxprop.cli.commands.plot import WITH_RUN, WITHOUT_RUN
 from tests.cli.commands import did, is_a_mistake, run
 
 PNG = b"\x89PNG"

@@ -3,11 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-import jax
 import typer
-
-from jaxprop.cli.runs import open_run, print_json
-from jaxprop.network.summary import summary
 
 EXAMPLE = "Example: `jaxprop summary runs/digits --batch-size 32`"
 
@@ -18,6 +14,11 @@ def command(
     json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
     """Show shapes, parameters, operations and bytes kept for the backward pass, and how it was trained."""
+    import jax
+
+    from jaxprop.cli.runs import open_run, print_json
+    from jaxprop.network.summary import summary
+
     saved = open_run(run)
     inputs = saved.about.one_input
     found = summary(saved.net, jax.ShapeDtypeStruct((batch_size, *inputs.shape[1:]), inputs.dtype))

@@ -6,9 +6,6 @@ from typing import Annotated
 
 import typer
 
-from jaxprop.check.compare import compare
-from jaxprop.cli.runs import open_run, print_json, rows_of, with_targets
-
 EXAMPLE = "Examples: `jaxprop check runs/digits` · `jaxprop check runs/digits --rows 0:8 --json`"
 
 
@@ -22,6 +19,9 @@ def command(
 
     Exit code 1 when they disagree, with the guilty layer and the factor that is wrong.
     """
+    from jaxprop.check.compare import compare
+    from jaxprop.cli.runs import open_run, print_json, rows_of, with_targets
+
     saved = open_run(run)
     chosen = rows_of(saved, data, rows)
     x, targets = with_targets(saved, chosen)

@@ -1,0 +1,125 @@
+"""`jaxprop train`: rows in, a saved model out."""
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from jaxprop.cli import choices
+
+EXAMPLE = (
+    "Examples: `jaxprop train digits --layers 64,32,10 --activation sigmoid --out runs/digits` · "
+    "`jaxprop train square --layers 1,16,1 --activation tanh` · `jaxprop train line --slope 2` · "
+    "`jaxprop train my.csv --target price`"
+)
+
+DEFAULT_STEPS = 3000
+_ACTIVATIONS, _COSTS = ", ".join(choices.ACTIVATIONS), ", ".join(choices.COSTS)
+
+
+Option = typer.Option
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What is trained on what, and how; what is left out is as `jaxprop train` has it by default."""
+
+    data: str
+    options: dict[str, Any] = field(default_factory=dict)  # of the data's source
+    layers: str | None = None
+    activation: str | None = None
+    output_activation: str | None = None
+    cost: str | None = None
+    optimizer: str = "adam"
+    learning_rate: float | None = None
+    epochs: int | None = None
+    batch_size: int = 32
+    seed: int = 0
+    grad: str = "auto"
+    init: str = "glorot_uniform"
+    bias: bool | None = None
+    standardize: bool | None = None
+    patience: int | None = None
+    out: Path
+    progress: bool = True
+
+    @property
+    def rate(self) -> float:
+        """The learning rate."""
+        from jaxprop.cli import build
+
+        return build.suggested(self.data).learning_rate if self.learning_rate is None else self.learning_rate
+
+
+def command(
+    data: Annotated[
+        str,
+        typer.Argument(
+            help=f"{', '.join(choices.SOURCES)}; a .csv, .parquet or .npz file; a folder with MNIST's IDX files"
+        ),
+    ],
+    layers: Annotated[str | None, Option(help="Units: inputs, hidden layers, outputs, e.g. 64,32,10.")] = None,
+    activation: Annotated[
+        str | None,
+        Option(help=f"Of the hidden layers: tanh; gelu for spirals and files of tables. One of {_ACTIVATIONS}."),
+    ] = None,
+    output_activation: Annotated[str | None, Option(help="Of the output, one of the same; none unless given.")] = None,
+    cost: Annotated[
+        str | None, Option(help=f"Labels: softmax_cross_entropy; numbers: half_squared_error. One of {_COSTS}.")
+    ] = None,
+    optimizer: Annotated[str, Option(help=f"{', '.join(choices.OPTIMIZERS)}.")] = Plan.optimizer,
+    learning_rate: Annotated[float | None, Option(help="Step size η: 0.01; 0.003 for files of tables.")] = None,
+    epochs: Annotated[int | None, Option(min=1, help="Times through the rows; by default about 3,000 steps.")] = None,
+    batch_size: Annotated[int, Option(min=1, help="Rows a step.")] = Plan.batch_size,
+    seed: Annotated[
+        int, Option(min=0, max=2**32 - 1, help="Of the first weights and the order of rows; the rows stay the same.")
+    ] = Plan.seed,
+    grad: Annotated[str, Option(help="auto (jax.grad) or manual (the chain rule by hand).")] = Plan.grad,
+    init: Annotated[str, Option(help=f"Initialiser of W: {', '.join(choices.INITIALIZERS)}.")] = Plan.init,
+    bias: Annotated[bool | None, Option("--bias/--no-bias", help="On, except for `line`.")] = None,
+    standardize: Annotated[
+        bool | None, Option("--standardize/--raw", help="A Standardize layer first; on for tables and digits.")
+    ] = None,
+    target: Annotated[str | None, Option(help="CSV: the column to predict.")] = None,
+    features: Annotated[
+        str | None, Option(help="CSV: the columns to predict from, separated by commas; all others by default.")
+    ] = None,
+    labels: Annotated[
+        bool | None, Option("--labels/--numbers", help="CSV: whether the target's values are classes.")
+    ] = None,
+    slope: Annotated[float | None, Option(help="line: k in y = kx.")] = None,
+    noise: Annotated[float | None, Option(help="xor, moons, spirals, ball: how noisy.")] = None,
+    validation: Annotated[
+        float | None, Option(help="Share of rows held out, or from 1 on their number; a fifth by default.")
+    ] = None,
+    patience: Annotated[
+        int | None,
+        Option(min=1, help="Stop after so many epochs without a better validation cost; 20 for a file of a table."),
+    ] = None,
+    out: Annotated[Path | None, Option(help="Folder of the saved model; runs/DATA by default.")] = None,
+    json: Annotated[bool, Option("--json", help="The result as JSON on stdout; progress stays on stderr.")] = False,
+    quiet: Annotated[bool, Option("--quiet", help="No progress.")] = False,
+) -> None:
+    """Train a network on DATA and save it."""
+    from jaxprop.cli.runs import print_json
+    from jaxprop.cli.train import run
+
+    columns = None if features is None else [name.strip() for name in features.split(",")]
+    held = int(validation) if validation and validation >= 1 and validation.is_integer() else validation
+    asked = dict(target=target, features=columns, labels=labels, slope=slope, noise=noise, validation=held)
+    options: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+    plan = Plan(
+        data=data, options=options, layers=layers, activation=activation, output_activation=output_activation,
+        cost=cost, optimizer=optimizer, learning_rate=learning_rate, epochs=epochs, batch_size=batch_size, seed=seed,
+        grad=grad, init=init, bias=bias, standardize=standardize, patience=patience,
+        out=out or Path("runs") / Path(data).stem, progress=not quiet,
+    )  # fmt: skip
+    outcome = run(plan)
+    if json:
+        print_json({"out": str(plan.out), **outcome.summary})
+    else:
+        print(outcome.text)
+    if outcome.interrupted:
+        sys.exit(130)
