@@ -13,6 +13,7 @@ from jaxtyping import PyTree
 from jaxprop import data as datasets
 from jaxprop.arrays.paths import by_path
 from jaxprop.cli.plugins import plugins
+from jaxprop.columns.cells import is_missing
 from jaxprop.costs import Cost
 from jaxprop.data import Data
 from jaxprop.errors import DataError, JaxpropError, ModelError
@@ -68,10 +69,11 @@ def open_run(path: Path) -> SavedRun:
     return SavedRun(path, about.net, on_device(path, about, params), about)
 
 
-def rows_of(run: SavedRun, data: str | None, chosen: str, part: str = "validation") -> Rows:
+def rows_of(run: SavedRun, data: str | None, chosen: str, part: str = "validation", needs_targets: bool = True) -> Rows:
     """The chosen rows ("0:5", "7") of `data`, by default of what the run was trained on, and of its held-out part.
 
-    What it was trained on is split as it was then; another file is read in its own order, by the run's columns.
+    What it was trained on is split as it was then; another file is read in its own order, by the run's columns. Where
+    no targets are needed, a file in which some are missing has none.
     """
     info = run.about.info
     trained: dict[str, Any] = info.data or {}
@@ -81,7 +83,9 @@ def rows_of(run: SavedRun, data: str | None, chosen: str, part: str = "validatio
     if data is not None and datasets.is_table_file(data) and info.columns:
         cells, source = datasets.read_table(data), Path(data).name
         columns = cells.columns
-        x, targets = datasets.rows_to_predict(cells, info.table or info.columns, info.target, info.classes)
+        unknown = any(is_missing(cell) for cell in columns.get(info.target or "", ()))
+        target = None if unknown and not needs_targets else info.target
+        x, targets = datasets.rows_to_predict(cells, info.table or info.columns, target, info.classes)
         if info.table is not None:
             tell_unknown(info.table.unknown(cells.columns))
     elif name == trained.get("name"):

@@ -157,6 +157,14 @@ def test_an_empty_target_is_said_to_be_empty(folder, monkeypatch):
     is_a_mistake(run("evaluate", "price", "--data", "blank.csv"), 1, "blank.csv: column 'price' is empty")
 
 
+def test_a_target_that_some_rows_lack_is_predicted_and_not_measured(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    (folder / "some.csv").write_text("price,guess\n1,1\n,2\n")
+    rows = strict(did("predict", "price", "--data", "some.csv", "--json").out)["predictions"]
+    assert rows == [{"row": 0, "prediction": 1.0}, {"row": 1, "prediction": 2.0}]
+    is_a_mistake(run("evaluate", "price", "--data", "some.csv"), 1, "some.csv, line 3, column 'price'", "empty cell")
+
+
 def test_labels_of_another_file_are_the_classes_of_the_model(folder, monkeypatch):
     """A file that lacks a class counts its own from 0; its rows are all taken, in order."""
     monkeypatch.chdir(folder)
