@@ -48,7 +48,7 @@ def command(
     if saved is None:
         chosen, classes = remote.rows_without_a_run(data or "", rows, part)
     else:
-        chosen, classes = rows_of(saved, data, rows, part), saved.about.info.classes
+        chosen, classes = rows_of(saved, data, rows, part, needs_targets=False), saved.about.info.classes
     target = None if saved is None else saved.about.info.target
     if write is not None and saved is not None:
         count = len(chosen.numbers)
