@@ -5,6 +5,8 @@ library, imported when it runs. A user's mistake is one line on stderr and a non
 Commands from elsewhere are entry points in the group `jaxprop.commands`.
 """
 
+import errno
+import os
 import sys
 import warnings
 from importlib import import_module, metadata
@@ -12,6 +14,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from jaxprop.cli.encoding import speak_any_encoding
 from jaxprop.cli.plugins import plugins
 from jaxprop.cli.words import in_shell
 from jaxprop.errors import JaxpropError
@@ -23,6 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
+UNWRITTEN = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # why stdout takes no more
 NAMES = ("demo", "train", "predict", "evaluate", "check", "summary", "explain", "plot")
 COMMANDS = {name: import_module(f"jaxprop.cli.commands.{name}") for name in NAMES}
 for name, module in COMMANDS.items():
@@ -58,15 +62,19 @@ def add_plugins() -> None:
 
 def main() -> NoReturn:
     """Run the command line and exit with its code: 0, 1 (it did not work), 2 (not understood) or 130 (Ctrl-C)."""
+    speak_any_encoding()
     add_plugins()
     warnings.filterwarnings("always", category=UserWarning, message=r"(?!.*deprecat)")
     warnings.showwarning = lambda message, *_: print(f"jaxprop: {in_shell(str(message))}", file=sys.stderr)
     try:
         code = app(sys.argv[1:] or ["--help"], prog_name="jaxprop", standalone_mode=False)
+        sys.stdout.flush()  # a full disk is told here, not while Python ends
         if code != 130:
             sys.exit(code if isinstance(code, int) else 0)
     except (KeyboardInterrupt, typer.Abort):
         pass
+    except OSError as error:
+        unwritten(error)
     except JaxpropError as error:
         stop(in_shell(str(error)), 1)
     except Exception as error:
@@ -75,6 +83,16 @@ def main() -> NoReturn:
         command = getattr(getattr(error, "ctx", None), "command_path", "jaxprop")
         stop(f"{error.format_message().rstrip('.')}; see {command} --help", 2)  # pyright: ignore
     stop("interrupted", 130)
+
+
+def unwritten(error: OSError) -> NoReturn:
+    """Exit where stdout takes no more: quietly if its reader left, as `head` does, else with the reason."""
+    if error.errno not in UNWRITTEN:
+        raise error
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python would say it again as it ends
+    if error.errno == errno.EPIPE:
+        sys.exit(1)
+    stop(f"the output cannot be written: {error.strerror}", 1)
 
 
 def stop(why: str, code: int) -> NoReturn:

@@ -7,6 +7,7 @@ from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress as Bar, TextColumn
+from rich.table import Column
 
 from jaxprop.tables import shown
 
@@ -43,14 +44,16 @@ class Progress:
     def __init__(self, total_steps: int, epochs: int, enabled: bool = True) -> None:
         self.total, self.epochs, self.enabled = total_steps, epochs, enabled
         self.done, self.start, self.said, self.latest = 0, time.monotonic(), 0.0, ""
+        self.first: tuple[int, float] | None = None  # steps and time when compiling was over
         # we refresh it ourselves, once a chunk: a refreshing thread would take time from the training
         self.bar = Bar(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.percentage:>3.0f} % · {task.fields[rate]}"),
+            TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
+            BarColumn(bar_width=12),
+            TextColumn("{task.percentage:>3.0f} % · {task.fields[rate]}", table_column=Column(no_wrap=True)),
             console=Console(stderr=True),
             auto_refresh=False,
             transient=True,
+            expand=True,
         )
         self.live = enabled and self.bar.console.is_terminal
 
@@ -68,6 +71,7 @@ class Progress:
         """A chunk is done."""
         self.done += steps
         now = time.monotonic()
+        self.first = self.first or (self.done, now)
         if not self.enabled or now - max(self.said, self.start) < (0.1 if self.live else SAY_EVERY):
             return
         self.said = now
@@ -90,7 +94,10 @@ class Progress:
                 print(line, file=sys.stderr)
 
     def speed(self) -> str:
-        """Steps a second so far, and the time that the rest will take at that rate."""
-        rate = self.done / max(time.monotonic() - self.start, 1e-9)
+        """Steps a second, and the time that the rest will take at that rate; the first chunk compiles: not counted."""
+        steps, start = self.first or (0, self.start)
+        if self.done <= steps:
+            return f"{self.done / max(time.monotonic() - self.start, 1e-9):,.0f} steps/s"
+        rate = (self.done - steps) / max(time.monotonic() - start, 1e-9)
         left = (self.total - self.done) / max(rate, 1e-9)
         return f"{rate:,.0f} steps/s" + (f" · {clock(left)} left" if self.done < self.total else "")

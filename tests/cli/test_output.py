@@ -1,0 +1,52 @@
+"""What a command prints arrives on every terminal, or its absence is told in one line."""
+
+import io
+import os
+import subprocess
+import sys
+
+import pytest
+
+from jaxprop.cli.encoding import speak_any_encoding
+from tests.cli.commands import JAXPROP
+
+
+@pytest.mark.parametrize(
+    ("encoding", "seen"),
+    [("ascii", "sigma(z) -> dC/dw * 3 ?"), ("cp1252", "sigma(z) -> dC/dw · 3 ?"), ("utf-8", "σ(z) → ∂C/∂w · 3 ☃")],
+)
+def test_letters_that_a_terminal_lacks_are_spelled(monkeypatch, encoding, seen):
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding)
+    monkeypatch.setattr(sys, "stdout", terminal)
+    speak_any_encoding()
+    print("σ(z) → ∂C/∂w · 3 ☃", end="", flush=True)
+    assert terminal.buffer.getvalue() == seen.encode(encoding)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_explain_on_a_terminal_without_greek(encoding):
+    command = [JAXPROP, "explain", "sigmoid(3*x)", "--at", "2"]
+    done = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": encoding}, timeout=100)
+    assert done.returncode == 0 and b"d" in done.stdout and done.stderr == b"", done
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no full device")
+@pytest.mark.parametrize("args", [["--version"], ["train", "--help"], ["explain", "sin(x)", "--at", "2"]])
+def test_a_full_disk_is_one_line_and_a_code(args):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([JAXPROP, *args], stdout=full, stderr=subprocess.PIPE, text=True, timeout=100)
+    assert (done.returncode, done.stderr) == (1, "jaxprop: the output cannot be written: No space left on device\n")
+
+
+@pytest.mark.slow
+def test_a_reader_that_leaves_ends_it_quietly():
+    """As `jaxprop ... | head -1` does, which reads a line and goes."""
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [JAXPROP, "explain", "sin(x)", "--at", "2"], stdout=write, stderr=subprocess.PIPE, timeout=100
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (1, b"")

@@ -1,0 +1,31 @@
+"""The line that says how far a training run is."""
+
+import io
+
+from rich.console import Console
+
+from jaxprop.train.progress import Progress
+
+
+def test_the_time_left_leaves_compiling_out(monkeypatch):
+    """Compiling took 100 s with the first step; each later step takes one."""
+    now = [0.0]
+    monkeypatch.setattr("jaxprop.train.progress.time.monotonic", lambda: now[0])
+    progress = Progress(12, 1, enabled=False)
+    now[0] = 100.0
+    progress.advance(1)
+    assert "left" not in progress.speed()
+    now[0] = 101.0
+    progress.advance(1)
+    assert progress.speed() == "1 steps/s · 10 s left"
+
+
+def test_progress_is_one_line_in_a_narrow_terminal():
+    progress = Progress(10_000, 10, enabled=False)
+    progress.bar.live.console = console = Console(width=60, file=io.StringIO(), force_terminal=True)
+    row = "epoch 3 · cost 0.5 · validation cost 0.25 · validation accuracy 95.00 %"
+    progress.bar.add_task(row, total=10_000, completed=500, rate="12,345 steps/s · 1:15 left")
+    with console.capture() as seen:
+        console.print(progress.bar.get_renderable())
+    text = seen.get()
+    assert text.count("\n") == 1 and "epoch 3" in text and "1:15 left" in text
