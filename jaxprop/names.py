@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     from jaxprop import plot as plot
     from jaxprop.flax.checkpoint import import_flax as import_flax
     from jaxprop.flax.functions import from_flax as from_flax
-    from jaxprop.flax.networks import to_flax as to_flax
+    from jaxprop.flax.networks import to_flax as to_flax, to_nnx as to_nnx
 else:
-    _FLAX = {"import_flax": "checkpoint", "from_flax": "functions", "to_flax": "networks"}
+    _FLAX = {"import_flax": "checkpoint", "from_flax": "functions", "to_flax": "networks", "to_nnx": "networks"}
 
     def __getattr__(name: str) -> object:
         """Import what needs Flax when it is first asked for: it takes a quarter of the time of everything here."""

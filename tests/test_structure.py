@@ -245,7 +245,7 @@ def test_python_m_jaxprop_is_the_command(monkeypatch, capsys):
 
 
 def test_what_needs_flax_is_there_when_it_is_asked_for():
-    lazy = {"from_flax", "import_flax", "to_flax"}
+    lazy = {"from_flax", "import_flax", "to_flax", "to_nnx"}
     assert all(callable(getattr(jaxprop, name)) for name in lazy)
     assert lazy <= set(dir(jaxprop)) and lazy <= set(jaxprop.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'from_flux'"):

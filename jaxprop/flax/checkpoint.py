@@ -6,14 +6,16 @@ no y.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import serialization
+from flax import linen, nnx, serialization
+from flax.core import FrozenDict
+from flax.core.meta import AxisMetadata
 from jaxtyping import PyTree
 
 from jaxprop.arrays.paths import by_path, join
@@ -23,7 +25,7 @@ from jaxprop.layers.layer import Layer
 from jaxprop.network import Leaf, Shared, leaves
 
 Ties = dict[str, tuple[str, bool]]  # a tied array's path: its owner's, and whether it is transposed
-Source = Tree | str | Path | bytes
+Source = Tree | FrozenDict | nnx.State | nnx.Module | linen.Module | str | Path | bytes
 
 
 class Match(NamedTuple):
@@ -42,7 +44,8 @@ def import_flax(source: Source, net: Layer, inputs: PyTree, names: dict[str, str
     `jp.freeze_statistics` makes new statistics for a BatchNorm.
 
     Args:
-        source: a dict of variables (linen's, or nnx's parameters), a msgpack file or its bytes, an Orbax folder.
+        source: variables (a dict, `FrozenDict` or `nnx.State`), an nnx module, a bound linen module, a msgpack file or
+            its bytes, an Orbax folder.
         net: the network that takes them.
         inputs: an example x `[N, ...]`, for the shapes.
         names: {our layer's path: Flax's module path}, such as {"2": "Dense_1"}.
@@ -157,9 +160,37 @@ def _read(source: Any) -> Tree:
             source = serialization.msgpack_restore(source)
         except Exception as error:  # msgpack has many
             raise ModelError(f"import_flax: not a msgpack checkpoint of Flax ({type(error).__name__})") from None
-    if not isinstance(source, dict):
-        raise ModelError(f"import_flax: found {type(source).__name__}, expected a dict of variables, a file or bytes")
-    return source
+    if isinstance(source, nnx.Module):
+        source = nnx.state(source)
+    if isinstance(source, nnx.State):
+        source = nnx.to_pure_dict(_parameters(source))
+    if isinstance(source, linen.Module):
+        if source.scope is None:
+            raise ModelError(
+                f"import_flax: found {type(source).__name__}, a linen module, which holds no arrays, expected its "
+                "variables, what its init made; or module.bind(variables)"
+            )
+        source = source.variables
+    if not isinstance(source, Mapping):
+        raise ModelError(
+            f"import_flax: found {type(source).__name__}, expected a dict of variables, a module that holds them, an "
+            "nnx.State, a file or bytes"
+        )
+    return _plain(source)
+
+
+def _parameters(state: nnx.State) -> nnx.State:
+    """What is no parameter (statistics, the counts of keys) left out, where the leaves say what they are."""
+    variables = jax.tree.leaves(state, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
+    marked = any(isinstance(leaf, nnx.Variable) for leaf in variables)
+    return nnx.filter_state(state, nnx.Param) if marked else state
+
+
+def _plain(tree: Any) -> Any:
+    """Plain dicts, whose names are all text, and arrays without linen's boxes of metadata."""
+    if isinstance(tree, Mapping):
+        return {str(name): _plain(inner) for name, inner in tree.items()}
+    return tree.unbox() if isinstance(tree, AxisMetadata) else tree
 
 
 def _orbax(folder: Path) -> Tree:
@@ -170,7 +201,7 @@ def _orbax(folder: Path) -> Tree:
         try:
             saved = checkpointer.metadata(folder).item_metadata.tree
             how = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), saved)
-            return _without_value(checkpointer.restore(folder, restore_args=how))
+            return _plain(_without_value(checkpointer.restore(folder, restore_args=how)))
         except (OSError, ValueError, AttributeError) as error:
             raise ModelError(
                 f"import_flax: {folder}: not an Orbax checkpoint ({str(error).splitlines()[0][:200]}); of a "
@@ -203,16 +234,19 @@ def _fitting(layer: Layer, module: Any, spec: Any, path: str, tied: set[str]) ->
     if module is None or counterpart is None:
         return None
     try:
-        within, inner = counterpart.opened(module)
-        found = counterpart.to_ours(layer, inner)
+        inner = counterpart.opened(module)
+        linens = counterpart.read(inner)
+        found = counterpart.to_ours(layer, linens)
         fields = zip(found._fields, found, spec, strict=True)
         # spec has None for what the layer lacks, and for what is tied: there a copy may be
         kept = type(spec)(*(a if wanted is not None or join(path, f) in tied else None for f, a, wanted in fields))
         made = type(spec)(*(None if wanted is None else a for a, wanted in zip(kept, spec, strict=True)))
-        places = {join(within, place) for place in by_path(counterpart.to_flax(layer, kept))}
+        places = set(by_path(counterpart.to_flax(layer, kept)))
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
-    if jax.tree.map(np.shape, made) != jax.tree.map(np.shape, spec) or not set(by_path(module)) <= places:
+    if jax.tree.map(np.shape, made) != jax.tree.map(np.shape, spec) or not set(by_path(linens)) <= places:
+        return None
+    if len(by_path(module)) != len(by_path(inner)):  # it holds more than the layer's arrays
         return None
     return {join(path, field): array for field, array in by_path(kept).items()}
 

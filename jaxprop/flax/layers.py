@@ -15,7 +15,6 @@ from jax.typing import DTypeLike
 from jaxtyping import PyTree
 
 from jaxprop import layers
-from jaxprop.arrays.paths import join
 from jaxprop.layers.layer import Layer
 
 Tree = dict[str, Any]  # params of linen: arrays, or trees, by name
@@ -29,6 +28,7 @@ class Counterpart(NamedTuple):
     to_flax: Callable[[Any, Any], Tree]
     to_ours: Callable[[Any, Tree], Any]
     within: tuple[str, ...] = ()  # the modules around those params, in what `module` makes
+    read: Callable[[Tree], Tree] = dict  # params as nnx keeps them, as linen does
 
     def tree(self, layer: Layer, params: Any) -> Tree:
         """Return the params of `module`, made of ours."""
@@ -37,13 +37,11 @@ class Counterpart(NamedTuple):
             tree = {name: tree}
         return tree
 
-    def opened(self, tree: Tree) -> tuple[str, Tree]:
-        """Return the path and the params inside the modules of `within`; a checkpoint need not have these modules."""
-        path = ""
+    def opened(self, tree: Tree) -> Tree:
+        """Return the params inside the modules of `within`; a checkpoint need not have these modules."""
         for name in self.within:
-            if name in tree:
-                path, tree = join(path, name), tree[name]
-        return path, tree
+            tree = tree.get(name, tree)
+        return tree
 
 
 def renamed(module: Make, params: Callable[..., Any], *names: str, within: tuple[str, ...] = ()) -> Counterpart:
@@ -164,6 +162,27 @@ def _recurrent(cell: Any) -> Make:
     return lambda layer, dtype: OverTime(linen.RNN(cell(layer.features, param_dtype=dtype)), layer.sequence)
 
 
+def of_linen(cell: Tree) -> Tree:
+    """Params of a recurrent cell of nnx under the names of linen's: there gates are joined, or called `if_`.
+
+    nnx's GRU has no bias inside its reset gate, which is ours at 0.
+    """
+    if set(cell) != {"dense_i", "dense_h"}:
+        return {name.rstrip("_"): tree for name, tree in cell.items()}
+    features, width = cell["dense_h"]["kernel"].shape[-2:]
+    names = {features: "", 3 * features: "rzn", 4 * features: "ifgo"}[width]
+    if not names:
+        return {"i": cell["dense_i"], "h": cell["dense_h"]}
+    found: Tree = {}
+    for side in "ih":
+        for what, array in cell["dense_" + side].items():
+            for gate, part in _gates(array, names).items():
+                found.setdefault(side + gate, {})[what] = part
+    if names == "rzn":
+        found["hn"]["bias"] = jnp.zeros_like(found["in"]["bias"])
+    return found
+
+
 def _gates(array: Array, names: str) -> dict[str, Array]:
     return dict(zip(names, jnp.split(array, len(names), axis=-1), strict=True))
 
@@ -245,7 +264,9 @@ COUNTERPARTS: dict[type[Layer], Counterpart] = {
         lambda l, dtype: LearnedPositions(l.length), layers.PositionalEmbeddingParams, "embedding"
     ),
     layers.MultiHeadAttention: Counterpart(_attention, _attention_to_flax, _attention_to_ours, ("attention",)),
-    layers.RNN: Counterpart(_recurrent(linen.SimpleCell), _rnn_to_flax, _rnn_to_ours, ("rnn", "cell")),
-    layers.GRU: Counterpart(_recurrent(linen.GRUCell), _gru_to_flax, _gru_to_ours, ("rnn", "cell")),
-    layers.LSTM: Counterpart(_recurrent(linen.OptimizedLSTMCell), _lstm_to_flax, _lstm_to_ours, ("rnn", "cell")),
+    layers.RNN: Counterpart(_recurrent(linen.SimpleCell), _rnn_to_flax, _rnn_to_ours, ("rnn", "cell"), of_linen),
+    layers.GRU: Counterpart(_recurrent(linen.GRUCell), _gru_to_flax, _gru_to_ours, ("rnn", "cell"), of_linen),
+    layers.LSTM: Counterpart(
+        _recurrent(linen.OptimizedLSTMCell), _lstm_to_flax, _lstm_to_ours, ("rnn", "cell"), of_linen
+    ),
 }

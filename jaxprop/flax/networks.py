@@ -1,4 +1,4 @@
-"""Networks of ours as linen modules; `checkpoint.py` goes the other way.
+"""Networks of ours as linen and nnx modules; `checkpoint.py` goes the other way.
 
 `to_flax` goes down the description: a leaf becomes its counterpart (`layers.py`), a combinator one of the modules
 below.
@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import linen
+from flax import linen, nnx
 from jax import Array
 from jaxtyping import PyTree
 
@@ -125,6 +125,48 @@ def to_flax(net: Layer, params: PyTree) -> tuple[linen.Module, Tree]:
     if not isinstance(part, linen.Module):
         part, tree = Chain((part,)), {}
     return part, {"params": tree}
+
+
+class OfLinen(nnx.Module):
+    """A linen module with its variables, which are `nnx.Param`s here."""
+
+    def __init__(self, module: linen.Module, params: Tree) -> None:
+        self.module = module
+        self.params = _of_params(params)
+
+    def __call__(self, x: PyTree, rngs: nnx.Rngs | None = None) -> Any:
+        """f(x); Dropout drops where there are `rngs`."""
+        params = nnx.to_pure_dict(nnx.state(self.params, nnx.Param))
+        return self.module.apply({"params": params}, x, rngs={"dropout": rngs.dropout()} if rngs else None)
+
+
+def _of_params(tree: Tree) -> nnx.Dict:
+    parts = {name: _of_params(v) if isinstance(v, dict) else nnx.Param(jnp.asarray(v)) for name, v in tree.items()}
+    return nnx.Dict(parts)
+
+
+def to_nnx(net: Layer, params: PyTree) -> nnx.Module:
+    """Return an nnx module that is the same function as `net`, whose parameters are `nnx.Param`s.
+
+    `module(x)` is net(x, params), up to rounding; `module(x, rngs=nnx.Rngs(0))` is in training, with Dropout. It goes
+    through `to_flax`, with its names and its limits. `import_flax(module, net, inputs=x)` is the way back.
+
+    Args:
+        net: a network of ours.
+        params: its θ.
+
+    Raises:
+        JaxpropError: linen has no counterpart of a layer, which the text names with its path.
+
+    >>> import jaxprop as jp
+    >>> net, x = jp.Chain(jp.Linear(4), jp.Tanh(), jp.Linear(2)), jnp.ones((1, 3))
+    >>> params = net.init(jax.random.key(0), x)
+    >>> module = to_nnx(net, params)
+    >>> bool(jnp.allclose(module(x), net(x, params)))
+    True
+    """
+    module, variables = to_flax(net, params)
+    return OfLinen(module, variables["params"])
 
 
 def _to_flax(layer: Layer, params: Any, path: str) -> tuple[Part, Tree]:

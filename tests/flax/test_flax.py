@@ -375,3 +375,103 @@ def test_mistakes_are_named():
 
     with pytest.raises(JaxpropError, match=r"no counterpart of .*Own\(\) at 0"):
         jp.to_flax(jp.Chain(Own()), (jnp.ones(3),))
+
+
+class Stateful(nnx.Module):
+    """All that an nnx module writes into while it is called: statistics, and the counts of its keys."""
+
+    def __init__(self, rngs):
+        self.rnn = nnx.RNN(nnx.SimpleCell(4, 3, rngs=rngs))
+        self.norm = nnx.BatchNorm(3, rngs=rngs)
+        self.dropout = nnx.Dropout(0.5, rngs=rngs)
+
+    def __call__(self, x):
+        return self.dropout(self.norm(self.rnn(x)[:, -1]))
+
+
+def test_a_function_of_an_nnx_module_is_pure():
+    module, x = Stateful(nnx.Rngs(0)), jnp.asarray(SEQUENCES, jnp.float32)
+    before = jax.tree.map(np.array, nnx.to_pure_dict(nnx.state(module, nnx.Not(nnx.RngKey))))
+    f, params = jp.from_flax(module)
+    y = jax.jit(f)(x, params)
+    assert relative(f(x, params), y) <= 1e-5 and np.all(np.asarray(y) != 0)  # nothing is dropped
+    assert np.abs(np.mean(y, axis=0)).max() <= 1e-5  # the batch's own statistics
+    assert jax.vmap(f, (0, None))(jnp.stack([x, x]), params).shape == (2, 2, 3)
+    grads = jax.jit(jax.grad(lambda p: jnp.sum(f(x, p) ** 3)))(params)
+    assert jax.tree.structure(grads) == jax.tree.structure(params)
+    after = nnx.to_pure_dict(nnx.state(module, nnx.Not(nnx.RngKey)))
+    assert jax.tree.all(jax.tree.map(np.array_equal, before, after)) and module.dropout.deterministic is False
+    module.norm.mean[...] = jnp.full(3, 0.25, jnp.float32)
+    running, _ = jp.from_flax(module, use_running_average=True)
+    module.eval()
+    evaluated, _ = jp.from_flax(module)
+    expected = (module.rnn(x)[:, -1] - 0.25) / np.sqrt(1 + module.norm.epsilon)
+    for function in (running, evaluated):
+        assert relative(function(x, params), expected) <= 1e-5
+    for option in ("train", "training"):
+        with pytest.raises(JaxpropError, match=f"found options {option}, expected attributes"):
+            jp.from_flax(module, **{option: False})
+
+
+def test_a_function_of_a_linen_module_leaves_its_statistics_alone():
+    class Norm(linen.Module):
+        @linen.compact
+        def __call__(self, x, train, drop=False):
+            x = linen.BatchNorm(use_running_average=not train, param_dtype=x.dtype)(x)
+            return linen.Dropout(0.5, deterministic=not drop)(x)
+
+    x = jnp.asarray(SEQUENCES[:, 0])
+    f, params = jp.from_flax(Norm(), inputs=x, key=jax.random.key(0), train=True)
+    assert np.abs(np.mean(f(x, params), axis=0)).max() <= 1e-6
+    assert relative(f(x, params), f(x, params)) == 0
+    held, _ = jp.from_flax(Norm(), {"params": params, **f.others}, train=False)
+    assert relative(held(x, params), x / np.sqrt(1 + 1e-5)) <= 1e-6
+    dropping, _ = jp.from_flax(Norm(), {"params": params, **f.others}, train=False, drop=True)
+    with pytest.raises(JaxpropError, match="draws random numbers, and f"):
+        dropping(x, params)
+
+
+@pytest.mark.parametrize(
+    "cell, ours",
+    [
+        (nnx.LSTMCell, jp.LSTM(3)),
+        (nnx.OptimizedLSTMCell, jp.LSTM(3)),
+        (nnx.GRUCell, jp.GRU(3)),
+        (nnx.SimpleCell, jp.RNN(3)),
+    ],
+)
+def test_recurrent_cells_of_nnx_become_ours_out_of_whatever_holds_them(cell, ours):
+    normal = nnx.initializers.normal()
+    x = jnp.asarray(SEQUENCES, jnp.float32)
+    module = nnx.RNN(cell(4, 3, rngs=nnx.Rngs(0), bias_init=normal))
+    params = jp.import_flax(module, ours, inputs=x)
+    assert relative(ours(x, params), module(x)) <= 1e-5
+    state = nnx.state(module)
+    variables = nnx.to_pure_dict(nnx.state(module, nnx.Param))
+    for source in (state, nnx.state(module, nnx.Param), variables, flax.core.freeze({"params": variables})):
+        assert relative(jp.import_flax(source, ours, inputs=x), params) == 0
+
+
+def test_a_linen_module_holds_variables_only_where_it_is_bound():
+    x = jnp.asarray(SEQUENCES[:, 0])
+    module = linen.Dense(2, param_dtype=x.dtype)
+    variables = module.init(jax.random.key(0), x)
+    assert (
+        relative(jp.import_flax(module.bind(variables), jp.Linear(2), inputs=x).W, variables["params"]["kernel"]) == 0
+    )
+    with pytest.raises(ModelError, match="Dense, a linen module, which holds no arrays"):
+        jp.import_flax(module, jp.Linear(2), inputs=x)
+
+
+def test_our_network_as_an_nnx_module():
+    net, x = NETWORKS["joined"][0], jnp.asarray(SEQUENCES)
+    params = draw(net, x)
+    module = jp.to_nnx(net, params)
+    assert relative(nnx.jit(lambda module, x: module(x))(module, x), net(x, params)) <= 1e-10
+    assert relative(module(x, rngs=nnx.Rngs(0)), module(x)) > 0.1  # with a key Dropout drops
+    assert relative(jp.import_flax(module, net, inputs=x), params) == 0
+    grads = nnx.jit(nnx.grad(lambda module: jnp.sum(module(x) ** 2)))(module)
+    expected = jax.jit(jax.grad(lambda p: jnp.sum(net(x, p) ** 2)))(params)
+    assert relative(jp.import_flax(grads, net, inputs=x), expected) <= 1e-10
+    f, theta = jp.from_flax(module)
+    assert relative(f(x, theta), net(x, params)) <= 1e-10
