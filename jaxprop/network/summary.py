@@ -51,13 +51,17 @@ class Summary:
         return {"inputs": list(self.inputs), "layers": [asdict(row) for row in self.rows], "total": totals}
 
     def __str__(self) -> str:
+        return self.text()
+
+    def text(self, room: int | None = None) -> str:
+        """Return the table, in `room` columns of a terminal if given."""
         lines = [("path", "layer", "output", "parameters", "forward", "backward", "kept")]
         for row in self.rows:
             shape = f"{row.dtype}[{', '.join(map(str, row.output))}]"
             lines.append((row.path or "·", row.layer, shape, *_cells(getattr(row, name) for name in COUNTED)))
         lines.append(("", "total", "", *_cells(map(self.total, COUNTED))))
         note = f"operations and bytes for inputs {list(self.inputs)}: one multiply-add is 2, one function value is 1"
-        return f"{table(lines, right=range(3, 7))}\n{note}"
+        return f"{table(lines, right=range(3, 7), room=room)}\n{note}"
 
 
 def _cells(numbers: Iterable[int]) -> tuple[str, str, str, str]:

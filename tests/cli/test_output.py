@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from jaxprop.cli.encoding import speak_any_encoding
-from tests.cli.commands import JAXPROP
+from tests.cli.commands import JAXPROP, run
 
 
 @pytest.mark.parametrize(
@@ -50,3 +50,12 @@ def test_a_reader_that_leaves_ends_it_quietly():
     )
     os.close(write)
     assert (done.returncode, done.stderr) == (1, b"")
+
+
+def test_a_summary_fits_in_a_terminal_and_is_whole_in_a_pipe(runs, monkeypatch):
+    runs["moons"]
+    whole = run("summary", "runs/moons").out
+    monkeypatch.setattr("jaxprop.tables.terminal_room", lambda: 60)
+    fitted = run("summary", "runs/moons").out
+    assert "float32[1, 32]" in whole and max(map(len, whole.splitlines()[1:6])) > 60
+    assert "float32[1, 32]" not in fitted and all(len(line) <= 60 for line in fitted.splitlines()[1:6])

@@ -18,6 +18,7 @@ def command(
 
     from jaxprop.cli.runs import open_run, print_json
     from jaxprop.network.summary import summary
+    from jaxprop.tables import terminal_room
 
     saved = open_run(run)
     inputs = saved.about.one_input
@@ -27,7 +28,7 @@ def command(
         print_json({"model": str(run), **found.as_dict(), "cost": repr(saved.about.cost), "training": training})
         return
     print(f"{run} · x {inputs} → y {saved.about.outputs} · {saved.about.cost!r}")
-    print(found)
+    print(found.text(terminal_room()))
     if training:
         told = ("data", "optimizer", "learning_rate", "batch_size", "epochs", "steps", "seconds", "grad", "seed")
         print("trained: " + " · ".join(f"{key.replace('_', ' ')} {training[key]}" for key in told if key in training))
