@@ -47,12 +47,12 @@ MISTAKES = [
     ((*ON_DIGITS, "--validation", "1.5"), 1, ["--validation 1.5; expected a fraction from 0 to below 1"]),
     ((*ON_DIGITS, "--validation", "1797"), 1, ["holds out 1797 of 1797 rows"]),
     ((*ON_DIGITS, "--validation", "nan"), 1, ["--validation nan"]),
-    ((*ON_DIGITS, "--target", "digit"), 1, ["digits has no option --target"]),
+    ((*ON_DIGITS, "--target", "digit"), 1, ["digits has no option --target; known: --seed"]),
     (("train", "line", "--slope", "nan"), 1, ["--slope is nan"]),
     (("train", "my.csv"), 1, ["which column is the target? pass --target", "price, rooms, area"]),
     (("train", "my.csv", "--target", "prise"), 1, ["unknown column of my.csv: 'prise' (did you mean 'price'?)"]),
     (("train", "my.csv", "--target", "price", "--features", "rooms, aera"), 1, ["'aera' (did you mean 'area'?)"]),
-    (("train", "nan.csv", "--target", "a", "--epochs", "1", "--features", "a"), 1, ["--features ['a'], target 'a'"]),
+    (("train", "nan.csv", "--target", "a", "--epochs", "1", "--features", "a"), 1, ["--features a, target 'a'"]),
     (("train", "bits.csv", "--target", "b"), 1, ["only 0 and 1", "two classes (--labels) or numbers (--numbers)"]),
     (("train", "typo.csv", "--target", "b"), 1, ["found 'x', expected a number; correct it, or", "with --labels"]),
     (("train", "csv", "--target", "b"), 1, ["csv is a kind of file: write the path of yours in its place"]),
@@ -80,6 +80,7 @@ def test_a_mistake_is_one_clear_line_and_nothing_is_left_behind(args, code, word
 
 
 WITH_A_RUN = [
+    (("explain", "runs/my", "--row", "8"), ["--row 8: there are 8 rows (0 to 7)"]),
     (("predict", "runs/my", "--rows", "8"), ["rows: found '8', but there are 8 rows (0 to 7)"]),
     (("predict", "runs/my", "--rows", "0:0"), ["rows: '0:0' chooses none of the 8 rows (0 to 7)"]),
     (("predict", "runs/my", "--rows", "a:b"), ["rows: found 'a:b', expected something like 0:5, 7 or 1,4,7"]),
