@@ -51,13 +51,13 @@ class Category:
 
     def encode(self, cells: Sequence[Any], place: Place = in_row) -> np.ndarray:
         """Return the features `[N, F]` in float64."""
-        place = {value: i for i, value in enumerate(self.values)}
+        at = {value: i for i, value in enumerate(self.values)}
         found = np.zeros((len(cells), len(self.features)))
         for row, cell in enumerate(cells):
             if is_missing(cell):
                 found[row, len(self.values) :] = 1.0
-            elif (at := place.get(_text(cell))) is not None:
-                found[row, at] = 1.0
+            elif (value := _text(cell)) in at:
+                found[row, at[value]] = 1.0
         return found
 
     def unknown(self, cells: Sequence[Any]) -> tuple[str, ...]:

@@ -36,7 +36,7 @@ def test_ctrl_c_keeps_the_best_so_far(empty, monkeypatch):
     assert re.search(r"interrupted after [\d,]+ steps: the best parameters so far \(epoch [12]\) are saved", ran.out)
     about = jp.describe("runs/moons")
     assert about.info.training["stopped"] == "interrupted" and about.info.training["epochs"] == 2
-    assert "target" in did("predict", "runs/moons").out
+    assert "class" in did("predict", "runs/moons").out
 
 
 def test_ctrl_c_before_the_first_epoch_ends_saves_what_there_is(empty, monkeypatch):
