@@ -22,7 +22,7 @@ from jaxprop.arrays.paths import by_path, join
 from jaxprop.errors import ModelError
 from jaxprop.flax.layers import COUNTERPARTS, Tree
 from jaxprop.layers.layer import Layer
-from jaxprop.network import Leaf, Repeat, Shared, leaves
+from jaxprop.network import Leaf, Shared, leaves
 
 Ties = dict[str, tuple[str, bool]]  # a tied array's path: its owner's, and whether it is transposed
 Source = Tree | FrozenDict | nnx.State | nnx.Module | linen.Module | str | Path | bytes
@@ -40,8 +40,8 @@ def import_flax(source: Source, net: Layer, inputs: PyTree, names: dict[str, str
     """Return params of `net` with the arrays of a Flax checkpoint.
 
     Each of our layers, in order, takes the first Flax module, in number order ("Dense_2" before "Dense_10"), whose
-    arrays are exactly its own; a `Repeat` takes as many equal modules, numbered, stacked. dtypes are the checkpoint's.
-    Collections other than "params" are left out: `jp.freeze_statistics` makes new statistics for a BatchNorm.
+    arrays are exactly its own. dtypes are the checkpoint's. Collections other than "params" are left out:
+    `jp.freeze_statistics` makes new statistics for a BatchNorm.
 
     Args:
         source: variables (a dict, `FrozenDict` or `nnx.State`), an nnx module, a bound linen module, a msgpack file or
@@ -65,14 +65,7 @@ def import_flax(source: Source, net: Layer, inputs: PyTree, names: dict[str, str
     expected = jax.eval_shape(net.init, jax.random.key(0), inputs)
     ours = [leaf for leaf in leaves(net, expected) if jax.tree.leaves(leaf.params)]
     ties = _ties(ours)
-    try:
-        matches = _matches(net, ours, tree, names or {}, set(ties))
-    except ModelError:
-        times = {around.times for leaf in ours for _, around in leaf.inside if isinstance(around, Repeat)}
-        if (blocks := _stacked(tree, times)) == tree:
-            raise
-        tree = blocks
-        matches = _matches(net, ours, tree, names or {}, set(ties))
+    matches = _matches(net, ours, tree, names or {}, set(ties))
     taken = {match.module for match in matches.values()}
     left = {path: array for path, array in by_path(tree).items() if not _inside(path, taken)}
     if left:
@@ -184,25 +177,6 @@ def _read(source: Any) -> Tree:
             "nnx.State, a file or bytes"
         )
     return _plain(source)
-
-
-def _stacked(tree: Any, times: set[int]) -> Any:
-    """The tree with `times` equal modules in a row (blocks_0, blocks_1, ... or 0, 1, ...) as one, stacked."""
-    if not isinstance(tree, dict):
-        return tree
-    series: dict[str, list[str]] = {}
-    for name in tree:
-        if found := re.fullmatch(r"(|.*_)\d+", name):
-            series.setdefault(found[1], []).append(name)
-    made = dict(tree)
-    for stem, members in series.items():
-        blocks = [tree[name] for name in sorted(members, key=lambda name: int(re.findall(r"\d+", name)[-1]))]
-        if len(blocks) in times and len({str(jax.tree.map(np.shape, block)) for block in blocks}) == 1:
-            for name in members:
-                del made[name]
-            block = jax.tree.map(lambda *arrays: jnp.stack(arrays), *blocks)
-            made |= {stem.removesuffix("_"): block} if stem or made else block
-    return {name: _stacked(inner, times) for name, inner in made.items()}
 
 
 def _parameters(state: nnx.State) -> nnx.State:
