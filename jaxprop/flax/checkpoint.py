@@ -22,7 +22,7 @@ from jaxprop.arrays.paths import by_path, join
 from jaxprop.errors import ModelError
 from jaxprop.flax.layers import COUNTERPARTS, Tree
 from jaxprop.layers.layer import Layer
-from jaxprop.network import Leaf, Shared, leaves
+from jaxprop.network import Chain, Combinator, Inner, Leaf, Repeat, Shared, leaves
 
 Ties = dict[str, tuple[str, bool]]  # a tied array's path: its owner's, and whether it is transposed
 Source = Tree | FrozenDict | nnx.State | nnx.Module | linen.Module | str | Path | bytes
@@ -40,7 +40,8 @@ def import_flax(source: Source, net: Layer, inputs: PyTree, names: dict[str, str
     """Return params of `net` with the arrays of a Flax checkpoint.
 
     Each of our layers, in order, takes the first Flax module, in number order ("Dense_2" before "Dense_10"), whose
-    arrays are exactly its own. dtypes are the checkpoint's. Collections other than "params" are left out:
+    arrays are exactly its own. A `Repeat` takes stacked arrays (of `linen.scan`), or one module for each of its blocks,
+    which it stacks. dtypes are the checkpoint's. Collections other than "params" are left out:
     `jp.freeze_statistics` makes new statistics for a BatchNorm.
 
     Args:
@@ -48,7 +49,8 @@ def import_flax(source: Source, net: Layer, inputs: PyTree, names: dict[str, str
             its bytes, an Orbax folder.
         net: the network that takes them.
         inputs: an example x `[N, ...]`, for the shapes.
-        names: {our layer's path: Flax's module path}, such as {"2": "Dense_1"}.
+        names: {our layer's path: Flax's module path}, such as {"2": "Dense_1"}. Blocks that a `Repeat` stacks have
+            numbers: {"1.0.2": "blocks.0.up"} is layer 2 of the first.
 
     Raises:
         ModelError: none fits, and the text names the layer; some are left over, and it names the arrays; or modules of
@@ -62,10 +64,42 @@ def import_flax(source: Source, net: Layer, inputs: PyTree, names: dict[str, str
     """
     tree = _read(source)
     tree = tree.get("params", tree)
+    try:
+        return _imported(tree, net, inputs, names or {})
+    except ModelError as refused:
+        one_by_one = _unrolled(net)
+        if one_by_one == net:
+            raise
+        try:
+            return _stacked(net, _imported(tree, one_by_one, inputs, names or {}))
+        except ModelError as error:
+            raise (error if names else refused) from None
+
+
+def _unrolled(net: Layer) -> Layer:
+    """The same network with a chain of equal blocks for each `Repeat`."""
+    if not isinstance(net, Combinator):
+        return net
+    children = [_unrolled(child) for child in net.children()]
+    return Chain(*children * net.times) if isinstance(net, Repeat) else net.with_children(children)
+
+
+def _stacked(net: Layer, params: Any) -> Any:
+    """θ of `net`, of that of `_unrolled(net)`."""
+    if isinstance(net, Repeat):
+        return Inner(jax.tree.map(lambda *arrays: jnp.stack(arrays), *(_stacked(net.inner, p) for p in params)))
+    if not isinstance(net, Combinator):
+        return params
+    parts = [_stacked(child, p) for child, p in zip(net.children(), params, strict=True)]
+    return Inner(*parts) if isinstance(params, Inner) else tuple(parts)
+
+
+def _imported(tree: Tree, net: Layer, inputs: PyTree, names: dict[str, str]) -> PyTree:
+    """θ of a network whose layers are modules of the tree, one for one."""
     expected = jax.eval_shape(net.init, jax.random.key(0), inputs)
     ours = [leaf for leaf in leaves(net, expected) if jax.tree.leaves(leaf.params)]
     ties = _ties(ours)
-    matches = _matches(net, ours, tree, names or {}, set(ties))
+    matches = _matches(net, ours, tree, names, set(ties))
     taken = {match.module for match in matches.values()}
     left = {path: array for path, array in by_path(tree).items() if not _inside(path, taken)}
     if left:
@@ -73,7 +107,7 @@ def import_flax(source: Source, net: Layer, inputs: PyTree, names: dict[str, str
             f"import_flax: {net!r} has no place for {_shapes(left)}; is it the same network? Add the layers that hold "
             "them, or take them out of the checkpoint"
         )
-    _check_order({path: match for path, match in matches.items() if path not in (names or {})})
+    _check_order({path: match for path, match in matches.items() if path not in names})
     found = {path: array for match in matches.values() for path, array in match.arrays.items()}
     _check_copies(ties, found)
     return jax.tree.unflatten(jax.tree.structure(expected), [jnp.asarray(found[path]) for path in by_path(expected)])

@@ -475,3 +475,27 @@ def test_our_network_as_an_nnx_module():
     assert relative(jp.import_flax(grads, net, inputs=x), expected) <= 1e-10
     f, theta = jp.from_flax(module)
     assert relative(f(x, theta), net(x, params)) <= 1e-10
+
+
+def test_a_list_of_equal_blocks_is_stacked_for_a_repeat():
+    class Blocks(nnx.Module):
+        def __init__(self, rngs):
+            self.blocks = nnx.List([nnx.Linear(4, 4, rngs=rngs, param_dtype=jnp.float64) for _ in range(11)])
+            self.head = nnx.Linear(4, 2, rngs=rngs, param_dtype=jnp.float64)
+
+        def __call__(self, x):
+            for block in self.blocks:
+                x = x + jnp.tanh(block(x))
+            return self.head(x)
+
+    module, x = Blocks(nnx.Rngs(0)), jnp.asarray(SEQUENCES[:, 0])
+    block = jp.Residual(jp.Chain(jp.Linear(4), jp.Tanh()))
+    net = jp.Chain(jp.Repeat(block, 11), jp.Linear(2))
+    params = jp.import_flax(module, net, inputs=x)
+    assert params[0].inner.inner[0].W.shape == (11, 4, 4)
+    assert relative(net(x, params), module(x)) <= 1e-12
+    named = jp.import_flax(module, net, inputs=x, names={"0.3.inner.0": "blocks.4", "0.4.inner.0": "blocks.3"})
+    swap = np.array([0, 1, 2, 4, 3, *range(5, 11)])
+    assert relative(named[0], jax.tree.map(lambda array: array[swap], params[0])) == 0
+    with pytest.raises(ModelError, match=r"needs exactly .*no module of the checkpoint"):
+        jp.import_flax(module, jp.Chain(jp.Repeat(block, 12), jp.Linear(2)), inputs=x)
