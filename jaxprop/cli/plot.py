@@ -92,7 +92,8 @@ class Picture:
     def _labels(self) -> list[Sequence[str] | None]:
         """The names of the inputs and of the outputs, where the run has as many as there are units."""
         info, weights = self.run.about.info, [W for path, W in by_path(self.run.params).items() if path.endswith("W")]
-        ends = [(info.columns, weights[0].shape[0]), (info.classes, weights[-1].shape[-1])] if weights else []
+        outputs = info.classes or (info.target and [info.target])
+        ends = [(info.columns, weights[0].shape[0]), (outputs, weights[-1].shape[-1])] if weights else []
         first, last = (names if names and len(names) == units else None for names, units in ends)
         return [first, *[None] * (len(weights) - 1), last]
 

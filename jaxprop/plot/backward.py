@@ -270,7 +270,8 @@ def _draw_units(
             ax.text(center[0], at, "\n".join(lines), ha="center", va="top", gid=f"unit {k} {unit}", **look)
         elif k < stage.forward:
             value = _value(drawing.found, k, unit, came)
-            style.write(ax, center, style.number(value, 2), fontsize=6.5, zorder=4, gid=f"unit {k} {unit}")
+            text = style.number(value, 2)
+            style.write(ax, center, text, fontsize=6.5 if len(text) < 7 else 5, zorder=4, gid=f"unit {k} {unit}")
         if not outside:
             style.write(ax, center, name, fontsize=style.TEXT, color=style.INK, zorder=4)
         elif k in (0, len(drawing.made) - 1):

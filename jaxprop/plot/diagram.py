@@ -134,7 +134,8 @@ def _write_unit(ax: "Axes", place: Place, unit: int, center: np.ndarray, name: s
         size = style.SMALL if room == "shade" else style.TEXT
         ax.text(at, center[1], name, ha=align, va="center", fontsize=size, color=style.INK)
     if a is not None and room == "value":
-        style.write(ax, center, f"{a[unit]:.2f}".replace("-", "−"), fontsize=7, color=color, zorder=4)
+        text = f"{a[unit]:.2f}".replace("-", "−") if abs(a[unit]) < 1e4 else style.number(a[unit], 2)
+        style.write(ax, center, text, fontsize=7 if len(text) < 7 else 5, color=color, zorder=4)
     elif inside:
         style.write(ax, center, inside, fontsize=style.TEXT, color=color, zorder=4)
     if a is not None and room == "lines":
