@@ -66,6 +66,8 @@ def test_large_numbers_keep_their_differences():
     cells = [str(1_700_000_000 + second) for second in range(100)]
     column = Number.of("t", cells)
     assert column is not None and len(np.unique(column.encode(cells).astype(np.float32))) == 100
+    column = Number.of("t", [*cells, ""])
+    assert column is not None and len(np.unique(column.encode(cells)[:, 0].astype(np.float32))) == 100
     small = Number.of("t", ["1", "2"])
     assert small is not None and small.offset == 0
 

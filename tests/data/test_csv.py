@@ -44,6 +44,12 @@ def test_csv_dialects(write, text):
     assert rows.x.tolist() == [[1], [3]] and rows.targets.tolist() == [[2], [4]] and rows.columns == ("a",)
 
 
+@pytest.mark.parametrize("header", ['"Size, cm";"Weight, kg";kind', '"Size\n(cm)";"Weight\n(kg)";kind'])
+def test_csv_separators_inside_quotes(write, header):
+    rows = data.csv(write(header + "\n1;2;a\n3;4;b\n5;6;a\n"), "kind", validation=0)
+    assert rows.x.tolist() == [[1, 2], [3, 4], [5, 6]] and rows.classes == ("a", "b")
+
+
 names = st.lists(st.text(st.characters(categories=["L", "N"]), min_size=1), min_size=2, max_size=4, unique=True)
 
 
