@@ -81,4 +81,4 @@ def test_the_program_and_ctrl_c_in_it(empty):
         training.kill()
     assert training.returncode == 130 and "Traceback" not in err, err
     assert re.search(r"interrupted after [\d,]+ steps: the best parameters so far \(epoch \d+\) are saved", out)
-    assert "target" in did("predict", "run", "--rows", "0:3").out
+    assert "class" in did("predict", "run", "--rows", "0:3").out

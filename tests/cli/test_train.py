@@ -63,9 +63,9 @@ def test_images_are_flattened(runs):
 
 @pytest.mark.slow
 def test_a_short_table_trains_to_its_end(empty):
-    """50 rows are two steps an epoch, and by default a thousand epochs: many calls, each of them short."""
+    """50 rows are two steps an epoch; without rows held out, a thousand epochs: many calls, each of them short."""
     numbers_csv(empty / "short.csv", 50)
-    assert "epoch 1000 · cost" in did("train", "short.csv", "--target", "price", "--quiet").out
+    assert "epoch 1000 · cost" in did("train", "short.csv", "--target", "price", "--validation", "0", "--quiet").out
 
 
 def test_a_seed_decides_everything(empty):
@@ -120,7 +120,8 @@ def test_half_squared_error_on_labels_uses_one_hot_rows(empty):
 def test_a_yes_or_no_column_is_trained_with_the_sigmoid_cross_entropy(empty):
     rows = "\n".join(f"{i},{int(i > 20)}" for i in range(40))
     Path("bin.csv").write_text(f"age,bought\n{rows}\n")
-    ran = did("train", "bin.csv", "--target", "bought", "--cost", "sigmoid_cross_entropy", "--epochs", "200", "--json")
+    asked = ("train", "bin.csv", "--target", "bought", "--numbers")
+    ran = did(*asked, "--cost", "sigmoid_cross_entropy", "--epochs", "200", "--json")
     assert json.loads(ran.out)["final"]["validation_accuracy"] >= 7 / 8  # the row at the edge may be missed
-    did("train", "bin.csv", "--target", "bought", "--output-activation", "sigmoid", "--epochs", "5")
+    did(*asked, "--output-activation", "sigmoid", "--epochs", "5")
     assert "Unstandardize" not in repr(jp.load("runs/bin")[0])  # whose targets 0 and 1 it could never reach

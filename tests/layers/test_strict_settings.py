@@ -27,9 +27,8 @@ def test_no_layer_promotes_ranks(case):
         asked = [u.gradient(jnp.ones(u.examples)) for u in jax.tree.leaves(uses, is_leaf=is_use)]
         asked += [(u.per_example(), u.squared_norms()) for u in jax.tree.leaves(uses, is_leaf=is_use)]
         cost, rest = jp.HalfSquaredError(), {"rng": env.rng, "mask": env.mask}
-        both = [
-            way.value_and_grad(case.layer, cost)(x, params, jnp.zeros(y.shape), **rest) for way in (jp.auto, jp.manual)
-        ]
+        ways = (jp.auto, jp.manual) if jnp.issubdtype(y.dtype, jnp.floating) else ()  # a cost refuses whole numbers
+        both = [way.value_and_grad(case.layer, cost)(x, params, jnp.zeros(y.shape), **rest) for way in ways]
         slope = case.layer.derivative(cache) if hasattr(case.layer, "derivative") else None
         return dx, asked, both, slope, case.layer.init(jax.random.key(0), x)
 
