@@ -23,6 +23,18 @@ def test_letters_that_a_terminal_lacks_are_spelled(monkeypatch, encoding, seen):
     assert terminal.buffer.getvalue() == seen.encode(encoding)
 
 
+@pytest.mark.parametrize(
+    ("encoding", "seen"),
+    [("ascii", "2^2 x^-12 W^(1)^T Delta x_hat .:*#"), ("cp1252", "2² x^-¹² W^(¹)^T Delta x_hat .:*#")],
+)
+def test_powers_keep_their_sense(monkeypatch, encoding, seen):
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding)
+    monkeypatch.setattr(sys, "stdout", terminal)
+    speak_any_encoding()
+    print("2² x⁻¹² W⁽¹⁾ᵀ Δ x̂ ░▒▓█", end="", flush=True)
+    assert terminal.buffer.getvalue() == seen.encode(encoding)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
 def test_explain_on_a_terminal_without_greek(encoding):
