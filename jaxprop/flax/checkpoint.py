@@ -21,6 +21,7 @@ from jaxtyping import PyTree
 from jaxprop.arrays.paths import by_path, join
 from jaxprop.errors import ModelError
 from jaxprop.flax.layers import COUNTERPARTS, Tree
+from jaxprop.layers import Affine
 from jaxprop.layers.layer import Layer
 from jaxprop.network import Chain, Combinator, Inner, Leaf, Repeat, Shared, leaves
 
@@ -42,7 +43,7 @@ def import_flax(source: Source, net: Layer, inputs: PyTree, names: dict[str, str
     Each of our layers, in order, takes the first Flax module, in number order ("Dense_2" before "Dense_10"), whose
     arrays are exactly its own. A `Repeat` takes stacked arrays (of `linen.scan`), or one module for each of its blocks,
     which it stacks. dtypes are the checkpoint's. Collections other than "params" are left out:
-    `jp.freeze_statistics` makes new statistics for a BatchNorm.
+    `jp.freeze_statistics` makes new statistics for a BatchNorm. An `Affine` does not take a module with statistics.
 
     Args:
         source: variables (a dict, `FrozenDict` or `nnx.State`), an nnx module, a bound linen module, a msgpack file or
@@ -63,15 +64,16 @@ def import_flax(source: Source, net: Layer, inputs: PyTree, names: dict[str, str
     (3, 2)
     """
     tree = _read(source)
+    statistics = {path for path, found in _modules(tree.pop("batch_stats", {}), "") if "mean" in found}
     tree = tree.get("params", tree)
     try:
-        return _imported(tree, net, inputs, names or {})
+        return _imported(tree, net, inputs, names or {}, statistics)
     except ModelError as refused:
         one_by_one = _unrolled(net)
         if one_by_one == net:
             raise
         try:
-            return _stacked(net, _imported(tree, one_by_one, inputs, names or {}))
+            return _stacked(net, _imported(tree, one_by_one, inputs, names or {}, statistics))
         except ModelError as error:
             raise (error if names else refused) from None
 
@@ -94,7 +96,7 @@ def _stacked(net: Layer, params: Any) -> Any:
     return Inner(*parts) if isinstance(params, Inner) else tuple(parts)
 
 
-def _imported(tree: Tree, net: Layer, inputs: PyTree, names: dict[str, str]) -> PyTree:
+def _imported(tree: Tree, net: Layer, inputs: PyTree, names: dict[str, str], statistics: set[str]) -> PyTree:
     """θ of a network whose layers are modules of the tree, one for one."""
     expected = jax.eval_shape(net.init, jax.random.key(0), inputs)
     ours = [leaf for leaf in leaves(net, expected) if jax.tree.leaves(leaf.params)]
@@ -107,6 +109,7 @@ def _imported(tree: Tree, net: Layer, inputs: PyTree, names: dict[str, str]) -> 
             f"import_flax: {net!r} has no place for {_shapes(left)}; is it the same network? Add the layers that hold "
             "them, or take them out of the checkpoint"
         )
+    _check_statistics(ours, matches, statistics)
     _check_order({path: match for path, match in matches.items() if path not in names})
     found = {path: array for match in matches.values() for path, array in match.arrays.items()}
     _check_copies(ties, found)
@@ -136,6 +139,18 @@ def _matches(net: Layer, ours: list[Leaf], tree: Tree, names: dict[str, str], ti
         taken.add(module)
         matches[path] = Match(module, fits[module], set(fits) - {module})
     return matches
+
+
+def _check_statistics(ours: list[Leaf], matches: dict[str, Match], statistics: set[str]) -> None:
+    """Refuse scale and bias alone for a frozen norm: what they scale was normalised by statistics left out here."""
+    for path, layer, _, _ in ours:
+        module = matches[path].module
+        if isinstance(layer, Affine) and module in statistics:
+            raise ModelError(
+                f"import_flax: layer {path or 'at the top'} ({layer!r}) is a BatchNorm's scale and shift made one with "
+                f"its statistics, and {module!r} has statistics of its own, which are left out; import into the "
+                "network with BatchNorm, then jp.freeze_statistics, or call Flax's with jp.from_flax"
+            )
 
 
 def _check_order(matches: dict[str, Match]) -> None:
@@ -197,7 +212,7 @@ def _read(source: Any) -> Tree:
     if isinstance(source, nnx.Module):
         source = nnx.state(source)
     if isinstance(source, nnx.State):
-        source = nnx.to_pure_dict(_parameters(source))
+        source = _of_state(source)
     if isinstance(source, linen.Module):
         if source.scope is None:
             raise ModelError(
@@ -213,11 +228,13 @@ def _read(source: Any) -> Tree:
     return _plain(source)
 
 
-def _parameters(state: nnx.State) -> nnx.State:
-    """What is no parameter (statistics, the counts of keys) left out, where the leaves say what they are."""
+def _of_state(state: nnx.State) -> Tree:
+    """Parameters, and statistics as linen keeps them: the rest (counts of keys) is left out where leaves are marked."""
     variables = jax.tree.leaves(state, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
-    marked = any(isinstance(leaf, nnx.Variable) for leaf in variables)
-    return nnx.filter_state(state, nnx.Param) if marked else state
+    if not any(isinstance(leaf, nnx.Variable) for leaf in variables):
+        return nnx.to_pure_dict(state)
+    statistics = nnx.to_pure_dict(nnx.filter_state(state, nnx.BatchStat))
+    return nnx.to_pure_dict(nnx.filter_state(state, nnx.Param)) | ({"batch_stats": statistics} if statistics else {})
 
 
 def _plain(tree: Any) -> Any:

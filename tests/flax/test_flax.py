@@ -499,3 +499,18 @@ def test_a_list_of_equal_blocks_is_stacked_for_a_repeat():
     assert relative(named[0], jax.tree.map(lambda array: array[swap], params[0])) == 0
     with pytest.raises(ModelError, match=r"needs exactly .*no module of the checkpoint"):
         jp.import_flax(module, jp.Chain(jp.Repeat(block, 12), jp.Linear(2)), inputs=x)
+
+
+@pytest.mark.parametrize("of", [lambda module: module, nnx.state], ids=["module", "state"])
+def test_statistics_are_not_dropped_where_a_frozen_norm_needs_them(of):
+    norm, x = nnx.BatchNorm(3, rngs=nnx.Rngs(0), param_dtype=jnp.float64), jnp.asarray(SEQUENCES[:, 0, :3])
+    assert jp.import_flax(of(norm), jp.BatchNorm(), inputs=x).scale.shape == (3,)
+    with pytest.raises(ModelError, match=r"Affine\(\)\) is a BatchNorm's scale .* statistics of its own"):
+        jp.import_flax(of(norm), jp.Affine(), inputs=x)
+    with pytest.raises(ModelError, match="import_flax"):
+        jp.import_flax(of(norm), jp.Repeat(jp.Affine(), 1), inputs=x)
+    variables = {"params": {"n": {"scale": jnp.ones(3), "bias": jnp.zeros(3)}}}
+    assert jp.import_flax(variables, jp.Affine(), inputs=x).shift.shape == (3,)
+    statistics = {"batch_stats": {"n": {"mean": jnp.ones(3), "var": jnp.ones(3)}}}
+    with pytest.raises(ModelError, match="statistics of its own"):
+        jp.import_flax(variables | statistics, jp.Affine(), inputs=x)
