@@ -2,6 +2,8 @@
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
@@ -75,12 +77,13 @@ class Progress:
         if not self.enabled or now - max(self.said, self.start) < (0.1 if self.live else SAY_EVERY):
             return
         self.said = now
-        if self.live:
-            text = self.latest or "training"
-            self.bar.update(self.task, completed=self.done, description=text, rate=self.speed())
-            self.bar.refresh()
-        else:
-            print(f"{self.latest or 'training'} · {self.done:,}/{self.total:,} steps · {self.speed()}", file=sys.stderr)
+        text = self.latest or "training"
+        with self._showing():
+            if self.live:
+                self.bar.update(self.task, completed=self.done, description=text, rate=self.speed())
+                self.bar.refresh()
+            else:
+                print(f"{text} · {self.done:,}/{self.total:,} steps · {self.speed()}", file=sys.stderr)
 
     def epoch(self, row: dict[str, float]) -> None:
         """An epoch is done: about ten of them are said, the last one always."""
@@ -88,10 +91,19 @@ class Progress:
         every = max(1, self.epochs // 10)
         if self.enabled and (row["epoch"] % every == 0 or row["epoch"] == self.epochs):
             line = f"{self.latest} · {clock(row['seconds'])} · {self.speed()}"
-            if self.live:
-                self.bar.console.print(line, highlight=False)
-            else:
-                print(line, file=sys.stderr)
+            with self._showing():
+                if self.live:
+                    self.bar.console.print(line, highlight=False)
+                else:
+                    print(line, file=sys.stderr)
+
+    @contextmanager
+    def _showing(self) -> Iterator[None]:
+        """Show no more once standard error cannot be written to (a full disk): that must not end a training."""
+        try:
+            yield
+        except OSError:
+            self.enabled = False
 
     def speed(self) -> str:
         """Steps a second, and the time that the rest will take at that rate; the first chunk compiles: not counted."""

@@ -29,3 +29,17 @@ def test_progress_is_one_line_in_a_narrow_terminal():
         console.print(progress.bar.get_renderable())
     text = seen.get()
     assert text.count("\n") == 1 and "epoch 3" in text and "1:15 left" in text
+
+
+def test_a_full_disk_under_the_progress_does_not_end_training(monkeypatch):
+    class Full(io.StringIO):
+        def write(self, text):
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("sys.stderr", Full())
+    with Progress(2, 2) as shown:
+        shown.advance(1)
+        shown.epoch({"epoch": 1, "cost": 0.5, "seconds": 1.0})
+        shown.advance(1)
+        shown.epoch({"epoch": 2, "cost": 0.5, "seconds": 1.0})
+    assert not shown.enabled
