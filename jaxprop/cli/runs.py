@@ -88,6 +88,8 @@ def rows_of(run: SavedRun, data: str | None, chosen: str, part: str = "validatio
         x, targets = datasets.rows_to_predict(cells, info.table or info.columns, target, info.classes)
         if info.table is not None:
             tell_unknown(info.table.unknown(cells.columns))
+            for column, count in info.table.filled(cells.columns).items():
+                print(f"jaxprop: column {column!r}: {count} missing, and training had none; filled in", file=sys.stderr)
     elif name == trained.get("name"):
         again = datasets.load_again(name, trained.get("options", {}), trained.get("seen"))
         x, targets, source = part_of(again, part)

@@ -3,12 +3,14 @@
 A column writes its numbers in one way, which is decided from all of its cells and never for a cell alone:
 
 - With points and commas in one cell, the last of the two is the decimal mark.
-- Commas alone separate thousands where each is followed by groups of three digits (1,234), else they are decimal (1,5).
+- Commas alone separate thousands where groups of three digits follow each (1,234), else they are decimal (1,5); so are
+  those after a 0 (0,123).
 - Points alone are decimal, unless a cell has several (1.234.567).
 
 Signs of money, percent signs, spaces and apostrophes between digits are left out: 45 % is 45.
 """
 
+import numbers
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,7 +22,7 @@ Place = Callable[[int], str]  # where a row is, for errors: its line in a file, 
 MISSING = frozenset({"", "na", "n/a", "#n/a", "nan", "null", "none", "nil", "-", "--", "?", "missing"})
 _SIGNS = re.compile(r"[$€£¥₹₽%]|(?<=\d)[\s\u00a0\u202f'’](?=\d{3})|\b(?:USD|EUR|GBP|CHF)\b")
 _PLAIN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|infinity)", re.IGNORECASE)
-_GROUPS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?")
+_GROUPS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?")
 
 
 def in_row(row: int) -> str:
@@ -38,7 +40,7 @@ def is_missing(cell: object) -> bool:
         return cell.strip().lower() in MISSING
     if cell is None or type(cell).__name__ in ("NAType", "NaTType"):
         return True
-    return isinstance(cell, float) and cell != cell
+    return isinstance(cell, numbers.Number | np.datetime64) and bool(cell != cell)
 
 
 def decimal_mark(cells: Sequence[Any]) -> str:
@@ -64,6 +66,8 @@ def number(cell: object, decimal: str = ".") -> float | None:
     (1234.5, 1234.5, 45.0, None, None)
     """
     if not isinstance(cell, str):
+        if isinstance(cell, np.datetime64 | np.timedelta64):  # float() reads them as counts of their unit
+            return None
         try:
             return float(cell)  # pyright: ignore[reportArgumentType] (a number of Python, numpy or a frame)
         except (TypeError, ValueError, OverflowError):
@@ -78,12 +82,15 @@ def number(cell: object, decimal: str = ".") -> float | None:
 
 def plain_numbers(cells: Sequence[Any]) -> np.ndarray | None:
     """Return a column of plain finite numbers `[N]` at once, or None if any of its cells needs a closer look."""
+    if any(
+        isinstance(cell, np.datetime64 | np.timedelta64) or (isinstance(cell, str) and "_" in cell) for cell in cells
+    ):
+        return None
     try:
         values = np.array(cells, np.float64)
     except (TypeError, ValueError):
         return None
-    odd = not np.isfinite(values).all() or any("_" in cell for cell in cells if isinstance(cell, str))
-    return None if odd or values.ndim != 1 else values
+    return values if values.ndim == 1 and np.isfinite(values).all() else None
 
 
 _SWAPPED = str.maketrans(",.", ".,")

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from jaxprop.errors import DataError
 
 
@@ -22,10 +24,13 @@ def columns_of(rows: object, names: Sequence[str] | None = None) -> dict[str, li
     if isinstance(rows, list | tuple) and rows and all(isinstance(row, Mapping) for row in rows):
         found = _from_dicts(rows, names)
     elif isinstance(rows, Mapping):
-        found = {str(name): _listed(cells) for name, cells in rows.items() if names is None or name in names}
+        found = {str(name): _listed(name, cells) for name, cells in rows.items() if names is None or str(name) in names}
     elif hasattr(rows, "columns") or hasattr(rows, "column_names"):
         kept = getattr(rows, "column_names", None) or list(rows.columns)  # pyright: ignore[reportAttributeAccessIssue]
-        found = {str(n): _listed(rows[n]) for n in kept if names is None or n in names}  # pyright: ignore[reportIndexIssue]
+        wanted = [name for name in kept if names is None or str(name) in names]
+        if twice := [name for name in wanted if wanted.count(name) > 1]:
+            raise DataError(f"column {twice[0]!r} is there more than once; expected a name of its own for each")
+        found = {str(name): _listed(name, rows[name]) for name in wanted}  # pyright: ignore[reportIndexIssue]
     else:
         raise DataError(
             f"rows by column name: found {type(rows).__name__}, expected a dict of columns, a list of dicts, or a "
@@ -48,7 +53,11 @@ def _from_dicts(rows: Sequence[Mapping[str, Any]], names: Sequence[str] | None) 
     return {name: [row[name] for row in rows] for name in wanted}
 
 
-def _listed(cells: Any) -> list[Any]:
+def _listed(name: object, cells: Any) -> list[Any]:
+    if isinstance(cells, str) or not hasattr(cells, "__len__"):
+        raise DataError(f"column {name!r} is {cells!r}; expected a list of cells; one row is [{{{name!r}: {cells!r}}}]")
+    if isinstance(cells, np.ndarray) and cells.dtype.kind == "M":
+        cells = cells.astype("datetime64[us]")  # nanoseconds would be listed as whole numbers
     for method in ("to_pylist", "tolist", "to_list"):
         if hasattr(cells, method):
             return getattr(cells, method)()

@@ -95,6 +95,8 @@ class Number:
 
 
 def _collapses(values: np.ndarray) -> bool:
-    """Whether values that differ would be equal in float32."""
+    """Whether values that differ would be equal in float32 for being far from 0, not merely for being many."""
     with np.errstate(over="ignore"):  # what float32 cannot hold is refused by `encode`
+        if not values.size or abs(values).max() <= 16 * np.ptp(values):
+            return False
         return len(np.unique(values)) > len(np.unique(values.astype(np.float32)))

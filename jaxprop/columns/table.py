@@ -1,6 +1,6 @@
 """The columns of a table together: rows by column name in, features x out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,14 +73,22 @@ class Table:
         found = {column.name: column.unknown(cells[column.name]) for column in categories}
         return {name: values for name, values in found.items() if values}
 
+    def filled(self, rows: object) -> dict[str, int]:
+        """Return, by column, how many cells are missing where training had none: no feature says that they are.
+
+        >>> Table((Number("age", fill=30.0),)).filled({"age": [22, None]})
+        {'age': 1}
+        """
+        columns = [column.name for column in self.columns if not column.indicator]
+        found = {name: sum(map(is_missing, cells)) for name, cells in columns_of(rows, columns).items()}
+        return {name: count for name, count in found.items() if count}
+
     @classmethod
-    def of(
-        cls, rows: Mapping[str, Sequence[Any]], chosen: bool = False, place: Place = in_row
-    ) -> tuple["Table", tuple[str, ...]]:
+    def of(cls, rows: object, chosen: bool = False, place: Place = in_row) -> tuple["Table", tuple[str, ...]]:
         """Return the table of training rows, and a sentence for each column that is left out.
 
         Args:
-            rows: the cells of each column.
+            rows: as for `encode`.
             chosen: whether somebody asked for these very columns: then text of any kind is a category.
             place: says where a row is, for errors.
 
@@ -88,7 +96,7 @@ class Table:
             DataError: most cells of a column are numbers and some are not.
         """
         kept, notes = [], []
-        for name, cells in rows.items():
+        for name, cells in columns_of(rows).items():
             column, why = _column(name, cells, chosen, place)
             if column is None:
                 notes.append(f"column {name!r} is left out: {why}")
@@ -104,7 +112,8 @@ def _column(name: str, cells: Sequence[Any], chosen: bool, place: Place) -> tupl
         return None, "all of its cells are empty"
     if found := Boolean.of(name, cells) or Number.of(name, cells) or Date.of(name, cells):
         return found, ""
-    words = [i for i, cell in enumerate(cells) if not is_missing(cell) and number(cell) is None]
+    read = ([i for i, cell in enumerate(cells) if not is_missing(cell) and number(cell, mark) is None] for mark in ".,")
+    words = min(read, key=len)
     if len(words) * 2 < len(known):  # one typing error must not become a thousand categories
         raise DataError(
             f"{place(words[0])}, column {name!r}: found {cells[words[0]]!r}, expected a number as in most rows; "

@@ -168,7 +168,7 @@ def _names(cells: Cells, what: str, names: Sequence[str], target: str | None) ->
 
 def _targets(cells: Cells, target: str, labels: bool | None) -> tuple[np.ndarray, tuple[str, ...] | None]:
     """Labels `[N]` and their classes, or numbers `[N, 1]` and None."""
-    column = [cell.strip() if isinstance(cell, str) else cell for cell in cells.columns[target]]
+    column = [_label(cell) for cell in cells.columns[target]]
     mark = decimal_mark(column)
     booleans = all(isinstance(cell, bool | np.bool_) for cell in column)
     values = [None if booleans else number(cell, mark) for cell in column]
@@ -204,6 +204,13 @@ def _numbers(cells: Cells, name: str, hint: str) -> np.ndarray:
     return found
 
 
+def _label(cell: Any) -> Any:
+    """A cell of the target: frames hold whole numbers as 1.0 where others of the column were missing."""
+    if isinstance(cell, float) and cell.is_integer():
+        return int(cell)
+    return cell.strip() if isinstance(cell, str) else cell
+
+
 def _known_labels(cells: Cells, name: str, classes: Sequence[str]) -> np.ndarray:
     """int32 `[N]`, the place of each cell in `classes`."""
     place = {str(known): i for i, known in enumerate(classes)}
@@ -212,7 +219,7 @@ def _known_labels(cells: Cells, name: str, classes: Sequence[str]) -> np.ndarray
         where = f"{cells.place(row)}, column {name!r}"
         if is_missing(cell):
             raise DataError(f"{where}: found an empty cell, expected a value; fill it in or remove the row")
-        text = cell.strip() if isinstance(cell, str) else str(cell)
+        text = str(_label(cell))
         if text not in place:
             known = ", ".join(place) or "(none)"
             raise DataError(f"{where}: found {text!r}, expected a known class: {known}; correct it or remove the row")

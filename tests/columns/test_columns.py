@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -40,6 +41,7 @@ def test_numbers_are_what_was_written(write, values):
         (["1'234.5"], [1234.5]),
         (["45 %", "0.5%"], [45, 0.5]),
         (["1,5", "1,234"], [1.5, 1.234]),
+        (["0,123", "-0,456"], [0.123, -0.456]),
         (["1.234.567"], [1234567]),
         (["\u22123", "+4", "1e3"], [-3, 4, 1000]),
     ],
@@ -70,6 +72,8 @@ def test_large_numbers_keep_their_differences():
     assert column is not None and len(np.unique(column.encode(cells)[:, 0].astype(np.float32))) == 100
     small = Number.of("t", ["1", "2"])
     assert small is not None and small.offset == 0
+    many = Number.of("t", np.random.default_rng(0).uniform(size=20_000).tolist())  # some are equal in float32
+    assert many is not None and many.offset == 0
 
 
 @pytest.mark.parametrize(
@@ -117,6 +121,10 @@ def test_a_table_chooses_by_what_is_there():
 def test_one_typing_error_is_no_category():
     with pytest.raises(DataError, match="row 2, column 'a': found 'x', expected a number as in most rows"):
         Table.of({"a": ["1", "2", "x", "4"]})
+    with pytest.raises(DataError, match="row 3, column 'a': found 'x', expected a number as in most rows"):
+        Table.of({"a": ["1,5", "2,5", "3,25", "x"]})
+    with pytest.raises(DataError, match=r"row 1, column 'a': found '1\.5', expected a number as in most rows"):
+        Table.of({"a": ["1,5", "1.5", "2,5"]})
 
 
 @pytest.mark.parametrize(
@@ -125,6 +133,8 @@ def test_one_typing_error_is_no_category():
         (Number("a"), "x", "row 0, column 'a': found 'x', expected a number; correct it"),
         (Number("a"), "1,5", "writes decimals with a point"),
         (Number("a", decimal=","), "1.5", "writes decimals with a comma"),
+        (Number("a"), "0,123", "writes decimals with a point"),
+        (Number("a", decimal=","), "0.123", "writes decimals with a comma"),
         (Number("a"), "1e39", "expected a finite float32"),
         (Number("a"), "", "found an empty cell, expected a value"),
         (Boolean("a"), "maybe", "expected True or False"),
@@ -148,8 +158,38 @@ def test_frames_of_all_kinds_are_the_same_rows():
 
 
 @pytest.mark.parametrize(
+    "cells",
+    [
+        np.array(["2020-01-01", "2020-02-01"], "datetime64[ns]"),
+        np.array(["2020-01-01", "2020-02-01"], "datetime64[D]"),
+        [np.datetime64("2020-01-01"), np.datetime64("2020-02-01")],
+        [np.datetime64("2020-01-01", "ns"), np.datetime64("2020-02-01", "ns")],
+    ],
+)
+def test_numpy_dates_are_dates(cells):
+    table, _ = Table.of({"a": cells})
+    assert table.encode({"a": cells}).tolist() == [[0, 1, 2], [31, 2, 5]]
+
+
+def test_what_is_no_number_of_numpy_is_missing():
+    table, _ = Table.of({"a": [np.float32(1), np.float32("nan"), Decimal(3), Decimal("nan")]})
+    assert table.encode({"a": [np.float32("nan"), 5]}).tolist() == [[2, 1], [5, 0]]
+
+
+def test_columns_that_a_frame_numbers():
+    assert Table((Number("0"), Number("1"))).encode({0: [1, 2], 1: [3, 4], 2: ["x", "y"]}).tolist() == [[1, 3], [2, 4]]
+
+
+def test_cells_missing_where_training_had_none_are_counted():
+    table, _ = Table.of({"a": ["1", "2"], "b": ["x", ""], "c": ["u", "v"]}, chosen=True)
+    assert table.filled({"a": ["", "NA", "3"], "b": ["", "x", "x"], "c": ["u", None, "w"]}) == {"a": 2, "c": 1}
+
+
+@pytest.mark.parametrize(
     ("rows", "says"),
     [
+        ({"a": 5}, r"column 'a' is 5; expected a list of cells; one row is \[\{'a': 5\}\]"),
+        ({"a": "123"}, "column 'a' is '123'; expected a list of cells"),
         ([{"a": 1}, {"b": 2}], "row 1 has no column 'a'"),
         ({"b": [1]}, "rows have no column 'a'; expected the columns a"),
         ({"a": [1], "c": [1, 2]}, None),

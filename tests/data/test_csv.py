@@ -50,6 +50,13 @@ def test_csv_separators_inside_quotes(write, header):
     assert rows.x.tolist() == [[1, 2], [3, 4], [5, 6]] and rows.classes == ("a", "b")
 
 
+def test_labels_of_a_frame_are_those_of_a_file():
+    """A frame of pandas makes whole numbers 1.0 where others of the column are missing."""
+    found = data.frame({"a": [1, 2, 3, 4], "b": [0.0, 1.0, float("nan"), 2.0]}, "b", validation=0, labels=True)
+    assert found.classes == ("0", "1", "2") and found.targets.tolist() == [0, 1, 2]
+    assert found.notes == ("1 of 4 rows are left out: their b is missing",)
+
+
 names = st.lists(st.text(st.characters(categories=["L", "N"]), min_size=1), min_size=2, max_size=4, unique=True)
 
 
