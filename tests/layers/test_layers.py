@@ -61,7 +61,7 @@ def test_every_exported_layer_has_a_case():
 
 def test_the_params_of_every_exported_layer_are_exported():
     kinds = {type(case.params("float32")) for case in LAYERS} - {tuple}
-    missing = {kind.__name__ for kind in kinds if vars(jp).get(kind.__name__) is not kind}
+    missing = {kind.__name__ for kind in kinds if getattr(jp, kind.__name__, None) is not kind}
     assert not missing, f"what `init` returns is not exported by jaxprop/layers/__init__.py: {sorted(missing)}"
 
 
