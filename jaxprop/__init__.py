@@ -28,13 +28,14 @@ else:
             return metadata.version("jaxprop-nn")
         if name.startswith("__") and name != "__all__":
             raise AttributeError(f"module 'jaxprop' has no attribute {name!r}")
+        if name.isidentifier() and name.islower() and find_spec(f"jaxprop.{name}"):
+            return import_module(f"jaxprop.{name}")
+        names = import_module("jaxprop.names")
+        globals().update({known: vars(names)[known] for known in names.__all__ if known in vars(names)})
         try:
-            room = name.isidentifier() and name.islower() and find_spec(f"jaxprop.{name}")
-            found = import_module(f"jaxprop.{name}") if room else getattr(import_module("jaxprop.names"), name)
+            return getattr(names, name)
         except AttributeError:
             raise AttributeError(f"module 'jaxprop' has no attribute {name!r}") from None
-        globals()[name] = found
-        return found
 
     def __dir__() -> list[str]:
         """List them too."""

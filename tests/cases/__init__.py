@@ -4,7 +4,7 @@ A new layer or cost gets a line in the file of its family, and with it the whole
 `test_costs.py`); a test fails if an exported name is missing.
 """
 
-import jaxprop as jp
+from jaxprop import names
 from jaxprop.saved.kinds import BASES
 from tests.cases import attention, basic, combinators, conv, costs, embedding, norms, recurrent
 from tests.cases.case import CostCase as CostCase, LayerCase as LayerCase, one_of_each as one_of_each
@@ -23,5 +23,5 @@ COSTS = [*costs.COSTS]
 
 def exported(base: type) -> dict[str, type]:
     """Names that jaxprop exports of one base class, the abstract ones left out."""
-    found = {name: value for name, value in vars(jp).items() if isinstance(value, type) and issubclass(value, base)}
+    found = {name: value for name, value in vars(names).items() if isinstance(value, type) and issubclass(value, base)}
     return {name: value for name, value in found.items() if value not in BASES}
