@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxprop.errors import DataError
+
 Place = Callable[[int], str]  # where a row is, for errors: its line in a file, say
 
 MISSING = frozenset({"", "na", "n/a", "#n/a", "nan", "null", "none", "nil", "-", "--", "?", "missing"})
@@ -41,6 +43,11 @@ def is_missing(cell: object) -> bool:
     if cell is None or type(cell).__name__ in ("NAType", "NaTType"):
         return True
     return isinstance(cell, numbers.Number | np.datetime64) and bool(cell != cell)
+
+
+def empty_cell(where: str, column: str) -> DataError:
+    """Return the error of a cell that is missing where a value must be."""
+    return DataError(f"{where}, column {column!r}: found an empty cell, expected a value; fill it in or remove the row")
 
 
 def decimal_mark(cells: Sequence[Any]) -> str:

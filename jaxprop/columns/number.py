@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from jaxprop.checks import LARGEST
-from jaxprop.columns.cells import Place, decimal_mark, in_row, is_missing, number, plain_numbers
+from jaxprop.columns.cells import Place, decimal_mark, empty_cell, in_row, is_missing, number, plain_numbers
 from jaxprop.errors import DataError
 
 
@@ -75,10 +75,7 @@ class Number:
     def _value(self, cell: object, row: int, place: Place) -> float:
         if is_missing(cell):
             if self.fill is None:
-                raise DataError(
-                    f"{place(row)}, column {self.name!r}: found an empty cell, expected a value; fill it in or remove "
-                    "the row"
-                )
+                raise empty_cell(place(row), self.name)
             return self.fill
         value = number(cell, self.decimal)
         if value is None:

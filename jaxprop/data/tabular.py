@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxprop.checks import LARGEST
 from jaxprop.columns import Number, Table
-from jaxprop.columns.cells import Place, decimal_mark, in_row, is_missing, number
+from jaxprop.columns.cells import Place, decimal_mark, empty_cell, in_row, is_missing, number
 from jaxprop.columns.frames import columns_of
 from jaxprop.data.rows import Data, as_data, as_labels, choose, split
 from jaxprop.errors import DataError
@@ -194,7 +194,7 @@ def _numbers(cells: Cells, name: str, hint: str) -> np.ndarray:
     for row, cell in enumerate(column):
         where = f"{cells.place(row)}, column {name!r}"
         if is_missing(cell):
-            raise DataError(f"{where}: found an empty cell, expected a value; fill it in or remove the row")
+            raise empty_cell(cells.place(row), name)
         value = number(cell, mark)
         if value is None:
             raise DataError(f"{where}: found {cell!r}, expected a number; correct it, or {hint}")
@@ -218,7 +218,7 @@ def _known_labels(cells: Cells, name: str, classes: Sequence[str]) -> np.ndarray
     for row, cell in enumerate(cells.columns[name]):
         where = f"{cells.place(row)}, column {name!r}"
         if is_missing(cell):
-            raise DataError(f"{where}: found an empty cell, expected a value; fill it in or remove the row")
+            raise empty_cell(cells.place(row), name)
         text = str(_label(cell))
         if text not in place:
             known = ", ".join(place) or "(none)"
