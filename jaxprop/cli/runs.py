@@ -20,7 +20,7 @@ from jaxprop.errors import DataError, JaxpropError, ModelError
 from jaxprop.layers.layer import Layer
 from jaxprop.layers.standardize import Unstandardize
 from jaxprop.network import Chain
-from jaxprop.saved.description import Description
+from jaxprop.saved.description import Description, plain
 from jaxprop.saved.model import on_device, read
 
 
@@ -188,19 +188,4 @@ def slice_rows(text: str, rows: int) -> list[int]:
 
 def print_json(value: object) -> None:
     """Plain data on stdout, as strict JSON (NaN and infinity as null)."""
-    print(json.dumps(strict(value), ensure_ascii=False, allow_nan=False))
-
-
-def strict(value: Any) -> Any:
-    """Plain data without NaN and infinity: null stands for them.
-
-    >>> strict({"cost": [1.0, float("inf")]})
-    {'cost': [1.0, None]}
-    """
-    if isinstance(value, dict):
-        return {key: strict(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [strict(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and not np.isfinite(value) else value
+    print(json.dumps(plain(value), ensure_ascii=False, allow_nan=False))

@@ -14,7 +14,7 @@ from jaxprop import data as datasets
 from jaxprop.arrays.paths import by_path
 from jaxprop.cli import build
 from jaxprop.cli.commands.train import DEFAULT_STEPS, Plan
-from jaxprop.cli.runs import strict, targets_for
+from jaxprop.cli.runs import targets_for
 from jaxprop.columns import Category, Table
 from jaxprop.costs import Cost
 from jaxprop.data import Data
@@ -57,7 +57,7 @@ def run(plan: Plan) -> Outcome:
     info = {
         "classes": data.classes, "columns": data.columns, "target": data.target, "table": data.table,
         "data": source,
-        "training": strict({**summary, "history": thinned(result.history)}),
+        "training": {**summary, "history": thinned(result.history)},
     }  # fmt: skip
     save(plan.out, net, params, inputs=data.x[:1], cost=cost, info=info)
     return Outcome(summary, describe(summary, net, params, plan.out))

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxprop.cli.runs import strict
 from jaxprop.errors import JaxpropError, pick
+from jaxprop.saved.description import plain
 
 Columns = Mapping[str, Sequence[Any]]
 
@@ -55,11 +55,11 @@ def _rows(columns: Columns) -> list[dict[str, Any]]:
 
 
 def _json(columns: Columns) -> bytes:
-    return (json.dumps(strict(_rows(columns)), ensure_ascii=False, indent=1, default=str) + "\n").encode()
+    return (json.dumps(plain(_rows(columns)), ensure_ascii=False, indent=1, default=str) + "\n").encode()
 
 
 def _lines(columns: Columns) -> bytes:
-    rows = strict(_rows(columns))
+    rows = plain(_rows(columns))
     return "".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows).encode()
 
 
