@@ -115,6 +115,20 @@ def test_only_names_of_this_machine_are_answered_on_loopback(host, status):
     assert answer.status == status and (status == 200 or answer.error)
 
 
+@pytest.mark.parametrize("hosts", [{}, {"allowed_hosts": ("models.example",), "host": "0.0.0.0", "token": "user"}])
+@pytest.mark.parametrize("host", ["10.244.0.5:8000", "[fd00::5]:8000", "evil.example", "", None])
+def test_what_is_open_to_everybody_is_answered_under_any_host(hosts, host):
+    """Probes of kubelets and balancers name the address, or nothing; a model's routes stay closed to other names."""
+    app, headers = an_app(**hosts), [] if host is None else [(b"host", host.encode())]
+    for path in ("/", "/v2/health/live", "/v2/health/ready"):
+        assert call(app, "GET", path, headers=headers, host=False).status == 200
+        assert call(app, "GET", path, headers=[*headers, (b"origin", b"http://else.example")], host=False).status == 403
+    for path in ("/v2/models/digits", "/v2", "/metrics", "/nothing"):
+        assert call(app, "GET", path, headers=[*headers, *bearer("user")], host=False).status == (403 if host else 400)
+    preflight = [*headers, (b"access-control-request-method", b"POST")]
+    assert call(app, "OPTIONS", INFER, headers=preflight, host=False).status == (403 if host else 400)
+
+
 def test_allowed_hosts():
     app = an_app(allowed_hosts=("models.example",))
     assert call(app, "GET", "/v2", headers=[(b"host", b"Models.Example:443")], host=False).status == 200

@@ -61,7 +61,7 @@ def test_its_settings_are_the_servers(manifest):
     access = Access(settings)
     access.check_token({b"authorization": b"Bearer " + secret["stringData"]["token"].encode()}, "user")
     access.check_token({b"authorization": b"Bearer " + secret["stringData"]["admin-token"].encode()}, "admin")
-    access.check_source({b"host": b"digits.default.example.com"}, b"")
+    access.check_source({"query_string": b""}, {b"host": b"digits.default.example.com"}, "user")
     ((name, folder),) = FolderStore([place]).places
     assert name == service["metadata"]["name"] and str(folder) == "/mnt/models"
     help_text = did("serve", "--help").out

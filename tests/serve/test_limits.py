@@ -170,6 +170,11 @@ def test_smuggling_and_oversized_headers_are_refused_and_the_connection_closed(p
     assert served(port)
 
 
+def test_only_http_1_0_may_leave_out_the_host(port):
+    assert status(exchange(port, whole().replace(b"1.1", b"1.0").replace(b"Host: localhost\r\n", b""))) == 200
+    assert status(exchange(port, whole().replace(b"Host: localhost\r\n", b""))) == 400
+
+
 def test_a_header_that_never_ends_is_cut_off_before_its_end(port):
     with connect(port) as client:
         client.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nX: ")

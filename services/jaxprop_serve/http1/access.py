@@ -7,6 +7,8 @@ is required.
 
 import hashlib
 import hmac
+from collections.abc import Mapping
+from typing import Any
 from urllib.parse import parse_qsl
 
 from pydantic import SecretStr
@@ -50,14 +52,19 @@ class Access:
         self.origins = frozenset(origin.lower().rstrip("/") for origin in settings.allowed_origins)
         self._known_hosts: set[bytes] = set()
 
-    def check_source(self, headers: dict[bytes, bytes], query: bytes) -> None:
-        """Raise ServeError 400 or 403 unless this server may answer this Host, Origin and query, whatever is asked."""
+    def check_source(self, scope: Mapping[str, Any], headers: dict[bytes, bytes], level: str) -> None:
+        """Raise ServeError 400 or 403 unless this server may answer this Host, Origin and query at this level.
+
+        What is open to everybody is answered under any Host and under none: kubelets and balancers ask for it by
+        address, and a page whose name was rebound learns nothing from it.
+        """
         host = headers.get(b"host")
-        if host not in self._known_hosts:
-            self._check_host(host)
+        if host not in self._known_hosts and level != "open":
+            self._check_host(host, scope.get("http_version", "1.1"))
         origin = headers.get(b"origin")
         if origin is not None:
             self._check_origin(origin, host or b"")
+        query = scope["query_string"]
         if query:
             self._check_query(query)
 
@@ -75,7 +82,9 @@ class Access:
             raise ServeError(403, f"this needs the admin token{missing}")
         raise ServeError(401, "a valid token is needed: send the header 'Authorization: Bearer <token>'")
 
-    def _check_host(self, host: bytes | None) -> None:
+    def _check_host(self, host: bytes | None, version: str) -> None:
+        if host is None and version == "1.0":
+            return  # RFC 9112, 3.2 asks it of HTTP/1.1 alone, and every browser sends one
         if not host:
             raise ServeError(400, "the request has no Host header")
         name = _host_name(host)

@@ -75,20 +75,23 @@ class App:
         scope = request.scope
         request.headers = headers = single(scope["headers"])
         access = self.access
-        access.check_source(headers, scope["query_string"])
         path = scope.get("raw_path") or scope["path"].encode()
         for mount in self.mounts:
             if path == mount.prefix.encode() or path.startswith(mount.prefix.encode() + b"/"):
+                access.check_source(scope, headers, mount.level)
                 access.check_token(headers, mount.level)
                 await self._mounted(mount, request, send)
                 return None
         if scope["method"] == "OPTIONS" and b"access-control-request-method" in headers:
+            access.check_source(scope, headers, "user")
             return Reply(b"", _PREFLIGHT, 204)
         try:
             route, names = self.router.find("GET" if scope["method"] == "HEAD" else scope["method"], path)
         except ServeError:
+            access.check_source(scope, headers, "user")
             access.check_token(headers, "user")  # strangers do not learn which paths there are
             raise
+        access.check_source(scope, headers, route.level)
         access.check_token(headers, route.level)
         return await route.handler(request, **names)
 
