@@ -65,7 +65,7 @@ class Server:
         always: dict[str, Any] = {"worker": worker} if settings.workers > 1 else {}
         self.log = Log(settings.log_level, secrets, **always)
         models.log = self.log
-        self.metrics = Metrics(models, worker)
+        self.metrics = Metrics(models, worker, settings.max_batch)
         self.app = create_app(models, settings, self.metrics, self.log, routes)
         self.port, self.grpc_port = settings.port, settings.grpc_port
         self.grpc: grpc_server.Door | None = None
@@ -82,12 +82,15 @@ class Server:
             loop.add_reader(parent.sentinel, stop.set)
         _forward_logging(self.log)
         watchdog = Watchdog(loop, self.log)
+        self.metrics.watch(loop)
         self.port = listening.getsockname()[1]
         http, task = await self._start_http(listening)
+        self.metrics.gauge("connections", "HTTP connections open now.", lambda: len(http.server_state.connections))
         try:
             if self.settings.grpc_port is not None:
                 self.grpc = await grpc_server.start(self.app, self.settings, self.settings.grpc_port)
                 self.grpc_port = self.grpc.port
+                self.metrics.gauge("grpc_calls", "gRPC calls being answered now.", self.grpc.active)
             if await _first(stop, self.models.start()):
                 gc.collect()
                 gc.freeze()  # models and modules stay: later collections need not look at them
@@ -112,8 +115,8 @@ class Server:
     async def _start_http(self, listening: socket.socket) -> tuple[HttpServer, asyncio.Task[None]]:
         settings = self.settings
         config = uvicorn.Config(
-            self.app, http=connection(settings), ws="none", lifespan="off", log_config=None, access_log=False,
-            date_header=False, server_header=False, proxy_headers=False, timeout_graceful_shutdown=1,
+            self.app, http=connection(settings, refused=self.app.refused), ws="none", lifespan="off", log_config=None,
+            access_log=False, date_header=False, server_header=False, proxy_headers=False, timeout_graceful_shutdown=1,
             ssl_certfile=settings.tls_cert, ssl_keyfile=settings.tls_key,
         )  # fmt: skip
         http = HttpServer(config)

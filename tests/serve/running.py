@@ -39,9 +39,9 @@ def running(app: Any, settings: Any, lifespan: Any = "on", **limits: Any):
 
 
 @contextlib.asynccontextmanager
-async def running_here(app: Any, settings: Any):
+async def running_here(app: Any, settings: Any, **limits: Any):
     """The same in this loop, where the application's models live."""
-    server = _server(app, settings, "off")
+    server = _server(app, settings, "off", **limits)
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         task = asyncio.create_task(server._serve([listening]))

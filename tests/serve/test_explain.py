@@ -248,7 +248,8 @@ def test_nothing_is_compiled_for_a_request_but_in_the_threads_of_explanations(tm
             text = app.metrics.render().decode()
         labels = '{model="m",version="1",worker="0"}'
         assert f"jaxprop_explain_compile_total{labels} 3.0" in text and f"jaxprop_compile_total{labels} 3.0" in text
-        assert 'jaxprop_requests_total{code="200",model="m",protocol="http",version="1",worker="0"} 5.0' in text
+        labels = '{code="200",model="m",protocol="http",route="/v2/models/{model}/explain",version="1",worker="0"}'
+        assert f"jaxprop_requests_total{labels} 5.0" in text
 
     serving(test, tmp_path, max_batch=4)
 

@@ -75,7 +75,8 @@ def test_answers_go_on_while_explanations_are_computed():
         assert gate.threads == {"explain"}
         assert "twice" in await explain(app, "digits", X)  # there is room again
         text = app.metrics.render().decode()
-        assert 'jaxprop_requests_total{code="429",model="digits",protocol="http",version="1",worker="0"} 1.0' in text
+        labels = '{code="429",model="digits",protocol="http",route="/v2/models/{model}/explain",version="1",worker="0"}'
+        assert f"jaxprop_requests_total{labels} 1.0" in text
 
     gated(test)
 

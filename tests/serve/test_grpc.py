@@ -29,11 +29,11 @@ class Counts:
     def __init__(self):
         self.requests, self.refused = [], []
 
-    def request(self, model, version, protocol, code, seconds):
-        assert protocol == "grpc" and seconds >= 0
+    def request(self, model, version, protocol, route, code, seconds):
+        assert protocol == "grpc" and route and seconds >= 0
         self.requests.append((model, version, code))
 
-    def rejected(self, reason):
+    def rejected(self, reason, protocol, route):
         self.refused.append(reason)
 
 

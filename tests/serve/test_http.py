@@ -182,11 +182,11 @@ def test_metrics_and_log_see_every_request_once():
         def __init__(self):
             self.seen, self.reasons = [], []
 
-        def request(self, model, version, protocol, code, seconds):
-            assert seconds >= 0 and protocol == "http"
+        def request(self, model, version, protocol, route, code, seconds):
+            assert seconds >= 0 and protocol == "http" and route in ("/v2/models/{model}/infer", "/metrics")
             self.seen.append((model, version, code))
 
-        def rejected(self, reason):
+        def rejected(self, reason, protocol, route):
             self.reasons.append(reason)
 
         def render(self):

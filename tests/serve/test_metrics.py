@@ -3,18 +3,23 @@
 import asyncio
 import io
 import json
+import platform
 import threading
 import time
 from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 
+from jaxprop_serve.http1.routes import Mount
+from jaxprop_serve.models.statistics import Statistics
 from jaxprop_serve.seen.logs import Log
 from jaxprop_serve.seen.metrics import SECONDS, Metrics
-from tests.serve.doors import FakeModel, FakeModels, a_request, an_app, call
+from tests.serve.doors import FakeModel, FakeModels, a_request, an_app, call, settings
+from tests.serve.running import running_here
 
 
 def spent(count, ns):
@@ -28,7 +33,13 @@ def counting_model():
     batches = [{"batch_size": size, "compute_infer": spent(n, 0)} for size, n in ((1, 2), (5, 1), (64, 1))]
     described = {"inference_count": 71, "execution_count": 4, "inference_stats": stats, "batch_stats": batches}
     model.statistics = SimpleNamespace(
-        describe=lambda name, version: described, padded_rows=3, compile_count=7, explain_compile_count=5, queue_rows=2
+        describe=lambda name, version: described,
+        padded_rows=3,
+        compile_count=7,
+        explain_compile_count=5,
+        queue_rows=2,
+        expired=1,
+        cancelled=6,
     )
     return model
 
@@ -49,6 +60,7 @@ def test_what_the_statistics_say_is_what_is_scraped():
     assert found["jaxprop_compute_seconds_count", *model] == 4 and found["jaxprop_compute_seconds_sum", *model] == 0.008
     assert found["jaxprop_padded_rows_total", *model] == 3 and found["jaxprop_compile_total", *model] == 7
     assert found["jaxprop_queue_rows", *model] == 2
+    assert found["jaxprop_expired_total", *model] == 1 and found["jaxprop_cancelled_total", *model] == 6
     buckets = {
         edge: found["jaxprop_batch_rows_bucket", f"le={edge}", *model] for edge in ("1", "4", "8", "32", "64", "+Inf")
     }
@@ -68,22 +80,125 @@ def test_requests_are_counted_once_under_what_they_were_answered():
     for i in range(50):
         assert call(app, "POST", f"/v2/models/unknown{i}/infer", a_request()).status == 404
     found = samples(metrics)
-    http = ("protocol=http", "version=1")
+    route = "route=/v2/models/{model}/infer"
+    http = ("protocol=http", route, "version=1")
     assert found["jaxprop_requests_total", "code=200", "model=digits", *http] == 2
     assert found["jaxprop_requests_total", "code=400", "model=digits", *http] == 1
-    assert found["jaxprop_requests_total", "code=404", "model=", "protocol=http", "version="] == 50
-    assert found["jaxprop_rejected_total", "reason=body"] == 1
+    assert found["jaxprop_requests_total", "code=404", "model=", "protocol=http", route, "version="] == 50
+    assert found["jaxprop_rejected_total", "protocol=http", "reason=body", route] == 1
     assert not any("unknown" in part for key in found for part in key), "names from requests are no labels"
     assert found["jaxprop_request_seconds_count", "model=digits", *http] == 4
     assert call(app, "GET", "/metrics").body.startswith(b"# HELP")
 
 
+@pytest.mark.parametrize("most", [1, 7, 64, 100, 256, 65536])
+def test_every_batch_is_in_the_histogram(most):
+    sizes = {size for size in (1, 2, 3, 5, 64, 65, 70, 100, 255, 256, 65535, 65536) if size <= most}
+    model = counting_model()
+    statistics = model.statistics = Statistics()
+    for size in sizes:
+        statistics.batch(size, size, 0, 1, 0)
+    found = samples(Metrics(FakeModels(model), max_batch=most))
+    edges = {key[1][3:]: n for key, n in found.items() if key[0] == "jaxprop_batch_rows_bucket"}
+    assert edges["+Inf"] == edges[str(most)] == len(sizes) == statistics.execution_count
+    assert found["jaxprop_batch_rows_count", "model=digits", "version=1"] == len(sizes)
+    assert all(edges[str(1 << i)] == sum(size <= 1 << i for size in sizes) for i in range((most - 1).bit_length()))
+
+
+def test_a_route_is_the_pattern_of_a_path_and_never_the_path():
+    async def mounted(scope, receive, send):
+        await send({"type": "http.response.start", "status": 203, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+
+    metrics = Metrics(None)
+    app = an_app(metrics=metrics, routes=[Mount("/ui", mounted)], token="user")
+    allowed = [(b"authorization", b"Bearer user")]
+    for path in ("/v2/models/digits", "/v2/models/other/versions/7", "/no/such/path", "/v2/health/live"):
+        call(app, "GET", path, headers=allowed)
+    call(app, "GET", "/ui/a/b?c", headers=allowed)
+    call(app, "GET", "/v2/models/digits")
+    call(app, "GET", "/v2/models/digits", headers=[*allowed, (b"origin", b"http://elsewhere")])
+    found = {(key[4][6:], key[1][5:]): n for key, n in samples(metrics).items() if key[0] == "jaxprop_requests_total"}
+    assert found == {
+        ("/v2/models/{model}", "200"): 1,
+        ("/v2/models/{model}", "401"): 1,
+        ("/v2/models/{model}/versions/{version}", "404"): 1,
+        ("/v2/health/live", "200"): 1,
+        ("/ui", "203"): 1,
+        ("", "404"): 1,
+        ("/v2/models/{model}", "403"): 1,
+    }
+
+
+async def _answer(port, sent):
+    """What a server says to these bytes until it closes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(sent)
+    said = await reader.read()
+    writer.close()
+    return said[9:12].decode()
+
+
+def test_what_is_refused_at_the_connection_is_counted_like_any_request():
+    metrics = Metrics(None)
+    app = an_app(metrics=metrics, max_connections=2)
+    limits = settings(header_timeout_s=0.2, body_timeout_s=0.2, max_connections=2)
+    late = b"POST /v2/models/digits/infer HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n"
+
+    async def test():
+        async with running_here(app, limits, refused=app.refused) as port:
+            assert await _answer(port, b"not HTTP at all\r\n\r\n") == "400"
+            assert await _answer(port, b"GET / HTTP/1.1\r\nx: " + bytes(1 << 16)) in ("431", "400")
+            assert await _answer(port, b"GET / HTTP/1.1\r\nx: " + b"x" * (1 << 16)) == "431"
+            assert await asyncio.gather(*(_answer(port, sent) for sent in (b"GET / HT", late))) == ["408", "408"]
+            open_ones = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+            assert await _answer(port, b"") == "503"
+            for _, writer in open_ones:
+                writer.close()
+
+    asyncio.run(test())
+    found = samples(metrics)
+    model = ("model=", "protocol=http")
+    assert sum(n for key, n in found.items() if key[0] == "jaxprop_requests_total") == 6
+    assert found["jaxprop_requests_total", "code=503", *model, "route=", "version="] == 1
+    assert found["jaxprop_requests_total", "code=408", *model, "route=", "version="] == 1
+    infer = "route=/v2/models/{model}/infer"
+    assert found["jaxprop_requests_total", "code=408", "model=digits", "protocol=http", infer, "version=1"] == 1
+    assert found["jaxprop_request_seconds_sum", "model=digits", "protocol=http", infer, "version=1"] > 0.15
+    reasons = {key[2]: n for key, n in found.items() if key[0] == "jaxprop_rejected_total" and key[3] == "route="}
+    assert reasons["reason=connections"] == reasons["reason=timeout"] == 1 and reasons["reason=header"] >= 1
+    assert found["jaxprop_rejected_total", "protocol=http", "reason=timeout", infer] == 1
+
+
+def test_the_process_its_loop_and_its_versions_are_shown():
+    metrics = Metrics(None, worker=3)
+    metrics.gauge("connections", "Open now.", lambda: 5)
+
+    async def stall():
+        metrics.watch(asyncio.get_running_loop())
+        await asyncio.sleep(0.05)
+        time.sleep(0.5)
+        await asyncio.sleep(0.05)
+
+    asyncio.run(stall())
+    text = metrics.render().decode()
+    found = samples(metrics)
+    assert found["process_resident_memory_bytes",] > 1e6 and found["process_cpu_seconds_total",] > 0
+    assert found["process_open_fds",] > 2 and abs(time.time() - found["process_start_time_seconds",]) < 1e5
+    assert found["jaxprop_connections",] == 5
+    assert found["jaxprop_loop_lag_seconds_count",] == 1 and found["jaxprop_loop_lag_seconds_bucket", "le=0.25"] == 0
+    assert 0.3 < found["jaxprop_loop_lag_seconds_sum",]
+    (build,) = [key for key in found if key[0] == "jaxprop_build_info"]
+    assert f"python={platform.python_version()}" in build and f"jax={jax.__version__}" in build
+    assert all('worker="3"' in line for line in text.splitlines() if line[0] != "#")
+
+
 def test_times_fall_into_the_buckets_up_to_and_with_their_edge():
     metrics = Metrics(None)
     for seconds in (0.0, SECONDS[0], SECONDS[1], 99.0):
-        metrics.request("m", "1", "http", 200, seconds)
+        metrics.request("m", "1", "http", "/r", 200, seconds)
     found = samples(metrics)
-    model = ("model=m", "protocol=http", "version=1")
+    model = ("model=m", "protocol=http", "route=/r", "version=1")
     edges = {
         edge: found["jaxprop_request_seconds_bucket", f"le={edge}", *model]
         for edge in ("0.0001", "0.00025", "10.0", "+Inf")
@@ -94,7 +209,7 @@ def test_times_fall_into_the_buckets_up_to_and_with_their_edge():
 
 def test_each_server_has_its_own_counts_and_the_shared_registry_has_none():
     first, second = Metrics(None, worker=0), Metrics(None, worker=1)
-    first.request("m", "1", "grpc", "OK", 0.1)
+    first.request("m", "1", "grpc", "ModelInfer", "OK", 0.1)
     assert 'worker="0"' in first.render().decode() and "jaxprop_requests_total{" not in second.render().decode()
     assert not any(name.startswith("jaxprop") for name in REGISTRY._names_to_collectors)
 
@@ -105,7 +220,7 @@ def test_counting_a_request_costs_a_microsecond():
     for _ in range(5):
         began = time.perf_counter()
         for _ in range(2000):
-            metrics.request("digits", "1", "http", 200, 0.001)
+            metrics.request("digits", "1", "http", "/v2/models/{model}/infer", 200, 0.001)
         best = min(best, time.perf_counter() - began)
     assert best / 2000 < 5e-6, "three to ten times what it takes on an idle machine"
 

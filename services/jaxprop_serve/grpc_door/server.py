@@ -21,6 +21,10 @@ class Door:
         self.port = port
         self._service, self._server = service, server
 
+    def active(self) -> int:
+        """Return how many calls are being answered."""
+        return self._service.active
+
     async def stop(self, seconds: float = 0) -> None:
         """Refuse new calls with UNAVAILABLE, answer those under way for so long, then let go.
 

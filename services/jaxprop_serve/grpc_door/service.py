@@ -138,12 +138,12 @@ class Service:
             except ServeError as error:
                 code, text = error.grpc, error.text
                 if app.metrics is not None and error.limit is not None:
-                    app.metrics.rejected(error.limit)
+                    app.metrics.rejected(error.limit, "grpc", name)
             except asyncio.CancelledError:  # by the client, or its deadline
                 late = context.time_remaining() == 0
                 code = "DEADLINE_EXCEEDED" if late else "CANCELLED"
                 if app.metrics is not None and late:
-                    app.metrics.rejected("deadline")
+                    app.metrics.rejected("deadline", "grpc", name)
                 raise
             except Exception as error:
                 code, call.id = "INTERNAL", call.id or f"grpc-{next(_numbers):x}"
@@ -152,7 +152,7 @@ class Service:
             finally:
                 seconds = time.monotonic() - call.arrived
                 if app.metrics is not None:
-                    app.metrics.request(call.model, call.version, "grpc", code, seconds)
+                    app.metrics.request(call.model, call.version, "grpc", name, code, seconds)
                 if app.logs_requests:
                     app.log("info", "request", id=call.id, method="gRPC", path=name, code=code, seconds=seconds)
             await context.abort(grpc.StatusCode[code], text)

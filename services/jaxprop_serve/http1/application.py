@@ -57,12 +57,12 @@ class App:
         except ServeError as error:
             answer = self._refusal(request, error)
         except Disconnected:
-            self._count(request, GONE)
+            self._gone(request)
             return
         except asyncio.CancelledError:
             if "jaxprop.cancel" not in scope:
                 raise
-            self._count(request, GONE)
+            self._gone(request)
             return
         except Exception as error:
             self.log("error", "unforeseen", id=request.id, path=_path(scope), exception=error)
@@ -78,6 +78,7 @@ class App:
         path = scope.get("raw_path") or scope["path"].encode()
         for mount in self.mounts:
             if path == mount.prefix.encode() or path.startswith(mount.prefix.encode() + b"/"):
+                request.route = mount.prefix
                 access.check_source(scope, headers, mount.level)
                 access.check_token(headers, mount.level)
                 await self._mounted(mount, request, send)
@@ -91,6 +92,7 @@ class App:
             access.check_source(scope, headers, "user")
             access.check_token(headers, "user")  # strangers do not learn which paths there are
             raise
+        request.route = route.path
         access.check_source(scope, headers, route.level)
         access.check_token(headers, route.level)
         return await route.handler(request, **names)
@@ -100,7 +102,7 @@ class App:
 
         The request's body is counted, and the application's failures are answered here.
         """
-        limit, total, started = self.settings.max_body_bytes, 0, False
+        limit, total, status = self.settings.max_body_bytes, 0, 0
 
         async def receive() -> dict[str, Any]:
             nonlocal total
@@ -113,17 +115,18 @@ class App:
             return message
 
         async def sending(message: dict[str, Any]) -> None:
-            nonlocal started
-            started = True
+            nonlocal status
+            status = status or message.get("status", 0)
             await send(message)
 
         root = request.scope.get("root_path", "") + mount.prefix
         try:
             await mount.application({**request.scope, "root_path": root}, receive, sending)
         except Exception as error:
-            if not started:
+            if not status:
                 raise
             self.log("error", "unforeseen", id=request.id, path=_path(request.scope), exception=error)
+        self._count(request, status or GONE)
 
     def _refusal(self, request: HttpRequest, error: ServeError) -> Reply:
         headers: list[tuple[bytes, bytes]] = []
@@ -132,7 +135,7 @@ class App:
         if error.status == 401:
             headers.append((b"www-authenticate", b"Bearer"))
         if self.metrics is not None and error.limit is not None:
-            self.metrics.rejected(error.limit)
+            self.metrics.rejected(error.limit, "http", request.route)
         return reply({"error": error.text}, error.status, headers)
 
     async def _send(self, request: HttpRequest, answer: Reply, send: Send) -> None:
@@ -148,16 +151,31 @@ class App:
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
+    def refused(self, status: int, client: tuple[str, int | None] | None) -> None:
+        """Count and log what connections.py answered without the application: it never became a request."""
+        if self.metrics is not None:
+            self.metrics.request("", "", "http", "", status, 0.0)
+            if status in _AT_THE_CONNECTION:
+                self.metrics.rejected(_AT_THE_CONNECTION[status], "http", "")
+
+    def _gone(self, request: HttpRequest) -> None:
+        """Count a request whose client went away, or was given up by connections.py while its body came."""
+        status = request.scope.get("jaxprop.status", GONE)
+        if self.metrics is not None and status in _AT_THE_CONNECTION:
+            self.metrics.rejected(_AT_THE_CONNECTION[status], "http", request.route)
+        self._count(request, status)
+
     def _count(self, request: HttpRequest, status: int) -> None:
         """Count and log a request that is over."""
         seconds = time.monotonic() - request.arrived
         if self.metrics is not None:
-            self.metrics.request(request.model, request.version, "http", status, seconds)
+            self.metrics.request(request.model, request.version, "http", request.route, status, seconds)
         if self.logs_requests:
             method, path = request.scope["method"], _path(request.scope)
             self.log("info", "request", id=request.id, method=method, path=path, code=status, seconds=seconds)
 
 
+_AT_THE_CONNECTION = {408: "timeout", 431: "header", 503: "connections"}  # limits that connections.py keeps
 _PREFLIGHT = [
     (b"access-control-allow-methods", b"GET, POST"),
     (b"access-control-allow-headers", b"authorization, content-type, inference-header-content-length, x-request-id"),
@@ -177,7 +195,7 @@ def create_app(
     Args:
         models: `models.Models`, started and stopped by the caller (server.py), not here.
         settings: limits and tokens, see settings.py.
-        metrics: `.request(model, version, protocol, code, seconds)`, `.rejected(reason)`, `.render() -> bytes`.
+        metrics: `.request(...)`, `.rejected(...)` and `.render()` of a `Metrics`.
         log: `log(level, event, **fields)`; with `log.requests` true, one event for each request.
         routes: more `Route`s and `Mount`s, such as explain's and the plugins'.
 

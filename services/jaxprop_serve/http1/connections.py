@@ -12,6 +12,7 @@ import asyncio
 import http
 import json
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote
 
@@ -26,17 +27,23 @@ _DROPPED_BYTES = 1 << 26
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 
 
+Refusals = Callable[[int, tuple[str, int | None] | None], None]
+
+
 class Refused(Exception):  # noqa: N818 (raised inside the parser to stop it)
     """Raised where a header breaks a limit."""
 
 
-def connection(settings: Settings, max_header_bytes: int = 32768, max_headers: int = 100) -> type["Connection"]:
+def connection(
+    settings: Settings, max_header_bytes: int = 32768, max_headers: int = 100, refused: "Refusals | None" = None
+) -> type["Connection"]:
     """The protocol class for `uvicorn.Config(http=...)` with these limits.
 
     Args:
         settings: `header_timeout_s`, `body_timeout_s`, `idle_timeout_s`, `max_connections` (see settings.py).
         max_header_bytes: of request line and header together; more is answered with 431.
         max_headers: number of header lines; more is answered with 431.
+        refused: told of every answer that is given here, not by the application: its status and the client.
     """
 
     class Limited(Connection):
@@ -45,6 +52,7 @@ def connection(settings: Settings, max_header_bytes: int = 32768, max_headers: i
         idle_timeout = float(settings.idle_timeout_s)
         max_connections = int(settings.max_connections)
 
+    Limited.refused = staticmethod(refused) if refused is not None else None
     Limited.max_header_bytes = max_header_bytes
     Limited.max_headers = max_headers
     return Limited
@@ -61,6 +69,7 @@ class Connection(asyncio.Protocol):
     max_connections: int
     max_header_bytes: int
     max_headers: int
+    refused: Refusals | None
 
     def __init__(
         self, config: Any, server_state: Any, app_state: object, _loop: asyncio.AbstractEventLoop | None = None
@@ -288,6 +297,10 @@ class Connection(asyncio.Protocol):
             f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
         )
         self.transport.write(head.encode() + body)
+        if self.phase == "body" and self.exchange is not None and not self.exchange.response_complete:
+            self.exchange.scope["jaxprop.status"] = status  # the application has the request, and counts it
+        elif self.refused is not None:
+            self.refused(status, self.client)
         self.due = self.loop.time() + 2.0  # to take the answer; then it is cut off
         self.transport.close()
         self._abandon()

@@ -45,7 +45,9 @@ class Request(Protocol):
 class HttpRequest(Request):
     """A request of the HTTP door, as ASGI describes it. The names in its path are the handler's arguments."""
 
-    __slots__ = ("_id", "arrived", "headers", "metrics", "model", "models", "receive", "scope", "settings", "version")
+    __slots__ = (
+        "_id", "arrived", "headers", "metrics", "model", "models", "receive", "route", "scope", "settings", "version",
+    )  # fmt: skip
 
     def __init__(
         self, models: Models, settings: Settings, metrics: Metrics | None, scope: dict[str, Any], receive: Receive
@@ -55,7 +57,7 @@ class HttpRequest(Request):
         self.receive = receive
         self.arrived = time.monotonic()
         self.headers: dict[bytes, bytes] = {}
-        self.model = self.version = ""
+        self.model = self.version = self.route = ""
         self._id = ""
 
     @property

@@ -69,7 +69,7 @@ class Models:
     def __init__(self, store: Store, runtimes: Iterable[Runtime], settings: Settings):
         self.store, self.runtimes, self.settings = store, tuple(runtimes), settings
         self.log: Callable[..., None] = lambda *_, **__: None
-        self._statistics: defaultdict[tuple[str, str], Statistics] = defaultdict(Statistics)
+        self.statistics: defaultdict[tuple[str, str], Statistics] = defaultdict(Statistics)
         self._served: dict[str, dict[str | None, Served]] = {}  # by version; None is the highest
         self._states: dict[tuple[str, str], tuple[str, str]] = {}  # (state, reason)
         self._turns: dict[str, asyncio.Lock] = {}
@@ -209,7 +209,7 @@ class Models:
         check_rows(loaded, settings.max_body_bytes)
         say("WARMING")
         executables, seconds, bit_exact = warm(loaded, settings.max_batch if settings.batching else 1)
-        statistics = self._statistics[name, version]
+        statistics = self.statistics[name, version]
         statistics.compile_count += len(executables)
         quick = seconds[1] < INLINE_ONE_S and seconds[max(seconds)] < INLINE_BATCH_S
         batcher = Batcher(
@@ -249,7 +249,7 @@ class Models:
         """Forget the versions of a model that are neither in the store nor served any longer."""
         for key in [key for key in self._states if key[0] == name and key[1] not in versions]:
             del self._states[key]
-            self._statistics.pop(key, None)
+            self.statistics.pop(key, None)
 
     def _choose(self, name: str) -> None:
         """Let the highest version that is ready be the one without a version."""
