@@ -15,7 +15,7 @@ import pytest
 
 import jaxprop as jp
 from jaxprop_serve.assembly import assemble
-from jaxprop_serve.grpc_door.service import INFERENCE
+from jaxprop_serve.grpc_door.messages import INFERENCE
 from jaxprop_serve.http1.application import create_app
 from jaxprop_serve.settings import Settings
 from tests.drawing import draw

@@ -4,8 +4,10 @@ Generated modules register their names in protobuf's one default pool, and two o
 process (ours and tritonclient's, say) crash on import. So the files are read here, by a reader of as much of proto3 as
 they use, into a pool of our own.
 
->>> Messages("health.proto").HealthCheckRequest(service="x").service
+>>> HEALTH.HealthCheckRequest(service="x").service
 'x'
+>>> [method.name for method in HEALTH.services["grpc.health.v1.Health"].methods]
+['Check', 'Watch']
 """
 
 import re
@@ -21,15 +23,16 @@ _TOKEN = re.compile(r"//[^\n]*|\"[^\"]*\"|[\w.]+|[{}=;<>,]")
 
 
 class Messages:
-    """Holds the message classes of one file as attributes."""
+    """Holds the message classes of one file as attributes, and its services by their full names."""
 
-    def __init__(self, file: str):
-        pool = descriptor_pool.DescriptorPool()
+    def __init__(self, file: str, pool: Any):
         described = read_proto((Path(__file__).parent / "protos" / file).read_text(), file)
-        pool.Add(described)  # pyright: ignore[reportAttributeAccessIssue]
+        pool.Add(described)
         for message in described.message_type:
             found = pool.FindMessageTypeByName(f"{described.package}.{message.name}")
             setattr(self, message.name, message_factory.GetMessageClass(found))
+        names = [f"{described.package}.{service.name}" for service in described.service]
+        self.services = {name: pool.FindServiceByName(name) for name in names}
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(f"no message {name!r}")
@@ -48,9 +51,28 @@ def read_proto(text: str, name: str) -> descriptor_pb2.FileDescriptorProto:
             _message(file.message_type.add(), tokens)
         elif word == "enum":
             _enum(file.enum_type.add(), tokens)
+        elif word == "service":
+            _service(file.service.add(), tokens, f".{file.package}.")
     for message in file.message_type:
         _resolve(message, file, f".{file.package}", [])
     return file
+
+
+def _service(service: descriptor_pb2.ServiceDescriptorProto, tokens: list[str], package: str) -> None:
+    """Read `rpc Name([stream] Request) returns ([stream] Response);` of messages in the same package."""
+    service.name = tokens.pop()
+    tokens.pop()
+    while tokens.pop() == "rpc":
+        method = service.method.add(name=tokens.pop())
+        method.client_streaming, method.input_type = _passed(tokens, package)
+        tokens.pop()
+        method.server_streaming, method.output_type = _passed(tokens, package)
+        tokens.pop()
+
+
+def _passed(tokens: list[str], package: str) -> tuple[bool, str]:
+    word = tokens.pop()
+    return (True, package + tokens.pop()) if word == "stream" else (False, package + word)
 
 
 def _message(message: descriptor_pb2.DescriptorProto, tokens: list[str]) -> None:
@@ -132,3 +154,11 @@ def _resolve(
             if any(one.name == field.type_name for one in scope.enum_type):
                 field.type, field.type_name = Field.TYPE_ENUM, f"{prefix}.{field.type_name}"
                 break
+
+
+def _pool() -> Any:
+    return descriptor_pool.DescriptorPool()
+
+
+POOL = _pool()
+INFERENCE, HEALTH = Messages("inference.proto", POOL), Messages("health.proto", POOL)

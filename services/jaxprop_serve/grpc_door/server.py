@@ -6,7 +6,7 @@ import time
 import grpc
 
 from jaxprop.errors import JaxpropError
-from jaxprop_serve.grpc_door.service import Service
+from jaxprop_serve.grpc_door.service import WATCHERS, Service
 from jaxprop_serve.http1.application import App
 from jaxprop_serve.settings import Settings
 
@@ -46,13 +46,16 @@ async def start(app: App, settings: Settings, port: int) -> Door:
     service = Service(app)
     server = grpc.aio.server(
         handlers=service.handlers(),
-        maximum_concurrent_rpcs=settings.max_queue_rows,
+        maximum_concurrent_rpcs=settings.max_queue_rows + WATCHERS,
         options=[
             ("grpc.max_receive_message_length", int(settings.max_body_bytes)),
             ("grpc.max_send_message_length", -1),
             ("grpc.max_concurrent_streams", MAX_STREAMS),
             ("grpc.so_reuseport", int(settings.workers > 1)),
             ("grpc.max_connection_idle_ms", int(1000 * settings.idle_timeout_s)),
+            # Whoever watches is silent for hours: a machine that has gone is noticed by this alone.
+            ("grpc.keepalive_time_ms", int(1000 * settings.idle_timeout_s)),
+            ("grpc.keepalive_timeout_ms", int(1000 * settings.header_timeout_s)),
             ("grpc.server_handshake_timeout_ms", int(1000 * settings.header_timeout_s)),
         ],
     )

@@ -1,4 +1,4 @@
-"""The gRPC door: `inference.GRPCInferenceService` and `grpc.health.v1.Health`, in the same loop as the HTTP door.
+"""The gRPC door: `inference.GRPCInferenceService`, health and reflection, in the same loop as the HTTP door.
 
 Inference has its own way through; every other call asks the HTTP handler of the same name and turns its JSON into the
 message, so the two doors cannot tell different things. Calls that belong to Triton alone (shared memory, streams, trace
@@ -6,9 +6,10 @@ and log settings) are UNIMPLEMENTED.
 """
 
 import asyncio
+import contextlib
 import itertools
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
@@ -19,7 +20,9 @@ from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 
 from jaxprop_serve.errors import ServeError
-from jaxprop_serve.grpc_door.messages import Messages
+from jaxprop_serve.grpc_door.health import Health
+from jaxprop_serve.grpc_door.messages import HEALTH, INFERENCE
+from jaxprop_serve.grpc_door.reflection import ALPHA, MESSAGES, STABLE, Reflection
 from jaxprop_serve.grpc_door.tensors import Message, read_inputs, read_outputs, read_timeout
 from jaxprop_serve.http1 import endpoints
 from jaxprop_serve.http1.application import App
@@ -28,7 +31,7 @@ from jaxprop_serve.http1.routes import Reply, checked_name
 from jaxprop_serve.protocol.by_column import features
 from jaxprop_serve.protocol.data import to_bytes
 
-INFERENCE, HEALTH = Messages("inference.proto"), Messages("health.proto")
+WATCHERS = 256  # calls without an end (who watches, who reflects) of all clients together
 
 Context = grpc.aio.ServicerContext
 Response = Callable[..., Message]
@@ -83,8 +86,11 @@ class Service:
 
     def __init__(self, app: App):
         self.app = app
-        self.active = 0  # calls whose message has come
+        self.active = 0  # calls whose message has come, and for whose answer a drain waits
+        self.streams = 0  # calls of Watch and of reflection, which end when a drain begins
         self.draining = False
+        self._health = Health(app.models)
+        self._reflection = Reflection([*INFERENCE.services, *HEALTH.services], app.settings.idle_timeout_s)
 
     def handlers(self) -> list[grpc.GenericRpcHandler]:
         """Return what a grpc.aio server is given."""
@@ -102,16 +108,27 @@ class Service:
             "RepositoryModelUnload": (self.asking(endpoints.unload), "admin"),
         }
         found = {name: self._handler(INFERENCE, name, *method) for name, method in methods.items()}
-        health = {"Check": self._handler(HEALTH, "HealthCheck", self.health, "open")}
+        health = {
+            "Check": self._handler(HEALTH, "HealthCheck", self.health, "open"),
+            "Watch": self._handler(HEALTH, "HealthCheck", self.watch, "open", streams=True),
+        }
+        reflect = self._handler(MESSAGES, "ServerReflection", self.reflect, "user", streams=True)
         return [
             grpc.method_handlers_generic_handler("inference.GRPCInferenceService", found),
             grpc.method_handlers_generic_handler("grpc.health.v1.Health", health),
+            *(
+                grpc.method_handlers_generic_handler(name, {"ServerReflectionInfo": reflect})
+                for name in (STABLE, ALPHA)
+            ),
         ]
 
-    def _handler(self, messages: Messages, name: str, answer: Answer, level: str) -> grpc.RpcMethodHandler:
+    def _handler(
+        self, messages: Any, name: str, answer: Answer, level: str, streams: bool = False
+    ) -> grpc.RpcMethodHandler:
         request, response = getattr(messages, name + "Request"), getattr(messages, name + "Response")
         # A stream of one message: gRPC would wait for it without end, and before anybody could ask for a token.
-        return grpc.stream_unary_rpc_method_handler(
+        handler = grpc.stream_stream_rpc_method_handler if streams else grpc.stream_unary_rpc_method_handler
+        return handler(
             self._answered(name, answer, level, request, response),  # pyright: ignore[reportArgumentType] (grpc.aio)
             response_serializer=response.SerializeToString,
         )
@@ -126,7 +143,7 @@ class Service:
             call, code = Call(context), "OK"
             try:
                 if self.draining:
-                    raise ServeError(503, "this server is stopping: ask another")
+                    raise _stopping()
                 if app.access.token is not None or app.access.admin_token is not None:
                     app.access.check_token(_headers(context), level)
                 request = await _message(context, kind, app.settings.body_timeout_s)
@@ -216,19 +233,38 @@ class Service:
 
     async def health(self, request: Message, response: Response, call: Call) -> Message:
         """Say whether the server (`service` is "") or the model of that name serves."""
-        serving, not_serving = 1, 2
-        if not request.service:
-            return response(status=serving if self.app.models.ready() else not_serving)
+        return response(status=self._health.check(request.service))
+
+    async def watch(self, request: Message, response: Response, call: Call) -> None:
+        """Say it at once and at each change, until the server drains."""
+        with self._stream():
+            async for status in self._health.watch(request.service, lambda: self.draining):
+                await call.context.write(response(status=status))
+        raise _stopping()
+
+    async def reflect(self, request: Message, response: Response, call: Call) -> None:
+        """Describe services and messages."""
+        with self._stream():
+            await self._reflection.answer(request, call.context)
+
+    @contextlib.contextmanager
+    def _stream(self) -> Iterator[None]:
+        """Count a call without an end, for which the drain does not wait. Raises ServeError 429 if there are many."""
+        if self.streams >= WATCHERS:
+            text = f"{WATCHERS} calls of Watch and of reflection are open, the most at once: try again later"
+            raise ServeError(429, text)
+        self.streams, self.active = self.streams + 1, self.active - 1
         try:
-            with self.app.models.pin(_sane(request.service) or "", None):
-                return response(status=serving)
-        except ServeError as error:
-            if error.status != 503:
-                raise
-            return response(status=not_serving)
+            yield
+        finally:
+            self.streams, self.active = self.streams - 1, self.active + 1
 
 
 _NAMED = (endpoints.model_metadata, endpoints.model_config, endpoints.load, endpoints.unload)
+
+
+def _stopping() -> ServeError:
+    return ServeError(503, "this server is stopping: ask another")
 
 
 async def _message(context: Context, kind: type[Message], seconds: float) -> Message:
