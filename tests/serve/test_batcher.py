@@ -10,6 +10,7 @@ import pytest
 
 from jaxprop_serve.errors import ServeError
 from jaxprop_serve.models.batcher import Batcher, Lane
+from jaxprop_serve.models.queue import Queue
 from jaxprop_serve.models.statistics import Statistics
 
 BUCKETS = (1, 2, 4)
@@ -68,7 +69,7 @@ def test_what_waits_together_is_computed_together_padded_and_given_back_to_whom_
         assert (told["inference_count"], told["execution_count"], batcher.statistics.padded_rows) == (10, 4, 1)
         assert told["inference_stats"]["success"]["count"] == told["inference_stats"]["queue"]["count"] == 7
         assert {b["batch_size"]: b["compute_infer"]["count"] for b in told["batch_stats"]} == {1: 1, 2: 1, 3: 1, 4: 1}
-        assert batcher.statistics.queue_rows == batcher.queue_bytes == 0
+        assert batcher.statistics.queue_rows == batcher.queue.nbytes == 0
         await batcher.infer(rows(1))
         with pytest.raises(StopIteration):  # alone again: at once
             batcher.infer(rows(1)).send(None)
@@ -159,7 +160,7 @@ def test_a_slow_model_leaves_the_loop_free_and_its_queue_is_bounded():
 
 def test_bytes_are_bounded_too():
     async def test(batcher, device):
-        batcher.max_queue_bytes = 8
+        batcher.queue = Queue(batcher.statistics, 6, 8)
         tasks = [asyncio.create_task(batcher.infer(rows(0)))]
         await until(lambda: device.seen)
         tasks += [asyncio.create_task(batcher.infer(rows(i))) for i in range(1, 4)]

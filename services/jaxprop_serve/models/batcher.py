@@ -5,7 +5,8 @@
     2  work-conserving: whenever the device is idle, what is waiting is computed
     3  batches are padded (with row 0) to a bucket for which an executable exists; nothing is ever compiled here
     4  rows do not depend on their neighbours: checked when a model is loaded (lifecycle.py)
-    5  the queue is bounded in rows and bytes; what expired or was cancelled is dropped when its turn comes
+    5  the queue is bounded in rows and bytes, and clients take turns (queue.py); what expired or was cancelled is
+       dropped when its turn comes
     6  whatever happens in a batch, its requests are answered and the next batch runs
     7  quick models are computed in the event loop, slow ones in one thread beside it
     8  models take turns
@@ -21,46 +22,19 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from jaxprop_serve.errors import ServeError
+from jaxprop_serve.models.queue import Arrays, Large, Queue, Request
 from jaxprop_serve.models.statistics import Statistics
 
-Arrays = dict[str, np.ndarray]
 clock, monotonic = time.perf_counter_ns, time.monotonic
 
+Client = Callable[[], str]  # who asks, as the queue tells clients apart
+
 INLINE_ONE_S, INLINE_BATCH_S = 200e-6, 2e-3  # a model is quick if one row and the largest batch take less
-
-
-class Whole:
-    """What the parts of a request that is larger than the largest batch share, to be counted as one."""
-
-    __slots__ = ("failed", "parts")
-
-    def __init__(self, parts: int):
-        self.parts, self.failed = parts, False
-
-
-class Request:
-    """Rows that wait: a client's request, or a part of one."""
-
-    __slots__ = ("arrived", "deadline", "future", "inputs", "nbytes", "rows", "started", "whole")
-
-    def __init__(self, inputs: Arrays, rows: int, deadline: float | None, future: Any, whole: Whole | None = None):
-        self.inputs, self.rows, self.deadline, self.future = inputs, rows, deadline, future
-        self.whole = whole
-        self.nbytes = sum([array.nbytes for array in inputs.values()])
-        self.arrived = self.started = clock()
-
-    def ended(self, failed: bool) -> bool | None:
-        """Return whether the client's request has failed, once this was all or the last part of it; None before."""
-        whole = self.whole
-        if whole is None:
-            return failed
-        whole.parts, whole.failed = whole.parts - 1, whole.failed or failed
-        return None if whole.parts else whole.failed
 
 
 class Lane:
@@ -93,7 +67,7 @@ class Lane:
         while self.turns:
             batcher = self.turns.popleft()
             batch = batcher.take()
-            if batcher.queue:
+            if batcher.queue.turns:
                 self.turns.append(batcher)
             if not batch:
                 continue
@@ -122,7 +96,7 @@ class Lane:
 
 
 class Batcher:
-    """The queue of one version of one model.
+    """Computes the requests for one version of one model.
 
     Args:
         model: its name, for messages.
@@ -130,7 +104,7 @@ class Batcher:
         seconds: {rows: what its forward takes}, as measured.
         lane: where it is computed.
         statistics: what is counted.
-        max_queue_rows, max_queue_bytes: how much may wait.
+        max_queue_rows, max_queue_bytes: how much may wait, see `Queue`.
         max_delay: seconds for which a batch that is not full may wait for more, while requests come that often.
     """
 
@@ -139,13 +113,11 @@ class Batcher:
         lane: Lane, statistics: Statistics, *, max_queue_rows: int, max_queue_bytes: int, max_delay: float = 0.0,
     ):  # fmt: skip
         self.model, self.executables, self.lane, self.statistics = model, executables, lane, statistics
-        self.max_queue_rows, self.max_queue_bytes, self.max_delay = max_queue_rows, max_queue_bytes, max_delay
+        self.queue, self.max_delay = Queue(statistics, max_queue_rows, max_queue_bytes), max_delay
         self.largest = max(executables)
         self.seconds = seconds[self.largest]
         self.covering = {rows: min(b for b in executables if b >= rows) for rows in range(1, self.largest + 1)}
         self.targets = {rows: self._target(rows, seconds) for rows in self.covering}
-        self.queue: deque[Request] = deque()
-        self.queue_bytes = 0
         self.gap, self.last_arrival = 1.0, 0.0  # seconds between requests, lately
 
     def _target(self, rows: int, seconds: Mapping[int, float]) -> int:
@@ -156,25 +128,20 @@ class Batcher:
         rest = rows - filled
         return filled if rest > 0 and seconds[filled] + seconds[self.covering[rest]] < seconds[cover] else cover
 
-    def admit(self) -> None:
-        """Raise ServeError 429 if the queue is full already."""
-        if self.statistics.queue_rows >= self.max_queue_rows or self.queue_bytes >= self.max_queue_bytes:
-            raise self._full()
+    def admit(self, client: Client | None = None) -> None:
+        """Raise ServeError 429 if not one row of this client could wait."""
+        if self.queue.turns and not self.queue.has_room(1, 1, name := client and client()):
+            raise self._full(name)
 
-    async def infer(self, inputs: Arrays, deadline: float | None = None) -> Arrays:
+    async def infer(self, inputs: Arrays, deadline: float | None = None, client: Client | None = None) -> Arrays:
         """Outputs for validated inputs, arrays `[k, ...]`. ServeError 429 if too much waits, 504 after the deadline
-        (of time.monotonic), 500 if the model fails on these rows."""
+        (of time.monotonic), 500 if the model fails on these rows. `client()` is called if they have to wait."""
         rows = len(next(iter(inputs.values())))
         if deadline is not None and monotonic() >= deadline:
             raise self._expired()
         lane = self.lane
-        if rows > self.largest:
-            parts = [{name: array[i : i + self.largest] for name, array in inputs.items()}
-                     for i in range(0, rows, self.largest)]  # fmt: skip
-            answers = await asyncio.gather(*self._enqueue(parts, rows, deadline))
-            return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
-        if lane.busy or lane.crowded or lane.thread is not None or self.max_delay:
-            return await self._enqueue([inputs], rows, deadline)[0]
+        if lane.busy or lane.crowded or lane.thread is not None or self.max_delay or rows > self.largest:
+            return await self._enqueue(inputs, rows, deadline, client and client())
         lane.wake()
         (done,) = self.compute([Request(inputs, rows, deadline, None)])
         self._count(done)
@@ -182,25 +149,21 @@ class Batcher:
             raise self._failed(done.failure)
         return done.answers[0]
 
-    def _enqueue(self, parts: list[Arrays], rows: int, deadline: float | None) -> list[Any]:
-        """Queue a request's parts and return their futures; ServeError 429 where too many rows would wait."""
-        loop, statistics = asyncio.get_running_loop(), self.statistics
-        whole = Whole(len(parts)) if len(parts) > 1 else None
-        requests = [Request(part, min(self.largest, rows - i * self.largest), deadline, loop.create_future(), whole)
-                    for i, part in enumerate(parts)]  # fmt: skip
-        nbytes = sum([request.nbytes for request in requests])
-        # A request that no queue could ever hold is taken when nothing waits: the doors bound its size.
-        if self.queue and (
-            statistics.queue_rows + rows > self.max_queue_rows or self.queue_bytes + nbytes > self.max_queue_bytes
-        ):
-            raise self._full()
-        if not self.queue:
+    def _enqueue(self, inputs: Arrays, rows: int, deadline: float | None, name: str | None) -> asyncio.Future[Arrays]:
+        """Queue a request of the client `name` and return its future; ServeError 429 where too much would wait."""
+        queue, future = self.queue, asyncio.get_running_loop().create_future()
+        nbytes = sum([array.nbytes for array in inputs.values()])
+        large = rows > self.largest
+        if not queue.has_room(self.largest if large else rows, nbytes, name):
+            raise self._full(name)
+        if not queue.turns:
             self.lane.turns.append(self)
-        self.queue.extend(requests)
-        statistics.queue_rows += rows
-        self.queue_bytes += nbytes
+        request = (
+            Large(inputs, rows, deadline, future, self.largest) if large else Request(inputs, rows, deadline, future)
+        )
+        queue.put(request, nbytes, name)
         self.lane.wake(self._delay())
-        return [request.future for request in requests]
+        return future
 
     def _delay(self) -> float:
         """Return how long to wait for more rows: only if they are likely to fill the bucket meanwhile."""
@@ -209,26 +172,30 @@ class Batcher:
         now = monotonic()
         self.gap += 0.2 * (min(now - self.last_arrival, 1.0) - self.gap)
         self.last_arrival = now
-        missing = self.covering[min(self.statistics.queue_rows, self.largest)] - self.statistics.queue_rows
+        waiting = self.queue.rows
+        missing = self.covering[min(waiting, self.largest)] - waiting
         return self.max_delay if 0 < missing * self.gap < self.max_delay else 0.0
 
     def take(self) -> list[Request]:
-        """Take the next batch: whole requests, in order, up to the best bucket.
+        """Take the next batch: whole requests and parts of large ones, in turn, up to the best bucket.
 
-        What was given up or has expired is dropped.
+        What was given up or has expired is dropped, and so is what is left of a large request that has failed.
         """
-        statistics, now = self.statistics, 0.0
-        target = self.targets[min(max(statistics.queue_rows, 1), self.largest)]
+        queue, now = self.queue, 0.0
+        target = self.targets[min(max(queue.rows, 1), self.largest)]
         batch, rows = [], 0
-        while self.queue and (not batch or rows + self.queue[0].rows <= target):
-            request = self.queue.popleft()
-            statistics.queue_rows -= request.rows
-            self.queue_bytes -= request.nbytes
+        while queue.turns:
+            request = queue.first()
             if request.future.done():
-                statistics.cancelled += 1
+                self.statistics.cancelled += request.future.cancelled()
+                queue.drop()
             elif request.deadline is not None and (now := now or monotonic()) >= request.deadline:
                 request.future.set_exception(self._expired())
+                queue.drop()
+            elif batch and rows + request.turn > target:
+                break
             else:
+                request = queue.take()
                 request.started = clock()
                 batch.append(request)
                 rows += request.rows
@@ -261,7 +228,10 @@ class Batcher:
         answers, start = [], 0
         for request in batch:
             end = start + request.rows
-            answers.append(outputs if request.rows == bucket else {n: y[start:end] for n, y in outputs.items()})
+            answer = outputs if request.rows == bucket else {n: y[start:end] for n, y in outputs.items()}
+            if request.whole is not None:
+                answer = request.whole.keep(request.start, answer)
+            answers.append(answer)
             start = end
         return Done(batch, None, answers, rows, bucket, (gathered - began, computed - gathered, clock() - computed))
 
@@ -270,30 +240,39 @@ class Batcher:
         for done in results:
             self._count(done)
             for i, request in enumerate(done.requests):
-                if request.future.done():  # cancelled meanwhile
-                    self.statistics.cancelled += 1
-                elif done.failure is None:
-                    request.future.set_result(done.answers[i])
-                else:
-                    request.future.set_exception(self._failed(done.failure))
+                future, whole = request.future, request.whole
+                if future.done():  # cancelled meanwhile; what is left of a large request is dropped in its turn
+                    self.statistics.cancelled += whole is None or not whole.waiting
+                elif done.failure is not None:
+                    future.set_exception(self._failed(done.failure))
+                elif whole is None or not whole.left:
+                    future.set_result(done.answers[i])
 
     def _count(self, done: "Done") -> None:
-        statistics, now = self.statistics, clock()
-        if done.failure is None:
+        statistics, now, failed = self.statistics, clock(), done.failure is not None
+        if not failed:
             statistics.batch(done.rows, done.bucket, *done.times)
         for request in done.requests:
-            failed = request.ended(done.failure is not None)
-            if failed is not None:
-                statistics.queue.add(request.started - request.arrived)
-                (statistics.fail if failed else statistics.success).add(now - request.arrived)
+            whole = request.whole
+            if whole is not None:  # counted once: with the last part, or the first that fails
+                whole.left -= request.rows
+                if whole.left and not failed:
+                    continue
+            statistics.queue.add(request.started - request.arrived)
+            (statistics.fail if failed else statistics.success).add(now - request.arrived)
 
-    def _full(self) -> ServeError:
-        waiting = self.statistics.queue_rows
+    def _full(self, name: str | None) -> ServeError:
+        queue, client = self.queue, self.queue.clients.get(name)
         text = (
-            f"model '{self.model}': {waiting} rows ({self.queue_bytes:,} bytes) are waiting, the most are "
-            f"{self.max_queue_rows} ({self.max_queue_bytes:,} bytes); try again later"
+            f"model '{self.model}': {queue.rows} rows ({queue.nbytes:,} bytes) are waiting, the most are "
+            f"{queue.most_rows} ({queue.most_bytes:,} bytes)"
         )
-        return ServeError(429, text, retry_after=max(0.01, waiting / self.largest * self.seconds))
+        if name is not None and client is not None:
+            text += (
+                f"; {client.rows} of them ({client.nbytes:,} bytes) are this client's, and a part is kept for others"
+            )
+        waiting = self.statistics.queue_rows
+        return ServeError(429, f"{text}; try again later", max(0.01, waiting / self.largest * self.seconds))
 
     def _expired(self) -> ServeError:
         self.statistics.expired += 1
