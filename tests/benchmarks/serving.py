@@ -132,10 +132,10 @@ def serve_doors(port: int) -> None:
         name, version = "mlp", "1"
         signature = Signature((TensorSpec("x", "FP32", (-1, 784)),), (TensorSpec("y", "FP32", (-1, 10)),), "numpy")
 
-        def admit(self):
+        def admit(self, client):
             pass
 
-        async def infer(self, inputs, deadline):
+        async def infer(self, inputs, deadline, client):
             return {"y": inputs["x"] @ W}
 
     served = contextlib.nullcontext(Served())

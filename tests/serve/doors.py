@@ -36,11 +36,13 @@ class FakeModel:
         self.full, self.bit_exact = False, True
         self.calls = 0
 
-    def admit(self) -> None:
+    def admit(self, client: Any = None) -> None:
         if self.full:
             raise ServeError(429, "the queue is full", retry_after=0.4)
 
-    async def infer(self, inputs: dict[str, np.ndarray], deadline: float | None = None) -> dict[str, np.ndarray]:
+    async def infer(
+        self, inputs: dict[str, np.ndarray], deadline: float | None = None, client: Any = None
+    ) -> dict[str, np.ndarray]:
         self.calls += 1
         if deadline is not None and time.monotonic() >= deadline:
             raise ServeError(504, "the deadline has passed")

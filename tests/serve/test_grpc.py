@@ -42,7 +42,7 @@ class Slow(FakeModel):
     cancelled = 0
     deadline = None
 
-    async def infer(self, inputs, deadline=None):
+    async def infer(self, inputs, deadline=None, client=None):
         self.deadline = deadline
         try:
             await asyncio.sleep(5)
@@ -53,7 +53,7 @@ class Slow(FakeModel):
 
 
 class Failing(FakeModel):
-    async def infer(self, inputs, deadline=None):
+    async def infer(self, inputs, deadline=None, client=None):
         raise RuntimeError("the secret path /home/me")
 
 
@@ -364,9 +364,9 @@ def test_tokens():
 
 def test_stopping_answers_what_is_under_way_and_refuses_what_comes():
     class Half(FakeModel):
-        async def infer(self, inputs, deadline=None):
+        async def infer(self, inputs, deadline=None, client=None):
             await asyncio.sleep(0.6)
-            return await super().infer(inputs, deadline)
+            return await super().infer(inputs, deadline, client)
 
     app = an_app(Half(), metrics=Counts())
     with grpc_running(app) as running, triton.InferenceServerClient(f"127.0.0.1:{running.port}") as client:

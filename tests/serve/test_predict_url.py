@@ -31,7 +31,7 @@ class Saved(FakeModel):
             self.signature.inputs, (self.signature.outputs[0].__class__("y", "FP32", (-1, 2)),), "jaxprop_saved"
         )
 
-    async def infer(self, inputs, deadline=None):
+    async def infer(self, inputs, deadline=None, client=None):
         with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
             return {"y": np.asarray(self.net(inputs["x"], self.params))}
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from functools import lru_cache
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import grpc
 import orjson
@@ -28,6 +28,7 @@ from jaxprop_serve.http1 import endpoints
 from jaxprop_serve.http1.application import App
 from jaxprop_serve.http1.request import Request
 from jaxprop_serve.http1.routes import Reply, checked_name
+from jaxprop_serve.models.queue import who
 from jaxprop_serve.protocol.by_column import features
 from jaxprop_serve.protocol.data import to_bytes
 
@@ -59,6 +60,11 @@ class Call:
         left += time.monotonic()
         return left if found is None else min(left, found)
 
+    def client(self) -> str:
+        """Return who asks, as queues tell clients apart: gRPC writes `ipv4:127.0.0.1:5` and `ipv6:%5B::1%5D:5`."""
+        kind, _, address = self.context.peer().partition(":")
+        return who(unquote(address.rpartition(":")[0]).strip("[]")) if kind in ("ipv4", "ipv6") else ""
+
 
 class Asked(Request):
     """A call as an HTTP handler is given it: a body of JSON, and nothing that waits."""
@@ -76,6 +82,10 @@ class Asked(Request):
     def deadline(self, timeout_us: int | None) -> float | None:
         """Return None: what is asked in this way takes no time."""
         return None
+
+    def client(self) -> str:
+        """Return nobody: what is asked in this way does not queue."""
+        return ""
 
     def cancel_if_gone(self) -> None:
         """Leave it to gRPC, which cancels the call."""
@@ -182,13 +192,13 @@ class Service:
         call.id = request.id[:128]
         with app.models.pin(_sane(request.model_name) or "", _sane(request.model_version)) as served:
             call.model, call.version = served.name, served.version
-            served.admit()
+            served.admit(call.client)
             signature = served.signature
             inputs = read_inputs(request, signature, served.name, app.settings.max_rows)
             wanted = read_outputs(request, signature, served.name)
             if signature.table is not None:
                 inputs = await features(inputs, signature, served.name)
-            outputs = await served.infer(inputs, call.deadline(read_timeout(request)))
+            outputs = await served.infer(inputs, call.deadline(read_timeout(request)), call.client)
             answer = response(model_name=served.name, model_version=served.version, id=request.id)
             datatypes = {spec.name: spec.datatype for spec in signature.outputs}
             for one in wanted:

@@ -46,7 +46,7 @@ async def infer(request: Request, model: str, version: str | None = None) -> Rep
     settings = request.settings
     with request.models.pin(model, version) as served:
         request.model, request.version = served.name, served.version
-        served.admit()
+        served.admit(request.client)
         body = await request.body()
         asked = decode(
             request.headers,
@@ -60,7 +60,7 @@ async def infer(request: Request, model: str, version: str | None = None) -> Rep
         inputs, signature = asked.inputs, served.signature
         if signature.table is not None:
             inputs = await features(inputs, signature, served.name)
-        outputs = await served.infer(inputs, request.deadline(asked.timeout_us))
+        outputs = await served.infer(inputs, request.deadline(asked.timeout_us), request.client)
         return Reply(*encode(asked, outputs, served.name, served.version))
 
 
@@ -77,7 +77,7 @@ async def predict(request: Request, model: str) -> Reply:
             raise ServeError(
                 400, f"model '{served.name}' has several inputs: send them to /v2/models/{served.name}/infer"
             )
-        served.admit()
+        served.admit(request.client)
         body = await request.body()
         spec = served.signature.inputs[0]
         try:
@@ -89,7 +89,7 @@ async def predict(request: Request, model: str) -> Reply:
             x, unknown = await encoded(rows, len(rows), served.signature, served.name)
         else:
             x, unknown = rows, {}
-        outputs = await served.infer({spec.name: x}, None)
+        outputs = await served.infer({spec.name: x}, None, request.client)
         answer: dict[str, Any] = {"model": served.name, "version": served.version}
         for output in served.signature.outputs:
             key = "rows" if len(served.signature.outputs) == 1 else output.name

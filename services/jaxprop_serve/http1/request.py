@@ -10,6 +10,7 @@ from jaxprop_serve.errors import ServeError
 from jaxprop_serve.http1.limits import decompress, read_body
 from jaxprop_serve.http1.routes import Receive
 from jaxprop_serve.models.lifecycle import Models
+from jaxprop_serve.models.queue import who
 from jaxprop_serve.seen.metrics import Metrics
 from jaxprop_serve.settings import Settings
 
@@ -35,6 +36,10 @@ class Request(Protocol):
 
     def deadline(self, timeout_us: int | None) -> float | None:
         """Return the instant (time.monotonic) after which an answer is of no use."""
+        ...
+
+    def client(self) -> str:
+        """Return who asks, as queues tell clients apart."""
         ...
 
     def cancel_if_gone(self) -> None:
@@ -91,6 +96,11 @@ class HttpRequest(Request):
     def deadline(self, timeout_us: int | None) -> float | None:
         """Return the instant (time.monotonic) after which an answer is of no use."""
         return None if timeout_us is None else self.arrived + timeout_us * 1e-6
+
+    def client(self) -> str:
+        """Return who asks, as queues tell clients apart; "" for all that come through a Unix socket."""
+        peer = self.scope.get("client")
+        return who(peer[0]) if peer else ""
 
     def cancel_if_gone(self) -> None:
         """Drop the work if the client goes away from here on; connections.py calls back what is left here."""
