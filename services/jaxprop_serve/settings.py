@@ -74,6 +74,7 @@ class Settings(BaseModel):
     idle_timeout_s: Seconds = 75
     max_connections: PositiveInt = 1024
     drain_timeout_s: Seconds = 10
+    compression: bool = True
 
     token: Token = None
     admin_token: Token = None

@@ -13,6 +13,7 @@ from typing import Any
 
 from jaxprop_serve.errors import ServeError
 from jaxprop_serve.http1.access import Access, single
+from jaxprop_serve.http1.compression import compressed
 from jaxprop_serve.http1.endpoints import ROUTES, reply
 from jaxprop_serve.http1.limits import Disconnected
 from jaxprop_serve.http1.request import HttpRequest
@@ -42,6 +43,7 @@ class App:
         self.log = log if log is not None else _log
         self.logs_requests = getattr(log, "requests", False)
         self.access = Access(settings)
+        self.compression = settings.compression
         routes = list(routes)
         self.router = Router([*ROUTES, *(route for route in routes if isinstance(route, Route))])
         self.mounts = [mount for mount in routes if isinstance(mount, Mount)]
@@ -54,6 +56,8 @@ class App:
         request = HttpRequest(self.models, self.settings, self.metrics, scope, receive)
         try:
             answer = await self._answer(request, send)
+            if b"accept-encoding" in request.headers and self.compression and answer is not None:
+                answer = await compressed(answer, request.headers[b"accept-encoding"])
         except ServeError as error:
             answer = self._refusal(request, error)
         except Disconnected:
