@@ -18,17 +18,18 @@ from tests.serve.test_server import metrics, total
 
 pytestmark = pytest.mark.slow
 INFER = "/v2/models/m/infer"
-BATCH, WAITING = 4, 16
+BATCH, QUEUE, WAITING = 4, 18, 16  # of the queue's rows, one client may have so many waiting
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    """A server of at most 4 rows at once and 16 waiting; `server.takes(seconds)` says how long a forward lasts."""
+    """A server of at most 4 rows at once and 18 waiting, 16 of one client; `server.takes(seconds)` says how long a
+    forward lasts."""
     place = tmp_path_factory.mktemp("slow")
     folder = place / "models/m"
     publish(folder)
     slow.takes(folder, 0.003)
-    limits = ("--set", f"max_batch={BATCH}", "--set", f"max_queue_rows={WAITING}")
+    limits = ("--set", f"max_batch={BATCH}", "--set", f"max_queue_rows={QUEUE}")
     with Process(folder, *limits, **slow.installed(place / "plugin")) as server:
         server.takes = lambda seconds: slow.takes(folder, seconds)
         yield server
@@ -114,9 +115,12 @@ def grpc_infer(client, x=X[:1], **how):
 
 
 @contextlib.contextmanager
-def waiting(server, count, payload):
-    """`count` requests that are sent and not yet answered."""
-    clients = [socket.create_connection(("127.0.0.1", server.port), timeout=10) for _ in range(count)]
+def waiting(server, count, payload, address="127.0.0.1"):
+    """`count` requests that are sent from an address and not yet answered."""
+    clients = [
+        socket.create_connection(("127.0.0.1", server.port), timeout=10, source_address=(address, 0))
+        for _ in range(count)
+    ]
     for client in clients:
         client.sendall(payload)
     yield clients
@@ -190,6 +194,23 @@ def test_counts_add_up_after_good_bad_refused_late_and_abandoned_requests(server
     stats = server.call("GET", "/v2/models/m/stats")[1]["model_stats"][0]
     assert stats["inference_count"] == total(after, "jaxprop_batch_rows_sum")
     assert stats["execution_count"] == total(after, "jaxprop_batch_rows_count")
+
+
+def test_one_client_with_many_connections_leaves_room_for_others(server):
+    one = post(INFER, rows_request(X[:1]))
+    with (
+        triton.InferenceServerClient(f"127.0.0.1:{server.grpc_port}") as client,
+        Busy(server),
+        waiting(server, 2 * QUEUE, one) as greedy,
+    ):
+        server.wait_for(lambda: total(metrics(server), "jaxprop_queue_rows") == WAITING)
+        assert grpc_infer(client) == "RESOURCE_EXHAUSTED"  # the same client at the other door
+        with waiting(server, 1, one, "127.0.0.2") as polite:
+            assert polite[0].recv(65536).startswith(b"HTTP/1.1 200")
+        found = [connection.recv(65536) for connection in greedy]
+        assert sum(answer.startswith(b"HTTP/1.1 200") for answer in found) == WAITING
+        refused = next(answer for answer in found if answer.startswith(b"HTTP/1.1 429"))
+        assert b"16 of them (256 bytes) are this client's" in refused and b"retry-after" in refused
 
 
 def test_health_and_metrics_are_answered_while_a_forward_runs(server):
