@@ -14,8 +14,8 @@ from typing import Any
 from jaxprop.errors import JaxpropError
 from jaxprop_ray.application import NAME, application
 from jaxprop_serve.assembly import assemble
-from jaxprop_serve.server import bind, url
 from jaxprop_serve.settings import Settings
+from jaxprop_serve.sockets import bind, url
 
 
 class Terminated(BaseException):

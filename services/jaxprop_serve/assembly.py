@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import functools
 import json
 import os
 import shlex
+import signal
 import socket
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -14,6 +16,7 @@ import jax
 import uvicorn
 
 from jaxprop.errors import JaxpropError
+from jaxprop_serve.certificates import certificate_of
 from jaxprop_serve.errors import ServeError
 from jaxprop_serve.http1.routes import Mount, Route
 from jaxprop_serve.models.lifecycle import Models, Served
@@ -21,8 +24,10 @@ from jaxprop_serve.plugins import find, made
 from jaxprop_serve.protocol.by_column import example_row
 from jaxprop_serve.protocol.tensors import TensorSpec
 from jaxprop_serve.seen.logs import Log
-from jaxprop_serve.server import Server, bind, url
+from jaxprop_serve.server import Server
 from jaxprop_serve.settings import Settings
+from jaxprop_serve.sockets import TakenError, bind, bound_to_file, check_file, url
+from jaxprop_serve.systemd import ended_by_hangup
 from jaxprop_serve.why.explain import Explain
 from jaxprop_serve.workers import Supervisor
 
@@ -31,8 +36,9 @@ MOST_NAMES = 20  # of columns, in the lines for people
 
 def run(settings: Settings, places: Sequence[str]) -> int:
     """Serve the models at these places until a signal comes, and return the exit code."""
+    signal.signal(signal.SIGHUP, ended_by_hangup)
     if settings.workers == 1:
-        with bind(settings.host, settings.port) as listening:
+        with listening_on(settings) as listening:
             return _serve(settings, places, listening, 0, lambda server: say(about(server)))
     with contextlib.ExitStack() as stack:
         # The parent's sockets never listen: they keep the ports, which may have been "any", while workers come and go.
@@ -72,6 +78,35 @@ def _serve(
         raise JaxpropError(error.text) from None
 
 
+def listening_on(settings: Settings) -> contextlib.AbstractContextManager[socket.socket]:
+    """Return the bound socket of the HTTP door, for a `with`."""
+    if settings.unix_socket is not None:
+        return bound_to_file(settings.unix_socket)
+    return bind(settings.host, settings.port)
+
+
+def check(settings: Settings, places: Sequence[str]) -> list[str]:
+    """Check all that can be checked before a start without loading a model. JaxpropError says what would prevent one.
+
+    Return what else is to be known: a port that a server has now may well be that of the one which runs.
+    """
+    certificate = certificate_of(settings)
+    notes = [certificate.warning()] if certificate and certificate.warning() else []
+    doors = [lambda: bind(settings.host, settings.port).close()]
+    if settings.unix_socket is not None:
+        doors = [functools.partial(check_file, settings.unix_socket)]
+    if settings.grpc_port is not None:
+        doors.append(lambda: bind(settings.host, settings.grpc_port or 0, flag="--grpc-port").close())
+    for door in doors:
+        try:
+            door()
+        except TakenError as error:
+            notes.append(f"{error} (now, at least)")
+    models, _ = assemble(settings, places)
+    models.check()
+    return notes
+
+
 def assemble(settings: Settings, places: Sequence[str]) -> tuple[Models, list[Route | Mount]]:
     """Return the models at these places, not yet started, and all routes beside the protocol's, from the allowed
     plugins."""
@@ -108,8 +143,12 @@ def about(server: Server) -> list[str]:
             if served.signature.table is not None:
                 lines.append(f"  columns: {_few(served.signature.table.names)}")
             lines.append(f"  try: {example(served, base, server.settings)}")
+    if (path := server.settings.unix_socket) is not None:
+        lines.append(f"HTTP on the Unix socket {path}")
     if server.grpc_port is not None:
-        lines.append(f"gRPC on {base.partition('://')[2].rpartition(':')[0]}:{server.grpc_port}")
+        lines.append(
+            f"gRPC on {url(server.settings.model_copy(update={'unix_socket': None}), server.grpc_port).partition('://')[2]}"
+        )
     return [*lines, "Ctrl-C stops the server."]
 
 
@@ -120,9 +159,12 @@ def example(served: Served, base: str, settings: Settings) -> str:
     count = 1
     for size in spec.shape[1:]:
         count *= size
-    options = (' -H "Authorization: Bearer $JAXPROP_TOKEN"' if settings.token else "") + (
-        f" --cacert {settings.tls_cert}" if settings.tls_cert else ""
-    )
+    token = f"$(cat {shlex.quote(str(settings.token_file))})" if settings.token_file else "$JAXPROP_TOKEN"
+    options = f' -H "Authorization: Bearer {token}"' if settings.token else ""
+    if settings.unix_socket is not None:
+        options += f" --unix-socket {shlex.quote(str(settings.unix_socket))}"
+    elif settings.tls_cert is not None:
+        options += f" --cacert {shlex.quote(str(settings.tls_cert))}"
     target = f"{base}/predict/{served.name}"
     if len(served.signature.inputs) != 1:
         return f"curl{options} {base}/v2/models/{served.name}"

@@ -4,6 +4,7 @@ This module is imported whenever `jaxprop` runs, also without the `serve` extra:
 """
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -47,7 +48,8 @@ def command(
     """Serve trained models over HTTP and gRPC (the Open Inference Protocol).
 
     Settings come from these flags, then from JAXPROP_NAME in the environment, then from the TOML file. Tokens are set
-    there (JAXPROP_TOKEN, JAXPROP_ADMIN_TOKEN): other people on this machine can read its command lines.
+    there (JAXPROP_TOKEN, JAXPROP_ADMIN_TOKEN) or read from files (--set token_file=FILE): other people on this machine
+    can read its command lines.
     """
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its failures are ours to tell; read when grpc is imported
     try:
@@ -63,12 +65,13 @@ def command(
     }  # fmt: skip
     given = {name: value for name, value in flags.items() if value is not None}
     settings = read(given | pairs(setting or []), config)
-    if check_config:
-        check_places(paths or [])
-        print(as_toml(settings.shown()))
-        return
     places = paths or ["runs"]
     check_places(places)
+    if check_config:
+        for note in assembly.check(settings, places):
+            print(f"jaxprop: note: {note}", file=sys.stderr)
+        print(as_toml(settings.shown()))
+        return
     code = assembly.run(settings, places)
     if code:
         raise SystemExit(code)
@@ -98,7 +101,7 @@ def pairs(given: list[str]) -> dict[str, Any]:
         name, equals, value = pair.partition("=")
         if not equals:
             raise JaxpropError(f"--set: found {pair!r}, expected NAME=VALUE, such as max_queue_rows=1024")
-        if "token" in name:
+        if name.replace("-", "_") in ("token", "admin_token"):
             raise JaxpropError(f"--set {name}: tokens do not belong on a command line; set JAXPROP_{name.upper()}")
         found[name.strip().replace("-", "_")] = value
     return found
@@ -110,7 +113,7 @@ def as_toml(values: dict[str, Any]) -> str:
 
     lines = []
     for name, value in values.items():
-        if "token" in name:
+        if name in ("token", "admin_token"):
             lines.append(f"# {name}: {'set, not shown' if value else 'not set'}")
         else:
             lines.append(f"{name} = {json.dumps('off' if value is None else value, ensure_ascii=False)}")

@@ -1,9 +1,9 @@
 """The life of a server: bind, answer "not ready", load and warm the models, answer, drain, go.
 
 One process runs HTTP, gRPC and the batchers in one asyncio loop. Liveness is answered from the start, readiness only
-while every model can answer. On SIGTERM readiness is 503 at once and nobody is cut off: requests under way and those
-that still come in are answered, each with `Connection: close`, until all connections are gone or `drain_timeout_s` has
-passed.
+while every model can answer. On SIGHUP tokens, certificates and models are read again, and nothing is interrupted. On
+SIGTERM readiness is 503 at once and nobody is cut off: requests under way and those that still come in are answered,
+each with `Connection: close`, until all connections are gone or `drain_timeout_s` has passed.
 """
 
 import asyncio
@@ -24,17 +24,19 @@ from typing import Any
 
 import uvicorn
 
-from jaxprop.errors import JaxpropError
+from jaxprop_serve.certificates import certificate_of
 from jaxprop_serve.grpc_door import server as grpc_server
 from jaxprop_serve.http1.application import create_app
 from jaxprop_serve.http1.connections import connection
 from jaxprop_serve.http1.routes import ASGI, Mount, Receive, Route, Send
 from jaxprop_serve.models.lifecycle import Models
+from jaxprop_serve.renewal import Renewal
 from jaxprop_serve.seen.logs import Log
 from jaxprop_serve.seen.metrics import Metrics
-from jaxprop_serve.settings import Settings, is_loopback
+from jaxprop_serve.settings import Settings
+from jaxprop_serve.systemd import TERMINAL, notify
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 LAME_DUCK_S = 0.5  # after SIGTERM new connections are still taken for this long, to be told that we are not ready
 IDLE_S = 1.0  # after SIGTERM a connection on which nothing comes for this long is closed
 STUCK_S = 5.0
@@ -69,42 +71,49 @@ class Server:
         self.app = create_app(models, settings, self.metrics, self.log, routes)
         self.port, self.grpc_port = settings.port, settings.grpc_port
         self.grpc: grpc_server.Door | None = None
+        self.http: HttpServer | None = None
 
     async def run(self, listening: socket.socket, ready: Callable[["Server"], None]) -> int:
-        """Serve on a bound socket until a signal comes; return the exit code. `ready` is called once when it is."""
-        stop = asyncio.Event()
+        """Serve on a bound socket until a signal comes; return the exit code. `ready` is called once when it is.
+
+        SIGTERM and SIGINT drain; so does SIGHUP once the terminal is gone. Any other SIGHUP reloads.
+        """
+        stop, hangup = asyncio.Event(), asyncio.Event()
         signals: list[int] = []
         loop = asyncio.get_running_loop()
-        for number in SIGNALS:
-            loop.add_signal_handler(number, lambda number=number: (signals.append(number), stop.set()))
+
+        def end(number: int) -> None:
+            signals.append(number)
+            stop.set()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, end, number)
+        loop.add_signal_handler(signal.SIGHUP, lambda: end(signal.SIGHUP) if TERMINAL.gone() else hangup.set())
         parent = multiprocessing.parent_process()
         if parent is not None:  # a worker does not outlive whoever replaces and stops it
             loop.add_reader(parent.sentinel, stop.set)
         _forward_logging(self.log)
         watchdog = Watchdog(loop, self.log)
         self.metrics.watch(loop)
-        self.port = listening.getsockname()[1]
-        http, task = await self._start_http(listening)
-        self.metrics.gauge("connections", "HTTP connections open now.", lambda: len(http.server_state.connections))
+        tasks: list[asyncio.Task[None]] = []
         try:
-            if self.settings.grpc_port is not None:
-                self.grpc = await grpc_server.start(self.app, self.settings, self.settings.grpc_port)
-                self.grpc_port = self.grpc.port
-                self.metrics.gauge("grpc_calls", "gRPC calls being answered now.", self.grpc.active)
+            await self._open(listening)
             if await _first(stop, self.models.start()):
                 gc.collect()
                 gc.freeze()  # models and modules stay: later collections need not look at them
                 self.log("info", "ready", port=self.port, grpc_port=self.grpc_port, pid=os.getpid())
                 ready(self)
-                await _first(stop, asyncio.shield(task))
+                notify("READY=1")
+                tasks = [asyncio.create_task(work) for work in (self.renewal.watch(), self._reloading(hangup))]
+                await _first(stop, asyncio.shield(self.serving))
+            for task in tasks:
+                task.cancel()
+            notify("STOPPING=1")
             self.log("info", "draining", signal=signal.Signals(signals[-1]).name if signals else None)
-            await self._drain(http, listening, hurry=signal.SIGINT in signals)
+            await self._drain(listening, hurry=signal.SIGINT in signals)
             self.log("info", "stopped")
         finally:
-            http.should_exit = True
-            await asyncio.wait([task], timeout=2)
-            if self.grpc is not None:
-                await self.grpc.stop()
+            await self._close()
             await self.models.stop()
             watchdog.stop()
             self.log.close()
@@ -112,23 +121,62 @@ class Server:
                 loop.remove_signal_handler(number)
         return 130 if signal.SIGINT in signals else 0
 
-    async def _start_http(self, listening: socket.socket) -> tuple[HttpServer, asyncio.Task[None]]:
+    async def reload(self) -> None:
+        """Read tokens, certificates and models again. What cannot be used is logged, and the one before goes on."""
+        notify("RELOADING=1")
+        self.log("info", "reloading")
+        await self.renewal.renew()
+        await self.models.reload()
+        self.log("info", "reloaded")
+        notify("READY=1")
+
+    async def _reloading(self, hangup: asyncio.Event) -> None:
+        while True:
+            await hangup.wait()
+            hangup.clear()
+            try:
+                await self.reload()
+            except Exception as error:
+                self.log("error", "the reload failed", exception=error)
+
+    async def _open(self, listening: socket.socket) -> None:
+        """Listen at both doors."""
         settings = self.settings
+        certificate = certificate_of(settings)
+        self.renewal = Renewal(settings, self.app.access, certificate, self.log)
         config = uvicorn.Config(
             self.app, http=connection(settings, refused=self.app.refused), ws="none", lifespan="off", log_config=None,
             access_log=False, date_header=False, server_header=False, proxy_headers=False, timeout_graceful_shutdown=1,
-            ssl_certfile=settings.tls_cert, ssl_keyfile=settings.tls_key,
         )  # fmt: skip
-        http = HttpServer(config)
-        task = asyncio.create_task(http.serve([listening]))
+        config.load()
+        if certificate is not None and settings.unix_socket is None:
+            config.ssl = certificate.context
+        self.http = http = HttpServer(config)
+        if settings.unix_socket is None:
+            self.port = listening.getsockname()[1]
+        self.serving = asyncio.create_task(http.serve([listening]))
         while not http.started:
-            if task.done():
-                task.result()
+            if self.serving.done():
+                self.serving.result()
             await asyncio.sleep(0.005)
-        return http, task
+        self.metrics.gauge("connections", "HTTP connections open now.", lambda: len(http.server_state.connections))
+        if settings.grpc_port is not None:
+            self.grpc = await grpc_server.start(self.app, settings, settings.grpc_port, certificate)
+            self.grpc_port = self.grpc.port
+            self.metrics.gauge("grpc_calls", "gRPC calls being answered now.", self.grpc.active)
 
-    async def _drain(self, http: HttpServer, listening: socket.socket, hurry: bool) -> None:
+    async def _close(self) -> None:
+        if self.http is not None:
+            self.http.should_exit = True
+            await asyncio.wait([self.serving], timeout=2)
+        if self.grpc is not None:
+            await self.grpc.stop()
+
+    async def _drain(self, listening: socket.socket, hurry: bool) -> None:
         """Answer what there is and what still comes, until nobody is connected."""
+        http = self.http
+        if http is None:
+            return
         began = time.monotonic()
         end = began + self.settings.drain_timeout_s
         self.models.drain()
@@ -229,27 +277,3 @@ def _forward_logging(log: Log) -> None:
     root = logging.getLogger()
     root.handlers = [log]
     root.setLevel(logging.WARNING)
-
-
-def bind(host: str, port: int, shared: bool = False) -> socket.socket:
-    """Return a bound socket, on which several processes may listen if `shared`.
-
-    Raises JaxpropError if it cannot be had.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    found = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if shared:
-            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        found.bind((host, port))
-    except OSError as error:
-        found.close()
-        raise JaxpropError(f"cannot serve on {host}:{port}: {error.strerror}; choose another with --port") from None
-    return found
-
-
-def url(settings: Settings, port: int) -> str:
-    """Return the URL at which clients on this machine find the server."""
-    host = settings.host if is_loopback(settings.host) else socket.gethostname()
-    return f"{'https' if settings.tls_cert else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"

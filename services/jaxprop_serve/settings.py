@@ -28,6 +28,7 @@ from jaxprop.errors import JaxpropError, pick
 
 PREFIX = "JAXPROP_"
 CONFIG = "JAXPROP_CONFIG"  # names the TOML file
+LEAST_TOKEN = 16  # characters, of a token in a file or of a server that other machines reach
 
 
 def _off(value: object) -> object:
@@ -55,8 +56,9 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
-    host: str = "127.0.0.1"
+    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     port: Port = 8000
+    unix_socket: File = None
     grpc_port: Annotated[Port | None, BeforeValidator(_off)] = 8001
     workers: Annotated[int, Field(ge=1, le=256)] = 1
 
@@ -78,6 +80,8 @@ class Settings(BaseModel):
 
     token: Token = None
     admin_token: Token = None
+    token_file: File = None
+    admin_token_file: File = None
     allowed_hosts: Words = ()
     allowed_origins: Words = ()
     tls_cert: File = None
@@ -92,26 +96,54 @@ class Settings(BaseModel):
     services: Words = ()
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
+    @model_validator(mode="before")
+    @classmethod
+    def _tokens_from_files(cls, given: dict[str, Any]) -> dict[str, Any]:
+        found = dict(given)
+        for name in ("token", "admin_token"):
+            if file := _off(given.get(f"{name}_file")):
+                if _off(given.get(name)):
+                    raise ValueError(f"{name} and {name}_file are both given: keep one")
+                found[name] = _token_in(name, Path(str(file)))
+        return found
+
     @model_validator(mode="after")
-    def _fits_together(self) -> "Settings":
-        if not is_loopback(self.host) and not (self.token and self.admin_token):
+    def _tokens(self) -> "Settings":
+        reachable = not is_loopback(self.host)
+        if reachable and not (self.token and self.admin_token):
             raise ValueError(
                 f"host {self.host} can be reached from other machines: set JAXPROP_TOKEN and JAXPROP_ADMIN_TOKEN "
-                "(or token and admin_token in the TOML file), or serve on 127.0.0.1"
+                "(or token and admin_token in the TOML file, or token_file and admin_token_file), or serve on 127.0.0.1"
             )
-        tokens = [token.get_secret_value() for token in (self.token, self.admin_token) if token]
-        if not all(33 <= ord(c) <= 126 for token in tokens for c in token):
+        given = {name: t.get_secret_value() for name in ("token", "admin_token") if (t := getattr(self, name))}
+        if not all(33 <= ord(c) <= 126 for token in given.values() for c in token):
             raise ValueError("token and admin_token travel in a header: printable ASCII without spaces, found others")
-        if len(tokens) > len(set(tokens)):
+        if len(given) > len(set(given.values())):
             raise ValueError("token and admin_token are the same: whoever may ask could load and unload; choose two")
+        for name, token in given.items():
+            file = getattr(self, f"{name}_file")
+            if len(token) < LEAST_TOKEN and (file or reachable):
+                raise ValueError(
+                    f"{file or name}: a token of {len(token)} characters, which can be guessed; expected at least "
+                    f"{LEAST_TOKEN}, such as those of `openssl rand -hex 24`"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Settings":
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("tls_cert and tls_key go together: a certificate is of no use without its key")
         for file in (self.tls_cert, self.tls_key):
             if file is not None and not os.access(file, os.R_OK):
                 raise ValueError(f"{file} cannot be read: tls_cert and tls_key are PEM files")
-        if self.port == self.grpc_port != 0:
+        if self.port == self.grpc_port != 0 and self.unix_socket is None:
             raise ValueError(f"port and grpc_port are both {self.port}: HTTP and gRPC need one each")
         return self
+
+    def renewed(self) -> "Settings":
+        """Return the same settings with the tokens that their files hold now. Raises JaxpropError, as `read` does."""
+        from_files = {name for name in ("token", "admin_token") if getattr(self, f"{name}_file") is not None}
+        return _made({name: getattr(self, name) for name in self.model_fields_set - from_files})
 
     def shown(self) -> dict[str, Any]:
         """Return all settings as plain data, with tokens hidden."""
@@ -136,6 +168,10 @@ def read(flags: Mapping[str, Any], file: Path | None = None, environment: Mappin
     given = _toml(file) | _environment(environment) | dict(flags)
     for name in given:
         pick(name, Settings.model_fields, "setting")
+    return _made(given)
+
+
+def _made(given: Mapping[str, Any]) -> Settings:
     try:
         return Settings(**given)
     except ValidationError as error:
@@ -144,6 +180,19 @@ def read(flags: Mapping[str, Any], file: Path | None = None, environment: Mappin
         text = first["msg"].removeprefix("Value error, ")
         shown = "" if "token" in where or not where else f", found {str(given.get(where))[:80]!r}"
         raise JaxpropError(f"setting {where}: {text}{shown}" if where else text) from None
+
+
+def _token_in(name: str, file: Path) -> str:
+    """Return the one token of a file, without the line's end."""
+    try:
+        text = file.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise ValueError(f"{name}_file {file} cannot be read: {why}") from None
+    text = text.removesuffix("\n").removesuffix("\r")
+    if not text:
+        raise ValueError(f"{name}_file {file} is empty, expected a token")
+    return text
 
 
 def _environment(environment: Mapping[str, str]) -> dict[str, Any]:

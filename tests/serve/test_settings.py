@@ -63,6 +63,8 @@ def test_a_typo_is_refused_with_the_nearest_name(where, tmp_path):
         ({"token": ["secret-a"]}, "setting token"),
         ({"token": "secret-a", "admin_token": "secret-a"}, "are the same"),
         ({"token": "secret-a b"}, "ASCII without spaces"),
+        ({"host": "0.0.0.0", "token": "secret-a", "admin_token": "secret-b"}, "token of 8 characters.*at least 16"),
+        ({"host": ""}, "setting host"),
     ],
 )
 def test_values_that_cannot_be_are_refused_in_one_line(flags, says):
@@ -72,8 +74,9 @@ def test_values_that_cannot_be_are_refused_in_one_line(flags, says):
 
 
 def test_beyond_loopback_with_both_tokens():
-    found = read({"host": "0.0.0.0"}, environment={"JAXPROP_TOKEN": "secret-a", "JAXPROP_ADMIN_TOKEN": "secret-b"})
-    assert found.token is not None and found.token.get_secret_value() == "secret-a"
+    tokens = {"JAXPROP_TOKEN": "secret-a-of-sixteen", "JAXPROP_ADMIN_TOKEN": "secret-b-of-sixteen"}
+    found = read({"host": "0.0.0.0"}, environment=tokens)
+    assert found.token is not None and found.token.get_secret_value() == "secret-a-of-sixteen"
     assert "secret" not in repr(found) + str(found) + json.dumps(found.shown())
 
 
@@ -86,9 +89,10 @@ def test_a_file_that_cannot_be_read(text, says, tmp_path):
         read({}, file, {})
 
 
-def test_check_config_prints_a_file_that_means_the_same_without_tokens(monkeypatch, tmp_path):
+def test_check_config_prints_a_file_that_means_the_same_without_tokens(monkeypatch, tmp_path, folder):
     monkeypatch.setenv("JAXPROP_TOKEN", "secret-a")
-    ran = run("serve", "--check-config", "--port", "9", "--grpc-port", "off", "--no-batching", "--set", "max-rows=7")
+    flags = ("--port", "9", "--grpc-port", "off", "--no-batching", "--set", "max-rows=7")
+    ran = run("serve", "--check-config", folder, *flags)
     assert ran.code == 0 and ran.err == "" and "secret-a" not in ran.out and "# token: set, not shown" in ran.out
     file = tmp_path / "again.toml"
     file.write_text(ran.out)

@@ -6,9 +6,11 @@ import time
 import grpc
 
 from jaxprop.errors import JaxpropError
+from jaxprop_serve.certificates import Certificate
 from jaxprop_serve.grpc_door.service import WATCHERS, Service
 from jaxprop_serve.http1.application import App
 from jaxprop_serve.settings import Settings
+from jaxprop_serve.sockets import bind
 
 MAX_STREAMS = 256  # of one connection at once; further calls of its client wait there
 REFUSING_S = 0.2  # long enough for clients that are told so to turn away
@@ -38,8 +40,8 @@ class Door:
         await self._server.stop(0.1 if seconds and not busy else 0)
 
 
-async def start(app: App, settings: Settings, port: int) -> Door:
-    """A running gRPC server on `settings.host`; JaxpropError if the port is taken.
+async def start(app: App, settings: Settings, port: int, certificate: Certificate | None = None) -> Door:
+    """A running gRPC server on `settings.host`; JaxpropError if the port cannot be had.
 
     Several processes may share the port if there are `settings.workers`; otherwise nobody else can take it too.
     """
@@ -61,14 +63,12 @@ async def start(app: App, settings: Settings, port: int) -> Door:
     )
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     try:
-        if settings.tls_cert is None or settings.tls_key is None:
+        if certificate is None:
             bound = server.add_insecure_port(f"{host}:{port}")
         else:
-            pair = (settings.tls_key.read_bytes(), settings.tls_cert.read_bytes())
-            bound = server.add_secure_port(f"{host}:{port}", grpc.ssl_server_credentials([pair]))
-    except RuntimeError:
-        raise JaxpropError(
-            f"cannot serve gRPC on {settings.host}:{port}: the port is taken; choose another with --grpc-port"
-        ) from None
+            bound = server.add_secure_port(f"{host}:{port}", certificate.for_grpc_door())
+    except RuntimeError as error:  # which does not say why
+        bind(settings.host, port, settings.workers > 1, "--grpc-port").close()
+        raise JaxpropError(f"cannot serve gRPC on {settings.host}:{port}: {str(error).partition(';')[0]}") from None
     await server.start()
     return Door(service, server, bound)

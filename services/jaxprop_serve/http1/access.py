@@ -39,8 +39,7 @@ class Access:
     """Decides who is answered, from a request's headers and query alone. The levels are 'open', 'user' and 'admin'."""
 
     def __init__(self, settings: Settings):
-        self.token = _digest(settings.token)
-        self.admin_token = _digest(settings.admin_token)
+        self.renew(settings)
         self.loopback = is_loopback(settings.host)
         if not self.loopback and self.token is None:
             raise ValueError(f"host {settings.host} can be reached from other machines: set a token (JAXPROP_TOKEN)")
@@ -51,6 +50,10 @@ class Access:
         self.hosts = names or None
         self.origins = frozenset(origin.lower().rstrip("/") for origin in settings.allowed_origins)
         self._known_hosts: set[bytes] = set()
+
+    def renew(self, settings: Settings) -> None:
+        """Take the tokens of these settings from now on."""
+        self.token, self.admin_token = _digest(settings.token), _digest(settings.admin_token)
 
     def check_source(self, scope: Mapping[str, Any], headers: dict[bytes, bytes], level: str) -> None:
         """Raise ServeError 400 or 403 unless this server may answer this Host, Origin and query at this level.

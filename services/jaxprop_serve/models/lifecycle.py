@@ -13,6 +13,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, TypeVar
 
 from jaxprop.errors import JaxpropError, ModelError
@@ -82,11 +83,7 @@ class Models:
     async def start(self) -> None:
         """Load and warm everything in the store. JaxpropError or ServeError, naming the model, if no version of one can
         be; where others can, a version that cannot (half written, say) is UNAVAILABLE and does not hold up the rest."""
-        names = await self._aside(self.store.names)
-        if not names:
-            places = ", ".join(str(place[1]) for place in getattr(self.store, "places", ())) or "the store"
-            raise ModelError(f"{places}: no models found; `jaxprop demo --out runs/demo` trains one in under a minute")
-        for name in names:
+        for name in await self._aside(self._names):
             try:
                 await self.load(name)
             except ServeError:
@@ -94,6 +91,30 @@ class Models:
                     raise
         await self._aside(_give_way)  # not before: threads that XLA starts for computing would inherit it
         self._answering = True
+
+    def check(self) -> None:
+        """Load nothing, and raise what `start` would of a store without models, and of a model nothing can load."""
+        for name in self._names():
+            failed = []
+            for version in self.store.versions(name):
+                try:
+                    self._runtime(self.store.path(name, version))
+                except JaxpropError as error:
+                    failed.append(error)
+            if failed and len(failed) == len(self.store.versions(name)):
+                raise failed[-1]
+
+    def _names(self) -> list[str]:
+        if names := self.store.names():
+            return names
+        places = ", ".join(str(place[1]) for place in getattr(self.store, "places", ())) or "the store"
+        raise ModelError(f"{places}: no models found; `jaxprop demo --out runs/demo` trains one in under a minute")
+
+    def _runtime(self, path: Path) -> Runtime:
+        for runtime in self.runtimes:
+            if runtime.accepts(path):
+                return runtime
+        raise ModelError(f"{path}: no runtime of {', '.join(one.name for one in self.runtimes)} accepts it")
 
     def ready(self) -> bool:
         """Return whether requests should come here: not before `start` is done, nor after `drain`."""
@@ -132,6 +153,19 @@ class Models:
         """Load or reload all versions of a model. ServeError 404 if the store has none, 400 with the reason if one
         cannot be loaded; those that ran go on."""
         await self._in_turn(name, self._load)
+
+    async def reload(self) -> None:
+        """Load all that is in the store and was not unloaded. What cannot be is logged, and what runs goes on."""
+        try:
+            names = await self._aside(self.store.names)
+        except JaxpropError as error:
+            self.log("error", "reload failed", reason=str(error))
+            return
+        unloaded = {name for (name, _), (state, _) in self._states.items() if state == "UNLOADED"}
+        for name in names:
+            if name not in unloaded or self.versions(name):
+                with contextlib.suppress(ServeError):  # it is in the log
+                    await self.load(name)
 
     async def unload(self, name: str) -> None:
         """Take no more requests for a model, answer those that run, let go. ServeError 404 if it is unknown."""
@@ -202,10 +236,7 @@ class Models:
     def _prepare(self, name: str, version: str, say: Callable[[str], None]) -> tuple[Loaded, Batcher, bool]:
         """Load a version, then compile, run and check every bucket. This runs in the loader's thread."""
         path, settings = self.store.path(name, version), self.settings
-        runtime = next((one for one in self.runtimes if one.accepts(path)), None)
-        if runtime is None:
-            raise ModelError(f"{path}: no runtime of {', '.join(one.name for one in self.runtimes)} accepts it")
-        loaded = runtime.load(path)
+        loaded = self._runtime(path).load(path)
         check_rows(loaded, settings.max_body_bytes)
         say("WARMING")
         executables, seconds, bit_exact = warm(loaded, settings.max_batch if settings.batching else 1)

@@ -51,6 +51,10 @@ class Log(QueueHandler):
         if LEVELS[level] >= self.threshold:
             self.enqueue({"time": time.time(), "level": level, "event": event} | self._always | fields)
 
+    def hide(self, secrets: Iterable[str]) -> None:
+        """Never write these texts either, from now on."""
+        self._writer.hide(secrets)
+
     def prepare(self, record: logging.LogRecord) -> dict[str, object]:
         """Return what is queued of a library's record: its fields, read while its arguments still are what they
         were."""
@@ -83,7 +87,12 @@ class _Writer(QueueListener):
     def __init__(self, log: Log, waiting: queue.Queue[Any], stream: TextIO, secrets: Iterable[str]):
         super().__init__(waiting)
         self._log, self._stream, self._reported = log, stream, 0
-        self._secrets = [json.dumps(secret, ensure_ascii=False)[1:-1] for secret in secrets if secret]
+        self._secrets: tuple[str, ...] = ()
+        self.hide(secrets)
+
+    def hide(self, secrets: Iterable[str]) -> None:
+        added = (json.dumps(secret, ensure_ascii=False)[1:-1] for secret in secrets if secret)
+        self._secrets = (*self._secrets, *(secret for secret in added if secret not in self._secrets))
 
     def handle(self, record: dict[str, Any]) -> None:
         text = self._line(record)
