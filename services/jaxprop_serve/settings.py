@@ -6,6 +6,7 @@ a misspelt limit must not look like a limit.
 
 import ipaddress
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,6 +30,7 @@ from jaxprop.errors import JaxpropError, pick
 PREFIX = "JAXPROP_"
 CONFIG = "JAXPROP_CONFIG"  # names the TOML file
 LEAST_TOKEN = 16  # characters, of a token in a file or of a server that other machines reach
+VERSIONS = re.compile(r"all|latest(:[1-9][0-9]{0,8})?|[1-9][0-9]{0,17}(,[1-9][0-9]{0,17})*")
 
 
 def _off(value: object) -> object:
@@ -39,12 +41,22 @@ def _words(value: object) -> object:
     return tuple(word.strip() for word in value.split(",") if word.strip()) if isinstance(value, str) else value
 
 
+def _policy(value: object) -> str:
+    """Return which versions are served, as one word: a list of numbers may be a list in the TOML file."""
+    text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    text = "".join(text.split()).strip(",")
+    if not VERSIONS.fullmatch(text):
+        raise ValueError("expected all, latest, latest:2 (the two highest) or numbers such as 1,3")
+    return text
+
+
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Size = Annotated[ByteSize, Field(gt=0)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 Token = Annotated[SecretStr | None, BeforeValidator(_off)]
 File = Annotated[Path | None, BeforeValidator(_off)]
+Versions = Annotated[str, BeforeValidator(_policy)]
 
 
 class Settings(BaseModel):
@@ -62,6 +74,7 @@ class Settings(BaseModel):
     grpc_port: Annotated[Port | None, BeforeValidator(_off)] = 8001
     workers: Annotated[int, Field(ge=1, le=256)] = 1
 
+    versions: Versions = "all"
     max_batch: Annotated[int, Field(ge=1, le=65536)] = 64
     batching: bool = True
     max_delay_us: NonNegativeInt = 0

@@ -17,7 +17,7 @@ import time
 
 import numpy as np
 
-from tests.benchmarks.operations import RELOAD, during, infer, save
+from tests.benchmarks.operations import RELOAD, changed, during, infer, save
 from tests.serve.load import Load, percentile
 from tests.serve.process import Process
 
@@ -38,7 +38,7 @@ def sample(server: Process) -> tuple[float, int, int, float]:
     )
 
 
-def soak(server: Process, minutes: float) -> tuple[list[tuple[float, ...]], Load, int]:
+def soak(server: Process, folder: pathlib.Path, minutes: float) -> tuple[list[tuple[float, ...]], Load, int]:
     """[(seconds, *sample)], the load, and the number of reloads."""
     with Load(server.port, [infer("mlp", 784)] * 16) as load:
         time.sleep(1)
@@ -48,6 +48,7 @@ def soak(server: Process, minutes: float) -> tuple[list[tuple[float, ...]], Load
         while (now := time.monotonic() - began) < minutes * 60:
             if now >= 60 * (reloads + 1):
                 reloads += 1
+                changed(folder, reloads)
                 assert server.call("POST", RELOAD)[0] == 200
             samples.append((now, *sample(server)))
             if len(samples) % 60 == 1:
@@ -64,7 +65,7 @@ def main() -> None:
     options = parser.parse_args()
     print("seconds  RSS MiB  files  threads  compiled")
     with tempfile.TemporaryDirectory() as place, Process(save(pathlib.Path(place) / "mlp", 784, 128)) as server:
-        samples, load, reloads = soak(server, options.minutes)
+        samples, load, reloads = soak(server, pathlib.Path(place) / "mlp", options.minutes)
     seconds, rss, files, threads, _ = np.array([one for one in samples if one[0] >= WARM_S] or samples).T
     figures = {
         "minutes": options.minutes, "reloads": reloads, "requests a second": load.answered / (60 * options.minutes),

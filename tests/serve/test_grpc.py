@@ -141,7 +141,7 @@ def test_the_server_and_the_model_describe_themselves(client):
     assert list(metadata.versions) == ["1"] and metadata.platform == "jaxprop_saved"
     config = client.get_model_config("digits").config
     assert config.max_batch_size == 64 and config.input[0].data_type == model_config_pb2.TYPE_FP32
-    assert config.backend == "jaxprop" and config.version_policy.latest.num_versions == 1
+    assert config.backend == "jaxprop" and config.version_policy.WhichOneof("policy_choice") == "all"
     assert config.parameters["bit_exact"].string_value == "true"
     assert client.get_inference_statistics("digits", "1").model_stats[0].name == "digits"
     assert len(client.get_inference_statistics().model_stats) == 8

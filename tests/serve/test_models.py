@@ -255,7 +255,7 @@ def test_the_last_operation_wins_though_whoever_asked_goes_away(tmp_path):
             await asyncio.sleep(0)
             work[-1].cancel()
             await asyncio.gather(*work, return_exceptions=True)
-            while models._tasks:
+            while models.turns.tasks:
                 await asyncio.sleep(0.01)
             assert bool(models.versions("m")) == (last == "load")
 
@@ -286,6 +286,7 @@ def test_counts_go_on_through_a_reload_and_loads_are_logged(tmp_path):
             with models.pin("m") as served:
                 await served.infer({"x": X[:3]})
                 counts.append((served.statistics.inference_count, served.statistics.compile_count))
+            publish(tmp_path / "m", len(counts))
             await models.load("m")
         assert counts == [(3, 3), (6, 6)]
         (tmp_path / "m" / "model.json").write_text("{")

@@ -14,6 +14,7 @@ import orjson
 from jaxprop_serve.errors import ServeError
 from jaxprop_serve.http1.request import Request
 from jaxprop_serve.http1.routes import Reply, Route
+from jaxprop_serve.models.policy import described as described_policy
 from jaxprop_serve.models.runtimes import Loaded
 from jaxprop_serve.protocol.by_column import Cell, described, encoded, features
 from jaxprop_serve.protocol.data import rows_from_json, to_json
@@ -180,7 +181,7 @@ async def model_config(request: Request, model: str, version: str | None = None)
                 "name": served.name,
                 "platform": signature.platform,
                 "backend": "jaxprop",
-                "version_policy": {"latest": {"num_versions": 1}},
+                "version_policy": described_policy(settings.versions),
                 "max_batch_size": settings.max_batch,
                 "input": [_config_tensor(spec) for spec in signature.inputs],
                 "output": [_config_tensor(spec) for spec in signature.outputs],

@@ -18,10 +18,12 @@ from typing import Any, TypeVar
 
 from jaxprop.errors import JaxpropError, ModelError
 from jaxprop_serve.errors import ServeError
+from jaxprop_serve.models import changes, policy
 from jaxprop_serve.models.batcher import INLINE_BATCH_S, INLINE_ONE_S, Batcher, Lane
 from jaxprop_serve.models.runtimes import Loaded, Runtime
 from jaxprop_serve.models.statistics import Statistics
 from jaxprop_serve.models.stores import Store
+from jaxprop_serve.models.turns import Turns
 from jaxprop_serve.models.warming import check_rows, warm
 from jaxprop_serve.settings import Settings
 
@@ -31,11 +33,14 @@ T = TypeVar("T")
 class Served:
     """One version of one model that answers. `Models.pin` gives it; `infer` and `admit` are its batcher's."""
 
-    def __init__(self, name: str, version: str, loaded: Loaded, batcher: Batcher, bit_exact: bool):
+    def __init__(
+        self, name: str, version: str, loaded: Loaded, batcher: Batcher, bit_exact: bool, digest: str | None = None
+    ):
         self.name, self.version, self.loaded, self.batcher = name, version, loaded, batcher
         self.signature, self.statistics = loaded.signature, batcher.statistics
         self.infer, self.admit = batcher.infer, batcher.admit
         self.bit_exact = bit_exact  # whether a row's answer has the same bits alone and in the largest batch
+        self.digest = digest  # of its folder, where that did not change while it was read
         self.refs = 0
         self.idle = asyncio.Event()  # once nobody holds it any more, after it was retired
         self.retired = False
@@ -62,19 +67,20 @@ class Models:
     Args:
         store: where the models are.
         runtimes: what can load a folder; the first that accepts it does.
-        settings: max_batch, batching, max_delay_us, max_queue_rows, max_queue_bytes, drain_timeout_s.
+        settings: versions, max_batch, batching, max_delay_us, max_queue_rows, max_queue_bytes, drain_timeout_s.
 
     `log(level, event, **fields)` hears of every load and unload; a server sets it.
     """
 
     def __init__(self, store: Store, runtimes: Iterable[Runtime], settings: Settings):
         self.store, self.runtimes, self.settings = store, tuple(runtimes), settings
+        if hasattr(store, "accepts"):
+            store.accepts = self.accepts  # pyright: ignore[reportAttributeAccessIssue]
         self.log: Callable[..., None] = lambda *_, **__: None
         self.statistics: defaultdict[tuple[str, str], Statistics] = defaultdict(Statistics)
         self._served: dict[str, dict[str | None, Served]] = {}  # by version; None is the highest
         self._states: dict[tuple[str, str], tuple[str, str]] = {}  # (state, reason)
-        self._turns: dict[str, asyncio.Lock] = {}
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self.turns = Turns()
         self._loader = ThreadPoolExecutor(1, "load")
         self._computer = ThreadPoolExecutor(1, "compute")
         self._lanes = Lane(), Lane(self._computer)
@@ -92,29 +98,27 @@ class Models:
         await self._aside(_give_way)  # not before: threads that XLA starts for computing would inherit it
         self._answering = True
 
-    def check(self) -> None:
-        """Load nothing, and raise what `start` would of a store without models, and of a model nothing can load."""
+    def accepts(self, folder: Path) -> bool:
+        """Return whether a runtime can load this folder."""
+        return any(one.accepts(folder) for one in self.runtimes)
+
+    def check(self) -> dict[str, dict[str, str]]:
+        """Return what `start` would load, without loading it: {name: {version: name of its runtime}}.
+
+        Raises ModelError, naming the place or the model, if nothing is found or no version of a model can be loaded.
+        """
+        found = {}
         for name in self._names():
-            failed = []
-            for version in self.store.versions(name):
+            versions, failure = {}, None
+            for version in self._versions(name):
                 try:
-                    self._runtime(self.store.path(name, version))
-                except JaxpropError as error:
-                    failed.append(error)
-            if failed and len(failed) == len(self.store.versions(name)):
-                raise failed[-1]
-
-    def _names(self) -> list[str]:
-        if names := self.store.names():
-            return names
-        places = ", ".join(str(place[1]) for place in getattr(self.store, "places", ())) or "the store"
-        raise ModelError(f"{places}: no models found; `jaxprop demo --out runs/demo` trains one in under a minute")
-
-    def _runtime(self, path: Path) -> Runtime:
-        for runtime in self.runtimes:
-            if runtime.accepts(path):
-                return runtime
-        raise ModelError(f"{path}: no runtime of {', '.join(one.name for one in self.runtimes)} accepts it")
+                    versions[version] = self._runtime(self.store.path(name, version)).name
+                except Exception as error:
+                    failure = ModelError(_failed(name, version, error))
+            if failure and not versions:
+                raise failure
+            found[name] = versions
+        return found
 
     def ready(self) -> bool:
         """Return whether requests should come here: not before `start` is done, nor after `drain`."""
@@ -150,9 +154,9 @@ class Models:
         ]
 
     async def load(self, name: str) -> None:
-        """Load or reload all versions of a model. ServeError 404 if the store has none, 400 with the reason if one
-        cannot be loaded; those that ran go on."""
-        await self._in_turn(name, self._load)
+        """Load the versions of a model that are new or have changed. ServeError 404 if the store has none, 400 with the
+        reason if one cannot be loaded; those that ran go on."""
+        await self.turns.take(name, "load", lambda: self._load(name))
 
     async def reload(self) -> None:
         """Load all that is in the store and was not unloaded. What cannot be is logged, and what runs goes on."""
@@ -169,46 +173,32 @@ class Models:
 
     async def unload(self, name: str) -> None:
         """Take no more requests for a model, answer those that run, let go. ServeError 404 if it is unknown."""
-        await self._in_turn(name, self._unload)
+        await self.turns.take(name, "unload", lambda: self._unload(name))
 
-    async def _in_turn(self, name: str, work: Callable[[str], Any]) -> None:
-        """Do one operation on a model at a time, in the order they came.
-
-        It is ended even if whoever asked goes away.
-        """
-
-        async def run() -> None:
-            async with self._turns.setdefault(name, asyncio.Lock()):
-                await work(name)
-
-        task = asyncio.create_task(run())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(lambda one: one.cancelled() or one.exception())  # heard, if only here
-        await asyncio.shield(task)
-
-    async def _load(self, name: str) -> None:
+    async def _load(self, name: str, once_more: bool = True) -> None:
         try:
-            versions = await self._aside(self.store.versions, name)
+            versions = await self._aside(self._versions, name)
         except JaxpropError as error:
             raise ServeError(400, str(error)) from None
         if not versions:
             self._forget(name, self.versions(name))
-            if not any(known == name for known, _ in self._states):
-                self._turns.pop(name, None)  # not a lock for every name that anybody makes up
             raise ServeError(404, f"unknown model '{name[:128]}': the store has no such model")
-        failed = ""
+        failed, paths = "", dict[str, Path | None]()
         for version in versions:
-            failed = await self._load_version(name, version) or failed
+            failed = await self._load_version(name, version, paths) or failed
+        if failed and once_more and await self._aside(self._moved, name, paths):
+            return await self._load(name, once_more=False)
         if failed:
             raise ServeError(400, failed)
-        for version in set(self.versions(name)) - set(versions):  # no longer in the store
+        for version in set(self.versions(name)) - set(versions):
             await self._drained(name, version)
-            self.log("info", "unloaded", model=name, version=version, reason="no longer in the store")
+            why = f"not in the store, or not among versions = {self.settings.versions}"
+            self.log("info", "unloaded", model=name, version=version, reason=why)
         self._forget(name, versions)
 
-    async def _load_version(self, name: str, version: str) -> str:
-        """Load one version beside the one that runs, and swap. Return why it failed, or ""."""
+    async def _load_version(self, name: str, version: str, paths: dict[str, Path | None]) -> str:
+        """Load one version beside the one that runs, and swap; nothing if that one is the same. Return why it failed,
+        or "". Its folder is put into `paths`."""
         key, old = (name, version), self._served.get(name, {}).get(version)
         loop, began = asyncio.get_running_loop(), time.monotonic()
 
@@ -218,24 +208,35 @@ class Models:
 
         say("LOADING")
         try:
-            loaded, batcher, bit_exact = await self._aside(self._prepare, name, version, say)
+            served = await self._aside(self._prepare, name, version, old and old.digest, paths, say)
         except Exception as error:  # whatever a runtime raises: what runs must go on
-            known = isinstance(error, JaxpropError | ServeError)
-            failed = f"model '{name}', version {version}: {error if known else f'{type(error).__name__}: {error}'}"
+            failed = _failed(name, version, error)
             self._states[key] = ("UNAVAILABLE", failed) if old is None else ("READY", f"the reload failed: {failed}")
             self.log("error", "load failed", model=name, version=version, reason=failed, kept=old is not None)
             return failed
-        self._served.setdefault(name, {})[version] = Served(name, version, loaded, batcher, bit_exact)
-        self._choose(name)
         self._states[key] = "READY", ""
+        if served is None:
+            self.log("info", "unchanged", model=name, version=version)
+            return ""
+        self._served.setdefault(name, {})[version] = served
+        self._choose(name)
         self.log("info", "loaded", model=name, version=version, seconds=round(time.monotonic() - began, 3))
         if old is not None:
             old.retire()
         return ""
 
-    def _prepare(self, name: str, version: str, say: Callable[[str], None]) -> tuple[Loaded, Batcher, bool]:
-        """Load a version, then compile, run and check every bucket. This runs in the loader's thread."""
-        path, settings = self.store.path(name, version), self.settings
+    def _prepare(
+        self, name: str, version: str, old: str | None, paths: dict[str, Path | None], say: Callable[[str], None]
+    ) -> Served | None:
+        """Load a version, then compile, run and check every bucket; None if the digest of its folder is still `old`.
+
+        This runs in the loader's thread.
+        """
+        settings, paths[version] = self.settings, None
+        paths[version] = path = self.store.path(name, version)
+        before, digest = changes.stamp(path), changes.digest(path)
+        if digest is not None and digest == old:
+            return None
         loaded = self._runtime(path).load(path)
         check_rows(loaded, settings.max_body_bytes)
         say("WARMING")
@@ -248,11 +249,50 @@ class Models:
             max_queue_rows=settings.max_queue_rows, max_queue_bytes=settings.max_queue_bytes,
             max_delay=settings.max_delay_us * 1e-6,
         )  # fmt: skip
-        return loaded, batcher, bit_exact
+        return Served(name, version, loaded, batcher, bit_exact, digest if changes.stamp(path) == before else None)
+
+    def _runtime(self, path: Path) -> Runtime:
+        for one in self.runtimes:
+            if one.accepts(path):
+                return one
+        raise ModelError(f"{path}: no runtime of {self._kinds()} accepts it")
+
+    def _kinds(self) -> str:
+        return ", ".join(one.name for one in self.runtimes)
+
+    def _names(self) -> list[str]:
+        """Return the names in the store; ModelError if there are none."""
+        names = _asked(self.store.names)
+        if not names:
+            places = ", ".join(str(place) for _, place in getattr(self.store, "places", ())) or "the store"
+            raise ModelError(
+                f"{places}: no models found, no runtime of {self._kinds()} accepts a folder there; "
+                "`jaxprop demo --out runs/demo` trains one in under a minute"
+            )
+        return names
+
+    def _versions(self, name: str) -> list[str]:
+        """Return the versions of a model to serve, none if it is unknown; ModelError if the policy leaves none."""
+        found = _asked(self.store.versions, name)
+        versions = policy.chosen(self.settings.versions, found)
+        if found and not versions:
+            has = ", ".join(found)
+            raise ModelError(
+                f"model '{name}': the store has {has}, versions = {self.settings.versions} is none of them"
+            )
+        return versions
+
+    def _moved(self, name: str, paths: dict[str, Path | None]) -> bool:
+        """Return whether the store now has other folders for these versions: a link was moved while they were read."""
+        _asked(self.store.versions, name)
+        for version, path in paths.items():
+            with contextlib.suppress(Exception):  # it is gone, or still cannot be read
+                if self.store.path(name, version) != path:
+                    return True
+        return False
 
     async def _unload(self, name: str) -> None:
         if name not in self._served and not any(known == name for known, _ in self._states):
-            self._turns.pop(name, None)
             raise ServeError(404, f"unknown model '{name[:128]}'")
         await self._drained(name, None)
         for key in [key for key in self._states if key[0] == name]:
@@ -312,6 +352,21 @@ def _give_way() -> None:
     """Lower the priority of this thread: whoever loads a model beside others must not take the cores from requests."""
     with contextlib.suppress(OSError):  # only Linux has priorities of threads
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+
+
+def _asked(work: Callable[..., T], *arguments: object) -> T:
+    """Return what a store says; whatever it raises becomes a ModelError."""
+    try:
+        return work(*arguments)
+    except JaxpropError:
+        raise
+    except Exception as error:
+        raise ModelError(f"the store failed: {type(error).__name__}: {error}") from error
+
+
+def _failed(name: str, version: str, error: Exception) -> str:
+    known = isinstance(error, JaxpropError | ServeError)
+    return f"model '{name}', version {version}: {error if known else f'{type(error).__name__}: {error}'}"
 
 
 def _in_order(entry: tuple[tuple[str, str], Any]) -> tuple[str, int]:
