@@ -53,6 +53,13 @@ class App:
         if scope["type"] != "http":
             await _not_http(scope, receive, send)
             return
+        answer = await self.reply(scope, receive, send)
+        if answer is not None:
+            await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+            await send({"type": "http.response.body", "body": answer.body})
+
+    async def reply(self, scope: dict[str, Any], receive: Receive, send: Send) -> Reply | None:
+        """Return the answer, counted; None where a mounted application gave it, or nobody is left to be answered."""
         request = HttpRequest(self.models, self.settings, self.metrics, scope, receive)
         try:
             answer = await self._answer(request, send)
@@ -62,22 +69,21 @@ class App:
             answer = self._refusal(request, error)
         except Disconnected:
             self._gone(request)
-            return
+            return None
         except asyncio.CancelledError:
             if "jaxprop.cancel" not in scope:
                 raise
             self._gone(request)
-            return
+            return None
         except Exception as error:
             self.log("error", "unforeseen", id=request.id, path=_path(scope), exception=error)
             text = f"internal error, request {request.id}: the server's log has the details"
             answer = reply({"error": text}, 500, [(b"x-request-id", request.id.encode())])
-        if answer is not None:
-            await self._send(request, answer, send)
+        return None if answer is None else self._complete(request, answer)
 
     async def _answer(self, request: HttpRequest, send: Send) -> Reply | None:
         scope = request.scope
-        request.headers = headers = single(scope["headers"])
+        request.headers = headers = scope.get("jaxprop.headers") or single(scope["headers"])
         access = self.access
         path = scope.get("raw_path") or scope["path"].encode()
         for mount in self.mounts:
@@ -99,6 +105,8 @@ class App:
         request.route = route.path
         access.check_source(scope, headers, route.level)
         access.check_token(headers, route.level)
+        if route.eager:
+            scope["jaxprop.eager"] = True
         return await route.handler(request, **names)
 
     async def _mounted(self, mount: Mount, request: HttpRequest, send: Send) -> None:
@@ -142,7 +150,8 @@ class App:
             self.metrics.rejected(error.limit, "http", request.route)
         return reply({"error": error.text}, error.status, headers)
 
-    async def _send(self, request: HttpRequest, answer: Reply, send: Send) -> None:
+    def _complete(self, request: HttpRequest, answer: Reply) -> Reply:
+        """Add the headers that every answer has, and count it."""
         body, headers, status = answer
         if status != 204:
             headers.append((b"content-length", b"%d" % len(body)))
@@ -152,8 +161,7 @@ class App:
         if b"origin" in given and status != 403:
             headers += [(b"access-control-allow-origin", given[b"origin"]), (b"vary", b"origin")]
         self._count(request, status)
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        return answer
 
     def refused(self, status: int, client: tuple[str, int | None] | None) -> None:
         """Count and log what connections.py answered without the application: it never became a request."""

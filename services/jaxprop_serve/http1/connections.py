@@ -6,28 +6,42 @@ between requests a connection may stay idle (`idle_timeout_s`). A phase only wri
 all connections, twice a second, closes what is overdue, so that a request pays for no timer.
 
     uvicorn.Config(app, http=connection(settings), ws="none")
+
+A client that keeps its connection sends the same header again and again. One that was parsed before is known by its
+bytes and is not parsed again; and where the application answered it without waiting for anything, the next one is
+answered without a task of its own.
 """
 
 import asyncio
 import http
 import json
 from collections import deque
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 import httptools
 
-from jaxprop_serve.http1.exchange import Exchange
+from jaxprop_serve.http1.exchange import Exchange, resumed
 from jaxprop_serve.settings import Settings
 
 SWEEP_S = 0.5
 # After an early answer (413) the rest of the body is read and dropped, so that the client sees the answer: this much.
 _DROPPED_BYTES = 1 << 26
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
+_KNOWN, _LONGEST_KNOWN = 512, 1024  # headers that are known, and the bytes of the longest
 
 
 Refusals = Callable[[int, tuple[str, int | None] | None], None]
+
+
+class Known(NamedTuple):
+    """A header that was parsed before: the request it stands for, the bytes of body that follow, and whether the
+    application answers it without a task of its own where it can."""
+
+    scope: dict[str, Any]
+    length: int
+    eager: bool
 
 
 class Refused(Exception):  # noqa: N818 (raised inside the parser to stop it)
@@ -51,6 +65,7 @@ def connection(
         body_timeout = float(settings.body_timeout_s)
         idle_timeout = float(settings.idle_timeout_s)
         max_connections = int(settings.max_connections)
+        known: dict[bytes, Known] = {}
 
     Limited.refused = staticmethod(refused) if refused is not None else None
     Limited.max_header_bytes = max_header_bytes
@@ -70,6 +85,7 @@ class Connection(asyncio.Protocol):
     max_header_bytes: int
     max_headers: int
     refused: Refusals | None
+    known: dict[bytes, Known]  # of all connections of one server
 
     def __init__(
         self, config: Any, server_state: Any, app_state: object, _loop: asyncio.AbstractEventLoop | None = None
@@ -95,6 +111,7 @@ class Connection(asyncio.Protocol):
         self.url = b""
         self.headers: list[tuple[bytes, bytes]] = []
         self.expects_continue = False
+        self.head = b""  # of a request that came in one piece, to be known once it is answered
 
     # asyncio's callbacks.
     def connection_made(self, transport: Any) -> None:
@@ -110,6 +127,14 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self.phase == "header":
+            if not self.started:
+                end = data.find(b"\r\n\r\n", 0, _LONGEST_KNOWN) + 4
+                self.head = head = data[:end] if end > 3 else b""
+                known = self.known.get(head)
+                if known is not None and len(data) == len(head) + known.length:
+                    self._again(known, data[len(head) :])
+                    return
+                self.size = len(data)
             self.started = True
             self.pending_bytes += len(data)
         elif self.exchange is not None and self.exchange.response_complete:
@@ -195,6 +220,8 @@ class Connection(asyncio.Protocol):
     def answered(self) -> None:
         """Start the next pipelined request after an answer is complete, or wait for the client's next one."""
         self.server_state.total_requests += 1
+        if self.head:
+            self._learn()
         if self.transport.is_closing():
             return
         self.resume_reading()
@@ -271,9 +298,51 @@ class Connection(asyncio.Protocol):
         }
 
     def _start(self, exchange: Exchange) -> None:
-        task = self.loop.create_task(exchange.run(self.app))
+        self._finish(exchange, exchange.run(self.app))
+
+    def _finish(self, exchange: Exchange, work: Coroutine[Any, Any, None]) -> None:
+        """Let a task do the work, or what is left of it."""
+        task = exchange.task = self.loop.create_task(work)
         self.tasks.add(task)  # uvicorn waits for these when it stops
         task.add_done_callback(self.tasks.discard)
+
+    def _again(self, known: Known, body: bytes) -> None:
+        """Answer a whole request whose header is known."""
+        scope = known.scope | {"server": self.server, "client": self.client, "jaxprop.body": body}
+        exchange = self.exchange = Exchange(scope, self, True, False)
+        exchange.body, exchange.more_body = body, False
+        self.phase, self.due, self.head = "answer", None, b""
+        if not known.eager:
+            self._start(exchange)
+            return
+        work = exchange.run(self.app)
+        try:
+            waited_for = work.send(None)
+        except StopIteration:
+            return
+        self._finish(exchange, resumed(work, waited_for))
+
+    def _learn(self) -> None:
+        """Know the header of the request that was answered, if it came with its whole body in one piece, by itself, and
+        nothing about it was special."""
+        exchange, head, self.head = self.exchange, self.head, b""
+        if exchange is None or self.waiting or not exchange.keep_alive or exchange.scope["http_version"] != "1.1":
+            return
+        scope = dict(exchange.scope)
+        headers = scope["jaxprop.headers"] = dict(scope["headers"])
+        length = headers.get(b"content-length", b"0")
+        special = {b"transfer-encoding", b"expect", b"upgrade"} & headers.keys()
+        if (
+            headers.get(b"connection", b"keep-alive").lower() != b"keep-alive"
+            or special
+            or len(headers) != len(scope["headers"])
+            or length != b"%d" % (self.size - len(head))
+        ):
+            return
+        if len(self.known) >= _KNOWN:
+            self.known.clear()
+        scope.pop("jaxprop.cancel", None)
+        self.known[head] = Known(scope, int(length), scope.pop("jaxprop.eager", False))
 
     def _stop(self, status: int, text: str) -> None:
         self.refusal = (status, text)
@@ -285,9 +354,9 @@ class Connection(asyncio.Protocol):
             if exchange is not None and not exchange.response_complete:
                 exchange.disconnected = True
                 exchange.wake()
-                cancel = exchange.scope.get("jaxprop.cancel")  # set by the application while it waits for a result
-                if cancel is not None:
-                    cancel()
+                # The application says so while it waits for a result alone.
+                if exchange.task is not None and "jaxprop.cancel" in exchange.scope:
+                    exchange.task.cancel()
 
     def _refuse(self, status: int, text: str) -> None:
         """Answer without the application, and close. Nothing more of this connection is read."""

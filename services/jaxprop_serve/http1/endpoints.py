@@ -290,7 +290,7 @@ ROUTES = [
     Route("GET", "/v2/health/ready", ready, "open"),
     Route("GET", "/v2/models/stats", all_stats),
     *(
-        Route(method, base + path, handler)
+        Route(method, base + path, handler, eager=handler is infer)
         for base in (_MODEL, _VERSION)
         for method, path, handler in (
             ("GET", "", model_metadata),
@@ -303,6 +303,6 @@ ROUTES = [
     Route("POST", "/v2/repository/index", index),
     Route("POST", "/v2/repository/models/{model}/load", load, "admin"),
     Route("POST", "/v2/repository/models/{model}/unload", unload, "admin"),
-    Route("POST", "/predict/{model}", predict),
+    Route("POST", "/predict/{model}", predict, eager=True),
     Route("GET", "/metrics", metrics),
 ]

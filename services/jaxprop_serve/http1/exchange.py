@@ -6,11 +6,14 @@ piece is one write.
 """
 
 import asyncio
+import functools
 import http
 import logging
+import types
+from collections.abc import Coroutine, Generator, Iterable
 from typing import Any, Protocol
 
-from jaxprop_serve.http1.routes import ASGI
+from jaxprop_serve.http1.routes import ASGI, Reply
 
 _log = logging.getLogger("jaxprop_serve")
 _PHRASES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in http.HTTPStatus}
@@ -46,6 +49,7 @@ class Exchange:
         "response_started",
         "scope",
         "taken",
+        "task",
         "waiter",
     )
 
@@ -58,6 +62,7 @@ class Exchange:
         self.more_body = True
         self.taken = False  # the whole body has been handed over
         self.waiter: asyncio.Future[Any] | None = None
+        self.task: asyncio.Task[None] | None = None  # what runs the application, unless it had nothing to wait for
         self.disconnected = self.response_started = self.response_complete = False
         self.head: dict[str, Any] | None = None  # the start of the answer, until its first piece is there
         self.left: int | None = None  # bytes still to come of an answer whose length was declared
@@ -98,6 +103,17 @@ class Exchange:
         self.taken = not self.more_body
         return {"type": "http.request", "body": body, "more_body": self.more_body}
 
+    def _answer(self, answer: Reply) -> None:
+        """Send a whole answer."""
+        connection, body = self.connection, answer.body
+        text = self._head(answer.status, answer.headers, len(body))
+        self.response_started = self.response_complete = True
+        connection.transport.write(text + body if self.scope["method"] != "HEAD" else text)
+        self.wake()
+        if not self.keep_alive:
+            connection.transport.close()
+        connection.answered()
+
     async def send(self, message: dict[str, Any]) -> None:
         """Send a part of the answer.
 
@@ -118,7 +134,9 @@ class Exchange:
         ):
             raise RuntimeError(f"{message['type']} does not follow what was sent before")
         body, more = message.get("body", b""), message.get("more_body", False)
-        text = b"" if self.response_started else self._head(None if more else len(body))
+        text = b""
+        if self.head is not None and not self.response_started:
+            text = self._head(self.head["status"], self.head.get("headers", ()), None if more else len(body))
         self.response_started = True
         if self.scope["method"] == "HEAD":
             body, self.left = b"", 0
@@ -138,10 +156,8 @@ class Exchange:
                 connection.transport.close()
             connection.answered()
 
-    def _head(self, length: int | None) -> bytes:
+    def _head(self, status: int, headers: Iterable[tuple[bytes, bytes]], length: int | None) -> bytes:
         """Return the status line and the headers. A line break smuggled into a header is an error."""
-        assert self.head is not None
-        status, headers = self.head["status"], self.head.get("headers", ())
         lines = [_PHRASES.get(status) or b"HTTP/1.1 %d \r\n" % status]
         declared = chunked = closing = False
         for name, value in headers:
@@ -168,11 +184,37 @@ class Exchange:
         return text + b"\r\n"
 
     async def run(self, app: ASGI) -> None:
-        """Run the application. A failure of it (App has none) closes the connection and never leaves it hanging."""
+        """Run the application. A failure of it (App has none) closes the connection and never leaves it hanging.
+
+        One that has a `reply` (App) gives its answer without messages.
+        """
         connection = self.connection
         try:
-            await app(self.scope, self.receive, self.send)
+            reply = getattr(app, "reply", None)
+            if reply is None:
+                await app(self.scope, self.receive, self.send)
+            elif (answer := await reply(self.scope, self.receive, self.send)) is not None:
+                if connection.writable is not None and not self.disconnected:
+                    await asyncio.shield(connection.writable)
+                if not self.disconnected:
+                    self._answer(answer)
         except BaseException as error:
             _log.error("the application failed", exc_info=error)
         if not self.response_complete and not self.disconnected:
             connection.transport.close()
+
+
+@types.coroutine
+def resumed(work: Coroutine[Any, Any, None], waited_for: Any) -> Generator[Any, Any, None]:
+    """Go on with a coroutine that was begun without a task and waits for something: for a task."""
+    while True:
+        try:
+            sent = yield waited_for
+        except BaseException as error:
+            step = functools.partial(work.throw, error)
+        else:
+            step = functools.partial(work.send, sent)
+        try:
+            waited_for = step()
+        except StopIteration:
+            return

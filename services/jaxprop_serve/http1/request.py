@@ -7,7 +7,7 @@ import time
 from typing import Any, Protocol
 
 from jaxprop_serve.errors import ServeError
-from jaxprop_serve.http1.limits import decompress, read_body
+from jaxprop_serve.http1.limits import decompress, read_body, too_large
 from jaxprop_serve.http1.routes import Receive
 from jaxprop_serve.models.lifecycle import Models
 from jaxprop_serve.models.queue import who
@@ -78,7 +78,11 @@ class HttpRequest(Request):
         """Return the whole body, decompressed, within the limits."""
         settings = self.settings
         limit = settings.max_body_bytes
-        if "jaxprop.timed" in self.scope:  # connections.py keeps the time
+        body = self.scope.get("jaxprop.body")  # what came in one piece with its header
+        if body is not None:
+            if len(body) > limit:
+                raise too_large(len(body), limit)
+        elif "jaxprop.timed" in self.scope:  # connections.py keeps the time
             body = await read_body(self.receive, self.headers, limit)
         else:
             try:
@@ -104,6 +108,4 @@ class HttpRequest(Request):
 
     def cancel_if_gone(self) -> None:
         """Drop the work if the client goes away from here on; connections.py calls back what is left here."""
-        task = asyncio.current_task()
-        if task is not None:
-            self.scope["jaxprop.cancel"] = task.cancel
+        self.scope["jaxprop.cancel"] = True

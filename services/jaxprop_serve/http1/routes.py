@@ -25,12 +25,17 @@ _LONGEST_NAME = 255
 
 @dataclass(frozen=True)
 class Route:
-    """`handler(request, **names)` answers `method` on `path`; `level` is what the token must open (see access.py)."""
+    """`handler(request, **names)` answers `method` on `path`; `level` is what the token must open (see access.py).
+
+    An `eager` handler may be run without a task of its own until it waits for something: it must not ask asyncio for
+    its task, nor use `asyncio.timeout`, before that.
+    """
 
     method: str
     path: str
     handler: Callable[..., Awaitable["Reply"]]
     level: str = "user"
+    eager: bool = False
 
 
 @dataclass(frozen=True)
