@@ -65,7 +65,7 @@ class Server:
         self.models = models
         secrets = [t.get_secret_value() for t in (settings.token, settings.admin_token) if t]
         always: dict[str, Any] = {"worker": worker} if settings.workers > 1 else {}
-        self.log = Log(settings.log_level, secrets, **always)
+        self.log = Log(settings.log_level, secrets, access=settings.access_log, **always)
         models.log = self.log
         self.metrics = Metrics(models, worker, settings.max_batch)
         self.app = create_app(models, settings, self.metrics, self.log, routes)
@@ -95,6 +95,7 @@ class Server:
         _forward_logging(self.log)
         watchdog = Watchdog(loop, self.log)
         self.metrics.watch(loop)
+        self.metrics.gauge("log_lines_lost", "Lines of the log that could not be written.", lambda: self.log.dropped)
         tasks: list[asyncio.Task[None]] = []
         try:
             await self._open(listening)

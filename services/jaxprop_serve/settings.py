@@ -107,6 +107,7 @@ class Settings(BaseModel):
     explainers: Words = ("gradient",)
     stores: Words = ("folder",)
     services: Words = ()
+    access_log: bool = True
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @model_validator(mode="before")

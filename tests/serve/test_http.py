@@ -198,8 +198,8 @@ def test_metrics_and_log_see_every_request_once():
         def __init__(self):
             self.codes = []
 
-        def __call__(self, level, event, **fields):
-            self.codes.append((event, fields["code"]))
+        def request(self, client, method, path, route, code, *_):
+            self.codes.append((path, route, code))
 
     metrics, log = Metrics(), Log()
     app = an_app(metrics=metrics, log=log)
@@ -211,7 +211,11 @@ def test_metrics_and_log_see_every_request_once():
     assert (full.status, full.headers[b"retry-after"], full.read) == (429, b"1", 0)
     assert metrics.seen == [("digits", "1", 200), ("digits", "1", 400), ("", "", 404), ("digits", "1", 429)]
     assert metrics.reasons == ["queue"]
-    assert log.codes == [("request", code) for code in (200, 400, 404, 429)]
+    route = "/v2/models/{model}/infer"
+    assert log.codes == [
+        (path, route, code)
+        for path, code in ((INFER, 200), (INFER, 400), ("/v2/models/" + "x" * 30 + "/infer", 404), (INFER, 429))
+    ]
     text = call(app, "GET", "/metrics")
     assert text.body == b"up 1\n" and text.headers[b"content-type"].startswith(b"text/plain")
 

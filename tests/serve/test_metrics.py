@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import jax
 import numpy as np
+import orjson
 import pytest
 from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
@@ -246,7 +247,7 @@ def test_a_log_line_is_json_with_its_fields_and_without_tokens():
     }  # fmt: skip
     assert first["time"].endswith("Z") and second["exception"].startswith("Traceback")
     assert "s3cret" not in stream.getvalue() and "***" in second["exception"]
-    assert not log.requests and Log("debug", stream=stream).requests
+    assert log.requests and not Log("warning", stream=stream).requests and not Log("debug", access=False).requests
 
 
 def test_a_log_that_cannot_be_written_neither_blocks_nor_stops_anything():
@@ -280,20 +281,79 @@ def test_a_log_that_cannot_be_written_neither_blocks_nor_stops_anything():
     assert broken.dropped == 2
 
 
-def test_requests_are_logged_with_their_id_at_debug():
+def logged(level, *sent, **more):
+    """What is logged of these requests, each the bytes of one, over a socket."""
     stream = io.StringIO()
-    log = Log("debug", (), stream)
-    app = an_app(log=log)
-    call(app, "POST", "/v2/models/digits/infer?x=1", a_request(), [(b"x-request-id", b"mine")])
+    log = Log(level, ["s3cret"], stream, **more)
+
+    async def ask():
+        async with running_here(app := an_app(log=log), settings(), refused=app.refused) as port:
+            for one in sent:
+                await _answer(port, one)
+
+    asyncio.run(ask())
     log.close()
-    (found,) = [line for line in lines(stream) if line["event"] == "request"]
-    assert (found["id"], found["method"], found["path"], found["code"]) == (
-        "mine",
-        "POST",
-        "/v2/models/digits/infer",
-        200,
-    )
-    assert found["seconds"] > 0
+    return [line for line in lines(stream) if line["event"] == "request"]
+
+
+def _get(path, *headers):
+    return b"\r\n".join((b"GET %b HTTP/1.1" % path, b"Host: localhost", b"Connection: close", *headers, b"", b""))
+
+
+def test_a_request_is_one_line_at_info_with_its_client():
+    body = orjson.dumps(a_request(), option=orjson.OPT_SERIALIZE_NUMPY)
+    head = b"POST /v2/models/digits/infer?x=s3cret HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: mine\r\n"
+    sent = b"%bContent-Length: %d\r\nConnection: close\r\n\r\n%b" % (head, len(body), body)
+    (found,) = logged("info", sent, worker=2)
+    assert found.pop("time").endswith("Z") and 0 < found.pop("seconds") < 5 and found.pop("bytes") > 50
+    assert found == {
+        "level": "info", "event": "request", "client": "127.0.0.1", "method": "POST", "id": "mine", "worker": 2,
+        "path": "/v2/models/digits/infer", "route": "/v2/models/{model}/infer", "code": 200, "model": "digits",
+        "version": "1",
+    }  # fmt: skip
+
+
+def test_probes_are_logged_only_at_debug_unless_they_fail_and_requests_at_no_higher_level():
+    sent = [_get(b"/v2/health/live"), _get(b"/v2/models/digits/ready"), _get(b"/v2/models/none/ready"), b"no HTTP"]
+    assert [line["code"] for line in logged("info", *sent)] == [404, 400]
+    assert [(line["level"], line["code"]) for line in logged("debug", *sent)] == [
+        ("debug", 200), ("debug", 200), ("info", 404), ("info", 400),
+    ]  # fmt: skip
+    assert logged("warning", *sent) == logged("debug", *sent, access=False) == []
+    refused = logged("info", b"no HTTP")[0]
+    assert refused["client"] == "127.0.0.1" and "path" not in refused and "route" not in refused
+
+
+def test_nobody_writes_lines_or_commands_of_a_terminal_into_the_log():
+    stream = io.StringIO()
+    log = Log("info", (), stream)
+    bad = "/a\n{}\x1b[2J\x9b2J\u202e\u2028\x7f\ud800é"
+    log.request(("::1", 1), "GET", bad * 99, "", 404, 0.1, 9)
+    log("info", "é\n", path=bad, n=1 << 70, broken=Broken())
+    log.close()
+    text = stream.getvalue()
+    assert text.count("\n") == 2 and not any(c in text for c in "\x1b\x9b\u202e\u2028\x7f")
+    first, second = lines(stream)
+    assert (first["path"], first["client"]) == ((bad * 99)[:200], "::1")
+    assert (second["path"], second["n"], second["broken"]) == (bad, 1 << 70, "<Broken>")
+
+
+class Broken:
+    def __str__(self):
+        raise RuntimeError
+
+
+def test_logging_a_request_costs_it_a_microsecond():
+    log = Log("info", (), io.StringIO())
+    best = np.inf
+    for _ in range(5):
+        began = time.thread_time()
+        for _ in range(500):
+            log.request(("127.0.0.1", 1), "POST", "/v2/models/m/infer", "/v2/models/{model}/infer", 200, 0.001, 99)
+        best = min(best, time.thread_time() - began)
+        time.sleep(0.06)
+    log.close()
+    assert best / 500 < 5e-6, "three to ten times what it takes on an idle machine"
 
 
 def test_the_watchdog_says_where_the_loop_is_stuck():

@@ -150,7 +150,7 @@ class Service:
         app = self.app
 
         async def answered(_: object, context: Context) -> Message:
-            call, code = Call(context), "OK"
+            call, code, size = Call(context), "OK", None
             try:
                 if self.draining:
                     raise _stopping()
@@ -159,9 +159,12 @@ class Service:
                 request = await _message(context, kind, app.settings.body_timeout_s)
                 self.active += 1
                 try:
-                    return await answer(request, response, call)
+                    said = await answer(request, response, call)
                 finally:
                     self.active -= 1
+                if app.access_log is not None and said is not None:
+                    size = said.ByteSize()
+                return said
             except ServeError as error:
                 code, text = error.grpc, error.text
                 if app.metrics is not None and error.limit is not None:
@@ -180,8 +183,10 @@ class Service:
                 seconds = time.monotonic() - call.arrived
                 if app.metrics is not None:
                     app.metrics.request(call.model, call.version, "grpc", name, code, seconds)
-                if app.logs_requests:
-                    app.log("info", "request", id=call.id, method="gRPC", path=name, code=code, seconds=seconds)
+                if app.access_log is not None:
+                    app.access_log.request(
+                        context.peer(), "gRPC", name, name, code, seconds, size, call.model, call.version, call.id
+                    )
             await context.abort(grpc.StatusCode[code], text)
 
         return answered

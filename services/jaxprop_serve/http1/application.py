@@ -41,7 +41,7 @@ class App:
         self.settings = settings
         self.metrics = metrics
         self.log = log if log is not None else _log
-        self.logs_requests = getattr(log, "requests", False)
+        self.access_log = log if log is not None and getattr(log, "requests", False) else None
         self.access = Access(settings)
         self.compression = settings.compression
         routes = list(routes)
@@ -160,7 +160,7 @@ class App:
             headers.append((b"x-request-id", request.id.encode()))
         if b"origin" in given and status != 403:
             headers += [(b"access-control-allow-origin", given[b"origin"]), (b"vary", b"origin")]
-        self._count(request, status)
+        self._count(request, status, len(body))
         return answer
 
     def refused(self, status: int, client: tuple[str, int | None] | None) -> None:
@@ -169,6 +169,8 @@ class App:
             self.metrics.request("", "", "http", "", status, 0.0)
             if status in _AT_THE_CONNECTION:
                 self.metrics.rejected(_AT_THE_CONNECTION[status], "http", "")
+        if self.access_log is not None:
+            self.access_log.request(client, "", "", "", status, 0.0, None)
 
     def _gone(self, request: HttpRequest) -> None:
         """Count a request whose client went away, or was given up by connections.py while its body came."""
@@ -177,14 +179,18 @@ class App:
             self.metrics.rejected(_AT_THE_CONNECTION[status], "http", request.route)
         self._count(request, status)
 
-    def _count(self, request: HttpRequest, status: int) -> None:
+    def _count(self, request: HttpRequest, status: int, size: int | None = None) -> None:
         """Count and log a request that is over."""
         seconds = time.monotonic() - request.arrived
+        model, version, route = request.model, request.version, request.route
         if self.metrics is not None:
-            self.metrics.request(request.model, request.version, "http", request.route, status, seconds)
-        if self.logs_requests:
-            method, path = request.scope["method"], _path(request.scope)
-            self.log("info", "request", id=request.id, method=method, path=path, code=status, seconds=seconds)
+            self.metrics.request(model, version, "http", route, status, seconds)
+        if self.access_log is not None:
+            scope, known = request.scope, b"x-request-id" in request.headers or status == 500
+            self.access_log.request(
+                scope.get("client"), scope["method"], scope["path"], route, status, seconds, size, model, version,
+                request.id if known else "",
+            )  # fmt: skip
 
 
 _AT_THE_CONNECTION = {408: "timeout", 431: "header", 503: "connections"}  # limits that connections.py keeps
@@ -208,7 +214,7 @@ def create_app(
         models: `models.Models`, started and stopped by the caller (server.py), not here.
         settings: limits and tokens, see settings.py.
         metrics: `.request(...)`, `.rejected(...)` and `.render()` of a `Metrics`.
-        log: `log(level, event, **fields)`; with `log.requests` true, one event for each request.
+        log: `log(level, event, **fields)`; with `log.requests` true, `log.request(...)` for each request.
         routes: more `Route`s and `Mount`s, such as explain's and the plugins'.
 
     Raises ValueError for settings that would leave a server reachable from other machines without a token.

@@ -1,125 +1,199 @@
 """What the server says of itself: one JSON object a line on stderr, written by a thread, and no request waits.
 
-The standard library's queue handler and listener do the work. A log that cannot be written (a full disk, a closed pipe,
-a reader that is too slow) loses lines and counts them; it never stops the server. Tokens are blotted out wherever they
-appear.
+A line is queued as it is and made into text by the thread, which gathers what comes within a moment: waking a thread
+for every request would cost more than answering it. A log that cannot be written (a full disk, a closed pipe, a reader
+that is too slow) loses lines and counts them; it never stops the server. Tokens are blotted out wherever they appear.
 """
 
 import json
 import logging
-import queue
+import re
 import sys
 import threading
 import time
 import traceback
+from collections import deque
 from collections.abc import Iterable
-from logging.handlers import QueueHandler, QueueListener
 from typing import Any, TextIO
+from urllib.parse import unquote
+
+import msgspec
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+# Asked every few seconds by whoever watches the server: logged at "debug" unless they fail.
+PROBES = frozenset(
+    (
+        *("/v2/health/live", "/v2/health/ready", "/v2/models/{model}/ready", "/metrics"),
+        *("ServerLive", "ServerReady", "ModelReady", "Check"),
+    )
+)
+_encoder = msgspec.json.Encoder()
 _WAITING = 10_000
+_LONGEST_PATH = 200
+_AT_ONCE = 100  # lines made into text before other threads get their turn
+_GATHERED_S = 0.05
+# What JSON does not escape and a terminal or a viewer of logs might obey: C1 controls, line ends, changes of direction.
+_UNSEEN = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
-class Log(QueueHandler):
+class Answered(msgspec.Struct, omit_defaults=True, gc=False):
+    """A line about a request that is over: what is empty is left out."""
+
+    time: float | str
+    level: str
+    event: str
+    client: Any = None  # its address, as ASGI (host, port) or as gRPC has it ("ipv4:127.0.0.1:50000")
+    method: str = ""  # HTTP's, or "gRPC"
+    path: str = ""  # as it was asked for, without the query
+    route: str = ""  # the pattern that it matched
+    code: int | str = ""
+    seconds: float = -1.0
+    bytes: int | None = None  # of the answer's body
+    model: str = ""
+    version: str = ""
+    id: str = ""
+    trace: str = ""
+    worker: int | str | None = None
+
+
+class Log(logging.Handler):
     """`log(level, event, **fields)`: a line `{"time", "level", "event", ...}`, if the level is high enough.
 
     It is a handler too: as the root logger's, it writes what libraries log (uvicorn, grpc, jax) into the same lines.
 
     Args:
-        level: of the least important lines still written. At "debug" each request is logged too.
+        level: of the least important lines still written. At "debug" the probes' requests are logged too.
         secrets: texts never written.
         stream: stderr by default.
-        always: fields of every line, such as `worker=0`.
+        access: whether requests are logged, which are of level "info".
+        worker: a field of every line, if it is given.
     """
 
     def __init__(
-        self, level: str = "info", secrets: Iterable[str] = (), stream: TextIO | None = None, **always: object
+        self,
+        level: str = "info",
+        secrets: Iterable[str] = (),
+        stream: TextIO | None = None,
+        access: bool = True,
+        worker: int | str | None = None,
     ):
-        waiting: queue.Queue[Any] = queue.Queue(_WAITING)
-        super().__init__(waiting)
         self.threshold = LEVELS[level]
-        self.requests = self.threshold <= logging.DEBUG
+        super().__init__(max(logging.WARNING, self.threshold))  # of what libraries log
+        self.requests = access and self.threshold <= logging.INFO
         self.dropped = 0
-        self._always = always
-        self.setLevel(max(logging.WARNING, self.threshold))  # of what libraries log
-        self._writer = _Writer(self, waiting, stream if stream is not None else sys.stderr, secrets)
-        self._writer.start()
-        self._closing = threading.Thread(target=self._writer.stop, name="close log", daemon=True)
+        self._worker = worker
+        self._always: dict[str, object] = {} if worker is None else {"worker": worker}
+        self._waiting: deque[dict[str, Any] | Answered] = deque()
+        self._awake, self._ending = threading.Event(), threading.Event()
+        self._stream = stream if stream is not None else sys.stderr
+        self._secrets: tuple[str, ...] = ()
+        self.hide(secrets)
+        self._second, self._moment = 0, ""
+        # No lock of logging's is held while it writes: one that hangs in a write would never let go of it on exit.
+        self._thread = threading.Thread(target=self._write, name="log", daemon=True)
+        self._thread.start()
 
     def __call__(self, level: str, event: str, **fields: object) -> None:
         """Log an event; an `exception` among the fields is written with its traceback."""
         if LEVELS[level] >= self.threshold:
-            self.enqueue({"time": time.time(), "level": level, "event": event} | self._always | fields)
+            self._put({"time": time.time(), "level": level, "event": event} | self._always | fields)
 
     def hide(self, secrets: Iterable[str]) -> None:
         """Never write these texts either, from now on."""
-        self._writer.hide(secrets)
-
-    def prepare(self, record: logging.LogRecord) -> dict[str, object]:
-        """Return what is queued of a library's record: its fields, read while its arguments still are what they
-        were."""
-        level = "error" if record.levelno >= logging.ERROR else "warning"
-        fields = {"time": record.created, "level": level, "event": record.name} | self._always
-        exception = {"exception": record.exc_info[1]} if record.exc_info else {}
-        return fields | {"message": record.getMessage()} | exception
-
-    def enqueue(self, record: object) -> None:
-        """Queue a line without waiting; where the queue is full, the line is lost and counted."""
-        try:
-            self.queue.put_nowait(record)
-        except queue.Full:
-            self.dropped += 1
-
-    def close(self, timeout: float = 2.0) -> None:
-        """Write what is waiting, for at most `timeout` seconds."""
-        if self._closing.ident is None:  # logging closes it once more on exit
-            self._closing.start()
-            self._closing.join(timeout)
-        super().close()
-
-
-class _Writer(QueueListener):
-    """The thread that writes; after lines were lost, it also says how many. It can be stopped while the queue is full.
-
-    It is no handler itself: logging locks its handlers on exit, and one that hangs in a write would never let go.
-    """
-
-    def __init__(self, log: Log, waiting: queue.Queue[Any], stream: TextIO, secrets: Iterable[str]):
-        super().__init__(waiting)
-        self._log, self._stream, self._reported = log, stream, 0
-        self._secrets: tuple[str, ...] = ()
-        self.hide(secrets)
-
-    def hide(self, secrets: Iterable[str]) -> None:
         added = (json.dumps(secret, ensure_ascii=False)[1:-1] for secret in secrets if secret)
         self._secrets = (*self._secrets, *(secret for secret in added if secret not in self._secrets))
 
-    def handle(self, record: dict[str, Any]) -> None:
-        text = self._line(record)
-        if self._log.dropped > self._reported:
-            self._reported = self._log.dropped
-            text += self._line({"time": time.time(), "level": "warning", "event": "lines lost", "n": self._reported})
-        try:
-            self._stream.write(text)
-            self._stream.flush()
-        except (OSError, ValueError):
-            self._log.dropped += 1
+    def request(self, *of: Any) -> None:
+        """Log a request that is over, given the fields of Answered from `client` on. It costs half a microsecond."""
+        self._put(Answered(time.time(), "info", "request", *of))
 
-    def enqueue_sentinel(self) -> None:
+    def emit(self, record: logging.LogRecord) -> None:
+        """Queue what is to be said of a library's record, read while its arguments still are what they were."""
+        level = "error" if record.levelno >= logging.ERROR else "warning"
+        exception = {"exception": record.exc_info[1]} if record.exc_info else {}
+        said = {"time": record.created, "level": level, "event": record.name} | self._always
+        self._put(said | {"message": record.getMessage()} | exception)
+
+    def close(self, timeout: float = 2.0) -> None:
+        """Write what is waiting, for at most `timeout` seconds."""
+        if not self._ending.is_set():  # logging closes it once more on exit
+            self._ending.set()
+            self._awake.set()
+            self._thread.join(timeout)
+        super().close()
+
+    def _put(self, line: dict[str, Any] | Answered) -> None:
+        """Queue a line without waiting; where too many wait, it is lost and counted."""
+        if len(self._waiting) >= _WAITING:
+            self.dropped += 1
+            return
+        self._waiting.append(line)
+        if not self._awake.is_set():
+            self._awake.set()
+
+    def _write(self) -> None:
+        """Write what waits, whenever something does; after lines were lost, also say how many."""
+        reported = 0
         while True:
-            try:
-                return super().enqueue_sentinel()
-            except queue.Full:
-                time.sleep(0.01)
+            self._awake.wait()
+            self._awake.clear()
+            while self._waiting:
+                lines = [self._waiting.popleft() for _ in range(min(_AT_ONCE, len(self._waiting)))]
+                if self.dropped > reported:
+                    reported = self.dropped
+                    lines.append({"time": time.time(), "level": "warning", "event": "lines lost", "n": reported})
+                try:
+                    self._stream.write(self._text(lines))
+                    self._stream.flush()
+                except (OSError, ValueError):
+                    self.dropped += len(lines)
+            if self._ending.wait(_GATHERED_S) and not self._waiting:
+                return
 
-    def _line(self, fields: dict[str, Any]) -> str:
-        seconds = fields["time"]
-        moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{int(seconds % 1 * 1e6):06d}Z"
-        shown = {key: _plain(value) for key, value in fields.items()} | {"time": moment}
-        text = json.dumps(shown, ensure_ascii=False)
+    def _text(self, lines: list[dict[str, Any] | Answered]) -> str:
+        """Return lines of JSON, without the probes' if nobody wants to hear of them."""
+        shown: list[Any] = []
+        for line in lines:
+            if isinstance(line, dict):
+                shown.append({key: _plain(value) for key, value in line.items()} | {"time": self._when(line["time"])})
+            elif (one := self._of_request(line)) is not None:
+                shown.append(one)
+        try:
+            text = _encoder.encode_lines(shown).decode()
+        except (OverflowError, UnicodeEncodeError):  # numbers above 64 bits, halves of surrogate pairs
+            text = "".join(json.dumps(msgspec.to_builtins(one)) + "\n" for one in shown)
+        if not text.isascii() or "\x7f" in text:
+            text = _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
         for secret in self._secrets:
             text = text.replace(secret, "***")
-        return text + "\n"
+        return text
+
+    def _of_request(self, line: Answered) -> Answered | None:
+        if line.route in PROBES and line.code in (200, "OK"):
+            if self.threshold > logging.DEBUG:
+                return None
+            line.level = "debug"
+        line.time = self._when(line.time)
+        line.seconds = round(line.seconds, 6)
+        line.worker = self._worker
+        client = line.client
+        line.client = client[0] if type(client) is tuple else _peer(client)
+        if len(line.path) > _LONGEST_PATH:
+            line.path = line.path[:_LONGEST_PATH]
+        return line
+
+    def _when(self, moment: Any) -> str:
+        second = int(moment)
+        if second != self._second:
+            self._second, self._moment = second, time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second))
+        return f"{self._moment}{int((moment - second) * 1e6):06d}Z"
+
+
+def _peer(client: Any) -> str | None:
+    """Return the address alone of what gRPC calls a peer: ipv4:host:port, ipv6:%5Bhost%5D:port, unix:path."""
+    if isinstance(client, str) and client[:5] in ("ipv4:", "ipv6:"):
+        return unquote(client[5:].rpartition(":")[0]).strip("[]")
+    return client[0] if isinstance(client, list) else client
 
 
 def _plain(value: object) -> str | int | float | bool | None:
@@ -127,4 +201,9 @@ def _plain(value: object) -> str | int | float | bool | None:
         return "".join(traceback.format_exception(value))
     if isinstance(value, float):
         return round(value, 6)
-    return value if isinstance(value, str | int | bool | None) else str(value)
+    if isinstance(value, str | int | bool | None):
+        return value
+    try:
+        return str(value)
+    except Exception:  # what cannot be shown must not end the log
+        return f"<{type(value).__name__}>"
