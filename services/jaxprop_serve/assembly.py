@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import functools
 import json
 import os
 import shlex
@@ -19,7 +18,7 @@ from jaxprop.errors import JaxpropError
 from jaxprop_serve.certificates import certificate_of
 from jaxprop_serve.errors import ServeError
 from jaxprop_serve.http1.routes import Mount, Route
-from jaxprop_serve.models.lifecycle import Models, Served
+from jaxprop_serve.models.lifecycle import Known, Models, Served
 from jaxprop_serve.plugins import find, made
 from jaxprop_serve.protocol.by_column import example_row
 from jaxprop_serve.protocol.tensors import TensorSpec
@@ -29,7 +28,7 @@ from jaxprop_serve.settings import Settings
 from jaxprop_serve.sockets import TakenError, bind, bound_to_file, check_file, url
 from jaxprop_serve.systemd import ended_by_hangup
 from jaxprop_serve.why.explain import Explain
-from jaxprop_serve.workers import Supervisor
+from jaxprop_serve.workers import Parent, Supervisor
 
 MOST_NAMES = 20  # of columns, in the lines for people
 
@@ -39,37 +38,59 @@ def run(settings: Settings, places: Sequence[str]) -> int:
     signal.signal(signal.SIGHUP, ended_by_hangup)
     if settings.workers == 1:
         with listening_on(settings) as listening:
-            return _serve(settings, places, listening, 0, lambda server: say(about(server)))
+            server = Server(settings, *assemble(settings, places))
+            return _serve(server, listening, lambda server: say(about(server)))
     with contextlib.ExitStack() as stack:
         # The parent's sockets never listen: they keep the ports, which may have been "any", while workers come and go.
+        shared = None
         for name in ("port", "grpc_port"):
-            if (port := getattr(settings, name)) is not None:
-                kept = stack.enter_context(bind(settings.host, port, shared=True))
+            if name == "port" and settings.unix_socket is not None:
+                shared = stack.enter_context(bound_to_file(settings.unix_socket))
+            elif (port := getattr(settings, name)) is not None:
+                flag = "--" + name.replace("_", "-")
+                kept = stack.enter_context(bind(settings.host, port, shared=True, flag=flag))
                 settings = settings.model_copy(update={name: kept.getsockname()[1]})
         log = Log(settings.log_level, worker="parent")
         stack.callback(log.close)
         patience = settings.drain_timeout_s + 5
-        supervisor = Supervisor(worker, (settings, list(places)), settings.workers, say, log, patience)
+        supervisor = Supervisor(worker, (settings, list(places), shared), settings.workers, say, log, patience)
         return supervisor.run()
 
 
-def worker(settings: Settings, places: Sequence[str], number: int, ready: Connection) -> int:
-    """Run one of several processes. It sends what `about` says, or why it cannot serve, through `ready`."""
+def worker(
+    settings: Settings,
+    places: Sequence[str],
+    shared: socket.socket | None,
+    number: int,
+    known: Known | None,
+    link: Connection,
+) -> int:
+    """Run one of several processes. What `about` says, or why it cannot serve, goes to the parent.
+
+    Args:
+        settings: all of them.
+        places: where the models are.
+        shared: the Unix socket, if there is one: it cannot be bound twice, as a port can.
+        number: this worker's.
+        known: what it is to load, if it replaces another.
+        link: to the parent.
+    """
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the parent's to understand, as is the service manager
+    os.environ.pop("NOTIFY_SOCKET", None)
+    parent = Parent(link)
     try:
-        with bind(settings.host, settings.port, shared=True) as listening:
-            return _serve(settings, places, listening, number, lambda server: ready.send(about(server)))
+        settings = settings.renewed()
+        with shared or bind(settings.host, settings.port, shared=True) as listening:
+            server = Server(settings, *assemble(settings, places), number, parent, known)
+            return _serve(server, listening, lambda server: parent.ready(about(server)))
     except JaxpropError as error:
-        ready.send(error)
+        parent.failed(error)
         return 1
 
 
-def _serve(
-    settings: Settings, places: Sequence[str], listening: socket.socket, number: int, ready: Callable[[Server], None]
-) -> int:
+def _serve(server: Server, listening: socket.socket, ready: Callable[[Server], None]) -> int:
     # A forward of a few microseconds is not worth a hand-over to XLA's thread and back, which costs as much again.
     jax.config.update("jax_cpu_enable_async_dispatch", False)
-    models, routes = assemble(settings, places)
-    server = Server(settings, models, routes, number)
     loop_factory = uvicorn.Config(server.app, log_config=None).get_loop_factory()
     try:
         with asyncio.Runner(loop_factory=loop_factory) as runner:
@@ -92,14 +113,12 @@ def check(settings: Settings, places: Sequence[str]) -> list[str]:
     """
     certificate = certificate_of(settings)
     notes = [certificate.warning()] if certificate and certificate.warning() else []
-    doors = [lambda: bind(settings.host, settings.port).close()]
-    if settings.unix_socket is not None:
-        doors = [functools.partial(check_file, settings.unix_socket)]
-    if settings.grpc_port is not None:
-        doors.append(lambda: bind(settings.host, settings.grpc_port or 0, flag="--grpc-port").close())
-    for door in doors:
+    for name in ("unix_socket" if settings.unix_socket else "port", "grpc_port"):
         try:
-            door()
+            if name == "unix_socket" and settings.unix_socket is not None:
+                check_file(settings.unix_socket)
+            elif (port := getattr(settings, name)) is not None:
+                bind(settings.host, port, flag="--" + name.replace("_", "-")).close()
         except TakenError as error:
             notes.append(f"{error} (now, at least)")
     models, _ = assemble(settings, places)

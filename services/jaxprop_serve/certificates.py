@@ -1,6 +1,7 @@
 """A certificate and its key: whether they serve, why not, and the newest pair for each handshake of both doors."""
 
 import ssl
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,7 @@ def _pem(name: str, file: Path) -> bytes:
 def _taken_by_grpc(pair: tuple[bytes, bytes]) -> bool:
     """Return whether gRPC's own TLS library, which knows fewer kinds of keys than Python's, takes the pair."""
     try:
-        grpc.server(None).add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([pair]))
+        grpc.server(ThreadPoolExecutor(1)).add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([pair]))
     except RuntimeError:
         return False
     return True

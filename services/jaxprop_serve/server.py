@@ -29,12 +29,13 @@ from jaxprop_serve.grpc_door import server as grpc_server
 from jaxprop_serve.http1.application import create_app
 from jaxprop_serve.http1.connections import connection
 from jaxprop_serve.http1.routes import ASGI, Mount, Receive, Route, Send
-from jaxprop_serve.models.lifecycle import Models
+from jaxprop_serve.models.lifecycle import Known, Models
 from jaxprop_serve.renewal import Renewal
 from jaxprop_serve.seen.logs import Log
 from jaxprop_serve.seen.metrics import Metrics
 from jaxprop_serve.settings import Settings
 from jaxprop_serve.systemd import TERMINAL, notify
+from jaxprop_serve.workers import Parent
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 LAME_DUCK_S = 0.5  # after SIGTERM new connections are still taken for this long, to be told that we are not ready
@@ -58,11 +59,24 @@ class Server:
         models: a `models.Models`, not yet started.
         routes: what is mounted beside the protocol.
         worker: its number among `settings.workers`.
+        parent: of a worker: through it `load` and `unload` reach the others too.
+        known: of a worker that replaces another: the models that the others have. It listens when it has them.
     """
 
-    def __init__(self, settings: Settings, models: Models, routes: Iterable[Route | Mount] = (), worker: int = 0):
+    def __init__(
+        self,
+        settings: Settings,
+        models: Models,
+        routes: Iterable[Route | Mount] = (),
+        worker: int = 0,
+        parent: Parent | None = None,
+        known: Known | None = None,
+    ):
         self.settings = settings
         self.models = models
+        self.parent, self.known = parent, known
+        if parent is not None:
+            models.everywhere = parent
         secrets = [t.get_secret_value() for t in (settings.token, settings.admin_token) if t]
         always: dict[str, Any] = {"worker": worker} if settings.workers > 1 else {}
         self.log = Log(settings.log_level, secrets, access=settings.access_log, **always)
@@ -88,18 +102,24 @@ class Server:
 
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, end, number)
-        loop.add_signal_handler(signal.SIGHUP, lambda: end(signal.SIGHUP) if TERMINAL.gone() else hangup.set())
-        parent = multiprocessing.parent_process()
-        if parent is not None:  # a worker does not outlive whoever replaces and stops it
-            loop.add_reader(parent.sentinel, stop.set)
+        parent, started = multiprocessing.parent_process(), asyncio.Event()
+        if self.parent is not None and parent is not None:
+            loop.add_reader(parent.sentinel, stop.set)  # a worker does not outlive whoever replaces and stops it
+            self.parent.listen(self.models, functools.partial(self._do, started))
+        else:
+            loop.add_signal_handler(signal.SIGHUP, lambda: end(signal.SIGHUP) if TERMINAL.gone() else hangup.set())
         _forward_logging(self.log)
         watchdog = Watchdog(loop, self.log)
         self.metrics.watch(loop)
         self.metrics.gauge("log_lines_lost", "Lines of the log that could not be written.", lambda: self.log.dropped)
         tasks: list[asyncio.Task[None]] = []
         try:
-            await self._open(listening)
-            if await _first(stop, self.models.start()):
+            if self.known is None:
+                await self._open(listening)
+            if await _first(stop, self.models.start(self.known)):
+                started.set()
+                if self.known is not None:  # others answer meanwhile: a client is not to meet one that cannot
+                    await self._open(listening)
                 gc.collect()
                 gc.freeze()  # models and modules stay: later collections need not look at them
                 self.log("info", "ready", port=self.port, grpc_port=self.grpc_port, pid=os.getpid())
@@ -130,6 +150,11 @@ class Server:
         await self.models.reload()
         self.log("info", "reloaded")
         notify("READY=1")
+
+    async def _do(self, started: asyncio.Event, verb: str, name: str) -> None:
+        """Do what the parent asks of every worker."""
+        await started.wait()
+        await {"load": self.models.load, "unload": self.models.unload, "reload": lambda _: self.reload()}[verb](name)
 
     async def _reloading(self, hangup: asyncio.Event) -> None:
         while True:

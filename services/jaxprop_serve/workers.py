@@ -1,30 +1,70 @@
 """`--workers N`: N whole servers on one port (SO_REUSEPORT), each a process with its own everything.
 
-The parent answers nothing: it starts, watches, forwards SIGTERM and SIGINT. A worker that dies before it was ever ready
-stops the whole, since the next would die of the same; later deaths are answered with a new worker, at first at once,
-then ever more slowly. A worker whose parent is gone drains and goes too.
+The parent answers no request: it starts, watches, and passes on what concerns all: signals, loads and unloads. A worker
+that dies before it was ever ready stops the whole, since the next would die of the same; later deaths are answered with
+a new worker, at first at once, then ever more slowly, with the models that the others have. A worker whose parent is
+gone drains and goes too.
+
+A load or an unload may reach any worker. That worker asks the parent, the parent tells all, and the answer is given
+when all have done it:
+
+    a worker  ("ask", n, verb, name)  → parent     one of the two doors was asked
+    parent    ("do", n, verb, name)   → all        one after the other for each model
+    a worker  ("done", n, refusal, versions) → parent
+    parent    ("answer", n, refusal)  → who asked
 """
 
+import asyncio
+import contextlib
 import multiprocessing
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
 from jaxprop.errors import JaxpropError
+from jaxprop_serve.errors import ServeError
+from jaxprop_serve.models.lifecycle import Known, Models
 from jaxprop_serve.seen.logs import Log
+from jaxprop_serve.systemd import TERMINAL, notify
 
 SLOWEST_S = 30.0
+MOST_JOBS = 100  # that wait, of all models together
+
+Refusal = tuple[int, str]  # a ServeError's status and text
+
+
+@dataclass
+class Job:
+    """A load, an unload or a reload (of all: its name is "") in every worker."""
+
+    verb: str
+    name: str
+    askers: list[tuple[int, int]]  # a worker, and the number of its question
+    number: int = 0  # 0 until it has begun
+    busy: set[int] = field(default_factory=set)  # workers that have not done it yet
+    done: set[int] = field(default_factory=set)
+    refused: dict[int, Refusal] = field(default_factory=dict)
+
+    def answer(self) -> Refusal | None:
+        """Return what the askers are told: what one server would tell, if all workers agree."""
+        texts = set(self.refused.values())
+        if not texts or (len(texts) == 1 and not self.done):
+            return next(iter(texts), None)
+        told = "; ".join(f"worker {number}: {text}" for number, (_, text) in sorted(self.refused.items()))
+        count = len(self.refused) + len(self.done)
+        return 503, f"{self.verb} failed in {len(self.refused)} of {count} workers, so ask again: {told}"
 
 
 class Supervisor:
-    """Keep `count` processes running `target(number, ready)`, where `ready` is a Connection to say so on.
+    """Keep `count` processes running `target(*arguments, number, known, link)`, where `link` is a Connection.
 
     Args:
         target: a module's function, called in a fresh interpreter; its return value is the process's exit code.
-        arguments: passed on before the number.
+        arguments: passed on before the worker's number, the models it is to have (None: all) and its `link`.
         count: how many.
         said: called once all are ready with what the last one sent; a JaxpropError that one sends is raised instead.
         log: for deaths and replacements.
@@ -44,8 +84,12 @@ class Supervisor:
         self.target, self.arguments, self.count, self.said, self.log = target, arguments, count, said, log
         self.patience = patience
         self.processes: dict[int, SpawnProcess] = {}
-        self.waiting: dict[int, Connection] = {}  # workers that are not ready yet
+        self.links: dict[int, Connection] = {}
+        self.waiting: set[int] = set()  # workers that are not ready yet
         self.due: dict[int, float] = {}  # when a dead worker is replaced
+        self.known: Known | None = None  # what every worker has, and the next one is to have
+        self.jobs: list[Job] = []
+        self.begun = 0
         self.deaths = 0
         self.announced = False
         self.stopping = 0
@@ -53,18 +97,29 @@ class Supervisor:
     def run(self) -> int:
         """Run until a signal comes, and return the exit code."""
         wake, waker = self.context.Pipe(duplex=False)
+        hangups: list[int] = []
 
-        def stop(number: int, _: object) -> None:
-            self.stopping = self.stopping or number
-            waker.send(number)
+        def hear(number: int, _: object) -> None:
+            if number == signal.SIGHUP and not TERMINAL.gone():
+                hangups.append(number)
+            else:
+                self.stopping = self.stopping or number
+            if not wake.poll():
+                waker.send(number)
 
-        before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+        before = {number: signal.signal(number, hear) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
         try:
             for number in range(self.count):
                 self.start(number)
             while not self.stopping:
                 seconds = max(0.0, min(self.due.values()) - time.monotonic()) if self.due else None
-                wait([wake, *self.waiting.values(), *(p.sentinel for p in self.processes.values())], seconds)
+                wait([wake, *self.links.values(), *(p.sentinel for p in self.processes.values())], seconds)
+                if wake.poll():
+                    wake.recv()
+                if hangups and self.announced:
+                    hangups.clear()
+                    notify("RELOADING=1")
+                    self.add("reload", "", None)
                 self.hear()
                 if (code := self.replace()) is not None:
                     return code
@@ -75,40 +130,122 @@ class Supervisor:
                 signal.signal(number, handler)
 
     def start(self, number: int) -> None:
-        """Start a worker."""
+        """Start a worker. What is under way in the others, it does as soon as it can."""
         self.due.pop(number, None)
-        ours, theirs = self.context.Pipe(duplex=False)
-        process = self.context.Process(target=enter, args=(self.target, *self.arguments, number, theirs))
+        ours, theirs = self.context.Pipe()
+        process = self.context.Process(target=enter, args=(self.target, *self.arguments, number, self.known, theirs))
         process.start()
         theirs.close()
-        self.processes[number], self.waiting[number] = process, ours
+        self.processes[number], self.links[number] = process, ours
+        self.waiting.add(number)
+        for job in self.jobs:
+            if job.number:
+                self.tell(number, job)
 
     def hear(self) -> None:
-        """Note who has become ready."""
-        for number, connection in list(self.waiting.items()):
+        """Take in what workers say."""
+        for number, link in list(self.links.items()):
             try:
-                if not connection.poll():
-                    continue
-                said = connection.recv()
+                while link.poll():
+                    self.take(number, *link.recv())
             except (EOFError, OSError):
-                continue  # it died: see replace
-            if isinstance(said, JaxpropError):
-                if not self.announced:
-                    raise said
-                self.log("error", "a worker cannot serve", worker=number, reason=str(said))
-                continue
-            del self.waiting[number]
+                del self.links[number]  # it has gone or is going: see replace
+
+    def take(self, number: int, kind: str, *said: Any) -> None:
+        """Do what one message of a worker asks for."""
+        if kind == "failed":
+            (error,) = said
+            if not self.announced and not self.stopping:
+                raise error
+            self.log("error", "a worker cannot serve", worker=number, reason=str(error))
+        elif kind == "ready":
+            lines, known = said
+            self.waiting.discard(number)
+            for name in known if self.announced else ():
+                if known[name] != (self.known or {}).get(
+                    name
+                ):  # saved since the others loaded it: let them load it too
+                    self.add("load", name, None)
             if not self.waiting and not self.announced and len(self.processes) == self.count:
-                self.announced = True
-                self.said(said)
+                self.announced, self.known = True, known
+                self.said(lines)
+                notify("READY=1")
+        elif kind == "ask":
+            question, verb, name = said
+            self.add(verb, name, (number, question))
+        elif kind == "done":
+            self.note(number, *said)
+
+    def add(self, verb: str, name: str, asker: tuple[int, int] | None) -> None:
+        """Take on a job. One like the last that waits for this model is that one: it has not looked at the disk yet."""
+        askers = [asker] if asker else []
+        last = next((job for job in reversed(self.jobs) if job.name in (name, "")), None)
+        if last is not None and not last.number and (last.verb, last.name) == (verb, name):
+            last.askers += askers
+        elif asker and len(self.jobs) >= MOST_JOBS:
+            self.send(asker[0], "answer", asker[1], (429, f"{MOST_JOBS} loads and unloads wait already"))
+        else:
+            self.jobs.append(Job(verb, name, askers))
+            self.advance()
+
+    def advance(self) -> None:
+        """Answer what every worker has done, and begin what waits for no other: of one model, one job at a time."""
+        for job in [job for job in self.jobs if job.number and not job.busy]:
+            self.jobs.remove(job)
+            for number, question in job.askers:
+                self.send(number, "answer", question, job.answer())
+            if job.verb == "reload":
+                notify("READY=1")
+        for i, job in enumerate(self.jobs):
+            if not job.number and all(job.name and o.name and job.name != o.name for o in self.jobs[:i]):
+                self.begun += 1
+                job.number = self.begun
+                for number in self.links:
+                    self.tell(number, job)
+
+    def tell(self, number: int, job: Job) -> None:
+        """Let one worker do a job."""
+        if self.send(number, "do", job.number, job.verb, job.name):
+            job.busy.add(number)
+
+    def note(self, number: int, job_number: int, refusal: Refusal | None, known: Known) -> None:
+        """Note that a worker has done a job."""
+        for job in self.jobs:
+            if job.number == job_number and number in job.busy:
+                job.busy.remove(number)
+                if refusal is None or not job.done:
+                    self.known = known
+                if refusal is None:
+                    job.done.add(number)
+                else:
+                    job.refused[number] = refusal
+        self.advance()
+
+    def send(self, number: int, *message: object) -> bool:
+        """Send a worker a message, if it is there."""
+        try:
+            self.links[number].send(message)
+        except (KeyError, OSError):
+            return False
+        return True
+
+    def left(self, number: int) -> None:
+        """Wait no longer for a worker that has died."""
+        self.hear()  # its last words
+        self.links.pop(number, None)
+        for job in self.jobs:
+            job.busy.discard(number)
+        self.advance()
 
     def replace(self) -> int | None:
         """Replace workers that have died; return an exit code if one of them was never ready."""
         for number, process in list(self.processes.items()):
             if process.exitcode is None or self.stopping:
                 continue
+            self.left(number)
             del self.processes[number]
-            never_ready = self.waiting.pop(number, None) is not None
+            never_ready = number in self.waiting
+            self.waiting.discard(number)
             if never_ready and not self.announced:
                 return process.exitcode if process.exitcode > 0 else 1
             self.deaths += 1
@@ -123,18 +260,105 @@ class Supervisor:
         return None
 
     def stop(self) -> None:
-        """Tell all to drain, wait, and kill whoever does not."""
+        """Tell all to drain, answer what they ask meanwhile, and kill whoever does not end."""
+        notify("STOPPING=1")
+        self.stopping = self.stopping or signal.SIGTERM
         for process in self.processes.values():
             if process.exitcode is None:
                 process.terminate()
         end = time.monotonic() + self.patience
+        while self.processes and time.monotonic() < end:
+            wait([*self.links.values(), *(p.sentinel for p in self.processes.values())], end - time.monotonic())
+            self.hear()
+            for number, process in list(self.processes.items()):
+                if process.exitcode is not None:
+                    self.left(number)
+                    del self.processes[number]
         for process in self.processes.values():
-            process.join(max(0.1, end - time.monotonic()))
-            if process.exitcode is None:
-                process.kill()
-                process.join()
+            process.kill()
+            process.join()
 
 
 def enter(target: Callable[..., int], *arguments: object) -> None:
     """Run a worker: this is its first function."""
     raise SystemExit(target(*arguments))
+
+
+class Parent:
+    """What a worker tells its parent, and does for it. `load` and `unload` mean every worker.
+
+    Args:
+        link: to the parent.
+    """
+
+    def __init__(self, link: Connection):
+        self._link = link
+        self._asked: dict[int, asyncio.Future[Refusal | None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._number = 0
+
+    def listen(self, models: Models, do: Callable[[str, str], Awaitable[None]]) -> None:
+        """Hear the parent from now on in this loop. `do(verb, name)` is what it may ask for."""
+        self._models = models
+        asyncio.get_running_loop().add_reader(self._link.fileno(), self._hear, do)
+
+    def ready(self, lines: list[str]) -> None:
+        """Tell that this worker answers."""
+        self._link.send(("ready", lines, self._models.known()))
+
+    def failed(self, error: JaxpropError) -> None:
+        """Tell why it never will."""
+        self._link.send(("failed", error))
+
+    async def load(self, name: str) -> None:
+        """Load or reload a model in every worker. ServeError as `Models.load`; 503, naming them, if some fail."""
+        await self._ask("load", name)
+
+    async def unload(self, name: str) -> None:
+        """Unload a model in every worker. ServeError as `Models.unload`; 503, naming them, if some fail."""
+        await self._ask("unload", name)
+
+    async def _ask(self, verb: str, name: str) -> None:
+        self._number += 1
+        number, answer = self._number, asyncio.get_running_loop().create_future()
+        self._asked[number] = answer
+        try:
+            self._link.send(("ask", number, verb, name))
+            refusal = await answer
+        except OSError:
+            refusal = _ALONE
+        finally:
+            del self._asked[number]
+        if refusal is not None:
+            status, text = refusal
+            raise ServeError(status, text)
+
+    def _hear(self, do: Callable[[str, str], Awaitable[None]]) -> None:
+        try:
+            while self._link.poll():
+                kind, number, *said = self._link.recv()
+                if kind == "do":
+                    task = asyncio.create_task(self._do(do, number, *said))
+                    self._tasks.add(task)
+                    task.add_done_callback(self._tasks.discard)
+                elif (asked := self._asked.get(number)) is not None and not asked.done():
+                    asked.set_result(said[0])
+        except (EOFError, OSError):
+            asyncio.get_running_loop().remove_reader(self._link.fileno())
+            for asked in self._asked.values():
+                if not asked.done():
+                    asked.set_result(_ALONE)
+
+    async def _do(self, do: Callable[[str, str], Awaitable[None]], number: int, verb: str, name: str) -> None:
+        refusal = None
+        try:
+            await do(verb, name)
+        except ServeError as error:
+            refusal = error.status, error.text
+        except Exception as error:
+            refusal = 500, f"{type(error).__name__}: {error}"
+        with contextlib.suppress(OSError):  # the parent has gone, and we go too
+            self._link.send(("done", number, refusal, self._models.known()))
+
+
+_ALONE: Refusal = (503, "the parent of this worker has gone: this server is stopping")

@@ -58,6 +58,7 @@ class FakeModels:
         self.models = {model.name: model for model in models}
         self.is_ready = True
         self.asked: list[tuple[str, str]] = []
+        self.everywhere = self
         self.statistics = {(model.name, model.version): model.statistics for model in models}
 
     @contextlib.contextmanager

@@ -10,7 +10,7 @@ import pytest
 
 from jaxprop_serve.errors import ServeError
 from jaxprop_serve.http1.routes import Mount, Reply, Route, Router
-from tests.serve.doors import FakeModel, W, a_request, acall, an_app, call
+from tests.serve.doors import FakeModel, FakeModels, W, a_request, acall, an_app, call
 
 INFER = "/v2/models/digits/infer"
 
@@ -140,11 +140,12 @@ def test_load_balancers_may_ask_with_head():
     assert call(app, "HEAD", "/v2/models/digits/infer").status == 405
 
 
-def test_load_and_unload_are_refused_where_they_would_reach_one_worker_of_several():
+def test_load_and_unload_go_to_all_workers_where_there_are_several():
     app = an_app(workers=2)
+    app.models.everywhere = FakeModels()
     for what in ("load", "unload"):
-        answer = call(app, "POST", f"/v2/repository/models/digits/{what}")
-        assert answer.status == 501 and "one of 2 workers" in answer.error and not app.models.asked
+        assert call(app, "POST", f"/v2/repository/models/digits/{what}").status == 200
+    assert app.models.everywhere.asked == [("load", "digits"), ("unload", "digits")] and not app.models.asked
 
 
 def test_a_deadline_is_counted_from_arrival_and_answers_504():

@@ -221,28 +221,18 @@ async def index(request: Request) -> Reply:
 
 async def load(request: Request, model: str) -> Reply:
     """`POST /v2/repository/models/{model}/load`: load or reload from the store; what runs goes on until it is ready."""
-    _only_process(request)
     parameters = (await _options(request)).get("parameters") or {}
     if parameters:
         raise ServeError(400, "load takes no parameters: a model is what its folder says, not what a request brings")
-    await request.models.load(model)
+    await request.models.everywhere.load(model)
     return reply({})
 
 
 async def unload(request: Request, model: str) -> Reply:
     """`POST /v2/repository/models/{model}/unload`: take no more requests, answer those that run, let go."""
-    _only_process(request)
     await _options(request)
-    await request.models.unload(model)
+    await request.models.everywhere.unload(model)
     return reply({})
-
-
-def _only_process(request: Request) -> None:
-    if (workers := request.settings.workers) > 1:
-        raise ServeError(
-            501, f"load and unload would reach one of {workers} workers: start the server anew on the same port, then "
-            "stop the old one with SIGTERM; no request fails"
-        )  # fmt: skip
 
 
 async def metrics(request: Request) -> Reply:

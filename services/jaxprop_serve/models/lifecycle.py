@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from jaxprop.errors import JaxpropError, ModelError
 from jaxprop_serve.errors import ServeError
@@ -28,6 +28,7 @@ from jaxprop_serve.models.warming import check_rows, warm
 from jaxprop_serve.settings import Settings
 
 T = TypeVar("T")
+Known = dict[str, dict[str, str | None]]
 
 
 class Served:
@@ -61,6 +62,18 @@ class Served:
             self.idle.set()
 
 
+class Repository(Protocol):
+    """Loads and unloads."""
+
+    async def load(self, name: str) -> None:
+        """Load or reload a model."""
+        ...
+
+    async def unload(self, name: str) -> None:
+        """Unload a model."""
+        ...
+
+
 class Models:
     """All models of one server. Everything but the loading itself happens in the event loop's thread.
 
@@ -85,15 +98,23 @@ class Models:
         self._computer = ThreadPoolExecutor(1, "compute")
         self._lanes = Lane(), Lane(self._computer)
         self._answering = False
+        self.everywhere: Repository = self  # who loads and unloads in all processes of a server: see workers.py
 
-    async def start(self) -> None:
+    async def start(self, known: Known | None = None) -> None:
         """Load and warm everything in the store. JaxpropError or ServeError, naming the model, if no version of one can
-        be; where others can, a version that cannot (half written, say) is UNAVAILABLE and does not hold up the rest."""
+        be; where others can, a version that cannot (half written, say) is UNAVAILABLE and does not hold up the rest.
+
+        With `known`, load these versions alone, and all of them: the rest counts as unloaded.
+        """
         for name in await self._aside(self._names):
+            if known is not None and name not in known:
+                versions = await self._aside(self._versions, name)
+                self._states |= {(name, version): ("UNLOADED", "") for version in versions}
+                continue
             try:
-                await self.load(name)
+                await self._load(name, known and known[name])
             except ServeError:
-                if not self.versions(name):
+                if not self.versions(name) or known is not None:
                     raise
         await self._aside(_give_way)  # not before: threads that XLA starts for computing would inherit it
         self._answering = True
@@ -146,6 +167,13 @@ class Models:
         """Return the versions that are ready, oldest first."""
         return sorted((version for version in self._served.get(name, ()) if version), key=int)
 
+    def known(self) -> Known:
+        """Return what is ready, as another process can be told: {name: {version: digest of its folder}}."""
+        return {
+            name: {version: served.digest for version, served in versions.items() if version}
+            for name, versions in self._served.items()
+        }
+
     def index(self) -> list[dict[str, str]]:
         """Return the state of every version that was to be loaded and is still in the store, and the reason."""
         return [
@@ -175,7 +203,7 @@ class Models:
         """Take no more requests for a model, answer those that run, let go. ServeError 404 if it is unknown."""
         await self.turns.take(name, "unload", lambda: self._unload(name))
 
-    async def _load(self, name: str, once_more: bool = True) -> None:
+    async def _load(self, name: str, only: Iterable[str] | None = None, once_more: bool = True) -> None:
         try:
             versions = await self._aside(self._versions, name)
         except JaxpropError as error:
@@ -183,11 +211,13 @@ class Models:
         if not versions:
             self._forget(name, self.versions(name))
             raise ServeError(404, f"unknown model '{name[:128]}': the store has no such model")
+        if only is not None:
+            versions = [version for version in versions if version in only]
         failed, paths = "", dict[str, Path | None]()
         for version in versions:
             failed = await self._load_version(name, version, paths) or failed
         if failed and once_more and await self._aside(self._moved, name, paths):
-            return await self._load(name, once_more=False)
+            return await self._load(name, only, once_more=False)
         if failed:
             raise ServeError(400, failed)
         for version in set(self.versions(name)) - set(versions):
