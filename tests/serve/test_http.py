@@ -140,6 +140,17 @@ def test_load_balancers_may_ask_with_head():
     assert call(app, "HEAD", "/v2/models/digits/infer").status == 405
 
 
+def test_a_path_says_which_methods_it_has():
+    app = an_app(token="t")
+    mine = [(b"authorization", b"Bearer t")]
+    for path, allowed in (("/v2", b"GET, HEAD, OPTIONS"), (INFER, b"OPTIONS, POST")):
+        for method, status in (("PUT", 405), ("TRACE", 405), ("OPTIONS", 204)):
+            answer = call(app, method, path, headers=mine)
+            assert (answer.status, answer.headers[b"allow"]) == (status, allowed)
+    assert call(app, "OPTIONS", "/nothing", headers=mine).status == 404
+    assert b"allow" not in call(app, "OPTIONS", "/v2").headers, "strangers do not learn which paths there are"
+
+
 def test_load_and_unload_go_to_all_workers_where_there_are_several():
     app = an_app(workers=2)
     app.models.everywhere = FakeModels()

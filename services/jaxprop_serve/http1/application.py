@@ -16,8 +16,9 @@ from jaxprop_serve.http1.access import Access, single
 from jaxprop_serve.http1.compression import compressed
 from jaxprop_serve.http1.endpoints import ROUTES, reply
 from jaxprop_serve.http1.limits import Disconnected
+from jaxprop_serve.http1.openapi import describing
 from jaxprop_serve.http1.request import HttpRequest
-from jaxprop_serve.http1.routes import Mount, Receive, Reply, Route, Router, Send
+from jaxprop_serve.http1.routes import Mount, NotAllowed, Receive, Reply, Route, Router, Send
 from jaxprop_serve.models.lifecycle import Models
 from jaxprop_serve.seen.logs import Log
 from jaxprop_serve.seen.metrics import Metrics
@@ -45,7 +46,9 @@ class App:
         self.access = Access(settings)
         self.compression = settings.compression
         routes = list(routes)
-        self.router = Router([*ROUTES, *(route for route in routes if isinstance(route, Route))])
+        answered = [*ROUTES, *(route for route in routes if isinstance(route, Route))]
+        self.description = describing(answered, settings)
+        self.router = Router([*answered, self.description])
         self.mounts = [mount for mount in routes if isinstance(mount, Mount)]
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
@@ -98,9 +101,11 @@ class App:
             return Reply(b"", _PREFLIGHT, 204)
         try:
             route, names = self.router.find("GET" if scope["method"] == "HEAD" else scope["method"], path)
-        except ServeError:
+        except ServeError as error:
             access.check_source(scope, headers, "user")
             access.check_token(headers, "user")  # strangers do not learn which paths there are
+            if scope["method"] == "OPTIONS" and isinstance(error, NotAllowed):
+                return Reply(b"", [(b"allow", error.allow)], 204)
             raise
         request.route = route.path
         access.check_source(scope, headers, route.level)
@@ -146,6 +151,8 @@ class App:
             headers.append((b"retry-after", b"%d" % max(1, round(error.retry_after or 1))))
         if error.status == 401:
             headers.append((b"www-authenticate", b"Bearer"))
+        if isinstance(error, NotAllowed):
+            headers.append((b"allow", error.allow))
         if self.metrics is not None and error.limit is not None:
             self.metrics.rejected(error.limit, "http", request.route)
         return reply({"error": error.text}, error.status, headers)

@@ -12,6 +12,7 @@ import numpy as np
 import orjson
 
 from jaxprop_serve.errors import ServeError
+from jaxprop_serve.http1 import messages
 from jaxprop_serve.http1.request import Request
 from jaxprop_serve.http1.routes import Reply, Route
 from jaxprop_serve.models.policy import described as described_policy
@@ -43,7 +44,7 @@ def reply(value: object, status: int = 200, headers: Iterable[tuple[bytes, bytes
 
 
 async def infer(request: Request, model: str, version: str | None = None) -> Reply:
-    """`POST /v2/models/{model}[/versions/{version}]/infer`: the hot path."""
+    """`POST /v2/models/{model}[/versions/{version}]/infer`: outputs for rows of inputs, in JSON or as bytes."""
     settings = request.settings
     with request.models.pin(model, version) as served:
         request.model, request.version = served.name, served.version
@@ -136,7 +137,7 @@ def labels(y: np.ndarray, loaded: Loaded) -> dict[str, Any]:
 
 async def server_metadata(request: Request) -> Reply:
     """`GET /v2`: the server's name, version and extensions."""
-    return reply({"name": "jaxprop", "version": _version(), "extensions": EXTENSIONS})
+    return reply({"name": "jaxprop", "version": server_version(), "extensions": EXTENSIONS})
 
 
 async def live(request: Request) -> Reply:
@@ -151,7 +152,7 @@ async def ready(request: Request) -> Reply:
 
 
 async def model_ready(request: Request, model: str, version: str | None = None) -> Reply:
-    """`GET /v2/models/{model}[/versions/{version}]/ready`: 404 if unknown, 503 if not ready."""
+    """`GET /v2/models/{model}[/versions/{version}]/ready`: 404 if the model is unknown, 503 if it is not ready."""
     with request.models.pin(model, version) as served:
         return reply({"name": served.name, "ready": True})
 
@@ -201,7 +202,7 @@ async def model_stats(request: Request, model: str, version: str | None = None) 
 
 
 async def all_stats(request: Request) -> Reply:
-    """`GET /v2/models/stats`: of every model that is ready."""
+    """`GET /v2/models/stats`: counts and times of every model that is ready."""
     found = []
     for entry in request.models.index():
         if entry["state"] == "READY":
@@ -211,7 +212,7 @@ async def all_stats(request: Request) -> Reply:
 
 
 async def index(request: Request) -> Reply:
-    """`POST /v2/repository/index`, body `{"ready": bool}` or empty: every model's state, and why."""
+    """`POST /v2/repository/index`: every model's state, and why; with `ready` only those that answer."""
     asked = await _options(request)
     only_ready = asked.get("ready", False)
     if type(only_ready) is not bool:
@@ -221,8 +222,7 @@ async def index(request: Request) -> Reply:
 
 async def load(request: Request, model: str) -> Reply:
     """`POST /v2/repository/models/{model}/load`: load or reload from the store; what runs goes on until it is ready."""
-    parameters = (await _options(request)).get("parameters") or {}
-    if parameters:
+    if (await _options(request)).get("parameters") not in (None, {}):
         raise ServeError(400, "load takes no parameters: a model is what its folder says, not what a request brings")
     await request.models.everywhere.load(model)
     return reply({})
@@ -262,7 +262,8 @@ def _config_tensor(spec: TensorSpec) -> dict[str, Any]:
     return {"name": spec.name, "data_type": f"TYPE_{datatype}", "dims": list(spec.shape[1:])}
 
 
-def _version() -> str:
+def server_version() -> str:
+    """Return the version of this package."""
     try:
         return installed("jaxprop-nn")
     except PackageNotFoundError:
@@ -273,26 +274,28 @@ _MODEL = "/v2/models/{model}"
 _VERSION = _MODEL + "/versions/{version}"
 
 ROUTES = [
-    Route("GET", "/", hint, "open"),
-    Route("GET", "/v2", server_metadata),
-    Route("GET", "/v2/", server_metadata),
-    Route("GET", "/v2/health/live", live, "open"),
-    Route("GET", "/v2/health/ready", ready, "open"),
-    Route("GET", "/v2/models/stats", all_stats),
+    Route("GET", "/", hint, "open", gives=messages.Hint),
+    Route("GET", "/v2", server_metadata, gives=messages.ServerMetadata),
+    Route("GET", "/v2/", server_metadata, gives=messages.ServerMetadata),
+    Route("GET", "/v2/health/live", live, "open", gives=messages.Live),
+    Route("GET", "/v2/health/ready", ready, "open", gives={200: messages.Ready, 503: messages.Ready}),
+    Route("GET", "/v2/models/stats", all_stats, gives=messages.ModelStatistics),
     *(
-        Route(method, base + path, handler, eager=handler is infer)
+        Route(method, base + path, handler, eager=handler is infer, takes=takes, gives=gives)
         for base in (_MODEL, _VERSION)
-        for method, path, handler in (
-            ("GET", "", model_metadata),
-            ("GET", "/ready", model_ready),
-            ("GET", "/config", model_config),
-            ("GET", "/stats", model_stats),
-            ("POST", "/infer", infer),
+        for method, path, handler, takes, gives in (
+            ("GET", "", model_metadata, None, messages.ModelMetadata),
+            ("GET", "/ready", model_ready, None, messages.ModelReady),
+            ("GET", "/config", model_config, None, messages.ModelConfig),
+            ("GET", "/stats", model_stats, None, messages.ModelStatistics),
+            ("POST", "/infer", infer, messages.InferRequest, messages.InferAnswer),
         )
     ),
-    Route("POST", "/v2/repository/index", index),
-    Route("POST", "/v2/repository/models/{model}/load", load, "admin"),
-    Route("POST", "/v2/repository/models/{model}/unload", unload, "admin"),
-    Route("POST", "/predict/{model}", predict, eager=True),
-    Route("GET", "/metrics", metrics),
+    Route("POST", "/v2/repository/index", index, takes=messages.IndexRequest, gives=list[messages.IndexEntry]),
+    *(
+        Route("POST", f"/v2/repository/models/{{model}}/{name}", handler, "admin", takes=takes, gives=messages.Nothing)
+        for name, handler, takes in (("load", load, messages.LoadRequest), ("unload", unload, messages.UnloadRequest))
+    ),
+    Route("POST", "/predict/{model}", predict, eager=True, takes=messages.PredictRequest, gives=messages.Prediction),
+    Route("GET", "/metrics", metrics, gives=str),
 ]

@@ -29,6 +29,9 @@ class Route:
 
     An `eager` handler may be run without a task of its own until it waits for something: it must not ask asyncio for
     its task, nor use `asyncio.timeout`, before that.
+
+    For the server's description (openapi.py) its docstring says what it does, and `takes` and `gives` are the types of
+    its JSON, as msgspec knows them; answers with several statuses are `{status: type}`.
     """
 
     method: str
@@ -36,6 +39,8 @@ class Route:
     handler: Callable[..., Awaitable["Reply"]]
     level: str = "user"
     eager: bool = False
+    takes: Any = None
+    gives: Any = None
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,15 @@ class Mount:
     prefix: str
     application: ASGI
     level: str = "user"
+
+
+class NotAllowed(ServeError):  # noqa: N818 (it is what the status is called)
+    """405: the path has other methods, which `allow` lists as the header of that name does."""
+
+    def __init__(self, method: str, methods: set[str]):
+        super().__init__(405, f"{method[:20]} is not allowed on this path: use {' or '.join(sorted(methods))}")
+        every = methods | {"OPTIONS"} | ({"HEAD"} if "GET" in methods else set())
+        self.allow = ", ".join(sorted(every)).encode()
 
 
 class Reply(NamedTuple):
@@ -118,8 +132,7 @@ class Router:
                         self._remembered.clear()
                     self._remembered[method, path] = found
                 return found
-        methods = sorted({method for node, _ in ends for method in node.ends})
-        raise ServeError(405, f"{method[:20]} is not allowed on this path: use {' or '.join(methods)}")
+        raise NotAllowed(method, {method for node, _ in ends for method in node.ends})
 
 
 def _walk(node: _Node, parts: list[bytes], names: dict[str, bytes], ends: list[tuple[_Node, dict[str, bytes]]]) -> None:

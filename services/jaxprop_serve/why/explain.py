@@ -22,6 +22,7 @@ import numpy as np
 
 from jaxprop.errors import JaxpropError
 from jaxprop_serve.errors import ServeError
+from jaxprop_serve.http1 import messages
 from jaxprop_serve.http1.request import Request
 from jaxprop_serve.http1.routes import Reply, Route
 from jaxprop_serve.models.lifecycle import Served
@@ -77,10 +78,11 @@ class Explain:
     def routes(self) -> list[Route]:
         """Return what to give to create_app."""
         paths = "/v2/models/{model}/explain", "/v2/models/{model}/versions/{version}/explain"
-        return [Route("POST", path, self.answer) for path in paths]
+        bodies = {"takes": messages.InferRequest, "gives": messages.InferAnswer}
+        return [Route("POST", path, self.answer, **bodies) for path in paths]
 
     async def answer(self, request: Request, model: str, version: str | None = None) -> Reply:
-        """Answer a request.
+        """`POST /v2/models/{model}[/versions/{version}]/explain`: why the model answers these rows as it does.
 
         Raises ServeError 429 while all threads are busy, 501 where there is nothing that could explain.
         """
