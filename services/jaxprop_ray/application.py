@@ -152,8 +152,11 @@ def _count(name: str, text: str) -> int:
 
 
 def _from_root(place: str) -> str:
-    """Return a place that other processes find too: `a=runs/a` and `runs/a` with the folder's full path."""
+    """Return a place that other processes find too: `a=runs/a` and `runs/a` with the folder's full path.
+
+    Links are not followed: each replica does that when it loads.
+    """
     name, equals, folder = place.partition("=")
     if equals and not Path(place).exists():
-        return f"{name}={Path(folder).resolve()}"
-    return str(Path(place).resolve())
+        return f"{name}={Path(folder).absolute()}"
+    return str(Path(place).absolute())

@@ -20,6 +20,8 @@ from jaxprop_serve.models.lifecycle import Models
 from jaxprop_serve.models.stores import FolderStore
 from jaxprop_serve.settings import Settings
 from tests.drawing import draw
+from tests.serve import plain
+from tests.serve.plain import serving, states
 
 X = np.random.default_rng(0).standard_normal((9, 3)).astype(np.float32)
 NET = jp.Chain(jp.Linear(4), jp.Tanh(), jp.Linear(2))
@@ -44,27 +46,8 @@ def publish(folder, seed):
     return jp.save(folder, NET, params, inputs=X, cost=jp.SoftmaxCrossEntropy(), info=INFO), answer_of(params)
 
 
-def serving(test, *places, kinds=(runtimes.saved, runtimes.exported), started=True, **changed):
-    async def main():
-        models = Models(FolderStore(map(str, places)), kinds, Settings(**({"max_batch": 4} | changed)))
-        if started:
-            await models.start()
-        try:
-            return await test(models)
-        finally:
-            await models.stop()
-
-    return asyncio.run(asyncio.wait_for(main(), 60))
-
-
 async def ask(models, name, x=X, version=None):
-    with models.pin(name, version) as served:
-        answer = await served.infer({"x": x})
-        return served.version, answer["y"]
-
-
-def states(models):
-    return {(e["name"], e["version"]): e["state"] for e in models.index()}
+    return await plain.ask(models, name, x, version)
 
 
 def test_saved_and_exported_models_answer_as_the_network_does(tmp_path):
@@ -380,3 +363,40 @@ def test_a_reload_gives_way_to_requests_and_what_computes_does_not(tmp_path):
         assert await loop.run_in_executor(models._computer, nice) == nice()
 
     serving(test, tmp_path)
+
+
+def test_check_says_what_start_would_and_loads_nothing(tmp_path):
+    publish(tmp_path / "models/a/1", 0)
+    jp.export(tmp_path / "models/b", NET, params_of(0), inputs=X)
+    (tmp_path / "models/a/2").symlink_to("/etc")
+
+    def check(*places, kinds=(runtimes.saved, runtimes.exported)):
+        return Models(FolderStore(map(str, places)), kinds, Settings()).check()
+
+    assert check(tmp_path / "models") == {"a": {"1": "jaxprop"}, "b": {"1": "export"}}
+    (tmp_path / "models/b/notes").symlink_to("/etc/passwd")
+    with pytest.raises(ModelError, match=r"model 'b', version 1: .*b/notes: a link that leads out"):
+        check(tmp_path / "models")
+    for place in ("nowhere", "models/b"):
+        with pytest.raises(
+            ModelError, match=rf"{place}: no models found, no runtime of jaxprop accepts a folder there"
+        ):
+            check(tmp_path / place, kinds=(runtimes.saved,))
+
+
+def test_a_store_that_fails_is_named(tmp_path):
+    class Away:
+        def names(self):
+            return ["m"]
+
+        def versions(self, name):
+            raise OSError("the bucket is away")
+
+    async def test(models):
+        models.store = Away()
+        for work in (models.start, lambda: models.load("m")):
+            with pytest.raises(ServeError, match="the store failed: OSError: the bucket is away") as error:
+                await work()
+            assert error.value.status == 400
+
+    serving(test, tmp_path, started=False)
