@@ -25,7 +25,9 @@ def running(app: Any, settings: Any, lifespan: Any = "on", **limits: Any):
     server = _server(app, settings, lifespan, **limits)
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
-        thread = threading.Thread(target=lambda: asyncio.run(server._serve([listening])), daemon=True)
+        factory = server.config.get_loop_factory()  # uvloop, as `jaxprop serve` has it
+        target = lambda: asyncio.Runner(loop_factory=factory).run(server._serve([listening]))  # noqa: E731
+        thread = threading.Thread(target=target, daemon=True)
         thread.start()
         while not server.started:
             assert thread.is_alive()

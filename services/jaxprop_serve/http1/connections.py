@@ -5,6 +5,9 @@ uvicorn closes neither slow nor oversized clients. Here a request has three phas
 between requests a connection may stay idle (`idle_timeout_s`). A phase only writes down when it ends; one sweep over
 all connections, twice a second, closes what is overdue, so that a request pays for no timer.
 
+Requests are answered one after the other, and what comes beyond a whole request waits until that one is answered. Much
+that comes at once is parsed a piece a turn of the loop, so that others are served in between.
+
     uvicorn.Config(app, http=connection(settings), ws="none")
 
 A client that keeps its connection sends the same header again and again. One that was parsed before is known by its
@@ -13,8 +16,12 @@ answered without a task of its own.
 """
 
 import asyncio
+import contextlib
 import http
 import json
+import select
+import socket
+import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
@@ -26,6 +33,10 @@ from jaxprop_serve.http1.exchange import Exchange, resumed
 from jaxprop_serve.settings import Settings
 
 SWEEP_S = 0.5
+AT_ONCE = 1 << 14  # bytes that are parsed as they come; of more, pieces are parsed for so long in one turn of the loop
+PIECE = 1 << 12
+TURN_S = 0.0005
+PROBE_S = 10  # a client that closed its sending side is asked this often whether it is still there
 # After an early answer (413) the rest of the body is read and dropped, so that the client sees the answer: this much.
 _DROPPED_BYTES = 1 << 26
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
@@ -105,7 +116,10 @@ class Connection(asyncio.Protocol):
         self.started = False  # whether any byte of the present request has come
         self.pending_bytes = 0  # since the last complete header, to stop one that never ends
         self.dropped_bytes = 0
+        self.held = b""  # has come and is not parsed yet; meanwhile nothing more is read
+        self.half_closed = False  # the client sends no more, and waits for its answers
         self.refusal: tuple[int, str] | None = None
+        self.last_words: tuple[int, str] | None = None  # a refusal that is said after the answers before it
         self.exchange: Exchange | None = None  # the latest; those before it may still be unanswered
         self.waiting: deque[Exchange] = deque()  # pipelined: answered one after the other
         self.url = b""
@@ -126,6 +140,12 @@ class Connection(asyncio.Protocol):
         sweep(self)
 
     def data_received(self, data: bytes) -> None:
+        if self.phase == "answer" or len(data) > AT_ONCE or self.held or self.reading_paused:
+            self._hold(data)
+        else:
+            self._parse(data)
+
+    def _parse(self, data: bytes) -> None:
         if self.phase == "header":
             if not self.started:
                 end = data.find(b"\r\n\r\n", 0, _LONGEST_KNOWN) + 4
@@ -144,15 +164,31 @@ class Connection(asyncio.Protocol):
                 return
         try:
             self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._refuse(400, "this server speaks HTTP/1.1 alone: no WebSocket, no other upgrade")
+        except httptools.HttpParserUpgrade as upgrade:
+            self._ignore_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError as error:
-            self._refuse(*(self.refusal or (400, f"not a valid HTTP/1.1 request: {error}")))
+            self._fail(*(self.refusal or (400, f"not a valid HTTP/1.1 request: {error}")))
         if self.phase == "header" and self.pending_bytes > self.max_header_bytes and not self.transport.is_closing():
-            self._refuse(431, f"the request's header has more than {self.max_header_bytes} bytes")
+            self._fail(431, f"the request's header has more than {self.max_header_bytes} bytes")
+
+    def eof_received(self) -> bool:
+        """Answer what is whole, though the client sends no more: it may still read (RFC 9112, 9.6)."""
+        if self.phase == "body":
+            self._fail(400, "the client closed its sending side before the body was whole")
+        if self.transport.is_closing() or self.exchange is None or self.exchange.response_complete:
+            return False
+        self.half_closed = True
+        self.exchange.keep_alive = False
+        with contextlib.suppress(AttributeError, OSError):  # not every socket is TCP's, not every system has these
+            tcp = self.transport.get_extra_info("socket")
+            tcp.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, PROBE_S)
+            tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, PROBE_S)
+        return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.due = None
+        self.held = b""
         self.connections.discard(self)
         self.resume_writing()
         self._abandon()
@@ -173,6 +209,8 @@ class Connection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         self.url, self.headers, self.expects_continue, self.started = b"", [], False, True
         self._enter("header", self.header_timeout)
+        if self.exchange is not None and not self.exchange.response_complete:
+            self.pause_reading()
 
     def on_url(self, url: bytes) -> None:
         self.url += url
@@ -185,7 +223,12 @@ class Connection(asyncio.Protocol):
             self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        if self.pending_bytes > self.max_header_bytes:  # perhaps the body's
+        if self.parser.should_upgrade():
+            self.phase = "upgrade"  # read again without it, see _ignore_upgrade
+            return
+        if (
+            self.pending_bytes > self.max_header_bytes - PIECE
+        ):  # perhaps the body's; it may have begun in a piece before
             size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
             if size > self.max_header_bytes:
                 self._stop(431, f"the request's header has more than {self.max_header_bytes} bytes")
@@ -199,7 +242,6 @@ class Connection(asyncio.Protocol):
         if before is None or before.response_complete:
             self._start(self.exchange)
         else:
-            self.pause_reading()
             self.waiting.append(self.exchange)
 
     def on_body(self, body: bytes) -> None:
@@ -207,6 +249,8 @@ class Connection(asyncio.Protocol):
             self.exchange.feed(body)
 
     def on_message_complete(self) -> None:
+        if self.phase == "upgrade":
+            return
         self.started = False
         self.pending_bytes = 0
         if self.exchange is None or self.exchange.response_complete:
@@ -224,11 +268,16 @@ class Connection(asyncio.Protocol):
             self._learn()
         if self.transport.is_closing():
             return
-        self.resume_reading()
         if self.waiting:
             self._start(self.waiting.popleft())
-        elif self.phase == "answer":
-            self._enter("header", self.idle_timeout)
+        elif self.last_words is not None:
+            self._refuse(*self.last_words)
+        else:
+            if self.phase == "answer":
+                self._enter("header", self.idle_timeout)
+            elif self.phase == "header":  # of the next request, a part has come
+                self._enter("header", self.header_timeout)
+            self.resume_reading()
 
     def pause_reading(self) -> None:
         """Read no more until somebody waits for it."""
@@ -238,9 +287,12 @@ class Connection(asyncio.Protocol):
 
     def resume_reading(self) -> None:
         """Read on, since somebody waits for it."""
-        if self.reading_paused:
+        if self.reading_paused and not self.waiting and self.last_words is None:
             self.reading_paused = False
-            self.transport.resume_reading()
+            if self.held:
+                self.loop.call_soon(self._parse_held)
+            else:
+                self.transport.resume_reading()
 
     # What uvicorn's server tells.
     def shutdown(self) -> None:
@@ -254,13 +306,21 @@ class Connection(asyncio.Protocol):
     def close_if_overdue(self, now: float) -> None:
         """End the present phase if its time is over, with a 408 where a request has begun and without a word
         elsewhere."""
-        if self.due is None or now < self.due:
+        if self.due is None:
+            if self.transport.is_closing():  # and its last bytes are not taken
+                self.due = now + self.body_timeout
+            elif self.half_closed and _is_gone(self.transport):
+                self.transport.abort()
+            return
+        if now < self.due:
             return
         exchange = self.exchange
         unanswered = exchange is not None and not exchange.response_complete
-        if self.reading_paused:  # it is we who do not read
+        if self.writable or self.transport.is_closing():
+            self.transport.abort()
+        elif self.reading_paused:  # it is we who do not read
             self.due = now + self.body_timeout
-        elif self.writable or self.transport.is_closing() or self.transport.get_write_buffer_size():
+        elif self.transport.get_write_buffer_size():
             self.transport.abort()
         elif self.phase == "body" and exchange is not None and not exchange.begun and not self.waiting:
             self._refuse(408, f"the body did not arrive within {self.body_timeout:g} seconds")
@@ -268,6 +328,54 @@ class Connection(asyncio.Protocol):
             self._refuse(408, f"the header did not arrive within {self.header_timeout:g} seconds")
         else:
             self.transport.close()
+
+    def _hold(self, data: bytes) -> None:
+        """Keep what cannot be parsed now: it is beyond a request that is not answered yet, or too much for one turn."""
+        if self.phase == "answer":
+            self.pause_reading()
+        waits = self.reading_paused or self.held
+        self.held += data
+        if not waits:
+            self._parse_held()
+
+    def _parse_held(self) -> None:
+        """Parse what is held, and leave the rest to the next turn of the loop when this one's time is over."""
+        end = time.monotonic() + TURN_S
+        while self.held and not self.reading_paused:
+            if time.monotonic() > end:
+                self.transport.pause_reading()
+                self.loop.call_soon(self._parse_held)
+                return
+            held, self.held = self.held, b""
+            self._parse(held[:PIECE])
+            self.held += held[PIECE:]
+            if self.transport.is_closing():
+                self.held = b""
+                return
+            if self.phase == "answer" and self.held:
+                self.pause_reading()
+        if not self.reading_paused:
+            self.transport.resume_reading()
+
+    def _ignore_upgrade(self, rest: bytes) -> None:
+        """Read a request again without its Upgrade, which is an offer that a server may ignore (RFC 9110, 7.8).
+
+        The parser takes what follows it, the body too, for another protocol.
+        """
+        method, version = self.parser.get_method(), self.parser.get_http_version().encode()
+        offers = [value.lower() for name, value in self.headers if name == b"upgrade"]
+        if not offers or b"websocket" in offers:
+            self._fail(400, "this server speaks HTTP/1.1 alone: no WebSocket, no CONNECT")
+            return
+        lines = [b"%b %b HTTP/%b" % (method, self.url, version)]
+        lines += [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
+        self.parser = httptools.HttpRequestParser(self)
+        self.phase = "header"
+        self.held = b"\r\n".join((*lines, b"", rest)) + self.held
+        self.pending_bytes = 0
+        if not self.reading_paused:
+            self.transport.pause_reading()
+            self.loop.call_soon(self._parse_held)
 
     def _enter(self, phase: str, seconds: float) -> None:
         self.phase = phase
@@ -358,6 +466,24 @@ class Connection(asyncio.Protocol):
                 if exchange.task is not None and "jaxprop.cancel" in exchange.scope:
                     exchange.task.cancel()
 
+    def _fail(self, status: int, text: str) -> None:
+        """Refuse what is being read, once the whole requests before it are answered; no more is read."""
+        self.held = b""
+        self.pause_reading()
+        exchange = self.exchange
+        if exchange is None or (exchange.response_complete and self.phase != "body"):
+            self._refuse(status, text)
+        elif self.phase != "body":
+            self.last_words = (status, text)
+        elif self.waiting:  # the bad one is the last of them, and has not begun
+            self.waiting.pop()
+            self.last_words = (status, text)
+        elif exchange.begun:  # too late to say anything else
+            self.transport.close()
+            self._abandon()
+        else:
+            self._refuse(status, text)
+
     def _refuse(self, status: int, text: str) -> None:
         """Answer without the application, and close. Nothing more of this connection is read."""
         body = json.dumps({"error": text}).encode()
@@ -392,6 +518,13 @@ def sweep(first: Connection) -> None:
 
     state.jaxprop_sweeping = True
     loop.call_later(SWEEP_S, once)
+
+
+def _is_gone(transport: Any) -> bool:
+    """Return whether a client that closed its sending side has closed the other too, or its machine says so."""
+    poll = select.poll()
+    poll.register(transport.get_extra_info("socket").fileno(), 0)
+    return bool(poll.poll(0))
 
 
 def _address(name: object) -> tuple[str, int | None] | None:
