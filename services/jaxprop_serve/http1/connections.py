@@ -34,8 +34,8 @@ from jaxprop_serve.settings import Settings
 
 SWEEP_S = 0.5
 AT_ONCE = 1 << 14  # bytes that are parsed as they come; of more, pieces are parsed for so long in one turn of the loop
-PIECE = 1 << 12
-TURN_S = 0.0005
+PIECE = 1 << 11
+TURN_S = 0.0002
 PROBE_S = 10  # a client that closed its sending side is asked this often whether it is still there
 # After an early answer (413) the rest of the body is read and dropped, so that the client sees the answer: this much.
 _DROPPED_BYTES = 1 << 26
@@ -140,6 +140,14 @@ class Connection(asyncio.Protocol):
         sweep(self)
 
     def data_received(self, data: bytes) -> None:
+        if self.phase == "header" and not self.started and not self.held:
+            end = data.find(b"\r\n\r\n", 0, _LONGEST_KNOWN) + 4
+            self.head = head = data[:end] if end > 3 else b""
+            known = self.known.get(head)
+            if known is not None and len(data) == len(head) + known.length:
+                self._again(known, data[len(head) :])
+                return
+            self.size = len(data)
         if self.phase == "answer" or len(data) > AT_ONCE or self.held or self.reading_paused:
             self._hold(data)
         else:
@@ -147,14 +155,6 @@ class Connection(asyncio.Protocol):
 
     def _parse(self, data: bytes) -> None:
         if self.phase == "header":
-            if not self.started:
-                end = data.find(b"\r\n\r\n", 0, _LONGEST_KNOWN) + 4
-                self.head = head = data[:end] if end > 3 else b""
-                known = self.known.get(head)
-                if known is not None and len(data) == len(head) + known.length:
-                    self._again(known, data[len(head) :])
-                    return
-                self.size = len(data)
             self.started = True
             self.pending_bytes += len(data)
         elif self.exchange is not None and self.exchange.response_complete:
@@ -340,22 +340,20 @@ class Connection(asyncio.Protocol):
 
     def _parse_held(self) -> None:
         """Parse what is held, and leave the rest to the next turn of the loop when this one's time is over."""
-        end = time.monotonic() + TURN_S
-        while self.held and not self.reading_paused:
-            if time.monotonic() > end:
+        held, self.held, at, end = self.held, b"", 0, time.monotonic() + TURN_S
+        while at < len(held) and not (self.reading_paused or self.held or self.transport.is_closing()):
+            if at and time.monotonic() > end:
                 self.transport.pause_reading()
                 self.loop.call_soon(self._parse_held)
-                return
-            held, self.held = self.held, b""
-            self._parse(held[:PIECE])
-            self.held += held[PIECE:]
-            if self.transport.is_closing():
-                self.held = b""
-                return
-            if self.phase == "answer" and self.held:
+                break
+            self._parse(held[at : at + PIECE])
+            at += PIECE
+            if self.phase == "answer" and at < len(held):
                 self.pause_reading()
-        if not self.reading_paused:
-            self.transport.resume_reading()
+        else:
+            if not (self.reading_paused or self.held or self.transport.is_closing()):
+                self.transport.resume_reading()
+        self.held = b"" if self.transport.is_closing() else self.held + held[at:]
 
     def _ignore_upgrade(self, rest: bytes) -> None:
         """Read a request again without its Upgrade, which is an offer that a server may ignore (RFC 9110, 7.8).
@@ -370,7 +368,7 @@ class Connection(asyncio.Protocol):
         lines = [b"%b %b HTTP/%b" % (method, self.url, version)]
         lines += [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
         self.parser = httptools.HttpRequestParser(self)
-        self.phase = "header"
+        self.phase, self.head = "header", b""
         self.held = b"\r\n".join((*lines, b"", rest)) + self.held
         self.pending_bytes = 0
         if not self.reading_paused:
@@ -473,10 +471,10 @@ class Connection(asyncio.Protocol):
         exchange = self.exchange
         if exchange is None or (exchange.response_complete and self.phase != "body"):
             self._refuse(status, text)
-        elif self.phase != "body":
-            self.last_words = (status, text)
-        elif self.waiting:  # the bad one is the last of them, and has not begun
-            self.waiting.pop()
+        elif self.phase != "body" or self.waiting:
+            if self.phase == "body":  # the bad one is the last of those that wait
+                self.waiting.pop()
+                self.phase = "header"
             self.last_words = (status, text)
         elif exchange.begun:  # too late to say anything else
             self.transport.close()

@@ -58,7 +58,7 @@ class Exchange:
         self.connection = connection
         self.keep_alive = keep_alive
         self.expects_continue = expects_continue
-        self.body: bytes = b""
+        self.body: bytes | bytearray = b""
         self.more_body = True
         self.taken = False  # the whole body has been handed over
         self.waiter: asyncio.Future[Any] | None = None
@@ -70,10 +70,15 @@ class Exchange:
     # What the connection tells.
     def feed(self, data: bytes) -> None:
         """Take a piece of the body that has come."""
-        self.body = self.body + data if self.body else data
+        if not self.body:
+            self.body = data
+            self.wake()  # whoever waits for more is woken by its first piece
+        elif isinstance(self.body, bytearray):
+            self.body += data
+        else:
+            self.body = bytearray(self.body + data)
         if len(self.body) > HIGH_WATER:
             self.connection.pause_reading()
-        self.wake()
 
     def wake(self) -> None:
         """Say that something has changed that `receive` may be waiting for."""
@@ -99,7 +104,7 @@ class Exchange:
             await waiter
         if self.disconnected or self.response_complete:
             return {"type": "http.disconnect"}
-        body, self.body = self.body, b""
+        body, self.body = bytes(self.body), b""
         self.taken = not self.more_body
         return {"type": "http.request", "body": body, "more_body": self.more_body}
 
