@@ -22,6 +22,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
+from sys import getsizeof
 from typing import NamedTuple
 
 import numpy as np
@@ -106,15 +107,17 @@ class Batcher:
         statistics: what is counted.
         max_queue_rows, max_queue_bytes: how much may wait, see `Queue`.
         max_delay: seconds for which a batch that is not full may wait for more, while requests come that often.
+        answer_bytes: of one row. A large request counts for its answer too, which is kept until all of it is there.
     """
 
     def __init__(
         self, model: str, executables: Mapping[int, Callable[[Arrays], Arrays]], seconds: Mapping[int, float],
         lane: Lane, statistics: Statistics, *, max_queue_rows: int, max_queue_bytes: int, max_delay: float = 0.0,
+        answer_bytes: int = 0,
     ):  # fmt: skip
         self.model, self.executables, self.lane, self.statistics = model, executables, lane, statistics
         self.queue, self.max_delay = Queue(statistics, max_queue_rows, max_queue_bytes), max_delay
-        self.largest = max(executables)
+        self.largest, self.answer_bytes = max(executables), answer_bytes
         self.seconds = seconds[self.largest]
         self.covering = {rows: min(b for b in executables if b >= rows) for rows in range(1, self.largest + 1)}
         self.targets = {rows: self._target(rows, seconds) for rows in self.covering}
@@ -152,8 +155,9 @@ class Batcher:
     def _enqueue(self, inputs: Arrays, rows: int, deadline: float | None, name: str | None) -> asyncio.Future[Arrays]:
         """Queue a request of the client `name` and return its future; ServeError 429 where too much would wait."""
         queue, future = self.queue, asyncio.get_running_loop().create_future()
-        nbytes = sum([array.nbytes for array in inputs.values()])
-        large = rows > self.largest
+        nbytes, large = sum(map(_size, inputs.values())), rows > self.largest
+        if large:
+            nbytes += rows * self.answer_bytes
         if not queue.has_room(self.largest if large else rows, nbytes, name):
             raise self._full(name)
         if not queue.turns:
@@ -291,6 +295,10 @@ class Done(NamedTuple):
     rows: int = 0
     bucket: int = 0
     times: tuple[int, int, int] = (0, 0, 0)
+
+
+def _size(array: np.ndarray) -> int:
+    return array.nbytes if array.dtype != object else array.nbytes + sum(map(getsizeof, array.flat))
 
 
 def _gathered(arrays: list[np.ndarray], bucket: int) -> np.ndarray:

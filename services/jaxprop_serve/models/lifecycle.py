@@ -7,6 +7,7 @@ A request holds on to the version that it met. A load that fails leaves what run
 
 import asyncio
 import contextlib
+import math
 import os
 import threading
 import time
@@ -278,6 +279,7 @@ class Models:
             name, executables, seconds, self._lanes[0 if quick else 1], statistics,
             max_queue_rows=settings.max_queue_rows, max_queue_bytes=settings.max_queue_bytes,
             max_delay=settings.max_delay_us * 1e-6,
+            answer_bytes=sum(math.prod(spec.shape[1:]) * spec.dtype.itemsize for spec in loaded.signature.outputs),
         )  # fmt: skip
         return Served(name, version, loaded, batcher, bit_exact, digest if changes.stamp(path) == before else None)
 
