@@ -209,9 +209,13 @@ class Exchange:
             connection.transport.close()
 
 
-@types.coroutine
-def resumed(work: Coroutine[Any, Any, None], waited_for: Any) -> Generator[Any, Any, None]:
+async def resumed(work: Coroutine[Any, Any, None], waited_for: Any) -> None:
     """Go on with a coroutine that was begun without a task and waits for something: for a task."""
+    await _rest(work, waited_for)
+
+
+@types.coroutine
+def _rest(work: Coroutine[Any, Any, None], waited_for: Any) -> Generator[Any, Any, None]:
     while True:
         try:
             sent = yield waited_for
