@@ -83,6 +83,7 @@ class Settings(BaseModel):
 
     max_body_bytes: Size = ByteSize(16 << 20)
     max_rows: PositiveInt = 8192
+    max_answer_bytes: Size = ByteSize(64 << 20)
     max_json_depth: Annotated[int, Field(ge=4, le=500)] = 100
     header_timeout_s: Seconds = 10
     body_timeout_s: Seconds = 30

@@ -90,6 +90,7 @@ def settings(**changed: Any) -> SimpleNamespace:
         host="127.0.0.1", max_batch=64, batching=True, max_delay_us=0, max_body_bytes=1 << 20, max_rows=64,
         max_json_depth=100, workers=1, header_timeout_s=10, body_timeout_s=30, idle_timeout_s=75, max_connections=1024,
         token=None, admin_token=None, allowed_hosts=(), allowed_origins=(), compression=True, versions="all",
+        max_answer_bytes=64 << 20,
     )  # fmt: skip
     return SimpleNamespace(**(defaults | changed))
 

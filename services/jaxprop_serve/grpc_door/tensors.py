@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxprop_serve.errors import ServeError
-from jaxprop_serve.protocol.checks import Wanted, check_inputs, wanted_outputs
+from jaxprop_serve.protocol.checks import Wanted, check_inputs, checked_timeout, wanted_outputs
 from jaxprop_serve.protocol.data import from_bytes, pack
 from jaxprop_serve.protocol.tensors import Signature, TensorSpec
 
@@ -92,7 +92,4 @@ def read_outputs(request: Message, signature: Signature, model: str) -> tuple[Wa
 
 def read_timeout(request: Message) -> int | None:
     """Return the request's own `timeout` in microseconds."""
-    timeout = _parameters(request.parameters).get("timeout") if request.parameters else None
-    if timeout is not None and (type(timeout) is not int or timeout < 0):
-        raise ServeError(400, f"parameter 'timeout' must be a whole number of microseconds, found {timeout!r}")
-    return timeout or None
+    return checked_timeout(_parameters(request.parameters)) if request.parameters else None

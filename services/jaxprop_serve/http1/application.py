@@ -18,7 +18,7 @@ from jaxprop_serve.http1.endpoints import ROUTES, reply
 from jaxprop_serve.http1.limits import Disconnected
 from jaxprop_serve.http1.openapi import describing
 from jaxprop_serve.http1.request import HttpRequest
-from jaxprop_serve.http1.routes import Mount, NotAllowed, Receive, Reply, Route, Router, Send
+from jaxprop_serve.http1.routes import Mount, NotAllowed, Receive, Reply, Route, Router, Send, send_reply
 from jaxprop_serve.models.lifecycle import Models
 from jaxprop_serve.seen.logs import Log
 from jaxprop_serve.seen.metrics import Metrics
@@ -58,8 +58,7 @@ class App:
             return
         answer = await self.reply(scope, receive, send)
         if answer is not None:
-            await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
-            await send({"type": "http.response.body", "body": answer.body})
+            await send_reply(answer, send)
 
     async def reply(self, scope: dict[str, Any], receive: Receive, send: Send) -> Reply | None:
         """Return the answer, counted; None where a mounted application gave it, or nobody is left to be answered."""
@@ -160,14 +159,15 @@ class App:
     def _complete(self, request: HttpRequest, answer: Reply) -> Reply:
         """Add the headers that every answer has, and count it."""
         body, headers, status = answer
+        size = len(body) if type(body) is bytes else sum(map(len, body))
         if status != 204:
-            headers.append((b"content-length", b"%d" % len(body)))
+            headers.append((b"content-length", b"%d" % size))
         given = request.headers
         if b"x-request-id" in given and status != 500:
             headers.append((b"x-request-id", request.id.encode()))
         if b"origin" in given and status != 403:
             headers += [(b"access-control-allow-origin", given[b"origin"]), (b"vary", b"origin")]
-        self._count(request, status, len(body))
+        self._count(request, status, size)
         return answer
 
     def refused(self, status: int, client: tuple[str, int | None] | None) -> None:

@@ -63,26 +63,25 @@ async def compressed(answer: Reply, accepted: bytes) -> Reply:
     """
     choice = chosen(accepted)
     body, headers, status = answer
-    if choice is None or (len(body) < LEAST and not choice[1]):
+    if choice is None or (isinstance(body, bytes) and len(body) < LEAST and not choice[1]):
         return answer
     if any(name == b"content-encoding" for name, _ in headers):
         return answer
     coding, needed = choice
     headers.append((b"vary", b"accept-encoding"))
-    if not (needed or _shrinks(body)):
+    if not (needed or _shrinks(body if isinstance(body, bytes) else body[len(body) // 2])):
         return answer
     headers.append((b"content-encoding", coding.encode()))
     stream = zlib.compressobj(LEVEL, zlib.DEFLATED, _FORMATS[coding])
-    if len(body) <= INLINE:
+    if isinstance(body, bytes) and len(body) <= INLINE:
         return Reply(stream.compress(body) + stream.flush(), headers, status)
-    loop, view = asyncio.get_running_loop(), memoryview(body)
-    pieces = [
-        await loop.run_in_executor(_thread, stream.compress, view[i : i + PIECE]) for i in range(0, len(body), PIECE)
-    ]
-    return Reply(b"".join((*pieces, stream.flush())), headers, status)
+    loop, whole = asyncio.get_running_loop(), [body] if isinstance(body, bytes) else body
+    views = (memoryview(piece)[i : i + PIECE] for piece in whole for i in range(0, len(piece), PIECE))
+    pieces: list[bytes | memoryview] = [await loop.run_in_executor(_thread, stream.compress, view) for view in views]
+    return Reply([*filter(None, pieces), stream.flush()], headers, status)
 
 
-def _shrinks(body: bytes) -> bool:
+def _shrinks(body: bytes | memoryview) -> bool:
     """Return whether a sample from the middle, where a large answer's values are, becomes shorter."""
     start = max(0, (len(body) - SAMPLE) // 2)
     sample = body[start : start + SAMPLE]

@@ -3,24 +3,28 @@
 A handler is `async (request, **names in the path) -> Reply`; what it refuses it raises as ServeError.
 """
 
+import math
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version as installed
 from typing import Any
 
 import msgspec
 import numpy as np
-import orjson
 
 from jaxprop_serve.errors import ServeError
 from jaxprop_serve.http1 import messages
 from jaxprop_serve.http1.request import Request
 from jaxprop_serve.http1.routes import Reply, Route
+from jaxprop_serve.models.lifecycle import Served
 from jaxprop_serve.models.policy import described as described_policy
 from jaxprop_serve.models.runtimes import Loaded
-from jaxprop_serve.protocol.by_column import Cell, described, encoded, features
-from jaxprop_serve.protocol.data import rows_from_json, to_json
-from jaxprop_serve.protocol.json_reading import read_json
-from jaxprop_serve.protocol.requests import decode, encode
+from jaxprop_serve.protocol.answers import LARGE_ANSWER, check_answer, gathered, in_json, string_bytes, written
+from jaxprop_serve.protocol.aside import LARGE, aside
+from jaxprop_serve.protocol.by_column import Cell, columns_from_json, described, encoded, features
+from jaxprop_serve.protocol.data import checked_rows, rows_from_json, to_json
+from jaxprop_serve.protocol.json_reading import json_text, read_json
+from jaxprop_serve.protocol.large_json import allowance, skeleton
+from jaxprop_serve.protocol.requests import InferRequest, check_size, decode, encode, encode_large, takes_long
 from jaxprop_serve.protocol.tensors import Signature, TensorSpec
 from jaxprop_serve.settings import Settings
 
@@ -35,12 +39,12 @@ class _Rows(msgspec.Struct, forbid_unknown_fields=True):
 
 _rows = msgspec.json.Decoder(_Rows)
 _by_column = msgspec.json.Decoder(list[dict[str, Cell]])
+_numbers = msgspec.json.Decoder(list[int])
 
 
 def reply(value: object, status: int = 200, headers: Iterable[tuple[bytes, bytes]] = ()) -> Reply:
     """Return an answer of JSON."""
-    body = orjson.dumps(value, default=np.ndarray.tolist, option=orjson.OPT_SERIALIZE_NUMPY)
-    return Reply(body, [JSON, *headers], status)
+    return Reply(written(value), [JSON, *headers], status)
 
 
 async def infer(request: Request, model: str, version: str | None = None) -> Reply:
@@ -50,20 +54,42 @@ async def infer(request: Request, model: str, version: str | None = None) -> Rep
         request.model, request.version = served.name, served.version
         served.admit(request.client)
         body = await request.body()
-        asked = decode(
-            request.headers,
-            body,
-            served.signature,
-            served.name,
-            max_rows=settings.max_rows,
-            max_depth=settings.max_json_depth,
-        )
+        signature = served.signature
+        if len(body) > LARGE and takes_long(request.headers, body, signature):
+            asked = await decode_aside(request, body, served, settings.max_rows)
+        else:
+            asked = decode(
+                request.headers,
+                body,
+                signature,
+                served.name,
+                max_rows=settings.max_rows,
+                max_depth=settings.max_json_depth,
+            )
         request.cancel_if_gone()
-        inputs, signature = asked.inputs, served.signature
+        inputs = asked.inputs
+        rows = len(next(iter(inputs.values())))
+        size = rows * signature.answer_row_bytes
+        if size > settings.max_answer_bytes:
+            check_size(asked, rows, signature, served.name, settings.max_answer_bytes)
         if signature.table is not None:
             inputs = await features(inputs, signature, served.name)
         outputs = await served.infer(inputs, request.deadline(asked.timeout_us), request.client)
+        if signature.answers_strings:
+            size += string_bytes(outputs.values())
+        if size > LARGE_ANSWER:
+            limit = settings.max_answer_bytes
+            return Reply(*await aside(size, encode_large, asked, outputs, served.name, served.version, limit))
         return Reply(*encode(asked, outputs, served.name, served.version))
+
+
+async def decode_aside(request: Request, body: bytes, served: Served, max_rows: int) -> InferRequest:
+    """Return a large request, read beside the event loop, for as long as the client waits for it."""
+    request.cancel_if_gone()
+    return await aside(
+        len(body), decode, request.headers, body, served.signature, served.name,
+        max_rows=max_rows, max_depth=request.settings.max_json_depth,
+    )  # fmt: skip
 
 
 async def predict(request: Request, model: str) -> Reply:
@@ -81,40 +107,81 @@ async def predict(request: Request, model: str) -> Reply:
             )
         served.admit(request.client)
         body = await request.body()
-        spec = served.signature.inputs[0]
+        signature, spec, limit = served.signature, served.signature.inputs[0], settings.max_answer_bytes
+        request.cancel_if_gone()
         try:
-            rows = _rows_of(body, served.signature, settings)
+            if len(body) > LARGE:
+                rows = await aside(len(body), _large_rows_of, body, signature, settings)
+            else:
+                rows = _rows_of(body, signature, settings)
         except ServeError as error:
             raise ServeError(error.status, f"rows for model '{served.name}': {error.text}") from None
-        request.cancel_if_gone()
-        if isinstance(rows, list):
-            x, unknown = await encoded(rows, len(rows), served.signature, served.name)
-        else:
+        count = len(next(iter(rows.values()))) if isinstance(rows, dict) else len(rows)
+        row = _answer_row_bytes(served)
+        check_answer(count, row, limit, served.name)
+        if isinstance(rows, np.ndarray):
             x, unknown = rows, {}
+        else:
+            x, unknown = await encoded(rows, count, signature, served.name)
         outputs = await served.infer({spec.name: x}, None, request.client)
-        answer: dict[str, Any] = {"model": served.name, "version": served.version}
-        for output in served.signature.outputs:
-            key = "rows" if len(served.signature.outputs) == 1 else output.name
-            answer[key] = to_json(_wide(outputs[output.name]), output.datatype, output.name, served.name)
-        if "rows" in answer:
-            answer |= labels(answer["rows"], served.loaded)
-        return reply(answer | ({"unknown": unknown} if unknown else {}))
+        size = count * row + (string_bytes(outputs.values()) if signature.answers_strings else 0)
+        if size <= LARGE_ANSWER:
+            return reply(_answer(outputs, unknown, served))
+        pieces = await aside(size, lambda: gathered(in_json(_answer(outputs, unknown, served)), limit, served.name))
+        return Reply(pieces, [JSON])
+
+
+def _answer_row_bytes(served: Served) -> int:
+    """Return the most bytes that a row has in an answer of `predict`, with its brackets, label and probability."""
+    found = served.signature.answer_row_bytes
+    for spec in served.signature.outputs:
+        found += 3 * sum(math.prod(spec.shape[1:axis]) for axis in range(1, len(spec.shape)))
+    return found + max((6 * len(name) + 25 for name in served.loaded.classes or ()), default=0)
+
+
+def _answer(outputs: dict[str, np.ndarray], unknown: dict[str, Any], served: Served) -> dict[str, Any]:
+    """Return what `predict` answers."""
+    answer: dict[str, Any] = {"model": served.name, "version": served.version}
+    for output in served.signature.outputs:
+        key = "rows" if len(served.signature.outputs) == 1 else output.name
+        answer[key] = to_json(_wide(outputs[output.name]), output.datatype, output.name, served.name)
+    if "rows" in answer:
+        answer |= labels(answer["rows"], served.loaded)
+    return answer | ({"unknown": unknown} if unknown else {})
 
 
 def _rows_of(body: bytes, signature: Signature, settings: Settings) -> np.ndarray | list[dict[str, Cell]]:
     """Return the rows as x, or by column name."""
-    text = body.strip()
+    text = json_text(body)
     if text[:1] == b"{":
         text = bytes(read_json(text, _rows, settings.max_json_depth).rows)
     if text[:1] != b"[":
-        row = "[...]" if signature.table is None else "{column: cell, ...}"
-        raise ServeError(400, f'send {{"rows": [{row}, ...]}} or the list of rows itself')
+        raise _no_rows(signature)
     if signature.table is None or not text[1:].lstrip().startswith(b"{"):
         return rows_from_json(text, signature.inputs[0], settings.max_rows)
     rows = read_json(text, _by_column, where=".rows")
-    if len(rows) > settings.max_rows:
-        raise ServeError(400, f"expected 1 to {settings.max_rows} rows at once, got {len(rows)}")
+    checked_rows(len(rows), settings.max_rows)
     return rows
+
+
+def _large_rows_of(body: bytes, signature: Signature, settings: Settings) -> np.ndarray | dict[str, list[Cell]]:
+    """Return the rows as x, or the columns, read in pieces."""
+    text = json_text(body)
+    most = allowance(len(signature.inputs))
+    around, lists = skeleton(text, 2 if text[:1] == b"{" else 1, most, settings.max_json_depth)
+    rows = bytes(read_json(around, _rows).rows) if text[:1] == b"{" else around
+    if rows[:1] != b"[" or not lists:
+        raise _no_rows(signature)
+    read_json(rows, _numbers)  # nothing comes after it
+    content = lists[int(rows[1:-1])]
+    if signature.table is None or not content.beginning()[1:].lstrip().startswith(b"{"):
+        return rows_from_json(content, signature.inputs[0], settings.max_rows)
+    return columns_from_json(content, signature.table, settings.max_rows)
+
+
+def _no_rows(signature: Signature) -> ServeError:
+    row = "[...]" if signature.table is None else "{column: cell, ...}"
+    return ServeError(400, f'send {{"rows": [{row}, ...]}} or the list of rows itself')
 
 
 def _wide(array: np.ndarray) -> np.ndarray:
@@ -250,6 +317,8 @@ async def hint(request: Request) -> Reply:
 async def _options(request: Request) -> dict[str, Any]:
     """Return the body of a repository call: a JSON object, or nothing, which is what most clients send."""
     body = await request.body()
+    if len(body) > LARGE:
+        raise ServeError(413, f"the body of this call has {len(body):,} bytes, at most {LARGE:,} are read")
     return read_json(body, _object, request.settings.max_json_depth) if body.strip() else {}
 
 

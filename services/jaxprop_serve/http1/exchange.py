@@ -13,7 +13,7 @@ import types
 from collections.abc import Coroutine, Generator, Iterable
 from typing import Any, Protocol
 
-from jaxprop_serve.http1.routes import ASGI, Reply
+from jaxprop_serve.http1.routes import ASGI, Reply, send_reply
 
 _log = logging.getLogger("jaxprop_serve")
 _PHRASES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in http.HTTPStatus}
@@ -201,7 +201,10 @@ class Exchange:
             elif (answer := await reply(self.scope, self.receive, self.send)) is not None:
                 if connection.writable is not None and not self.disconnected:
                     await asyncio.shield(connection.writable)
-                if not self.disconnected:
+                if type(answer.body) is not bytes:
+                    self.scope.pop("jaxprop.cancel", None)  # what is sent to nobody ends by itself
+                    await send_reply(answer, self.send)
+                elif not self.disconnected:
                     self._answer(answer)
         except BaseException as error:
             _log.error("the application failed", exc_info=error)

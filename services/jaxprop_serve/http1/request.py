@@ -93,7 +93,7 @@ class HttpRequest(Request):
         encoding = self.headers.get(b"content-encoding")
         if encoding is None:
             return body
-        if len(body) < 1 << 14:
+        if len(body) < 1 << 10:  # which cannot become more than a MiB
             return decompress(body, encoding, limit)
         return await asyncio.to_thread(decompress, body, encoding, limit)
 

@@ -7,6 +7,7 @@
 <built-in function len>
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -63,11 +64,27 @@ class NotAllowed(ServeError):  # noqa: N818 (it is what the status is called)
 
 
 class Reply(NamedTuple):
-    """An answer: its bytes, its headers (content-length is added) and its status."""
+    """An answer: its bytes (those of a large one in pieces, sent one by one), its headers (content-length is added) and
+    its status."""
 
-    body: bytes
+    body: bytes | list[bytes | memoryview]
     headers: list[tuple[bytes, bytes]]
     status: int = 200
+
+
+async def send_reply(answer: Reply, send: Send) -> None:
+    """Send an answer as ASGI has it. Each piece is let go once it is sent, and `send` waits for a client that does not
+    read."""
+    body, headers, status = answer
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    if isinstance(body, bytes):
+        await send({"type": "http.response.body", "body": body})
+        return
+    body.reverse()
+    while body:
+        piece = bytes(body.pop())
+        await send({"type": "http.response.body", "body": piece, "more_body": bool(body)})
+        await asyncio.sleep(0)  # a client that reads as fast as we write holds up nobody
 
 
 class Found(NamedTuple):

@@ -3,22 +3,29 @@
 Cells become x here, for both doors and for every path, by the table that the model was saved with.
 """
 
-import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 
 from jaxprop.columns import Boolean, Category, Number, Table
 from jaxprop.errors import DataError
 from jaxprop_serve.errors import ServeError
+from jaxprop_serve.protocol.aside import aside
+from jaxprop_serve.protocol.data import checked_rows, counted_on
+from jaxprop_serve.protocol.json_reading import read_json
+from jaxprop_serve.protocol.large_json import LONGEST, Content, allowance, count, pieces
 from jaxprop_serve.protocol.tensors import DATATYPES, Signature, TensorSpec
 
 Cell = str | int | float | bool | None
-Cells = Sequence[Mapping[str, Cell]] | Mapping[str, np.ndarray]  # rows of JSON, or tensors named by the columns
+# Rows of JSON, or the cells of each column, as they are or as a tensor.
+Cells = Sequence[Mapping[str, Cell]] | Mapping[str, np.ndarray] | Mapping[str, list[Cell]]
 CELL_TYPES = [name for name in DATATYPES if name not in ("FP16", "BF16")]
 INLINE = 500  # cells; more become x in a thread, so that nobody else waits for them
+_CELL_BYTES = 10  # of JSON, about: so much work is a cell
+_rows = msgspec.json.Decoder(list[dict[str, Cell]])
 _LONGEST = 500  # of a refusal, which shows the cell
 
 
@@ -71,7 +78,7 @@ async def encoded(cells: Cells, rows: int, signature: Signature, model: str) -> 
     assert table is not None
     if rows * len(table.names) <= INLINE:
         return _encoded(cells, table, signature.inputs[0], model)
-    return await asyncio.to_thread(_encoded, cells, table, signature.inputs[0], model)
+    return await aside(rows * len(table.names) * _CELL_BYTES, _encoded, cells, table, signature.inputs[0], model)
 
 
 def _encoded(cells: Cells, table: Table, spec: TensorSpec, model: str) -> Encoded:
@@ -82,15 +89,44 @@ def _encoded(cells: Cells, table: Table, spec: TensorSpec, model: str) -> Encode
         if not np.isfinite(x).all():
             row, feature = np.argwhere(~np.isfinite(x))[0]
             raise DataError(f"row {row}: {table.features[feature]!r} does not fit into {spec.datatype}")
-        return Encoded(x, table.unknown(given))
+        found = Encoded(x, table.unknown(given))
+        for column in given.values() if isinstance(given, dict) else ():  # here, where nobody waits for it
+            column.clear()
+        return found
     except DataError as error:
         text = str(error)
         text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
         raise ServeError(400, f"rows for model '{model}': {text}") from None
 
 
-def _listed(name: str, array: np.ndarray) -> list[Any]:
-    """Return the cells of a tensor `[rows]` or `[rows, 1]` as Python's own values."""
+def columns_from_json(content: Content, table: Table, max_rows: int) -> dict[str, list[Cell]]:
+    """Return the cells of each column of a large list of rows by column name, which is read a piece at a time."""
+    rows = checked_rows(count(content), max_rows)
+    most, wanted, first = allowance(len(table.names)), table.names, 0
+    found: dict[str, list[Cell]] = {name: [] for name in wanted}
+    for piece in pieces(content):
+        if len(piece) > max(most, LONGEST):
+            raise ServeError(400, f"row {first} has {len(piece):,} bytes, at most {most:,} are read of a row")
+        try:
+            some = read_json(b"[%b]" % piece, _rows, where=".rows")
+        except ServeError as error:
+            raise ServeError(400, counted_on(error.text, ".rows", first)) from None
+        for row in some:
+            if absent := [name for name in wanted if name not in row]:
+                raise ServeError(
+                    400, f"row {first} has no column {absent[0]!r}; expected {', '.join(wanted)}, null where missing"
+                )
+            for name in wanted:
+                found[name].append(row[name])
+            first += 1
+    assert first == rows
+    return found
+
+
+def _listed(name: str, array: np.ndarray | list[Cell]) -> list[Any]:
+    """Return the cells of a column, of a tensor `[rows]` or `[rows, 1]` as Python's own values."""
+    if isinstance(array, list):
+        return array
     values = array.reshape(-1).tolist()
     if array.dtype != object:
         return values

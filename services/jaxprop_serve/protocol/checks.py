@@ -3,7 +3,8 @@
 Both doors ask here, so that they refuse the same things in the same words.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -15,6 +16,8 @@ from jaxprop_serve.protocol.tensors import Signature, TensorSpec
 
 Parameters = dict[str, str | int | float | bool]
 
+MOST_STRINGS = 1 << 20  # to let go of more takes so long that the event loop would be held up
+_LATEST = 2**63 - 1  # as gRPC has it
 _UNSUPPORTED = ("shared_memory_region", "shared_memory_byte_size", "shared_memory_offset", "classification")
 
 
@@ -67,6 +70,7 @@ def check_inputs(
             400, f"expected {len(signature.inputs)} inputs but got {len(given)} inputs for model '{model}'"
         )
     found: list[Item] = []
+    strings = 0
     for i, item in enumerate(given):
         spec = _spec(item.name, signature, model)
         if any(other.spec is spec for other in found):
@@ -75,8 +79,14 @@ def check_inputs(
         if found and found[0].shape[0] != item.shape[0]:
             rows, others = item.shape[0], found[0].shape[0]
             raise ServeError(400, f"input '{item.name}' for model '{model}' has {rows} rows, the others {others}")
+        if spec.datatype == "BYTES":
+            strings += math.prod(item.shape)
         size = _binary_size(item, spec, model, has_tail)
         found.append(Item(spec, item.shape, size, item.data, f".inputs[{i}].data"))
+    if strings > MOST_STRINGS:
+        raise ServeError(
+            400, f"the inputs for model '{model}' are {strings:,} strings, at most {MOST_STRINGS:,} are taken at once"
+        )
     return tuple(found)
 
 
@@ -160,5 +170,21 @@ def wanted_outputs(
 def _boolean(parameters: dict[str, Any], name: str, default: bool) -> bool:
     value = parameters.get(name, default)
     if type(value) is not bool:
-        raise ServeError(400, f"parameter '{name}' must be true or false, found {value!r}")
+        raise ServeError(400, f"parameter '{name}' must be true or false, found {shown(value)}")
     return value
+
+
+def checked_timeout(parameters: Mapping[str, Any]) -> int | None:
+    """Return the request's own `timeout` in microseconds; None where it has none, which 0 stands for too."""
+    timeout = parameters.get("timeout")
+    if timeout is not None and (type(timeout) is not int or not 0 <= timeout <= _LATEST):
+        raise ServeError(
+            400, f"parameter 'timeout' must be a whole number of microseconds, 0 to {_LATEST}, found {shown(timeout)}"
+        )
+    return timeout or None
+
+
+def shown(value: object) -> str:
+    """Return what a client sent, as an error shows it."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}..."

@@ -6,6 +6,7 @@ ragged lists are refused with the path of the first one.
 """
 
 import math
+import re
 import struct
 from functools import cache
 from typing import Any
@@ -15,9 +16,11 @@ import numpy as np
 
 from jaxprop_serve.errors import ServeError
 from jaxprop_serve.protocol.json_reading import read_json
+from jaxprop_serve.protocol.large_json import LONGEST, Content, count, pieces, without_byte
 from jaxprop_serve.protocol.tensors import DATATYPES, TensorSpec
 
 BINARY_ONLY = ("FP16", "BF16")
+_LONGEST_ESCAPED = 1 << 22  # bytes; the parser takes long to undo so many escapes, and cannot be interrupted
 
 # How a JSON value of each datatype is packed: struct refuses what does not fit, and is three times as fast as np.array.
 _PACK = {
@@ -37,22 +40,36 @@ def _nested(python: type, depth: int) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(kind)
 
 
-def from_json(values: list[Any] | msgspec.Raw, spec: TensorSpec, shape: list[int], model: str, path: str) -> np.ndarray:
+def from_json(
+    values: list[Any] | msgspec.Raw | Content, spec: TensorSpec, shape: list[int], model: str, path: str
+) -> np.ndarray:
     """Return `data` (a flat list, or its JSON, flat or nested in the tensor's shape) as an array."""
     if spec.datatype in BINARY_ONLY:
         raise ServeError(400, f"input '{spec.name}' for model '{model}' is {spec.datatype}: send it as binary data")
     expected = math.prod(shape)
     try:
         if not isinstance(values, list):
+            if isinstance(values, Content):
+                return _large(values, spec, shape, path)
             values = _values(bytes(values), spec, shape, path)
         if len(values) == expected:
             return pack(values, spec, path).reshape(shape)
     except ServeError as error:
         raise ServeError(400, f"input '{spec.name}' for model '{model}': {error.text}") from None
-    raise ServeError(
-        400,
-        f"input '{spec.name}' for model '{model}' got {len(values)} elements, but shape {shape} holds {expected}",
-    )
+    raise ServeError(400, f"input '{spec.name}' for model '{model}' {_other_count(len(values), shape)}")
+
+
+def _other_count(found: int, shape: list[int]) -> str:
+    return f"got {found} elements, but shape {shape} holds {math.prod(shape)}"
+
+
+def _large(content: Content, spec: TensorSpec, shape: list[int], path: str) -> np.ndarray:
+    """Return a large list, flat or nested in the tensor's shape, as an array."""
+    if leading_brackets(content.beginning()) > 1:
+        return _in_pieces(content, spec, shape, path).reshape(shape)
+    if (found := count(content)) != math.prod(shape):
+        raise ServeError(400, _other_count(found, shape))
+    return _in_pieces(content, spec, [found], path).reshape(shape)
 
 
 def _values(text: bytes, spec: TensorSpec, shape: list[int], path: str) -> list[Any]:
@@ -61,24 +78,80 @@ def _values(text: bytes, spec: TensorSpec, shape: list[int], path: str) -> list[
     return flatten(values, shape, path) if nested else values
 
 
-def rows_from_json(text: bytes, spec: TensorSpec, max_rows: int) -> np.ndarray:
+def _in_pieces(content: Content, spec: TensorSpec, shape: list[int], path: str) -> np.ndarray:
+    """Return the flat array of a large list that is nested as `shape` says.
+
+    It is counted first, and then read a piece at a time: its values are never all there as Python objects.
+    """
+    into = np.empty(math.prod(shape), spec.dtype)
+    _fill(into, content, spec, shape, path)
+    return into
+
+
+def _fill(into: np.ndarray, content: Content, spec: TensorSpec, shape: list[int], path: str) -> None:
+    if (found := count(content)) != shape[0]:
+        raise ServeError(400, f"`${path}` has {found} elements, expected {shape[0]}")
+    size, decoder, first = math.prod(shape[1:]), _nested(python_type(spec), len(shape)), 0
+    for piece in pieces(content):
+        element = piece.strip() if len(piece) > LONGEST and len(shape) > 1 else b""
+        if element[:1] == b"[" and element[-1:] == b"]":
+            inner = Content(element, 1, len(element) - 1)
+            _fill(into[first * size : (first + 1) * size], inner, spec, shape[1:], f"{path}[{first}]")
+            first += 1
+            continue
+        if len(piece) > _LONGEST_ESCAPED and b"\\" in piece:
+            raise ServeError(400, f"`${path}[{first}]` is a long string with escapes in it: send it as binary data")
+        try:
+            values = read_json(b"[%b]" % piece, decoder, where=path)
+            flat = flatten(values, [len(values), *shape[1:]], path)
+        except ServeError as error:
+            raise ServeError(400, counted_on(error.text, path, first)) from None
+        try:
+            into[first * size : first * size + len(flat)] = pack(flat, spec, path)
+        except ServeError as error:
+            raise ServeError(400, counted_on(error.text, path, first * size)) from None
+        first += len(values)
+
+
+def counted_on(text: str, path: str, first: int) -> str:
+    """Return what is said of a piece of a list, as of the whole list, in which `first` elements come before it.
+
+    >>> counted_on("Expected `int`, got `str` - at `$.rows[2][1]`", ".rows", 100)
+    'Expected `int`, got `str` - at `$.rows[102][1]`'
+    """
+    where = rf"`\$({re.escape(path)})\[(\d+)\]"
+    return re.sub(where, lambda found: f"`${found[1]}[{first + int(found[2])}]", without_byte(text))
+
+
+def rows_from_json(text: bytes | Content, spec: TensorSpec, max_rows: int) -> np.ndarray:
     """Return a JSON list of rows, each flat or in the input's own shape, as a tensor [rows, ...] of the input's
     datatype."""
     row = list(spec.shape[1:])
-    depth = leading_brackets(text)
+    depth = leading_brackets(text if isinstance(text, bytes) else text.beginning())
     if depth not in (2, len(row) + 1):
         raise ServeError(400, f"expected a list of lists of {math.prod(row)} values each")
-    rows = read_json(text, _nested(python_type(spec), depth), where=".rows")
-    if not 0 < len(rows) <= max_rows:
-        raise ServeError(400, f"expected 1 to {max_rows} rows at once, got {len(rows)}")
-    flat = flatten(rows, [len(rows), *(row if depth == len(row) + 1 else [math.prod(row)])], ".rows")
-    if spec.datatype not in BINARY_ONLY:
-        return pack(flat, spec, ".rows").reshape(len(rows), *row)
-    with np.errstate(over="ignore"):
-        halves = pack(flat, TensorSpec(spec.name, "FP32", spec.shape), ".rows").astype(spec.dtype)
-    if not np.isfinite(halves).all():
-        raise ServeError(400, f"a value in `$.rows` does not fit into {spec.datatype}")
-    return halves.reshape(len(rows), *row)
+    nested = row if depth == len(row) + 1 else [math.prod(row)]
+    packed = TensorSpec(spec.name, "FP32", spec.shape) if spec.datatype in BINARY_ONLY else spec
+    if isinstance(text, Content):
+        rows = checked_rows(count(text), max_rows)
+        flat = _in_pieces(text, packed, [rows, *nested], ".rows")
+    else:
+        values = read_json(text, _nested(python_type(spec), depth), where=".rows")
+        rows = checked_rows(len(values), max_rows)
+        flat = pack(flatten(values, [rows, *nested], ".rows"), packed, ".rows")
+    if packed is not spec:
+        with np.errstate(over="ignore"):
+            flat = flat.astype(spec.dtype)
+        if not np.isfinite(flat).all():
+            raise ServeError(400, f"a value in `$.rows` does not fit into {spec.datatype}")
+    return flat.reshape(rows, *row)
+
+
+def checked_rows(found: int, most: int) -> int:
+    """Return the number of rows; ServeError 400 if there are none, or too many."""
+    if not 0 < found <= most:
+        raise ServeError(400, f"expected 1 to {most} rows at once, got {found}")
+    return found
 
 
 def leading_brackets(text: bytes) -> int:
@@ -123,32 +196,33 @@ def from_bytes(body: bytes, spec: TensorSpec, shape: list[int], model: str, star
     as needed."""
     if spec.datatype == "BYTES":
         return _strings(body[start : start + size], spec, shape, model)
-    count = math.prod(shape)
-    if size != count * spec.dtype.itemsize:
-        needed = count * spec.dtype.itemsize
+    elements = math.prod(shape)
+    if size != elements * spec.dtype.itemsize:
+        needed = elements * spec.dtype.itemsize
         raise ServeError(
             400,
             f"input '{spec.name}' for model '{model}' got {size} bytes of binary data, shape {shape} needs {needed}",
         )
-    array = np.frombuffer(body, spec.dtype, count, start)
+    array = np.frombuffer(body, spec.dtype, elements, start)
     if spec.datatype == "BOOL" and (array.view(np.uint8) > 1).any():
         raise ServeError(400, f"input '{spec.name}' for model '{model}': a BOOL is a byte 0 or 1")
     return array.reshape(shape)
 
 
 def _strings(data: bytes, spec: TensorSpec, shape: list[int], model: str) -> np.ndarray:
-    values, offset, count = [], 0, math.prod(shape)
-    while offset < len(data) and len(values) < count:
+    values, offset, needed = [], 0, math.prod(shape)
+    while offset < len(data) and len(values) < needed:
         end = offset + 4 + int.from_bytes(data[offset : offset + 4], "little")
         if offset + 4 > len(data) or end > len(data):
             break
         values.append(data[offset + 4 : end])
         offset = end
-    if offset != len(data) or len(values) != count:
+    if offset != len(data) or len(values) != needed:
         raise ServeError(
-            400, f"input '{spec.name}' for model '{model}' got {len(values)} whole strings, shape {shape} needs {count}"
+            400,
+            f"input '{spec.name}' for model '{model}' got {len(values)} whole strings, shape {shape} needs {needed}",
         )
-    array = np.empty(count, dtype=object)
+    array = np.empty(needed, dtype=object)
     array[:] = values
     return array.reshape(shape)
 

@@ -17,10 +17,13 @@ import orjson
 
 from jaxprop_serve.errors import ServeError
 from jaxprop_serve.protocol import again
+from jaxprop_serve.protocol.answers import Piece, check_answer, gathered, in_binary, in_json
+from jaxprop_serve.protocol.aside import LARGE
 from jaxprop_serve.protocol.by_column import names_columns
-from jaxprop_serve.protocol.checks import Item, Parameters, Wanted, check_inputs, wanted_outputs
+from jaxprop_serve.protocol.checks import Item, Parameters, Wanted, check_inputs, checked_timeout, wanted_outputs
 from jaxprop_serve.protocol.data import from_bytes, from_json, python_type, to_bytes, to_json
 from jaxprop_serve.protocol.json_reading import read_json
+from jaxprop_serve.protocol.large_json import allowance, skeleton, without_byte
 from jaxprop_serve.protocol.tensors import Signature
 
 LENGTH = b"inference-header-content-length"
@@ -64,6 +67,8 @@ class _Request(msgspec.Struct):
 
 
 _general = msgspec.json.Decoder(_Request)
+_shape, _skipped = msgspec.json.Decoder(list[int]), msgspec.json.Decoder(msgspec.Raw)
+_DEPTH = 4  # of an input's lists: {"inputs": [{"data": [
 
 
 @cache
@@ -75,6 +80,15 @@ def _flat(python: type) -> msgspec.json.Decoder[Any]:
     item = msgspec.defstruct("Input", fields, forbid_unknown_fields=True)
     fields = [("inputs", list[item]), ("id", str | None, None), parameters, ("outputs", list[_Output] | None, None)]
     return msgspec.json.Decoder(msgspec.defstruct("Request", fields, forbid_unknown_fields=True))
+
+
+def takes_long(headers: Mapping[bytes, bytes], body: bytes, signature: Signature) -> bool:
+    """Return whether a body is to be read beside the event loop: it is large, and not mostly numbers in binary."""
+    if len(body) <= LARGE:
+        return False
+    length = headers.get(LENGTH, b"")
+    strings = any(spec.datatype == "BYTES" for spec in signature.inputs) or signature.table is not None
+    return strings or not (length.isdigit() and int(length[:20]) <= LARGE)
 
 
 def decode(
@@ -162,12 +176,10 @@ def _read(text: bytes, signature: Signature, model: str, max_rows: int, max_dept
     request = _parse(text, signature, max_depth)
     parameters = request.parameters or {}
     inputs = check_inputs(request.inputs, signature, model, max_rows, has_tail)
-    timeout = parameters.get("timeout")
-    if timeout is not None and (type(timeout) is not int or timeout < 0):
-        raise ServeError(400, f"parameter 'timeout' must be a whole number of microseconds, found {timeout!r}")
+    timeout = checked_timeout(parameters)
     outputs = wanted_outputs(request.outputs, parameters, signature, model)
     size = sum(item.size or 0 for item in inputs)
-    return _Head(signature, request.id, inputs, outputs, parameters, timeout or None, size)
+    return _Head(signature, request.id, inputs, outputs, parameters, timeout, size)
 
 
 def _header_length(value: bytes, total: int) -> int:
@@ -182,6 +194,8 @@ def _header_length(value: bytes, total: int) -> int:
 
 
 def _parse(text: bytes, signature: Signature, max_depth: int) -> _Request:
+    if len(text) > LARGE:
+        return _parse_large(text, signature, max_depth)
     python = python_type(signature.inputs[0])
     if len(signature.inputs) == 1 or all(python_type(spec) is python for spec in signature.inputs):
         try:
@@ -191,6 +205,27 @@ def _parse(text: bytes, signature: Signature, max_depth: int) -> _Request:
         except (msgspec.DecodeError, UnicodeDecodeError):
             pass  # nested data, columns, unknown fields or a mistake: the general way takes it or says what is wrong
     return read_json(text, _general, max_depth)
+
+
+def _parse_large(text: bytes, signature: Signature, max_depth: int) -> _Request:
+    """Read the request without the lists of its inputs, each of which is `[0]`, `[1]`, ... here; put them in then."""
+    tensors = len(signature.inputs) + len(signature.outputs) + len(signature.table.names if signature.table else ())
+    most = allowance(tensors)
+    head, lists = skeleton(text, _DEPTH, most, max_depth)
+    try:
+        request = read_json(head, _general)
+    except ServeError as error:
+        raise ServeError(400, without_byte(error.text)) from None
+    unused = dict(enumerate(lists))
+    for i, item in enumerate(request.inputs):
+        shape = unused.pop(item.shape[0])
+        item.shape = read_json(shape.whole(most), _shape, where=f".inputs[{i}].shape")
+        if item.data is not msgspec.UNSET and bytes(item.data)[:1] == b"[":
+            content = unused.pop(int(bytes(item.data)[1:-1]))
+            item.data = content  # pyright: ignore[reportAttributeAccessIssue] (from_json takes both)
+    for content in unused.values():  # of names that are no part of the protocol
+        read_json(content.whole(most), _skipped)
+    return request
 
 
 def _raw(body: bytes, signature: Signature, model: str) -> InferRequest:
@@ -255,3 +290,37 @@ def _one(wanted: Wanted, outputs: Mapping[str, np.ndarray], model: str, version:
     values = to_json(array, datatype, name, model).reshape(-1)
     text = orjson.dumps(values, default=np.ndarray.tolist, option=orjson.OPT_SERIALIZE_NUMPY)
     return before + text + after, [(b"content-type", b"application/json")]
+
+
+def check_size(request: InferRequest, rows: int, signature: Signature, model: str, limit: int) -> None:
+    """Raise ServeError 400 if the answer to so many rows, in the form that was asked for, may be larger than
+    `limit`."""
+    specs = {spec.name: spec for spec in signature.outputs}
+    check_answer(rows, sum(specs[one.name].row_bytes(one.binary) for one in request.outputs), limit, model)
+
+
+def encode_large(
+    request: InferRequest, outputs: Mapping[str, np.ndarray], model: str, version: str, limit: int
+) -> tuple[list[Piece], list[tuple[bytes, bytes]]]:
+    """Return what `encode` returns, in pieces, beside the event loop; ServeError 400 where strings make it larger than
+    `limit`."""
+    described: list[dict[str, Any]] = []
+    tails: list[Piece] = []
+    for name, binary, datatype in request.outputs:
+        array = outputs[name]
+        item: dict[str, Any] = {"name": name, "datatype": datatype, "shape": array.shape}
+        if binary:
+            tail = gathered(in_binary(array, datatype), limit, model)
+            item["parameters"] = {"binary_data_size": sum(map(len, tail))}
+            tails += tail
+        else:
+            item["data"] = to_json(array, datatype, name, model).reshape(-1)
+        described.append(item)
+    answer: dict[str, Any] = {"model_name": model, "model_version": version, "outputs": described}
+    if request.id is not None:
+        answer["id"] = request.id
+    text = gathered(in_json(answer), limit, model)
+    if not tails:
+        return text, [(b"content-type", b"application/json")]
+    headers = [(b"content-type", b"application/octet-stream"), (LENGTH, b"%d" % sum(map(len, text)))]
+    return [*text, *tails], headers
