@@ -51,6 +51,8 @@ class Replica:
         """Let go of the models; Ray calls it once the requests under way are answered, or `drain_timeout_s` is over."""
         if hasattr(self, "server"):
             await self.server.models.stop()
+            if self.server.traces is not None:
+                self.server.traces.close()
             self.server.log.close()
 
 

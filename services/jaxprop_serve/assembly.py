@@ -121,6 +121,10 @@ def check(settings: Settings, places: Sequence[str]) -> list[str]:
                 bind(settings.host, port, flag="--" + name.replace("_", "-")).close()
         except TakenError as error:
             notes.append(f"{error} (now, at least)")
+    if settings.tracing:
+        from jaxprop_serve.seen.traces import Traces
+
+        Traces().close()
     models, _ = assemble(settings, places)
     models.check()
     return notes

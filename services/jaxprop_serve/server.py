@@ -82,7 +82,12 @@ class Server:
         self.log = Log(settings.log_level, secrets, access=settings.access_log, **always)
         models.log = self.log
         self.metrics = Metrics(models, worker, settings.max_batch)
-        self.app = create_app(models, settings, self.metrics, self.log, routes)
+        self.traces = None
+        if settings.tracing:
+            from jaxprop_serve.seen.traces import Traces
+
+            self.traces = Traces()
+        self.app = create_app(models, settings, self.metrics, self.log, routes, self.traces)
         self.port, self.grpc_port = settings.port, settings.grpc_port
         self.grpc: grpc_server.Door | None = None
         self.http: HttpServer | None = None
@@ -137,6 +142,8 @@ class Server:
             await self._close()
             await self.models.stop()
             watchdog.stop()
+            if self.traces is not None:
+                self.traces.close()
             self.log.close()
             for number in SIGNALS:
                 loop.remove_signal_handler(number)

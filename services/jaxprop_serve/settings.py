@@ -109,6 +109,7 @@ class Settings(BaseModel):
     stores: Words = ("folder",)
     services: Words = ()
     access_log: bool = True
+    tracing: bool = False
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @model_validator(mode="before")

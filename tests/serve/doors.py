@@ -95,8 +95,10 @@ def settings(**changed: Any) -> SimpleNamespace:
     return SimpleNamespace(**(defaults | changed))
 
 
-def an_app(*models: FakeModel, metrics: Any = None, log: Any = None, routes: Any = (), **changed: Any) -> Any:
-    return create_app(FakeModels(*(models or (FakeModel(),))), settings(**changed), metrics, log, routes)
+def an_app(
+    *models: FakeModel, metrics: Any = None, log: Any = None, routes: Any = (), traces: Any = None, **changed: Any
+) -> Any:
+    return create_app(FakeModels(*(models or (FakeModel(),))), settings(**changed), metrics, log, routes, traces)
 
 
 async def acall(

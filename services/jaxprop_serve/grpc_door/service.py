@@ -39,17 +39,20 @@ Response = Callable[..., Message]
 Answer = Callable[[Message, Response, "Call"], Awaitable[Message]]
 
 _numbers = itertools.count(1)
+# Where a method belongs; all others are the protocol's own.
+_SERVICES = {"Check": "grpc.health.v1.Health", "Watch": "grpc.health.v1.Health", "ServerReflectionInfo": STABLE}
 
 
 class Call:
     """What the wrapper around a call keeps: labels for the metrics, and when the call came."""
 
-    __slots__ = ("arrived", "context", "id", "model", "version")
+    __slots__ = ("arrived", "context", "id", "model", "trace", "version")
 
     def __init__(self, context: Context):
         self.context = context
         self.arrived = time.monotonic()
         self.id = self.model = self.version = ""
+        self.trace: Any = None  # a seen.traces.Trace, where tracing is on
 
     def deadline(self, timeout_us: int | None) -> float | None:
         """Return the earlier of the client's gRPC deadline and the request's own `timeout`."""
@@ -119,10 +122,12 @@ class Service:
         }
         found = {name: self._handler(INFERENCE, name, *method) for name, method in methods.items()}
         health = {
-            "Check": self._handler(HEALTH, "HealthCheck", self.health, "open"),
-            "Watch": self._handler(HEALTH, "HealthCheck", self.watch, "open", streams=True),
+            "Check": self._handler(HEALTH, "HealthCheck", self.health, "open", "Check"),
+            "Watch": self._handler(HEALTH, "HealthCheck", self.watch, "open", "Watch", streams=True),
         }
-        reflect = self._handler(MESSAGES, "ServerReflection", self.reflect, "user", streams=True)
+        reflect = self._handler(
+            MESSAGES, "ServerReflection", self.reflect, "user", "ServerReflectionInfo", streams=True
+        )
         return [
             grpc.method_handlers_generic_handler("inference.GRPCInferenceService", found),
             grpc.method_handlers_generic_handler("grpc.health.v1.Health", health),
@@ -133,13 +138,13 @@ class Service:
         ]
 
     def _handler(
-        self, messages: Any, name: str, answer: Answer, level: str, streams: bool = False
+        self, messages: Any, name: str, answer: Answer, level: str, method: str = "", streams: bool = False
     ) -> grpc.RpcMethodHandler:
         request, response = getattr(messages, name + "Request"), getattr(messages, name + "Response")
         # A stream of one message: gRPC would wait for it without end, and before anybody could ask for a token.
         handler = grpc.stream_stream_rpc_method_handler if streams else grpc.stream_unary_rpc_method_handler
         return handler(
-            self._answered(name, answer, level, request, response),  # pyright: ignore[reportArgumentType] (grpc.aio)
+            self._answered(method or name, answer, level, request, response),  # pyright: ignore[reportArgumentType] (grpc.aio)
             response_serializer=response.SerializeToString,
         )
 
@@ -148,9 +153,12 @@ class Service:
     ) -> Callable[..., Awaitable[Message]]:
         """Wrap an answer, so that each call ends in one status, whatever happens."""
         app = self.app
+        full_name = f"{_SERVICES.get(name, 'inference.GRPCInferenceService')}/{name}"
 
         async def answered(_: object, context: Context) -> Message:
             call, code, size = Call(context), "OK", None
+            if app.traces is not None:
+                call.trace = app.traces.grpc(full_name, context.invocation_metadata(), context.peer())
             try:
                 if self.draining:
                     raise _stopping()
@@ -178,15 +186,23 @@ class Service:
             except Exception as error:
                 code, call.id = "INTERNAL", call.id or f"grpc-{next(_numbers):x}"
                 text = f"internal error, request {call.id}: the server's log has the details"
-                app.log("error", "unforeseen", id=call.id, path=name, exception=error)
+                traced = {}
+                if call.trace is not None:
+                    call.trace.failed(error)
+                    traced = {"trace": call.trace.id}
+                app.log("error", "unforeseen", id=call.id, path=name, **traced, exception=error)
             finally:
                 seconds = time.monotonic() - call.arrived
                 if app.metrics is not None:
                     app.metrics.request(call.model, call.version, "grpc", name, code, seconds)
+                trace = call.trace
+                if trace is not None:
+                    trace.answered(code, name, call.model, call.version)
                 if app.access_log is not None:
                     app.access_log.request(
-                        context.peer(), "gRPC", name, name, code, seconds, size, call.model, call.version, call.id
-                    )
+                        context.peer(), "gRPC", name, name, code, seconds, size, call.model, call.version, call.id,
+                        "" if trace is None else trace.id,
+                    )  # fmt: skip
             await context.abort(grpc.StatusCode[code], text)
 
         return answered

@@ -37,12 +37,14 @@ class App:
         metrics: Metrics | None,
         log: Log | None,
         routes: Iterable[Route | Mount],
+        traces: Any = None,
     ):
         self.models = models
         self.settings = settings
         self.metrics = metrics
         self.log = log if log is not None else _log
         self.access_log = log if log is not None and getattr(log, "requests", False) else None
+        self.traces = traces
         self.access = Access(settings)
         self.compression = settings.compression
         routes = list(routes)
@@ -63,6 +65,8 @@ class App:
     async def reply(self, scope: dict[str, Any], receive: Receive, send: Send) -> Reply | None:
         """Return the answer, counted; None where a mounted application gave it, or nobody is left to be answered."""
         request = HttpRequest(self.models, self.settings, self.metrics, scope, receive)
+        if self.traces is not None:
+            request.trace = self.traces.http(scope)
         try:
             answer = await self._answer(request, send)
             if b"accept-encoding" in request.headers and self.compression and answer is not None:
@@ -78,7 +82,7 @@ class App:
             self._gone(request)
             return None
         except Exception as error:
-            self.log("error", "unforeseen", id=request.id, path=_path(scope), exception=error)
+            self._unforeseen(request, error)
             text = f"internal error, request {request.id}: the server's log has the details"
             answer = reply({"error": text}, 500, [(b"x-request-id", request.id.encode())])
         return None if answer is None else self._complete(request, answer)
@@ -109,7 +113,7 @@ class App:
         request.route = route.path
         access.check_source(scope, headers, route.level)
         access.check_token(headers, route.level)
-        if route.eager:
+        if route.eager and self.traces is None:  # a trace needs a context of its own, which is a task's
             scope["jaxprop.eager"] = True
         return await route.handler(request, **names)
 
@@ -141,8 +145,15 @@ class App:
         except Exception as error:
             if not status:
                 raise
-            self.log("error", "unforeseen", id=request.id, path=_path(request.scope), exception=error)
+            self._unforeseen(request, error)
         self._count(request, status or GONE)
+
+    def _unforeseen(self, request: HttpRequest, error: Exception) -> None:
+        traced = {}
+        if request.trace is not None:
+            request.trace.failed(error)
+            traced = {"trace": request.trace.id}
+        self.log("error", "unforeseen", id=request.id, path=_path(request.scope), **traced, exception=error)
 
     def _refusal(self, request: HttpRequest, error: ServeError) -> Reply:
         headers: list[tuple[bytes, bytes]] = []
@@ -192,11 +203,14 @@ class App:
         model, version, route = request.model, request.version, request.route
         if self.metrics is not None:
             self.metrics.request(model, version, "http", route, status, seconds)
+        trace = request.trace
+        if trace is not None:
+            trace.answered(status, route, model, version)
         if self.access_log is not None:
             scope, known = request.scope, b"x-request-id" in request.headers or status == 500
             self.access_log.request(
                 scope.get("client"), scope["method"], scope["path"], route, status, seconds, size, model, version,
-                request.id if known else "",
+                request.id if known else "", "" if trace is None else trace.id,
             )  # fmt: skip
 
 
@@ -214,6 +228,7 @@ def create_app(
     metrics: Metrics | None = None,
     log: Log | None = None,
     routes: Iterable[Route | Mount] = (),
+    traces: Any = None,
 ) -> App:
     """The server's ASGI application.
 
@@ -223,10 +238,11 @@ def create_app(
         metrics: `.request(...)`, `.rejected(...)` and `.render()` of a `Metrics`.
         log: `log(level, event, **fields)`; with `log.requests` true, `log.request(...)` for each request.
         routes: more `Route`s and `Mount`s, such as explain's and the plugins'.
+        traces: a seen.traces.Traces, or None.
 
     Raises ValueError for settings that would leave a server reachable from other machines without a token.
     """
-    return App(models, settings, metrics, log, routes)
+    return App(models, settings, metrics, log, routes, traces)
 
 
 def _path(scope: dict[str, Any]) -> str:

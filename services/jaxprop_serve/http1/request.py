@@ -51,7 +51,8 @@ class HttpRequest(Request):
     """A request of the HTTP door, as ASGI describes it. The names in its path are the handler's arguments."""
 
     __slots__ = (
-        "_id", "arrived", "headers", "metrics", "model", "models", "receive", "route", "scope", "settings", "version",
+        "_id", "arrived", "headers", "metrics", "model", "models", "receive", "route", "scope", "settings", "trace",
+        "version",
     )  # fmt: skip
 
     def __init__(
@@ -63,6 +64,7 @@ class HttpRequest(Request):
         self.arrived = time.monotonic()
         self.headers: dict[bytes, bytes] = {}
         self.model = self.version = self.route = ""
+        self.trace: Any = None  # a seen.traces.Trace, where tracing is on
         self._id = ""
 
     @property

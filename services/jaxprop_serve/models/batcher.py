@@ -29,7 +29,7 @@ import numpy as np
 
 from jaxprop_serve.errors import ServeError
 from jaxprop_serve.models.queue import Arrays, Large, Queue, Request
-from jaxprop_serve.models.statistics import Statistics
+from jaxprop_serve.models.statistics import Statistics, Step
 
 clock, monotonic = time.perf_counter_ns, time.monotonic
 
@@ -257,6 +257,9 @@ class Batcher:
         if not failed:
             statistics.batch(done.rows, done.bucket, *done.times)
         for request in done.requests:
+            if request.account is not None:
+                ended = now if failed else request.started + sum(done.times)
+                request.account.append(Step(request.arrived, request.started, ended, done.rows))
             whole = request.whole
             if whole is not None:  # counted once: with the last part, or the first that fails
                 whole.left -= request.rows

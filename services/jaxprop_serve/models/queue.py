@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxprop_serve.models.statistics import Statistics
+from jaxprop_serve.models.statistics import Statistics, account
 
 Arrays = dict[str, np.ndarray]
 clock = time.perf_counter_ns
@@ -36,7 +36,8 @@ class Request:
     """
 
     __slots__ = (
-        "arrived", "counted", "deadline", "future", "inputs", "rows", "start", "started", "turn", "waiting", "whole",
+        "account", "arrived", "counted", "deadline", "future", "inputs", "rows", "start", "started", "turn", "waiting",
+        "whole",
     )  # fmt: skip
 
     def __init__(
@@ -47,6 +48,7 @@ class Request:
         self.rows = self.turn = self.waiting = rows
         self.counted: tuple[int, int] = (rows, 0)  # rows and bytes, as the queue counts them
         self.arrived = self.started = clock()
+        self.account = account.get()
 
 
 class Large(Request):
@@ -64,7 +66,7 @@ class Large(Request):
         start = self.rows - self.waiting
         inputs = {name: array[start : start + self.turn] for name, array in self.inputs.items()}
         part = Request(inputs, self.turn, self.deadline, self.future, self, start)
-        part.arrived = self.arrived
+        part.arrived, part.account = self.arrived, self.account
         self.waiting -= self.turn
         self.turn = min(self.turn, self.waiting)
         return part

@@ -4,7 +4,21 @@ statistics call and `/metrics` both read. All are written in the event loop's th
 
 import time
 from collections import defaultdict
-from typing import Any
+from contextvars import ContextVar
+from typing import Any, NamedTuple
+
+
+class Step(NamedTuple):
+    """What became of a request, or of a part of one: nanoseconds of time.perf_counter, and its batch's rows."""
+
+    arrived: int
+    started: int
+    ended: int
+    rows: int
+
+
+# Where a request's steps are written down, if somebody wants to know of this one (see traces.py).
+account: ContextVar[list[Step] | None] = ContextVar("account", default=None)
 
 
 class Spent:

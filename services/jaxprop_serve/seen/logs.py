@@ -177,7 +177,7 @@ class Log(logging.Handler):
         line.seconds = round(line.seconds, 6)
         line.worker = self._worker
         client = line.client
-        line.client = client[0] if type(client) is tuple else _peer(client)
+        line.client = client[0] if type(client) is tuple else address(client)
         if len(line.path) > _LONGEST_PATH:
             line.path = line.path[:_LONGEST_PATH]
         return line
@@ -189,11 +189,11 @@ class Log(logging.Handler):
         return f"{self._moment}{int((moment - second) * 1e6):06d}Z"
 
 
-def _peer(client: Any) -> str | None:
-    """Return the address alone of what gRPC calls a peer: ipv4:host:port, ipv6:%5Bhost%5D:port, unix:path."""
+def address(client: Any) -> str | None:
+    """Return the address alone: ASGI has (host, port), gRPC ipv4:host:port, ipv6:%5Bhost%5D:port or unix:path."""
     if isinstance(client, str) and client[:5] in ("ipv4:", "ipv6:"):
         return unquote(client[5:].rpartition(":")[0]).strip("[]")
-    return client[0] if isinstance(client, list) else client
+    return client[0] if isinstance(client, list | tuple) else client
 
 
 def _plain(value: object) -> str | int | float | bool | None:
