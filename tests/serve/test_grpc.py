@@ -148,6 +148,20 @@ def test_the_server_and_the_model_describe_themselves(client):
     assert client.get_model_metadata("digits", as_json=True)["outputs"][0]["name"] == "y"
 
 
+@pytest.mark.parametrize(
+    "versions, policy",
+    [
+        ("latest:2", {"latest": {"num_versions": 2}}),
+        ("1,3", {"specific": {"versions": ["1", "3"]}}),
+        ("all", {"all": {}}),
+    ],
+)
+def test_the_configuration_has_the_policy_of_versions(versions, policy):
+    with grpc_running(an_app(versions=versions)) as door:
+        with triton.InferenceServerClient(f"127.0.0.1:{door.port}") as client:
+            assert client.get_model_config("digits", as_json=True)["config"]["version_policy"] == policy
+
+
 def test_the_repository(client, app):
     states = {model.name: model.state for model in client.get_model_repository_index().models}
     assert states["digits"] == "READY" and states["broken"] == "UNAVAILABLE"

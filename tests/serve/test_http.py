@@ -29,7 +29,7 @@ INFER = "/v2/models/digits/infer"
         ("GET", "/v2/models/digits/ready", 200, {"name": "digits", "ready": True}),
         ("GET", "/v2/models/digits/versions/1/ready", 200, {"ready": True}),
         ("GET", "/v2/models/digits/versions/2/ready", 404, {}),
-        ("GET", "/v2/models/digits/config", 200, {"max_batch_size": 64,
+        ("GET", "/v2/models/digits/config", 200, {"max_batch_size": 64, "version_policy": {"all": {}},
             "input": [{"name": "x", "data_type": "TYPE_FP32", "dims": [4]}]}),
         ("GET", "/v2/models/digits/versions/1/config", 200, {"name": "digits"}),
         ("GET", "/v2/models/digits/stats", 200, {"model_stats": [{"name": "digits", "version": "1"}]}),

@@ -15,7 +15,7 @@ import pytest
 
 import jaxprop as jp
 import jaxprop_serve
-from jaxprop.errors import JaxpropError
+from jaxprop.errors import JaxpropError, ModelError
 from jaxprop_serve import api
 from jaxprop_serve.assembly import assemble
 from jaxprop_serve.http1.application import create_app
@@ -144,6 +144,38 @@ def test_a_store_and_a_runtime_of_others(installed, tmp_path):
     installed("zero", "jaxprop.runtimes", "zero", "class zero:\n    name = 'zero'\n")
     models, _ = assemble(Settings(stores=("Mine",), runtimes=("zero",)), ["anywhere"])
     assert [runtime.name for runtime in models.runtimes] == ["zero"]
+
+
+def test_a_runtime_of_others_is_asked_about_the_folders_of_our_store(installed, tmp_path):
+    """Its folders hold no file that any of our runtimes knows."""
+    for folder in ("words/1", "words/2", "letters"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "words.txt").touch()
+    publish(tmp_path / "ours")
+    installed("strings", "jaxprop.runtimes", "strings", STRINGS)
+    found = {}
+    for runtimes in (("strings",), ("jaxprop", "strings"), ("jaxprop",)):
+        found[runtimes] = assemble(Settings(runtimes=runtimes), [str(tmp_path)])[0].check()
+    words = {"letters": {"1": "strings"}, "words": {"1": "strings", "2": "strings"}}
+    ours = {"ours": {"1": "jaxprop"}}
+    assert list(found.values()) == [words, words | ours, ours]
+    with pytest.raises(ModelError, match="words: no models found, no runtime of jaxprop, export accepts a folder"):
+        assemble(Settings(), [str(tmp_path / "words")])[0].check()
+
+
+STRINGS = """
+class strings:
+    name = "strings"
+    accepts = staticmethod(lambda folder: (folder / "words.txt").is_file())
+"""
+
+
+def test_a_store_of_others_is_told_what_can_be_loaded_if_it_asks(installed, tmp_path):
+    publish(tmp_path / "m")
+    source = "class Asks:\n    accepts = None\n    def __init__(self, places): pass\n"
+    installed("asks", "jaxprop.stores", "Asks", source)
+    models, _ = assemble(Settings(stores=("Asks",)), [])
+    assert models.store.accepts(tmp_path / "m") and not models.store.accepts(tmp_path)
 
 
 FAILS = "def bad(places): raise OSError('no disk')"

@@ -26,6 +26,14 @@ def test_flags_before_the_environment_before_the_file_before_defaults(tmp_path):
     assert (words.allowed_hosts, words.grpc_port, words.batching) == (("a", "b"), None, False)
 
 
+@pytest.mark.parametrize(
+    "given, versions",
+    [("all", "all"), ("latest:3", "latest:3"), (" 1, 3 ", "1,3"), ([2, 1], "2,1"), (7, "7")],
+)
+def test_versions_by_number_or_by_age(given, versions):
+    assert read({"versions": given}, environment={}).versions == versions
+
+
 def test_the_settings_of_the_doors_are_all_there():
     defaults = Settings()
     for name in vars(needed_by_the_doors()):
@@ -54,6 +62,11 @@ def test_a_typo_is_refused_with_the_nearest_name(where, tmp_path):
         ({"max_queue_bytes": "0"}, "max_queue_bytes"),
         ({"max_body_bytes": "16 apples"}, "max_body_bytes"),
         ({"log_level": "loud"}, "log_level.*'loud'"),
+        ({"versions": "newest"}, "setting versions: expected all, latest, latest:2 .*, found 'newest'"),
+        *(
+            ({"versions": bad}, "setting versions: ")
+            for bad in ("", "latest:0", "latest:-1", "0", "1,,2", "1-3", "01", [])
+        ),
         ({"host": "0.0.0.0"}, "JAXPROP_TOKEN and JAXPROP_ADMIN_TOKEN"),
         ({"host": "0.0.0.0", "token": "secret-a"}, "JAXPROP_ADMIN_TOKEN"),
         ({"host": "::", "admin_token": "secret-a"}, "JAXPROP_TOKEN"),
