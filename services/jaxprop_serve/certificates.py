@@ -87,12 +87,19 @@ class Certificate:
             raise JaxpropError(f"{where} cannot be read: {error.strerror}") from None
         if (key, cert) != (_pem("tls_key", self.key), _pem("tls_cert", self.cert)):
             raise JaxpropError(f"{where} are being written at this moment")
+        try:
+            valid = _valid(context, cert)
+        except ssl.SSLError as error:
+            why = (error.reason or str(error)).replace("_", " ").lower()
+            raise JaxpropError(
+                f"tls_cert {self.cert}: TLS clients take no certificate of this kind ({why}); make one with {KINDS}"
+            ) from None
         if self.for_grpc and not _taken_by_grpc((key, cert)):
             raise JaxpropError(
                 f"tls_cert {self.cert}: gRPC takes no certificate of this kind; make one with {KINDS}, "
                 "or serve HTTP alone with --grpc-port off"
             )
-        return context, (key, cert), _valid(context, cert)
+        return context, (key, cert), valid
 
     def _encrypted(self) -> str:
         raise JaxpropError(
@@ -125,7 +132,10 @@ def _taken_by_grpc(pair: tuple[bytes, bytes]) -> bool:
 
 
 def _valid(context: ssl.SSLContext, cert: bytes) -> bool:
-    """Return whether the certificate's time is now, for a client that trusts this one alone."""
+    """Return whether the certificate's time is now, for a client that trusts this one alone.
+
+    Raises SSLError if the two cannot agree.
+    """
     trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     trusting.check_hostname = False
     trusting.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
