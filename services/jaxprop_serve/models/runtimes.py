@@ -31,6 +31,7 @@ from jaxprop_serve.protocol.tensors import DATATYPES, Signature, TensorSpec
 Arrays = dict[str, np.ndarray]
 Executable = Callable[[Arrays], Arrays]
 Function = Callable[[dict[str, jax.Array], PyTree], dict[str, jax.Array]]  # outputs by name = f(inputs by name, θ)
+MOST_CONSTANT = 1 << 20  # bytes of θ
 NAMES = {dtype.name: name for name, dtype in DATATYPES.items() if name != "BYTES"}
 
 
@@ -139,10 +140,15 @@ def compiler(f: Function, params: PyTree, signature: Signature) -> Callable[[int
     dtypes += [np.dtype(leaf.dtype) for leaf in jax.tree.leaves(params)]
     names = [spec.name for spec in signature.inputs]
     leaves, tree = jax.tree.flatten(_on_device(params))
+    # A call costs less with every argument less: a small θ is part of the program, once in every executable.
+    if sum(leaf.nbytes for leaf in leaves) <= MOST_CONSTANT:
+        constant, leaves = leaves, []
+    else:
+        constant = []
     shapes = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves]
 
     def flat(*arrays: jax.Array) -> dict[str, jax.Array]:  # plain arrays cost less in a call than a dict and a tree
-        return f(dict(zip(names, arrays, strict=False)), jax.tree.unflatten(tree, arrays[len(names) :]))
+        return f(dict(zip(names, arrays, strict=False)), jax.tree.unflatten(tree, constant or arrays[len(names) :]))
 
     def compile(rows: int) -> Executable:
         inputs = [jax.ShapeDtypeStruct((rows, *spec.shape[1:]), spec.dtype) for spec in signature.inputs]
