@@ -28,6 +28,7 @@ from jaxprop_serve.certificates import certificate_of
 from jaxprop_serve.grpc_door import server as grpc_server
 from jaxprop_serve.http1.application import create_app
 from jaxprop_serve.http1.connections import connection
+from jaxprop_serve.http1.handshakes import Handshakes
 from jaxprop_serve.http1.routes import ASGI, Mount, Receive, Route, Send
 from jaxprop_serve.models.lifecycle import Known, Models
 from jaxprop_serve.renewal import Renewal
@@ -91,6 +92,7 @@ class Server:
         self.port, self.grpc_port = settings.port, settings.grpc_port
         self.grpc: grpc_server.Door | None = None
         self.http: HttpServer | None = None
+        self.handshakes: Handshakes | None = None
 
     async def run(self, listening: socket.socket, ready: Callable[["Server"], None]) -> int:
         """Serve on a bound socket until a signal comes; return the exit code. `ready` is called once when it is.
@@ -182,16 +184,18 @@ class Server:
             access_log=False, date_header=False, server_header=False, proxy_headers=False, timeout_graceful_shutdown=1,
         )  # fmt: skip
         config.load()
-        if certificate is not None and settings.unix_socket is None:
-            config.ssl = certificate.context
         self.http = http = HttpServer(config)
         if settings.unix_socket is None:
             self.port = listening.getsockname()[1]
-        self.serving = asyncio.create_task(http.serve([listening]))
+        tls = certificate is not None and settings.unix_socket is None
+        self.serving = asyncio.create_task(http.serve([] if tls else [listening]))
         while not http.started:
             if self.serving.done():
                 self.serving.result()
             await asyncio.sleep(0.005)
+        if certificate is not None and tls:
+            self.handshakes = Handshakes(http, listening, certificate.context, settings)
+            http.servers.append(self.handshakes)  # pyright: ignore[reportArgumentType] (what it asks of one is there)
         self.metrics.gauge("connections", "HTTP connections open now.", lambda: len(http.server_state.connections))
         if settings.grpc_port is not None:
             self.grpc = await grpc_server.start(self.app, settings, settings.grpc_port, certificate)
@@ -247,9 +251,12 @@ class Server:
                     found.append(last.accept()[0])
         config, loop = http.config, asyncio.get_running_loop()
         for one in found:
+            if self.handshakes is not None:
+                self.handshakes.take(one)
+                continue
             protocol: Any = functools.partial(config.http_protocol_class, config, http.server_state, {})
             with contextlib.suppress(OSError):
-                await loop.connect_accepted_socket(protocol, one, ssl=config.ssl)
+                await loop.connect_accepted_socket(protocol, one)
 
 
 def _closing(app: ASGI) -> ASGI:
