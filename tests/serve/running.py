@@ -3,12 +3,14 @@
 import asyncio
 import contextlib
 import socket
+import ssl
 import threading
 from typing import Any
 
 import uvicorn
 
 from jaxprop_serve.http1.connections import connection
+from jaxprop_serve.http1.handshakes import Handshakes
 
 
 def _server(app: Any, settings: Any, lifespan: Any, **limits: Any) -> Any:
@@ -41,14 +43,16 @@ def running(app: Any, settings: Any, lifespan: Any = "on", **limits: Any):
 
 
 @contextlib.asynccontextmanager
-async def running_here(app: Any, settings: Any, **limits: Any):
-    """The same in this loop, where the application's models live."""
+async def running_here(app: Any, settings: Any, tls: ssl.SSLContext | None = None, **limits: Any):
+    """The same in this loop, where the application's models live; over TLS if there is a context."""
     server = _server(app, settings, "off", **limits)
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
-        task = asyncio.create_task(server._serve([listening]))
+        task = asyncio.create_task(server._serve([] if tls else [listening]))
         while not server.started:
             await asyncio.sleep(0.005)
+        if tls:
+            server.servers.append(Handshakes(server, listening, tls, settings))
         try:
             yield listening.getsockname()[1]
         finally:
