@@ -23,13 +23,13 @@ import select
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 import httptools
 
-from jaxprop_serve.http1.exchange import Exchange, resumed
+from jaxprop_serve.http1.exchange import Exchange
 from jaxprop_serve.settings import Settings
 
 SWEEP_S = 0.5
@@ -404,11 +404,7 @@ class Connection(asyncio.Protocol):
         }
 
     def _start(self, exchange: Exchange) -> None:
-        self._finish(exchange, exchange.run(self.app))
-
-    def _finish(self, exchange: Exchange, work: Coroutine[Any, Any, None]) -> None:
-        """Let a task do the work, or what is left of it."""
-        task = exchange.task = self.loop.create_task(work)
+        task = exchange.task = self.loop.create_task(exchange.run(self.app))
         self.tasks.add(task)  # uvicorn waits for these when it stops
         task.add_done_callback(self.tasks.discard)
 
@@ -418,15 +414,10 @@ class Connection(asyncio.Protocol):
         exchange = self.exchange = Exchange(scope, self, True, False)
         exchange.body, exchange.more_body = body, False
         self.phase, self.due, self.head = "answer", None, b""
-        if not known.eager:
+        if known.eager:
+            exchange.begin(self.app)
+        else:
             self._start(exchange)
-            return
-        work = exchange.run(self.app)
-        try:
-            waited_for = work.send(None)
-        except StopIteration:
-            return
-        self._finish(exchange, resumed(work, waited_for))
 
     def _learn(self) -> None:
         """Know the header of the request that was answered, if it came with its whole body in one piece, by itself, and
@@ -461,8 +452,8 @@ class Connection(asyncio.Protocol):
                 exchange.disconnected = True
                 exchange.wake()
                 # The application says so while it waits for a result alone.
-                if exchange.task is not None and "jaxprop.cancel" in exchange.scope:
-                    exchange.task.cancel()
+                if "jaxprop.cancel" in exchange.scope:
+                    exchange.cancel()
 
     def _fail(self, status: int, text: str) -> None:
         """Refuse what is being read, once the whole requests before it are answered; no more is read."""

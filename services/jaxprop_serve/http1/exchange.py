@@ -6,11 +6,10 @@ piece is one write.
 """
 
 import asyncio
-import functools
 import http
 import logging
-import types
-from collections.abc import Coroutine, Generator, Iterable
+from collections.abc import Coroutine, Iterable
+from functools import lru_cache
 from typing import Any, Protocol
 
 from jaxprop_serve.http1.routes import ASGI, Reply, send_reply
@@ -51,6 +50,8 @@ class Exchange:
         "taken",
         "task",
         "waiter",
+        "waits_for",
+        "work",
     )
 
     def __init__(self, scope: dict[str, Any], connection: Owner, keep_alive: bool, expects_continue: bool):
@@ -62,7 +63,9 @@ class Exchange:
         self.more_body = True
         self.taken = False  # the whole body has been handed over
         self.waiter: asyncio.Future[Any] | None = None
-        self.task: asyncio.Task[None] | None = None  # what runs the application, unless it had nothing to wait for
+        self.task: asyncio.Task[None] | None = None  # what runs the application, unless it was begun here
+        self.work: Coroutine[Any, Any, None] | None = None
+        self.waits_for: asyncio.Future[Any] | None = None
         self.disconnected = self.response_started = self.response_complete = False
         self.head: dict[str, Any] | None = None  # the start of the answer, until its first piece is there
         self.left: int | None = None  # bytes still to come of an answer whose length was declared
@@ -111,7 +114,7 @@ class Exchange:
     def _answer(self, answer: Reply) -> None:
         """Send a whole answer."""
         connection, body = self.connection, answer.body
-        text = self._head(answer.status, answer.headers, len(body))
+        text, self.keep_alive = _whole_head(answer.status, tuple(answer.headers), self.keep_alive)
         self.response_started = self.response_complete = True
         connection.transport.write(text + body if self.scope["method"] != "HEAD" else text)
         self.wake()
@@ -163,30 +166,49 @@ class Exchange:
 
     def _head(self, status: int, headers: Iterable[tuple[bytes, bytes]], length: int | None) -> bytes:
         """Return the status line and the headers. A line break smuggled into a header is an error."""
-        lines = [_PHRASES.get(status) or b"HTTP/1.1 %d \r\n" % status]
         declared = chunked = closing = False
         for name, value in headers:
-            lines.append(b"%b: %b\r\n" % (name, value))
             if name == b"content-length":
                 declared, self.left = True, int(value)
             elif name == b"connection" and value.lower() == b"close":
                 closing, self.keep_alive = True, False
             elif name == b"transfer-encoding":
                 chunked = True
+        more: list[tuple[bytes, bytes]] = []
         if not declared and not chunked:
             if status in (204, 304):
                 self.left = 0
             elif length is not None:
                 self.left = length
-                lines.append(b"content-length: %d\r\n" % length)
+                more.append((b"content-length", b"%d" % length))
             else:
-                lines.append(b"transfer-encoding: chunked\r\n")
+                more.append((b"transfer-encoding", b"chunked"))
         if not self.keep_alive and not closing:
-            lines.append(b"connection: close\r\n")
-        text = b"".join(lines)
-        if text.count(b"\n") != len(lines) or text.count(b"\r") != len(lines):
-            raise RuntimeError("a header of the answer holds a line break")
-        return text + b"\r\n"
+            more.append((b"connection", b"close"))
+        return _lines(status, (*headers, *more))
+
+    def begin(self, app: ASGI) -> None:
+        """Run an application that asks for no task of its own (see routes.py): what it waits for calls back."""
+        self.work = self.run(app)
+        self._go_on(None)
+
+    def _go_on(self, _: object) -> None:
+        assert self.work is not None
+        try:
+            waits_for = self.waits_for = self.work.send(None)
+        except StopIteration:
+            self.work = self.waits_for = None
+            return
+        if waits_for is None:  # asyncio.sleep(0)
+            self.connection.loop.call_soon(self._go_on, None)
+        else:
+            waits_for.add_done_callback(self._go_on)
+
+    def cancel(self) -> None:
+        """Let what the application waits for be cancelled."""
+        waits_for = self.task or self.waits_for
+        if waits_for is not None:
+            waits_for.cancel()
 
     async def run(self, app: ASGI) -> None:
         """Run the application. A failure of it (App has none) closes the connection and never leaves it hanging.
@@ -212,21 +234,18 @@ class Exchange:
             connection.transport.close()
 
 
-async def resumed(work: Coroutine[Any, Any, None], waited_for: Any) -> None:
-    """Go on with a coroutine that was begun without a task and waits for something: for a task."""
-    await _rest(work, waited_for)
+def _lines(status: int, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    lines = [_PHRASES.get(status) or b"HTTP/1.1 %d \r\n" % status, *(b"%b: %b\r\n" % header for header in headers)]
+    text = b"".join(lines)
+    if text.count(b"\n") != len(lines) or text.count(b"\r") != len(lines):
+        raise RuntimeError("a header of the answer holds a line break")
+    return text + b"\r\n"
 
 
-@types.coroutine
-def _rest(work: Coroutine[Any, Any, None], waited_for: Any) -> Generator[Any, Any, None]:
-    while True:
-        try:
-            sent = yield waited_for
-        except BaseException as error:
-            step = functools.partial(work.throw, error)
-        else:
-            step = functools.partial(work.send, sent)
-        try:
-            waited_for = step()
-        except StopIteration:
-            return
+@lru_cache(1024)  # most answers of a server begin in one of a few ways
+def _whole_head(status: int, headers: tuple[tuple[bytes, bytes], ...], keep_alive: bool) -> tuple[bytes, bool]:
+    """Return the status line and the headers of an answer that has all of them, and whether the connection is kept."""
+    closing = any(name == b"connection" and value.lower() == b"close" for name, value in headers)
+    if not keep_alive and not closing:
+        headers = (*headers, (b"connection", b"close"))
+    return _lines(status, headers), keep_alive and not closing

@@ -28,8 +28,8 @@ _LONGEST_NAME = 255
 class Route:
     """`handler(request, **names)` answers `method` on `path`; `level` is what the token must open (see access.py).
 
-    An `eager` handler may be run without a task of its own until it waits for something: it must not ask asyncio for
-    its task, nor use `asyncio.timeout`, before that.
+    An `eager` handler may be run without a task of its own, which costs less: it must not ask asyncio for its task, nor
+    use what does, such as `asyncio.timeout`.
 
     For the server's description (openapi.py) its docstring says what it does, and `takes` and `gives` are the types of
     its JSON, as msgspec knows them; answers with several statuses are `{status: type}`.
