@@ -65,7 +65,7 @@ class Large(Request):
         """Take the next part."""
         start = self.rows - self.waiting
         inputs = {name: array[start : start + self.turn] for name, array in self.inputs.items()}
-        part = Request(inputs, self.turn, self.deadline, self.future, self, start)
+        part = Request(inputs, self.turn, None, self.future, self, start)
         part.arrived, part.account = self.arrived, self.account
         self.waiting -= self.turn
         self.turn = min(self.turn, self.waiting)
