@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -20,8 +21,9 @@ from tritonclient import grpc as triton, utils
 
 import jaxprop as jp
 from tests.cli.commands import is_a_mistake, run
+from tests.serve import certificates
 from tests.serve.load import Load, post
-from tests.serve.process import Process, ask
+from tests.serve.process import JAXPROP, Process, ask
 
 X = np.random.default_rng(0).standard_normal((5, 4)).astype(np.float32)
 READY, INFER = "/v2/health/ready", "/v2/models/small/infer"
@@ -162,16 +164,18 @@ def test_kill_under_load_and_a_restart(folder, y):
 
 
 def test_sigterm_under_load(folder, y):
-    """Item 19: on SIGTERM not ready, nothing lost, gone in time, code 0."""
+    """Item 19: on SIGTERM not ready, nothing lost, gone in time, code 0; a SIGHUP before or meanwhile costs nothing."""
     with Process(folder) as server:
         idle = socket.create_connection(("127.0.0.1", server.port))
         kept = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
         assert "connection" not in ask(kept, "POST", INFER, request())[2]
         with load(server, y, 16) as clients:
-            server.wait_for(lambda: clients.answered > 200)
+            server.signal(signal.SIGHUP)
+            server.wait_for(lambda: clients.answered > 200 and server.events("reloaded"))
             server.signal(signal.SIGTERM)
             began = time.monotonic()
             server.wait_for(lambda: server.events("draining"))
+            server.signal(signal.SIGHUP)
             status, answer, headers = server.call("GET", READY)
             assert (status, answer, headers["connection"]) == (503, {"ready": False}, "close")
             status, _, headers = ask(kept, "POST", INFER, request())
@@ -189,19 +193,19 @@ def test_sigterm_under_load(folder, y):
 @pytest.mark.slow
 @needs("openssl")
 def test_tls_with_the_certificate_passed_through(folder, tmp_path, monkeypatch):
-    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    make = f"openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -keyout {key} -out {cert}"
-    subprocess.run(
-        [*make.split(), "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    flags = ("--tls-cert", cert, "--tls-key", key, "--set", "max_batch=1")
-    with Process(folder, *flags, JAXPROP_TOKEN="a-token", JAXPROP_ADMIN_TOKEN="b-token") as server:
-        trusting = ssl.create_default_context(cafile=str(cert))
-        connection = http.client.HTTPSConnection("127.0.0.1", server.port, timeout=10, context=trusting)
-        with contextlib.closing(connection):
-            assert ask(connection, "POST", INFER, request())[0] == 401
-            assert ask(connection, "POST", INFER, request(), authorization="Bearer a-token")[0] == 200
+    cert, key = certificates.make(tmp_path)
+    admin = tmp_path / "admin"
+    admin.write_text("an-admin-token-in-a-file\n")
+    flags = ("--tls-cert", cert, "--tls-key", key, "--set", "max_batch=1", "--set", f"admin_token_file={admin}")
+    with Process(folder, *flags, JAXPROP_TOKEN="a-token") as server, contextlib.ExitStack() as opened:
+
+        def connect():
+            trusting = ssl.create_default_context(cafile=str(cert))
+            return http.client.HTTPSConnection("127.0.0.1", server.port, timeout=10, context=trusting)
+
+        connection = opened.enter_context(contextlib.closing(connect()))
+        assert ask(connection, "POST", INFER, request())[0] == 401
+        assert ask(connection, "POST", INFER, request(), authorization="Bearer a-token")[0] == 200
         with pytest.raises((OSError, http.client.HTTPException)):
             server.call("GET", READY)
         where = f"localhost:{server.grpc_port}"
@@ -212,7 +216,55 @@ def test_tls_with_the_certificate_passed_through(folder, tmp_path, monkeypatch):
         monkeypatch.setenv("JAXPROP_TOKEN", "a-token")
         ran = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=20)
         assert ran.returncode == 0 and '"rows"' in ran.stdout, (command, ran)
+
+        load, old, new = "/v2/repository/models/small/load", "an-admin-token-in-a-file", "a-new-admin-token-in-it"
+        stranger = opened.enter_context(contextlib.closing(connect()))
+        certificates.make(tmp_path)
+        admin.write_text(new)
+        server.wait_for(lambda: all(server.events(f"the {what} renewed") for what in ("certificate is", "tokens are")))
+        with pytest.raises(ssl.SSLCertVerificationError):
+            stranger.connect()  # it trusts the old one
+        statuses = [ask(connection, "POST", load, b"", authorization=f"Bearer {token}")[0] for token in (old, new)]
+        assert statuses == [401, 200], "the old connection goes on, the old token does not"
+        with contextlib.closing(connect()) as connection:
+            assert ask(connection, "GET", READY)[0] == 200
+        with triton.InferenceServerClient(where, ssl=True, root_certificates=str(cert)) as client:
+            assert client.is_server_ready()
         assert "-token" not in "".join(server.out + server.err)
+
+
+@pytest.mark.slow
+@needs("curl")
+def test_a_server_ends_with_its_terminal_and_not_by_another_hangup(folder, tmp_path):
+    """It listens on a Unix socket, and tells a service manager; SIGHUP reloads until the terminal is closed."""
+    path, manager = tmp_path / "s.sock", socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    manager.bind(str(tmp_path / "notify"))
+    manager.settimeout(30)
+    flags = ("--set", f"unix_socket={path}", "--grpc-port", "off", "--set", "max_batch=1")
+    terminal, theirs = os.openpty()
+    command = shlex.join([*JAXPROP, "serve", str(folder), *flags])
+    name = os.ttyname(theirs)  # the first that a session opens is its terminal
+    server = subprocess.Popen(
+        ["sh", "-c", f"exec <{name} >{name} 2>{tmp_path}/log; exec {command}"],
+        start_new_session=True,
+        env=os.environ | {"NOTIFY_SOCKET": str(tmp_path / "notify"), "JAX_PLATFORMS": "cpu"},
+    )
+    os.close(theirs)
+    try:
+        assert manager.recv(100) == b"READY=1"
+        shown = os.read(terminal, 4096).decode()
+        command = next(line.partition("try: ")[2] for line in shown.splitlines() if "try: " in line)
+        ran = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=20)
+        assert ran.returncode == 0 and '"rows"' in ran.stdout and str(path) in command, (command, ran)
+        server.send_signal(signal.SIGHUP)
+        assert manager.recv(100).startswith(b"RELOADING=1\n") and manager.recv(100) == b"READY=1"
+        os.close(terminal)
+        assert manager.recv(100) == b"STOPPING=1"
+        assert server.wait(10) == 0 and not path.exists()
+    finally:
+        manager.close()
+        server.kill()
+        server.wait()
 
 
 @pytest.mark.slow
@@ -253,6 +305,52 @@ def test_several_workers_one_of_which_dies(folder):
         server.signal(signal.SIGTERM)
         assert server.ended(15) == 0
         assert len(server.events("stopped")) == 2 and not alive(pids[1])
+
+
+@pytest.mark.slow
+def test_load_and_unload_reach_every_worker_and_those_that_come(folder, tmp_path):
+    for name in ("kept", "left"):
+        shutil.copytree(folder, tmp_path / name / "1")
+    with Process(tmp_path, "--workers", 2, "--set", "max_batch=1") as server:
+
+        def everywhere(path):
+            """What the workers answer, asked often enough to meet both."""
+            found = [server.call("GET", path) for _ in range(16)]
+            return [list(one) for one in {(status, answer.get("error", str(answer))) for status, answer, _ in found}]
+
+        def do(what, name):
+            return server.call("POST", f"/v2/repository/models/{name}/{what}")[:2]
+
+        shutil.copytree(folder, tmp_path / "kept" / "2")
+        assert do("load", "kept") == (200, {})
+        ((status, answer),) = everywhere("/v2/models/kept")
+        assert status == 200 and "['1', '2']" in answer
+        assert do("load", "none") == (404, {"error": "unknown model 'none': the store has no such model"})
+        assert do("unload", "left") == (200, {})
+        with triton.InferenceServerClient(f"127.0.0.1:{server.grpc_port}") as client:
+            client.load_model("left")
+            assert [status for status, _ in everywhere("/v2/models/left")] == [200]
+            client.unload_model("left")
+        unloaded = [503, "model 'left', version 1, is not ready: UNLOADED"]
+        assert everywhere("/v2/models/left") == [unloaded]
+
+        (tmp_path / "left" / "1" / "model.json").write_text("what nobody loads may be broken")
+        shutil.copytree(folder, tmp_path / "kept" / "3")  # published, and not loaded yet
+        os.kill(next(event["pid"] for event in server.events("ready") if event["worker"] == 0), signal.SIGKILL)
+        server.wait_for(lambda: server.events("a worker died and is replaced"))
+        while len(server.events("ready")) < 3:
+            assert server.call("GET", READY)[0] == 200, "the new one is not met before it can answer"
+            time.sleep(0.05)
+        ((status, answer),) = everywhere("/v2/models/kept")
+        assert status == 200 and "['1', '2']" in answer
+        assert everywhere("/v2/models/left") == [unloaded]
+        server.signal(signal.SIGHUP)
+        server.wait_for(lambda: len(server.events("reloaded")) == 2)
+        ((status, answer),) = everywhere("/v2/models/kept")
+        assert status == 200 and "['1', '2', '3']" in answer
+        assert everywhere("/v2/models/left") == [unloaded]
+        server.signal(signal.SIGTERM)
+        assert server.ended(15) == 0
 
 
 @pytest.mark.slow
