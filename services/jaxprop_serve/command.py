@@ -81,13 +81,20 @@ def check_places(places: list[str]) -> None:
     """Refuse places where nothing is, and name the one command that makes a model."""
     for place in places:
         folder = Path(place.partition("=")[2] if "=" in place and not Path(place).exists() else place)
-        if not folder.is_dir():
-            found = (
-                f"{folder} is a file, not the folder of a model" if folder.exists() else f"{folder}: nothing there yet"
-            )
-            raise ModelError(f"{found}; `{_recipe(folder)}` trains a model in under a minute")
-        if not any(folder.iterdir()):
-            raise ModelError(f"{folder}: empty, no model yet; `{_recipe(folder)}` trains one in under a minute")
+        try:
+            _check_place(folder)
+        except OSError as error:
+            raise ModelError(f"{error.filename or folder}: cannot be read: {error.strerror}") from None
+
+
+def _check_place(folder: Path) -> None:
+    if folder.is_symlink() and not folder.exists():
+        raise ModelError(f"{folder}: a link to {folder.readlink()}, where nothing is; let it lead to a model's folder")
+    if not folder.is_dir():
+        found = f"{folder} is a file, not the folder of a model" if folder.exists() else f"{folder}: nothing there yet"
+        raise ModelError(f"{found}; `{_recipe(folder)}` trains a model in under a minute")
+    if not any(folder.iterdir()):
+        raise ModelError(f"{folder}: empty, no model yet; `{_recipe(folder)}` trains one in under a minute")
 
 
 def _recipe(folder: Path) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -145,3 +146,14 @@ def test_nothing_trained_yet_says_how_to_get_a_model(make, tmp_path, monkeypatch
     is_a_mistake(run("serve", "name=runs/digits"), 1, "jaxprop demo --out runs/d")
     if make is None:
         is_a_mistake(run("serve"), 1, "`jaxprop demo --out runs/demo`")
+
+
+def test_a_link_to_nothing_and_a_folder_that_may_not_be_read(tmp_path, monkeypatch):
+    (tmp_path / "current").symlink_to("release-1")
+    is_a_mistake(run("serve", f"m={tmp_path}/current"), 1, "current: a link to release-1, where nothing is")
+
+    def refused(_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", refused)  # root may read everything
+    is_a_mistake(run("serve", str(tmp_path)), 1, f"{tmp_path}: cannot be read: Permission denied")

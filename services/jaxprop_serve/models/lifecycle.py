@@ -112,8 +112,9 @@ class Models:
                 versions = await self._aside(self._versions, name)
                 self._states |= {(name, version): ("UNLOADED", "") for version in versions}
                 continue
+            only = known and known[name]
             try:
-                await self._load(name, known and known[name])
+                await self.turns.take(name, "load", lambda name=name, only=only: self._load(name, only))
             except ServeError:
                 if not self.versions(name) or known is not None:
                     raise
@@ -190,7 +191,7 @@ class Models:
     async def reload(self) -> None:
         """Load all that is in the store and was not unloaded. What cannot be is logged, and what runs goes on."""
         try:
-            names = await self._aside(self.store.names)
+            names = await self._aside(_asked, self.store.names)
         except JaxpropError as error:
             self.log("error", "reload failed", reason=str(error))
             return
@@ -208,6 +209,7 @@ class Models:
         try:
             versions = await self._aside(self._versions, name)
         except JaxpropError as error:
+            self.log("error", "load failed", model=name, reason=str(error), kept=bool(self.versions(name)))
             raise ServeError(400, str(error)) from None
         if not versions:
             self._forget(name, self.versions(name))
