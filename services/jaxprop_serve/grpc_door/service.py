@@ -157,6 +157,7 @@ class Service:
 
         async def answered(_: object, context: Context) -> Message:
             call, code, size = Call(context), "OK", None
+            peer = context.peer() if app.access_log is not None else ""
             if app.traces is not None:
                 call.trace = app.traces.grpc(full_name, context.invocation_metadata(), context.peer())
             try:
@@ -200,7 +201,7 @@ class Service:
                     trace.answered(code, name, call.model, call.version)
                 if app.access_log is not None:
                     app.access_log.request(
-                        context.peer(), "gRPC", name, name, code, seconds, size, call.model, call.version, call.id,
+                        peer, "gRPC", name, name, code, seconds, size, call.model, call.version, call.id,
                         "" if trace is None else trace.id,
                     )  # fmt: skip
             await context.abort(grpc.StatusCode[code], text)
@@ -283,7 +284,7 @@ class Service:
         """Count a call without an end, for which the drain does not wait. Raises ServeError 429 if there are many."""
         if self.streams >= WATCHERS:
             text = f"{WATCHERS} calls of Watch and of reflection are open, the most at once: try again later"
-            raise ServeError(429, text)
+            raise ServeError(429, text, limit="streams")
         self.streams, self.active = self.streams + 1, self.active - 1
         try:
             yield
@@ -305,6 +306,8 @@ async def _message(context: Context, kind: type[Message], seconds: float) -> Mes
             data = await context.read()
     except TimeoutError:
         raise ServeError(408, f"the message did not arrive within {seconds:g} seconds") from None
+    if data is grpc.aio.EOF and not context.peer():  # gRPC has told the client, and forgotten it
+        raise ServeError(413, "the message is larger than max_body_bytes")
     try:
         return kind.FromString(data)
     except (DecodeError, TypeError):  # TypeError: the stream ended without one

@@ -119,7 +119,7 @@ class Explain:
         if not self._free.acquire(blocking=False):
             most = self.settings.explain_concurrency
             text = f"{most} explanations are being computed, the most at once (explain_concurrency); try again later"
-            raise ServeError(429, text, retry_after=1.0)
+            raise ServeError(429, text, retry_after=1.0, limit="explain")
 
     def _chosen(self, asked: InferRequest, model: str) -> str:
         """Return the name of the explainer that is asked."""
