@@ -34,7 +34,7 @@ class Metrics:
 
     rejected = request
 
-    def render(self):
+    async def scrape(self):
         return b""
 
 

@@ -201,7 +201,7 @@ def test_metrics_and_log_see_every_request_once():
         def rejected(self, reason, protocol, route):
             self.reasons.append(reason)
 
-        def render(self):
+        async def scrape(self):
             return b"up 1\n"
 
     class Log:

@@ -6,8 +6,8 @@ import json
 import platform
 import threading
 import time
-from types import SimpleNamespace
 
+import grpc
 import jax
 import numpy as np
 import orjson
@@ -17,31 +17,24 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from jaxprop_serve.http1.routes import Mount
 from jaxprop_serve.models.statistics import Statistics
+from jaxprop_serve.seen.exposition import SECONDS
 from jaxprop_serve.seen.logs import Log
-from jaxprop_serve.seen.metrics import SECONDS, Metrics
+from jaxprop_serve.seen.metrics import Metrics
 from tests.serve.doors import FakeModel, FakeModels, a_request, an_app, call, settings
 from tests.serve.running import running_here
-
-
-def spent(count, ns):
-    return {"count": count, "ns": ns}
+from tests.serve.test_grpc import a_message, grpc_running, refused
 
 
 def counting_model():
     """A model whose statistics say: batches of 1, 5 and 64 rows."""
     model = FakeModel("digits")
-    stats = {"queue": spent(9, 3_000_000), "compute_infer": spent(4, 8_000_000)}
-    batches = [{"batch_size": size, "compute_infer": spent(n, 0)} for size, n in ((1, 2), (5, 1), (64, 1))]
-    described = {"inference_count": 71, "execution_count": 4, "inference_stats": stats, "batch_stats": batches}
-    model.statistics = SimpleNamespace(
-        describe=lambda name, version: described,
-        padded_rows=3,
-        compile_count=7,
-        explain_compile_count=5,
-        queue_rows=2,
-        expired=1,
-        cancelled=6,
-    )
+    statistics = model.statistics = Statistics()
+    for rows, bucket in ((1, 1), (1, 1), (5, 8), (64, 64)):
+        statistics.batch(rows, bucket, 5, 2_000_000, 7)
+    for ns in (3_000_000, *8 * [0]):
+        statistics.queue.add(ns)
+    statistics.compile_count, statistics.explain_compile_count, statistics.queue_rows = 7, 5, 2
+    statistics.expired, statistics.cancelled = 1, 6
     return model
 
 
@@ -95,7 +88,7 @@ def test_requests_are_counted_once_under_what_they_were_answered():
 @pytest.mark.parametrize("most", [1, 7, 64, 100, 256, 65536])
 def test_every_batch_is_in_the_histogram(most):
     sizes = {size for size in (1, 2, 3, 5, 64, 65, 70, 100, 255, 256, 65535, 65536) if size <= most}
-    model = counting_model()
+    model = FakeModel("digits")
     statistics = model.statistics = Statistics()
     for size in sizes:
         statistics.batch(size, size, 0, 1, 0)
@@ -169,6 +162,56 @@ def test_what_is_refused_at_the_connection_is_counted_like_any_request():
     reasons = {key[2]: n for key, n in found.items() if key[0] == "jaxprop_rejected_total" and key[3] == "route="}
     assert reasons["reason=connections"] == reasons["reason=timeout"] == 1 and reasons["reason=header"] >= 1
     assert found["jaxprop_rejected_total", "protocol=http", "reason=timeout", infer] == 1
+
+
+def test_messages_that_are_too_large_for_grpc_are_counted_as_what_the_client_was_told():
+    metrics, stream = Metrics(None), io.StringIO()
+    app = an_app(metrics=metrics, log=(log := Log("info", (), stream)))
+    with grpc_running(app) as server, grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        large = a_message(x=np.ones((100_000, 4), np.float32))
+        for how in ({}, {"compression": grpc.Compression.Gzip}):
+            assert refused(channel, large, **how)[0] == "RESOURCE_EXHAUSTED"
+        assert refused(channel, a_message(x=np.ones((65, 4), np.float32)))[0] == "INVALID_ARGUMENT"
+    log.close()
+    found = samples(metrics)
+    route = ("protocol=grpc", "route=ModelInfer")
+    assert found["jaxprop_requests_total", "code=RESOURCE_EXHAUSTED", "model=", *route, "version="] == 2
+    assert found["jaxprop_requests_total", "code=INVALID_ARGUMENT", "model=digits", *route, "version=1"] == 1
+    assert found["jaxprop_rejected_total", "protocol=grpc", "reason=body", "route=ModelInfer"] == 2
+    assert [(line["client"], line["code"]) for line in lines(stream)] == [
+        ("127.0.0.1", code) for code in ("RESOURCE_EXHAUSTED", "RESOURCE_EXHAUSTED", "INVALID_ARGUMENT")
+    ]
+
+
+def test_scrapes_are_written_beside_the_loop_and_together():
+    metrics, texts = Metrics(None), []
+
+    class Slow:
+        def text(self, counts):
+            texts.append(threading.current_thread())
+            time.sleep(0.1)
+            return b"%d" % sum(sum(buckets) for _, (buckets, _) in counts.requests)
+
+    metrics._exposition = Slow()
+
+    async def test():
+        found, turns = [], 0
+        for _ in range(10):
+            metrics.request("m", "1", "http", "/r", 200, 0.1)
+            found.append(asyncio.create_task(metrics.scrape()))
+            await asyncio.sleep(0.002)
+        while not all(scrape.done() for scrape in found):
+            turns += 1
+            await asyncio.sleep(0.001)
+        said = [int(await scrape) for scrape in found]
+        assert all(n > i for i, n in enumerate(said)), "nobody is told of counts from before he asked"
+        assert len(texts) <= 3 and threading.current_thread() not in texts and turns > 20
+        gone = asyncio.create_task(metrics.scrape())
+        await asyncio.sleep(0)
+        gone.cancel()
+        assert await metrics.scrape() == b"10", "one who leaves takes no answer from others"
+
+    asyncio.run(test())
 
 
 def test_the_process_its_loop_and_its_versions_are_shown():

@@ -306,7 +306,7 @@ async def metrics(request: Request) -> Reply:
     """`GET /metrics`: Prometheus' text format."""
     if request.metrics is None:
         raise ServeError(404, "this server keeps no metrics")
-    return Reply(request.metrics.render(), [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")])
+    return Reply(await request.metrics.scrape(), [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")])
 
 
 async def hint(request: Request) -> Reply:

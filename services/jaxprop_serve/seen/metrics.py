@@ -1,37 +1,23 @@
-"""What `/metrics` says, in Prometheus' text format, from a registry of this server alone.
+"""What `/metrics` shows: how it is counted, and how it is asked for.
 
 Requests are counted here, once each, at either door. All else is read when somebody asks: from the models' own
 statistics (`/v2/models/.../stats` and `/metrics` show the same counts, and the hot path counts once), from the gauges
-that the server registers, and from the process.
+that the server registers, and from the process (exposition.py).
 
-Every series has the label `worker`: with `--workers N` each process answers for itself; a scrape reaches one of them.
+A scrape copies the counts in the event loop, so that they are of one moment and add up, and writes the text in a
+thread. Those who ask while another text is being written get the next one together: many scrapes cost as much as one.
 """
 
 import asyncio
-import platform
 import time
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version as installed
-from itertools import accumulate
-from typing import Any
-
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    InfoMetricFamily,
-    Metric,
-    SummaryMetricFamily,
-)
+from collections.abc import Callable
 
 from jaxprop_serve.models.lifecycle import Models
+from jaxprop_serve.models.statistics import Statistics
+from jaxprop_serve.seen.exposition import COUNTERS, SECONDS, Counts, Exposition, ModelCounts, Spread
 
-SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-STATES = ("UNAVAILABLE", "LOADING", "WARMING", "READY", "DRAINING", "UNLOADED")
 BEAT_S = 0.1  # how often the event loop's lag is measured
 
 
@@ -48,6 +34,10 @@ class Times:
         """Count one."""
         self.counts[bisect_left(SECONDS, seconds)] += 1
         self.total += seconds
+
+    def copy(self) -> Spread:
+        """Return the numbers as they are now."""
+        return self.counts.copy(), self.total
 
 
 class Metrics:
@@ -66,17 +56,14 @@ class Metrics:
 
     def __init__(self, models: Models | None, worker: int = 0, max_batch: int = 64):
         self.models = models
-        self.worker = str(worker)
-        self._edges = [*(1 << i for i in range((max_batch - 1).bit_length())), max_batch]
+        self._worker, self._largest = str(worker), max_batch
         self._requests: defaultdict[tuple[str, str, str, str, int | str], Times] = defaultdict(Times)
-        self._rejected: defaultdict[tuple[str, str, str], int] = defaultdict(int)
+        self._rejected: defaultdict[tuple[str, ...], int] = defaultdict(int)
         self._lag = Times()
         self._gauges: list[tuple[str, str, Callable[[], float]]] = []
-        self._process = CollectorRegistry(auto_describe=False)
-        for kind in (ProcessCollector, PlatformCollector, GCCollector):
-            kind(registry=self._process)
-        self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(self)  # pyright: ignore[reportArgumentType] (all that a registry calls is collect)
+        self._exposition = Exposition()
+        self._writing: asyncio.Task[bytes] | None = None
+        self._next: asyncio.Task[bytes] | None = None
 
     def request(self, model: str, version: str, protocol: str, route: str, code: int | str, seconds: float) -> None:
         """Count an answer.
@@ -107,121 +94,42 @@ class Metrics:
 
         loop.call_later(BEAT_S, once)
 
+    async def scrape(self) -> bytes:
+        """Return all counts as they are now, or a moment later; they are written in a thread."""
+        if self._next is None:
+            self._next = asyncio.create_task(self._write(self._writing))
+        return await asyncio.shield(self._next)
+
+    async def _write(self, before: asyncio.Task[bytes] | None) -> bytes:
+        if before is not None:
+            await asyncio.wait([before])
+        self._writing, self._next = self._next, None
+        return await asyncio.to_thread(self._exposition.text, self._counts())
+
     def render(self) -> bytes:
-        """Return all counts as they are now."""
-        return generate_latest(self._registry)
+        """Return all counts as they are now, and wait for it."""
+        return self._exposition.text(self._counts())
 
-    def collect(self) -> Iterator[Metric]:
-        """Yield what the registry asks for."""
-        labels = ("model", "version", "protocol", "route", "code")
-        answered = list(self._requests.items())
-        yield self._counter(
-            "requests",
-            "Requests, by HTTP status (499: the client went away) or gRPC code.",
-            labels,
-            ((key, sum(times.counts)) for key, times in answered),
+    def _counts(self) -> Counts:
+        return Counts(
+            worker=self._worker,
+            largest=self._largest,
+            requests=[(key, times.copy()) for key, times in self._requests.items()],
+            rejected=self._rejected.copy(),
+            states=self.models.index() if self.models is not None else [],
+            models={key: _of(one) for key, one in self.models.statistics.copy().items()} if self.models else {},
+            gauges=[(name, text, read()) for name, text, read in self._gauges],
+            lag=self._lag.copy(),
         )
-        by_route: dict[tuple[str, ...], list[Times]] = {}
-        for (*key, _), times in answered:
-            by_route.setdefault(tuple(key), []).append(times)
-        seconds = HistogramMetricFamily(
-            "jaxprop_request_seconds", "From a request's arrival to its answer.", labels=(*labels[:-1], "worker")
-        )
-        for key, several in by_route.items():
-            counts = [sum(column) for column in zip(*(times.counts for times in several), strict=True)]
-            seconds.add_metric((*key, self.worker), _buckets(SECONDS, counts), sum(times.total for times in several))
-        yield seconds
-        reasons = ("reason", "protocol", "route")
-        yield self._counter("rejected", "Requests refused for a limit, by which.", reasons, self._rejected.items())
-        if self.models is not None:
-            yield from self._of_models(self.models)
-        yield from self._of_the_process()
-
-    def _of_models(self, models: Models) -> Iterator[Metric]:
-        """Yield the models' states, and what the statistics of those that are ready say."""
-        by = ("model", "version")
-        state = GaugeMetricFamily(
-            "jaxprop_model_state", "1 for the state a model is in.", labels=(*by, "state", "worker")
-        )
-        for entry in models.index():
-            for name in STATES:
-                state.add_metric((entry["name"], entry["version"], name, self.worker), entry["state"] == name)
-        yield state
-        # Those that drain or were unloaded too: what they answered stays counted.
-        found = {key: (one.describe(*key), one) for key, one in list(models.statistics.items())}
-
-        for name, text, field in (
-            ("queue", "Waiting in the queue, by request.", "queue"),
-            ("compute", "Computing, by batch.", "compute_infer"),
-        ):
-            seconds = SummaryMetricFamily(f"jaxprop_{name}_seconds", text, labels=(*by, "worker"))
-            for key, (described, _) in found.items():
-                spent = described["inference_stats"][field]
-                seconds.add_metric((*key, self.worker), spent["count"], spent["ns"] * 1e-9)
-            yield seconds
-        rows = HistogramMetricFamily(
-            "jaxprop_batch_rows", "Rows of each batch, without padding.", labels=(*by, "worker")
-        )
-        for key, (described, _) in found.items():
-            sizes = {batch["batch_size"]: batch["compute_infer"]["count"] for batch in described["batch_stats"]}
-            counts = [0] * (len(self._edges) + 1)
-            for size, n in sizes.items():
-                counts[bisect_left(self._edges, size)] += n
-            rows.add_metric((*key, self.worker), _buckets(self._edges, counts), described["inference_count"])
-        yield rows
-
-        for name, text, field in (
-            ("padded_rows", "Rows computed only to fill a bucket.", "padded_rows"),
-            ("compile", "Executables compiled; flat once the model is ready.", "compile_count"),
-            ("explain_compile", "Executables compiled for explanations, when first asked.", "explain_compile_count"),
-            ("expired", "Requests dropped before they were computed: their time was over.", "expired"),
-            ("cancelled", "Requests dropped before they were answered: the client had left.", "cancelled"),
-        ):
-            yield self._counter(name, text, by, ((key, getattr(one, field)) for key, (_, one) in found.items()))
-        queued = GaugeMetricFamily("jaxprop_queue_rows", "Rows waiting now.", labels=(*by, "worker"))
-        for key, (_, statistics) in found.items():
-            queued.add_metric((*key, self.worker), statistics.queue_rows)
-        yield queued
-
-    def _of_the_process(self) -> Iterator[Metric]:
-        """Yield what the server registered, its loop's lag, versions, and the process's memory, CPU and files."""
-        for name, text, read in self._gauges:
-            gauge = GaugeMetricFamily(f"jaxprop_{name}", text, labels=("worker",))
-            gauge.add_metric((self.worker,), read())
-            yield gauge
-        lag = HistogramMetricFamily(
-            "jaxprop_loop_lag_seconds", "How late the event loop came, ten times a second.", labels=("worker",)
-        )
-        lag.add_metric((self.worker,), _buckets(SECONDS, self._lag.counts), self._lag.total)
-        yield lag
-        build = InfoMetricFamily("jaxprop_build", "Versions of what runs.", labels=("worker",))
-        build.add_metric((self.worker,), _versions())
-        yield build
-        for family in self._process.collect():
-            family.samples = [one._replace(labels={**one.labels, "worker": self.worker}) for one in family.samples]
-            yield family
-
-    def _counter(
-        self, name: str, text: str, labels: tuple[str, ...], values: Iterable[tuple[tuple[Any, ...], float]]
-    ) -> CounterMetricFamily:
-        family = CounterMetricFamily(f"jaxprop_{name}", text, labels=(*labels, "worker"))
-        for key, value in list(values):
-            family.add_metric((*map(str, key), self.worker), value)
-        return family
 
 
-def _buckets(edges: Iterable[float], counts: Iterable[int]) -> list[tuple[str, float]]:
-    """Return the counts as Prometheus has them, each up to its edge; the last one given is beyond all edges."""
-    names = [*(str(edge) for edge in edges), "+Inf"]
-    return list(zip(names, accumulate(counts), strict=True))
-
-
-@cache
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name, package in (("jaxprop", "jaxprop-nn"), ("jax", "jax"), ("jaxlib", "jaxlib")):
-        try:
-            found[name] = installed(package)
-        except PackageNotFoundError:
-            found[name] = ""
-    return found
+def _of(statistics: Statistics) -> ModelCounts:
+    queue, compute = statistics.queue, statistics.batches.compute_infer
+    return ModelCounts(
+        queue=(queue.count, queue.ns),
+        compute=(compute.count, compute.ns),
+        rows=statistics.inference_count,
+        sizes={size: one.compute_infer.count for size, one in statistics.by_size.items()},
+        queued=statistics.queue_rows,
+        counters={name: getattr(statistics, name) for name in COUNTERS},
+    )
