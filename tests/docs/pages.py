@@ -102,13 +102,14 @@ class Reader:
         for port in list(self.servers):
             self.stop(port)
 
-    def read(self, page, *elsewhere):
-        """Run a page. Commands that begin with one of `elsewhere` are left to other tests."""
+    def read(self, page, *elsewhere, files="."):
+        """Run a page; its files go into this folder. Commands that begin with `elsewhere` are left to other tests."""
         self.last = ""
         for kind, text, file in blocks(Path(page).read_text("utf-8")):
             assert not self.failed or kind == "text", f"{self.last}\nfails:\n{self.said}"
             if file:
-                (self.folder / file).write_text(text, "utf-8")
+                (self.folder / files).mkdir(exist_ok=True)
+                (self.folder / files / file).write_text(text, "utf-8")
             elif kind == "shell":
                 typed = [one for one in commands(text) if not one.startswith(elsewhere)]
                 self.said = [self.run(one) for one in typed]

@@ -1,10 +1,12 @@
 """The pages of serving: every command in them runs, and prints what is shown; their tables are the server's."""
 
 import csv
+import os
 import re
 import shutil
 import socket
 import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -51,6 +53,8 @@ def ship(path, rows=400):
 def test_the_pages_of_serving_print_what_they_show(tmp_path):
     """One reader for all pages, in the order of the site, with the server that the pages before left running."""
     ship(tmp_path / "ship.csv")
+    (tmp_path / "plugin").mkdir()
+    (tmp_path / "plugin" / "runs").symlink_to(tmp_path / "runs")
     (tmp_path / "etc" / "systemd" / "system").mkdir(parents=True)
     for name in ("docs", "jaxprop", "services", "pyproject.toml", "README.md", "LICENSE"):
         (tmp_path / name).symlink_to(ROOT / name)
@@ -60,9 +64,18 @@ def test_the_pages_of_serving_print_what_they_show(tmp_path):
         reader.read(PAGES / "operating.md")
         every_metric_is_named(reader.run('curl -H "Authorization: Bearer $(cat token)" http://127.0.0.1:8000/metrics'))
         reader.read(PAGES / "deployment.md", "docker ", "systemctl ", "kubectl ")
+        the_plugin_of_the_readme_explains(tmp_path / "plugin")
         (tmp_path / "srv").mkdir()
         (tmp_path / "runs").rename(tmp_path / "srv" / "models")
         the_unit_serves(tmp_path / "etc/systemd/system/jaxprop.service", reader)
+
+
+def the_plugin_of_the_readme_explains(folder):
+    """In an environment of its own, which `pip install` and the server share."""
+    site = str(folder / "site")
+    paths = os.pathsep.join([site, *sys.path])
+    with Reader(folder, PIP_TARGET=site, PIP_NO_BUILD_ISOLATION="0", PIP_QUIET="1", PYTHONPATH=paths) as reader:
+        reader.read(ROOT / "services" / "README.md", files="occlusion")
 
 
 def the_unit_serves(file, reader):
