@@ -121,6 +121,16 @@ def test_a_large_answer_is_compressed_beside_the_loop_in_pieces():
     assert turns > 10 * len(LARGE) / compression.PIECE, "the loop turned meanwhile"
 
 
+def test_an_answer_in_pieces_is_compressed_in_pieces_which_are_let_go():
+    pieces = [LARGE[i : i + 1000] for i in range(0, len(LARGE), 1000)]
+    answer = asked(b"gzip", app=an_answer(pieces))
+    assert gzip.decompress(answer.body) == LARGE and pieces == []
+    assert asked(b"gzip", app=an_answer([memoryview(JSON)[:500], JSON[500:]])).headers[b"content-encoding"] == b"gzip"
+    noise = np.random.default_rng(0).bytes(100_000)
+    assert asked(b"deflate", app=an_answer([JSON[:100], memoryview(noise)])).body == JSON[:100] + noise
+    assert zlib.decompress(asked(b"deflate;q=1, *;q=0", app=an_answer([b"1", b"2"])).body) == b"12"
+
+
 def test_who_leaves_while_an_answer_is_compressed_is_gone():
     async def answer(request):
         request.cancel_if_gone()

@@ -13,6 +13,7 @@ import asyncio
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from typing import Any
 
 from jaxprop_serve.http1.routes import Reply
 
@@ -58,31 +59,47 @@ async def compressed(answer: Reply, accepted: bytes) -> Reply:
     """Return the answer as the client takes it: compressed where that helps, and plain otherwise.
 
     Args:
-        answer: as a handler made it.
+        answer: as a handler made it; of one in pieces each is let go once it is compressed.
         accepted: the request's `Accept-Encoding`.
     """
     choice = chosen(accepted)
+    if choice is None:
+        return answer
     body, headers, status = answer
-    if choice is None or (isinstance(body, bytes) and len(body) < LEAST and not choice[1]):
-        return answer
-    if any(name == b"content-encoding" for name, _ in headers):
-        return answer
     coding, needed = choice
+    size = len(body) if isinstance(body, bytes) else sum(map(len, body))
+    if (size < LEAST and not needed) or any(name == b"content-encoding" for name, _ in headers):
+        return answer
     headers.append((b"vary", b"accept-encoding"))
-    if not (needed or _shrinks(body if isinstance(body, bytes) else body[len(body) // 2])):
+    if not (needed or _shrinks(body)):
         return answer
     headers.append((b"content-encoding", coding.encode()))
     stream = zlib.compressobj(LEVEL, zlib.DEFLATED, _FORMATS[coding])
-    if isinstance(body, bytes) and len(body) <= INLINE:
-        return Reply(stream.compress(body) + stream.flush(), headers, status)
-    loop, whole = asyncio.get_running_loop(), [body] if isinstance(body, bytes) else body
-    views = (memoryview(piece)[i : i + PIECE] for piece in whole for i in range(0, len(piece), PIECE))
-    pieces: list[bytes | memoryview] = [await loop.run_in_executor(_thread, stream.compress, view) for view in views]
-    return Reply([*filter(None, pieces), stream.flush()], headers, status)
+    if size <= INLINE:
+        plain = body if isinstance(body, bytes) else b"".join(body)
+        return Reply(stream.compress(plain) + stream.flush(), headers, status)
+    whole = memoryview(body) if isinstance(body, bytes) else None
+    left = body if whole is None else [whole[i : i + PIECE] for i in range(0, size, PIECE)]
+    left.reverse()
+    loop, pieces = asyncio.get_running_loop(), []
+    while left:
+        pieces.append(await loop.run_in_executor(_thread, _next, stream, left))
+    return Reply([piece for piece in (*pieces, stream.flush()) if piece], headers, status)
 
 
-def _shrinks(body: bytes | memoryview) -> bool:
+def _next(stream: Any, left: list[bytes | memoryview]) -> bytes:
+    """Return, compressed, about PIECE bytes from the end of `left`."""
+    found, size = [], 0
+    while left and size < PIECE:
+        piece = left.pop()
+        size += len(piece)
+        found.append(stream.compress(piece))
+    return b"".join(found)
+
+
+def _shrinks(body: bytes | list[bytes | memoryview]) -> bool:
     """Return whether a sample from the middle, where a large answer's values are, becomes shorter."""
-    start = max(0, (len(body) - SAMPLE) // 2)
-    sample = body[start : start + SAMPLE]
+    middle = body if isinstance(body, bytes) else max(body[len(body) // 2 :], key=len)
+    start = max(0, (len(middle) - SAMPLE) // 2)
+    sample = middle[start : start + SAMPLE]
     return len(zlib.compress(sample, LEVEL)) < WORTHWHILE * len(sample)

@@ -21,12 +21,12 @@ from jaxprop_serve.settings import Settings
 
 LENGTH = "Inference-Header-Content-Length"
 REFUSALS = {
-    400: "Something is wrong with the request itself.",
+    400: "Something is wrong with the request itself, or its answer would be too large.",
     401: "The request has no valid token.",
     403: "The token does not open this, or the Host or Origin is foreign.",
     404: "There is no such model or version.",
     408: "The request did not arrive in time.",
-    413: "The body, or the answer that it asks for, is too large.",
+    413: "The body is too large.",
     415: "The Content-Encoding is not known here.",
     429: "The server is busy; Retry-After says when to try again.",
     431: "The request's header is too large.",
