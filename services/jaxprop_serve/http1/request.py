@@ -105,8 +105,11 @@ class HttpRequest(Request):
 
     def client(self) -> str:
         """Return who asks, as queues tell clients apart; "" for all that come through a Unix socket."""
-        peer = self.scope.get("client")
-        return who(peer[0]) if peer else ""
+        name = self.scope.get("jaxprop.client")  # known of a connection
+        if name is None:
+            peer = self.scope.get("client")
+            name = self.scope["jaxprop.client"] = who(peer[0]) if peer else ""
+        return name
 
     def cancel_if_gone(self) -> None:
         """Drop the work if the client goes away from here on; connections.py calls back what is left here."""

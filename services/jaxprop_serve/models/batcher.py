@@ -254,6 +254,7 @@ class Batcher:
 
     def _count(self, done: "Done") -> None:
         statistics, now, failed = self.statistics, clock(), done.failure is not None
+        ended_as = statistics.fail if failed else statistics.success
         if not failed:
             statistics.batch(done.rows, done.bucket, *done.times)
         for request in done.requests:
@@ -266,7 +267,7 @@ class Batcher:
                 if whole.left and not failed:
                     continue
             statistics.queue.add(request.started - request.arrived)
-            (statistics.fail if failed else statistics.success).add(now - request.arrived)
+            ended_as.add(now - request.arrived)
 
     def _full(self, name: str | None) -> ServeError:
         queue, client = self.queue, self.queue.clients.get(name)

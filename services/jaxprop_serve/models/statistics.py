@@ -40,26 +40,22 @@ class Spent:
 
 
 class Batches:
-    """Batches of one size: what gathering, computing and handing out took."""
+    """Batches of one size: how often, the rows that only filled them, and what gathering, computing and handing out
+    took. One is counted for every batch, so these are plain numbers."""
 
-    __slots__ = ("compute_infer", "compute_input", "compute_output")
+    __slots__ = ("computed", "count", "gathered", "handed", "padded")
 
     def __init__(self) -> None:
-        self.compute_input, self.compute_infer, self.compute_output = Spent(), Spent(), Spent()
-
-    def add(self, gathered: int, computed: int, handed: int) -> None:
-        """Count one batch."""
-        self.compute_input.add(gathered)
-        self.compute_infer.add(computed)
-        self.compute_output.add(handed)
+        self.count = self.padded = self.gathered = self.computed = self.handed = 0
 
     def describe(self) -> dict[str, Any]:
         """Return them as the protocol has them."""
-        return {name: getattr(self, name).describe() for name in ("compute_input", "compute_infer", "compute_output")}
+        spent = {"compute_input": self.gathered, "compute_infer": self.computed, "compute_output": self.handed}
+        return {name: {"count": self.count, "ns": ns} for name, ns in spent.items()}
 
 
 class Statistics:
-    """Counts of one version of one model. Requests: `success`, `fail`, `queue`; batches: `compute_...`; else rows.
+    """Counts of one version of one model. Requests: `success`, `fail`, `queue`; batches: `by_size`; else rows.
 
     >>> statistics = Statistics()
     >>> statistics.batch(3, 4, 10, 20, 30)
@@ -69,35 +65,56 @@ class Statistics:
 
     def __init__(self) -> None:
         self.success, self.fail, self.queue = Spent(), Spent(), Spent()
-        self.batches = Batches()
         self.by_size: defaultdict[int, Batches] = defaultdict(Batches)
-        self.inference_count = self.execution_count = self.padded_rows = 0
         self.compile_count = self.explain_compile_count = 0
         self.queue_rows = self.expired = self.cancelled = 0
-        self.last_inference = 0  # milliseconds since the epoch
+        self.last = 0.0  # seconds since the epoch, of the last batch
 
     def batch(self, rows: int, bucket: int, gathered: int, computed: int, handed: int) -> None:
         """Count one execution of `rows` rows, padded to `bucket`, and the nanoseconds that each part of it took."""
-        self.inference_count += rows
-        self.execution_count += 1
-        self.padded_rows += bucket - rows
-        self.batches.add(gathered, computed, handed)
-        self.by_size[rows].add(gathered, computed, handed)
-        self.last_inference = int(time.time() * 1000)
+        one = self.by_size[rows]
+        one.count += 1
+        one.padded += bucket - rows
+        one.gathered += gathered
+        one.computed += computed
+        one.handed += handed
+        self.last = time.time()
+
+    @property
+    def inference_count(self) -> int:
+        """The number of rows computed."""
+        return sum(rows * one.count for rows, one in list(self.by_size.items()))
+
+    @property
+    def execution_count(self) -> int:
+        """The number of batches."""
+        return self._all().count
+
+    @property
+    def padded_rows(self) -> int:
+        """The number of rows computed only to fill a bucket."""
+        return self._all().padded
+
+    def _all(self) -> Batches:
+        found = Batches()
+        for one in list(self.by_size.values()):
+            for name in Batches.__slots__:
+                setattr(found, name, getattr(found, name) + getattr(one, name))
+        return found
 
     def describe(self, name: str, version: str) -> dict[str, Any]:
         """Return the protocol's entry in `model_stats`."""
         return {
             "name": name,
             "version": version,
-            "last_inference": self.last_inference,
+            "last_inference": int(self.last * 1000),  # milliseconds
             "inference_count": self.inference_count,
             "execution_count": self.execution_count,
             "inference_stats": {
                 "success": self.success.describe(),
                 "fail": self.fail.describe(),
                 "queue": self.queue.describe(),
-                **self.batches.describe(),
+                **self._all().describe(),
             },
             "batch_stats": [{"batch_size": size, **self.by_size[size].describe()} for size in sorted(self.by_size)],
         }

@@ -287,8 +287,10 @@ def _one(wanted: Wanted, outputs: Mapping[str, np.ndarray], model: str, version:
         text, _ = _around(wanted, array.shape, len(tail), model, version)
         return text + tail, [(b"content-type", b"application/octet-stream"), (LENGTH, b"%d" % len(text))]
     before, after = _around(wanted, array.shape, 0, model, version)
-    values = to_json(array, datatype, name, model).reshape(-1)
-    text = orjson.dumps(values, default=np.ndarray.tolist, option=orjson.OPT_SERIALIZE_NUMPY)
+    values = array if datatype != "BYTES" else to_json(array, datatype, name, model)
+    text = orjson.dumps(values.reshape(-1), default=np.ndarray.tolist, option=orjson.OPT_SERIALIZE_NUMPY)
+    if values is array and b"null" in text:  # NaN or Infinity, and refused
+        to_json(array, datatype, name, model)
     return before + text + after, [(b"content-type", b"application/json")]
 
 
