@@ -76,3 +76,30 @@ def test_a_token_is_asked_for_before_the_message_is_read():
         began = time.monotonic()
         ended(client, 8)
         assert time.monotonic() - began < 5  # not after body_timeout_s, 30
+
+
+def test_connections_beyond_the_limit_are_closed():
+    """Silent ones, and ones that have begun to speak; when they are gone, there is room again."""
+    with grpc_running(an_app(FakeModel()), max_connections=8) as server, contextlib.ExitStack() as stack:
+        clients = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=5)) for _ in range(16)
+        ]
+        for client in clients[::2]:
+            client.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(SETTINGS, 0, 0))
+        time.sleep(0.3)
+        assert sum(map(is_open, clients)) <= 8
+        stack.close()
+        time.sleep(0.3)
+        np.testing.assert_array_equal(infer(server.port), X @ W)
+
+
+def is_open(client):
+    client.settimeout(0.01)
+    try:
+        while client.recv(65536):
+            pass
+    except TimeoutError:
+        return True
+    except ConnectionError:
+        return False
+    return False

@@ -251,6 +251,7 @@ def test_routes_and_mounts_of_others():
     assert call(app, "POST", "/ui/page", b"12345").json == {"root": "/ui", "n": 5}
     assert call(app, "GET", "/ui/broken").status == 500
     assert call(app, "POST", "/ui", b"1" * 101).status == 413
+    assert call(app, "POST", "/ui", b"1", [(b"transfer-encoding", b"gzip, chunked")]).status == 501
     assert call(app, "GET", "/uii").status == 404
     with pytest.raises(ValueError, match="two handlers"):
         an_app(routes=[Route("GET", "/v2", explain)])

@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import random
 import resource
 import socket
 import threading
@@ -12,12 +13,13 @@ import zlib
 import pytest
 
 from jaxprop_serve.errors import ServeError
-from jaxprop_serve.http1.limits import decompress
+from jaxprop_serve.http1.limits import decompress, read_body
 from tests.serve.doors import an_app, call, settings
 from tests.serve.running import running
 from tests.serve.wire import BODY, INFER, closed, connect, exchange, leave, post, read, read_all, served, status, whole
 
 LIMIT = 1 << 20
+TWICE = gzip.compress(zlib.compress(BODY))
 SHORT = settings(header_timeout_s=1.0, body_timeout_s=1.0, idle_timeout_s=1.0, max_connections=40)
 
 
@@ -47,13 +49,92 @@ def test_a_bomb_is_refused_at_the_limit(encoding, compress):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert answer.status == 413 and peak < 5 * LIMIT
-    for broken in (compress(BODY)[:-3], compress(BODY) + b"x", BODY):
+    for broken in (compress(BODY)[:-3], compress(BODY) + b"x", BODY, b""):
         assert call(an_app(), "POST", INFER, broken, [(b"content-encoding", encoding)]).status == 400
-    for unknown in (b"br", b"gzip, gzip", b"zstd"):
+    for unknown in (b"br", b"gzip, gzip, gzip", b"gzip, br", b"zstd"):
         assert call(an_app(), "POST", INFER, BODY, [(b"content-encoding", unknown)]).status == 415
-    assert decompress(compress(b"a" * LIMIT), encoding, LIMIT) == b"a" * LIMIT
+    assert decompress(compress(b"a" * LIMIT), [encoding], LIMIT) == b"a" * LIMIT
     with pytest.raises(ServeError, match="at least"):
-        decompress(compress(b"a" * (LIMIT + 1)), encoding, LIMIT)
+        decompress(compress(b"a" * (LIMIT + 1)), [encoding], LIMIT)
+
+
+def test_gzip_of_several_members_is_one_body():
+    """RFC 1952, 2.2: what `cat a.gz b.gz` and parallel compressors write."""
+
+    def ask(body):
+        return call(an_app(), "POST", INFER, body, [(b"content-encoding", b"gzip")])
+
+    empty, half = gzip.compress(b""), len(BODY) // 2
+    for split in (0, 1, half, len(BODY)):
+        assert ask(gzip.compress(BODY[:split]) + gzip.compress(BODY[split:])).status == 200
+    assert ask(empty * 500 + gzip.compress(BODY) + empty * 400).status == 200
+    noise = random.Random(0).randbytes(LIMIT // 4)  # several windows of compressed bytes
+    members = [noise[i : i + 5000] for i in range(0, len(noise), 5000)]
+    assert decompress(b"".join(map(gzip.compress, members)), [b"gzip"], LIMIT) == noise
+    for broken in (gzip.compress(BODY) + BODY, gzip.compress(BODY) + empty[:-1], gzip.compress(BODY) + b"\0"):
+        answer = ask(broken)
+        assert answer.status == 400 and "gzip" in answer.error
+    assert ask(gzip.compress(b" " * (LIMIT // 2)) * 3).status == 413
+    assert "gzip" in ask(empty * 1001).error, "as many members as there are bytes would be much work"
+    two = call(
+        an_app(), "POST", INFER, zlib.compress(BODY[:9]) + zlib.compress(BODY[9:]), [(b"content-encoding", b"deflate")]
+    )
+    assert two.status == 400 and "deflate" in two.error, "deflate has one"
+
+
+def test_the_end_of_a_member_costs_no_copy_of_what_follows():
+    large = gzip.compress(bytes(15 << 20), 0)
+    took = []
+    for body in (large, gzip.compress(b"") * 999 + large):
+        began = time.monotonic()
+        assert decompress(body, [b"gzip"], 16 << 20) == bytes(15 << 20)
+        took.append(time.monotonic() - began)
+    assert took[1] < 10 * took[0] + 0.2, took
+
+
+@pytest.mark.parametrize(
+    "body, headers, code",
+    [
+        (gzip.compress(BODY), {b"transfer-encoding": b"gzip, chunked"}, 200),
+        (zlib.compress(BODY), {b"transfer-encoding": b"Deflate , chunked"}, 200),
+        (gzip.compress(BODY), {b"transfer-encoding": b"x-gzip,chunked"}, 200),
+        (TWICE, {b"content-encoding": b"deflate, gzip"}, 200),
+        (TWICE, {b"content-encoding": b"gzip, deflate"}, 400),
+        (TWICE, {b"content-encoding": b"deflate", b"transfer-encoding": b"gzip, chunked"}, 200),
+        (BODY, {b"content-encoding": b"identity", b"transfer-encoding": b"chunked"}, 200),
+        (BODY, {b"transfer-encoding": b"br, chunked"}, 501),
+        (BODY, {b"transfer-encoding": b"gzip, chunked"}, 400),
+        (gzip.compress(b" " * (LIMIT + 1)), {b"transfer-encoding": b"gzip, chunked"}, 413),
+        (gzip.compress(gzip.compress(b" " * (100 * LIMIT))), {b"content-encoding": b"gzip, gzip"}, 413),
+    ],
+)  # fmt: skip
+def test_every_encoding_of_a_body_is_undone(body, headers, code):
+    answer = call(an_app(), "POST", INFER, body, list(headers.items()))
+    assert answer.status == code, answer.error
+
+
+def test_transfer_codings_on_the_wire(port):
+    packed = gzip.compress(BODY)
+    chunks = b"%x\r\n%b\r\n0\r\n\r\n" % (len(packed), packed)
+    assert status(exchange(port, post(chunks, "Transfer-Encoding: gzip, chunked"))) == 200
+    twice = exchange(port, post(chunks, "Transfer-Encoding: gzip", "Transfer-Encoding: chunked"))
+    assert status(twice) == 400 and b"2 times" in twice
+    for nonsense in ("gzip", "chunked, gzip", "chunked, chunked"):
+        assert status(exchange(port, post(chunks, f"Transfer-Encoding: {nonsense}"))) == 400
+
+
+def test_a_body_in_the_smallest_pieces_is_no_larger_in_memory():
+    sent = iter(range(20000))
+
+    async def receive():
+        i = next(sent)
+        return {"type": "http.request", "body": i.to_bytes(2, "big"), "more_body": i < 19999}
+
+    tracemalloc.start()
+    body = asyncio.run(read_body(receive, {}, LIMIT))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert body == b"".join(i.to_bytes(2, "big") for i in range(20000)) and peak < 500_000
 
 
 def test_a_slow_body_is_answered_408_by_the_application_under_any_server():

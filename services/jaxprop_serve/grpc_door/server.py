@@ -53,6 +53,7 @@ async def start(app: App, settings: Settings, port: int, certificate: Certificat
             ("grpc.max_receive_message_length", int(settings.max_body_bytes)),
             ("grpc.max_send_message_length", -1),
             ("grpc.max_concurrent_streams", MAX_STREAMS),
+            ("grpc.max_allowed_incoming_connections", int(settings.max_connections)),  # more are closed at once
             ("grpc.so_reuseport", int(settings.workers > 1)),
             ("grpc.max_connection_idle_ms", int(1000 * settings.idle_timeout_s)),
             # Whoever watches is silent for hours: a machine that has gone is noticed by this alone.

@@ -19,8 +19,11 @@ from jaxprop_serve.settings import Settings, is_loopback
 LOOPBACK = frozenset(("localhost", "127.0.0.1", "::1"))
 # Sent once and only once: of two values one proxy believes the first and another the last.
 _SINGLE = frozenset(
-    (b"authorization", b"host", b"origin", b"content-length", b"content-encoding", b"inference-header-content-length")
-)
+    (
+        b"authorization", b"host", b"origin", b"content-length", b"content-encoding", b"transfer-encoding",
+        b"inference-header-content-length",
+    )
+)  # fmt: skip
 _REMEMBERED = 256
 
 

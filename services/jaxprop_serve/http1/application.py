@@ -122,6 +122,8 @@ class App:
 
         The request's body is counted, and the application's failures are answered here.
         """
+        if request.headers.get(b"transfer-encoding", b"chunked").lower() != b"chunked":  # applications know none
+            raise ServeError(501, f"{mount.prefix} takes bodies as they are: send Transfer-Encoding chunked, or none")
         limit, total, status = self.settings.max_body_bytes, 0, 0
 
         async def receive() -> dict[str, Any]:

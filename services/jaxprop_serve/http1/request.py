@@ -7,7 +7,7 @@ import time
 from typing import Any, Protocol
 
 from jaxprop_serve.errors import ServeError
-from jaxprop_serve.http1.limits import decompress, read_body, too_large
+from jaxprop_serve.http1.limits import decompress, encodings, read_body, too_large
 from jaxprop_serve.http1.routes import Receive
 from jaxprop_serve.models.lifecycle import Models
 from jaxprop_serve.models.queue import who
@@ -92,12 +92,14 @@ class HttpRequest(Request):
                     body = await read_body(self.receive, self.headers, limit)
             except TimeoutError:
                 raise ServeError(408, f"the body did not arrive within {settings.body_timeout_s:g} seconds") from None
-        encoding = self.headers.get(b"content-encoding")
-        if encoding is None:
+        if b"content-encoding" not in self.headers and b"transfer-encoding" not in self.headers:
+            return body
+        encoded = encodings(self.headers)
+        if not encoded:
             return body
         if len(body) < 1 << 10:  # which cannot become more than a MiB
-            return decompress(body, encoding, limit)
-        return await asyncio.to_thread(decompress, body, encoding, limit)
+            return decompress(body, encoded, limit)
+        return await asyncio.to_thread(decompress, body, encoded, limit)
 
     def deadline(self, timeout_us: int | None) -> float | None:
         """Return the instant (time.monotonic) after which an answer is of no use."""
