@@ -10,6 +10,7 @@ import pytest
 from google.protobuf import descriptor_pool, message_factory
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
+from jaxprop_serve.errors import ServeError
 from jaxprop_serve.grpc_door import service
 from jaxprop_serve.grpc_door.messages import HEALTH, INFERENCE
 from jaxprop_serve.grpc_door.reflection import ALPHA, MESSAGES, STABLE
@@ -25,6 +26,16 @@ def serving(**changed):
     app = an_app(FakeModel(), metrics=Counts(), **changed)
     with grpc_running(app) as door, grpc.insecure_channel(f"127.0.0.1:{door.port}") as channel:
         yield app, door, channel
+
+
+class Loading(FakeModel):
+    @property
+    def version(self):
+        raise ServeError(503, "model 'digits' is not ready: LOADING")
+
+    @version.setter
+    def version(self, _):
+        pass
 
 
 class Watcher:
@@ -58,6 +69,8 @@ def test_a_watcher_hears_of_each_change_and_of_the_drain():
         assert everything.next() == model.next() == SERVING
         digits = app.models.models.pop("digits")
         assert model.next() == SERVICE_UNKNOWN, "the watch goes on: the model may come back"
+        app.models.models["digits"] = Loading()
+        assert model.next() == NOT_SERVING
         app.models.models["digits"] = digits
         assert model.next() == SERVING
         app.models.is_ready = False
@@ -69,8 +82,9 @@ def test_a_watcher_hears_of_each_change_and_of_the_drain():
         assert (model.next(), everything.next()) == ("UNAVAILABLE", "UNAVAILABLE")
 
 
-def test_watchers_are_bounded_and_those_that_left_are_forgotten(monkeypatch):
-    monkeypatch.setattr(service, "WATCHERS", 3)
+@pytest.mark.parametrize("bound", ["WATCHERS", "WATCHERS_EACH"])
+def test_watchers_are_bounded_and_those_that_left_are_forgotten(monkeypatch, bound):
+    monkeypatch.setattr(service, bound, 3)
     with serving() as (app, _, channel):
         watchers = [Watcher(channel, name) for name in ("", "digits", "none")]
         assert [watcher.next() for watcher in watchers] == [SERVING, SERVING, SERVICE_UNKNOWN]

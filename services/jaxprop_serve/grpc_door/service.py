@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import itertools
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from functools import lru_cache
 from typing import Any
@@ -32,7 +33,7 @@ from jaxprop_serve.models.queue import who
 from jaxprop_serve.protocol.by_column import features
 from jaxprop_serve.protocol.data import to_bytes
 
-WATCHERS = 256  # calls without an end (who watches, who reflects) of all clients together
+WATCHERS, WATCHERS_EACH = 256, 64  # calls without an end (who watches, who reflects) at once, and of each client
 
 Context = grpc.aio.ServicerContext
 Response = Callable[..., Message]
@@ -100,7 +101,7 @@ class Service:
     def __init__(self, app: App):
         self.app = app
         self.active = 0  # calls whose message has come, and for whose answer a drain waits
-        self.streams = 0  # calls of Watch and of reflection, which end when a drain begins
+        self.streams: Counter[str] = Counter()  # calls of Watch and of reflection, which end when a drain begins
         self.draining = False
         self._health = Health(app.models)
         self._reflection = Reflection([*INFERENCE.services, *HEALTH.services], app.settings.idle_timeout_s)
@@ -269,27 +270,32 @@ class Service:
 
     async def watch(self, request: Message, response: Response, call: Call) -> None:
         """Say it at once and at each change, until the server drains."""
-        with self._stream():
+        with self._stream(call.client()):
             async for status in self._health.watch(request.service, lambda: self.draining):
                 await call.context.write(response(status=status))
         raise _stopping()
 
     async def reflect(self, request: Message, response: Response, call: Call) -> None:
         """Describe services and messages."""
-        with self._stream():
+        with self._stream(call.client()):
             await self._reflection.answer(request, call.context)
 
     @contextlib.contextmanager
-    def _stream(self) -> Iterator[None]:
+    def _stream(self, client: str) -> Iterator[None]:
         """Count a call without an end, for which the drain does not wait. Raises ServeError 429 if there are many."""
-        if self.streams >= WATCHERS:
-            text = f"{WATCHERS} calls of Watch and of reflection are open, the most at once: try again later"
-            raise ServeError(429, text, limit="streams")
-        self.streams, self.active = self.streams + 1, self.active - 1
+        for found, most, whose in ((self.streams[client], WATCHERS_EACH, "of this client "),
+                                   (self.streams.total(), WATCHERS, "")):  # fmt: skip
+            if found >= most:
+                text = f"{most} calls of Watch and of reflection {whose}are open, the most at once: try again later"
+                raise ServeError(429, text, limit="streams")
+        self.active -= 1
+        self.streams[client] += 1
         try:
             yield
         finally:
-            self.streams, self.active = self.streams - 1, self.active + 1
+            self.active += 1
+            self.streams[client] -= 1
+            self.streams += Counter()  # forgets who has none
 
 
 _NAMED = (endpoints.model_metadata, endpoints.model_config, endpoints.load, endpoints.unload)
