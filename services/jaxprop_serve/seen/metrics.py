@@ -124,12 +124,12 @@ class Metrics:
 
 
 def _of(statistics: Statistics) -> ModelCounts:
-    queue, compute = statistics.queue, statistics.batches.compute_infer
+    sizes = {size: one.count for size, one in statistics.by_size.items()}
     return ModelCounts(
-        queue=(queue.count, queue.ns),
-        compute=(compute.count, compute.ns),
-        rows=statistics.inference_count,
-        sizes={size: one.compute_infer.count for size, one in statistics.by_size.items()},
+        queue=(statistics.queue.count, statistics.queue.ns),
+        compute=(sum(sizes.values()), sum(one.computed for one in statistics.by_size.values())),
+        rows=sum(size * n for size, n in sizes.items()),
+        sizes=sizes,
         queued=statistics.queue_rows,
         counters={name: getattr(statistics, name) for name in COUNTERS},
     )
