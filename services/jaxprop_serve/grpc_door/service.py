@@ -7,21 +7,24 @@ and log settings) are UNIMPLEMENTED.
 
 import asyncio
 import contextlib
+import io
 import itertools
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, unquote
 
 import grpc
+import numpy as np
 import orjson
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 
 from jaxprop_serve.errors import ServeError
 from jaxprop_serve.grpc_door.health import Health
+from jaxprop_serve.grpc_door.limits import check_message, varint
 from jaxprop_serve.grpc_door.messages import HEALTH, INFERENCE
 from jaxprop_serve.grpc_door.reflection import ALPHA, MESSAGES, STABLE, Reflection
 from jaxprop_serve.grpc_door.tensors import Message, read_inputs, read_outputs, read_timeout
@@ -29,11 +32,17 @@ from jaxprop_serve.http1 import endpoints
 from jaxprop_serve.http1.application import App
 from jaxprop_serve.http1.request import Request
 from jaxprop_serve.http1.routes import Reply, checked_name
+from jaxprop_serve.models.lifecycle import Served
 from jaxprop_serve.models.queue import who
+from jaxprop_serve.protocol.answers import LARGE_ANSWER, gathered, in_binary, string_bytes
+from jaxprop_serve.protocol.aside import LARGE, aside, breathe
 from jaxprop_serve.protocol.by_column import features
+from jaxprop_serve.protocol.checks import Wanted
 from jaxprop_serve.protocol.data import to_bytes
+from jaxprop_serve.protocol.requests import check_size
 
 WATCHERS, WATCHERS_EACH = 256, 64  # calls without an end (who watches, who reflects) at once, and of each client
+_RAW_OUTPUT = bytes([6 << 3 | 2])  # before each of raw_output_contents, and its length
 
 Context = grpc.aio.ServicerContext
 Response = Callable[..., Message]
@@ -47,13 +56,14 @@ _SERVICES = {"Check": "grpc.health.v1.Health", "Watch": "grpc.health.v1.Health",
 class Call:
     """What the wrapper around a call keeps: labels for the metrics, and when the call came."""
 
-    __slots__ = ("arrived", "context", "id", "model", "trace", "version")
+    __slots__ = ("arrived", "context", "id", "model", "size", "trace", "version")
 
     def __init__(self, context: Context):
         self.context = context
         self.arrived = time.monotonic()
         self.id = self.model = self.version = ""
         self.trace: Any = None  # a seen.traces.Trace, where tracing is on
+        self.size = 0  # of its message
 
     def deadline(self, timeout_us: int | None) -> float | None:
         """Return the earlier of the client's gRPC deadline and the request's own `timeout`."""
@@ -146,7 +156,7 @@ class Service:
         handler = grpc.stream_stream_rpc_method_handler if streams else grpc.stream_unary_rpc_method_handler
         return handler(
             self._answered(method or name, answer, level, request, response),  # pyright: ignore[reportArgumentType] (grpc.aio)
-            response_serializer=response.SerializeToString,
+            response_serializer=_serialized,
         )
 
     def _answered(
@@ -166,14 +176,14 @@ class Service:
                     raise _stopping()
                 if app.access.token is not None or app.access.admin_token is not None:
                     app.access.check_token(_headers(context), level)
-                request = await _message(context, kind, app.settings.body_timeout_s)
+                request = await _message(call, kind, app.settings.body_timeout_s)
                 self.active += 1
                 try:
                     said = await answer(request, response, call)
                 finally:
                     self.active -= 1
                 if app.access_log is not None and said is not None:
-                    size = said.ByteSize()
+                    size = len(said) if isinstance(said, bytes) else said.ByteSize()
                 return said
             except ServeError as error:
                 code, text = error.grpc, error.text
@@ -217,17 +227,23 @@ class Service:
             call.model, call.version = served.name, served.version
             served.admit(call.client)
             signature = served.signature
-            inputs = read_inputs(request, signature, served.name, app.settings.max_rows)
+            reading = request, signature, served.name, app.settings.max_rows
+            inputs = await aside(call.size, read_inputs, *reading) if call.size > LARGE else read_inputs(*reading)
             wanted = read_outputs(request, signature, served.name)
+            rows = len(next(iter(inputs.values())))
+            size = rows * signature.answer_row_bytes
+            if size > app.settings.max_answer_bytes:
+                check_size(wanted, rows, signature, served.name, app.settings.max_answer_bytes)
             if signature.table is not None:
                 inputs = await features(inputs, signature, served.name)
             outputs = await served.infer(inputs, call.deadline(read_timeout(request)), call.client)
-            answer = response(model_name=served.name, model_version=served.version, id=request.id)
-            datatypes = {spec.name: spec.datatype for spec in signature.outputs}
-            for one in wanted:
-                array, datatype = outputs[one.name], datatypes[one.name]
-                answer.outputs.add(name=one.name, datatype=datatype, shape=array.shape)
-                answer.raw_output_contents.append(to_bytes(array, datatype))
+            if signature.answers_strings:
+                size += string_bytes(outputs.values())
+            if size > LARGE_ANSWER:
+                limit = app.settings.max_answer_bytes
+                return await aside(size, _large_answer, request.id, wanted, outputs, served, limit)
+            answer = _described(request.id, wanted, outputs, served)
+            answer.raw_output_contents.extend([to_bytes(outputs[one.name], one.datatype) for one in wanted])
             return answer
 
     def asking(self, endpoint: Callable[..., Awaitable[Reply]], field: str = "") -> Answer:
@@ -305,19 +321,54 @@ def _stopping() -> ServeError:
     return ServeError(503, "this server is stopping: ask another")
 
 
-async def _message(context: Context, kind: type[Message], seconds: float) -> Message:
+def _described(id: str, wanted: Iterable[Wanted], outputs: dict[str, np.ndarray], served: Served) -> Message:
+    answer = INFERENCE.ModelInferResponse(model_name=served.name, model_version=served.version, id=id)
+    for one in wanted:
+        answer.outputs.add(name=one.name, datatype=one.datatype, shape=outputs[one.name].shape)
+    return answer
+
+
+def _large_answer(
+    id: str, wanted: Iterable[Wanted], outputs: dict[str, np.ndarray], served: Served, limit: int
+) -> bytes:
+    """Return the message's bytes, made beside the event loop: protobuf would copy the tensors twice, each in one call.
+
+    Raises ServeError 400 where strings make it larger than `limit`.
+    """
+    message = io.BytesIO()
+    message.write(_described(id, wanted, outputs, served).SerializeToString())
+    for one in wanted:
+        pieces = gathered(in_binary(outputs[one.name], one.datatype), limit, served.name)
+        message.write(_RAW_OUTPUT + varint(sum(map(len, pieces))))
+        for piece in pieces:
+            message.write(piece)
+            breathe()
+    return message.getvalue()
+
+
+def _serialized(said: Message | bytes) -> bytes:
+    return said if isinstance(said, bytes) else said.SerializeToString()
+
+
+async def _message(call: Call, kind: type[Message], seconds: float) -> Message:
     """Return the call's message; ServeError 408 if it is not whole in time, 400 if it is none."""
     try:
         async with asyncio.timeout(seconds):
-            data = await context.read()
+            data = await call.context.read()
     except TimeoutError:
         raise ServeError(408, f"the message did not arrive within {seconds:g} seconds") from None
-    if data is grpc.aio.EOF and not context.peer():  # gRPC has told the client, and forgotten it
+    if data is grpc.aio.EOF and not call.context.peer():  # gRPC has told the client, and forgotten it
         raise ServeError(413, "the message is larger than max_body_bytes")
+    call.size = len(data) if isinstance(data, bytes) else 0
     try:
-        return kind.FromString(data)
+        return kind.FromString(data) if call.size <= LARGE else await aside(call.size, _parsed, kind, data)
     except (DecodeError, TypeError):  # TypeError: the stream ended without one
         raise ServeError(400, f"what came is not a {kind.DESCRIPTOR.full_name}") from None
+
+
+def _parsed(kind: type[Message], data: bytes) -> Message:
+    check_message(data)
+    return kind.FromString(data)
 
 
 def _headers(context: Context) -> dict[bytes, bytes]:

@@ -1,13 +1,15 @@
 """What a gRPC request for answers brings: its tensors, the outputs it wants, its timeout; checked as HTTP's are."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxprop_serve.errors import ServeError
+from jaxprop_serve.protocol.aside import breathe
 from jaxprop_serve.protocol.checks import Wanted, check_inputs, checked_timeout, wanted_outputs
-from jaxprop_serve.protocol.data import from_bytes, pack
+from jaxprop_serve.protocol.data import counted_on, from_bytes, pack
 from jaxprop_serve.protocol.tensors import Signature, TensorSpec
 
 Message = Any  # a protobuf message, whose class is made when the door is loaded
@@ -18,6 +20,9 @@ _CONTENTS = {
     "INT8": "int_contents", "INT16": "int_contents", "INT32": "int_contents", "INT64": "int64_contents",
     "UINT8": "uint_contents", "UINT16": "uint_contents", "UINT32": "uint_contents", "UINT64": "uint64_contents",
 }  # fmt: skip
+
+
+_AT_ONCE = 1 << 14  # values of a tensor that are Python objects at the same time
 
 
 class _Given(NamedTuple):
@@ -63,19 +68,29 @@ def _from_contents(contents: Message, spec: TensorSpec, shape: list[int], model:
         raise ServeError(
             400, f"input '{spec.name}' for model '{model}' is {spec.datatype}: fill {field}, not {others[0]}"
         )
-    values, count = list(getattr(contents, field)), int(np.prod(shape, dtype=object))
+    values, count = getattr(contents, field), math.prod(shape)
     if len(values) != count:
         raise ServeError(
             400, f"input '{spec.name}' for model '{model}' got {len(values)} elements, but shape {shape} holds {count}"
         )
-    if spec.datatype == "BYTES":
-        array = np.empty(count, dtype=object)
-        array[:] = values
-    elif spec.datatype in ("FP32", "FP64"):
-        array = np.array(values, spec.dtype)  # with NaN and Infinity, which JSON's pack would not meet
-    else:
-        array = pack(values, spec, f"{field} of input '{spec.name}'")
+    array = np.empty(count, spec.dtype)
+    for i in range(0, count, _AT_ONCE):
+        some = values[i : i + _AT_ONCE]
+        if spec.datatype == "BYTES":
+            array[i : i + len(some)] = some
+        elif spec.datatype in ("FP32", "FP64"):
+            array[i : i + len(some)] = np.array(some, spec.dtype)  # with NaN and Infinity, which JSON's pack won't meet
+        else:
+            array[i : i + len(some)] = _packed(some, spec, f"{field} of input '{spec.name}'", i)
+        breathe()
     return array.reshape(shape)
+
+
+def _packed(values: list[Any], spec: TensorSpec, where: str, first: int) -> np.ndarray:
+    try:
+        return pack(values, spec, where)
+    except ServeError as error:
+        raise ServeError(400, counted_on(error.text, where, first)) from None
 
 
 def _parameters(parameters: Mapping[str, Message]) -> dict[str, Any]:

@@ -71,7 +71,7 @@ async def infer(request: Request, model: str, version: str | None = None) -> Rep
         rows = len(next(iter(inputs.values())))
         size = rows * signature.answer_row_bytes
         if size > settings.max_answer_bytes:
-            check_size(asked, rows, signature, served.name, settings.max_answer_bytes)
+            check_size(asked.outputs, rows, signature, served.name, settings.max_answer_bytes)
         if signature.table is not None:
             inputs = await features(inputs, signature, served.name)
         outputs = await served.infer(inputs, request.deadline(asked.timeout_us), request.client)

@@ -31,13 +31,18 @@ async def aside(size: int, work: Callable[P, T], *arguments: P.args, **named: P.
     gone = threading.Event()
 
     def run() -> T:
-        _work.gone = gone
+        begin(gone)
         return work(*arguments, **named)
 
     try:
         return await asyncio.get_running_loop().run_in_executor(_threads[size > _VERY_LARGE], run)
     finally:
         gone.set()
+
+
+def begin(gone: threading.Event) -> None:
+    """Say that this thread works beside the event loop from now on, until `gone` is set."""
+    _work.gone = gone
 
 
 def breathe() -> None:

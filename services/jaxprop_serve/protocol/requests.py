@@ -6,7 +6,7 @@ Content-Type says does not matter (clients send none). Everything is checked, ag
 before anything is queued.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
@@ -294,11 +294,11 @@ def _one(wanted: Wanted, outputs: Mapping[str, np.ndarray], model: str, version:
     return before + text + after, [(b"content-type", b"application/json")]
 
 
-def check_size(request: InferRequest, rows: int, signature: Signature, model: str, limit: int) -> None:
+def check_size(wanted: Iterable[Wanted], rows: int, signature: Signature, model: str, limit: int) -> None:
     """Raise ServeError 400 if the answer to so many rows, in the form that was asked for, may be larger than
     `limit`."""
     specs = {spec.name: spec for spec in signature.outputs}
-    check_answer(rows, sum(specs[one.name].row_bytes(one.binary) for one in request.outputs), limit, model)
+    check_answer(rows, sum(specs[one.name].row_bytes(one.binary) for one in wanted), limit, model)
 
 
 def encode_large(

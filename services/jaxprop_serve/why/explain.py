@@ -12,7 +12,7 @@ and counted apart. What nobody waits for any more is given up at the next execut
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import NamedTuple, Protocol
@@ -23,15 +23,18 @@ import numpy as np
 from jaxprop.errors import JaxpropError
 from jaxprop_serve.errors import ServeError
 from jaxprop_serve.http1 import messages
+from jaxprop_serve.http1.endpoints import decode_aside
 from jaxprop_serve.http1.request import Request
 from jaxprop_serve.http1.routes import Reply, Route
 from jaxprop_serve.models.lifecycle import Served
 from jaxprop_serve.models.runtimes import NAMES, Arrays, Executable, Function, Loaded, compiler
 from jaxprop_serve.models.statistics import Statistics
+from jaxprop_serve.protocol.answers import LARGE_ANSWER, Piece, check_answer
+from jaxprop_serve.protocol.aside import LARGE, begin
 from jaxprop_serve.protocol.by_column import features
 from jaxprop_serve.protocol.checks import Wanted
 from jaxprop_serve.protocol.data import BINARY_ONLY
-from jaxprop_serve.protocol.requests import InferRequest, decode, encode
+from jaxprop_serve.protocol.requests import InferRequest, decode, encode, encode_large
 from jaxprop_serve.protocol.tensors import TensorSpec
 from jaxprop_serve.settings import Settings
 
@@ -40,11 +43,15 @@ _OURS = ("explainer", "binary_data_output", "timeout")
 
 
 class Question(NamedTuple):
-    """What an explainer is asked: validated inputs `[rows, ...]`, the output to explain, and its own parameters."""
+    """What an explainer is asked: validated inputs `[rows, ...]`, the output to explain, and its own parameters.
+
+    Who knows the tensors of the answer before they are computed says so to `check_answer`; it is asked afterwards too.
+    """
 
     inputs: Arrays
     output: TensorSpec
     parameters: dict[str, str | int | float | bool]
+    check_answer: Callable[[Iterable[TensorSpec]], None]  # ServeError 400 for an answer of these that is too large
 
 
 class Explainer(Protocol):
@@ -92,10 +99,13 @@ class Explain:
             self._take()  # before its body is read ...
             self._free.release()
             body = await request.body()
-            asked = decode(
-                request.headers, body, served.signature, served.name,
-                max_rows=settings.explain_limit, max_depth=settings.max_json_depth,
-            )  # fmt: skip
+            if len(body) > LARGE:
+                asked = await decode_aside(request, body, served, settings.explain_limit)
+            else:
+                asked = decode(
+                    request.headers, body, served.signature, served.name,
+                    max_rows=settings.explain_limit, max_depth=settings.max_json_depth,
+                )  # fmt: skip
             name = self._chosen(asked, served.name)
             if served.signature.table is not None:
                 asked.inputs = await features(asked.inputs, served.signature, served.name)
@@ -134,14 +144,19 @@ class Explain:
     # In a thread.
     def _explain(
         self, served: Served, name: str, asked: InferRequest, given_up: threading.Event
-    ) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+    ) -> tuple[bytes | list[Piece], list[tuple[bytes, bytes]]]:
         """Return the answer's body and headers."""
         self._work.given_up = given_up
-        wanted = asked.outputs[0]
+        begin(given_up)
+        wanted, limit = asked.outputs[0], self.settings.max_answer_bytes
+
+        def check(specs: Iterable[TensorSpec]) -> None:
+            check_answer(asked.rows, sum(spec.row_bytes(wanted.binary) for spec in specs), limit, served.name)
+
         output = next(spec for spec in served.signature.outputs if spec.name == wanted.name)
         parameters = {key: value for key, value in asked.parameters.items() if key not in _OURS}
         try:
-            found = self._explainer(served, name)(Question(asked.inputs, output, parameters))
+            found = self._explainer(served, name)(Question(asked.inputs, output, parameters, check))
         except (ServeError, JaxpropError) as error:
             status = error.status if isinstance(error, ServeError) else 501
             raise ServeError(status, f"model '{served.name}', explainer '{name}': {error}") from None
@@ -149,7 +164,12 @@ class Explain:
         for key, binary, datatype in outputs:
             if datatype in BINARY_ONLY and not binary:
                 raise ServeError(400, f"output '{key}' of model '{served.name}' is {datatype}: ask for binary data")
-        return encode(replace(asked, outputs=outputs), found, served.name, served.version)
+        specs = [TensorSpec(one.name, one.datatype, found[one.name].shape) for one in outputs]
+        check(specs)
+        asked = replace(asked, outputs=outputs)
+        if asked.rows * sum(spec.row_bytes(binary=False) for spec in specs) > LARGE_ANSWER:
+            return encode_large(asked, found, served.name, served.version, limit)
+        return encode(asked, found, served.name, served.version)
 
     def _explainer(self, served: Served, name: str) -> Callable[[Question], Arrays]:
         """Return the explainer of one version. It is made once, and goes when the version goes."""

@@ -13,6 +13,7 @@ Source: Sundararajan, Taly, Yan, "Axiomatic Attribution for Deep Networks" (2017
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 import jax
@@ -22,7 +23,18 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 import jaxprop as jp
-from jaxprop_serve.api import Arrays, Compile, Function, Loaded, Question, ServeError, TensorSpec, leaves, located
+from jaxprop_serve.api import (
+    DATATYPES,
+    Arrays,
+    Compile,
+    Function,
+    Loaded,
+    Question,
+    ServeError,
+    TensorSpec,
+    leaves,
+    located,
+)
 
 CHOSEN = TensorSpec("explain:output", "INT32", (-1,))  # k of each row; −1 is the largest
 ROWS = 64  # points of the path that are computed at once
@@ -53,6 +65,7 @@ class Gradient:
         """Return `output` k and `value` y_nk of each row, each input's `gradient` or `attribution`, and the layers'."""
         asked = _parameters(question.parameters)
         self._check(asked, question.output)
+        question.check_answer(self._answered(asked))
         k = np.full(len(next(iter(question.inputs.values()))), self._index(asked.output, question.output), np.int32)
         found = self._gradients(question.output.name, question.inputs, k)
         k = found["output"]
@@ -73,6 +86,21 @@ class Gradient:
             raise ServeError(400, f"input '{spec.name}' is {spec.datatype}: whole numbers have no gradient{hint}")
         if asked.layers and self.loaded.net is None:
             raise ServeError(400, "no layers are known of this model, only a function: save it with jaxprop.save")
+
+    def _answered(self, asked: Parameters) -> list[TensorSpec]:
+        """Return the tensors of the answer, but for a number or two for each row."""
+        found = [spec for spec in self.loaded.signature.inputs if spec.name in self.moving]
+        return found + self._layer_tensors if asked.layers and self.loaded.net else found
+
+    @cached_property
+    def _layer_tensors(self) -> list[TensorSpec]:
+        (x,), params, net = self.loaded.signature.inputs, self.loaded.params, self.loaded.net
+        assert net is not None
+        row = {spec.name: jax.ShapeDtypeStruct((1, *spec.shape[1:]), spec.dtype) for spec in (x, CHOSEN)}
+        with jax.enable_x64(True):  # each has the size that it says
+            found = jax.eval_shape(layers_of(net, x.name), row, params)
+        names = {dtype: name for name, dtype in DATATYPES.items()}
+        return [TensorSpec(name, names[y.dtype], y.shape) for name, y in found.items()]
 
     def _index(self, given: int | str | None, spec: TensorSpec) -> int:
         """Return k among a row's outputs; −1 stands for each row's largest."""
