@@ -64,7 +64,7 @@ def in_json(value: Any) -> Iterator[bytes]:
             yield b"%b%b:" % (b"," if i else b"{", orjson.dumps(key))
             yield from in_json(inner)
         yield b"}"
-    elif isinstance(value, list | np.ndarray) and len(value) and (step := _at_once(value)) < len(value):
+    elif step := _at_once(value):
         for i in range(0, len(value), step):
             yield b"," if i else b"["
             if step == 1:
@@ -76,10 +76,12 @@ def in_json(value: Any) -> Iterator[bytes]:
         yield written(value)
 
 
-def _at_once(value: list[Any] | np.ndarray) -> int:
-    """Return how many elements are one piece."""
+def _at_once(value: Any) -> int:
+    """Return how many elements of a list or an array are one piece; 0 for a value that is one piece as it is."""
     if isinstance(value, np.ndarray):
-        return max(1, _PIECE_VALUES * len(value) // value.size)
+        return max(1, _PIECE_VALUES * len(value) // value.size) if value.size > _PIECE_VALUES else 0
+    if not isinstance(value, list) or not value:
+        return 0
     return 1 if isinstance(value[0], dict) else _PIECE_VALUES
 
 
