@@ -53,8 +53,9 @@ def run(settings: Settings, places: Sequence[str]) -> int:
         log = Log(settings.log_level, worker="parent")
         stack.callback(log.close)
         patience = settings.drain_timeout_s + 5
-        supervisor = Supervisor(worker, (settings, list(places), shared), settings.workers, say, log, patience)
-        return supervisor.run()
+        release = shared.close if shared is not None else lambda: None
+        arguments = (settings, list(places), shared)
+        return Supervisor(worker, arguments, settings.workers, say, log, patience, release).run()
 
 
 def worker(

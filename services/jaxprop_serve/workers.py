@@ -8,10 +8,11 @@ gone drains and goes too.
 A load or an unload may reach any worker. That worker asks the parent, the parent tells all, and the answer is given
 when all have done it:
 
-    a worker  ("ask", n, verb, name)  → parent     one of the two doors was asked
-    parent    ("do", n, verb, name)   → all        one after the other for each model
-    a worker  ("done", n, refusal, versions) → parent
-    parent    ("answer", n, refusal)  → who asked
+    a worker  ("ask", n, verb, name)       → parent      one of its doors was asked
+              ("gone", n)                  → parent      its client no longer waits
+    parent    ("do", n, verb, name)        → all         of each model one after the other
+    a worker  ("done", n, refusal, known)  → parent
+    parent    ("answer", n, refusal)       → who asked
 """
 
 import asyncio
@@ -69,6 +70,7 @@ class Supervisor:
         said: called once all are ready with what the last one sent; a JaxpropError that one sends is raised instead.
         log: for deaths and replacements.
         patience: seconds that stopping may take before workers are killed.
+        release: called when stopping begins: lets go of a socket that all share, which would listen on otherwise.
     """
 
     def __init__(
@@ -79,10 +81,11 @@ class Supervisor:
         said: Callable[[Any], None],
         log: Log,
         patience: float,
+        release: Callable[[], object] = lambda: None,
     ):
         self.context = multiprocessing.get_context("spawn")
         self.target, self.arguments, self.count, self.said, self.log = target, arguments, count, said, log
-        self.patience = patience
+        self.patience, self.release = patience, release
         self.processes: dict[int, SpawnProcess] = {}
         self.links: dict[int, Connection] = {}
         self.waiting: set[int] = set()  # workers that are not ready yet
@@ -116,13 +119,13 @@ class Supervisor:
                 wait([wake, *self.links.values(), *(p.sentinel for p in self.processes.values())], seconds)
                 if wake.poll():
                     wake.recv()
+                self.hear()
+                if (code := self.replace()) is not None:
+                    return code
                 if hangups and self.announced:
                     hangups.clear()
                     notify("RELOADING=1")
                     self.add("reload", "", None)
-                self.hear()
-                if (code := self.replace()) is not None:
-                    return code
             return 130 if self.stopping == signal.SIGINT else 0
         finally:
             self.stop()
@@ -173,6 +176,8 @@ class Supervisor:
         elif kind == "ask":
             question, verb, name = said
             self.add(verb, name, (number, question))
+        elif kind == "gone":
+            self.drop((number, *said))
         elif kind == "done":
             self.note(number, *said)
 
@@ -188,13 +193,27 @@ class Supervisor:
             self.jobs.append(Job(verb, name, askers))
             self.advance()
 
+    def drop(self, asker: tuple[int, int]) -> None:
+        """Wait no longer for an answer on behalf of a client that has gone.
+
+        A job that nobody waits for is not begun, unless it decides whether the model answers in the end: see turns.py.
+        """
+        for job in [job for job in self.jobs if asker in job.askers]:
+            job.askers.remove(asker)
+            *before, last = [other for other in self.jobs if other.name == job.name]
+            decides = last is job and "unload" in (job.verb, *(other.verb for other in before[-1:]))
+            if not job.askers and not job.number and not decides:
+                self.jobs.remove(job)
+                self.advance()
+
     def advance(self) -> None:
         """Answer what every worker has done, and begin what waits for no other: of one model, one job at a time."""
-        for job in [job for job in self.jobs if job.number and not job.busy]:
+        for job in [job for job in self.jobs if not job.busy and (job.number or self.stopping)]:
             self.jobs.remove(job)
+            answer = job.answer() if job.number else (503, "this server is stopping")
             for number, question in job.askers:
-                self.send(number, "answer", question, job.answer())
-            if job.verb == "reload":
+                self.send(number, "answer", question, answer)
+            if job.verb == "reload" and not self.stopping:
                 notify("READY=1")
         for i, job in enumerate(self.jobs):
             if not job.number and all(job.name and o.name and job.name != o.name for o in self.jobs[:i]):
@@ -263,6 +282,8 @@ class Supervisor:
         """Tell all to drain, answer what they ask meanwhile, and kill whoever does not end."""
         notify("STOPPING=1")
         self.stopping = self.stopping or signal.SIGTERM
+        self.advance()
+        self.release()
         for process in self.processes.values():
             if process.exitcode is None:
                 process.terminate()
@@ -325,6 +346,10 @@ class Parent:
         try:
             self._link.send(("ask", number, verb, name))
             refusal = await answer
+        except asyncio.CancelledError:
+            with contextlib.suppress(OSError):
+                self._link.send(("gone", number))
+            raise
         except OSError:
             refusal = _ALONE
         finally:

@@ -96,6 +96,22 @@ def test_of_one_model_one_thing_is_done_at_a_time_and_equal_ones_that_wait_are_o
     assert other and workers.heard(1)[-1] == ("do", 4, "unload", "a")
 
 
+def test_what_nobody_waits_for_is_not_begun_unless_it_decides_how_the_model_ends():
+    workers = Workers(1)
+    first, load, unload, last = (workers.ask(0, what, "a") for what in ("load", "unload", "load", "unload"))
+    for asked in (first, load, unload, last):
+        workers.ends[0].send(("gone", asked))
+    workers.parent.hear()
+    assert [job.verb for job in workers.parent.jobs] == ["load", "unload"], "what has begun is ended"
+    workers.done(0, 1)
+    assert workers.heard(0)[-1] == ("do", 2, "unload", "a")
+    again = [workers.ask(0, "load", "b") for _ in range(3)]
+    for asked in again[1:]:
+        workers.ends[0].send(("gone", asked))
+    workers.parent.hear()
+    assert [(job.verb, job.name) for job in workers.parent.jobs] == [("unload", "a"), ("load", "b")]
+
+
 def test_a_reload_waits_for_all_and_all_wait_for_it():
     workers = Workers(1)
     workers.ask(0, "load", "a")
@@ -163,6 +179,11 @@ def test_a_worker_does_as_it_is_told_asks_and_does_not_wait_for_a_parent_that_is
         ours.send(("answer", 1, (503, "not all")))
         with pytest.raises(ServeError, match="not all"):
             await loading
+        abandoned = asyncio.create_task(parent.load("b"))
+        await asyncio.sleep(0)
+        abandoned.cancel()
+        await asyncio.wait([abandoned])
+        assert [ours.recv(), ours.recv()] == [("ask", 2, "load", "b"), ("gone", 2)]
         unloading = asyncio.create_task(parent.unload("a"))
         await asyncio.sleep(0)
         ours.close()

@@ -291,6 +291,7 @@ async def load(request: Request, model: str) -> Reply:
     """`POST /v2/repository/models/{model}/load`: load or reload from the store; what runs goes on until it is ready."""
     if (await _options(request)).get("parameters") not in (None, {}):
         raise ServeError(400, "load takes no parameters: a model is what its folder says, not what a request brings")
+    request.cancel_if_gone()
     await request.models.everywhere.load(model)
     return reply({})
 
@@ -298,6 +299,7 @@ async def load(request: Request, model: str) -> Reply:
 async def unload(request: Request, model: str) -> Reply:
     """`POST /v2/repository/models/{model}/unload`: take no more requests, answer those that run, let go."""
     await _options(request)
+    request.cancel_if_gone()
     await request.models.everywhere.unload(model)
     return reply({})
 
