@@ -10,6 +10,7 @@ import numpy as np
 import orjson
 import pytest
 from tritonclient import http as triton
+from tritonclient.http import aio
 
 from jaxprop_serve.http1 import compression
 from jaxprop_serve.http1.routes import Reply, Route
@@ -154,6 +155,14 @@ def test_clients_read_what_a_server_compressed():
                 response_compression_algorithm=coding,
             )  # fmt: skip
             np.testing.assert_array_equal(found.as_numpy("y"), x @ W)
+
+            async def once(given=given, wanted=wanted, coding=coding):
+                async with aio.InferenceServerClient(f"127.0.0.1:{port}") as client:
+                    return await client.infer(
+                        "digits", [given], outputs=wanted, response_compression_algorithm=coding
+                    )  # fmt: skip
+
+            np.testing.assert_array_equal(asyncio.run(once()).as_numpy("y"), x @ W)
     with running(an_answer(JSON), settings()) as port:
         heads = []
         for method in ("GET", "HEAD"):

@@ -75,16 +75,19 @@ async def compressed(answer: Reply, accepted: bytes) -> Reply:
         return answer
     headers.append((b"content-encoding", coding.encode()))
     stream = zlib.compressobj(LEVEL, zlib.DEFLATED, _FORMATS[coding])
-    if size <= INLINE:
-        plain = body if isinstance(body, bytes) else b"".join(body)
-        return Reply(stream.compress(plain) + stream.flush(), headers, status)
-    whole = memoryview(body) if isinstance(body, bytes) else None
-    left = body if whole is None else [whole[i : i + PIECE] for i in range(0, size, PIECE)]
+    left = body if isinstance(body, list) else _cut(body)
     left.reverse()
+    if size <= INLINE:
+        return Reply(_next(stream, left) + stream.flush(), headers, status)
     loop, pieces = asyncio.get_running_loop(), []
     while left:
         pieces.append(await loop.run_in_executor(_thread, _next, stream, left))
     return Reply([piece for piece in (*pieces, stream.flush()) if piece], headers, status)
+
+
+def _cut(body: bytes) -> list[bytes | memoryview]:
+    whole = memoryview(body)
+    return [whole[i : i + PIECE] for i in range(0, len(body), PIECE)]
 
 
 def _next(stream: Any, left: list[bytes | memoryview]) -> bytes:
