@@ -164,6 +164,32 @@ def test_what_is_refused_at_the_connection_is_counted_like_any_request():
     assert found["jaxprop_rejected_total", "protocol=http", "reason=timeout", infer] == 1
 
 
+@pytest.mark.parametrize(
+    "reason, path, body, limits",
+    [
+        ("body", "infer", bytes(3000), {}),
+        ("rows", "infer", a_request(np.ones((3, 4))), {}),
+        ("rows", "predict", [[0, 0, 0, 0]] * 3, {}),
+        ("depth", "infer", b'{"inputs":' + b"[" * 30, {}),
+        ("depth", "predict", b'{"rows":' + b"[" * 30, {}),
+        ("answer", "infer", a_request(), {"max_answer_bytes": 9}),
+        ("answer", "predict", [[0, 0, 0, 0]], {"max_answer_bytes": 9}),
+        ("queue", "infer", a_request(), {"full": True}),
+        ("deadline", "infer", a_request() | {"parameters": {"timeout": 1}}, {}),
+        ("auth", "infer", a_request(), {"token": "user"}),
+    ],
+)
+def test_a_refusal_for_a_limit_is_counted_by_which(reason, path, body, limits):
+    metrics, model, limits = Metrics(None), FakeModel(), dict(limits)
+    model.full = limits.pop("full", False)
+    app = an_app(model, metrics=metrics, **{"max_body_bytes": 2000, "max_rows": 2, "max_json_depth": 20} | limits)
+    where = {"infer": "/v2/models/digits/infer", "predict": "/predict/digits"}[path]
+    assert call(app, "POST", where, body).status >= 400
+    route = f"route={where.replace('digits', '{model}')}"
+    found = {key: n for key, n in samples(metrics).items() if key[0] == "jaxprop_rejected_total"}
+    assert found == {("jaxprop_rejected_total", "protocol=http", f"reason={reason}", route): 1}
+
+
 def test_messages_that_are_too_large_for_grpc_are_counted_as_what_the_client_was_told():
     metrics, stream = Metrics(None), io.StringIO()
     app = an_app(metrics=metrics, log=(log := Log("info", (), stream)))

@@ -357,7 +357,7 @@ async def _message(call: Call, kind: type[Message], seconds: float) -> Message:
             data = await call.context.read()
     except TimeoutError:
         raise ServeError(408, f"the message did not arrive within {seconds:g} seconds") from None
-    if data is grpc.aio.EOF and not call.context.peer():  # gRPC has told the client, and forgotten it
+    if not isinstance(data, bytes) and not call.context.peer():  # gRPC has told the client, and forgotten it
         raise ServeError(413, "the message is larger than max_body_bytes")
     call.size = len(data) if isinstance(data, bytes) else 0
     try:

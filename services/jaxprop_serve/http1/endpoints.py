@@ -115,7 +115,7 @@ async def predict(request: Request, model: str) -> Reply:
             else:
                 rows = _rows_of(body, signature, settings)
         except ServeError as error:
-            raise ServeError(error.status, f"rows for model '{served.name}': {error.text}") from None
+            raise ServeError(error.status, f"rows for model '{served.name}': {error.text}", limit=error.limit) from None
         count = len(next(iter(rows.values()))) if isinstance(rows, dict) else len(rows)
         row = _answer_row_bytes(served)
         check_answer(count, row, limit, served.name)

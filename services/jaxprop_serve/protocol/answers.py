@@ -29,6 +29,7 @@ def check_answer(rows: int, row: int, limit: int, model: str) -> None:
         400,
         f"model '{model}': the answer to {rows} rows may have {rows * row:,} bytes, {row:,} for each, and at most "
         f"{limit:,} are sent (max_answer_bytes): {fits}",
+        limit="answer",
     )
 
 
@@ -46,7 +47,7 @@ def gathered(pieces: Iterable[Piece], limit: int, model: str) -> list[Piece]:
         if total > limit + _NAMES:  # strings, whose length nobody knew
             raise ServeError(
                 400, f"model '{model}': the answer has more than {limit:,} bytes, the most that are sent "
-                "(max_answer_bytes): ask for fewer rows at once"
+                "(max_answer_bytes): ask for fewer rows at once", limit="answer",
             )  # fmt: skip
         found.append(piece)
         breathe()

@@ -85,8 +85,9 @@ def check_inputs(
         found.append(Item(spec, item.shape, size, item.data, f".inputs[{i}].data"))
     if strings > MOST_STRINGS:
         raise ServeError(
-            400, f"the inputs for model '{model}' are {strings:,} strings, at most {MOST_STRINGS:,} are taken at once"
-        )
+            400, f"the inputs for model '{model}' are {strings:,} strings, at most {MOST_STRINGS:,} are taken at once",
+            limit="rows",
+        )  # fmt: skip
     return tuple(found)
 
 
@@ -115,8 +116,9 @@ def _check(spec: TensorSpec, datatype: str, shape: list[int], model: str, max_ro
         )
     if shape[0] > max_rows:
         raise ServeError(
-            400, f"input '{spec.name}' for model '{model}' has {shape[0]} rows, at most {max_rows} are taken at once"
-        )
+            400, f"input '{spec.name}' for model '{model}' has {shape[0]} rows, at most {max_rows} are taken at once",
+            limit="rows",
+        )  # fmt: skip
 
 
 def _binary_size(item: GivenInput, spec: TensorSpec, model: str, has_tail: bool) -> int | None:

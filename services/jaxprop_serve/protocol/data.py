@@ -150,7 +150,7 @@ def rows_from_json(text: bytes | Content, spec: TensorSpec, max_rows: int) -> np
 def checked_rows(found: int, most: int) -> int:
     """Return the number of rows; ServeError 400 if there are none, or too many."""
     if not 0 < found <= most:
-        raise ServeError(400, f"expected 1 to {most} rows at once, got {found}")
+        raise ServeError(400, f"expected 1 to {most} rows at once, got {found}", limit="rows" if found else None)
     return found
 
 

@@ -101,5 +101,5 @@ def check_depth(text: bytes, limit: int) -> None:
         seen = quotes + np.cumsum(chunk == ord('"'), dtype=np.int64)
         levels = depth + np.cumsum(np.where(seen % 2 == 0, _STEP[chunk], 0), dtype=np.int64)
         if levels.max() > limit:
-            raise ServeError(400, f"the JSON is nested deeper than {limit} levels")
+            raise ServeError(400, f"the JSON is nested deeper than {limit} levels", limit="depth")
         depth, quotes = int(levels[-1]), int(seen[-1])

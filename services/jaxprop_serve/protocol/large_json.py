@@ -89,7 +89,7 @@ def skeleton(text: bytes, level: int, most: int, max_depth: int) -> tuple[bytes,
     opened: list[int] = []  # where each bracket at that level opens and closes, in turn
     for at, kinds, depths in marks(text):
         if len(depths) and int(depths.max()) > max_depth:
-            raise ServeError(400, f"the JSON is nested deeper than {max_depth} levels")
+            raise ServeError(400, f"the JSON is nested deeper than {max_depth} levels", limit="depth")
         if len(depths) and int(depths.min()) < 0:
             raise ServeError(400, "the request is not JSON: a bracket is closed that was never opened")
         step = _STEP[kinds]
