@@ -109,7 +109,9 @@ class Gradient:
         size, classes = math.prod(spec.shape[1:]), self.loaded.classes
         if isinstance(given, int):
             if not 0 <= given < size:
-                raise ServeError(400, f"parameter 'output' is {given}, a row of '{spec.name}' has 0 to {size - 1}")
+                raise ServeError(
+                    400, f"parameter 'output' is {str(given)[:40]}, a row of '{spec.name}' has 0 to {size - 1}"
+                )
             return given
         if classes is None or spec.shape[1:] != (len(classes),):
             raise ServeError(400, f"parameter 'output': '{spec.name}' has no names of classes, give a number")
