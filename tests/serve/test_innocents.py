@@ -95,6 +95,28 @@ def test_one_bad_call_in_sixteen_over_grpc():
     serving_numbers(test, 3e-4)
 
 
+@LANES
+def test_one_large_request_beside_small_ones(seconds):
+    """One request of more rows than the queue holds: others are answered while it is computed, and soon."""
+
+    async def test(app, runtime):
+        x = np.arange(4 * 2048, dtype=np.float32).reshape(-1, 4)
+        large = asyncio.create_task(acall(app, "POST", INFER, a_request(x)))
+        while not runtime.rows:
+            await asyncio.sleep(0.001)
+        for i in range(10):
+            before = len(runtime.rows)
+            got = await acall(app, "POST", INFER, a_request(row(i)))
+            assert got.status == 200, got.error
+            is_answered(got.json, i)
+            assert len(runtime.rows) - before < 10 and not large.done(), "it waited for the large one"
+        got = await large
+        np.testing.assert_allclose(np.float32(got.json["outputs"][0]["data"]).reshape(-1, 3), answer(x), rtol=1e-6)
+        assert sum(runtime.rows) >= 2048 + 10 and app.models._served["digits"]["1"].statistics.queue_rows == 0
+
+    serving_numbers(test, seconds, max_queue_rows=1024)
+
+
 def whole(body):
     body = body if isinstance(body, bytes) else orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
     return f"POST {INFER} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
