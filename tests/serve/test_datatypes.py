@@ -128,5 +128,5 @@ def test_strings_that_depend_on_other_rows_or_are_not_as_described():
         warm(loaded(first_row, ("BYTES",)), 4)
     with pytest.raises(ModelError, match=r"'y BYTES': found \|S1 \[1, 2\] for 1 rows, expected object \[1, 2\]"):
         warm(loaded(fixed, ("BYTES",)), 4)
-    _, _, exact = warm(loaded(lambda inputs: {"y BYTES": upper(inputs["BYTES"])}, ("BYTES",)), 4)
+    _, _, exact = warm(loaded(lambda inputs: {"y BYTES": inputs["BYTES"] + b" words"}, ("BYTES",)), 4)
     assert exact, "though the objects are others"

@@ -368,7 +368,8 @@ def test_a_reload_gives_way_to_requests_and_what_computes_does_not(tmp_path):
 def test_check_says_what_start_would_and_loads_nothing(tmp_path):
     publish(tmp_path / "models/a/1", 0)
     jp.export(tmp_path / "models/b", NET, params_of(0), inputs=X)
-    (tmp_path / "models/a/2").symlink_to("/etc")
+    publish(tmp_path / "models/a/2", 0)
+    (tmp_path / "models/a/2/notes").symlink_to("/etc/passwd")
 
     def check(*places, kinds=(runtimes.saved, runtimes.exported)):
         return Models(FolderStore(map(str, places)), kinds, Settings()).check()

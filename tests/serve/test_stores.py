@@ -195,14 +195,15 @@ def test_a_folder_that_may_not_be_read_is_told_of_and_holds_up_no_other(mode):
     with tempfile.TemporaryDirectory() as text:  # not below tmp_path, which nobody else may enter
         place = Path(text)
         place.chmod(0o755)
-        for folder in ("good", "half/1", "half/2", "bad"):
+        for folder in ("good", "half/1", "half/2", "bad", "deep/1"):
             a_model(place / folder)
-        with as_nobody(place / "bad", place / "half/2", mode=mode):
+        with as_nobody(place / "bad", place / "half/2", place / "deep", mode=mode):
             store, alone = FolderStore([text]), FolderStore([f"{text}/bad"])
             store.accepts = alone.accepts = lambda folder: (folder / "model.json").is_file()
             assert alone.names() == ["bad"]
-            assert {name: len(store.versions(name)) for name in store.names()} == {"bad": 1, "good": 1, "half": 2}
+            found = {name: len(store.versions(name)) for name in store.names()}
+            assert found == {"bad": 1, "deep": 1, "good": 1, "half": 2}
             assert store.path("good", "1") and store.path("half", "1")
-            for name, version in (("bad", "1"), ("half", "2")):
+            for name, version in (("bad", "1"), ("half", "2"), ("deep", "1")):
                 with pytest.raises(ModelError, match="cannot be read: Permission denied"):
                     store.path(name, version)
