@@ -425,8 +425,9 @@ class Connection(asyncio.Protocol):
         exchange, head, self.head = self.exchange, self.head, b""
         if exchange is None or self.waiting or not exchange.keep_alive or exchange.scope["http_version"] != "1.1":
             return
-        scope = dict(exchange.scope)
-        headers = scope["jaxprop.headers"] = dict(scope["headers"])
+        # What the application wrote into it is this request's alone.
+        scope = {key: value for key, value in exchange.scope.items() if not key.startswith("jaxprop.")}
+        headers = dict(scope["headers"])
         length = headers.get(b"content-length", b"0")
         special = {b"transfer-encoding", b"expect", b"upgrade"} & headers.keys()
         if (
@@ -438,8 +439,8 @@ class Connection(asyncio.Protocol):
             return
         if len(self.known) >= _KNOWN:
             self.known.clear()
-        scope.pop("jaxprop.cancel", None)
-        self.known[head] = Known(scope, int(length), scope.pop("jaxprop.eager", False))
+        scope |= {"jaxprop.timed": True, "jaxprop.headers": headers}
+        self.known[head] = Known(scope, int(length), "jaxprop.eager" in exchange.scope)
 
     def _stop(self, status: int, text: str) -> None:
         self.refusal = (status, text)
