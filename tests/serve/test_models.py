@@ -401,3 +401,13 @@ def test_a_store_that_fails_is_named(tmp_path):
             assert error.value.status == 400
 
     serving(test, tmp_path, started=False)
+
+
+def test_a_small_theta_in_the_program_answers_as_one_that_is_passed(tmp_path, monkeypatch):
+    net, x = jp.Chain(jp.Linear(3), jp.Tanh()), np.ones((1, 2), np.float32)
+    jp.save(tmp_path / "m", net, net.init(jax.random.key(0), x), inputs=x)
+    rows, found = np.random.default_rng(0).standard_normal((4, 2)).astype(np.float32), []
+    for most in (0, 1 << 20):
+        monkeypatch.setattr(runtimes, "MOST_CONSTANT", most)
+        found.append(runtimes.saved.load(tmp_path / "m").compile(4)({"x": rows})["y"])
+    np.testing.assert_allclose(*found, rtol=1e-6)
