@@ -7,12 +7,15 @@ import random
 import numpy as np
 import pytest
 
+from jaxprop.columns import Category, Number, Table
 from jaxprop_serve.errors import ServeError
 from jaxprop_serve.http1 import endpoints
 from jaxprop_serve.protocol import again, data, large_json, requests
 from jaxprop_serve.protocol.aside import LARGE, GivenUp, aside, breathe
+from jaxprop_serve.protocol.by_column import encoded
 from jaxprop_serve.protocol.large_json import Content, count, marks, pieces, skeleton
 from jaxprop_serve.protocol.requests import decode
+from jaxprop_serve.protocol.tensors import Signature, TensorSpec
 from tests.serve.doors import FakeModel, acall, an_app, settings, signature
 from tests.serve.lag import lag
 from tests.serve.mutations import mutated
@@ -91,6 +94,46 @@ def test_in_pieces_rows_are_what_they_are_in_one(everything_is_large):
             body = mutated(rng, body)
         in_pieces = outcome(endpoints._large_rows_of, body, model, limits)
         assert in_pieces == outcome(endpoints._rows_of, body, model, limits), body
+
+
+TABLE = Table((Number("age", fill=30.0), Category("sex", ("female", "male"))))
+BY_NAME = Signature((TensorSpec("x", "FP32", (-1, 3)),), signature().outputs, "jaxprop_saved", TABLE)
+
+
+def by_name(read, body):
+    """x and the unknown categories, or why there are none."""
+    try:
+        rows = read(body, BY_NAME, settings(max_rows=9))
+        found = asyncio.run(encoded(rows, len(rows if isinstance(rows, list) else rows["age"]), BY_NAME, "m"))
+        return found.x.tolist(), found.unknown
+    except ServeError as error:
+        return error.text.removeprefix("rows for model 'm': ") if "column" in error.text else 400
+
+
+def test_in_pieces_rows_by_column_name_are_what_they_are_in_one(everything_is_large):
+    rng, seen = random.Random(3), set()
+    for turn in range(80):
+        rows = [
+            {
+                "age": rng.choice([1, 2.5, "3", None, "old"] if turn % 5 == 4 else [1, 2.5, "3", None]),
+                "ü": rng.choice(TEXTS),
+            }
+            | ({} if turn % 7 == 6 and rng.random() < 0.3 else {"sex": rng.choice(["male", "x]", None])})
+            for _ in range(rng.randrange(1, 11))
+        ]
+        body = json.dumps(rng.choice([rows, {"rows": rows}]), indent=rng.choice([None, 1])).encode()
+        if turn % 2:
+            body = mutated(rng, body)
+        in_pieces = by_name(endpoints._large_rows_of, body)
+        assert in_pieces == by_name(endpoints._rows_of, body), body
+        seen.add(str(in_pieces)[:5])
+    assert len(seen) > 4
+
+
+def test_a_row_of_a_table_has_an_end():
+    row = "{" + ",".join(f'"{i}": 1' for i in range(60_000)) + "}"
+    with pytest.raises(ServeError, match=r"row 1 has [0-9,]+ bytes, at most 132,096 are read of a row"):
+        endpoints._large_rows_of(f'[{{"age": 1, "sex": "male"}}, {row}]'.encode(), BY_NAME, settings())
 
 
 def test_brackets_and_commas_in_strings_are_none(everything_is_large):

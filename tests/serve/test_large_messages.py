@@ -75,8 +75,9 @@ async def said(ask, message):
         return None, error.details()
 
 
-def test_a_large_message_gets_the_right_answer_or_a_clear_one():
-    size = 2 * limits.MOST
+def test_a_large_message_gets_the_right_answer_or_a_clear_one(monkeypatch):
+    monkeypatch.setattr(limits, "MOST", LARGE)
+    size = 2 * LARGE
 
     async def main():
         async with asking(size) as ask:
