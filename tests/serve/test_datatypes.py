@@ -1,6 +1,7 @@
 """A model of any datatype, strings among them, is warmed and served: a plugin's runtime, over JSON, binary and gRPC."""
 
 import asyncio
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -130,3 +131,15 @@ def test_strings_that_depend_on_other_rows_or_are_not_as_described():
         warm(loaded(fixed, ("BYTES",)), 4)
     _, _, exact = warm(loaded(lambda inputs: {"y BYTES": inputs["BYTES"] + b" words"}, ("BYTES",)), 4)
     assert exact, "though the objects are others"
+
+
+def test_strings_that_must_be_of_some_form_are_tried_with_the_models_own_rows():
+    def length(inputs):
+        assert all(text.startswith(b"\x89PNG") for text in inputs["BYTES"].reshape(-1))
+        return {"y BYTES": inputs["BYTES"] + b"!"}
+
+    with pytest.raises(AssertionError):
+        warm(loaded(length, ("BYTES",)), 4)
+    pictures = np.array([[b"\x89PNG1", b"\x89PNG2"], [b"\x89PNG3", b"\x89PNG4"], [b"\x89PNG5", b"\x89PNG6"]], object)
+    executables, _, exact = warm(replace(loaded(length, ("BYTES",)), example={"BYTES": pictures}), 4)
+    assert set(executables) == {1, 2, 4} and exact

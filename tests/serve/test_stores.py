@@ -197,7 +197,9 @@ def test_a_folder_that_may_not_be_read_is_told_of_and_holds_up_no_other(mode):
         place.chmod(0o755)
         for folder in ("good", "half/1", "half/2", "bad", "deep/1"):
             a_model(place / folder)
-        with as_nobody(place / "bad", place / "half/2", place / "deep", mode=mode):
+        (place / "good/lost+found/x").mkdir(parents=True)
+        closed = [place / folder for folder in ("bad", "half/2", "deep", "good/lost+found")]
+        with as_nobody(*closed, mode=mode):
             store, alone = FolderStore([text]), FolderStore([f"{text}/bad"])
             store.accepts = alone.accepts = lambda folder: (folder / "model.json").is_file()
             assert alone.names() == ["bad"]

@@ -39,6 +39,8 @@ NAMES = {dtype.name: name for name, dtype in DATATYPES.items() if name != "BYTES
 class Loaded:
     """A model in memory. `compile(rows)` gives the executable for exactly that many rows.
 
+    example: rows of every input, by name, to try it with before it answers: for strings that must be of some form, such
+    as pictures. Without them it is tried with made-up numbers, which in BYTES are text.
     classes: names of the outputs' columns, if known.    cost: what it was trained with, if known.
     f, params: outputs by name = f(inputs by name, θ) as a JAX function, and its θ, where there is one.
     differentiable: whether jax.grad goes through f.    net: the network itself, where there is one.
@@ -53,6 +55,7 @@ class Loaded:
     params: PyTree = None
     differentiable: bool = False
     net: Layer | None = None
+    example: Arrays | None = None
 
 
 class Runtime(Protocol):

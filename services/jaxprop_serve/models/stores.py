@@ -187,11 +187,21 @@ def _release(folder: Path) -> Path:
 
 
 def below(folder: Path) -> Iterator[Path]:
-    """Yield all that is in a folder and in the folders in it, once each, links included."""
+    """Yield all that is in a folder and in the folders in it, once each, links included.
+
+    A folder in it that may not be read is left out: `lost+found` of a volume, from which no runtime reads either.
+    """
     waiting, seen = [folder], set[Path]()
     while waiting:
-        for child in sorted(waiting.pop().iterdir()):
+        here = waiting.pop()
+        try:
+            found = [(child, child.is_dir()) for child in sorted(here.iterdir())]
+        except PermissionError:
+            if here == folder:
+                raise
+            continue
+        for child, is_folder in found:
             yield child
-            if child.is_dir() and (real := _real(child)) not in seen:
+            if is_folder and (real := _real(child)) not in seen:
                 seen.add(real)
                 waiting.append(child)

@@ -38,7 +38,9 @@ def _buckets(largest: int) -> list[int]:
 
 
 def _example(loaded: Loaded, rows: int) -> dict[str, np.ndarray]:
-    """Return rows that any model can take, all different where they can be."""
+    """Return the model's own rows, over and over, or rows that any model can take, all different where they can be."""
+    if loaded.example is not None:
+        return {name: np.resize(array, (rows, *array.shape[1:])) for name, array in loaded.example.items()}
     rng, found = np.random.default_rng(0), {}
     for spec in loaded.signature.inputs:
         shape = (rows, *spec.shape[1:])
