@@ -102,7 +102,15 @@ def an_app(
 
 
 async def acall(
-    app: Any, method: str, path: str, body: Any = b"", headers: Any = (), *, host: bool = True, chunks: Any = None
+    app: Any,
+    method: str,
+    path: str,
+    body: Any = b"",
+    headers: Any = (),
+    *,
+    host: bool = True,
+    chunks: Any = None,
+    client: str | None = None,
 ) -> SimpleNamespace:
     """One request; `chunks` are sent instead of `body`, one at a time, and counted as they are asked for."""
     body = body if isinstance(body, bytes) else orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
@@ -125,7 +133,7 @@ async def acall(
 
     scope = {
         "type": "http", "method": method, "path": path, "raw_path": path.encode(), "query_string": query.encode(),
-        "headers": [*([HOST] if host else []), *headers], "root_path": "",
+        "headers": [*([HOST] if host else []), *headers], "root_path": "", "client": client and (client, 1),
     }  # fmt: skip
     await app(scope, receive, send)
     if not sent:

@@ -13,8 +13,8 @@ import zlib
 import pytest
 
 from jaxprop_serve.errors import ServeError
-from jaxprop_serve.http1.limits import decompress, read_body
-from tests.serve.doors import an_app, call, settings
+from jaxprop_serve.http1.limits import BODIES, decompress, read_body
+from tests.serve.doors import W, acall, an_app, call, settings
 from tests.serve.running import running
 from tests.serve.wire import BODY, INFER, closed, connect, exchange, leave, post, read, read_all, served, status, whole
 
@@ -406,3 +406,39 @@ def test_work_of_a_client_that_went_away_is_cancelled():
             assert cancelled.wait(5)
         app.models.models["digits"].infer = quick
         assert served(port)
+
+
+def test_the_bodies_of_all_requests_are_bounded_together():
+    """A body of a few kB may become a MiB, and waits in memory for its turn: 1000 clients would be a GiB."""
+    limit = 1 << 17
+    app = an_app(max_body_bytes=limit)
+    model = app.models.models["digits"]
+
+    async def infer(*_):
+        held.append(BODIES.total)
+        await pause.wait()
+        return {"y": W[:2]}
+
+    model.infer = infer
+    body = BODY.ljust(limit)
+    packed = {"body": gzip.compress(body), "headers": [(b"content-encoding", b"gzip")]}
+
+    async def test(how):
+        asked = [asyncio.create_task(acall(app, "POST", INFER, client="10.0.0.1", **how)) for _ in range(40)]
+        while sum(task.done() for task in asked) + len(held) < 40:
+            await asyncio.sleep(0.01)
+        first = len(held)
+        assert 14 <= first <= 15 and max(held) <= 16 * limit
+        refused = [task.result() for task in asked if task.done()]
+        assert {answer.status for answer in refused} == {429} and b"retry-after" in refused[0].headers
+        other = asyncio.create_task(acall(app, "POST", INFER, client="10.0.0.2", **how))
+        while len(held) == first:
+            assert not other.done(), "room is left for others"
+            await asyncio.sleep(0.01)
+        pause.set()
+        await asyncio.wait([*asked, other])
+        assert BODIES.total == 0
+
+    for how in ({"chunks": [body[:-9], body[-9:]]}, packed):
+        held, pause = [], asyncio.Event()
+        asyncio.run(test(how))

@@ -85,6 +85,9 @@ class App:
             self._unforeseen(request, error)
             text = f"internal error, request {request.id}: the server's log has the details"
             answer = reply({"error": text}, 500, [(b"x-request-id", request.id.encode())])
+        finally:
+            if request.held:
+                request.let_go()
         return None if answer is None else self._complete(request, answer)
 
     async def _answer(self, request: HttpRequest, send: Send) -> Reply | None:

@@ -1,4 +1,4 @@
-"""How much a request may bring: bytes of body as sent, and bytes once they are decompressed.
+"""How much a request may bring: bytes of body as sent, bytes once they are decompressed, and all requests together.
 
 Every limit is checked before what it guards against has happened: the declared length before reading, the running count
 while reading, the decompressed size while decompressing.
@@ -9,18 +9,66 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from jaxprop_serve.errors import ServeError
+from jaxprop_serve.models.queue import OTHERS
+from jaxprop_serve.protocol.aside import breathe
 
 _MOST_ENCODINGS = 2
 _MOST_MEMBERS = 1000  # of a gzip body: more are more work than they are bytes
 _WINDOW = 1 << 16
+_TOGETHER = 16  # so many of the largest bodies may be in memory at one time
+_UNCOUNTED = 1 << 16  # of each request
 
 
 class Disconnected(Exception):  # noqa: N818 (not an error: nobody is left to tell)
     """The client went away before its request was whole."""
 
 
-async def read_body(receive: Callable[[], Awaitable[dict[str, Any]]], headers: dict[bytes, bytes], limit: int) -> bytes:
-    """Read the body as it was sent; it is refused with 413 before more than `limit` bytes are kept."""
+class Bodies:
+    """The bytes of bodies that this process holds, all requests together. Most of the work on them is done one body
+    after the other, so those that wait for it pile up.
+
+    As in a model's queue, a client may hold nine times what would still be free beside it, and more is a 429.
+
+    >>> held = Bodies()
+    >>> held.take("10.0.0.1", 100, limit=100), held.total
+    (None, 100)
+    >>> held.give("10.0.0.1", 100)
+    """
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._by_client: dict[str, int] = {}
+
+    def take(self, client: str, size: int, limit: int) -> None:
+        """Count more bytes; ServeError 429 if there are too many. `limit` is that of one body."""
+        own, free = self._by_client.get(client, 0) + size, _TOGETHER * limit - self.total - size
+        if own > OTHERS * free:
+            text = f"this server has {self.total:,} bytes of requests in memory, and too many are this client's"
+            raise ServeError(429, f"{text}: try again later", retry_after=1.0, limit="bodies")
+        self._by_client[client] = own
+        self.total += size
+
+    def give(self, client: str, size: int) -> None:
+        """Count bytes no longer."""
+        self.total -= size
+        self._by_client[client] -= size
+        if not self._by_client[client]:
+            del self._by_client[client]
+
+
+BODIES = Bodies()  # memory is the process's, however many applications it has
+
+
+async def read_body(
+    receive: Callable[[], Awaitable[dict[str, Any]]],
+    headers: dict[bytes, bytes],
+    limit: int,
+    hold: Callable[[int], None] | None = None,
+) -> bytes:
+    """Read the body as it was sent; it is refused with 413 before more than `limit` bytes are kept.
+
+    `hold` is told of the bytes as they come, once there are many.
+    """
     declared = headers.get(b"content-length")
     if declared is not None:
         if not declared.isdigit():
@@ -40,6 +88,8 @@ async def read_body(receive: Callable[[], Awaitable[dict[str, Any]]], headers: d
         if not message.get("more_body", False):
             return bytes(gathered + part) if gathered else part
         gathered += part
+        if hold is not None and total > _UNCOUNTED:
+            hold(len(part))
 
 
 def too_large(size: int, limit: int) -> ServeError:
@@ -81,6 +131,7 @@ def _decompressed(body: bytes, encoding: str, limit: int) -> bytes:
     stream, view, plain = zlib.decompressobj(bits), memoryview(body), []
     at = size = members = 0
     while at < len(body):
+        breathe()
         window = view[at : at + _WINDOW]  # since each end of a member copies what is left of it
         try:
             piece = stream.decompress(window, limit + 1 - size)

@@ -7,10 +7,11 @@ import time
 from typing import Any, Protocol
 
 from jaxprop_serve.errors import ServeError
-from jaxprop_serve.http1.limits import decompress, encodings, read_body, too_large
+from jaxprop_serve.http1.limits import BODIES, decompress, encodings, read_body, too_large
 from jaxprop_serve.http1.routes import Receive
 from jaxprop_serve.models.lifecycle import Models
 from jaxprop_serve.models.queue import who
+from jaxprop_serve.protocol.aside import aside
 from jaxprop_serve.seen.metrics import Metrics
 from jaxprop_serve.settings import Settings
 
@@ -51,8 +52,8 @@ class HttpRequest(Request):
     """A request of the HTTP door, as ASGI describes it. The names in its path are the handler's arguments."""
 
     __slots__ = (
-        "_id", "arrived", "headers", "metrics", "model", "models", "receive", "route", "scope", "settings", "trace",
-        "version",
+        "_id", "arrived", "headers", "held", "metrics", "model", "models", "receive", "route", "scope", "settings",
+        "trace", "version",
     )  # fmt: skip
 
     def __init__(
@@ -66,6 +67,7 @@ class HttpRequest(Request):
         self.model = self.version = self.route = ""
         self.trace: Any = None  # a seen.traces.Trace, where tracing is on
         self._id = ""
+        self.held = 0  # bytes of its body that are counted
 
     @property
     def id(self) -> str:
@@ -85,11 +87,11 @@ class HttpRequest(Request):
             if len(body) > limit:
                 raise too_large(len(body), limit)
         elif "jaxprop.timed" in self.scope:  # connections.py keeps the time
-            body = await read_body(self.receive, self.headers, limit)
+            body = await read_body(self.receive, self.headers, limit, self.hold)
         else:
             try:
                 async with asyncio.timeout(settings.body_timeout_s):
-                    body = await read_body(self.receive, self.headers, limit)
+                    body = await read_body(self.receive, self.headers, limit, self.hold)
             except TimeoutError:
                 raise ServeError(408, f"the body did not arrive within {settings.body_timeout_s:g} seconds") from None
         if b"content-encoding" not in self.headers and b"transfer-encoding" not in self.headers:
@@ -98,8 +100,23 @@ class HttpRequest(Request):
         if not encoded:
             return body
         if len(body) < 1 << 10:  # which cannot become more than a MiB
-            return decompress(body, encoded, limit)
-        return await asyncio.to_thread(decompress, body, encoded, limit)
+            plain = decompress(body, encoded, limit)
+        else:
+            self.cancel_if_gone()
+            plain = await aside(len(body), decompress, body, encoded, limit)
+            del self.scope["jaxprop.cancel"]
+        self.hold(len(plain))
+        return plain
+
+    def hold(self, size: int) -> None:
+        """Count bytes of the body, until `let_go`; ServeError 429 where clients hold too many together."""
+        BODIES.take(self.client(), size, self.settings.max_body_bytes)
+        self.held += size
+
+    def let_go(self) -> None:
+        """Count the body no longer, since the request is over."""
+        BODIES.give(self.client(), self.held)
+        self.held = 0
 
     def deadline(self, timeout_us: int | None) -> float | None:
         """Return the instant (time.monotonic) after which an answer is of no use."""
