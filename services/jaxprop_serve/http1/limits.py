@@ -4,6 +4,7 @@ Every limit is checked before what it guards against has happened: the declared 
 while reading, the decompressed size while decompressing.
 """
 
+import io
 import zlib
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -75,7 +76,9 @@ async def read_body(
             raise ServeError(400, f"Content-Length must be a whole number, found {declared[:40].decode('latin-1')!r}")
         if int(declared[:20]) > limit:
             raise too_large(int(declared[:20]), limit)
-    gathered = bytearray()  # a list of the smallest pieces would be many times their bytes
+    gathered = (
+        io.BytesIO()
+    )  # a list of the smallest pieces would be many times their bytes; it is not copied in the end
     total = 0
     while True:
         message = await receive()
@@ -86,8 +89,11 @@ async def read_body(
         if total > limit:
             raise too_large(total, limit)
         if not message.get("more_body", False):
-            return bytes(gathered + part) if gathered else part
-        gathered += part
+            if total == len(part):
+                return part
+            gathered.write(part)
+            return gathered.getvalue()
+        gathered.write(part)
         if hold is not None and total > _UNCOUNTED:
             hold(len(part))
 

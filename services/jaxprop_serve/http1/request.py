@@ -99,7 +99,7 @@ class HttpRequest(Request):
         encoded = encodings(self.headers)
         if not encoded:
             return body
-        if len(body) < 1 << 10:  # which cannot become more than a MiB
+        if len(body) < 1 << 10 and len(encoded) == 1:  # which cannot become more than a MiB
             plain = decompress(body, encoded, limit)
         else:
             self.cancel_if_gone()
