@@ -101,7 +101,7 @@ def application(places: Sequence[str], settings: Any = None, **options: Any) -> 
         "max_constructor_retry_count": 2,  # what cannot be loaded twice cannot be loaded
     }
     deployment = serve.deployment(serve.ingress()(Replica))
-    return deployment.options(name=NAME, **(ours | options)).bind(settings, [_from_root(place) for place in places])
+    return deployment.options(name=NAME, **(ours | options)).bind(settings, [from_root(place) for place in places])
 
 
 def build(arguments: Mapping[str, str]) -> Any:
@@ -153,7 +153,7 @@ def _count(name: str, text: str) -> int:
     return int(text)
 
 
-def _from_root(place: str) -> str:
+def from_root(place: str) -> str:
     """Return a place that other processes find too: `a=runs/a` and `runs/a` with the folder's full path.
 
     Links are not followed: each replica does that when it loads.

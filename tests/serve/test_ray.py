@@ -19,7 +19,7 @@ from tritonclient import http as triton, utils
 import jaxprop as jp
 from jaxprop.errors import JaxpropError
 from jaxprop_ray import build
-from jaxprop_ray.application import here_only, scaling
+from jaxprop_ray.application import from_root, here_only, scaling
 from tests.cli.commands import Ran, is_a_mistake, run
 from tests.drawing import draw
 from tests.serve.doors import an_app, call
@@ -121,6 +121,13 @@ def scratch():
     folder = tempfile.mkdtemp(prefix="ray")
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_replicas_are_told_of_links_and_not_of_what_they_lead_to_now(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "release-1").mkdir()
+    (tmp_path / "current").symlink_to("release-1")
+    assert from_root("current") == f"{tmp_path}/current" and from_root("m=current") == f"m={tmp_path}/current"
 
 
 @pytest.mark.slow

@@ -56,6 +56,29 @@ def test_twenty_new_versions_under_64_connections(tmp_path):
     assert {entry["version"]: entry["state"] for entry in index} == {"21": "READY"}, "the rest is gone and forgotten"
 
 
+def test_releases_by_a_link_under_16_connections(tmp_path):
+    """Nobody is refused, each answer is of one release, and whoever asks after the load meets the new one."""
+    y = [publish(tmp_path / f"release-{number}", number) for number in range(3)]
+    link = tmp_path / "m"
+    link.symlink_to("release-0")
+
+    def check(i, status, head, body):
+        assert status == 200, body
+        assert any(np.allclose(json.loads(body)["outputs"][0]["data"], one[i], rtol=0, atol=1e-6) for one in y)
+
+    with Process(link, *FEW) as server, Load(server.port, payloads(16), check) as load:
+        for number in (1, 2, 0, 1, 2):
+            (tmp_path / "next").symlink_to(f"release-{number}")
+            os.replace(tmp_path / "next", link)
+            before = load.answered
+            assert server.call("POST", LOAD)[0] == 200
+            is_answer(server.call("POST", INFER, rows_request(X[:1]))[1], y[number][:1])
+            server.wait_for(lambda before=before: load.answered > before + 16 or load.failed)
+        assert server.call("POST", LOAD)[0] == 200
+        server.wait_for(lambda: (len(server.events("loaded")), len(server.events("unchanged"))) == (6, 1))
+    assert load.failed == [] and load.statuses.keys() == {200} and load.answered == load.sent
+
+
 def test_the_last_of_ten_concurrent_loads_and_unloads_is_what_counts(tmp_path):
     """Ten clients load and unload without end while others ask: nothing breaks, and the last operation is in force."""
     y = publish(tmp_path / "m")
