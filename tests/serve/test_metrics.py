@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from jaxprop_serve.http1.routes import Mount
 from jaxprop_serve.models.statistics import Statistics
+from jaxprop_serve.seen import exposition
 from jaxprop_serve.seen.exposition import SECONDS
 from jaxprop_serve.seen.logs import Log
 from jaxprop_serve.seen.metrics import Metrics
@@ -25,9 +26,9 @@ from tests.serve.running import running_here
 from tests.serve.test_grpc import a_message, grpc_running, refused
 
 
-def counting_model():
+def counting_model(name="digits"):
     """A model whose statistics say: batches of 1, 5 and 64 rows."""
-    model = FakeModel("digits")
+    model = FakeModel(name)
     statistics = model.statistics = Statistics()
     for rows, bucket in ((1, 1), (1, 1), (5, 8), (64, 64)):
         statistics.batch(rows, bucket, 5, 2_000_000, 7)
@@ -213,7 +214,7 @@ def test_scrapes_are_written_beside_the_loop_and_together():
     metrics, texts = Metrics(None), []
 
     class Slow:
-        def text(self, counts):
+        def beside(self, counts):
             texts.append(threading.current_thread())
             time.sleep(0.1)
             return b"%d" % sum(sum(buckets) for _, (buckets, _) in counts.requests)
@@ -238,6 +239,15 @@ def test_scrapes_are_written_beside_the_loop_and_together():
         assert await metrics.scrape() == b"10", "one who leaves takes no answer from others"
 
     asyncio.run(test())
+
+
+def test_the_text_of_many_models_is_written_in_short_steps(monkeypatch):
+    breaths = []
+    monkeypatch.setattr(exposition, "breathe", lambda: breaths.append(1))
+    metrics = Metrics(FakeModels(*(counting_model(f"m{i}") for i in range(20))))
+    for i in range(20):
+        metrics.request(f"m{i}", "1", "http", "/r", 200, 0.1)
+    assert len(breaths) > metrics.render().count(b"\n") / 100 > 10
 
 
 def test_the_process_its_loop_and_its_versions_are_shown():

@@ -4,12 +4,13 @@ Every series has the label `worker`: with `--workers N` each process answers for
 """
 
 import platform
+import threading
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version as installed
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
 from prometheus_client.core import (
@@ -21,11 +22,14 @@ from prometheus_client.core import (
     SummaryMetricFamily,
 )
 
+from jaxprop_serve.protocol.aside import begin, breathe
+
+T = TypeVar("T")
+
 SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 STATES = ("UNAVAILABLE", "LOADING", "WARMING", "READY", "DRAINING", "UNLOADED")
 LABELS = ("model", "version", "protocol", "route")
 COUNTERS = {
-    "padded_rows": "Rows computed only to fill a bucket.",
     "compile_count": "Executables compiled; flat once the model is ready.",
     "explain_compile_count": "Executables compiled for explanations, when first asked.",
     "expired": "Requests dropped before they were computed: their time was over.",
@@ -41,6 +45,7 @@ class ModelCounts(NamedTuple):
     queue: tuple[int, int]
     compute: tuple[int, int]
     rows: int
+    padded: int
     sizes: dict[int, int]
     queued: int
     counters: dict[str, int]
@@ -67,10 +72,15 @@ class Exposition:
         for kind in (ProcessCollector, PlatformCollector, GCCollector):
             kind(registry=self._process)
 
+    def beside(self, counts: Counts) -> bytes:
+        """Return the text from a thread, in short steps: it lets the event loop run between them."""
+        begin(threading.Event())
+        return self.text(counts)
+
     def text(self, counts: Counts) -> bytes:
         """Return them in Prometheus' text format."""
         registry = CollectorRegistry(auto_describe=False)
-        registry.register(_Once([*_of_requests(counts), *_of_models(counts), *self._of_the_process(counts)]))
+        registry.register(_Once([*_of_requests(counts), *_of_models(counts), *self._of_the_process(counts)]))  # pyright: ignore[reportArgumentType]
         return generate_latest(registry)
 
     def _of_the_process(self, counts: Counts) -> Iterator[Metric]:
@@ -100,8 +110,10 @@ class _Once:
     def __init__(self, families: list[Metric]):
         self._families = families
 
-    def collect(self) -> list[Metric]:
-        return self._families
+    def collect(self) -> Iterator[Metric]:
+        for family in self._families:
+            family.samples = _paced(family.samples, 64)  # pyright: ignore[reportAttributeAccessIssue] (read once)
+            yield family
 
 
 def _of_requests(counts: Counts) -> Iterator[Metric]:
@@ -118,7 +130,7 @@ def _of_requests(counts: Counts) -> Iterator[Metric]:
     seconds = HistogramMetricFamily(
         "jaxprop_request_seconds", "From a request's arrival to its answer.", labels=(*LABELS, "worker")
     )
-    for key, spreads in by_route.items():
+    for key, spreads in _paced(by_route.items(), 16):
         buckets = [sum(column) for column in zip(*(buckets for buckets, _ in spreads), strict=True)]
         seconds.add_metric((*key, worker), _buckets(SECONDS, buckets), sum(total for _, total in spreads))
     yield seconds
@@ -148,17 +160,27 @@ def _of_models(counts: Counts) -> Iterator[Metric]:
         yield seconds
     edges = [*(1 << i for i in range((counts.largest - 1).bit_length())), counts.largest]
     rows = HistogramMetricFamily("jaxprop_batch_rows", "Rows of each batch, without padding.", labels=by)
-    for key, model in models.items():
+    for key, model in _paced(models.items(), 16):
         buckets = [0] * (len(edges) + 1)
         for size, n in model.sizes.items():
             buckets[bisect_left(edges, size)] += n
         rows.add_metric((*key, worker), _buckets(edges, buckets), model.rows)
     yield rows
+    padded = [((*key, worker), model.padded) for key, model in models.items()]
+    yield _counter("padded_rows", "Rows computed only to fill a bucket.", by, padded)
     for field, text in COUNTERS.items():
         values = [((*key, worker), model.counters[field]) for key, model in models.items()]
         yield _counter(field.removesuffix("_count"), text, by, values)
     queued = [((*key, worker), model.queued) for key, model in models.items()]
     yield _gauge("queue_rows", "Rows waiting now.", by, queued)
+
+
+def _paced(values: Iterable[T], step: int) -> Iterator[T]:
+    """Yield the values, with a breath after each `step` of them."""
+    for i, value in enumerate(values, 1):
+        yield value
+        if i % step == 0:
+            breathe()
 
 
 def _counter(
