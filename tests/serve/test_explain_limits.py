@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -40,7 +41,7 @@ class Gate:
 def gated(test, explainer=None, **changed):
     """test(app, gate) on a model in numpy."""
     gate = explainer or Gate()
-    store = SimpleNamespace(names=lambda: ["digits"], versions=lambda _: ["1"], path=lambda *_: "")
+    store = SimpleNamespace(names=lambda: ["digits"], versions=lambda _: ["1"], path=lambda *_: Path("nowhere"))
 
     async def run(app):
         try:

@@ -247,7 +247,8 @@ def test_the_text_of_many_models_is_written_in_short_steps(monkeypatch):
     metrics = Metrics(FakeModels(*(counting_model(f"m{i}") for i in range(20))))
     for i in range(20):
         metrics.request(f"m{i}", "1", "http", "/r", 200, 0.1)
-    assert len(breaths) > metrics.render().count(b"\n") / 100 > 10
+    lines = metrics.render().count(b"\n")
+    assert len(breaths) > lines / 100 > 10
 
 
 def test_the_process_its_loop_and_its_versions_are_shown():
