@@ -105,6 +105,7 @@ class Queue:
         self.statistics = statistics
         self.most_rows, self.most_bytes = most_rows, most_bytes
         self.share = (max(1, most_rows * OTHERS // (OTHERS + 1)), max(1, most_bytes * OTHERS // (OTHERS + 1)))
+        self.half = most_rows // 2, most_bytes // 2  # below these anybody may wait, whoever holds the rest
         self.rows = self.nbytes = 0  # as they are counted
         self.turns: list[tuple[int, int, Client, deque[Request]]] = []  # a heap by tag; empty if nothing waits
         self.clients: dict[str | None, Client] = {}
@@ -113,7 +114,7 @@ class Queue:
 
     def has_room(self, rows: int, nbytes: int, name: str | None) -> bool:
         """Return whether so much more of this client may wait. None is no client, and held to the bounds alone."""
-        if not self.turns:
+        if not self.turns or (self.rows + rows <= self.half[0] and self.nbytes + nbytes <= self.half[1]):
             return True
         rows, nbytes = min(rows, self.share[0]), min(nbytes, self.share[1])
         free_rows, free_bytes = self.most_rows - self.rows - rows, self.most_bytes - self.nbytes - nbytes
