@@ -125,12 +125,28 @@ def in_a_thread(test):
 
     async def main():
         with ThreadPoolExecutor(1) as pool:
-            batcher, device = a_batcher(Lane(pool), max_queue_rows=6)
+            batcher, device = a_batcher(Lane(pool), seconds=dict.fromkeys(BUCKETS, 1.0), max_queue_rows=6)
             device.gate = threading.Event()
             try:
                 await asyncio.wait_for(test(batcher, device), 10)
             finally:
                 device.gate.set()
+
+    asyncio.run(main())
+
+
+def test_few_rows_of_a_slow_model_are_computed_at_once_and_many_in_the_thread():
+    async def main():
+        with ThreadPoolExecutor(1) as pool:
+            batcher, device = a_batcher(Lane(pool), seconds={1: 1e-5, 2: 1e-5, 4: 1.0})
+            with pytest.raises(StopIteration) as answer:
+                batcher.infer(rows(1, 2)).send(None)
+            assert answer.value.value["y"].tolist() == [[3], [5]]
+            assert device.threads == {threading.main_thread()}
+            await asyncio.sleep(0)
+            device.threads.clear()
+            await batcher.infer(rows(1, 2, 3))
+            assert device.threads.isdisjoint([threading.main_thread()])
 
     asyncio.run(main())
 

@@ -4,6 +4,7 @@ import asyncio
 import random
 import socket
 import struct
+import threading
 import time
 
 import numpy as np
@@ -14,7 +15,7 @@ from tritonclient.grpc import aio
 
 from jaxprop_serve.grpc_door import server as grpc_server
 from tests.serve.doors import W, a_request, acall
-from tests.serve.numbers import POISON, queue_rows, serving_numbers
+from tests.serve.numbers import POISON, Numbers, queue_rows, serving_numbers
 from tests.serve.running import running_here
 
 INFER = "/v2/models/digits/infer"
@@ -93,6 +94,25 @@ def test_one_bad_call_in_sixteen_over_grpc():
         assert max(runtime.rows) > 1
 
     serving_numbers(test, 3e-4)
+
+
+def test_a_model_that_is_slow_for_its_largest_batch_alone_leaves_the_loop_free(monkeypatch):
+    threads = []
+
+    def execute(self, inputs):
+        x = inputs["x"]
+        if len(x) > 8:
+            threads.append(threading.current_thread())
+            time.sleep(3e-3)
+        return {"y": answer(x)}
+
+    async def test(app, runtime):
+        threads.clear()
+        assert (await acall(app, "POST", INFER, a_request(np.repeat(row(1), 12, 0)))).status == 200
+        assert threads and threading.main_thread() not in threads
+
+    monkeypatch.setattr(Numbers, "_execute", execute)
+    serving_numbers(test)
 
 
 @LANES

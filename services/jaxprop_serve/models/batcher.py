@@ -8,7 +8,8 @@
     5  the queue is bounded in rows and bytes, and clients take turns (queue.py); what expired or was cancelled is
        dropped when its turn comes
     6  whatever happens in a batch, its requests are answered and the next batch runs
-    7  quick models are computed in the event loop, slow ones in one thread beside it
+    7  quick models are computed in the event loop, slow ones in one thread beside it, but for as few rows as are quick,
+       if nothing else runs
     8  models take turns
 
 One lane is the loop, the other the thread. A request that meets an idle loop lane is computed at once, and the lane
@@ -119,6 +120,8 @@ class Batcher:
         self.queue, self.max_delay = Queue(statistics, max_queue_rows, max_queue_bytes), max_delay
         self.largest, self.answer_bytes = max(executables), answer_bytes
         self.seconds = seconds[self.largest]
+        quick = [rows for rows, took in seconds.items() if lane.thread is None or took < INLINE_ONE_S]
+        self.inline = 0 if max_delay else max(quick, default=0)  # rows that meet an idle lane are computed at once
         self.covering = {rows: min(b for b in executables if b >= rows) for rows in range(1, self.largest + 1)}
         self.targets = {rows: self._target(rows, seconds) for rows in self.covering}
         self.gap, self.last_arrival = 1.0, 0.0  # seconds between requests, lately
@@ -145,7 +148,7 @@ class Batcher:
         if deadline is not None and monotonic() >= deadline:
             raise self._expired()
         lane = self.lane
-        if lane.busy or lane.crowded or lane.thread is not None or self.max_delay or rows > self.largest:
+        if rows > self.inline or lane.busy or lane.crowded:
             return await self._enqueue(inputs, rows, deadline, client and client())
         lane.wake()
         (done,) = self.compute([Request(inputs, rows, deadline, None)])
