@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import random
 import resource
+import select
 import socket
 import threading
 import time
@@ -309,6 +310,35 @@ def test_connections_beyond_the_limit_are_told_so(port):
             client.close()
     time.sleep(0.2)
     assert served(port)
+
+
+def test_a_client_with_every_connection_gives_way_to_others():
+    """Silent ones are closed first, then those with a request that is not whole, which are told."""
+
+    def another(address):
+        one = socket.create_connection(("127.0.0.1", port), timeout=10, source_address=(address, 0))
+        clients.append(one)
+        one.sendall(whole())
+        return status(read(one))
+
+    with running(an_app(), settings(max_connections=8), "off") as port:
+        clients = [connect(port) for _ in range(8)]
+        try:
+            unfinished = clients[:5]
+            for client in unfinished:
+                client.sendall(post(b"", "Content-Length: 5"))
+            time.sleep(0.2)
+            assert [another("127.0.0.2") for _ in range(4)] == [200] * 4
+            assert all(closed(client) for client in clients[5:8])
+            (told,), _, _ = select.select(unfinished, [], [], 5)
+            assert status(read(told)) == 503 and closed(told)
+            assert another("127.0.0.2") == 503  # both have as many
+            assert another("127.0.0.3") == 200
+        finally:
+            for client in clients:
+                client.close()
+        time.sleep(0.2)
+        assert served(port)
 
 
 def test_streams_heads_and_mistakes_of_any_application():

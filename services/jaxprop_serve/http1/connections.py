@@ -29,7 +29,9 @@ from urllib.parse import unquote
 
 import httptools
 
+from jaxprop_serve.http1.crowd import Crowd
 from jaxprop_serve.http1.exchange import Exchange
+from jaxprop_serve.models.queue import who
 from jaxprop_serve.settings import Settings
 
 SWEEP_S = 0.5
@@ -76,6 +78,7 @@ def connection(
         body_timeout = float(settings.body_timeout_s)
         idle_timeout = float(settings.idle_timeout_s)
         max_connections = int(settings.max_connections)
+        crowd = Crowd(max_connections)
         known: dict[bytes, Known] = {}
 
     Limited.refused = staticmethod(refused) if refused is not None else None
@@ -96,6 +99,7 @@ class Connection(asyncio.Protocol):
     max_header_bytes: int
     max_headers: int
     refused: Refusals | None
+    crowd: Crowd
     known: dict[bytes, Known]  # of all connections of one server
 
     def __init__(
@@ -135,7 +139,8 @@ class Connection(asyncio.Protocol):
         self.client = _address(transport.get_extra_info("peername"))
         self.scheme = "https" if transport.get_extra_info("sslcontext") else "http"
         self._enter("header", self.header_timeout)
-        if len(self.connections) > self.max_connections:
+        self.peer = who(self.client[0]) if self.client else ""
+        if not self.crowd.enter(self):
             self._refuse(503, f"this server has {self.max_connections} connections open, its limit: try again later")
         sweep(self)
 
@@ -190,6 +195,7 @@ class Connection(asyncio.Protocol):
         self.due = None
         self.held = b""
         self.connections.discard(self)
+        self.crowd.leave(self)
         self.resume_writing()
         self._abandon()
 
@@ -301,6 +307,14 @@ class Connection(asyncio.Protocol):
             self.transport.close()
         else:
             self.exchange.keep_alive = False
+
+    # What the crowd tells.
+    def give_way(self) -> None:
+        """Close, since other clients have fewer connections: in silence if nothing has come, and else with a 503."""
+        if self.phase == "header" and not self.started:
+            self.transport.close()
+        else:
+            self._fail(503, f"this server has {self.max_connections} connections open, most of them yours")
 
     # Our own.
     def close_if_overdue(self, now: float) -> None:
