@@ -195,7 +195,10 @@ class Server:
                 self.serving.result()
             await asyncio.sleep(0.005)
         if certificate is not None and tls:
-            self.handshakes = Handshakes(http, listening, certificate.context, settings)
+            self.handshakes = Handshakes(
+                http, listening, certificate.context, settings,
+                closed=functools.partial(self.metrics.rejected, "connections", "http", ""),
+            )  # fmt: skip
             http.servers.append(self.handshakes)  # pyright: ignore[reportArgumentType] (what it asks of one is there)
         self.metrics.gauge("connections", "HTTP connections open now.", lambda: len(http.server_state.connections))
         if settings.grpc_port is not None:

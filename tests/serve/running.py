@@ -43,7 +43,9 @@ def running(app: Any, settings: Any, lifespan: Any = "on", **limits: Any):
 
 
 @contextlib.asynccontextmanager
-async def running_here(app: Any, settings: Any, tls: ssl.SSLContext | None = None, **limits: Any):
+async def running_here(
+    app: Any, settings: Any, tls: ssl.SSLContext | None = None, closed: Any = lambda: None, **limits: Any
+):
     """The same in this loop, where the application's models live; over TLS if there is a context."""
     server = _server(app, settings, "off", **limits)
     with socket.socket() as listening:
@@ -52,7 +54,7 @@ async def running_here(app: Any, settings: Any, tls: ssl.SSLContext | None = Non
         while not server.started:
             await asyncio.sleep(0.005)
         if tls:
-            server.servers.append(Handshakes(server, listening, tls, settings))
+            server.servers.append(Handshakes(server, listening, tls, settings, closed))
         try:
             yield listening.getsockname()[1]
         finally:

@@ -43,7 +43,8 @@ async def asks(port, trusting):
 @pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
 def test_handshakes_are_counted_and_end_in_time(contexts, loop):
     async def test():
-        async with running_here(an_app(**vars(LIMITS)), LIMITS, tls=contexts[0]) as port:
+        told = []
+        async with running_here(an_app(**vars(LIMITS)), LIMITS, contexts[0], lambda: told.append(1)) as port:
             for _ in range(3):
                 assert await asks(port, contexts[1]) == 200
             began = time.monotonic()
@@ -52,6 +53,7 @@ def test_handshakes_are_counted_and_end_in_time(contexts, loop):
             await asyncio.sleep(0.05)
             reader, _ = surplus = await asyncio.open_connection("127.0.0.1", port)
             assert await reader.read() == b"" and time.monotonic() - began < 0.4, "closed at once"
+            assert told == [1]
             for reader, _ in silent:
                 assert await reader.read() == b""
             assert 0.4 < time.monotonic() - began < 5

@@ -9,6 +9,7 @@ import contextlib
 import functools
 import socket
 import ssl
+from collections.abc import Callable
 from typing import Any
 
 import uvicorn
@@ -20,9 +21,16 @@ CLOSING_S = 1.0  # what a handshake that has begun has left when the server stop
 
 
 class Handshakes:
-    """Listens for `server`, which asks no more of it than `close` and `wait_closed`."""
+    """Listens for `server`, which asks no more of it than `close` and `wait_closed`.
 
-    def __init__(self, server: uvicorn.Server, listening: socket.socket, context: ssl.SSLContext, settings: Settings):
+    `closed` is called for each connection that is closed at once.
+    """
+
+    def __init__(
+        self, server: uvicorn.Server, listening: socket.socket, context: ssl.SSLContext, settings: Settings,
+        closed: Callable[[], None] = lambda: None,
+    ):  # fmt: skip
+        self._closed = closed
         self._loop = asyncio.get_running_loop()
         self._state, self._context = server.server_state, context
         self._protocol: Any = functools.partial(server.config.http_protocol_class, server.config, self._state, {})
@@ -37,6 +45,7 @@ class Handshakes:
         """Begin a handshake, or close at once what is beyond the limit: without one nothing can be said."""
         if len(self._state.connections) + len(self._under_way) >= self._most:
             connected.close()
+            self._closed()
             return
         task = self._loop.create_task(self._shake_hands(connected))
         for tasks in (self._under_way, self._state.tasks):  # uvicorn waits for its own when it stops

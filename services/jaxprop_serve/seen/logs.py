@@ -145,7 +145,7 @@ class Log(logging.Handler):
                 try:
                     self._stream.write(self._text(lines))
                     self._stream.flush()
-                except (OSError, ValueError):
+                except Exception:  # a stream that is full or closed, a line that cannot be shown: the log goes on
                     self.dropped += len(lines)
             if self._ending.wait(_GATHERED_S) and not self._waiting:
                 return
