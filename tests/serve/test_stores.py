@@ -173,6 +173,17 @@ def test_a_folder_is_a_model_if_it_is_accepted(tmp_path):
     assert store.path("many", "1") == tmp_path / "models/many/1"
 
 
+def test_one_model_of_many_is_looked_for_alone(tmp_path):
+    """A thousand models are started in a thousand looks, not in a million."""
+    for i in range(50):
+        a_model(tmp_path / f"m{i}")
+    store, asked = FolderStore([str(tmp_path)]), []
+    store.accepts = lambda folder: asked.append(folder.name) or (folder / "model.json").is_file()
+    assert store.versions("m7") == ["1"] and store.path("m7", "1") == tmp_path / "m7"
+    assert asked == [tmp_path.name, "m7"]
+    assert store.versions("m77") == store.versions("") == store.versions("..") == []
+
+
 @contextlib.contextmanager
 def as_nobody(*closed, mode):
     """These folders may not be read; root may read everything."""

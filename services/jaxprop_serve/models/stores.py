@@ -63,7 +63,7 @@ class FolderStore:
 
     def versions(self, name: str) -> list[str]:
         """Return the versions of a model, oldest first; none if it is unknown."""
-        found = self._found().get(name, {})
+        found = self._found(name).get(name, {})
         self._looked.pop(name, None)
         if found:
             self._looked[name] = found
@@ -74,7 +74,7 @@ class FolderStore:
         read or leads out of its place."""
         found = self._looked.get(name, {})
         if version not in found:
-            found = self._found().get(name, {})
+            found = self._found(name).get(name, {})
         if version not in found:
             raise ModelError(f"model {name[:128]!r}, version {version[:20]!r}: not in this store")
         root, folder = found[version]
@@ -83,24 +83,25 @@ class FolderStore:
         except OSError as error:
             raise ModelError(f"{error.filename or folder}: cannot be read: {error.strerror}") from None
 
-    def _found(self) -> dict[str, Found]:
-        """Return {name: {version: (root, folder)}}."""
+    def _found(self, only: str | None = None) -> dict[str, Found]:
+        """Return {name: {version: (root, folder)}}, of a repository only the model of that name, if one is given."""
         found: dict[str, Found] = {}
         for name, place in self.places:
             root = _real(place)  # once: all that is found here is of one release, though the link moves meanwhile
-            for key, versions in self._models_in(root, name, _name(place)).items():
+            for key, versions in self._models_in(root, name, _name(place), only).items():
                 if key in found:
                     other = next(iter(found[key].values()))[1]
                     raise ModelError(f"two models are named {key!r}: {other} and {place}; rename one by NAME=FOLDER")
                 found[key] = {version: (root, folder) for version, folder in versions.items()}
         return found
 
-    def _models_in(self, root: Path, name: str | None, own_name: str) -> dict[str, dict[str, Path]]:
+    def _models_in(self, root: Path, name: str | None, own_name: str, only: str | None) -> dict[str, dict[str, Path]]:
         """Return {name: {version: folder}} of one place."""
         own = self._versions_in(root)
         if own or name:
             return {name or own_name: own} if own and (name or NAME.fullmatch(own_name)) else {}
-        children = {folder.name: self._versions_in(folder) for folder in _folders(root) if NAME.fullmatch(folder.name)}
+        folders = _folders(root, lambda child: only in (None, child) and bool(NAME.fullmatch(child)))
+        children = {folder.name: self._versions_in(folder) for folder in folders}
         return {key: versions for key, versions in children.items() if versions}
 
     def _versions_in(self, folder: Path) -> dict[str, Path]:
@@ -112,7 +113,7 @@ class FolderStore:
         try:
             if self._is_model(folder):
                 return {"1": folder}
-            children = [child for child in _folders(_real(folder)) if VERSION.fullmatch(child.name)]
+            children = _folders(_real(folder), lambda child: bool(VERSION.fullmatch(child)))
             return {child.name: child for child in children if self._is_model(child)}
         except OSError:
             return {"1": folder}
@@ -144,9 +145,9 @@ def _real(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def _folders(folder: Path) -> list[Path]:
+def _folders(folder: Path, wanted: Callable[[str], bool]) -> list[Path]:
     try:
-        return [child for child in folder.iterdir() if child.is_dir()]
+        return [child for child in folder.iterdir() if wanted(child.name) and child.is_dir()]
     except (FileNotFoundError, NotADirectoryError):
         return []
 
