@@ -260,7 +260,8 @@ class Service:
             sent: dict[str, Any] = {"ready": True} if getattr(request, "ready", False) else {}
             if getattr(request, "parameters", None):
                 sent["parameters"] = dict.fromkeys(request.parameters, True)
-            value = orjson.loads((await endpoint(Asked(self.app, sent), **names)).body)
+            body: Any = (await endpoint(Asked(self.app, sent), **names)).body  # never so large that it is in pieces
+            value = orjson.loads(body)
             return json_format.ParseDict({field: value} if field else value, response(), ignore_unknown_fields=True)
 
         return ask

@@ -175,7 +175,7 @@ class App:
     def _complete(self, request: HttpRequest, answer: Reply) -> Reply:
         """Add the headers that every answer has, and count it."""
         body, headers, status = answer
-        size = len(body) if type(body) is bytes else sum(map(len, body))
+        size = len(body) if isinstance(body, bytes) else sum(map(len, body))
         if status != 204:
             headers.append((b"content-length", b"%d" % size))
         given = request.headers

@@ -112,8 +112,9 @@ class Exchange:
         return {"type": "http.request", "body": body, "more_body": self.more_body}
 
     def _answer(self, answer: Reply) -> None:
-        """Send a whole answer."""
-        connection, body = self.connection, answer.body
+        """Send a whole answer, which is no list of pieces."""
+        connection = self.connection
+        body: Any = answer.body
         text, self.keep_alive = _whole_head(answer.status, tuple(answer.headers), self.keep_alive)
         self.response_started = self.response_complete = True
         connection.transport.write(text + body if self.scope["method"] != "HEAD" else text)

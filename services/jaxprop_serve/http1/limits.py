@@ -76,9 +76,7 @@ async def read_body(
             raise ServeError(400, f"Content-Length must be a whole number, found {declared[:40].decode('latin-1')!r}")
         if int(declared[:20]) > limit:
             raise too_large(int(declared[:20]), limit)
-    gathered = (
-        io.BytesIO()
-    )  # a list of the smallest pieces would be many times their bytes; it is not copied in the end
+    gathered = io.BytesIO()  # a list of the smallest pieces would be many times their bytes, and joined in one go
     total = 0
     while True:
         message = await receive()

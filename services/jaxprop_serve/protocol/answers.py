@@ -99,6 +99,6 @@ def in_binary(array: np.ndarray, datatype: str) -> Iterator[Piece]:
             yield to_bytes(flat[i : i + _PIECE_VALUES], datatype)
         return
     dtype = DATATYPES[datatype]
-    raw = memoryview(np.ascontiguousarray(array, dtype).reshape(-1).view(np.uint8))
+    raw = np.ascontiguousarray(array, dtype).reshape(-1).view(np.uint8).data
     for i in range(0, len(raw), _PIECE_BYTES):
         yield raw[i : i + _PIECE_BYTES]
