@@ -3,9 +3,11 @@
 import asyncio
 import socket
 import time
+from types import SimpleNamespace
 
 import pytest
 
+from jaxprop_serve.http1.connections import connection
 from tests.serve.doors import an_app, settings
 from tests.serve.running import running
 from tests.serve.wire import (
@@ -56,10 +58,10 @@ def port(app):
         yield port
 
 
-@pytest.fixture
-def slow(app):
-    """The model takes longer than a header may."""
-    app.models.models["digits"].delay = 1.3
+@pytest.fixture(params=[0.3])
+def slow(app, request):
+    """The model takes its time."""
+    app.models.models["digits"].delay = request.param
     yield
     app.models.models["digits"].delay = 0.0
 
@@ -146,6 +148,17 @@ def test_what_follows_a_request_does_not_replace_its_answer(port, sent, found, p
     assert served(port)
 
 
+def test_all_of_a_header_counts_that_began_behind_another_request(port):
+    large = whole(BODY, "X: " + "a" * 32768)
+    with connect(port) as client:
+        client.sendall(whole() + large[:15000])
+        time.sleep(0.1)
+        client.sendall(large[15000:])
+        assert statuses(read_all(client)) == [200, 431]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("slow", [1.3], indirect=True)
 def test_a_request_that_has_begun_waits_for_the_answer_before_it(port, slow):
     """The time of a header runs while we read it, and not while we compute what was asked before."""
     with connect(port) as client:
@@ -166,6 +179,7 @@ def test_bytes_after_a_refused_body_are_no_second_answer(port):
         assert statuses(found + read_all(client)) == [404]
 
 
+@pytest.mark.slow
 def test_answers_nobody_reads_end_the_connection():
     """Also where the client has sent more requests, or no longer sends, or the last of an answer is small."""
     size = 1 << 20
@@ -189,6 +203,39 @@ def test_answers_nobody_reads_end_the_connection():
         finally:
             for client in clients:
                 client.close()
+
+
+def test_a_connection_that_closes_has_an_end_too():
+    """Its last bytes may be few, so that nobody is told to stop writing, and never be taken."""
+
+    class Transport:
+        closing, aborted = False, False
+
+        def get_extra_info(self, name):
+            return None
+
+        def is_closing(self):
+            return self.closing
+
+        def abort(self):
+            self.aborted = True
+
+    async def test():
+        state = SimpleNamespace(connections=set(), tasks=set(), jaxprop_sweeping=True)
+        config = SimpleNamespace(loaded=True, loaded_app=None)
+        one, transport = connection(SHORT)(config, state, {}), Transport()
+        one.connection_made(transport)
+        one.phase, one.due = "answer", None
+        one.close_if_overdue(100.0)
+        assert one.due is None
+        transport.closing = True
+        one.close_if_overdue(100.0)
+        one.close_if_overdue(100.9)
+        assert not transport.aborted
+        one.close_if_overdue(101.1)
+        assert transport.aborted
+
+    asyncio.run(test())
 
 
 def test_much_at_once_from_many_lets_others_be_served(port):

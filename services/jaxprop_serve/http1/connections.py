@@ -232,9 +232,8 @@ class Connection(asyncio.Protocol):
         if self.parser.should_upgrade():
             self.phase = "upgrade"  # read again without it, see _ignore_upgrade
             return
-        if (
-            self.pending_bytes > self.max_header_bytes - PIECE
-        ):  # perhaps the body's; it may have begun in a piece before
+        # Perhaps the body's bytes, and perhaps it began in the piece before, which is not counted.
+        if self.pending_bytes > self.max_header_bytes - AT_ONCE:
             size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
             if size > self.max_header_bytes:
                 self._stop(431, f"the request's header has more than {self.max_header_bytes} bytes")
