@@ -127,7 +127,7 @@ def check(settings: Settings, places: Sequence[str]) -> list[str]:
 
         Traces().close()
     models, _ = assemble(settings, places)
-    models.check()
+    models.catalogue.check()
     return notes
 
 

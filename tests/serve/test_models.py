@@ -372,7 +372,7 @@ def test_check_says_what_start_would_and_loads_nothing(tmp_path):
     (tmp_path / "models/a/2/notes").symlink_to("/etc/passwd")
 
     def check(*places, kinds=(runtimes.saved, runtimes.exported)):
-        return Models(FolderStore(map(str, places)), kinds, Settings()).check()
+        return Models(FolderStore(map(str, places)), kinds, Settings()).catalogue.check()
 
     assert check(tmp_path / "models") == {"a": {"1": "jaxprop"}, "b": {"1": "export"}}
     (tmp_path / "models/b/notes").symlink_to("/etc/passwd")
@@ -394,7 +394,7 @@ def test_a_store_that_fails_is_named(tmp_path):
             raise OSError("the bucket is away")
 
     async def test(models):
-        models.store = Away()
+        models.catalogue.store = Away()
         for work in (models.start, lambda: models.load("m")):
             with pytest.raises(ServeError, match="the store failed: OSError: the bucket is away") as error:
                 await work()

@@ -155,12 +155,12 @@ def test_a_runtime_of_others_is_asked_about_the_folders_of_our_store(installed, 
     installed("strings", "jaxprop.runtimes", "strings", STRINGS)
     found = {}
     for runtimes in (("strings",), ("jaxprop", "strings"), ("jaxprop",)):
-        found[runtimes] = assemble(Settings(runtimes=runtimes), [str(tmp_path)])[0].check()
+        found[runtimes] = assemble(Settings(runtimes=runtimes), [str(tmp_path)])[0].catalogue.check()
     words = {"letters": {"1": "strings"}, "words": {"1": "strings", "2": "strings"}}
     ours = {"ours": {"1": "jaxprop"}}
     assert list(found.values()) == [words, words | ours, ours]
     with pytest.raises(ModelError, match="words: no models found, no runtime of jaxprop, export accepts a folder"):
-        assemble(Settings(), [str(tmp_path / "words")])[0].check()
+        assemble(Settings(), [str(tmp_path / "words")])[0].catalogue.check()
 
 
 STRINGS = """

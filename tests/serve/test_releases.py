@@ -220,7 +220,7 @@ def test_the_versions_that_the_policy_names_are_served(versions, served, tmp_pat
         said = said_by(models)
         assert models.versions("m") == list(served)
         put(tmp_path / "m/4", 4)
-        assert models.check() == {"m": dict.fromkeys(now, "plain")}
+        assert models.catalogue.check() == {"m": dict.fromkeys(now, "plain")}
         with models.pin("m", min(left, default=served[0])) as held:
             load = asyncio.create_task(models.load("m"))
             while left and states(models).get(("m", left[0])) != "DRAINING":

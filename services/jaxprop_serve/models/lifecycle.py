@@ -17,10 +17,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from jaxprop.errors import JaxpropError, ModelError
+from jaxprop.errors import JaxpropError
 from jaxprop_serve.errors import ServeError
-from jaxprop_serve.models import changes, policy
+from jaxprop_serve.models import changes
 from jaxprop_serve.models.batcher import INLINE_BATCH_S, INLINE_ONE_S, Batcher, Lane
+from jaxprop_serve.models.catalogue import Catalogue, why
 from jaxprop_serve.models.runtimes import Loaded, Runtime
 from jaxprop_serve.models.statistics import Statistics
 from jaxprop_serve.models.stores import Store
@@ -88,8 +89,7 @@ class Models:
 
     def __init__(self, store: Store, runtimes: Iterable[Runtime], settings: Settings):
         self.store, self.runtimes, self.settings = store, tuple(runtimes), settings
-        if hasattr(store, "accepts"):
-            store.accepts = self.accepts  # pyright: ignore[reportAttributeAccessIssue]
+        self.catalogue = Catalogue(store, self.runtimes, settings.versions)
         self.log: Callable[..., None] = lambda *_, **__: None
         self.statistics: defaultdict[tuple[str, str], Statistics] = defaultdict(Statistics)
         self._served: dict[str, dict[str | None, Served]] = {}  # by version; None is the highest
@@ -107,9 +107,9 @@ class Models:
 
         With `known`, load these versions alone, and all of them: the rest counts as unloaded.
         """
-        for name in await self._aside(self._names):
+        for name in await self._aside(self.catalogue.names):
             if known is not None and name not in known:
-                versions = await self._aside(self._versions, name)
+                versions = await self._aside(self.catalogue.versions, name)
                 self._states |= {(name, version): ("UNLOADED", "") for version in versions}
                 continue
             only = known and known[name]
@@ -120,28 +120,6 @@ class Models:
                     raise
         await self._aside(_give_way)  # not before: threads that XLA starts for computing would inherit it
         self._answering = True
-
-    def accepts(self, folder: Path) -> bool:
-        """Return whether a runtime can load this folder."""
-        return any(one.accepts(folder) for one in self.runtimes)
-
-    def check(self) -> dict[str, dict[str, str]]:
-        """Return what `start` would load, without loading it: {name: {version: name of its runtime}}.
-
-        Raises ModelError, naming the place or the model, if nothing is found or no version of a model can be loaded.
-        """
-        found = {}
-        for name in self._names():
-            versions, failure = {}, None
-            for version in self._versions(name):
-                try:
-                    versions[version] = self._runtime(self.store.path(name, version)).name
-                except Exception as error:
-                    failure = ModelError(_failed(name, version, error))
-            if failure and not versions:
-                raise failure
-            found[name] = versions
-        return found
 
     def ready(self) -> bool:
         """Return whether requests should come here: not before `start` is done, nor after `drain`."""
@@ -191,7 +169,7 @@ class Models:
     async def reload(self) -> None:
         """Load all that is in the store and was not unloaded. What cannot be is logged, and what runs goes on."""
         try:
-            names = await self._aside(_asked, self.store.names)
+            names = await self._aside(self.catalogue.names)
         except JaxpropError as error:
             self.log("error", "reload failed", reason=str(error))
             return
@@ -207,7 +185,7 @@ class Models:
 
     async def _load(self, name: str, only: Iterable[str] | None = None, once_more: bool = True) -> None:
         try:
-            versions = await self._aside(self._versions, name)
+            versions = await self._aside(self.catalogue.versions, name)
         except JaxpropError as error:
             self.log("error", "load failed", model=name, reason=str(error), kept=bool(self.versions(name)))
             raise ServeError(400, str(error)) from None
@@ -219,14 +197,14 @@ class Models:
         failed, paths = "", dict[str, Path | None]()
         for version in versions:
             failed = await self._load_version(name, version, paths) or failed
-        if failed and once_more and await self._aside(self._moved, name, paths):
+        if failed and once_more and await self._aside(self.catalogue.moved, name, paths):
             return await self._load(name, only, once_more=False)
         if failed:
             raise ServeError(400, failed)
         for version in set(self.versions(name)) - set(versions):
             await self._drained(name, version)
-            why = f"not in the store, or not among versions = {self.settings.versions}"
-            self.log("info", "unloaded", model=name, version=version, reason=why)
+            reason = f"not in the store, or not among versions = {self.settings.versions}"
+            self.log("info", "unloaded", model=name, version=version, reason=reason)
         self._forget(name, versions)
 
     async def _load_version(self, name: str, version: str, paths: dict[str, Path | None]) -> str:
@@ -243,7 +221,7 @@ class Models:
         try:
             served = await self._aside(self._prepare, name, version, old and old.digest, paths, say)
         except Exception as error:  # whatever a runtime raises: what runs must go on
-            failed = _failed(name, version, error)
+            failed = why(name, version, error)
             self._states[key] = ("UNAVAILABLE", failed) if old is None else ("READY", f"the reload failed: {failed}")
             self.log("error", "load failed", model=name, version=version, reason=failed, kept=old is not None)
             return failed
@@ -266,11 +244,11 @@ class Models:
         This runs in the loader's thread.
         """
         settings, paths[version] = self.settings, None
-        paths[version] = path = self.store.path(name, version)
+        paths[version] = path = self.catalogue.path(name, version)
         before, digest = changes.stamp(path), changes.digest(path)
         if digest is not None and digest == old:
             return None
-        loaded = self._runtime(path).load(path)
+        loaded = self.catalogue.runtime(path).load(path)
         check_rows(loaded, settings.max_body_bytes)
         say("WARMING")
         executables, seconds, bit_exact = warm(loaded, settings.max_batch if settings.batching else 1)
@@ -284,46 +262,6 @@ class Models:
             answer_bytes=sum(math.prod(spec.shape[1:]) * spec.dtype.itemsize for spec in loaded.signature.outputs),
         )  # fmt: skip
         return Served(name, version, loaded, batcher, bit_exact, digest if changes.stamp(path) == before else None)
-
-    def _runtime(self, path: Path) -> Runtime:
-        for one in self.runtimes:
-            if one.accepts(path):
-                return one
-        raise ModelError(f"{path}: no runtime of {self._kinds()} accepts it")
-
-    def _kinds(self) -> str:
-        return ", ".join(one.name for one in self.runtimes)
-
-    def _names(self) -> list[str]:
-        """Return the names in the store; ModelError if there are none."""
-        names = _asked(self.store.names)
-        if not names:
-            places = ", ".join(str(place) for _, place in getattr(self.store, "places", ())) or "the store"
-            raise ModelError(
-                f"{places}: no models found, no runtime of {self._kinds()} accepts a folder there; "
-                "`jaxprop demo --out runs/demo` trains one in under a minute"
-            )
-        return names
-
-    def _versions(self, name: str) -> list[str]:
-        """Return the versions of a model to serve, none if it is unknown; ModelError if the policy leaves none."""
-        found = _asked(self.store.versions, name)
-        versions = policy.chosen(self.settings.versions, found)
-        if found and not versions:
-            has = ", ".join(found)
-            raise ModelError(
-                f"model '{name}': the store has {has}, versions = {self.settings.versions} is none of them"
-            )
-        return versions
-
-    def _moved(self, name: str, paths: dict[str, Path | None]) -> bool:
-        """Return whether the store now has other folders for these versions: a link was moved while they were read."""
-        _asked(self.store.versions, name)
-        for version, path in paths.items():
-            with contextlib.suppress(Exception):  # it is gone, or still cannot be read
-                if self.store.path(name, version) != path:
-                    return True
-        return False
 
     async def _unload(self, name: str) -> None:
         if name not in self._served and not any(known == name for known, _ in self._states):
@@ -386,21 +324,6 @@ def _give_way() -> None:
     """Lower the priority of this thread: whoever loads a model beside others must not take the cores from requests."""
     with contextlib.suppress(OSError):  # only Linux has priorities of threads
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
-
-
-def _asked(work: Callable[..., T], *arguments: object) -> T:
-    """Return what a store says; whatever it raises becomes a ModelError."""
-    try:
-        return work(*arguments)
-    except JaxpropError:
-        raise
-    except Exception as error:
-        raise ModelError(f"the store failed: {type(error).__name__}: {error}") from error
-
-
-def _failed(name: str, version: str, error: Exception) -> str:
-    known = isinstance(error, JaxpropError | ServeError)
-    return f"model '{name}', version {version}: {error if known else f'{type(error).__name__}: {error}'}"
 
 
 def _in_order(entry: tuple[tuple[str, str], Any]) -> tuple[str, int]:
