@@ -164,10 +164,9 @@ class Supervisor:
         elif kind == "ready":
             lines, known = said
             self.waiting.discard(number)
-            for name in known if self.announced else ():
-                if known[name] != (self.known or {}).get(
-                    name
-                ):  # saved since the others loaded it: let them load it too
+            others = self.known or known
+            for name in known:
+                if known[name] != others.get(name):  # saved anew since the others loaded it: now all do
                     self.add("load", name, None)
             if not self.waiting and not self.announced and len(self.processes) == self.count:
                 self.announced, self.known = True, known
