@@ -64,7 +64,8 @@ def read(parts: tuple[bytes, bytes, bytes], signature: Signature, max_rows: int)
     if words is None:
         return None
     try:
-        found = np.frombuffer(_parsers.parser.parse(parts[1]).as_buffer(of_type="d"))
+        listed: Any = _parsers.parser.parse(parts[1])
+        found = np.frombuffer(listed.as_buffer(of_type="d"))
     except (ValueError, TypeError, RuntimeError):
         return None
     if len(found) != words.count:
