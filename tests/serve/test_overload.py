@@ -4,6 +4,7 @@ than it can do, too late, by clients that go away: everybody is told, everything
 import contextlib
 import http.client
 import socket
+import struct
 import threading
 import time
 
@@ -124,7 +125,8 @@ def waiting(server, count, payload, address="127.0.0.1"):
     for client in clients:
         client.sendall(payload)
     yield clients
-    for client in clients:
+    for client in clients:  # by a reset: who only closes may be somebody that still reads, and is answered
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         client.close()
 
 
