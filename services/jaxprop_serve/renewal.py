@@ -39,7 +39,10 @@ class Renewal:
         while self.files:
             await asyncio.sleep(LOOK_S)
             if await asyncio.to_thread(self._look) != self._seen:
-                await self.renew()
+                try:
+                    await self.renew()
+                except Exception as error:  # a file that is looked at next time
+                    self.log("error", "the renewal failed", exception=error)
 
     async def renew(self) -> None:
         """Read everything again."""

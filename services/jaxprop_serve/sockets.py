@@ -29,10 +29,11 @@ def bind(host: str, port: int, shared: bool = False, flag: str = "--port") -> so
     """
     door = "gRPC on " if flag == "--grpc-port" else "on "
     try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (socket.gaierror, UnicodeError) as error:
         why = error.strerror if isinstance(error, OSError) else str(error)
         raise JaxpropError(f"cannot serve {door}{host}:{port}: {why}; choose another with --host") from None
+    family, kind, _, _, address = min(addresses, key=lambda one: one[0] != socket.AF_INET)  # localhost is 127.0.0.1
     found = socket.socket(family, kind)
     try:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

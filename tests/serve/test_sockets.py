@@ -74,6 +74,14 @@ def test_a_host_that_is_none_is_said_by_the_check_and_by_the_start(host, says, f
         is_a_mistake(run(*command, folder, "--host", host), 1, f"cannot serve on {host}:8000: ", says)
 
 
+def test_localhost_is_where_clients_of_127_0_0_1_look(monkeypatch):
+    both = [(socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", 0, 0, 0))]
+    both.append((socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0)))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: both)
+    with bind("localhost", 0) as listening:
+        assert listening.getsockname()[0] == "127.0.0.1"
+
+
 def test_a_taken_port_is_a_note_of_the_check_since_the_server_that_runs_may_have_it(folder):
     with bind("127.0.0.1", 0) as taken:
         taken.listen()
