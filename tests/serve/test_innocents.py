@@ -6,6 +6,7 @@ import socket
 import struct
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import orjson
@@ -14,6 +15,8 @@ from tritonclient import grpc as triton, utils
 from tritonclient.grpc import aio
 
 from jaxprop_serve.grpc_door import server as grpc_server
+from jaxprop_serve.grpc_door.service import Call
+from jaxprop_serve.http1.request import HttpRequest
 from tests.serve.doors import W, a_request, acall
 from tests.serve.numbers import POISON, Numbers, queue_rows, serving_numbers
 from tests.serve.running import running_here
@@ -135,6 +138,22 @@ def test_one_large_request_beside_small_ones(seconds):
         assert sum(runtime.rows) >= 2048 + 10 and app.models._served["digits"]["1"].statistics.queue_rows == 0
 
     serving_numbers(test, seconds, max_queue_rows=1024)
+
+
+@pytest.mark.parametrize(
+    "peer, address",
+    [
+        ("ipv4:192.0.2.7:50051", "192.0.2.7"),
+        ("ipv6:%5B2001:db8::7%5D:50051", "2001:db8::8"),  # of the same network
+        ("ipv6:[::ffff:192.0.2.7]:50051", "192.0.2.7"),
+        ("unix:", None),
+        ("unix:/run/jaxprop", None),
+    ],
+)
+def test_both_doors_say_who_asks(peer, address):
+    at_grpc = Call(SimpleNamespace(peer=lambda: peer)).client()
+    at_http = HttpRequest(None, None, None, {"client": address and (address, 5)}, None).client()
+    assert at_grpc == at_http and bool(at_grpc) == (address is not None)
 
 
 def whole(body):
