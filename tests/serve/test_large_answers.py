@@ -99,7 +99,10 @@ def test_an_explanation_is_counted_before_it_is_computed(folder):
     async def test(app):
         x = np.ones((2, 4), np.float32)
         assert "gradient" in await explain(app, "small", x)
+        with app.models.pin("small") as served:
+            compiled = served.statistics.explain_compile_count
         status, text = await explain(app, "small", x, layers=True)
+        assert served.statistics.explain_compile_count == compiled  # nothing was even compiled
         assert status == 400 and "model 'small'" in text and "(max_answer_bytes): ask for at most 1 at once" in text
         assert "0.y" in await explain(app, "small", x[:1], layers=True)
 

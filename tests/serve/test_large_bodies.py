@@ -10,7 +10,7 @@ import pytest
 from jaxprop.columns import Category, Number, Table
 from jaxprop_serve.errors import ServeError
 from jaxprop_serve.http1 import endpoints
-from jaxprop_serve.protocol import again, data, large_json, requests
+from jaxprop_serve.protocol import again, checks, data, large_json, requests
 from jaxprop_serve.protocol.aside import LARGE, GivenUp, aside, breathe
 from jaxprop_serve.protocol.by_column import encoded
 from jaxprop_serve.protocol.large_json import Content, count, marks, pieces, skeleton
@@ -176,6 +176,19 @@ def test_an_error_names_the_place_in_the_whole_body():
         with pytest.raises(ServeError) as refused:
             decode({}, body, signature(), "m", max_rows=50_000)
         assert text in refused.value.text and "(byte" not in refused.value.text
+
+
+def test_strings_have_a_number_and_long_ones_no_escapes(everything_is_large, monkeypatch):
+    model = signature(datatype="BYTES", row=(2,))
+    asked = {"inputs": [{"name": "x", "shape": [2, 2], "datatype": "BYTES", "data": ["a"] * 3 + ["é" * 50]}]}
+    plain, escaped = (json.dumps(asked, ensure_ascii=way).encode() for way in (False, True))
+    monkeypatch.setattr(data, "_LONGEST_ESCAPED", 150)
+    assert decode({}, plain, model, "m").inputs["x"][1, 1] == ("é" * 50).encode()
+    with pytest.raises(ServeError, match=r"data\[3\]` is a long string with escapes in it: send it as binary data"):
+        decode({}, escaped, model, "m")
+    monkeypatch.setattr(checks, "MOST_STRINGS", 3)
+    with pytest.raises(ServeError, match="the inputs for model 'm' are 4 strings, at most 3 are taken at once"):
+        decode({}, plain, model, "m")
 
 
 def infer(data=b"[1,2,3,4]", shape=b"[1,4]", datatype=b"FP32", more=b"", after=b""):
