@@ -126,6 +126,7 @@ def serve_doors(port: int) -> None:
     from jaxprop_serve.http1.application import create_app
     from jaxprop_serve.http1.connections import connection
     from jaxprop_serve.protocol.tensors import Signature, TensorSpec
+    from jaxprop_serve.settings import Settings
 
     W = np.random.default_rng(1).random((784, 10), dtype=np.float32)
 
@@ -140,11 +141,7 @@ def serve_doors(port: int) -> None:
             return {"y": inputs["x"] @ W}
 
     served = contextlib.nullcontext(Served())
-    settings = types.SimpleNamespace(
-        host="127.0.0.1", max_body_bytes=1 << 24, max_rows=8192, max_json_depth=100, header_timeout_s=10,
-        body_timeout_s=30, idle_timeout_s=75, max_connections=1024, token=None, admin_token=None, allowed_hosts=(),
-        allowed_origins=(),
-    )  # fmt: skip
+    settings = Settings()
     models = types.SimpleNamespace(pin=lambda name, version=None: served, ready=lambda: True)
     app = create_app(models, settings)
     uvicorn.run(app, port=port, http=connection(settings), ws="none", access_log=False, log_level="warning",
