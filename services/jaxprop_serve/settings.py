@@ -29,7 +29,7 @@ from jaxprop.errors import JaxpropError, pick
 
 PREFIX = "JAXPROP_"
 CONFIG = "JAXPROP_CONFIG"  # names the TOML file
-LEAST_TOKEN = 16  # characters, of a token in a file or of a server that other machines reach
+LEAST_TOKEN = 16  # characters, of a token in a file
 VERSIONS = re.compile(r"all|latest(:[1-9][0-9]{0,8})?|[1-9][0-9]{0,17}(,[1-9][0-9]{0,17})*")
 
 
@@ -125,8 +125,7 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _tokens(self) -> "Settings":
-        reachable = not is_loopback(self.host)
-        if reachable and not (self.token and self.admin_token):
+        if not is_loopback(self.host) and not (self.token and self.admin_token):
             raise ValueError(
                 f"host {self.host} can be reached from other machines: set JAXPROP_TOKEN and JAXPROP_ADMIN_TOKEN "
                 "(or token and admin_token in the TOML file, or token_file and admin_token_file), or serve on 127.0.0.1"
@@ -138,9 +137,9 @@ class Settings(BaseModel):
             raise ValueError("token and admin_token are the same: whoever may ask could load and unload; choose two")
         for name, token in given.items():
             file = getattr(self, f"{name}_file")
-            if len(token) < LEAST_TOKEN and (file or reachable):
+            if file and len(token) < LEAST_TOKEN:
                 raise ValueError(
-                    f"{file or name}: a token of {len(token)} characters, which can be guessed; expected at least "
+                    f"{file}: a token of {len(token)} characters, which can be guessed; expected at least "
                     f"{LEAST_TOKEN}, such as those of `openssl rand -hex 24`"
                 )
         return self

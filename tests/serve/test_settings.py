@@ -77,7 +77,6 @@ def test_a_typo_is_refused_with_the_nearest_name(where, tmp_path):
         ({"token": ["secret-a"]}, "setting token"),
         ({"token": "secret-a", "admin_token": "secret-a"}, "are the same"),
         ({"token": "secret-a b"}, "ASCII without spaces"),
-        ({"host": "0.0.0.0", "token": "secret-a", "admin_token": "secret-b"}, "token of 8 characters.*at least 16"),
         ({"host": ""}, "setting host"),
     ],
 )
