@@ -338,9 +338,12 @@ def test_load_and_unload_reach_every_worker_and_those_that_come(folder, tmp_path
         shutil.copytree(folder, tmp_path / "kept" / "3")  # published, and not loaded yet
         os.kill(next(event["pid"] for event in server.events("ready") if event["worker"] == 0), signal.SIGKILL)
         server.wait_for(lambda: server.events("a worker died and is replaced"))
-        while len(server.events("ready")) < 3:
+
+        def all_ready():
             assert server.call("GET", READY)[0] == 200, "the new one is not met before it can answer"
-            time.sleep(0.05)
+            return len(server.events("ready")) == 3
+
+        server.wait_for(all_ready, 60)
         ((status, answer),) = everywhere("/v2/models/kept")
         assert status == 200 and "['1', '2']" in answer
         assert everywhere("/v2/models/left") == [unloaded]
