@@ -12,7 +12,7 @@
        if nothing else runs
     8  models take turns
 
-One lane is the loop, the other the thread. A request that meets an idle loop lane is computed at once, and the lane
+One lane is the loop, the other the thread. A quick request that meets an idle lane is computed at once, and the lane
 counts as busy until the loop has come round: what arrives by then is computed together. Where the last batch was of
 several requests, the next one waits for the loop to come round too: others are likely to come with it. So one client
 waits for no task switch, and many make batches.
