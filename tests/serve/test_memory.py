@@ -6,8 +6,10 @@ import socket
 import zlib
 from pathlib import Path
 
+import grpc
 import pytest
 
+from jaxprop_serve.grpc_door.messages import INFERENCE
 from tests.serve.doors import a_request
 from tests.serve.test_innocents import INFER, INVALID, asks, half_of_them_leave, queue_rows, row
 
@@ -121,3 +123,16 @@ def test_bad_requests_and_clients_that_leave_harm_nobody(server):
     asyncio.run(poisoned())
     assert asyncio.run(half_of_them_leave(server.port, 30)) < 1
     assert queue_rows(server.call("GET", "/metrics")[1]) == 0
+
+
+@pytest.mark.slow
+def test_refused_messages_are_let_go(server):
+    """40 of 15 MB over gRPC, one after the other: what is raised for one must not keep it."""
+    rows = 15 * MB // 16
+    shape = {"name": "x", "shape": [rows, 4], "datatype": "FP32"}
+    message = INFERENCE.ModelInferRequest(model_name="digits", inputs=[shape], raw_input_contents=[bytes(16 * rows)])
+    with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel, growth(server, 300 * MB):
+        ask = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        for _ in range(40):
+            with pytest.raises(grpc.RpcError, match="at most 8192 are taken"):
+                ask(message.SerializeToString(), timeout=20)

@@ -167,7 +167,7 @@ class Service:
         full_name = f"{_SERVICES.get(name, 'inference.GRPCInferenceService')}/{name}"
 
         async def answered(_: object, context: Context) -> Message:
-            call, code, size = Call(context), "OK", None
+            call, code, size, request = Call(context), "OK", None, None
             peer = context.peer() if app.access_log is not None else ""
             if app.traces is not None:
                 call.trace = app.traces.grpc(full_name, context.invocation_metadata(), context.peer())
@@ -204,6 +204,7 @@ class Service:
                     traced = {"trace": call.trace.id}
                 app.log("error", "unforeseen", id=call.id, path=name, **traced, exception=error)
             finally:
+                request = None  # gRPC keeps what is raised here for long, and with it what stands in this function
                 seconds = time.monotonic() - call.arrived
                 if app.metrics is not None:
                     app.metrics.request(call.model, call.version, "grpc", name, code, seconds)
