@@ -404,18 +404,27 @@ def test_probes_are_logged_only_at_debug_unless_they_fail_and_requests_at_no_hig
     assert refused["client"] == "127.0.0.1" and "path" not in refused and "route" not in refused
 
 
-def test_nobody_writes_lines_or_commands_of_a_terminal_into_the_log():
+@pytest.mark.parametrize("half", ["", "\ud800"], ids=["", "with half of a surrogate pair"])
+def test_nobody_writes_lines_or_commands_of_a_terminal_into_the_log(half):
     stream = io.StringIO()
     log = Log("info", (), stream)
-    bad = "/a\n{}\x1b[2J\x9b2J\u202e\u2028\x7f\ud800é"
+    bad = "/a\n{}\x1b[2J\x9b2J\u202e\u2028\x7fé" + half
     log.request(("::1", 1), "GET", bad * 99, "", 404, 0.1, 9)
-    log("info", "é\n", path=bad, n=1 << 70, broken=Broken())
+    log("info", "é\n", path=bad, n=1 << 63, broken=Broken())
     log.close()
     text = stream.getvalue()
     assert text.count("\n") == 2 and not any(c in text for c in "\x1b\x9b\u202e\u2028\x7f")
     first, second = lines(stream)
     assert (first["path"], first["client"]) == ((bad * 99)[:200], "::1")
-    assert (second["path"], second["n"], second["broken"]) == (bad, 1 << 70, "<Broken>")
+    assert (second["path"], second["n"], second["broken"]) == (bad, 1 << 63, "<Broken>")
+
+
+def test_a_number_of_any_size_can_be_logged():
+    stream = io.StringIO()
+    log = Log("info", (), stream)
+    log("info", "large", n=1 << 70)
+    log.close()
+    assert lines(stream)[0]["n"] == 1 << 70
 
 
 class Broken:

@@ -160,7 +160,7 @@ class Log(logging.Handler):
                 shown.append(one)
         try:
             text = _encoder.encode_lines(shown).decode()
-        except (OverflowError, UnicodeEncodeError):  # numbers above 64 bits, halves of surrogate pairs
+        except UnicodeEncodeError:  # halves of surrogate pairs
             text = "".join(json.dumps(msgspec.to_builtins(one)) + "\n" for one in shown)
         if not text.isascii() or "\x7f" in text:
             text = _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
