@@ -394,11 +394,13 @@ def test_a_store_that_fails_is_named(tmp_path):
             raise OSError("the bucket is away")
 
     async def test(models):
-        models.catalogue.store = Away()
+        models.catalogue.store, said = Away(), []
+        models.log = lambda level, event, **fields: said.append((event, fields))
         for work in (models.start, lambda: models.load("m")):
             with pytest.raises(ServeError, match="the store failed: OSError: the bucket is away") as error:
                 await work()
             assert error.value.status == 400
+        assert [(event, fields["model"], fields["kept"]) for event, fields in said] == [("load failed", "m", False)] * 2
 
     serving(test, tmp_path, started=False)
 

@@ -209,6 +209,27 @@ def test_loads_that_nobody_waits_for_are_not_carried_out(tmp_path):
     serving(test, tmp_path, kinds=(Plain(wait),))
 
 
+def test_an_unload_during_the_start_is_what_counts(tmp_path):
+    put(tmp_path / "m", 1)
+    began, go_on = threading.Event(), threading.Event()
+
+    def wait(path):
+        began.set()
+        assert go_on.wait(10)
+
+    async def test(models):
+        start = asyncio.create_task(models.start())
+        while not began.is_set():
+            await asyncio.sleep(0.001)
+        unload = asyncio.create_task(models.unload("m"))
+        await asyncio.sleep(0.01)
+        go_on.set()
+        await asyncio.gather(start, unload)
+        assert models.ready() and states(models) == {("m", "1"): "UNLOADED"}
+
+    serving(test, tmp_path, kinds=(Plain(wait),), started=False)
+
+
 @pytest.mark.parametrize("versions, served", [("all", "123"), ("latest", "3"), ("latest:2", "23"), ("1,3", "13")])
 def test_the_versions_that_the_policy_names_are_served(versions, served, tmp_path):
     for version in "123":
