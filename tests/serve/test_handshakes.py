@@ -31,9 +31,11 @@ def contexts(tmp_path_factory):
     return server, ssl.create_default_context(cafile=str(cert))
 
 
-async def asks(port, trusting):
+async def asks(port, trusting, address="127.0.0.1"):
     """The status of one request over TLS."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=trusting, server_hostname="localhost")
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1", port, ssl=trusting, server_hostname="localhost", local_addr=(address, 0)
+    )
     writer.write(whole())
     status = int((await reader.readuntil(b"\r\n\r\n")).split()[1])
     writer.close()
@@ -54,6 +56,8 @@ def test_handshakes_are_counted_and_end_in_time(contexts, loop):
             reader, _ = surplus = await asyncio.open_connection("127.0.0.1", port)
             assert await reader.read() == b"" and time.monotonic() - began < 0.4, "closed at once"
             assert told == [1]
+            assert await asks(port, contexts[1], "127.0.0.2") == 200, "a client that has most gives one up"
+            assert await silent[0][0].read() == b"" and time.monotonic() - began < 0.4, "its oldest"
             for reader, _ in silent:
                 assert await reader.read() == b""
             assert 0.4 < time.monotonic() - began < 5

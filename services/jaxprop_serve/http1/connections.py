@@ -113,6 +113,8 @@ class Connection(asyncio.Protocol):
         self.connections, self.tasks = server_state.connections, server_state.tasks
         self.parser = httptools.HttpRequestParser(self)
         self.transport: Any = None
+        self.peer = ""  # who the client is, as queues and the crowd tell clients apart
+        self.handshake: Callable[[], None] | None = None  # ends a handshake of TLS, while it is under way
         self.writable: asyncio.Future[None] | None = None  # set while the client does not read its answers
         self.reading_paused = False
         self.due: float | None = None  # when the present phase must be over; None while the answer is ours to give
@@ -310,7 +312,9 @@ class Connection(asyncio.Protocol):
     # What the crowd tells.
     def give_way(self) -> None:
         """Close, since other clients have fewer connections: in silence if nothing has come, and else with a 503."""
-        if self.phase == "header" and not self.started:
+        if self.handshake is not None:
+            self.handshake()
+        elif self.phase == "header" and not self.started:
             self.transport.close()
         else:
             self._fail(503, f"this server has {self.max_connections} connections open, most of them yours")

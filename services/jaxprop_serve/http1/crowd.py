@@ -23,6 +23,8 @@ class Crowd:
     def enter(self, one: Any) -> bool:
         """Count a connection, and return whether there is room for it, if need be by making it."""
         own = self._by_client.setdefault(one.peer, set())
+        if one in own:  # since its handshake
+            return True
         own.add(one)
         self._count += 1
         if self._count <= self._most:
