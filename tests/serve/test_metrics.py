@@ -49,7 +49,10 @@ def samples(metrics):
 
 
 def test_what_the_statistics_say_is_what_is_scraped():
-    found = samples(Metrics(FakeModels(counting_model())))
+    models = FakeModels(counting_model())
+    models.statistics["gone", "3"] = counting_model().statistics  # unloaded: what it answered stays counted
+    found = samples(Metrics(models))
+    assert found["jaxprop_batch_rows_count", "model=gone", "version=3"] == 4
     model = ("model=digits", "version=1")
     assert found["jaxprop_queue_seconds_count", *model] == 9 and found["jaxprop_queue_seconds_sum", *model] == 0.003
     assert found["jaxprop_compute_seconds_count", *model] == 4 and found["jaxprop_compute_seconds_sum", *model] == 0.008

@@ -1,15 +1,20 @@
 """Traces: one span for each request under its caller's, what is below it, and that nothing of it is there when off."""
 
 import asyncio
+import gzip
+import http.server
 import io
 import json
 import subprocess
 import sys
+import threading
+import time
 
 import grpc
 import numpy as np
 import pytest
 from opentelemetry import trace as otel
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from jaxprop.errors import JaxpropError
@@ -95,6 +100,16 @@ def test_who_decides_about_a_trace(headers, is_parent, is_recorded):
     spans, lines = traced(lambda app: acall(app, "POST", INFER, a_request(), headers))
     assert len(spans) == is_recorded and (lines[0]["trace"] == TRACE) == is_parent
     assert len(lines[0]["trace"]) == 32, "what is not sampled has an id too"
+
+
+def test_probes_have_no_traces_but_their_callers():
+    async def test(app):
+        for path in ("/v2/health/live", "/v2/health/ready", "/metrics"):
+            await acall(app, "GET", path)
+        await acall(app, "GET", "/v2/health/live", headers=[parent()])
+
+    (span,), _ = traced(test)
+    assert under(span) == CALLER
 
 
 def test_waiting_and_computing_are_below_it_each_request_its_own():
@@ -189,14 +204,40 @@ def test_an_exporter_is_named_by_the_standards_variables_and_one_that_is_missing
         Traces()
 
 
+def test_spans_reach_a_collector_over_otlp(monkeypatch):
+    got = []
+
+    class Collector(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["content-length"]))
+            got.append((self.path, gzip.decompress(body) if self.headers.get("content-encoding") else body))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Collector) as collector:
+        threading.Thread(target=collector.serve_forever, daemon=True).start()
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{collector.server_port}")
+        monkeypatch.setenv("OTEL_SERVICE_NAME", "digits-in-production")
+        traces = Traces()
+        asyncio.run(acall(an_app(traces=traces), "POST", INFER, a_request(), [parent()]))
+        traces.close()
+        collector.shutdown()
+    ((path, body),) = got
+    (found,) = ExportTraceServiceRequest.FromString(body).resource_spans
+    (span,) = found.scope_spans[0].spans
+    assert path == "/v1/traces" and span.name == "POST /v2/models/{model}/infer" and span.trace_id.hex() == TRACE
+    named = {one.key: one.value.string_value for one in found.resource.attributes}
+    assert named["service.name"] == "digits-in-production"
+
+
 def test_spans_that_nobody_takes_hold_up_neither_the_requests_nor_the_end():
     class Stuck(InMemorySpanExporter):
         def export(self, spans):
             free.wait(5)
             return super().export(spans)
-
-    import threading
-    import time
 
     free = threading.Event()
     traces = Traces(Stuck())
@@ -204,7 +245,7 @@ def test_spans_that_nobody_takes_hold_up_neither_the_requests_nor_the_end():
 
     async def many():
         for _ in range(5000):
-            await acall(app, "GET", "/v2/health/live")
+            await acall(app, "GET", "/v2")
 
     asyncio.run(many())
     traces.close(0.1)

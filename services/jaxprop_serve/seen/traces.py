@@ -14,7 +14,7 @@ from typing import Any
 
 from jaxprop.errors import JaxpropError
 from jaxprop_serve.models.statistics import Step, account
-from jaxprop_serve.seen.logs import address
+from jaxprop_serve.seen.logs import PROBES, address
 
 try:
     from opentelemetry import context
@@ -113,11 +113,13 @@ class Traces:
         self._tracer = self._provider.get_tracer("jaxprop_serve")
         self._propagator = get_global_textmap()
 
-    def http(self, scope: dict[str, Any]) -> Trace:
-        """Begin the trace of a request that ASGI describes."""
+    def http(self, scope: dict[str, Any]) -> Trace | None:
+        """Begin the trace of a request that ASGI describes; a probe has none unless its caller's is traced."""
         sent: dict[str, list[str]] = {}
         for name, value in scope["headers"]:
             sent.setdefault(name.decode("latin-1"), []).append(value.decode("latin-1"))
+        if scope["path"] in PROBES and "traceparent" not in sent:
+            return None
         method = scope["method"] if scope["method"] in METHODS else "_OTHER"
         host, port = scope.get("server") or ("", None)
         found = {
@@ -132,12 +134,14 @@ class Traces:
         }
         return self._begin(method if method in METHODS else "HTTP", sent, found, method)
 
-    def grpc(self, method: str, metadata: Any, peer: str) -> Trace:
-        """Begin the trace of a call."""
+    def grpc(self, method: str, metadata: Any, peer: str) -> Trace | None:
+        """Begin the trace of a call, in the same way."""
         sent: dict[str, list[str]] = {}
         for name, value in metadata or ():
             if isinstance(value, str):
                 sent.setdefault(name, []).append(value)
+        if method.rpartition("/")[2] in PROBES and "traceparent" not in sent:
+            return None
         found = {"rpc.system.name": "grpc", "rpc.method": method, "client.address": address(peer)}
         return self._begin(method, sent, found, method)
 
