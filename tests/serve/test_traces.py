@@ -236,7 +236,7 @@ def test_spans_reach_a_collector_over_otlp(monkeypatch):
 def test_spans_that_nobody_takes_hold_up_neither_the_requests_nor_the_end():
     class Stuck(InMemorySpanExporter):
         def export(self, spans):
-            free.wait(5)
+            free.wait(30)
             return super().export(spans)
 
     free = threading.Event()
@@ -244,12 +244,12 @@ def test_spans_that_nobody_takes_hold_up_neither_the_requests_nor_the_end():
     app, began = an_app(traces=traces), time.monotonic()
 
     async def many():
-        for _ in range(5000):
+        for _ in range(1000):
             await acall(app, "GET", "/v2")
 
     asyncio.run(many())
     traces.close(0.1)
-    assert time.monotonic() - began < 4.5
+    assert time.monotonic() - began < 20
     free.set()
 
 
