@@ -167,6 +167,8 @@ def _rows_of(body: bytes, signature: Signature, settings: Settings) -> np.ndarra
 def _large_rows_of(body: bytes, signature: Signature, settings: Settings) -> np.ndarray | dict[str, list[Cell]]:
     """Return the rows as x, or the columns, read in pieces."""
     text = json_text(body)
+    if text[:1] not in (b"[", b"{"):
+        raise _no_rows(signature)
     most = allowance(len(signature.inputs))
     around, lists = skeleton(text, 2 if text[:1] == b"{" else 1, most, settings.max_json_depth)
     rows = bytes(read_json(around, _rows).rows) if text[:1] == b"{" else around
