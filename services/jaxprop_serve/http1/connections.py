@@ -38,6 +38,7 @@ SWEEP_S = 0.5
 AT_ONCE = 1 << 14  # bytes that are parsed as they come; of more, pieces are parsed for so long in one turn of the loop
 PIECE = 1 << 11
 TURN_S = 0.0002
+QUICK_S = 0.00002
 PROBE_S = 10  # a client that closed its sending side is asked this often whether it is still there
 # After an early answer (413) the rest of the body is read and dropped, so that the client sees the answer: this much.
 _DROPPED_BYTES = 1 << 26
@@ -357,14 +358,17 @@ class Connection(asyncio.Protocol):
 
     def _parse_held(self) -> None:
         """Parse what is held, and leave the rest to the next turn of the loop when this one's time is over."""
-        held, self.held, at, end = self.held, b"", 0, time.monotonic() + TURN_S
+        held, self.held, at, size, now = self.held, b"", 0, PIECE, time.monotonic()
+        end = now + TURN_S
         while at < len(held) and not (self.reading_paused or self.held or self.transport.is_closing()):
-            if at and time.monotonic() > end:
+            if now > end:
                 self.transport.pause_reading()
                 self.loop.call_soon(self._parse_held)
                 break
-            self._parse(held[at : at + PIECE])
-            at += PIECE
+            self._parse(held[at : at + size])
+            at += size
+            began, now = now, time.monotonic()
+            size = min(2 * size, AT_ONCE) if now - began < QUICK_S else PIECE  # most of a large body is quick
             if self.phase == "answer" and at < len(held):
                 self.pause_reading()
         else:
