@@ -18,6 +18,7 @@ from jaxprop.errors import JaxpropError
 from jaxprop_serve.certificates import certificate_of
 from jaxprop_serve.errors import ServeError
 from jaxprop_serve.http1.routes import Mount, Route
+from jaxprop_serve.jobs import Parent
 from jaxprop_serve.models.lifecycle import Known, Models, Served
 from jaxprop_serve.plugins import find, made
 from jaxprop_serve.protocol.by_column import example_row
@@ -28,7 +29,7 @@ from jaxprop_serve.settings import Settings
 from jaxprop_serve.sockets import TakenError, bind, bound_to_file, check_file, url
 from jaxprop_serve.systemd import ended_by_hangup
 from jaxprop_serve.why.explain import Explain
-from jaxprop_serve.workers import Parent, Supervisor
+from jaxprop_serve.workers import Supervisor
 
 MOST_NAMES = 20  # of columns, in the lines for people
 

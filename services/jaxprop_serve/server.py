@@ -30,13 +30,13 @@ from jaxprop_serve.http1.application import create_app
 from jaxprop_serve.http1.connections import connection
 from jaxprop_serve.http1.handshakes import Handshakes
 from jaxprop_serve.http1.routes import ASGI, Mount, Receive, Route, Send
+from jaxprop_serve.jobs import Parent
 from jaxprop_serve.models.lifecycle import Known, Models
 from jaxprop_serve.renewal import Renewal
 from jaxprop_serve.seen.logs import Log
 from jaxprop_serve.seen.metrics import Metrics
 from jaxprop_serve.settings import Settings
 from jaxprop_serve.systemd import TERMINAL, notify
-from jaxprop_serve.workers import Parent
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 LAME_DUCK_S = 0.5  # after SIGTERM new connections are still taken for this long, to be told that we are not ready

@@ -16,7 +16,7 @@ FLOORS = [
     {"http1"},
     {"why", "grpc_door"},
     {"plugins", "api"},
-    {"renewal"},
+    {"renewal", "jobs"},
     {"server", "workers"},
     {"assembly"},
     {"command", "__main__"},

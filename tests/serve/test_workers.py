@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from jaxprop_serve.errors import ServeError
-from jaxprop_serve.workers import MOST_JOBS, Parent, Supervisor
+from jaxprop_serve.jobs import MOST_JOBS, Parent
+from jaxprop_serve.workers import Supervisor
 
 
 class Workers:
