@@ -130,7 +130,9 @@ class Server:
                 gc.collect()
                 gc.freeze()  # models and modules stay: later collections need not look at them
                 gc.set_threshold(10_000)  # a request leaves no cycles: looking for them at every tenth of one costs 5 %
-                self.log("info", "ready", port=self.port, grpc_port=self.grpc_port, pid=os.getpid())
+                path = self.settings.unix_socket
+                where: dict[str, Any] = {"port": self.port} if path is None else {"unix_socket": path}
+                self.log("info", "ready", **where, grpc_port=self.grpc_port, pid=os.getpid())
                 ready(self)
                 notify("READY=1")
                 tasks = [asyncio.create_task(work) for work in (self.renewal.watch(), self._reloading(hangup))]

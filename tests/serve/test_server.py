@@ -261,6 +261,7 @@ def test_a_server_ends_with_its_terminal_and_not_by_another_hangup(folder, tmp_p
         os.close(terminal)
         assert manager.recv(100) == b"STOPPING=1"
         assert server.wait(10) == 0 and not path.exists()
+        assert f'"event":"ready","unix_socket":"{path}"' in (tmp_path / "log").read_text()
     finally:
         manager.close()
         server.kill()
