@@ -9,10 +9,6 @@ Requests are answered one after the other, and what comes beyond a whole request
 that comes at once is parsed a piece a turn of the loop, so that others are served in between.
 
     uvicorn.Config(app, http=connection(settings), ws="none")
-
-A client that keeps its connection sends the same header again and again. One that was parsed before is known by its
-bytes and is not parsed again; and where the application answered it without waiting for anything, the next one is
-answered without a task of its own.
 """
 
 import asyncio
@@ -24,13 +20,14 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import unquote
 
 import httptools
 
 from jaxprop_serve.http1.crowd import Crowd
 from jaxprop_serve.http1.exchange import Exchange
+from jaxprop_serve.http1.known import Headers, Known
 from jaxprop_serve.models.queue import who
 from jaxprop_serve.settings import Settings
 
@@ -43,19 +40,9 @@ PROBE_S = 10  # a client that closed its sending side is asked this often whethe
 # After an early answer (413) the rest of the body is read and dropped, so that the client sees the answer: this much.
 _DROPPED_BYTES = 1 << 26
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
-_KNOWN, _LONGEST_KNOWN = 512, 1024  # headers that are known, and the bytes of the longest
 
 
 Refusals = Callable[[int, tuple[str, int | None] | None], None]
-
-
-class Known(NamedTuple):
-    """A header that was parsed before: the request it stands for, the bytes of body that follow, and whether the
-    application answers it without a task of its own where it can."""
-
-    scope: dict[str, Any]
-    length: int
-    eager: bool
 
 
 class Refused(Exception):  # noqa: N818 (raised inside the parser to stop it)
@@ -80,7 +67,7 @@ def connection(
         idle_timeout = float(settings.idle_timeout_s)
         max_connections = int(settings.max_connections)
         crowd = Crowd(max_connections)
-        known: dict[bytes, Known] = {}
+        known = Headers()
 
     Limited.refused = staticmethod(refused) if refused is not None else None
     Limited.max_header_bytes = max_header_bytes
@@ -101,7 +88,7 @@ class Connection(asyncio.Protocol):
     max_headers: int
     refused: Refusals | None
     crowd: Crowd
-    known: dict[bytes, Known]  # of all connections of one server
+    known: Headers
 
     def __init__(
         self, config: Any, server_state: Any, app_state: object, _loop: asyncio.AbstractEventLoop | None = None
@@ -149,11 +136,9 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self.phase == "header" and not self.started and not self.held:
-            end = data.find(b"\r\n\r\n", 0, _LONGEST_KNOWN) + 4
-            self.head = head = data[:end] if end > 3 else b""
-            known = self.known.get(head)
-            if known is not None and len(data) == len(head) + known.length:
-                self._again(known, data[len(head) :])
+            self.head, known = self.known.find(data)
+            if known is not None:
+                self._again(known, data[len(self.head) :])
                 return
             self.size = len(data)
         if self.phase == "answer" or len(data) > AT_ONCE or self.held or self.reading_paused:
@@ -272,8 +257,9 @@ class Connection(asyncio.Protocol):
     def answered(self) -> None:
         """Start the next pipelined request after an answer is complete, or wait for the client's next one."""
         self.server_state.total_requests += 1
-        if self.head:
-            self._learn()
+        if self.head and self.exchange is not None and not self.waiting:
+            self.known.learn(self.head, self.size, self.exchange)
+        self.head = b""
         if self.transport.is_closing():
             return
         if self.waiting:
@@ -439,29 +425,6 @@ class Connection(asyncio.Protocol):
             exchange.begin(self.app)
         else:
             self._start(exchange)
-
-    def _learn(self) -> None:
-        """Know the header of the request that was answered, if it came with its whole body in one piece, by itself, and
-        nothing about it was special."""
-        exchange, head, self.head = self.exchange, self.head, b""
-        if exchange is None or self.waiting or not exchange.keep_alive or exchange.scope["http_version"] != "1.1":
-            return
-        # What the application wrote into it is this request's alone.
-        scope = {key: value for key, value in exchange.scope.items() if not key.startswith("jaxprop.")}
-        headers = dict(scope["headers"])
-        length = headers.get(b"content-length", b"0")
-        special = {b"transfer-encoding", b"expect", b"upgrade"} & headers.keys()
-        if (
-            headers.get(b"connection", b"keep-alive").lower() != b"keep-alive"
-            or special
-            or len(headers) != len(scope["headers"])
-            or length != b"%d" % (self.size - len(head))
-        ):
-            return
-        if len(self.known) >= _KNOWN:
-            self.known.clear()
-        scope |= {"jaxprop.timed": True, "jaxprop.headers": headers}
-        self.known[head] = Known(scope, int(length), "jaxprop.eager" in exchange.scope)
 
     def _stop(self, status: int, text: str) -> None:
         self.refusal = (status, text)
