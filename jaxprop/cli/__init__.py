@@ -68,7 +68,8 @@ def main() -> NoReturn:
     warnings.showwarning = lambda message, *_: print(f"jaxprop: {in_shell(str(message))}", file=sys.stderr)
     try:
         code = app(sys.argv[1:] or ["--help"], prog_name="jaxprop", standalone_mode=False)
-        sys.stdout.flush()  # a full disk is told here, not while Python ends
+        if sys.stdout is not None:  # as with >&-
+            sys.stdout.flush()  # a full disk is told here, not while Python ends
         if code != 130:
             sys.exit(code if isinstance(code, int) else 0)
     except (KeyboardInterrupt, typer.Abort):

@@ -51,7 +51,9 @@ def _policy(value: object) -> str:
 
 
 Port = Annotated[int, Field(ge=0, le=65535)]
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+MOST = 2**31 - 1  # gRPC takes numbers of 32 bits alone, times as milliseconds
+Count = Annotated[int, Field(gt=0, le=MOST // 2)]
+Seconds = Annotated[float, Field(gt=0, le=MOST // 1000, allow_inf_nan=False)]
 Size = Annotated[ByteSize, Field(gt=0)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 Token = Annotated[SecretStr | None, BeforeValidator(_off)]
@@ -78,17 +80,17 @@ class Settings(BaseModel):
     max_batch: Annotated[int, Field(ge=1, le=65536)] = 64
     batching: bool = True
     max_delay_us: NonNegativeInt = 0
-    max_queue_rows: PositiveInt = 4096
+    max_queue_rows: Count = 4096
     max_queue_bytes: Size = ByteSize(64 << 20)
 
-    max_body_bytes: Size = ByteSize(16 << 20)
+    max_body_bytes: Annotated[ByteSize, Field(gt=0, le=MOST)] = ByteSize(16 << 20)
     max_rows: PositiveInt = 8192
     max_answer_bytes: Size = ByteSize(64 << 20)
     max_json_depth: Annotated[int, Field(ge=4, le=500)] = 100
     header_timeout_s: Seconds = 10
     body_timeout_s: Seconds = 30
     idle_timeout_s: Seconds = 75
-    max_connections: PositiveInt = 1024
+    max_connections: Count = 1024
     drain_timeout_s: Seconds = 10
     compression: bool = True
 
@@ -226,7 +228,7 @@ def _toml(file: Path | None) -> dict[str, Any]:
     if file is None:
         return {}
     try:
-        found = tomllib.loads(file.read_text())
+        found = tomllib.loads(file.read_text("utf-8-sig"))
     except OSError as error:
         raise JaxpropError(f"settings file {file}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -1,5 +1,6 @@
 """Where settings come from, which one wins, and that no typo passes, wherever it was made."""
 
+import asyncio
 import json
 import tomllib
 from pathlib import Path
@@ -8,9 +9,10 @@ import pytest
 
 from jaxprop.errors import JaxpropError
 from jaxprop_serve.command import as_toml
+from jaxprop_serve.grpc_door import server as grpc_server
 from jaxprop_serve.settings import Settings, read
 from tests.cli.commands import is_a_mistake, run
-from tests.serve.doors import settings as needed_by_the_doors
+from tests.serve.doors import an_app, settings as needed_by_the_doors
 
 
 def test_flags_before_the_environment_before_the_file_before_defaults(tmp_path):
@@ -156,3 +158,29 @@ def test_a_link_to_nothing_and_a_folder_that_may_not_be_read(tmp_path, monkeypat
 
     monkeypatch.setattr(Path, "iterdir", refused)  # root may read everything
     is_a_mistake(run("serve", str(tmp_path)), 1, f"{tmp_path}: cannot be read: Permission denied")
+
+
+MOST = {
+    "max_body_bytes": 2**31 - 1, "max_connections": 2**30 - 1, "max_queue_rows": 2**30 - 1,
+    "idle_timeout_s": 2147483, "header_timeout_s": 2147483,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MOST)
+def test_more_than_grpc_can_be_told_is_refused(name):
+    with pytest.raises(JaxpropError, match=name):
+        read({name: str(MOST[name] + 1)}, environment={})
+
+
+def test_the_most_of_every_setting_starts():
+    async def start():
+        limits = Settings(**MOST)
+        door = await grpc_server.start(an_app(**dict(limits)), limits, 0)
+        await door.stop()
+
+    asyncio.run(start())
+
+
+def test_a_file_may_begin_as_windows_editors_begin_it(tmp_path):
+    (tmp_path / "a.toml").write_bytes("\ufeffmax_batch = 8\r\n".encode())
+    assert read({}, tmp_path / "a.toml", {}).max_batch == 8
