@@ -95,7 +95,7 @@ def remember(
         return
     try:
         tried = [decoder.decode(before + data + after).inputs for data in (b"[1]", b"[2]")]
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):  # a field that the other way skips
         return
     if [[item.data for item in inputs] for inputs in tried] != [[[1.0]], [[2.0]]]:
         return
