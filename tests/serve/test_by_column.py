@@ -152,7 +152,7 @@ def test_the_metadata_and_the_first_lines_name_the_columns(app):
         {"name": "sex", "kind": "category", "values": ["female", "male"], "features": ["sex=female", "sex=male"]},
     ]
     server = SimpleNamespace(settings=settings(), port=8000, grpc_port=None, models=FakeModels(a_model()))
-    server.settings.tls_cert = None
+    server.settings.tls_cert = server.settings.unix_socket = None
     lines = about(server)
     assert "  columns: age, sex" in lines
     command = shlex.split(next(line for line in lines if "try: " in line))

@@ -322,7 +322,7 @@ async def _options(request: Request) -> dict[str, Any]:
     """Return the body of a repository call: a JSON object, or nothing, which is what most clients send."""
     body = await request.body()
     if len(body) > LARGE:
-        raise ServeError(413, f"the body of this call has {len(body):,} bytes, at most {LARGE:,} are read")
+        raise ServeError(400, f"the body of this call has {len(body):,} bytes, at most {LARGE:,} are read")
     return read_json(body, _object, request.settings.max_json_depth) if body.strip() else {}
 
 
