@@ -43,7 +43,10 @@ def ship(path, rows=400):
         table.writerow(["age", "sex", "port", "fare", "boarded", "survived"])
         for _ in range(rows):
             age, sex = int(r.integers(1, 80)), r.choice(["female", "male"])
-            fare, day = f"${r.lognormal(3, 0.6):.2f}", np.datetime64("1912-04-10") + int(r.integers(0, 2))
+            fare, day = (
+                f"${r.lognormal(3, 0.6):.2f}",
+                np.datetime64("1912-04-10") + np.timedelta64(int(r.integers(0, 2)), "D"),
+            )
             survived = r.random() < 1 / (1 + np.exp(1 + 0.02 * (age - 30) - 2 * (sex == "female")))
             known = age if r.random() < 0.9 else ""
             table.writerow([known, sex, r.choice(["S", "C"]), fare, day, "yes" if survived else "no"])
