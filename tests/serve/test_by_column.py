@@ -16,7 +16,8 @@ from jaxprop.columns import Boolean, Category, Date, Number, Table
 from jaxprop_serve.assembly import about
 from jaxprop_serve.protocol import by_column, requests
 from jaxprop_serve.protocol.by_column import encoded, example_row
-from tests.serve.doors import FakeModel, FakeModels, W, acall, an_app, call, settings
+from jaxprop_serve.settings import Settings
+from tests.serve.doors import FakeModel, FakeModels, W, acall, an_app, call
 from tests.serve.explaining import serving
 from tests.serve.test_grpc import grpc_running
 
@@ -151,8 +152,7 @@ def test_the_metadata_and_the_first_lines_name_the_columns(app):
         {"name": "age", "kind": "number", "features": ["age", "age missing"]},
         {"name": "sex", "kind": "category", "values": ["female", "male"], "features": ["sex=female", "sex=male"]},
     ]
-    server = SimpleNamespace(settings=settings(), port=8000, grpc_port=None, models=FakeModels(a_model()))
-    server.settings.tls_cert = server.settings.unix_socket = None
+    server = SimpleNamespace(settings=Settings(), port=8000, grpc_port=None, models=FakeModels(a_model()))
     lines = about(server)
     assert "  columns: age, sex" in lines
     command = shlex.split(next(line for line in lines if "try: " in line))
