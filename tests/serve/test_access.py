@@ -160,6 +160,34 @@ def test_pages_of_other_sites_are_refused(origin, status):
     assert call(app, "OPTIONS", INFER, headers=asked).status == (204 if status == 200 else 403)
 
 
+def test_a_preflight_is_told_nothing_of_the_ones_before():
+    app = an_app()
+    asked = [(b"origin", b"http://localhost:8000"), (b"access-control-request-method", b"POST")]
+    first = call(app, "OPTIONS", INFER, headers=[*asked, (b"x-request-id", b"secret")]).headers
+    second = call(app, "OPTIONS", INFER, headers=asked).headers
+    assert first.pop(b"x-request-id") == b"secret" and first == second
+
+
+def test_a_plugin_may_give_one_answer_again_and_again():
+    answer = Reply(b"{}", [(b"x-mine", b"1")])
+
+    async def handler(request):
+        return answer
+
+    app = an_app(routes=[Route("GET", "/mine", handler)])
+    for _ in range(2):
+        assert call(app, "GET", "/mine").headers == {b"x-mine": b"1", b"content-length": b"2"}
+    assert answer.headers == [(b"x-mine", b"1")]
+
+
+def test_what_is_remembered_of_clients_is_short():
+    app, long = an_app(), b"localhost:" + b"8" * 10_000
+    assert call(app, "GET", "/v2", headers=[(b"host", long)], host=False).status == 200
+    assert not app.access._known_hosts
+    headers = [(b"host", long), (b"origin", b"http://" + long)]
+    assert call(app, "GET", "/v2", headers=headers, host=False).status == 403
+
+
 @pytest.mark.parametrize(
     "name", [b"authorization", b"host", b"origin", b"content-length", b"inference-header-content-length"]
 )

@@ -7,14 +7,17 @@ import json
 import socket
 import struct
 import time
+from dataclasses import replace
 
 import hypothesis
 import hypothesis.strategies as st
 import numpy as np
 import pytest
 
+from jaxprop.columns import Number, Table
 from jaxprop_serve.errors import ServeError
 from jaxprop_serve.http1.connections import connection
+from jaxprop_serve.http1.routes import Mount
 from jaxprop_serve.protocol import again
 from jaxprop_serve.protocol.requests import decode
 from jaxprop_serve.seen.metrics import Metrics
@@ -84,6 +87,33 @@ def test_words_in_which_the_list_is_not_the_input_are_not_remembered():
         assert known is None or outcome(before + b"[9,9,9,9]" + after, kinds)[2] == np.float32([9] * 4).tobytes()
 
 
+@pytest.mark.parametrize(
+    "datatype, first, second",
+    [("INT64", "1", "1.5"), ("BYTES", '"a"', "1"), ("BOOL", "true", "1"), ("FP64", "1", "0.1")],
+)
+def test_the_words_of_a_column_are_not_those_of_x(datatype, first, second):
+    """A table of one column has one input too, of whatever type it comes in."""
+    table = Table((Number("age", fill=1.0),))
+    kinds = replace(signature(row=(1,)), table=table)
+    bodies = [
+        b'{"inputs":[{"name":"age","shape":[1,1],"datatype":"%b","data":[%b]}]}' % (datatype.encode(), cell.encode())
+        for cell in (first, second)
+    ]
+
+    def found(body):
+        try:
+            cells = decode({}, body, kinds, "digits").inputs["age"]
+        except ServeError as error:
+            return error.text
+        return cells.dtype, cells.tolist()
+
+    again._remembered.clear()
+    new = found(bodies[1])
+    again._remembered.clear()
+    assert isinstance(found(bodies[0]), tuple)
+    assert found(bodies[1]) == new
+
+
 INFER = "/v2/models/digits/infer"
 
 
@@ -97,7 +127,9 @@ def answers(client, count):
     """The next `count` answers: (status, body)."""
     found, data = [], b""
     while len(found) < count:
-        data += client.recv(1 << 16)
+        part = client.recv(1 << 16)
+        assert part, "the server has closed"
+        data += part
         while b"\r\n\r\n" in data:
             head, _, rest = data.partition(b"\r\n\r\n")
             size = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
@@ -138,6 +170,47 @@ def test_a_known_header_is_answered_as_a_new_one_is(monkeypatch):
         assert answers(client, 1)[0][0] == 400
         client.sendall(one)
         assert answers(client, 1)[0][0] == 200
+
+
+def test_blank_lines_before_a_request_are_no_header():
+    """Else what one client sends behind them would stand for whatever others send behind them."""
+    blank, asked = b"\r\n\r\n", message([1, 2, 3, 4])
+    head = message([], body=b"").replace(b": 0", b": %d" % len(asked))
+    with running(an_app(), settings()) as port:
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+            client.sendall(blank + head + b"x" * (len(asked) - len(head)))
+            time.sleep(0.1)
+            client.sendall(b"x" * len(head))
+            assert answers(client, 1)[0][0] == 400
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+            client.sendall(blank + asked)
+            assert answers(client, 1)[0][0] == 200
+
+
+@pytest.mark.parametrize("mounted", [True, False])
+def test_what_an_application_writes_into_a_request_is_not_in_the_next_one(mounted):
+    found = []
+
+    async def application(scope, receive, send):
+        scope["headers"].append((b"x-user", b"alice"))
+        scope["user"] = "alice"
+        found.append((len(scope["headers"]), "again" if "jaxprop.body" in scope else "first"))
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"{}"})
+
+    async def bare(scope, receive, send):
+        assert "user" not in scope
+        await application(scope, receive, send)
+
+    app = an_app(routes=[Mount("/mine", bare)]) if mounted else bare
+    with (
+        running(app, settings(), lifespan="off") as port,
+        socket.create_connection(("127.0.0.1", port), timeout=5) as client,
+    ):
+        for _ in range(3):
+            client.sendall(message([1, 2, 3, 4], path="/mine/x"))
+            assert answers(client, 1)[0][0] == 200
+    assert found == [(3, "first"), (3, "again"), (3, "again")]
 
 
 def test_a_token_that_is_no_longer_valid_is_refused_under_a_known_header():

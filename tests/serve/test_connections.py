@@ -9,7 +9,7 @@ import pytest
 
 from jaxprop_serve.http1.connections import connection
 from tests.serve.doors import an_app, settings
-from tests.serve.running import running
+from tests.serve.running import running, running_here
 from tests.serve.wire import (
     BODY,
     connect,
@@ -113,6 +113,32 @@ def test_a_client_that_sends_no_more_is_answered(port, slow, requests):
     answers = exchange_all(port, whole() * (requests - 1) + whole(), half_close=True)
     assert statuses(answers) == [200] * requests
     assert requests > 1 or b"connection: close" in answers
+
+
+@pytest.mark.parametrize("requests", [1, 2, 3])
+def test_whoever_answers_hears_of_a_client_that_left(requests):
+    """Also where the client had asked for more already."""
+
+    async def test():
+        heard = asyncio.Event()
+
+        async def application(scope, receive, send):
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"a", "more_body": True})
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            heard.set()
+
+        async with running_here(application, SHORT) as port:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write((HEALTH + b"\r\n") * requests)
+            await reader.readuntil(b"a\r\n")
+            leave_now = socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0"
+            writer.get_extra_info("socket").setsockopt(*leave_now)
+            writer.transport.abort()
+            await asyncio.wait_for(heard.wait(), 2)
+
+    asyncio.run(test())
 
 
 def test_a_client_that_stops_in_the_middle_is_not_waited_for(port):

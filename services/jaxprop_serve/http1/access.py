@@ -24,7 +24,7 @@ _SINGLE = frozenset(
         b"inference-header-content-length",
     )
 )  # fmt: skip
-_REMEMBERED = 256
+_REMEMBERED, _LONGEST = 256, 512  # hosts, and the bytes of one or of an origin
 
 
 def single(headers: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
@@ -96,13 +96,14 @@ class Access:
         name = _host_name(host)
         if self.hosts is not None and name not in self.hosts:
             raise ServeError(403, f"Host {name[:80]!r} is not a name of this server: add it to allowed_hosts")
-        if len(self._known_hosts) < _REMEMBERED:
+        if len(self._known_hosts) < _REMEMBERED and len(host) <= _LONGEST:
             self._known_hosts.add(host)
 
     def _check_origin(self, origin: bytes, host: bytes) -> None:
         text = origin.decode("latin-1").lower().rstrip("/")
         ours = host.decode("latin-1").lower()
-        if text not in self.origins and text not in (f"http://{ours}", f"https://{ours}"):
+        ours = (f"http://{ours}", f"https://{ours}")
+        if len(origin) > _LONGEST or (text not in self.origins and text not in ours):
             raise ServeError(403, f"Origin {text[:80]!r} is another site's: add it to allowed_origins")
 
     def _check_query(self, query: bytes) -> None:

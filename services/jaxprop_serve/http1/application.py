@@ -104,7 +104,7 @@ class App:
                 return None
         if scope["method"] == "OPTIONS" and b"access-control-request-method" in headers:
             access.check_source(scope, headers, "user")
-            return Reply(b"", _PREFLIGHT, 204)
+            return Reply(b"", [*_PREFLIGHT], 204)
         try:
             route, names = self.router.find("GET" if scope["method"] == "HEAD" else scope["method"], path)
         except ServeError as error:
@@ -118,7 +118,9 @@ class App:
         access.check_token(headers, route.level)
         if route.eager and self.traces is None:  # a trace needs a context of its own, which is a task's
             scope["jaxprop.eager"] = True
-        return await route.handler(request, **names)
+        answer = await route.handler(request, **names)
+        # Headers are added to it, and a plugin may keep the one that it gives.
+        return answer if route.eager else answer._replace(headers=[*answer.headers])
 
     async def _mounted(self, mount: Mount, request: HttpRequest, send: Send) -> None:
         """Hand over to a mounted application.
@@ -146,7 +148,8 @@ class App:
 
         root = request.scope.get("root_path", "") + mount.prefix
         try:
-            await mount.application({**request.scope, "root_path": root}, receive, sending)
+            scope = {**request.scope, "root_path": root, "headers": [*request.scope["headers"]]}
+            await mount.application(scope, receive, sending)
         except Exception as error:
             if not status:
                 raise

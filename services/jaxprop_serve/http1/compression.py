@@ -39,7 +39,7 @@ def chosen(accepted: bytes) -> tuple[str, bool] | None:
     (('gzip', True), None, None)
     """
     weights: dict[str, float] = {}
-    for part in accepted.decode("latin-1").lower().split(",") if len(accepted) <= _LONGEST else ():
+    for part in accepted.decode("latin-1").lower().split(","):
         name, *parameters = (word.strip() for word in part.split(";"))
         given = [text.removeprefix("q=") for text in parameters if text.startswith("q=")]
         try:
@@ -62,7 +62,7 @@ async def compressed(answer: Reply, accepted: bytes) -> Reply:
         answer: as a handler made it; of one in pieces each is let go once it is compressed.
         accepted: the request's `Accept-Encoding`.
     """
-    choice = chosen(accepted)
+    choice = chosen(accepted) if len(accepted) <= _LONGEST else None
     if choice is None:
         return answer
     body, headers, status = answer

@@ -115,6 +115,7 @@ class Connection(asyncio.Protocol):
         self.refusal: tuple[int, str] | None = None
         self.last_words: tuple[int, str] | None = None  # a refusal that is said after the answers before it
         self.exchange: Exchange | None = None  # the latest; those before it may still be unanswered
+        self.running: Exchange | None = None  # the one that was parsed and is answered now
         self.waiting: deque[Exchange] = deque()  # pipelined: answered one after the other
         self.url = b""
         self.headers: list[tuple[bytes, bytes]] = []
@@ -258,7 +259,7 @@ class Connection(asyncio.Protocol):
         """Start the next pipelined request after an answer is complete, or wait for the client's next one."""
         self.server_state.total_requests += 1
         if self.head and self.exchange is not None and not self.waiting:
-            self.known.learn(self.head, self.size, self.exchange)
+            self.known.learn(self.head, self.size, self.exchange, self._scope)
         self.head = b""
         if self.transport.is_closing():
             return
@@ -310,11 +311,13 @@ class Connection(asyncio.Protocol):
     def close_if_overdue(self, now: float) -> None:
         """End the present phase if its time is over, with a 408 where a request has begun and without a word
         elsewhere."""
+        closing = self.transport.is_closing()
+        if (self.half_closed or self.reading_paused) and not closing and _is_gone(self.transport):
+            self.transport.abort()
+            return
         if self.due is None:
-            if self.transport.is_closing():  # and its last bytes are not taken
+            if closing:  # and its last bytes are not taken
                 self.due = now + self.body_timeout
-            elif self.half_closed and _is_gone(self.transport):
-                self.transport.abort()
             return
         if now < self.due:
             return
@@ -411,6 +414,7 @@ class Connection(asyncio.Protocol):
         }
 
     def _start(self, exchange: Exchange) -> None:
+        self.running = exchange
         task = exchange.task = self.loop.create_task(exchange.run(self.app))
         self.tasks.add(task)  # uvicorn waits for these when it stops
         task.add_done_callback(self.tasks.discard)
@@ -432,7 +436,7 @@ class Connection(asyncio.Protocol):
 
     def _abandon(self) -> None:
         """End what waits for a body or a result, since nobody is left to be answered."""
-        for exchange in (*self.waiting, self.exchange):
+        for exchange in {*self.waiting, self.exchange, self.running}:
             if exchange is not None and not exchange.response_complete:
                 exchange.disconnected = True
                 exchange.wake()
@@ -495,7 +499,7 @@ def sweep(first: Connection) -> None:
 
 
 def _is_gone(transport: Any) -> bool:
-    """Return whether a client that closed its sending side has closed the other too, or its machine says so."""
+    """Return whether a client from which nothing is read has closed both sides, or its machine says so."""
     poll = select.poll()
     poll.register(transport.get_extra_info("socket").fileno(), 0)
     return bool(poll.poll(0))

@@ -220,6 +220,7 @@ class Exchange:
         try:
             reply = getattr(app, "reply", None)
             if reply is None:
+                self.scope["headers"] = [*self.scope["headers"]]  # it may write into them
                 await app(self.scope, self.receive, self.send)
             elif (answer := await reply(self.scope, self.receive, self.send)) is not None:
                 if connection.writable is not None and not self.disconnected:

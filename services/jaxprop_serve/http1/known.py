@@ -5,11 +5,13 @@ without a task of its own (see routes.py), it does. Known are headers of request
 nothing special about them, so that the same bytes always mean the same.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from jaxprop_serve.http1.exchange import Exchange
 
 _MOST, _LONGEST = 512, 1024  # headers, and bytes of each
+_LONGEST_BODY = 1 << 16  # behind a known header; it is kept until the next request, and not counted (limits.py)
 _SPECIAL = {b"transfer-encoding", b"expect", b"upgrade"}
 
 
@@ -36,21 +38,25 @@ class Headers:
         known = self._known.get(data[:end])
         return data[:end], known if known is not None and len(data) == end + known.length else None
 
-    def learn(self, head: bytes, size: int, exchange: Exchange) -> None:
-        """Know the header of a request that was answered and came, `size` bytes in all, in one piece."""
-        headers = dict(exchange.scope["headers"])
+    def learn(self, head: bytes, size: int, exchange: Exchange, scope_of: Callable[[str], dict[str, Any]]) -> None:
+        """Know the header of a request that was answered and came, `size` bytes in all, in one piece.
+
+        `scope_of` makes its scope again: what the application wrote into the other is that request's alone.
+        """
+        if exchange.scope["http_version"] != "1.1" or not exchange.keep_alive:
+            return
+        scope, length = scope_of("1.1"), size - len(head)
+        headers = dict(scope["headers"])
         if (
-            exchange.scope["http_version"] != "1.1"
-            or not exchange.keep_alive
-            or headers.get(b"connection", b"keep-alive").lower() != b"keep-alive"
+            headers.get(b"connection", b"keep-alive").lower() != b"keep-alive"
             or _SPECIAL & headers.keys()
-            or len(headers) != len(exchange.scope["headers"])
-            or headers.get(b"content-length", b"0") != b"%d" % (size - len(head))
+            or len(headers) != len(scope["headers"])
+            or len(headers) + 2 != head.count(b"\n")  # blank lines came before it: the parser saw its end elsewhere
+            or headers.get(b"content-length", b"0") != b"%d" % length
+            or length > _LONGEST_BODY
         ):
             return
         if len(self._known) >= _MOST:
             self._known.clear()
-        # What the application wrote into it is that request's alone.
-        scope = {key: value for key, value in exchange.scope.items() if not key.startswith("jaxprop.")}
-        scope |= {"jaxprop.timed": True, "jaxprop.headers": headers}
-        self._known[head] = Known(scope, size - len(head), "jaxprop.eager" in exchange.scope)
+        scope["jaxprop.headers"] = headers
+        self._known[head] = Known(scope, length, "jaxprop.eager" in exchange.scope)

@@ -120,7 +120,8 @@ def decode(
             head, x = found
             return InferRequest(head.id, {head.inputs[0].spec.name: x}, head.outputs, head.parameters, head.timeout_us)
         head, start = _read(body, signature, model, max_rows, max_depth, False), len(body)
-        if parts and head.id is None and len(head.inputs) == len(signature.inputs) == 1:  # words with an id are new
+        one = len(head.inputs) == len(signature.inputs) == 1 and head.inputs[0].spec is signature.inputs[0]  # no column
+        if parts and head.id is None and one:  # words with an id are new
             known = head._replace(inputs=(head.inputs[0]._replace(data=None),))
             again.remember(parts, signature, max_rows, known, _flat(python_type(signature.inputs[0])))
     else:
