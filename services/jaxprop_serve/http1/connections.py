@@ -258,7 +258,7 @@ class Connection(asyncio.Protocol):
     def answered(self) -> None:
         """Start the next pipelined request after an answer is complete, or wait for the client's next one."""
         self.server_state.total_requests += 1
-        if self.head and self.exchange is not None and not self.waiting:
+        if self.head and self.exchange is not None and self.phase == "answer" and not self.waiting:  # nothing follows
             self.known.learn(self.head, self.size, self.exchange, self._scope)
         self.head = b""
         if self.transport.is_closing():
