@@ -1,6 +1,5 @@
 """Requests as they come without a client library, on uvicorn and on granian: the bytes on the wire decide, no more."""
 
-import gzip
 import json
 import socket
 import time
@@ -10,6 +9,7 @@ import pytest
 
 from tests.serve.doors import W, an_app, settings
 from tests.serve.running import running, running_granian
+from tests.serve.wire import zipped
 
 X = np.arange(8, dtype=np.float32).reshape(2, 4)
 INFER = "/v2/models/digits/infer"
@@ -57,7 +57,7 @@ def chunked(body):
         (chunked(JSON), ["Transfer-Encoding: chunked"], {"length": False}),
         (JSON, ["Connection: close"], {}),
         (JSON, [], {"version": "1.0"}),
-        (gzip.compress(JSON), ["Content-Encoding: gzip"], {}),
+        (zipped(JSON), ["Content-Encoding: gzip"], {}),
         (BINARY, [f"Inference-Header-Content-Length: {len(HEAD)}"], {}),
         (BINARY, [f"inference-header-content-length: {len(HEAD)}", "Content-Type: application/json"], {}),
     ],
@@ -91,7 +91,7 @@ def test_no_name_in_a_path_is_a_path(port, name):
     [
         (INFER, b"{", [], 400), ("/nothing", JSON, [], 404), ("/v2", JSON, [], 405),
         (INFER, JSON, ["Origin: http://evil.example"], 403), (INFER, JSON, ["Content-Encoding: br"], 415),
-        (INFER, b" " * (LIMIT + 1), [], 413), (INFER, gzip.compress(bytes(2 * LIMIT)), ["Content-Encoding: gzip"], 413),
+        (INFER, b" " * (LIMIT + 1), [], 413), (INFER, zipped(bytes(2 * LIMIT)), ["Content-Encoding: gzip"], 413),
         (INFER, BINARY, ["Inference-Header-Content-Length: -1"], 400),
         (INFER, BINARY, [f"Inference-Header-Content-Length: {len(HEAD)}"] * 2, 400),
     ],

@@ -1,6 +1,7 @@
 """Bytes on a socket, for tests that say exactly what is sent."""
 
 import contextlib
+import gzip
 import json
 import re
 import socket
@@ -12,6 +13,11 @@ from tests.serve.doors import a_request
 
 INFER = "/v2/models/digits/infer"
 BODY = orjson.dumps(a_request(), option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def zipped(body):
+    """The body as gzip, the same bytes at any time: names of tests hold it."""
+    return gzip.compress(body, mtime=0)
 
 
 def connect(port):
