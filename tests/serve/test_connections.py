@@ -3,12 +3,15 @@
 import asyncio
 import socket
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from jaxprop_serve.http1.connections import connection
-from tests.serve.doors import an_app, settings
+from jaxprop_serve.protocol.tensors import TensorSpec
+from tests.serve.doors import FakeModel, an_app, settings
 from tests.serve.running import running, running_here
 from tests.serve.wire import (
     BODY,
@@ -139,6 +142,32 @@ def test_whoever_answers_hears_of_a_client_that_left(requests):
             await asyncio.wait_for(heard.wait(), 2)
 
     asyncio.run(test())
+
+
+def test_a_client_that_leaves_in_the_middle_of_an_answer_is_no_failure(caplog):
+    """Also behind another application, as while the server drains."""
+
+    class Wide(FakeModel):
+        async def infer(self, inputs, deadline=None, client=None):
+            return {"y": np.ones((400_000, 3), np.float32)}
+
+    async def test():
+        model = Wide()
+        model.signature = replace(model.signature, outputs=(TensorSpec("y", "FP32", (-1, 1 << 20)),))
+        app = an_app(model)
+
+        async def behind(scope, receive, send):
+            await app(scope, receive, send)
+
+        async with running_here(behind, SHORT) as port:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(whole())
+            assert await reader.readexactly(1000)
+            writer.transport.abort()
+            await asyncio.sleep(0.3)
+
+    asyncio.run(test())
+    assert not caplog.records
 
 
 def test_a_client_that_stops_in_the_middle_is_not_waited_for(port):

@@ -60,6 +60,7 @@ class App:
             return
         answer = await self.reply(scope, receive, send)
         if answer is not None:
+            scope.pop("jaxprop.cancel", None)  # what is sent to nobody ends by itself
             await send_reply(answer, send)
 
     async def reply(self, scope: dict[str, Any], receive: Receive, send: Send) -> Reply | None:
