@@ -500,8 +500,11 @@ def sweep(first: Connection) -> None:
 
 def _is_gone(transport: Any) -> bool:
     """Return whether a client from which nothing is read has closed both sides, or its machine says so."""
+    tcp = transport.get_extra_info("socket")
+    if tcp is None or tcp.fileno() < 0:  # closed already
+        return True
     poll = select.poll()
-    poll.register(transport.get_extra_info("socket").fileno(), 0)
+    poll.register(tcp.fileno(), 0)
     return bool(poll.poll(0))
 
 
