@@ -1,6 +1,7 @@
 """Connections over TLS: silent and broken handshakes are counted, end in time, and hold up nobody."""
 
 import asyncio
+import contextlib
 import shutil
 import ssl
 import subprocess
@@ -38,8 +39,15 @@ async def asks(port, trusting, address="127.0.0.1"):
     )
     writer.write(whole())
     status = int((await reader.readuntil(b"\r\n\r\n")).split()[1])
-    writer.close()
+    await closed(writer)
     return status
+
+
+async def closed(writer):
+    """Close it, and wait until it is."""
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
 
 
 @pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
@@ -72,7 +80,7 @@ def test_handshakes_are_counted_and_end_in_time(contexts, loop):
             began = time.monotonic()
         assert time.monotonic() - began < 4
         for _, writer in (*silent, *broken, surplus, left):
-            writer.close()
+            await closed(writer)
 
     with asyncio.Runner(loop_factory=loop) as runner:
         runner.run(test())

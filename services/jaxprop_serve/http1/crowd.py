@@ -18,14 +18,14 @@ class Crowd:
 
     def __init__(self, most: int):
         self._most, self._count = most, 0
-        self._by_client: dict[str, set[Any]] = {}
+        self._by_client: dict[str, dict[Any, None]] = {}  # oldest first, which decides where `due` is the same
 
     def enter(self, one: Any) -> bool:
         """Count a connection, and return whether there is room for it, if need be by making it."""
-        own = self._by_client.setdefault(one.peer, set())
+        own = self._by_client.setdefault(one.peer, {})
         if one in own:  # since its handshake
             return True
-        own.add(one)
+        own[one] = None
         self._count += 1
         if self._count <= self._most:
             return True
@@ -43,7 +43,7 @@ class Crowd:
         """Count a connection no longer."""
         own = self._by_client.get(one.peer)
         if own is not None and one in own:
-            own.remove(one)
+            del own[one]
             self._count -= 1
             if not own:
                 del self._by_client[one.peer]
