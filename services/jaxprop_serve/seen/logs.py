@@ -14,6 +14,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any, TextIO
 from urllib.parse import unquote
 
@@ -36,19 +37,21 @@ _GATHERED_S = 0.05
 _UNSEEN = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
-class Answered(msgspec.Struct, omit_defaults=True, gc=False):
-    """A line about a request that is over: what is empty is left out."""
+class _Asked(msgspec.Struct, omit_defaults=True):
+    """The first fields of a line about a request that is over: what is empty is left out."""
 
-    time: float | str
     level: str
     event: str
-    client: Any = None  # its address, as ASGI (host, port) or as gRPC has it ("ipv4:127.0.0.1:50000")
+    client: Any = None  # its address
     method: str = ""  # HTTP's, or "gRPC"
     path: str = ""  # as it was asked for, without the query
     route: str = ""  # the pattern that it matched
     code: int | str = ""
-    seconds: float = -1.0
-    bytes: int | None = None  # of the answer's body
+
+
+class _Answered(msgspec.Struct, omit_defaults=True):
+    """Its last fields, after `seconds` and `bytes`, those of the answer's body."""
+
     model: str = ""
     version: str = ""
     id: str = ""
@@ -83,7 +86,7 @@ class Log(logging.Handler):
         self.dropped = 0
         self._worker = worker
         self._always: dict[str, object] = {} if worker is None else {"worker": worker}
-        self._waiting: deque[dict[str, Any] | Answered] = deque()
+        self._waiting: deque[dict[str, Any] | tuple[Any, ...]] = deque()
         self._awake, self._ending = threading.Event(), threading.Event()
         self._stream = stream if stream is not None else sys.stderr
         self._secrets: tuple[str, ...] = ()
@@ -103,9 +106,12 @@ class Log(logging.Handler):
         added = (json.dumps(secret, ensure_ascii=False)[1:-1] for secret in secrets if secret)
         self._secrets = (*self._secrets, *(secret for secret in added if secret not in self._secrets))
 
-    def request(self, *of: Any) -> None:
-        """Log a request that is over, given the fields of Answered from `client` on. It costs half a microsecond."""
-        self._put(Answered(time.time(), "info", "request", *of))
+    def request(
+        self, client: Any, method: str, path: str, route: str, code: int | str, seconds: float, size: int | None,
+        model: str = "", version: str = "", id: str = "", trace: str = "",
+    ) -> None:  # fmt: skip
+        """Log a request that is over. `client` is as ASGI has it, (host, port), or as gRPC has it."""
+        self._put((time.time(), client, method, path, route, code, seconds, size, model, version, id, trace))
 
     def emit(self, record: logging.LogRecord) -> None:
         """Queue what is to be said of a library's record, read while its arguments still are what they were."""
@@ -122,7 +128,7 @@ class Log(logging.Handler):
             self._thread.join(timeout)
         super().close()
 
-    def _put(self, line: dict[str, Any] | Answered) -> None:
+    def _put(self, line: dict[str, Any] | tuple[Any, ...]) -> None:
         """Queue a line without waiting; where too many wait, it is lost and counted."""
         if len(self._waiting) >= _WAITING:
             self.dropped += 1
@@ -150,37 +156,36 @@ class Log(logging.Handler):
             if self._ending.wait(_GATHERED_S) and not self._waiting:
                 return
 
-    def _text(self, lines: list[dict[str, Any] | Answered]) -> str:
+    def _text(self, lines: list[dict[str, Any] | tuple[Any, ...]]) -> str:
         """Return lines of JSON, without the probes' if nobody wants to hear of them."""
-        shown: list[Any] = []
+        shown: list[str] = []
         for line in lines:
-            if isinstance(line, dict):
-                shown.append({key: _plain(value) for key, value in line.items()} | {"time": self._when(line["time"])})
-            elif (one := self._of_request(line)) is not None:
-                shown.append(one)
-        try:
-            text = _encoder.encode_lines(shown).decode()
-        except UnicodeEncodeError:  # halves of surrogate pairs
-            text = "".join(json.dumps(msgspec.to_builtins(one)) + "\n" for one in shown)
+            if isinstance(line, tuple):
+                shown.append(self._of_request(*line))
+            else:
+                fields = {key: _plain(value) for key, value in line.items()} | {"time": self._when(line["time"])}
+                shown.append(_json(fields) + "\n")
+        text = "".join(shown)
         if not text.isascii() or "\x7f" in text:
             text = _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
         for secret in self._secrets:
             text = text.replace(secret, "***")
         return text
 
-    def _of_request(self, line: Answered) -> Answered | None:
-        if line.route in PROBES and line.code in (200, "OK"):
+    def _of_request(
+        self, moment: float, client: Any, method: str, path: str, route: str, code: int | str, seconds: float,
+        size: int | None, model: str, version: str, id: str, trace: str,
+    ) -> str:  # fmt: skip
+        level = "info"
+        if route in PROBES and code in (200, "OK"):
             if self.threshold > logging.DEBUG:
-                return None
-            line.level = "debug"
-        line.time = self._when(line.time)
-        line.seconds = round(line.seconds, 6)
-        line.worker = self._worker
-        client = line.client
-        line.client = client[0] if type(client) is tuple else address(client)
-        if len(line.path) > _LONGEST_PATH:
-            line.path = line.path[:_LONGEST_PATH]
-        return line
+                return ""
+            level = "debug"
+        host = client[0] if type(client) is tuple else address(client)
+        asked = _asked(level, host, method, path[:_LONGEST_PATH], route, code)
+        answered = (_answered.__wrapped__ if id or trace else _answered)(model, version, id, trace, self._worker)
+        size_text = "" if size is None else f',"bytes":{size}'
+        return f'{{"time":"{self._when(moment)}",{asked},"seconds":{seconds:.6f}{size_text}{answered}}}\n'
 
     def _when(self, moment: Any) -> str:
         second = int(moment)
@@ -207,3 +212,22 @@ def _plain(value: object) -> str | int | float | bool | None:
         return str(value)
     except Exception:  # what cannot be shown must not end the log
         return f"<{type(value).__name__}>"
+
+
+# Most lines are alike but for their time, seconds and bytes: what they share is made into text once.
+@lru_cache(1024)
+def _asked(level: str, client: str | None, method: str, path: str, route: str, code: int | str) -> str:
+    return _json(_Asked(level, "request", client, method, path, route, code))[1:-1]
+
+
+@lru_cache(1024)
+def _answered(model: str, version: str, id: str, trace: str, worker: int | str | None) -> str:
+    text = _json(_Answered(model, version, id, trace, worker))[1:-1]
+    return f",{text}" if text else ""
+
+
+def _json(value: object) -> str:
+    try:
+        return _encoder.encode(value).decode()
+    except (OverflowError, UnicodeEncodeError):  # numbers above 64 bits, halves of surrogate pairs
+        return json.dumps(msgspec.to_builtins(value))
