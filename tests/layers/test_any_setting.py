@@ -3,6 +3,8 @@
 Every new shape is a compilation of a second: one draw a family by default, twenty behind the marker `slow`.
 """
 
+import math
+
 import pytest
 from hypothesis import given, settings, strategies as st
 
@@ -34,6 +36,8 @@ def pool(kind, rank, size, window, stride, padding):
 
 
 def norm(kind, positions, groups, epsilon, scale, bias):
+    if kind is jp.GroupNorm and math.prod(positions) * 4 == 2 * groups:
+        epsilon = 0.1  # two values become -1 and 1, whatever they are: with a small ε, dx is what rounding leaves
     settings = {"epsilon": epsilon, "scale": scale} | ({} if kind is jp.RMSNorm else {"bias": bias})
     layer = kind(groups, **settings) if kind is jp.GroupNorm else kind(**settings)
     return case(layer, (3, *positions, 4))
