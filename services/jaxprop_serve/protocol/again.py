@@ -14,22 +14,19 @@ import msgspec
 import numpy as np
 import simdjson
 
-from jaxprop_serve.protocol.tensors import Signature, TensorSpec
+from jaxprop_serve.protocol.tensors import Signature
 
 _REMEMBERED, _LONGEST = 512, 1024  # words, and the bytes before and after the numbers
 _MOST_BYTES = 1 << 20  # of numbers; what is larger is read in pieces
-
-_MOST = float(np.finfo(np.float32).max)
+_LARGEST = float(np.finfo(np.float32).max)
 
 _Key = tuple[bytes, bytes, int, int]
 
 
 class Words(NamedTuple):
-    """Words around the numbers of one input `spec` of this shape, and what a request of them asks for."""
+    """What a request with words around the numbers of its one input asks for, and how many numbers they are."""
 
     head: Any
-    spec: TensorSpec
-    shape: list[int]
     count: int
 
 
@@ -70,11 +67,12 @@ def read(parts: tuple[bytes, bytes, bytes], signature: Signature, max_rows: int)
         return None
     if len(found) != words.count:
         return None
-    if words.spec.datatype == "FP32":
-        if np.maximum.reduce(found) > _MOST or np.minimum.reduce(found) < -_MOST:
+    (item,) = words.head.inputs
+    if item.spec.datatype == "FP32":
+        if np.maximum.reduce(found) > _LARGEST or np.minimum.reduce(found) < -_LARGEST:
             return None
         found = found.astype(np.float32)
-    return words.head, found.reshape(words.shape)
+    return words.head, found.reshape(item.shape)
 
 
 def remember(
@@ -101,5 +99,4 @@ def remember(
         return
     if len(_remembered) >= _REMEMBERED:
         _remembered.clear()
-    shape = head.inputs[0].shape
-    _remembered[before, after, id(signature), max_rows] = Words(head, spec, shape, math.prod(shape))
+    _remembered[before, after, id(signature), max_rows] = Words(head, math.prod(head.inputs[0].shape))

@@ -6,7 +6,7 @@ Content-Type says does not matter (clients send none). Everything is checked, ag
 before anything is queued.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ import orjson
 
 from jaxprop_serve.errors import ServeError
 from jaxprop_serve.protocol import again
-from jaxprop_serve.protocol.answers import Piece, check_answer, gathered, in_binary, in_json
+from jaxprop_serve.protocol.answers import Piece, check_answer, gathered, in_binary, in_json, written
 from jaxprop_serve.protocol.aside import LARGE
 from jaxprop_serve.protocol.by_column import names_columns
 from jaxprop_serve.protocol.checks import Item, Parameters, Wanted, check_inputs, checked_timeout, wanted_outputs
@@ -248,26 +248,11 @@ def encode(request: InferRequest, outputs: Mapping[str, np.ndarray], model: str,
     """Return body and headers of the answer. NaN or Infinity in JSON is a ServeError 400 and never becomes `null`."""
     if len(request.outputs) == 1 and request.id is None:
         return _one(request.outputs[0], outputs, model, version)
-    described: list[dict[str, Any]] = []
-    tails: list[bytes] = []
-    for name, binary, datatype in request.outputs:
-        array = outputs[name]
-        item: dict[str, Any] = {"name": name, "datatype": datatype, "shape": array.shape}
-        if binary:
-            tail = to_bytes(array, datatype)
-            item["parameters"] = {"binary_data_size": len(tail)}
-            tails.append(tail)
-        else:
-            item["data"] = to_json(array, datatype, name, model).reshape(-1)
-        described.append(item)
-    answer: dict[str, Any] = {"model_name": model, "model_version": version, "outputs": described}
-    if request.id is not None:
-        answer["id"] = request.id
-    text = orjson.dumps(answer, default=np.ndarray.tolist, option=orjson.OPT_SERIALIZE_NUMPY)
-    if not tails:
-        return text, [(b"content-type", b"application/json")]
-    headers = [(b"content-type", b"application/octet-stream"), (LENGTH, b"%d" % len(text))]
-    return b"".join((text, *tails)), headers
+    body, headers = _pieces(
+        request, outputs, model, version,
+        lambda array, datatype: [to_bytes(array, datatype)], lambda answer: [written(answer)],
+    )  # fmt: skip
+    return b"".join(body), headers
 
 
 @lru_cache(512)
@@ -289,7 +274,7 @@ def _one(wanted: Wanted, outputs: Mapping[str, np.ndarray], model: str, version:
         return text + tail, [(b"content-type", b"application/octet-stream"), (LENGTH, b"%d" % len(text))]
     before, after = _around(wanted, array.shape, 0, model, version)
     values = array if datatype != "BYTES" else to_json(array, datatype, name, model)
-    text = orjson.dumps(values.reshape(-1), default=np.ndarray.tolist, option=orjson.OPT_SERIALIZE_NUMPY)
+    text = written(values.reshape(-1))
     if values is array and b"null" in text:  # NaN or Infinity, and refused
         to_json(array, datatype, name, model)
     return before + text + after, [(b"content-type", b"application/json")]
@@ -307,13 +292,25 @@ def encode_large(
 ) -> tuple[list[Piece], list[tuple[bytes, bytes]]]:
     """Return what `encode` returns, in pieces, beside the event loop; ServeError 400 where strings make it larger than
     `limit`."""
+    return _pieces(
+        request, outputs, model, version,
+        lambda array, datatype: gathered(in_binary(array, datatype), limit, model),
+        lambda answer: gathered(in_json(answer), limit, model),
+    )  # fmt: skip
+
+
+def _pieces(
+    request: InferRequest, outputs: Mapping[str, np.ndarray], model: str, version: str,
+    in_bytes: Callable[[np.ndarray, str], list[Piece]], in_text: Callable[[dict[str, Any]], list[Piece]],
+) -> tuple[list[Piece], list[tuple[bytes, bytes]]]:  # fmt: skip
+    """Return the answer's pieces and headers, its raw values and its JSON made by these functions."""
     described: list[dict[str, Any]] = []
     tails: list[Piece] = []
     for name, binary, datatype in request.outputs:
         array = outputs[name]
         item: dict[str, Any] = {"name": name, "datatype": datatype, "shape": array.shape}
         if binary:
-            tail = gathered(in_binary(array, datatype), limit, model)
+            tail = in_bytes(array, datatype)
             item["parameters"] = {"binary_data_size": sum(map(len, tail))}
             tails += tail
         else:
@@ -322,7 +319,7 @@ def encode_large(
     answer: dict[str, Any] = {"model_name": model, "model_version": version, "outputs": described}
     if request.id is not None:
         answer["id"] = request.id
-    text = gathered(in_json(answer), limit, model)
+    text = in_text(answer)
     if not tails:
         return text, [(b"content-type", b"application/json")]
     headers = [(b"content-type", b"application/octet-stream"), (LENGTH, b"%d" % sum(map(len, text)))]
