@@ -137,8 +137,7 @@ class Batcher:
     def admit(self, client: Client | None = None) -> None:
         """Raise ServeError 429 if not one row of this client could wait."""
         queue = self.queue
-        half = queue.rows < queue.half[0] and queue.nbytes < queue.half[1]
-        if not half and not queue.has_room(1, 1, name := client and client()):
+        if not queue.has_plenty(1, 1) and not queue.has_room(1, 1, name := client and client()):
             raise self._full(name)
 
     async def infer(self, inputs: Arrays, deadline: float | None = None, client: Client | None = None) -> Arrays:

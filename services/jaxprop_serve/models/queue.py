@@ -112,9 +112,13 @@ class Queue:
         self.clock = 0
         self.numbers = count()
 
+    def has_plenty(self, rows: int, nbytes: int) -> bool:
+        """Return whether there is room for so much more, whoever asks."""
+        return self.rows + rows <= self.half[0] and self.nbytes + nbytes <= self.half[1]
+
     def has_room(self, rows: int, nbytes: int, name: str | None) -> bool:
         """Return whether so much more of this client may wait. None is no client, and held to the bounds alone."""
-        if not self.turns or (self.rows + rows <= self.half[0] and self.nbytes + nbytes <= self.half[1]):
+        if not self.turns or self.has_plenty(rows, nbytes):
             return True
         rows, nbytes = min(rows, self.share[0]), min(nbytes, self.share[1])
         free_rows, free_bytes = self.most_rows - self.rows - rows, self.most_bytes - self.nbytes - nbytes
