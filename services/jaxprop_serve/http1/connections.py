@@ -411,6 +411,7 @@ class Connection(asyncio.Protocol):
             "server": self.server,
             "client": self.client,
             "jaxprop.timed": True,  # bodies are timed here: see Request.body
+            "jaxprop.client": self.peer,
         }
 
     def _start(self, exchange: Exchange) -> None:
@@ -421,7 +422,9 @@ class Connection(asyncio.Protocol):
 
     def _again(self, known: Known, body: bytes) -> None:
         """Answer a whole request whose header is known."""
-        scope = known.scope | {"server": self.server, "client": self.client, "jaxprop.body": body}
+        scope = known.scope | {
+            "server": self.server, "client": self.client, "jaxprop.client": self.peer, "jaxprop.body": body,
+        }  # fmt: skip
         exchange = self.exchange = Exchange(scope, self, True, False)
         exchange.body, exchange.more_body = body, False
         self.phase, self.due, self.head = "answer", None, b""

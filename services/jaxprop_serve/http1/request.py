@@ -124,7 +124,7 @@ class HttpRequest(Request):
 
     def client(self) -> str:
         """Return who asks, as queues tell clients apart; "" for all that come through a Unix socket."""
-        name = self.scope.get("jaxprop.client")  # known of a connection
+        name = self.scope.get("jaxprop.client")  # connections.py knows it
         if name is None:
             peer = self.scope.get("client")
             name = self.scope["jaxprop.client"] = who(peer[0]) if peer else ""
