@@ -10,28 +10,24 @@ import pytest
 from jaxprop.cli.encoding import speak_any_encoding
 from tests.cli.commands import JAXPROP, run
 
-
-@pytest.mark.parametrize(
-    ("encoding", "seen"),
-    [("ascii", "sigma(z) -> dC/dw * 3 ?"), ("cp1252", "sigma(z) -> dC/dw · 3 ?"), ("utf-8", "σ(z) → ∂C/∂w · 3 ☃")],
-)
-def test_letters_that_a_terminal_lacks_are_spelled(monkeypatch, encoding, seen):
-    terminal = io.TextIOWrapper(io.BytesIO(), encoding)
-    monkeypatch.setattr(sys, "stdout", terminal)
-    speak_any_encoding()
-    print("σ(z) → ∂C/∂w · 3 ☃", end="", flush=True)
-    assert terminal.buffer.getvalue() == seen.encode(encoding)
+LETTERS, POWERS = "σ(z) → ∂C/∂w · 3 ☃", "2² x⁻¹² W⁽¹⁾ᵀ Δ x̂ ░▒▓█"
 
 
 @pytest.mark.parametrize(
-    ("encoding", "seen"),
-    [("ascii", "2^2 x^-12 W^(1)^T Delta x_hat .:*#"), ("cp1252", "2² x^-¹² W^(¹)^T Delta x_hat .:*#")],
+    ("encoding", "text", "seen"),
+    [
+        ("ascii", LETTERS, "sigma(z) -> dC/dw * 3 ?"),
+        ("cp1252", LETTERS, "sigma(z) -> dC/dw · 3 ?"),
+        ("utf-8", LETTERS, LETTERS),
+        ("ascii", POWERS, "2^2 x^-12 W^(1)^T Delta x_hat .:*#"),
+        ("cp1252", POWERS, "2² x^-¹² W^(¹)^T Delta x_hat .:*#"),
+    ],
 )
-def test_powers_keep_their_sense(monkeypatch, encoding, seen):
+def test_what_a_terminal_lacks_is_spelled_and_powers_keep_their_sense(monkeypatch, encoding, text, seen):
     terminal = io.TextIOWrapper(io.BytesIO(), encoding)
     monkeypatch.setattr(sys, "stdout", terminal)
     speak_any_encoding()
-    print("2² x⁻¹² W⁽¹⁾ᵀ Δ x̂ ░▒▓█", end="", flush=True)
+    print(text, end="", flush=True)
     assert terminal.buffer.getvalue() == seen.encode(encoding)
 
 
