@@ -1,7 +1,7 @@
 """The leaves of a network are its layers that are not made of layers; here they are found, and recorded."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from jaxtyping import PyTree
 
@@ -115,3 +115,28 @@ class Recorder(Walk):
         dx, uses, notes = super().pull(layer, dy, cache, params, path)
         noted = self.note(layer, kept, dy, dx, cache, params)
         return dx, uses, notes if noted is None else notes | {path: noted}
+
+    def over(self, walk: Walk) -> Self:
+        """Return this recorder, going through a network as `walk` does (by another backward rule, say).
+
+        >>> import jax.numpy as jnp
+        >>> from jaxprop.layers import Sigmoid
+        >>> class Inputs(Recorder):
+        ...     def keep(self, layer, x, y, params, env):
+        ...         return x
+        ...     def note(self, layer, kept, dy, dx, cache, params):
+        ...         return dx
+        >>> class Half(Walk):
+        ...     def pull(self, layer, dy, cache, params, path):
+        ...         return super().pull(layer, dy / 2, cache, params, path)
+        >>> walk = Inputs().over(Half())
+        >>> y, cache = walk.push(Sigmoid(), jnp.zeros(1), (), None, "0")
+        >>> print(walk.pull(Sigmoid(), jnp.ones(1), cache, (), "0")[2]["0"])
+        [0.125]
+        """
+        if type(walk) is Walk:
+            return self
+        kind = type(type(self).__name__, (type(self), type(walk)), {})
+        both = object.__new__(kind)
+        vars(both).update(vars(walk) | vars(self))
+        return both

@@ -1,0 +1,80 @@
+"""How every use of a network is visited: on the walk back, where it arises; for one column of errors or several; again.
+
+A use is closed where it arises, so that inside a `Repeat` only what is kept is carried out of the scan, with a leading
+axis L. A second visit reads the uses of the first where these were kept. Where a `Repeat` would stack them, and all
+uses need the same array, it goes back once more with δ alone instead.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.tree_util import KeyPath
+from jaxtyping import PyTree
+
+from jaxprop.arrays.paths import dotted
+from jaxprop.layers.layer import Layer
+from jaxprop.network import Walk
+from jaxprop.uses import Stacked, Use, is_use
+
+Close = Callable[[Use, str], PyTree]
+Again = Callable[[Use, str, PyTree], PyTree]
+
+
+class WayBack(NamedTuple):
+    """The way back through one forward pass, gone as often as needed: how, through what, and with which caches."""
+
+    walk: Walk
+    net: Layer
+    cache: PyTree
+    params: PyTree
+
+    def close(self, dy: PyTree, close: Close) -> tuple[PyTree, dict[str, PyTree]]:
+        """Go back with the error dy; return the tree of θ with what `close` keeps of each use, and the walk's notes."""
+        walk = self.walk.closing(close)
+        _, uses, notes = walk.pull(self.net, dy, self.cache, self.params, "")
+        return walk.close_all(uses), notes
+
+    def uses(self, dy: PyTree) -> tuple[PyTree, dict[str, PyTree]]:
+        """Go back with the error dy and keep the uses themselves."""
+        _, uses, notes = self.walk.pull(self.net, dy, self.cache, self.params, "")
+        return uses, notes
+
+    def close_columns(self, columns: Sequence[PyTree] | Array, close: Close) -> PyTree:
+        """Go back with every column `[V, N, ...]`; return the sum of what is kept of each."""
+        if len(columns) == 1:
+            return self.close(columns[0], close)[0]
+        kept = jax.vmap(lambda dy: self.close(dy, close)[0])(columns)
+        return jax.tree.map(lambda k: jnp.sum(k, axis=0), kept)
+
+
+def by_hand(uses: PyTree, close: Close) -> PyTree:
+    """Return what `WayBack.close` does, of uses that were kept: the blocks of a `Stacked` use are closed one by one."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, use: _one(lambda use, _: close(use, dotted(path)), use, None, 0), uses, is_leaf=is_use
+    )
+
+
+def by_hand_again(uses: PyTree, again: Again, part: PyTree) -> PyTree:
+    """Return what `again` keeps of every use, for its part: one array for all of them, or a prefix of their tree."""
+    if isinstance(part, Array):
+        return jax.tree_util.tree_map_with_path(
+            lambda path, use: _one(lambda use, p: again(use, dotted(path), p), use, part, None), uses, is_leaf=is_use
+        )
+
+    def below(path: KeyPath, part: PyTree, uses: PyTree) -> PyTree:
+        return jax.tree_util.tree_map_with_path(
+            lambda inside, use: _one(lambda use, p: again(use, dotted((*path, *inside)), p), use, part, 0),
+            uses, is_leaf=is_use,
+        )  # fmt: skip
+
+    return jax.tree_util.tree_map_with_path(below, part, uses)
+
+
+def _one(close: Callable[[Use, PyTree], PyTree], use: Use, part: PyTree, axis: int | None) -> PyTree:
+    """Close one use, or every block of a stacked one, with its part or its slice of it along `axis`."""
+    if not isinstance(use, Stacked):
+        return close(use, part)
+    return jax.vmap(lambda block, p: _one(close, block, p, axis), in_axes=(0, axis))(use.use, part)
