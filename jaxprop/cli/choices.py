@@ -2,8 +2,8 @@
 
 SOURCES = ("digits", "line", "square", "xor", "moons", "spirals", "ball")
 ACTIVATIONS = (
-    "elu", "gelu", "hard_tanh", "identity", "leaky_relu", "relu", "selu", "sigmoid", "silu", "softmax", "softplus",
-    "softsign", "tanh",
+    "elu", "gelu", "hard_tanh", "identity", "leaky_relu", "quantize", "relu", "selu", "sigmoid", "silu", "softmax",
+    "softplus", "softsign", "step", "tanh",
 )  # fmt: skip
 COSTS = (
     "absolute_error", "gaussian_negative_log_likelihood", "half_squared_error", "hinge", "huber", "kl_divergence",

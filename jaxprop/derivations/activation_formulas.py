@@ -138,6 +138,18 @@ def _hard_tanh(layer: layers.HardTanh, z: Symbol, a: Symbol, at: float) -> Activ
     return ActivationFormula(Number(math.copysign(1, at)), Number(0), words)
 
 
+def _step(layer: layers.Step, z: Symbol, a: Symbol, at: float) -> ActivationFormula:
+    words = "The step is flat on both sides of its jump, so its slope is 0: no error goes back through it."
+    return ActivationFormula(Call("step", z), Number(0), (words,))
+
+
+def _quantize(layer: layers.Quantize, z: Symbol, a: Symbol, at: float) -> ActivationFormula:
+    spacing = (layer.high - layer.low) / (2**layer.bits - 1)
+    level = layer.low + spacing * round((min(max(at, layer.low), layer.high) - layer.low) / spacing)
+    words = (z, f" goes to the nearest of {2**layer.bits} levels, which is flat: no error goes back through it.")
+    return ActivationFormula(Number(level), Number(0), words)
+
+
 def _standardized(
     layer: layers.Standardize | layers.Unstandardize, z: Symbol, a: Symbol, at: float
 ) -> ActivationFormula:
@@ -168,5 +180,7 @@ RULES: dict[type, Rule] = {
     layers.Softplus: _softplus,
     layers.Softsign: _softsign,
     layers.HardTanh: _hard_tanh,
+    layers.Step: _step,
+    layers.Quantize: _quantize,
     **dict.fromkeys((layers.Standardize, layers.Unstandardize), _standardized),
 }

@@ -8,12 +8,14 @@ from jaxprop.layers.activations import (
     HardTanh as HardTanh,
     Identity as Identity,
     LeakyReLU as LeakyReLU,
+    Quantize as Quantize,
     ReLU as ReLU,
     Sigmoid as Sigmoid,
     SiLU as SiLU,
     Softmax as Softmax,
     Softplus as Softplus,
     Softsign as Softsign,
+    Step as Step,
     Tanh as Tanh,
 )
 from jaxprop.layers.affine import Affine as Affine, AffineParams as AffineParams

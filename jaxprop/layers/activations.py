@@ -6,11 +6,13 @@ Backward:                dx = dy · φ'(z)         ∂C/∂z = ∂C/∂a · ∂a
 An activation keeps for the backward pass only what φ' is written in: y where the derivative is shortest through the
 value (it is the next layer's input anyway), z, or a mask. `derivative(kept)` is φ'(z); tapes and derivations read it.
 
-Kinks follow JAX: relu'(0) = 0, leaky_relu'(0) = 1, elu'(0) = α, hard_tanh'(±1) = 1. All are finite, value and
-derivative, at ±1e4. In half precision the derivatives of SiLU and Softsign are computed in float32
+Kinks follow JAX: relu'(0) = 0, leaky_relu'(0) = 1, elu'(0) = α, hard_tanh'(±1) = 1. `Step` and `Quantize` are flat
+between their jumps, so φ' = 0 everywhere and nothing before them learns by backpropagation; with
+`jp.rules.StraightThrough` it does. All are finite, value and derivative, at ±1e4. In half precision the derivatives of SiLU and Softsign are computed in float32
 and rounded once; the others are as exact as their dtype. Softmax is not elementwise; it is here because it ends a
 network as the others do.
-Sources: `jax.nn`; Clevert et al. 2016 (ELU), Klambauer et al. 2017 (SELU), Hendrycks & Gimpel 2016 (GELU, SiLU).
+Sources: `jax.nn`; Clevert et al. 2016 (ELU), Klambauer et al. 2017 (SELU), Hendrycks & Gimpel 2016 (GELU, SiLU);
+Bengio, Léonard, Courville, "Estimating or Propagating Gradients Through Stochastic Neurons", 2013 (Step, Quantize).
 """
 
 import math
@@ -314,6 +316,56 @@ class HardTanh(Activation):
 
     def derivative(self, kept: Array) -> Array:
         return jnp.where(kept, 1.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Step(Activation):
+    """y = 1 for z > 0, else 0: the perceptron's. y' = 0 everywhere, at the jump too, so backpropagation ends here.
+
+    It is the slope of a ReLU, and 0 at 0 as that is. For signs ±1 let `Unstandardize(-1.0, 2.0)` follow. NaN stays NaN.
+    `jp.rules.StraightThrough` lets errors through.
+
+    >>> print(Step()(jnp.array([-2.0, 0.0, 0.5])))
+    [0. 0. 1.]
+    """
+
+    def value(self, z: Array) -> Array:
+        return jnp.maximum(jnp.sign(z), 0)  # and not z > 0, which would make a 0 of NaN
+
+    def derivative(self, kept: Array) -> Array:
+        return jnp.zeros_like(kept)
+
+
+@dataclass(frozen=True)
+class Quantize(Activation):
+    """y = the level nearest to z among 2^bits that are evenly spaced from low to high; y' = 0 everywhere.
+
+    y = low + h · round((clip(z, low, high) − low) / h) with h = (high − low) / (2^bits − 1). Halfway between two levels
+    it is the one with the even number, counted from 0. Backpropagation ends here as it does at a `Step`;
+    `jp.rules.StraightThrough` lets errors through.
+
+    Raises JaxpropError unless 1 ≤ bits ≤ 16 and low < high, both finite.
+
+    >>> print(Quantize(bits=1)(jnp.array([-3.0, 0.2])), Quantize(2, 0.0, 3.0)(jnp.array([0.6, 2.4, 9.0])))
+    [-1.  1.] [1. 2. 3.]
+    """
+
+    bits: int = 8
+    low: float = -1.0
+    high: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.bits <= 16:
+            raise JaxpropError(f"Quantize: bits must be a whole number from 1 to 16, found {self.bits}")
+        if not -math.inf < self.low < self.high < math.inf:
+            raise JaxpropError(f"Quantize: needs low < high, both finite, found {self.low} and {self.high}")
+
+    def value(self, z: Array) -> Array:
+        spacing = (self.high - self.low) / (2**self.bits - 1)
+        return self.low + spacing * jnp.round((jnp.clip(z, self.low, self.high) - self.low) / spacing)
+
+    def derivative(self, kept: Array) -> Array:
+        return jnp.zeros_like(kept)
 
 
 @dataclass(frozen=True)

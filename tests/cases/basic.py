@@ -1,5 +1,6 @@
 """Linear, the activations and what stands before and after them."""
 
+import jax.numpy as jnp
 import numpy as np
 from jax import nn
 from scipy import special
@@ -32,6 +33,12 @@ def normal_cdf(z):
 
 def gelu_tanh(z):
     return 0.5 * z * (1 + np.tanh(np.sqrt(2 / np.pi) * (z + 0.044715 * z**3)))
+
+
+def nearest(z, levels):
+    """The level that is nearest to each z."""
+    levels = np.asarray(levels, np.float64)
+    return levels[np.abs(z[..., None] - levels).argmin(axis=-1)]
 
 
 def activation(name, layer, value, like, kinks=()) -> LayerCase:
@@ -70,6 +77,21 @@ LAYERS = [
     activation("Softplus", jp.Softplus(), lambda z: np.log1p(np.exp(z)), nn.softplus),
     activation("Softsign", jp.Softsign(), lambda z: z / (1 + np.abs(z)), nn.soft_sign, kinks=(0,)),
     activation("HardTanh", jp.HardTanh(), lambda z: np.clip(z, -1, 1), nn.hard_tanh, kinks=(-1, 1)),
+    activation("Step", jp.Step(), lambda z: (z > 0) * 1.0, lambda z: jnp.heaviside(z, 0.0), kinks=(0,)),
+    activation(
+        "Quantize",
+        jp.Quantize(2),
+        lambda z: nearest(z, (-1, -1 / 3, 1 / 3, 1)),
+        lambda z: jnp.round((nn.hard_tanh(z) + 1) * 1.5) / 1.5 - 1,
+        kinks=(-2 / 3, 0, 2 / 3),
+    ),
+    activation(
+        "Quantize(1, 0.5, 2.0)",
+        jp.Quantize(1, 0.5, 2.0),
+        lambda z: nearest(z, (0.5, 2.0)),
+        lambda z: 0.5 + 1.5 * jnp.heaviside(z - 1.25, 0.0),
+        kinks=(1.25,),
+    ),
     LayerCase("Tanh, T", jp.Tanh(), (2, 2, 3), lambda x, _: np.tanh(x)),
     LayerCase("Softmax", jp.Softmax(), (4, 3), lambda x, _: softmax(x)),
     LayerCase("Softmax, T", jp.Softmax(), (2, 5, 3), lambda x, _: softmax(x)),

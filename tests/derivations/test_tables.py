@@ -19,7 +19,7 @@ FAR = np.array(sorted([*np.linspace(-40, 40, 161), *NEAR_0]))
 TOLERANCE = 1e-12
 WRITTEN = {
     *(jp.ELU, jp.GELU, jp.HardTanh, jp.Identity, jp.LeakyReLU, jp.ReLU, jp.SELU, jp.SiLU, jp.Sigmoid, jp.Softplus),
-    *(jp.Softsign, jp.Standardize, jp.Tanh, jp.Unstandardize),
+    *(jp.Quantize, jp.Softsign, jp.Standardize, jp.Step, jp.Tanh, jp.Unstandardize),
     *(jp.HalfSquaredError, jp.MeanSquaredError, jp.SigmoidCrossEntropy, jp.SoftmaxCrossEntropy),
 }
 
