@@ -7,10 +7,10 @@ An activation keeps for the backward pass only what φ' is written in: y where t
 value (it is the next layer's input anyway), z, or a mask. `derivative(kept)` is φ'(z); tapes and derivations read it.
 
 Kinks follow JAX: relu'(0) = 0, leaky_relu'(0) = 1, elu'(0) = α, hard_tanh'(±1) = 1. `Step` and `Quantize` are flat
-between their jumps, so φ' = 0 everywhere and nothing before them learns by backpropagation; with
-`jp.rules.StraightThrough` it does. All are finite, value and derivative, at ±1e4. In half precision the derivatives of SiLU and Softsign are computed in float32
-and rounded once; the others are as exact as their dtype. Softmax is not elementwise; it is here because it ends a
-network as the others do.
+between their jumps: φ' = 0 everywhere, and nothing before them learns by backpropagation; with
+`jp.rules.StraightThrough` it does. All are finite, value and derivative, at ±1e4. In half precision the derivatives of
+SiLU and Softsign are computed in float32 and rounded once; the others are as exact as their dtype. Softmax is not
+elementwise; it is here because it ends a network as the others do.
 Sources: `jax.nn`; Clevert et al. 2016 (ELU), Klambauer et al. 2017 (SELU), Hendrycks & Gimpel 2016 (GELU, SiLU);
 Bengio, Léonard, Courville, "Estimating or Propagating Gradients Through Stochastic Neurons", 2013 (Step, Quantize).
 """
