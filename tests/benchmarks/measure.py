@@ -37,11 +37,13 @@ def ratios(seconds: dict[str, list[float]], name: str, against: str) -> dict[str
     }
 
 
-def arguments(description: str, rounds: int, named: bool = False) -> argparse.Namespace:
-    """The options that every benchmark has; `named` ones can measure some of their cases only."""
+def arguments(description: str, rounds: int, named: bool = False, peers: bool = False) -> argparse.Namespace:
+    """The options that every benchmark has; `named` ones can measure some cases only, some also their `peers`."""
     parser = argparse.ArgumentParser(description=description)
     if named:
         parser.add_argument("--only", default="", help="the cases that have this in their name")
+    if peers:
+        parser.add_argument("--peers", action="store_true", help="measure other libraries beside ours")
     parser.add_argument("--rounds", type=int, default=rounds)
     parser.add_argument("--json", type=pathlib.Path, help="write the figures there")
     return parser.parse_args()
@@ -51,7 +53,8 @@ def report(options: argparse.Namespace, title: str, rows: list[dict[str, Any]]) 
     """Print a table, and write it as JSON with the device and versions."""
     device = f"{jax.devices()[0].device_kind}, jax {jax.__version__}"
     print(f"{title} · {device} · {options.rounds} rounds in turn")
-    widths = {key: max(len(key), *(len(_text(row.get(key))) for row in rows)) for key in rows[0]}
+    keys = dict.fromkeys(key for row in rows for key in row)
+    widths = {key: max(len(key), *(len(_text(row.get(key))) for row in rows)) for key in keys}
     for line in [{key: key for key in widths}, *rows]:
         print("  ".join(_text(line.get(key)).ljust(width) for key, width in widths.items()).rstrip())
     if options.json:
