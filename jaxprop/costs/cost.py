@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
+from jaxtyping import Key
 
 from jaxprop.arrays.dtypes import wide
 from jaxprop.arrays.given import as_arrays
@@ -28,6 +29,13 @@ def per_example(values: Array) -> Array:
 def positions(y: Array) -> int:
     """Return T of y `[N, (T,) C]`, which is 1 without positions."""
     return math.prod(y.shape[1:-1])
+
+
+def diagonal(root: Array) -> Array:
+    """Return S `[F, N, ...]` of a Hessian that is diagonal, from the roots of its diagonal, which have y's shape."""
+    flat = per_example(root)
+    F = flat.shape[1]
+    return (jnp.eye(F, dtype=root.dtype)[:, None, :] * flat[None]).reshape(F, *root.shape)
 
 
 def divided(values: Array, T: int) -> Array:
@@ -55,7 +63,7 @@ def _taking_rows(method: Callable[..., Any]) -> Callable[..., Any]:
     """A method of (y, targets) that takes lists and data frames too."""
 
     @functools.wraps(method)
-    def taking(self: "Cost", y: Any, targets: Any) -> Any:
+    def taking(self: "Cost", y: Any, targets: Any, *given: Any) -> Any:
         y, targets, name = as_arrays(y, "y"), as_arrays(targets, "targets"), type(self).__name__
         for array, what in ((y, "outputs"), (targets, "targets")):
             if not hasattr(array, "shape") or not is_real(array):
@@ -64,7 +72,7 @@ def _taking_rows(method: Callable[..., Any]) -> Callable[..., Any]:
         if not is_floating(y) or len(y.shape) < least or 0 in y.shape[1:]:
             axes = "[N, (T,) C]" if least > 1 else "[N, ...]"
             raise ShapeError(f"{name}: outputs must be floating {axes}, found {kind_of(y)}")
-        return method(self, y, targets)
+        return method(self, y, targets, *given)
 
     return taking
 
@@ -72,6 +80,15 @@ def _taking_rows(method: Callable[..., Any]) -> Callable[..., Any]:
 @dataclass(frozen=True)
 class Cost(Described, abc.ABC):
     """C(y, targets) -> [N] and its delta; frozen, hashable and JSON-able like a layer.
+
+    Its curvature in y stands beside the delta: H_n = ∂²C_n/∂y_n², by default found by differentiating the delta.
+
+        hessian_root(y, targets)         [V, N, ...]   S, with Σ_v S_vn S_vnᵀ = H_n
+        hessian_product(y, targets, v)   y's shape     H_n v_n
+        sample(y, key)                   targets       drawn from the model that the cost is the −ln of
+        sampled_delta(y, targets, key)   y's shape     a random δ̲ with E[δ̲ δ̲ᵀ] = H_n: one column instead of V
+
+    None of them is divided by N.
 
     A class says beside its formulas what the command line, the metrics and the server need to know of it:
 
@@ -91,7 +108,7 @@ class Cost(Described, abc.ABC):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        for name in ("__call__", "delta", "check", "check_values"):
+        for name in ("__call__", "delta", "hessian_root", "hessian_product", "sampled_delta", "check", "check_values"):
             if name in vars(cls):
                 setattr(cls, name, _taking_rows(vars(cls)[name]))
 
@@ -132,6 +149,74 @@ class Cost(Described, abc.ABC):
     @abc.abstractmethod
     def delta(self, y: Array, targets: ArrayLike) -> Array:
         """Return ∂C_n/∂y_n in y's shape and dtype."""
+
+    @_taking_rows
+    def hessian_root(self, y: Array, targets: ArrayLike) -> Array:
+        """Return S `[V, N, ...]`, V columns of y's shape with Σ_v S_vn S_vnᵀ = H_n = ∂²C_n/∂y_n².
+
+        Here, for any cost, by H_n = U λ Uᵀ: S = U √λ, which has V = F columns, one for each of an example's F outputs,
+        and costs F derivatives of delta and an eigendecomposition `[F, F]` an example. An H_n that is not positive
+        semidefinite has no root: its columns are NaN (under jit nothing can be raised).
+
+        >>> from jaxprop import HalfSquaredError
+        >>> print(HalfSquaredError().hessian_root(jnp.zeros((1, 2)), jnp.ones((1, 2)))[:, 0])
+        [[1. 0.]
+         [0. 1.]]
+        """
+        F = math.prod(y.shape[1:])
+        each = jnp.broadcast_to(jnp.eye(F, dtype=y.dtype)[:, None], (F, y.shape[0], F)).reshape(F, *y.shape)
+        H = jax.vmap(lambda v: per_example(self.hessian_product(y, targets, v)))(each)
+        H = jnp.moveaxis(H, 0, 1).astype(wide(y.dtype))
+        found, U = jnp.linalg.eigh(H)
+        rounding = 4 * F * jnp.finfo(y.dtype).eps * jnp.max(jnp.abs(found), axis=1, keepdims=True)
+        root = jnp.sqrt(jnp.where(found < -rounding, jnp.nan, jnp.maximum(found, 0)))
+        return jnp.einsum("nfv,nv->vnf", U, root).astype(y.dtype).reshape(F, *y.shape)
+
+    @_taking_rows
+    def hessian_product(self, y: Array, targets: ArrayLike, v: Array) -> Array:
+        """Return H_n v_n in y's shape, v being of that shape too: how delta changes as y moves along v.
+
+        >>> from jaxprop import SigmoidCrossEntropy
+        >>> print(SigmoidCrossEntropy().hessian_product(jnp.zeros((1, 1)), jnp.ones((1, 1)), jnp.ones((1, 1))))
+        [[0.25]]
+        """
+        return jax.jvp(lambda y: self.delta(y, targets), (y,), (v,))[1]
+
+    def sample(self, y: Array, key: Key[Array, ""]) -> Array:
+        """Return targets drawn from P(targets | y), where C = −ln P and y are the parameters of P.
+
+        Raises:
+            JaxpropError: the cost is the −ln of no probability, or of one whose errors say nothing of its Hessian.
+
+        >>> import jax
+        >>> from jaxprop import SoftmaxCrossEntropy
+        >>> print(SoftmaxCrossEntropy().sample(jnp.array([[-jnp.inf, 0.0]]), jax.random.key(0)))
+        [1]
+        """
+        raise JaxpropError(
+            f"{self}: there is no model here that targets could be drawn from so that the errors' mean square is the "
+            'Hessian; use errors="exact", or errors="cost" for the targets given, or a cost that is a likelihood, such '
+            "as HalfSquaredError or SoftmaxCrossEntropy; for a cost of your own define sample(y, key)"
+        )
+
+    @_taking_rows
+    def sampled_delta(self, y: Array, targets: ArrayLike, key: Key[Array, ""]) -> Array:
+        """Return δ̲ of y's shape, of targets drawn from the model, with E[δ̲_n δ̲_nᵀ] = H_n.
+
+        It is the delta of `sample(y, key)`. Where C_n is a mean over positions or weighs them, it is scaled to keep
+        E[δ̲ δ̲ᵀ] = H, which is why the real targets are asked for: they say what is weighted, and what ignored.
+
+        Raises:
+            JaxpropError: targets cannot be drawn, as `sample` has it.
+
+        >>> import jax
+        >>> from jaxprop import SigmoidCrossEntropy
+        >>> y, cost = jnp.zeros((1, 1)), SigmoidCrossEntropy()
+        >>> found = jax.vmap(lambda key: cost.sampled_delta(y, y, key))(jax.random.split(jax.random.key(0), 9))
+        >>> print(jnp.mean(found**2))
+        0.25
+        """
+        return self.delta(y, self.sample(y, key))
 
     def expected(self, y: Any) -> Any:
         """Return the targets that y speaks for: y itself, unless y are logits or other parameters of a distribution."""

@@ -27,6 +27,9 @@ class Hinge(Cost):
 
         C = Σ_o max(0, 1 − ŷ_o y_o)                       δ_o = −ŷ_o where ŷ_o y_o < 1, else 0
 
+    C is made of straight pieces: H = 0 wherever it exists, so S is one column of zeros, and every curvature of a
+    network that comes from H is 0. It is the −ln of no probability: targets cannot be drawn.
+
     Edge cases, as JAX has them: at ŷ y = 1 the slope is 0 (`jax.nn.relu`); where several m are largest they share the
     slope (`jnp.max`). A label out of range makes C and δ NaN; `fit` and the commands refuse it before.
     Source: Crammer and Singer, On the Algorithmic Implementation of Multiclass Kernel-based Vector Machines, 2001;
@@ -56,6 +59,11 @@ class Hinge(Cost):
             return divided(best / jnp.sum(best, axis=-1, keepdims=True) - right, positions(y))
         signs = self._like(y, targets)
         return -signs * (signs * y < 1).astype(y.dtype)
+
+    def hessian_root(self, y: Array, targets: ArrayLike) -> Array:
+        """One column of zeros."""
+        self.check(y, targets)
+        return jnp.zeros_like(y)[None]
 
     def check(self, y: ArrayLike, targets: ArrayLike) -> None:
         """Raise ShapeError unless targets are labels for y or of y's shape."""

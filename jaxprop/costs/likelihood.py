@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
+from jaxtyping import Key
 
-from jaxprop.costs.cost import Cost, do_not_fit, per_example
+from jaxprop.costs.cost import Cost, diagonal, do_not_fit, per_example
 from jaxprop.errors import DataError, ShapeError
 
 
@@ -19,7 +20,8 @@ class PoissonNegativeLogLikelihood(Cost):
     """C = Σ_o e^{y_o} − k_o y_o + ln k_o! for counts k and log-rates y = ln λ `[N, ...]`; δ = e^y − k.
 
     P(k) = λᵏ e^{−λ} / k!, so −ln P = λ − k ln λ + ln k! with λ = e^y, which is positive for any y. ln k! does not move
-    with y (it makes C the likelihood itself, never below 0 for whole k; the optimum is the same without it).
+    with y (it makes C the likelihood itself, never below 0 for whole k; the optimum is the same without it). H is
+    diagonal, e^y, whatever k is: the variance of a count drawn with rate e^y.
 
     Edge cases: counts below 0 are refused; amounts between whole numbers are taken, with ln k! = ln Γ(k + 1). e^y
     overflows above 88 in float32: C and δ are then infinite, and `fit` says where.
@@ -41,6 +43,15 @@ class PoissonNegativeLogLikelihood(Cost):
     def delta(self, y: Array, targets: ArrayLike) -> Array:
         """e^y − k."""
         return jnp.exp(y) - self._like(y, targets)
+
+    def hessian_root(self, y: Array, targets: ArrayLike) -> Array:
+        """e^{y/2} on the diagonal."""
+        self.check(y, targets)
+        return diagonal(jnp.exp(y / 2))
+
+    def sample(self, y: Array, key: Key[Array, ""]) -> Array:
+        """Counts drawn with rate e^y."""
+        return jax.random.poisson(key, jnp.exp(y)).astype(y.dtype)
 
     def expected(self, y: Any) -> Any:
         """λ = e^y."""
@@ -64,6 +75,14 @@ class GaussianNegativeLogLikelihood(Cost):
 
         ∂C/∂μ = −r e^{−s}             an error counts less where the variance is large
         ∂C/∂s = ½ (1 − u)             the variance grows until it is the mean square of r
+
+    Its Hessian, with e^{−s}, r e^{−s} and ½ u for (μ, μ), (μ, s) and (s, s), is indefinite wherever r ≠ 0, so that no
+    root of it exists. In its place stands its mean over targets drawn from the model, the Fisher: with E[r] = 0 and
+    E[u] = 1
+
+        H = diag(e^{−s}, ½)           E[δ̲ δ̲ᵀ] exactly: E[r²] e^{−2s} = e^{−s}, and ¼ Var(u) = ½
+
+    and `hessian_root` and `hessian_product` are those of this H, so that the Gauss-Newton matrix is never negative.
 
     Edge cases: y with an odd last axis, or targets of another shape than half of it, are a ShapeError. e^{−s}
     overflows below s = −88 in float32. A constant target drives s to −∞: bound it if yours are.
@@ -89,6 +108,19 @@ class GaussianNegativeLogLikelihood(Cost):
         pull = r * jnp.exp(-s)
         return jnp.concatenate([-pull, 0.5 * (1 - r * pull)], axis=-1)
 
+    def hessian_root(self, y: Array, targets: ArrayLike) -> Array:
+        """(e^{−s/2}, √½) on the diagonal: the root of the Fisher, where the Hessian has none."""
+        return diagonal(jnp.sqrt(self._fisher(y, targets)))
+
+    def hessian_product(self, y: Array, targets: ArrayLike, v: Array) -> Array:
+        """(e^{−s}, ½) ⊙ v: the Fisher's."""
+        return self._fisher(y, targets) * v
+
+    def sample(self, y: Array, key: Key[Array, ""]) -> Array:
+        """μ + e^{s/2} N(0, I)."""
+        mean, s = jnp.split(y, 2, axis=-1)
+        return mean + jnp.exp(s / 2) * jax.random.normal(key, mean.shape, y.dtype)
+
     def expected(self, y: Any) -> Any:
         """μ."""
         return y[..., : y.shape[-1] // 2]
@@ -107,3 +139,9 @@ class GaussianNegativeLogLikelihood(Cost):
         targets = self._like(y, targets)
         mean, s = jnp.split(y, 2, axis=-1)
         return targets - mean, s
+
+    def _fisher(self, y: Array, targets: ArrayLike) -> Array:
+        """Its diagonal, (e^{−s}, ½), of y's shape."""
+        self.check(y, targets)
+        s = jnp.split(y, 2, axis=-1)[1]
+        return jnp.concatenate([jnp.exp(-s), jnp.full_like(s, 0.5)], axis=-1)

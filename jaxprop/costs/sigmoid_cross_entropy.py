@@ -8,14 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
+from jaxtyping import Key
 
-from jaxprop.costs.cost import Cost, per_example
+from jaxprop.costs.cost import Cost, diagonal, per_example
 from jaxprop.errors import DataError
 
 
 @dataclass(frozen=True)
 class SigmoidCrossEntropy(Cost):
     """C = −Σ_o [ŷ ln σ(y) + (1 − ŷ) ln(1 − σ(y))] for logits y; δ = σ(y) − ŷ: no σ', so no slow start.
+
+    H is diagonal, σ'(y) = σ(y) σ(−y), whatever the targets are: the variance of a yes or no drawn with chance σ(y).
 
     y and targets (in [0, 1]) have one shape `[N, ...]`. The book's cross-entropy (Nielsen, ch. 3, eq. 63).
 
@@ -36,6 +39,15 @@ class SigmoidCrossEntropy(Cost):
     def delta(self, y: Array, targets: ArrayLike) -> Array:
         """σ(y) − ŷ."""
         return jax.nn.sigmoid(y) - self._like(y, targets)
+
+    def hessian_root(self, y: Array, targets: ArrayLike) -> Array:
+        """√(σ(y) σ(−y)) on the diagonal."""
+        self.check(y, targets)
+        return diagonal(jnp.sqrt(jax.nn.sigmoid(y) * jax.nn.sigmoid(-y)))
+
+    def sample(self, y: Array, key: Key[Array, ""]) -> Array:
+        """1 with chance σ(y), else 0."""
+        return jax.random.bernoulli(key, jax.nn.sigmoid(y)).astype(y.dtype)
 
     def expected(self, y: Any) -> Any:
         """σ(y)."""

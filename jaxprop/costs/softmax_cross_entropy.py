@@ -14,6 +14,20 @@ Everything that is special about a position lies in q: one-hot for a label, p it
     ignored       q    = 0                           C = 0 and δ = 0
 
 and an example's C is the mean over its positions that are not ignored: C_n = Σ_t C_nt / T_n.
+
+Its curvature, with s = softmax(y) and ∂s_k/∂y_l = s_k ([k = l] − s_l):
+
+    H = ∂δ/∂y = Σq (diag(s) − s sᵀ) = S Sᵀ,      S_v = √Σq √s_v (e_v − s)      v = 1 … C
+
+    (S Sᵀ)_kl = Σq Σ_v s_v ([k = v] − s_k)([l = v] − s_l) = Σq (s_k [k = l] − s_k s_l)
+
+S_v is what a label v would send back, s − e_v, times the root of its chance s_v (the sign drops out). One column is
+enough if it is random: with ĉ drawn with the chances s, δ̲ = √Σq (s − e_ĉ) has E[δ̲ δ̲ᵀ] = H.
+
+With positions H_n has a block a position, divided by T_n. Every column of S lies at one position, since what meets in
+a layer that mixes positions must not add up before it is squared: V = T·C, and S holds (T·C)² numbers an example.
+Beyond small T take the random column, δ̲_t = √(Σq_t / T_n) (s_t − e_ĉ_t): labels at two positions are drawn apart, so
+E[δ̲_t δ̲_uᵀ] = 0. (It is √T_n times the delta of the drawn labels: a sum over positions is a −ln P, their mean is not.)
 """
 
 import math
@@ -25,11 +39,28 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
+from jaxtyping import Key
 
 from jaxprop.arrays.across import across
 from jaxprop.arrays.dtypes import wide
 from jaxprop.costs.cost import Cost, divided, do_not_fit, is_integer, labels_of, per_example, positions
 from jaxprop.errors import DataError, JaxpropError, ShapeError
+
+
+def softmax_root(y: Array, scale: Array) -> Array:
+    """Return S `[T·C, N, (T,) C]` of logits y `[N, (T,) C]`: scale_t √s_c (e_c − s) at one position each.
+
+    scale: the root of what the position counts, `[N, (T)]`.
+    """
+    N, T, C = y.shape[0], positions(y), y.shape[-1]
+    s = jax.nn.softmax(y, axis=-1).reshape(N, T, C)
+    away = jnp.eye(C, dtype=y.dtype)[None, None] - s[:, :, None, :]  # e_c − s at [n, t, c]
+    block = (scale.reshape(N, T, 1) * jnp.sqrt(s))[..., None] * away
+    if T > 1:
+        block = jnp.eye(T, dtype=y.dtype)[:, None, :, None, None] * block[None]
+    else:
+        block = block[None]
+    return jnp.moveaxis(block, 3, 1).reshape(T * C, *y.shape)
 
 
 @dataclass(frozen=True)
@@ -85,6 +116,19 @@ class SoftmaxCrossEntropy(Cost):
         delta = jax.nn.softmax(y, axis=-1) * jnp.sum(q, axis=-1, keepdims=True) - q
         return self._over_counted(divided(delta, positions(y)), targets)
 
+    def hessian_root(self, y: Array, targets: ArrayLike) -> Array:
+        """√(Σq / T_n) √s_c (e_c − s) at one position each: V = T·C columns."""
+        return softmax_root(y, self._scale(y, targets))
+
+    def sample(self, y: Array, key: Key[Array, ""]) -> Array:
+        """Labels drawn with the chances softmax(y), at every position."""
+        return jax.random.categorical(key, y)
+
+    def sampled_delta(self, y: Array, targets: ArrayLike, key: Key[Array, ""]) -> Array:
+        """√(Σq / T_n) (s − e_ĉ), which is 0 where the targets are ignored."""
+        drawn = jax.nn.one_hot(self.sample(y, key), y.shape[-1], dtype=y.dtype)
+        return self._scale(y, targets)[..., None] * (jax.nn.softmax(y, axis=-1) - drawn)
+
     def expected(self, y: Any) -> Any:
         """softmax(y)."""
         return jax.nn.softmax(y, axis=-1)
@@ -132,6 +176,11 @@ class SoftmaxCrossEntropy(Cost):
             total = jnp.sum(p, axis=-1, keepdims=True)
             p = (1 - self.label_smoothing) * p + (self.label_smoothing / y.shape[-1]) * total
         return p if self.class_weights is None else p * across(jnp.asarray(self.class_weights, y.dtype), p)
+
+    def _scale(self, y: Array, targets: ArrayLike) -> Array:
+        """√(Σq / T_n) of every position, `[N, (T)]`."""
+        total = jnp.sum(self._amounts(y, targets).astype(wide(y.dtype)), axis=-1)
+        return jnp.sqrt(self._over_counted(total / positions(y), targets)).astype(y.dtype)
 
     def _probabilities(self, y: Array, targets: ArrayLike) -> Array:
         self.check(y, targets)
