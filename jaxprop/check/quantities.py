@@ -5,11 +5,13 @@ is checked against `jax.vmap(jax.grad)` for every layer, every network and every
 compiled program is measured.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PyTree
 
 from jaxprop.uses import Use, is_use
@@ -35,9 +37,19 @@ QUANTITIES = {
     "squared norms": Quantity(
         lambda use, _: use.squared_norms(), lambda g, _: jnp.sum(g * g, axis=tuple(range(1, g.ndim)))
     ),
+    "second moment": Quantity(lambda use, w: use.second_moment(w), lambda g, w: jnp.tensordot(w, g * g, 1)),
+    "dots": Quantity(
+        lambda use, _: use.dots(_direction(use.shape, use.dtype)),
+        lambda g, _: jnp.sum(g * _direction(g.shape[1:], g.dtype), axis=tuple(range(1, g.ndim))),
+    ),
     "mean gradient": Quantity(lambda use, _: use.gradient(), lambda g, _: jnp.mean(g, axis=0)),
     "weighted gradient": Quantity(lambda use, w: use.gradient(w), lambda g, w: jnp.tensordot(w, g, 1)),
 }
+
+
+def _direction(shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+    """A V to take products with: cos 0, cos 1, …"""
+    return jnp.cos(jnp.arange(math.prod(shape), dtype=dtype)).reshape(shape)
 
 
 def by_uses(uses: PyTree, weights: Weights) -> dict[str, PyTree]:

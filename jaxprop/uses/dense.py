@@ -27,6 +27,10 @@ class Dense(Use):
         """Σ_n w_n g_n."""
         return jnp.sum(scale(self.gradients, weights).astype(self.wide), axis=0)
 
+    def squares(self, weights: Array | None) -> Array:
+        """Σ_n w_n g_n²."""
+        return self._squares_of_examples(weights)
+
     def per_example(self) -> Array:
         """g_n, `[N, *shape]`."""
         return self.gradients.astype(self.dtype)

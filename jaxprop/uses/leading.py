@@ -28,6 +28,11 @@ class Leading(Use):
         """Σ_n w_n δ_n, then zeros to the length."""
         return self._to_length(jnp.sum(scale(self.delta, weights).astype(self.wide), axis=0))
 
+    def squares(self, weights: Array | None) -> Array:
+        """Σ_n w_n δ_n², then zeros to the length."""
+        delta = self.delta.astype(self.wide)
+        return self._to_length(jnp.sum(scale(delta * delta, weights), axis=0))
+
     def per_example(self) -> Array:
         """δ_n with zeros to the length, `[N, length, D]`."""
         return jax.vmap(self._to_length)(self.delta.astype(self.dtype))

@@ -34,6 +34,13 @@ class Lookup(Use):
         delta = scale(self.delta, weights)
         return self._added(self.ids.ravel(), delta.reshape(-1, delta.shape[-1]))
 
+    def squares(self, weights: Array | None) -> Array:
+        """Σ_n w_n (Σ_t e(id_nt) ⊗ δ_nt)²: the errors of equal ids of an example are summed before they are squared."""
+        ids, delta = self.factors()
+        sums = jax.vmap(_sums_of_equals)(ids, delta.astype(self.wide))  # of the id that is sorted to this place
+        squares = scale(sums * sums, weights)
+        return self._added(jnp.sort(ids, axis=1).ravel(), squares.reshape(-1, squares.shape[-1]))
+
     def per_example(self) -> Array:
         """Σ_t e(id_nt) ⊗ δ_nt, `[N, V, D]`."""
         return jax.vmap(self._added)(*self.factors()).astype(self.dtype)

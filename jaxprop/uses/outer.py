@@ -35,6 +35,13 @@ class Outer(Use):
         delta = scale(self.delta, weights).reshape(-1, self.delta.shape[-1])
         return jax.lax.dot_general(a, delta, (((0,), (0,)), ((), ())), preferred_element_type=self.wide)
 
+    def squares(self, weights: Array | None) -> Array:
+        """Σ_n w_n (Σ_t a_nt ⊗ δ_nt)²: for T = 1 it is a² ⊗ δ², one contraction."""
+        if math.prod(self.a.shape[1:-1]) > 1:
+            return super().squares(weights)
+        a, delta = (jnp.square(each[:, 0].astype(self.wide)) for each in self.factors())
+        return jax.lax.dot_general(a, scale(delta, weights), (((0,), (0,)), ((), ())))
+
     def per_example(self) -> Array:
         """Σ_t a_nt ⊗ δ_nt, `[N, I, O]`."""
         a, delta = self.factors()

@@ -75,6 +75,20 @@ class Patch(Use):
             products = [jnp.swapaxes(g, 1, 3) for g in reversed(products)]
         return jnp.stack(products, axis=1).reshape(-1, *self.shape).astype(self.dtype)
 
+    def _squares_of_examples(self, weights: Array | None) -> Array:
+        """One offset k at a time, `[N, I, O]`."""
+        fine, coarse = self._fine_and_coarse(self.delta)
+        padded = self.window.padded(fine)
+
+        def at(k: Array) -> Array:
+            g = self._product(self.window.slice_of(padded, k), coarse)  # [N, G, I, O/G]
+            return jnp.moveaxis(jnp.sum(scale(g * g, weights), axis=0), 0, 1)  # [I, G, O/G]
+
+        squares = lax.map(at, jnp.asarray(list(self.window.offsets())))
+        if self.window.flipped:
+            squares = jnp.swapaxes(squares[::-1], 1, 3)
+        return squares.reshape(self.shape)
+
     @property
     def norm_method(self) -> str:
         """How `squared_norms` goes about it, chosen from static shapes.

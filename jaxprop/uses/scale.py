@@ -31,6 +31,10 @@ class Scale(Use):
         """Σ_n w_n Σ_t δ_nt ⊙ x̂_nt."""
         return jax.lax.reduce_sum(scale(self._of_examples(), weights), (0,))
 
+    def squares(self, weights: Array | None) -> Array:
+        """Σ_n w_n g_n²: g `[N, C]` is no larger than δ."""
+        return jax.lax.reduce_sum(scale(jax.lax.square(self._of_examples()), weights), (0,))
+
     def per_example(self) -> Array:
         """Σ_t δ_nt ⊙ x̂_nt, `[N, C]`."""
         return self._of_examples().astype(self.dtype)

@@ -27,6 +27,10 @@ class Shift(Use):
         """Σ_n w_n Σ_t δ_nt."""
         return jax.lax.reduce_sum(scale(self._of_examples(), weights), (0,))
 
+    def squares(self, weights: Array | None) -> Array:
+        """Σ_n w_n g_n²: g `[N, O]` is no larger than δ."""
+        return jax.lax.reduce_sum(scale(jax.lax.square(self._of_examples()), weights), (0,))
+
     def per_example(self) -> Array:
         """Σ_t δ_nt, `[N, O]`."""
         return self._of_examples().astype(self.dtype)

@@ -35,6 +35,10 @@ class Stacked(Use):
         """Σ_n w_n ∂C_n/∂θ_l for every l."""
         return jax.vmap(lambda use: use.total(weights))(self.use)
 
+    def squares(self, weights: Array | None) -> Array:
+        """Σ_n w_n (∂C_n/∂θ_l)² for every l, one after the other: a block may hold examples' gradients meanwhile."""
+        return jax.lax.map(lambda use: use.squares(weights), self.use)
+
     def per_example(self) -> Array:
         """`[N, L, ...]`."""
         return jnp.moveaxis(jax.vmap(lambda use: use.per_example())(self.use), 0, 1)

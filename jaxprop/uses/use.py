@@ -6,6 +6,8 @@ back, per example and before anything is summed. What is done with the pair is d
     gradient        Σ_n w_n · ∂C_n/∂θ          the parameter's shape; w_n = 1/N unless weights are given
     per_example     ∂C_n/∂θ                    [N, ...]
     squared_norms   ‖∂C_n/∂θ‖²                 [N], without building per-example gradients where shapes allow
+    second_moment   Σ_n w_n · (∂C_n/∂θ)²       the parameter's shape, squared number by number
+    dots            ⟨∂C_n/∂θ, V⟩               [N], for a V of the parameter's shape
 
 Letters: N examples, T positions (any axes between N and the features), I inputs, O outputs. δ is never divided by N
 on its way here: `weighted` is the one place where the mean over examples is taken.
@@ -88,6 +90,24 @@ def over_positions(terms: Array) -> Array:
     return jax.lax.reduce_sum(terms, tuple(range(1, terms.ndim - 1)))
 
 
+def sum_in_chunks(
+    function: Callable[[Any, Array | None], Array], use: "Use", weights: Array | None, rows: int
+) -> Array:
+    """Return function(use, weights), a sum over examples, adding up `rows` examples at a time: it holds no more."""
+    N = use.examples
+    if rows >= N:
+        return function(use, weights)
+    first = N % rows or rows
+
+    def part(start: Any, size: int) -> Array:
+        return function(*jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, size), (use, weights)))
+
+    def add(total: Array, start: Array) -> tuple[Array, None]:
+        return total + part(start, rows), None
+
+    return jax.lax.scan(add, part(0, first), jnp.arange(first, N, rows))[0] if first < N else part(0, first)
+
+
 class Use(abc.ABC):
     """What meets at one parameter: enough for its gradient, per-example gradients and their norms.
 
@@ -123,6 +143,36 @@ class Use(abc.ABC):
     def gradient(self, weights: Array | None = None) -> Array:
         """Return Σ_n w_n ∂C_n/∂θ in the parameter's shape and dtype; `weights` is `[N]`, None means 1/N each."""
         return weighted(self.total, weights, self.examples).astype(self.dtype)
+
+    def squares(self, weights: Array | None) -> Array:
+        """Return Σ_n w_n (∂C_n/∂θ)² (w_n = 1 for None), squared number by number, left as `wide` as it is summed.
+
+        A square of a sum over positions has no shorter way than the sum: gradients of a few examples at a time.
+        """
+        return sum_in_chunks(Use._squares_of_examples, self, weights, self.squares_rows)
+
+    @property
+    def squares_rows(self) -> int:
+        """Of how many examples `squares` builds gradients at a time: together no larger than the use itself."""
+        held = sum(leaf.size for leaf in jax.tree.leaves(self))
+        return max(1, min(self.examples, held // max(1, math.prod(self.shape))))
+
+    def _squares_of_examples(self, weights: Array | None) -> Array:
+        g = self.per_example().astype(self.wide)
+        return jnp.sum(scale(g * g, weights), axis=0)
+
+    def second_moment(self, weights: Array | None = None) -> Array:
+        """Return Σ_n w_n (∂C_n/∂θ)², number by number, in the parameter's shape and dtype; None means 1/N each."""
+        return weighted(self.squares, weights, self.examples).astype(self.dtype)
+
+    def dots(self, direction: Array) -> Array:
+        """Return ⟨∂C_n/∂θ, V⟩ for every example, `[N]`; V = `direction` has the parameter's shape.
+
+        Σ_n w_n ∂C_n/∂θ is linear in w, and the derivative of its product with V by w_n is what is asked: `total`
+        backwards, which for z = a W is Σ_t δ_nt · (V a_nt). No gradient of one example is built.
+        """
+        weights = jax.ShapeDtypeStruct((self.examples,), self.wide)
+        return jax.linear_transpose(self.total, weights)(direction.astype(self.wide))[0].astype(self.dtype)
 
     def factors(self) -> tuple[Array, Array] | None:
         """Return l and r where ∂C_n/∂θ = Σ_t l_nt ⊗ r_nt, else None.

@@ -143,9 +143,9 @@ def lean(net):
 
 WIDE = {
     "Linear, T": (jp.Chain(jp.Linear(256), jp.GlobalAvgPool(), jp.Linear(4)), (16, 4, 256), None),
-    "Embedding": (jp.Chain(jp.Embedding(1024, 64), jp.GlobalAvgPool(), jp.Linear(4)), (16, 8), 1024),
+    "Embedding": (jp.Chain(jp.Embedding(1024, 64), jp.GlobalAvgPool(), jp.Linear(4)), (32, 8), 1024),
     "Conv": (jp.Chain(jp.Conv(128, (3, 3)), jp.GlobalAvgPool(), jp.Linear(4)), (16, 4, 4, 128), None),
-    "gpt": (jp.models.gpt(vocabulary=2048, width=256, depth=2, heads=2, context=8), (16, 8), 2048),
+    "gpt": (jp.models.gpt(vocabulary=2048, width=256, depth=2, heads=2, context=8), (32, 8), 2048),
 }
 
 
