@@ -115,7 +115,6 @@ def collect(net: Layer, cost: Cost, quantities: Sequence[Quantity]) -> CostFunct
         walk = _Noting(quantities) if any(quantity.notes for quantity in quantities) else Walk()
         y, cache = walk.push(net, x, params, environment(rng, mask), "")
         costs = cost(y, targets)
-        value = weighted(lambda w: weighted_sum(costs, w), weights, examples)
         back = WayBack(walk, net, cache, params)
         # where examples are mixed, every δ belongs to all of them: C's weights must enter before
         seed, later = (weights, None) if net.mixes_examples else (None, weights)
@@ -138,7 +137,8 @@ def collect(net: Layer, cost: Cost, quantities: Sequence[Quantity]) -> CostFunct
 
         visits = {kind: visit(kind) for kind in kinds}
         totals = jax.tree.map(lambda kept: kept.total, visits["cost", 1].kept, is_leaf=_is_kept)
-        grads = rounded(weighted(lambda _: totals, weights, examples), params)
+        value, grads = weighted(lambda w: (weighted_sum(costs, w), totals), weights, examples)
+        grads = rounded(grads, params)
         notes = in_order(net, visits["cost", 1].notes)
 
         def finished(i: int, quantity: Quantity) -> PyTree:

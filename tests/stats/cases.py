@@ -1,0 +1,101 @@
+"""THE table of quantities: each beside the same from per-example loops, in plain float64 and without any `Use`.
+
+A new quantity gets a row; `test_every_quantity.py` tries every row on every layer and network of the tables. A row's
+`expected` is a function of the `Problem`, whose attributes are made by JAX alone, one example at a time.
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+import jaxprop as jp
+from jaxprop.network.call import environment
+from jaxprop.stats.collect import SAMPLING
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """A network, a cost and rows; what one example says is found by JAX with the error of one example at a time."""
+
+    net: Any
+    cost: Any
+    x: Any
+    params: Any
+    targets: Any
+    weights: Any = None
+    rng: Any = None
+    mask: Any = None
+
+    @property
+    def N(self) -> int:
+        return jax.tree.leaves(self.x)[0].shape[0]
+
+    @property
+    def w(self) -> jax.Array:
+        """The weights as they count: 1/N each by default."""
+        return jnp.full(self.N, 1 / self.N) if self.weights is None else self.weights
+
+    def f(self, params: Any) -> jax.Array:
+        return self.net(self.x, params, environment(self.rng, self.mask))
+
+    @functools.cached_property
+    def y(self) -> jax.Array:
+        return self.f(self.params)
+
+    @functools.cached_property
+    def costs(self) -> jax.Array:
+        return self.cost(self.y, self.targets)
+
+    def pulled(self, dy: jax.Array) -> Any:
+        """∂(dy_n · y_n)/∂θ of every example, a tree of `[N, *shape]`."""
+        pull = jax.vjp(self.f, self.params)[1]
+        only = jnp.eye(self.N).reshape(self.N, self.N, *(1,) * (dy.ndim - 1))
+        return jax.vmap(lambda o: pull(o * dy)[0])(only)
+
+    @functools.cached_property
+    def examples(self) -> Any:
+        """∂C_n/∂θ, a tree of `[N, *shape]`."""
+        return self.pulled(jax.grad(lambda y: jnp.sum(self.cost(y, self.targets)))(self.y))
+
+    @functools.cached_property
+    def gradient(self) -> Any:
+        """Σ_n w_n ∂C_n/∂θ."""
+        return jax.tree.map(lambda g: jnp.tensordot(self.w, g, 1), self.examples)
+
+    @functools.cached_property
+    def exact(self) -> Any:
+        """J_nᵀ S_n for the eigenvectors' root of ∂²C_n/∂y_n², a tree of `[V, N, *shape]`."""
+        shape = self.y.shape
+
+        def one(y: jax.Array, target: Any) -> jax.Array:
+            return self.cost(y.reshape(1, *shape[1:]), target[None])[0]
+
+        flat = self.y.reshape(self.N, -1)
+        hessian = jax.vmap(jax.hessian(one))(flat, jnp.asarray(self.targets))
+        values, vectors = jnp.linalg.eigh(hessian)
+        roots = vectors * jnp.sqrt(jnp.maximum(values, 0))[:, None, :]  # [N, F, V]
+        return jax.vmap(lambda column: self.pulled(column.reshape(shape)))(jnp.moveaxis(roots, 2, 0))
+
+    def sampled(self, samples: int) -> Any:
+        """∂C_n/∂θ for targets drawn from the predictions, each times 1/√samples, a tree of `[V, N, *shape]`."""
+        keys = jax.random.split(jax.random.fold_in(self.rng, SAMPLING), samples)
+        drawn = [replace(self, targets=self.cost.sample(self.y, key)).examples for key in keys]
+        return jax.tree.map(lambda *g: jnp.stack(g) / samples**0.5, *drawn)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A quantity, and the same from per-example loops: a tree of arrays like the result's."""
+
+    quantity: jp.stats.Quantity
+    expected: Callable[[Problem], Any]
+
+    def __str__(self) -> str:
+        return repr(self.quantity)
+
+
+ROWS: list[Row] = []
