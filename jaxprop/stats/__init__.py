@@ -1,4 +1,12 @@
 """Quantities of one backward pass, from its uses: `collect` gathers them, `quantity.py` says how to write one."""
 
 from jaxprop.stats.collect import Collected as Collected, collect as collect
+from jaxprop.stats.flow import Flow as Flow, FlowReport as FlowReport, LayerFlow as LayerFlow
+from jaxprop.stats.histograms import (
+    ActivationHistogram as ActivationHistogram,
+    GradientHistogram as GradientHistogram,
+    Histogram as Histogram,
+)
 from jaxprop.stats.quantity import Context as Context, Quantity as Quantity
+from jaxprop.stats.units import DeadUnits as DeadUnits, SaturatedUnits as SaturatedUnits, Units as Units
+from jaxprop.stats.update_to_weight import UpdateToWeight as UpdateToWeight

@@ -144,7 +144,7 @@ def collect(net: Layer, cost: Cost, quantities: Sequence[Quantity]) -> CostFunct
         def finished(i: int, quantity: Quantity) -> PyTree:
             visit = visits[_kind(quantity)]
             kept = jax.tree.map(lambda kept: kept.parts[i], visit.kept, is_leaf=_is_kept)
-            context = Context(costs, y, params, grads, weights, visit.columns)
+            context = Context(costs, y, params, grads, weights, visit.columns, net=net)
             if quantity.twice:
                 part = quantity.between(kept, context)
                 context = context._replace(again=visit.again(back, quantity, part))

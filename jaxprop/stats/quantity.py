@@ -34,10 +34,10 @@ class Context(NamedTuple):
 
     costs: C_n `[N]`.    y: f(x, θ).    params: θ.    grads: Σ_n w_n ∂C_n/∂θ, as `collect` returns it.
     weights: w `[N]`, or None for 1/N each.    columns: how many columns of errors there were, V (1 for "cost").
-    again: what the second visit left, in the tree of θ; None without one.
+    again: what the second visit left, in the tree of θ; None without one.    net: the network.
 
     >>> Context._fields
-    ('costs', 'y', 'params', 'grads', 'weights', 'columns', 'again')
+    ('costs', 'y', 'params', 'grads', 'weights', 'columns', 'again', 'net')
     """
 
     costs: Float[Array, " N"]
@@ -47,6 +47,7 @@ class Context(NamedTuple):
     weights: Float[Array, " N"] | None
     columns: int = 1
     again: PyTree = None
+    net: Any = None
 
 
 @dataclass(frozen=True)
