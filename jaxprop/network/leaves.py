@@ -1,7 +1,7 @@
 """The leaves of a network are its layers that are not made of layers; here they are found, and recorded."""
 
 from collections.abc import Iterator
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from jaxtyping import PyTree
 
@@ -136,7 +136,7 @@ class Recorder(Walk):
         """
         if type(walk) is Walk:
             return self
-        kind = type(type(self).__name__, (type(self), type(walk)), {})
+        kind: Any = type(type(self).__name__, (type(self), type(walk)), {})
         both = object.__new__(kind)
         vars(both).update(vars(walk) | vars(self))
         return both
