@@ -35,6 +35,7 @@ ROOMS = {
     "network": ("Networks", ()),
     "models": ("Models to start from", (jp.models,)),
     "backward": ("Gradients", (jp.auto, jp.manual)),
+    "stats": ("Quantities", (jp.stats,)),
     "check": ("Checks", ()),
     "derivations": ("Derivations", (derivations,)),
     "train": ("Training", ()),
