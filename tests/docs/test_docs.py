@@ -28,11 +28,21 @@ def example(name):
     return module
 
 
+def examples_of(page):
+    """The blocks of a page that start with >>>, as one session."""
+    text = page.read_text("utf-8").replace("```", "")
+    return doctest.DocTestParser().get_doctest(text, {}, page.name, str(page), 0)
+
+
+RUN = [page for room in ("quantities", "rules") for page in sorted((ROOT / "docs" / room).glob("*.md"))]
+
+
 @pytest.mark.slow
-def test_the_guide_runs():
-    text = (ROOT / "docs" / "guide.md").read_text("utf-8").replace("```", "")
-    test = doctest.DocTestParser().get_doctest(text, {}, "guide.md", "docs/guide.md", 0)
-    assert len(test.examples) > 20
+@pytest.mark.parametrize("page", [ROOT / "docs" / "guide.md", *RUN], ids=lambda page: f"{page.parent.name}/{page.name}")
+def test_what_a_page_shows_is_what_python_prints(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    test = examples_of(page)
+    assert page.name != "guide.md" or len(test.examples) > 20
     told = []
     doctest.DocTestRunner(optionflags=FLAGS, verbose=False).run(test, out=told.append)
     assert not told, "".join(told)
