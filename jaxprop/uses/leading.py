@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
+from jaxprop.uses.kronecker import Factors, Kind, factors_of
 from jaxprop.uses.use import Use, scale, static
 
 
@@ -40,6 +41,12 @@ class Leading(Use):
     def squared_norms(self) -> Array:
         """Σ_t ‖δ_nt‖²: zeros add nothing."""
         return jnp.sum(self.delta.astype(self.dtype) ** 2, axis=(1, 2))
+
+    def kronecker_factors(self, weights: Array | None = None, kind: Kind = "expand") -> Factors:
+        """A's diagonal, 1 for the first T rows, `[length]`, and B of δ, `[D, D]`: a `Lookup` of 0 … T − 1."""
+        ids = jnp.broadcast_to(jnp.arange(self.delta.shape[1]), self.delta.shape[:2])
+        view = (1, self.shape[0], 1, self.shape[1])
+        return factors_of(ids, self.delta, weights, kind, self.wide, diagonal=(True, False), view=view)
 
     def _to_length(self, rows: Array) -> Array:
         """`[T, D]` as `[length, D]`."""

@@ -9,6 +9,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from jaxprop.uses.gram import gram, squared_norm
+from jaxprop.uses.kronecker import Factors, Kind, factors_of
 from jaxprop.uses.use import Use, positions, scale, static
 
 
@@ -69,6 +70,13 @@ class Lookup(Use):
             return jnp.sum(jax.vmap(_sums_of_equals)(ids, delta.astype(self.dtype)) ** 2, axis=(1, 2))
         same = ids[:, :, None] == ids[:, None, :]
         return squared_norm(jnp.where(same, gram(delta, delta, self.dtype), 0))
+
+    def kronecker_factors(self, weights: Array | None = None, kind: Kind = "expand") -> Factors:
+        """A's diagonal, how often each row is looked up, `[V]`, and B of δ, `[D, D]`."""
+        _, delta = self.factors()
+        view = (1, self.shape[0], 1, delta.shape[-1])
+        ids = self.ids.reshape(delta.shape[:2])
+        return factors_of(ids, delta, weights, kind, self.wide, diagonal=(True, False), view=view)
 
     def _added(self, ids: Array, delta: Array) -> Array:
         """Rows δ `[T, D]` added to the rows `ids` of an empty table."""

@@ -9,6 +9,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from jaxprop.uses.gram import gram, squared_norm
+from jaxprop.uses.kronecker import Factors, Kind, factors_of
 from jaxprop.uses.use import Use, positions, scale, static
 
 
@@ -71,3 +72,7 @@ class Outer(Use):
             return super().squared_norms()
         a, delta = self.factors()
         return squared_norm(gram(a, a, self.dtype) * gram(delta, delta, self.dtype))
+
+    def kronecker_factors(self, weights: Array | None = None, kind: Kind = "expand") -> Factors:
+        """A of a, `[I, I]`, and B of δ, `[O, O]`."""
+        return factors_of(*self.factors(), weights, kind, self.wide)

@@ -20,6 +20,7 @@ from jax.typing import DTypeLike
 
 from jaxprop.arrays.window import Window
 from jaxprop.uses.gram import gram, squared_norm
+from jaxprop.uses.kronecker import Factors, Kind, factors_of
 from jaxprop.uses.use import Use, positions, scale, static
 
 
@@ -120,6 +121,18 @@ class Patch(Use):
             return norms.astype(self.dtype)
         of_patches = self._shifted_gram(fine) if "shifted" in self.norm_method else self._one_by_one(fine, self._gram)
         return squared_norm(of_patches * self._gram(coarse)).astype(self.dtype)
+
+    def kronecker_factors(self, weights: Array | None = None, kind: Kind = "expand") -> Factors:
+        """A of the patches, `[K·I, K·I]`, B of δ, `[O, O]`; for a transposed convolution δ's patches and a instead."""
+        _, coarse = self._fine_and_coarse(self.delta)
+        patches, coarse, G = self.patches(), positions(coarse), self.window.groups
+        K, F, E = self.window.size[0], self.shape[-2], self.shape[-1] // G
+        if G > 1:
+            N, T = coarse.shape[:2]
+            patches = patches.reshape(N, T, K, G, -1).swapaxes(2, 3).reshape(N, T, G, -1)
+            coarse = coarse.reshape(N, T, G, -1)
+        view, flipped = (K, F, G, E), self.window.flipped
+        return factors_of(patches, coarse, weights, kind, self.wide, view=view, flipped=flipped)
 
     def _fine_and_coarse(self, delta: Array) -> tuple[Array, Array]:
         return (delta, self.a) if self.window.flipped else (self.a, delta)

@@ -6,7 +6,8 @@ import jax
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxprop.uses.use import Use, over_positions, scale, static
+from jaxprop.uses.kronecker import Factors, Kind, factors_of
+from jaxprop.uses.use import Use, over_positions, positions, scale, static
 
 
 @jax.tree_util.register_dataclass
@@ -39,5 +40,12 @@ class Scale(Use):
         """Σ_t δ_nt ⊙ x̂_nt, `[N, C]`."""
         return self._of_examples().astype(self.dtype)
 
+    def kronecker_factors(self, weights: Array | None = None, kind: Kind = "expand") -> Factors:
+        """B of δ ⊙ x̂, `[C, C]`, with A = 1."""
+        return factors_of(None, positions(self._terms()), weights, kind, self.wide)
+
     def _of_examples(self) -> Array:
-        return over_positions(self.delta.astype(self.wide) * self.normalized.astype(self.wide))
+        return over_positions(self._terms())
+
+    def _terms(self) -> Array:
+        return self.delta.astype(self.wide) * self.normalized.astype(self.wide)

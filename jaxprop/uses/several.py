@@ -10,6 +10,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from jaxprop.uses.gram import gram, squared_norm
+from jaxprop.uses.kronecker import Factors, Kind, join, transposed
 from jaxprop.uses.use import Use, static
 
 
@@ -64,6 +65,14 @@ class Several(Use):
             products = _dots(left, other_left, self.dtype) * _dots(right, other_right, self.dtype)
             norms = norms + 2 * jnp.sum(products, axis=(1, 2))
         return squared_norm(norms)
+
+    def kronecker_factors(self, weights: Array | None = None, kind: Kind = "expand") -> Factors:
+        """The partial traces of the sum of the places' blocks (`kronecker.join`): exact where they share A or B."""
+        each = [use.kronecker_factors(weights, kind) for use in self.uses]
+        each = [transposed(f) if transpose else f for f, transpose in zip(each, self.transposes, strict=True)]
+        if len({(f.view, f.flipped) for f in each}) > 1:
+            return super().kronecker_factors(weights, kind)
+        return join(each)
 
 
 def _sum(parts: list[Array]) -> Array:

@@ -6,7 +6,8 @@ import jax
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxprop.uses.use import Use, over_positions, scale, static
+from jaxprop.uses.kronecker import Factors, Kind, factors_of
+from jaxprop.uses.use import Use, over_positions, positions, scale, static
 
 
 @jax.tree_util.register_dataclass
@@ -34,6 +35,10 @@ class Shift(Use):
     def per_example(self) -> Array:
         """Σ_t δ_nt, `[N, O]`."""
         return self._of_examples().astype(self.dtype)
+
+    def kronecker_factors(self, weights: Array | None = None, kind: Kind = "expand") -> Factors:
+        """B of δ, `[O, O]`: what enters is a constant 1."""
+        return factors_of(None, positions(self.delta), weights, kind, self.wide)
 
     def _of_examples(self) -> Array:
         return over_positions(self.delta.astype(self.wide))

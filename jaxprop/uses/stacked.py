@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
+from jaxprop.uses.kronecker import Factors, Kind
 from jaxprop.uses.use import Use, static
 
 
@@ -46,3 +47,7 @@ class Stacked(Use):
     def squared_norms(self) -> Array:
         """Σ_l ‖∂C_n/∂θ_l‖², each block by its own method."""
         return jnp.sum(jax.vmap(lambda use: use.squared_norms())(self.use), axis=0)
+
+    def kronecker_factors(self, weights: Array | None = None, kind: Kind = "expand") -> Factors:
+        """Those of every block, with an axis L in front."""
+        return jax.vmap(lambda use: use.kronecker_factors(weights, kind))(self.use)

@@ -26,6 +26,7 @@ from jax.typing import DTypeLike
 
 from jaxprop.arrays.dtypes import wide
 from jaxprop.errors import ShapeError
+from jaxprop.uses.kronecker import Factors, Kind, factors_of
 
 
 def static() -> Any:
@@ -185,6 +186,11 @@ class Use(abc.ABC):
         """Return ‖∂C_n/∂θ‖² for every example, `[N]`."""
         g = self.per_example()
         return jnp.sum(g * g, axis=tuple(range(1, g.ndim)))
+
+    def kronecker_factors(self, weights: Array | None = None, kind: Kind = "expand") -> Factors:
+        """Return A and B whose product A ⊗ B stands for Σ_n w_n g_n g_nᵀ; here its diagonal alone, with A = 1."""
+        g = self.per_example()
+        return factors_of(None, g.reshape(g.shape[0], 1, -1), weights, kind, self.wide, diagonal=(False, True))
 
 
 def is_use(node: Any) -> bool:
