@@ -45,7 +45,7 @@ class KroneckerFactors(Quantity):
 
     >>> import jax.numpy as jnp
     >>> from jaxprop import HalfSquaredError, Linear, stats
-    >>> net, x = Linear(1, bias=False), jnp.array([[1.0, 2.0], [3.0, 0.0]])
+    >>> net, x = Linear(1, bias=False, init="zeros"), jnp.array([[1.0, 2.0], [3.0, 0.0]])
     >>> asked = [stats.KroneckerFactors(errors="exact")]
     >>> *_, (factors,) = stats.collect(net, HalfSquaredError(), asked)(x, net.init(None, x), jnp.zeros((2, 1)))
     >>> print(factors.W.A, factors.W.B)
