@@ -10,7 +10,7 @@ XLA removes what nobody reads: without quantities, the program is that of `manua
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -79,7 +79,7 @@ def collect(net: Layer, cost: Cost, quantities: Sequence[Quantity]) -> CostFunct
 
     Args:
         net: a Layer. One that mixes examples (`BatchNorm`) is refused, unless all quantities allow for it.
-        cost: C_n, such as `HalfSquaredError()`. "sampled" and "exact" errors need its `sample` or `hessian_root`.
+        cost: C_n, such as `HalfSquaredError()`. "sampled" and "exact" errors are its `sampled_delta` or `hessian_root`.
         quantities: what is asked for, such as `[ExampleNorms(), NoiseScale()]`; of nothing, the gradient alone.
 
     Returns:
@@ -186,21 +186,13 @@ def _columns(cost: Cost, kind: Kind, y: Array, targets: Targets, rng: Rng) -> Ar
     """The columns of errors, `[V, N, ...]`, which leave what adds up to the Fisher information or the GGN."""
     errors, samples = kind
     if errors == "exact":
-        return _needed(cost, "hessian_root", errors)(y, targets)
+        return cost.hessian_root(y, targets)
     if rng is None:
         raise JaxpropError(
             'stats.collect: errors="sampled" draws targets from what the network predicts: give rng=jax.random.key(0)'
         )
-    draw = _needed(cost, "sample", errors)
     keys = jax.random.split(jax.random.fold_in(rng, SAMPLING), samples)
-    return jax.vmap(lambda key: cost.delta(y, draw(y, key)))(keys) / math.sqrt(samples)
-
-
-def _needed(cost: Cost, name: str, errors: str) -> Callable[..., Any]:
-    method = getattr(cost, name, None)
-    if method is None:
-        raise JaxpropError(f'stats.collect: errors="{errors}" needs {name} of the cost, and {cost!r} has none')
-    return method
+    return jax.vmap(lambda key: cost.sampled_delta(y, targets, key))(keys) / math.sqrt(samples)
 
 
 def _checked(quantities: Any) -> tuple[Quantity, ...]:

@@ -6,7 +6,7 @@ A new quantity gets a row; `test_every_quantity.py` tries every row on every lay
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -83,7 +83,7 @@ class Problem:
     def sampled(self, samples: int) -> Any:
         """∂C_n/∂θ for targets drawn from the predictions, each times 1/√samples, a tree of `[V, N, *shape]`."""
         keys = jax.random.split(jax.random.fold_in(self.rng, SAMPLING), samples)
-        drawn = [replace(self, targets=self.cost.sample(self.y, key)).examples for key in keys]
+        drawn = [self.pulled(self.cost.sampled_delta(self.y, self.targets, key)) for key in keys]
         return jax.tree.map(lambda *g: jnp.stack(g) / samples**0.5, *drawn)
 
 
