@@ -43,11 +43,11 @@ class KroneckerFactors(Quantity):
     Raises:
         JaxpropError: kind or errors is another word, or samples no whole number ≥ 1.
 
-    >>> import jax.numpy as jnp
+    >>> import jax, jax.numpy as jnp
     >>> from jaxprop import HalfSquaredError, Linear, stats
-    >>> net, x = Linear(1, bias=False, init="zeros"), jnp.array([[1.0, 2.0], [3.0, 0.0]])
-    >>> asked = [stats.KroneckerFactors(errors="exact")]
-    >>> *_, (factors,) = stats.collect(net, HalfSquaredError(), asked)(x, net.init(None, x), jnp.zeros((2, 1)))
+    >>> net, x = Linear(1, bias=False), jnp.array([[1.0, 2.0], [3.0, 0.0]])
+    >>> params, asked = net.init(jax.random.key(0), x), [KroneckerFactors(errors="exact")]
+    >>> *_, (factors,) = stats.collect(net, HalfSquaredError(), asked)(x, params, jnp.zeros((2, 1)))
     >>> print(factors.W.A, factors.W.B)
     [[5. 1.]
      [1. 2.]] [[1.]]
