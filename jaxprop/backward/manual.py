@@ -18,12 +18,15 @@ from jaxtyping import Float, PyTree
 
 from jaxprop.backward.mixing import refuse_mixing
 from jaxprop.backward.pulling import Pull as Pull, vjp as vjp
+from jaxprop.backward.rules.edits import RuleLike, as_rule
+from jaxprop.backward.rules.walk import prepare
 from jaxprop.costs import Cost
+from jaxprop.errors import JaxpropError
 from jaxprop.layers.layer import Env, Layer
 from jaxprop.network import Recorder, Walk, in_order
 from jaxprop.network.call import (
-    CostFunction,
     Rng,
+    RuleFunction,
     Targets,
     Weights,
     environment,
@@ -86,20 +89,24 @@ def backpropagate(
     return Pass(costs, y, dx, walk.close_all(uses), notes)
 
 
-def value_and_grad(net: Layer, cost: Cost, walk: Walk | None = None) -> CostFunction[tuple[Array, PyTree]]:
-    """Return `run`, which computes C = Σ_n w_n C_n and ∂C/∂θ by the chain rule.
+def value_and_grad(
+    net: Layer, cost: Cost, walk: Walk | None = None, *, rule: RuleLike | None = None
+) -> RuleFunction[tuple[Array, PyTree]]:
+    """Return `run`, which computes C = Σ_n w_n C_n and ∂C/∂θ by the chain rule, or by another one.
 
     Args:
         net: a Layer.
         cost: C_n, such as `HalfSquaredError()`.
         walk: how the network is visited; by default the plain `Walk`.
+        rule: how errors come back through layers, one of `jp.rules`; by default as the chain rule says.
 
     Returns:
-        `run(x, params, targets, *, weights=None, rng=None, mask=None)`, which returns (C, gradient) as `auto`'s does.
-        The gradient is every use's `gradient(weights)`.
+        `run(x, params, targets, *, weights=None, rng=None, mask=None, feedback=None)`, which returns (C, gradient) as
+        `auto`'s does. The gradient is every use's `gradient(weights)`. feedback: what `rule.init` made.
 
     Raises:
-        JaxpropError: `net` is a plain function.
+        JaxpropError: `net` is a plain function, or the rule cannot serve it.
+        ShapeError: feedback does not fit.
 
     >>> import jax.numpy as jnp
     >>> from jaxprop import Chain, HalfSquaredError, Linear, Sigmoid
@@ -112,17 +119,26 @@ def value_and_grad(net: Layer, cost: Cost, walk: Walk | None = None) -> CostFunc
     """
     require_layer(net, "manual")
     require_cost(cost, "manual")
-    walk = walk or Walk()
+    visiting = _visiting(net, walk, rule)
 
     @takes_rows
     def run(
-        x: PyTree, params: PyTree, targets: Targets, *, weights: Weights = None, rng: Rng = None, mask: PyTree = None
+        x: PyTree,
+        params: PyTree,
+        targets: Targets,
+        *,
+        weights: Weights = None,
+        rng: Rng = None,
+        mask: PyTree = None,
+        feedback: PyTree = None,
     ) -> tuple[Array, PyTree]:
+        walk, theta = visiting(params, feedback, rng)
+
         def summed(weights: Weights) -> tuple[Array, PyTree]:
             # where examples are mixed, every δ belongs to all of them: C's weights must enter before
             seed, later = (weights, None) if net.mixes_examples else (None, weights)
             totals = walk.closing(lambda use, path: use.total(later))
-            passed = backpropagate(totals, net, cost, x, params, targets, environment(rng, mask), seed)
+            passed = backpropagate(totals, net, cost, x, theta, targets, environment(rng, mask), seed)
             return weighted_sum(passed.costs, weights), passed.uses
 
         value, grads = weighted(summed, weights, jax.tree.leaves(x)[0].shape[0])
@@ -131,17 +147,20 @@ def value_and_grad(net: Layer, cost: Cost, walk: Walk | None = None) -> CostFunc
     return run
 
 
-def uses(net: Layer, cost: Cost, walk: Walk | None = None) -> CostFunction[tuple[Array, PyTree]]:
+def uses(
+    net: Layer, cost: Cost, walk: Walk | None = None, *, rule: RuleLike | None = None
+) -> RuleFunction[tuple[Array, PyTree]]:
     """Return `run`, which computes C and, in the tree of params, the `Use` of every array.
 
     Args:
         net: a Layer that does not mix the examples of a batch.
         cost: C_n, such as `HalfSquaredError()`.
         walk: how the network is visited; what its `close` makes of the uses is returned in their place.
+        rule: how errors come back through layers, one of `jp.rules`; by default as the chain rule says.
 
     Returns:
-        `run(x, params, targets, *, weights=None, rng=None, mask=None)`, which returns (C, uses). A use is per example:
-        `weights` weigh the value alone; give them to `use.gradient(weights)` as well.
+        `run(x, params, targets, *, weights=None, rng=None, mask=None, feedback=None)`, which returns (C, uses). A use
+        is per example: `weights` weigh the value alone; give them to `use.gradient(weights)` as well.
 
     Raises:
         JaxpropError: `net` is a plain function, or mixes examples, so that no quantity of one example exists.
@@ -156,14 +175,22 @@ def uses(net: Layer, cost: Cost, walk: Walk | None = None) -> CostFunction[tuple
     """
     require_layer(net, "manual")
     require_cost(cost, "manual")
-    walk = walk or Walk()
+    visiting = _visiting(net, walk, rule)
     refuse_mixing(net, "manual.uses")
 
     @takes_rows
     def run(
-        x: PyTree, params: PyTree, targets: Targets, *, weights: Weights = None, rng: Rng = None, mask: PyTree = None
+        x: PyTree,
+        params: PyTree,
+        targets: Targets,
+        *,
+        weights: Weights = None,
+        rng: Rng = None,
+        mask: PyTree = None,
+        feedback: PyTree = None,
     ) -> tuple[Array, PyTree]:
-        passed = backpropagate(walk, net, cost, x, params, targets, environment(rng, mask))
+        walk, theta = visiting(params, feedback, rng)
+        passed = backpropagate(walk, net, cost, x, theta, targets, environment(rng, mask))
         return weighted(lambda w: weighted_sum(passed.costs, w), weights, passed.costs.shape[0]), passed.uses
 
     return run
@@ -208,16 +235,18 @@ class Tape(Recorder):
         return Record(x, y, dy, dx, slope)
 
 
-def trace(net: Layer, cost: Cost) -> Callable[..., dict[str, Record]]:
+def trace(net: Layer, cost: Cost, *, rule: RuleLike | None = None) -> Callable[..., dict[str, Record]]:
     """Return `run`, which writes a tape: {path: Record} in the order of the forward pass.
 
     Args:
         net: a Layer.
         cost: C_n, such as `HalfSquaredError()`.
+        rule: how errors come back through layers, one of `jp.rules`; by default as the chain rule says.
 
     Returns:
-        `run(x, params, targets, *, rng=None, mask=None)`. Everything on the tape is per example and not averaged, so
-        weights do not enter. (A dict that comes out of `jit` is sorted by path.)
+        `run(x, params, targets, *, rng=None, mask=None, feedback=None)`. Everything on the tape is per example and not
+        averaged, so weights do not enter. (A dict that comes out of `jit` is sorted by path.) Of a rule that edits
+        errors, dy is what arrived at a layer, dx what it made of the edited error.
 
     Raises:
         JaxpropError: `net` is a plain function.
@@ -231,9 +260,28 @@ def trace(net: Layer, cost: Cost) -> Callable[..., dict[str, Record]]:
     """
     require_layer(net, "manual.trace")
     require_cost(cost, "manual.trace")
+    visiting = _visiting(net, None, rule)
 
     @takes_rows
-    def run(x: PyTree, params: PyTree, targets: Targets, *, rng: Rng = None, mask: PyTree = None) -> dict[str, Record]:
-        return in_order(net, backpropagate(Tape(), net, cost, x, params, targets, environment(rng, mask)).notes)
+    def run(
+        x: PyTree, params: PyTree, targets: Targets, *, rng: Rng = None, mask: PyTree = None, feedback: PyTree = None
+    ) -> dict[str, Record]:
+        walk, theta = visiting(params, feedback, rng)
+        passed = backpropagate(Tape().over(walk), net, cost, x, theta, targets, environment(rng, mask))
+        return in_order(net, passed.notes)
 
     return run
+
+
+def _visiting(net: Layer, walk: Walk | None, rule: RuleLike | None) -> Callable[..., tuple[Walk, PyTree]]:
+    """How the network is visited, as a function (params, feedback, rng) -> (walk, params)."""
+    if walk is not None and rule is not None:
+        raise JaxpropError("manual: found both a walk and a rule, which is a walk of its own: give one of them")
+    if rule is not None:
+        rule = as_rule(rule)
+
+    def visiting(params: PyTree, feedback: PyTree, rng: Rng) -> tuple[Walk, PyTree]:
+        plain, theta = prepare(rule, net, params, feedback, rng)
+        return plain if walk is None else walk, theta
+
+    return visiting

@@ -39,7 +39,25 @@ class CostFunction(Protocol[Found]):
         ...
 
 
-def takes_rows(run: Callable[..., Found]) -> CostFunction[Found]:
+class RuleFunction(CostFunction[Found], Protocol[Found]):
+    """The same where errors may come back by a rule of `jp.rules`: a function of that rule's feedback too."""
+
+    def __call__(
+        self,
+        x: PyTree,
+        params: PyTree,
+        targets: Targets,
+        *,
+        weights: Weights = None,
+        rng: Rng = None,
+        mask: PyTree = None,
+        feedback: PyTree = None,
+    ) -> Found:
+        """Find it for C = Σ_n w_n C_n."""
+        ...
+
+
+def takes_rows(run: Callable[..., Found]) -> RuleFunction[Found]:
     """Make `run(x, params, targets, *, ...)` take lists and data frames for rows, and old-style keys."""
     takes = {"weights": as_arrays, "mask": as_arrays, "rng": as_key}
 

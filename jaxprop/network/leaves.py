@@ -113,7 +113,7 @@ class Recorder(Walk):
             return super().pull(layer, dy, cache, params, path)
         kept, cache = cache
         dx, uses, notes = super().pull(layer, dy, cache, params, path)
-        noted = self.note(layer, kept, dy, dx, cache, params)
+        noted = self.note(layer, kept, dy, dx, *self.bare(cache, params))
         return dx, uses, notes if noted is None else notes | {path: noted}
 
     def over(self, walk: Walk) -> Self:

@@ -22,6 +22,7 @@ from jaxtyping import Key, PyTree
 from jaxprop.arrays.paths import by_path, dotted, join, place
 from jaxprop.errors import JaxpropError, ShapeError
 from jaxprop.layers.layer import Env, Layer
+from jaxprop.network.fed import is_fed
 from jaxprop.network.initialize import in_one_program
 from jaxprop.network.repeat import Repeat
 from jaxprop.network.walk import Combinator, Inner, Pulled, Pushed, Walk, Wrapper
@@ -105,7 +106,7 @@ class Shared(Wrapper):
     def filled(self, params: PyTree, path: str) -> PyTree:
         """Return θ of `inner` with every user's slot filled."""
         self.check_params(params, path)
-        arrays = by_path(params[0])
+        arrays = by_path(params[0], is_fed)
         missing = [owner for owner, _, _ in self.ties if owner not in arrays]
         if missing:
             raise ShapeError(
@@ -117,7 +118,9 @@ class Shared(Wrapper):
 def _replaced(tree: PyTree, new: dict[str, PyTree]) -> PyTree:
     """The tree with other leaves at some paths; None is a leaf here."""
     return jax.tree_util.tree_map_with_path(
-        lambda path, leaf: new.get(dotted(path), leaf), tree, is_leaf=lambda node: node is None or is_use(node)
+        lambda path, leaf: new.get(dotted(path), leaf),
+        tree,
+        is_leaf=lambda node: node is None or is_use(node) or is_fed(node),
     )
 
 

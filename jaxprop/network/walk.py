@@ -60,6 +60,14 @@ class Walk:
         """Return what is made of a use: by default the use itself."""
         return use
 
+    def bare(self, cache: PyTree, params: PyTree) -> tuple[PyTree, PyTree]:
+        """Return the cache and θ of a leaf as the layer itself has them, where the walk keeps or carries more."""
+        return cache, params
+
+    def plain(self) -> Self:
+        """Return the walk that goes back, through what this one pushed, by backpropagation: by default this one."""
+        return self
+
     def closing(self, close: Callable[[Use, str], PyTree]) -> Self:
         """Return this walk with another `close`."""
         other = copy.copy(self)

@@ -1,0 +1,16 @@
+"""The backward pass as a value: rules that say how an error comes back through a layer. Public as `jp.rules`."""
+
+from jaxprop.backward.rules.at import at as at
+from jaxprop.backward.rules.direct import DirectFeedbackAlignment as DirectFeedbackAlignment
+from jaxprop.backward.rules.edits import (
+    Clip as Clip,
+    Drop as Drop,
+    Edit as Edit,
+    Noise as Noise,
+    Quantize as Quantize,
+)
+from jaxprop.backward.rules.feedback import FeedbackAlignment as FeedbackAlignment
+from jaxprop.backward.rules.kolen_pollack import KolenPollack as KolenPollack
+from jaxprop.backward.rules.rule import Backprop as Backprop, Here as Here, Rule as Rule
+from jaxprop.backward.rules.sign_symmetry import SignSymmetry as SignSymmetry
+from jaxprop.backward.rules.walk import prepare as prepare
