@@ -1,7 +1,9 @@
 """Quantities of one backward pass, from its uses: `collect` gathers them, `quantity.py` says how to write one."""
 
 from jaxprop.stats.collect import Collected as Collected, collect as collect
+from jaxprop.stats.fisher_diagonal import FisherDiagonal as FisherDiagonal
 from jaxprop.stats.flow import Flow as Flow, FlowReport as FlowReport, LayerFlow as LayerFlow
+from jaxprop.stats.ggn_diagonal import GGNDiagonal as GGNDiagonal
 from jaxprop.stats.histograms import (
     ActivationHistogram as ActivationHistogram,
     GradientHistogram as GradientHistogram,

@@ -98,4 +98,14 @@ class Row:
         return repr(self.quantity)
 
 
-ROWS: list[Row] = []
+def squares(columns: Any, w: jax.Array) -> Any:
+    """Σ_v Σ_n w_n g², number by number, of a tree of `[V, N, *shape]`."""
+    return jax.tree.map(lambda g: jnp.einsum("n,vn...->...", w, g * g), columns)
+
+
+ROWS: list[Row] = [
+    Row(jp.stats.GGNDiagonal(), lambda p: squares(p.exact, p.w)),
+    Row(jp.stats.GGNDiagonal("sampled", samples=2), lambda p: squares(p.sampled(2), p.w)),
+    Row(jp.stats.FisherDiagonal(samples=3), lambda p: squares(p.sampled(3), p.w)),
+    Row(jp.stats.FisherDiagonal("cost"), lambda p: squares(jax.tree.map(lambda g: g[None], p.examples), p.w)),
+]
