@@ -11,6 +11,7 @@ from jaxprop.stats.histograms import (
 )
 from jaxprop.stats.kronecker_factors import KroneckerFactors as KroneckerFactors
 from jaxprop.stats.quantity import Context as Context, Quantity as Quantity
+from jaxprop.stats.summary import Summary as Summary
 from jaxprop.stats.units import DeadUnits as DeadUnits, SaturatedUnits as SaturatedUnits, Units as Units
 from jaxprop.stats.update_to_weight import UpdateToWeight as UpdateToWeight
 from jaxprop.uses.kronecker import Factors as Factors

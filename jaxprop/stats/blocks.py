@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
+import numpy as np
+from jax import Array
 from jaxtyping import PyTree
 
 from jaxprop.arrays.paths import dotted
@@ -29,7 +31,16 @@ class Row(NamedTuple):
     @property
     def label(self) -> str:
         """The path, and the block in brackets."""
-        return f"{self.path}[{', '.join(map(str, self.block))}]" if self.block else self.path
+        return labelled(self.path, self.block)
+
+
+def labelled(name: str, block: tuple[int, ...]) -> str:
+    """Return a name with the block in brackets, if it is one of several.
+
+    >>> labelled("1.inner", (2,)), labelled("0", ())
+    ('1.inner[2]', '0')
+    """
+    return f"{name}[{', '.join(map(str, block))}]" if block else name
 
 
 def rows(net: Layer) -> list[Row]:
@@ -80,3 +91,14 @@ def by_block(net: Layer, function: Callable[..., PyTree], *trees: PyTree) -> PyT
         return mapped(*arrays)
 
     return jax.tree_util.tree_map_with_path(one, *trees)
+
+
+def numbers(found: dict[str, Array]) -> dict[str, Array]:
+    """Return the numbers of some arrays by name; of one with blocks each block's, its number in brackets.
+
+    >>> numbers({"0.W": np.array(2.0), "1.W": np.array([3.0, 4.0])})
+    {'0.W': np.float64(2.0), '1.W[0]': np.float64(3.0), '1.W[1]': np.float64(4.0)}
+    """
+    return {
+        labelled(name, block): array[block] for name, array in found.items() for block in np.ndindex(np.shape(array))
+    }

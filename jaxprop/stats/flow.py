@@ -21,6 +21,7 @@ from jax import Array
 from jaxtyping import Float, PyTree
 
 from jaxprop.arrays.dtypes import wide
+from jaxprop.arrays.paths import by_path, join
 from jaxprop.backward.manual import Record
 from jaxprop.errors import JaxpropError
 from jaxprop.layers.layer import Layer
@@ -144,6 +145,12 @@ class Flow(Quantity):
     def __post_init__(self) -> None:
         if not 0 < self.share < 1:
             raise JaxpropError(f"Flow: share must be between 0 and 1, found {self.share}")
+
+    def scalars(self, found: FlowReport) -> dict[str, Array]:
+        """Return the four numbers of every row."""
+        return {
+            join(label, what): number for label, row in found.layers.items() for what, number in by_path(row).items()
+        }
 
     def note(self, layer: Layer, record: Record) -> LayerFlow:
         """Measure y, dy and dx; the gradient comes later."""

@@ -72,6 +72,10 @@ class _Spread(Quantity):
         ends = jnp.sum(~jnp.isnan(v))[None], jnp.zeros(1, above.dtype)
         return Histogram(-jnp.diff(jnp.concatenate([ends[0], above, ends[1]])), edges)
 
+    def scalars(self, found: PyTree) -> dict[str, Array]:
+        """Return nothing: a histogram is not said in a number."""
+        return {}
+
     def _edges(self, v: Array) -> Array:
         steps = jnp.linspace(0, 1, self.bins + 1, dtype=v.dtype)
         if self.magnitudes:

@@ -21,9 +21,11 @@ from typing import Any, ClassVar, NamedTuple
 from jax import Array
 from jaxtyping import Float, PyTree
 
+from jaxprop.arrays.paths import by_path
 from jaxprop.backward.manual import Record
 from jaxprop.layers.described import Described
 from jaxprop.layers.layer import Layer
+from jaxprop.stats.summary import summarised
 from jaxprop.uses import Use
 
 ERRORS = ("cost", "true", "sampled", "exact")
@@ -125,3 +127,7 @@ class Quantity(Described, abc.ABC):
     def over_steps(self, before: PyTree, now: PyTree) -> PyTree:
         """Return the result to report at a step of training, from the one before (None at the first) and this one's."""
         return now
+
+    def scalars(self, found: PyTree) -> dict[str, Any]:
+        """Return what a table has of a result: {what: number}, by default every number, and of arrays a summary."""
+        return by_path(summarised(found, most=1))

@@ -22,6 +22,7 @@ from jaxprop.backward.manual import Record
 from jaxprop.errors import JaxpropError
 from jaxprop.layers.activations import Activation, Softmax
 from jaxprop.layers.layer import Layer
+from jaxprop.stats.blocks import numbers
 from jaxprop.stats.quantity import Context, Quantity
 
 
@@ -66,6 +67,10 @@ class _FlatUnits(Quantity):
     def finish(self, kept: PyTree, notes: dict[str, PyTree], context: Context) -> dict[str, Units]:
         """Return what was found at every activation."""
         return {path: units for path, units in notes.items() if units is not None}
+
+    def scalars(self, found: dict[str, Units]) -> dict[str, Array]:
+        """Return the fraction of every activation, and of every block of a `Repeat`."""
+        return numbers({path: units.fraction for path, units in found.items()})
 
 
 @dataclass(frozen=True)

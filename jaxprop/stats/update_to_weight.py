@@ -17,9 +17,10 @@ from jax import Array
 from jaxtyping import PyTree
 
 from jaxprop.arrays.dtypes import wide
+from jaxprop.arrays.paths import by_path
 from jaxprop.errors import JaxpropError
 from jaxprop.layers.layer import Layer
-from jaxprop.stats.blocks import by_block
+from jaxprop.stats.blocks import by_block, numbers
 from jaxprop.stats.quantity import Context, Quantity
 
 
@@ -62,6 +63,10 @@ class UpdateToWeight(Quantity):
             )
         ratios = update_to_weight(context.net, context.grads, context.params)
         return jax.tree.map(lambda ratio: self.learning_rate * ratio, ratios)
+
+    def scalars(self, found: PyTree) -> dict[str, Array]:
+        """Return the ratio of every parameter, and of every block of a `Repeat`."""
+        return numbers(by_path(found))
 
 
 def update_to_weight(net: Layer, updates: PyTree, params: PyTree) -> PyTree:

@@ -5,11 +5,12 @@ run.py         one run: its state, and what is measured            steps.py     
 rows.py        rows as they are given, checked                     optimizers.py  what some optimizers need more
 batches.py     shuffled rows, gathered meanwhile                   metrics.py     `evaluate` and `predict`
 progress.py    what is shown                                       nonfinite.py   where the first NaN arose
-confusion.py   which classes are taken for which
+confusion.py   which classes are taken for which                   monitor.py      quantities as training goes
 """
 
 from jaxprop.train.fitting import fit as fit
 from jaxprop.train.metrics import evaluate as evaluate, predict as predict
+from jaxprop.train.monitored import Monitored as Monitored
 from jaxprop.train.result import (
     Best as Best,
     FitResult as FitResult,

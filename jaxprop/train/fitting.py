@@ -5,7 +5,7 @@ gathers rows meanwhile (`batches.py`); `run.py` keeps the state, and Ctrl-C leav
 """
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -23,6 +23,8 @@ from jaxprop.costs import Cost
 from jaxprop.errors import JaxpropError, ShapeError, pick
 from jaxprop.layers.settings import shortly
 from jaxprop.network.call import Network, require, require_layer
+from jaxprop.stats import Quantity
+from jaxprop.train.monitor import read_monitor
 from jaxprop.train.progress import Progress
 from jaxprop.train.result import FitResult, FitState, Row, TrainingInterrupted
 from jaxprop.train.rows import read_rows
@@ -50,6 +52,8 @@ def fit(
     mask: PyTree[Shaped[ArrayLike, "N ..."]] = None,
     on_epoch: Callable[[Row, FitState], object] | None = None,
     state: FitState | None = None,
+    monitor: Mapping[str, Quantity] | None = None,
+    every: int = 20,
 ) -> FitResult:
     """Train f(x, θ) on rows `(x, targets)`, first axis N, and return the parameters with their history.
 
@@ -81,6 +85,10 @@ def fit(
             is safe to keep; training stops if it returns something true.
         state: what an earlier run left as `result.state`, to go on from: with the same key, rows and batch size two
             runs of 5 epochs are one of 10, bit for bit.
+        monitor: quantities of jp.stats by name, taken of θ and the next batch as training goes: `result.monitor`. The
+            numbers are also in each epoch's row, the latest of that epoch.
+        every: how many steps lie from one record to the next, counted from step 0 of the first run. One that would fall
+            on a smaller last batch is left out.
 
     Raises:
         DataError: rows cannot be used.
@@ -103,7 +111,8 @@ def fit(
     key = _key(key)
     held = None if validation is None else read_rows(validation, "validation")
     recipe, rows = _recipe(net, cost, optimizer, grad), read_rows(data, "data", weights, mask)
-    run = Run(recipe, rows, held, params if state is None else state, batch_size, key)
+    watching = read_monitor(monitor, every, recipe)
+    run = Run(recipe, rows, held, params if state is None else state, batch_size, key, watching)
     with Progress(epochs * run.batches.steps, run.epochs + epochs, progress) as shown, ThreadPoolExecutor(1) as pool:
         try:
             for _ in range(epochs):

@@ -26,7 +26,7 @@ def describe_row(row: dict[str, float]) -> str:
     for key, value in row.items():
         if key.endswith("accuracy"):
             parts.append(f"{key.replace('_', ' ')} {100 * value:.2f} %")
-        elif key not in ("epoch", "seconds"):
+        elif key not in ("epoch", "seconds") and "." not in key:  # of a monitor's quantities, those of one number
             parts.append(f"{key.replace('_', ' ').replace('r2', 'R²')} {shown(value)}")
     return " · ".join(parts)
 

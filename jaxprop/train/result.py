@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 from jaxtyping import PyTree
 
+from jaxprop.train.monitored import Monitored
+
 Row = dict[str, float]  # an epoch in the history
 
 
@@ -41,6 +43,7 @@ class FitResult:
     validation rows validation_cost and validation_accuracy or validation_r2, and seconds since the start.
     `row` is the one of them that belongs to `params`; empty if an interruption came before the first epoch's end.
     `state` is what `fit(..., state=)` goes on from: always the last, not the best.
+    `monitor` is what `fit(..., monitor=)` recorded, None without one.
     `stopped` is 'finished', 'early', 'callback', 'interrupted' or 'failed'.
 
     >>> import numpy as np, optax
@@ -60,6 +63,7 @@ class FitResult:
     stopped: str = "finished"
     row: Row = field(default_factory=dict)
     state: FitState | None = None
+    monitor: Monitored | None = None
 
 
 class TrainingInterrupted(KeyboardInterrupt):

@@ -20,6 +20,7 @@ from jaxprop.network.call import call
 from jaxprop.network.freeze import freeze_statistics
 from jaxprop.train.batches import Batches, Chunk, epoch_order
 from jaxprop.train.metrics import measured
+from jaxprop.train.monitor import Monitor
 from jaxprop.train.nonfinite import explain
 from jaxprop.train.progress import Progress
 from jaxprop.train.result import Best, FitResult, FitState, Row
@@ -41,8 +42,10 @@ class Run:
         start: PyTree | FitState,
         batch_size: int,
         key: Key[Array, ""],
+        monitor: Monitor | None = None,
     ) -> None:
         self.recipe, self.data, self.validation = recipe, data, validation
+        self.monitor = monitor
         self.batches, self.take = Batches(data, batch_size), taking(recipe)
         init_key, order_key, self.layer_key = jax.random.split(key, 3)
         self.order_seed = np.asarray(jax.random.key_data(order_key))
@@ -56,17 +59,20 @@ class Run:
 
     def epoch(self, shown: Progress, pool: ThreadPoolExecutor) -> Row:
         """Go through all rows once, then measure; return the epoch's row of the history."""
-        summed = 0.0
+        summed, before = 0.0, self.steps
         for chunk in self.batches.epoch(epoch_order(self.order_seed, self.epochs, self.batches.rows), pool):
             start = 0
             while start < chunk.steps:
                 stop = min(chunk.steps, start + max(1, int(self.steps_a_second * SECONDS_A_CHUNK)))
+                stop = min(stop, start + self._look(chunk, start))
                 summed += chunk.rows * self.advance(chunk, start, stop)
                 shown.advance(stop - start)
                 start = stop
         self.epochs += 1
         params = self.state.for_use()
         row: Row = {"epoch": self.epochs, "cost": summed / self.batches.rows} | self._validated(params)
+        if self.monitor is not None:
+            row |= self.monitor.latest(before)
         row["seconds"] = time.monotonic() - self.started
         self.history.append(row)
         judged = row.get("validation_cost", row["cost"])
@@ -74,6 +80,15 @@ class Run:
             self.best = Best(copied(params), self.epochs, judged)
         shown.epoch(row)
         return row
+
+    def _look(self, chunk: Chunk, start: int) -> int:
+        """Let the monitor look, if it is time to; return how many steps may follow."""
+        if self.monitor is None:
+            return chunk.steps
+        smaller = chunk.rows < min(self.batches.batch_size, self.batches.rows)  # results would be of other shapes
+        if not smaller:
+            self.monitor.look(self.state, chunk.batches, start, self.layer_key, self.steps)
+        return self.monitor.left(self.steps)
 
     def advance(self, chunk: Chunk, start: int, stop: int) -> float:
         """Take some steps; return the sum of their costs."""
@@ -106,7 +121,8 @@ class Run:
             params = self.best.params
             row = next(row for row in self.history if row["epoch"] == self.best.epoch)
         seconds = time.monotonic() - self.started
-        return FitResult(params, tuple(self.history), self.best, self.steps, seconds, stopped, row, state)
+        monitored = None if self.monitor is None else self.monitor.monitored()
+        return FitResult(params, tuple(self.history), self.best, self.steps, seconds, stopped, row, state, monitored)
 
     def _start(self, start: PyTree | FitState, key: Key[Array, ""]) -> State:
         """The state to start with, as arrays, when everything fits."""

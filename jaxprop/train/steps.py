@@ -1,7 +1,7 @@
 """A step of training, θ ← θ + update(∂C/∂θ), and many of them as one compiled loop."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -15,6 +15,7 @@ from jaxprop.backward import auto, manual
 from jaxprop.costs import Cost
 from jaxprop.layers.layer import Layer
 from jaxprop.network.call import Network, call
+from jaxprop.stats import Collected, Quantity, collect
 from jaxprop.train import optimizers
 from jaxprop.train.rows import Rows
 from jaxprop.uses import weighted, weighted_sum
@@ -38,6 +39,12 @@ class Recipe:
         both = manual.value_and_grad if self.way == "manual" else auto.value_and_grad
         weights = _over_examples(rows)
         return both(self.net, self.cost)(rows.x, params, rows.targets, weights=weights, rng=rng, mask=rows.mask)  # pyright: ignore[reportArgumentType]
+
+    def collected(self, quantities: Sequence[Quantity], rows: Rows, params: PyTree, rng: Rng) -> Collected:
+        """Return C, ∂C/∂θ and some quantities of a batch."""
+        weights = _over_examples(rows)
+        run = collect(self.net, self.cost, quantities)  # pyright: ignore[reportArgumentType]
+        return run(rows.x, params, rows.targets, weights=weights, rng=rng, mask=rows.mask)
 
     def value(self, rows: Rows, params: PyTree, rng: Rng) -> Array:
         """Return C alone, as a function that JAX may differentiate again."""
