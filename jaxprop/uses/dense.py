@@ -29,7 +29,7 @@ class Dense(Use):
 
     def squares(self, weights: Array | None) -> Array:
         """Σ_n w_n g_n²."""
-        return self._squares_of_examples(weights)
+        return self._squares_at_once(weights)
 
     def per_example(self) -> Array:
         """g_n, `[N, *shape]`."""

@@ -76,7 +76,7 @@ class Patch(Use):
             products = [jnp.swapaxes(g, 1, 3) for g in reversed(products)]
         return jnp.stack(products, axis=1).reshape(-1, *self.shape).astype(self.dtype)
 
-    def _squares_of_examples(self, weights: Array | None) -> Array:
+    def _squares_at_once(self, weights: Array | None) -> Array:
         """One offset k at a time, `[N, I, O]`."""
         fine, coarse = self._fine_and_coarse(self.delta)
         padded = self.window.padded(fine)

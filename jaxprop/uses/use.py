@@ -91,22 +91,19 @@ def over_positions(terms: Array) -> Array:
     return jax.lax.reduce_sum(terms, tuple(range(1, terms.ndim - 1)))
 
 
-def sum_in_chunks(
-    function: Callable[[Any, Array | None], Array], use: "Use", weights: Array | None, rows: int
-) -> Array:
-    """Return function(use, weights), a sum over examples, adding up `rows` examples at a time: it holds no more."""
-    N = use.examples
-    if rows >= N:
-        return function(use, weights)
-    first = N % rows or rows
+def sum_one_by_one(function: Callable[[Any, Array | None], Array], use: "Use", weights: Array | None) -> Array:
+    """Return function(use, weights), a sum over examples, adding up one example after the other.
 
-    def part(start: Any, size: int) -> Array:
-        return function(*jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, size), (use, weights)))
+    Nothing of all examples is held, and on a CPU the product of one example's matrices is faster than a batch of them.
+    """
 
-    def add(total: Array, start: Array) -> tuple[Array, None]:
-        return total + part(start, rows), None
+    def of(n: Any) -> Array:
+        return function(*jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, n, 1), (use, weights)))
 
-    return jax.lax.scan(add, part(0, first), jnp.arange(first, N, rows))[0] if first < N else part(0, first)
+    def add(total: Array, n: Array) -> tuple[Array, None]:
+        return total + of(n), None
+
+    return jax.lax.scan(add, of(0), jnp.arange(1, use.examples))[0]
 
 
 class Use(abc.ABC):
@@ -148,17 +145,11 @@ class Use(abc.ABC):
     def squares(self, weights: Array | None) -> Array:
         """Return Σ_n w_n (∂C_n/∂θ)² (w_n = 1 for None), squared number by number, left as `wide` as it is summed.
 
-        A square of a sum over positions has no shorter way than the sum: gradients of a few examples at a time.
+        A sum over positions has to be taken before it is squared: one example after the other.
         """
-        return sum_in_chunks(Use._squares_of_examples, self, weights, self.squares_rows)
+        return sum_one_by_one(type(self)._squares_at_once, self, weights)
 
-    @property
-    def squares_rows(self) -> int:
-        """Of how many examples `squares` builds gradients at a time: together no larger than the use itself."""
-        held = sum(leaf.size for leaf in jax.tree.leaves(self))
-        return max(1, min(self.examples, held // max(1, math.prod(self.shape))))
-
-    def _squares_of_examples(self, weights: Array | None) -> Array:
+    def _squares_at_once(self, weights: Array | None) -> Array:
         g = self.per_example().astype(self.wide)
         return jnp.sum(scale(g * g, weights), axis=0)
 
