@@ -91,19 +91,25 @@ def over_positions(terms: Array) -> Array:
     return jax.lax.reduce_sum(terms, tuple(range(1, terms.ndim - 1)))
 
 
-def sum_one_by_one(function: Callable[[Any, Array | None], Array], use: "Use", weights: Array | None) -> Array:
-    """Return function(use, weights), a sum over examples, adding up one example after the other.
+def sum_in_chunks(
+    function: Callable[[Any, Array | None], Array], use: "Use", weights: Array | None, rows: int = 1
+) -> Array:
+    """Return function(use, weights), a sum over examples, adding up `rows` examples after `rows` others.
 
-    Nothing of all examples is held, and on a CPU the product of one example's matrices is faster than a batch of them.
+    What the function holds, it holds of so many. On a CPU the product of one example's matrices is faster than a batch
+    of such products, so one after the other loses nothing.
     """
+    N = use.examples
+    rows = min(rows, N)
+    first = N % rows or rows
 
-    def of(n: Any) -> Array:
-        return function(*jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, n, 1), (use, weights)))
+    def part(start: Any, size: int) -> Array:
+        return function(*jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, size), (use, weights)))
 
-    def add(total: Array, n: Array) -> tuple[Array, None]:
-        return total + of(n), None
+    def add(total: Array, start: Array) -> tuple[Array, None]:
+        return total + part(start, rows), None
 
-    return jax.lax.scan(add, of(0), jnp.arange(1, use.examples))[0]
+    return jax.lax.scan(add, part(0, first), jnp.arange(first, N, rows))[0]
 
 
 class Use(abc.ABC):
@@ -147,7 +153,7 @@ class Use(abc.ABC):
 
         A sum over positions has to be taken before it is squared: one example after the other.
         """
-        return sum_one_by_one(type(self)._squares_at_once, self, weights)
+        return sum_in_chunks(type(self)._squares_at_once, self, weights)
 
     def _squares_at_once(self, weights: Array | None) -> Array:
         g = self.per_example().astype(self.wide)
