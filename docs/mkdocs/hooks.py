@@ -34,7 +34,7 @@ ROOMS = {
     "costs": ("Costs", ()),
     "network": ("Networks", ()),
     "models": ("Models to start from", (jp.models,)),
-    "backward": ("Gradients", (jp.auto, jp.manual)),
+    "backward": ("Gradients", (jp.auto, jp.manual, jp.rules)),
     "stats": ("Quantities", (jp.stats,)),
     "check": ("Checks", ()),
     "derivations": ("Derivations", (derivations,)),

@@ -18,6 +18,7 @@ from jaxtyping import ArrayLike, Float, Key, PyTree, Shaped
 
 from jaxprop.arrays.given import as_key
 from jaxprop.arrays.paths import by_path, join
+from jaxprop.backward.rules.edits import RuleLike, as_rule
 from jaxprop.checks import check_whole
 from jaxprop.costs import Cost
 from jaxprop.errors import JaxpropError, ShapeError, pick
@@ -46,7 +47,7 @@ def fit(
     key: Key[Array, ""] | None = None,
     validation: Pair | tuple[Any, ...] | None = None,
     patience: int | None = None,
-    grad: Way = "auto",
+    grad: Way | None = None,
     progress: bool = True,
     weights: Float[ArrayLike, " N"] | None = None,
     mask: PyTree[Shaped[ArrayLike, "N ..."]] = None,
@@ -54,6 +55,8 @@ def fit(
     state: FitState | None = None,
     monitor: Mapping[str, Quantity] | None = None,
     every: int = 20,
+    rule: RuleLike | None = None,
+    feedback: PyTree = None,
 ) -> FitResult:
     """Train f(x, θ) on rows `(x, targets)`, first axis N, and return the parameters with their history.
 
@@ -76,7 +79,8 @@ def fit(
             with their weights and mask (x, targets, weights, mask). A BatchNorm then has the statistics of at most
             4096 training rows, chosen at random; for use, `result.params` still need `freeze_statistics`.
         patience: after how many epochs without a better (validation) cost it stops, with the best parameters.
-        grad: "auto" for `jax.grad`, "manual" for the hand-derived chain rule; the numbers are the same.
+        grad: "auto" for `jax.grad`, "manual" for the hand-derived chain rule; the numbers are the same. By default
+            "auto", with a rule "manual".
         progress: whether a bar, or a line now and then, is written to stderr.
         weights: how much each row counts, w `[N]`, none below 0; by default all alike.
         mask: what padding is masked by, with first axis N such as `[N, T]`, as the layers take it. Targets of padding
@@ -89,6 +93,9 @@ def fit(
             numbers are also in each epoch's row, the latest of that epoch.
         every: how many steps lie from one record to the next, counted from step 0 of the first run. One that would fall
             on a smaller last batch is left out.
+        rule: how errors come back through layers, one of `jp.rules`; by default as the chain rule says.
+        feedback: the arrays of the rule, as `rule.init` makes them; by default they are drawn from `key`. They end as
+            `result.feedback`, and go on with `state`.
 
     Raises:
         DataError: rows cannot be used.
@@ -108,11 +115,12 @@ def fit(
     for name, value in counts.items():
         check_whole(value.item() if isinstance(value, np.integer) else value, f"fit: {name}")
     _check_going_on(params, state, on_epoch)
+    _check_feedback(rule, feedback, state)
     key = _key(key)
     held = None if validation is None else read_rows(validation, "validation")
-    recipe, rows = _recipe(net, cost, optimizer, grad), read_rows(data, "data", weights, mask)
+    recipe, rows = _recipe(net, cost, optimizer, grad, rule), read_rows(data, "data", weights, mask)
     watching = read_monitor(monitor, every, recipe)
-    run = Run(recipe, rows, held, params if state is None else state, batch_size, key, watching)
+    run = Run(recipe, rows, held, params if state is None else state, batch_size, key, watching, feedback)
     with Progress(epochs * run.batches.steps, run.epochs + epochs, progress) as shown, ThreadPoolExecutor(1) as pool:
         try:
             for _ in range(epochs):
@@ -130,7 +138,9 @@ def fit(
     return run.result("finished")
 
 
-def _recipe(net: Network, cost: Cost, optimizer: optax.GradientTransformation, grad: Way) -> Recipe:
+def _recipe(
+    net: Network, cost: Cost, optimizer: optax.GradientTransformation, grad: Way | None, rule: RuleLike | None
+) -> Recipe:
     require(net, cost, "fit")
     if not isinstance(cost, Cost):
         raise JaxpropError(
@@ -139,10 +149,13 @@ def _recipe(net: Network, cost: Cost, optimizer: optax.GradientTransformation, g
         )
     if not callable(getattr(optimizer, "update", None)):
         raise JaxpropError(f"fit: optimizer must come from optax, such as optax.adam(0.01), found {optimizer!r}")
+    grad = grad if grad is not None else "auto" if rule is None else "manual"
     pick(grad, ("auto", "manual"), "grad")
+    if rule is not None and grad == "auto":
+        raise JaxpropError('fit: found rule= and grad="auto": jax.grad knows the chain rule alone; leave grad out')
     if grad == "manual":
-        require_layer(net, 'grad="manual"')
-    return Recipe(net, cost, optimizer, grad)
+        require_layer(net, 'grad="manual"' if rule is None else "fit with a rule")
+    return Recipe(net, cost, optimizer, grad, None if rule is None else as_rule(rule, "fit: rule"))
 
 
 def _key(given: Any) -> Key[Array, ""]:
@@ -150,6 +163,15 @@ def _key(given: Any) -> Key[Array, ""]:
     if key is not None and key.ndim:
         raise JaxpropError(f"fit: key must be one key, found an array of keys of shape {list(key.shape)}")
     return jax.random.key(0) if key is None else key
+
+
+def _check_feedback(rule: Any, feedback: PyTree, state: FitState | None) -> None:
+    held = None if state is None else state.feedback
+    if rule is None and (feedback is not None or held is not None):
+        what = "feedback" if feedback is not None else "a state with the feedback of a rule"
+        raise JaxpropError(f"fit: found {what} and no rule: say rule=, such as rule=jp.rules.FeedbackAlignment()")
+    if feedback is not None and held is not None:
+        raise JaxpropError("fit: found both feedback and state, which holds its own: give one of them")
 
 
 def _check_going_on(params: Any, state: Any, on_epoch: Any) -> None:

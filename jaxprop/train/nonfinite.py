@@ -1,6 +1,6 @@
 """When numbers stop being numbers: which step, and which layer was the first."""
 
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
@@ -9,11 +9,12 @@ from jaxtyping import Key, PyTree
 
 from jaxprop.arrays.paths import by_path
 from jaxprop.backward import manual
+from jaxprop.backward.rules import Rule, prepare
 from jaxprop.costs import Cost
 from jaxprop.errors import TrainingError
 from jaxprop.layers.layer import Layer
 from jaxprop.network import leaves
-from jaxprop.network.call import Network, Targets, call, environment
+from jaxprop.network.call import Network, Rng, Targets, call, environment
 from jaxprop.train.optimizers import point
 from jaxprop.train.rows import Rows
 from jaxprop.train.steps import Recipe, State, copied, taking
@@ -39,9 +40,11 @@ def explain(
         after, costs, good = taking(recipe)(copied(state), batches, np.int32(i), np.int32(i + 1), rng, np.int32(done))
         if not (good and np.isfinite(costs[i])):
             rows, params = jax.tree.map(lambda a, i=i: a[i], batches), point(state.params)
-            where = first_nonfinite(recipe.net, recipe.cost, rows.x, params, rows.targets, rows.mask)
+            key = recipe.key(rng, done + i)
+            by_rule = {} if recipe.rule is None else {"rule": recipe.rule, "feedback": state.feedback, "rng": key}
+            where = first_nonfinite(recipe.net, recipe.cost, rows.x, params, rows.targets, rows.mask, **by_rule)
             if where is None:
-                _, grads = jax.jit(recipe.value_and_grad)(rows, params, recipe.key(rng, done + i))
+                _, grads = jax.jit(recipe.value_and_grad)(rows, params, key, state.feedback)
                 where = _first(grads, "the gradient of")
             raise _error(done + i + 1, epoch, where or "the update of the parameters")
         state = after
@@ -49,11 +52,12 @@ def explain(
 
 
 def first_nonfinite(
-    net: Network, cost: Cost, x: PyTree, params: PyTree, targets: Targets, mask: PyTree = None
+    net: Network, cost: Cost, x: PyTree, params: PyTree, targets: Targets, mask: PyTree = None, **by_rule: Any
 ) -> str | None:
     """Say where the first non-finite number of a pass arises: in a parameter, a layer's output, the cost or an error.
 
-    Forward order first, then backward order; None if all are finite.
+    Forward order first, then backward order; None if all are finite. by_rule: rule, feedback and rng of a pass by one
+    of `jp.rules`.
 
     >>> import jax.numpy as jnp
     >>> from jaxprop import Chain, HalfSquaredError, Linear, ReLU
@@ -63,7 +67,7 @@ def first_nonfinite(
     """
     if where := _first(params, "parameter"):
         return where
-    y, costs, tape = _pass(net, cost, x, params, targets, mask)
+    y, costs, tape = _pass(net, cost, x, params, targets, mask, **by_rule)
     layers = {leaf.path: repr(leaf.layer) for leaf in leaves(net)} if isinstance(net, Layer) else {}
     for path, layer in layers.items():
         if not _is_finite(tape[path].y):
@@ -79,20 +83,30 @@ def first_nonfinite(
 
 
 def _pass(
-    net: Network, cost: Cost, x: PyTree, params: PyTree, targets: Targets, mask: PyTree
+    net: Network,
+    cost: Cost,
+    x: PyTree,
+    params: PyTree,
+    targets: Targets,
+    mask: PyTree,
+    rule: Rule | None = None,
+    feedback: PyTree = None,
+    rng: Rng = None,
 ) -> tuple[PyTree, Array, dict[str, manual.Record]]:
     """The output y, C_n and what every layer saw, by one program; of a plain function the tape is empty."""
 
     def run(
-        x: PyTree, params: PyTree, targets: Targets, mask: PyTree
+        x: PyTree, params: PyTree, targets: Targets, mask: PyTree, feedback: PyTree, rng: Rng
     ) -> tuple[PyTree, Array, dict[str, manual.Record]]:
         if isinstance(net, Layer):
-            passed = manual.backpropagate(manual.Tape(), net, cost, x, params, targets, environment(None, mask))
+            walk, params = prepare(rule, net, params, feedback, rng)
+            tape = manual.Tape().over(walk)
+            passed = manual.backpropagate(tape, net, cost, x, params, targets, environment(rng, mask))
             return passed.y, passed.costs, passed.notes
         y = call(net, x, params, mask=mask)
         return y, cost(y, targets), {}
 
-    return jax.jit(run)(x, params, targets, mask)
+    return jax.jit(run)(x, params, targets, mask, feedback, rng)
 
 
 def _first(tree: PyTree, what: str) -> str | None:

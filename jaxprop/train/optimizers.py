@@ -74,14 +74,13 @@ def update(
     cost: Callable[[PyTree], Array],
     gradient: Callable[[PyTree], PyTree],
 ) -> tuple[PyTree, PyTree]:
-    """Return θ + update and the optimizer's new state; `cost` and `gradient` are functions of θ on the same batch."""
+    """Return the update of θ and the optimizer's new state; `cost` and `gradient` are functions of θ on this batch."""
     extra = {"value": value, "grad": grads, "value_fn": cost, "obj_fn": cost, "grad_fn": lambda p, i: gradient(p)}
     step, left = optax.with_extra_args_support(optimizer).update, extra
     with jax.numpy_dtype_promotion("standard"):
         while True:
             try:
-                updates, state = step(grads, state, params, **left)
-                return optax.apply_updates(params, updates), state
+                return step(grads, state, params, **left)
             except (TypeError, ValueError, AttributeError) as error:
                 refused = [name for name in left if f"'{name}'" in str(error)]
                 left = {name: given for name, given in left.items() if name not in refused}

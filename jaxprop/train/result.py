@@ -13,6 +13,8 @@ Row = dict[str, float]  # an epoch in the history
 class FitState(NamedTuple):
     """What a run needs to go on: θ as it is trained, the optimizer's state, and the epochs and steps behind it.
 
+    `feedback` is that of a backward rule (`fit(..., rule=)`), None without one.
+
     A pytree of arrays and whole numbers, safe to keep and to write to disk. `params` is θ in training: for a few
     optimizers (lookahead, schedule-free) it is not what is for use.
     """
@@ -21,6 +23,7 @@ class FitState(NamedTuple):
     optimizer: PyTree
     epochs: int
     steps: int
+    feedback: PyTree = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,11 @@ class FitResult:
     row: Row = field(default_factory=dict)
     state: FitState | None = None
     monitor: Monitored | None = None
+
+    @property
+    def feedback(self) -> PyTree:
+        """The feedback of the rule it was trained by, as the last step left it; None without one."""
+        return None if self.state is None else self.state.feedback
 
 
 class TrainingInterrupted(KeyboardInterrupt):

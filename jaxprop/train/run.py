@@ -28,6 +28,7 @@ from jaxprop.train.rows import Rows
 from jaxprop.train.steps import Recipe, State, begin, copied, taking
 
 SECONDS_A_CHUNK = 1.0
+FEEDBACK = 41  # folded into the key that draws θ: feedback is drawn with one of its own
 ROWS_TO_FREEZE = 4096  # of the training rows, for the statistics of a BatchNorm
 
 
@@ -43,15 +44,16 @@ class Run:
         batch_size: int,
         key: Key[Array, ""],
         monitor: Monitor | None = None,
+        feedback: PyTree = None,
     ) -> None:
         self.recipe, self.data, self.validation = recipe, data, validation
         self.monitor = monitor
         self.batches, self.take = Batches(data, batch_size), taking(recipe)
         init_key, order_key, self.layer_key = jax.random.split(key, 3)
         self.order_seed = np.asarray(jax.random.key_data(order_key))
-        self.state = self._start(start, init_key)
+        self.state = self._start(start, init_key, feedback)
         self.latest = copied(self.state)
-        self.epochs, self.steps = start[2:] if isinstance(start, FitState) else (0, 0)
+        self.epochs, self.steps = (start.epochs, start.steps) if isinstance(start, FitState) else (0, 0)
         self.best = Best(self.latest.for_use(), self.epochs, math.inf)
         self.history: list[Row] = []
         self.steps_a_second = 0.0
@@ -110,8 +112,8 @@ class Run:
     def going_on(self) -> FitState:
         """Return what another run goes on from, in arrays that no step takes away."""
         gone = any(leaf.is_deleted() for leaf in jax.tree.leaves(self.state))  # stopped within a step: as it was before
-        params, optimizer = self.latest if gone else copied(self.state)
-        return FitState(params, optimizer, self.epochs, self.steps)
+        params, optimizer, feedback = self.latest if gone else copied(self.state)
+        return FitState(params, optimizer, self.epochs, self.steps, feedback)
 
     def result(self, stopped: str) -> FitResult:
         """Return what there is now: the best parameters if it stopped before its end, else the last."""
@@ -124,7 +126,7 @@ class Run:
         monitored = None if self.monitor is None else self.monitor.monitored()
         return FitResult(params, tuple(self.history), self.best, self.steps, seconds, stopped, row, state, monitored)
 
-    def _start(self, start: PyTree | FitState, key: Key[Array, ""]) -> State:
+    def _start(self, start: PyTree | FitState, key: Key[Array, ""], feedback: PyTree) -> State:
         """The state to start with, as arrays, when everything fits."""
         if start is None:
             if not isinstance(self.recipe.net, Layer):
@@ -132,16 +134,27 @@ class Run:
             start = self.recipe.net.init(key, self.data.x)
         if not isinstance(start, FitState):
             params = jax.tree.map(jnp.array, start)
-            self._check_fit(params)
-            return begin(self.recipe, params)
-        given = State(*jax.tree.map(jnp.array, tuple(start[:2])))
-        self._check_fit(given.for_use())
-        fresh = jax.eval_shape(lambda: begin(self.recipe, given.for_use()))
+            feedback = self._feedback(params, feedback, key)
+            self._check_fit(params, feedback)
+            return begin(self.recipe, params, feedback)
+        given = State(*jax.tree.map(jnp.array, (start.params, start.optimizer, start.feedback)))
+        if given.feedback is None:
+            given = given._replace(feedback=self._feedback(given.for_use(), feedback, key))
+        self._check_fit(given.for_use(), given.feedback)
+        fresh = jax.eval_shape(lambda: begin(self.recipe, given.for_use(), given.feedback))
         if jax.tree.structure(fresh) != jax.tree.structure(given):
             raise ShapeError("fit: state is that of another optimizer: give the one that it was made with")
         return copied(given)
 
-    def _check_fit(self, params: PyTree) -> None:
+    def _feedback(self, params: PyTree, given: PyTree, key: Key[Array, ""]) -> PyTree:
+        """The feedback to start with: what was given, or for a rule a fresh one."""
+        rule, net = self.recipe.rule, self.recipe.net
+        if given is not None or rule is None or not isinstance(net, Layer):
+            return jax.tree.map(jnp.array, given)
+        x = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), self.data.x)
+        return rule.init(jax.random.fold_in(key, FEEDBACK), net, params, x)
+
+    def _check_fit(self, params: PyTree, feedback: PyTree) -> None:
         """Find out before the first step whether everything fits."""
         net, cost = self.recipe.net, self.recipe.cost
         for rows in [self.data] if self.validation is None else [self.data, self.validation]:
@@ -150,7 +163,8 @@ class Run:
                 net.check_values(rows.x)
             cost.check(y, rows.targets)
             cost.check_values(y, rows.targets)
-        jax.eval_shape(self.recipe.value_and_grad, jax.tree.map(lambda a: a[:1], self.data), params, None)
+        rng = None if self.recipe.rule is None else self.layer_key  # a rule may draw
+        jax.eval_shape(self.recipe.value_and_grad, jax.tree.map(lambda a: a[:1], self.data), params, rng, feedback)
 
     def _validated(self, params: PyTree) -> dict[str, float]:
         """Cost and score on the validation rows, if there are any."""

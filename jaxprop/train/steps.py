@@ -12,6 +12,7 @@ from jax import Array
 from jaxtyping import ArrayLike, Bool, Float, Key, PyTree
 
 from jaxprop.backward import auto, manual
+from jaxprop.backward.rules import Rule
 from jaxprop.costs import Cost
 from jaxprop.layers.layer import Layer
 from jaxprop.network.call import Network, call
@@ -33,12 +34,15 @@ class Recipe:
     cost: Cost
     optimizer: optax.GradientTransformation
     way: Way
+    rule: Rule | None = None
 
-    def value_and_grad(self, rows: Rows, params: PyTree, rng: Rng) -> tuple[Array, PyTree]:
-        """Return C = Σ_n w_n C_n / N of a batch, and ∂C/∂θ."""
-        both = manual.value_and_grad if self.way == "manual" else auto.value_and_grad
-        weights = _over_examples(rows)
-        return both(self.net, self.cost)(rows.x, params, rows.targets, weights=weights, rng=rng, mask=rows.mask)  # pyright: ignore[reportArgumentType]
+    def value_and_grad(self, rows: Rows, params: PyTree, rng: Rng, feedback: PyTree = None) -> tuple[Array, PyTree]:
+        """Return C = Σ_n w_n C_n / N of a batch, and ∂C/∂θ, by the rule if there is one."""
+        given = {"weights": _over_examples(rows), "rng": rng, "mask": rows.mask}
+        if self.way == "auto":
+            return auto.value_and_grad(self.net, self.cost)(rows.x, params, rows.targets, **given)
+        run = manual.value_and_grad(self.net, self.cost, rule=self.rule)  # pyright: ignore[reportArgumentType]
+        return run(rows.x, params, rows.targets, **given, feedback=feedback)
 
     def collected(self, quantities: Sequence[Quantity], rows: Rows, params: PyTree, rng: Rng) -> Collected:
         """Return C, ∂C/∂θ and some quantities of a batch."""
@@ -65,32 +69,46 @@ class State(NamedTuple):
 
     params: PyTree
     optimizer: PyTree
+    feedback: PyTree = None
 
     def for_use(self) -> PyTree:
         """The parameters that are for use."""
-        return optimizers.for_use(*self)
+        return optimizers.for_use(self.params, self.optimizer)
 
 
 copied = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))
 
 
-def begin(recipe: Recipe, params: PyTree) -> State:
+def begin(recipe: Recipe, params: PyTree, feedback: PyTree = None) -> State:
     """Return the state before the first step, none of whose arrays is one of the caller's."""
     # optax mixes dtypes, and its zeros are made on the host
     with jax.numpy_dtype_promotion("standard"), jax.transfer_guard_host_to_device("allow"):
         # copied as a whole: some optimizers keep params themselves, and a buffer is donated only once
-        return copied(State(*optimizers.start(recipe.optimizer, params)))
+        return copied(State(*optimizers.start(recipe.optimizer, params), feedback))
 
 
 def step(recipe: Recipe, state: State, rows: Rows, rng: Rng) -> tuple[State, Float[Array, ""]]:
     """Take one step; return the new state and the cost before it."""
-    value, grads = recipe.value_and_grad(rows, optimizers.point(state.params), rng)
-    params, optimizer = optimizers.update(
+    value, grads = recipe.value_and_grad(rows, optimizers.point(state.params), rng, state.feedback)
+    updates, optimizer = optimizers.update(
         *(recipe.optimizer, state.params, state.optimizer, value, grads),
         cost=lambda params: recipe.value(rows, params, rng),
-        gradient=lambda params: recipe.value_and_grad(rows, params, rng)[1],
+        gradient=lambda params: recipe.value_and_grad(rows, params, rng, state.feedback)[1],
     )
-    return State(params, optimizer), value
+    updates, feedback = _with_feedback(recipe, updates, state)
+    with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
+        return State(optax.apply_updates(state.params, updates), optimizer, feedback), value
+
+
+def _with_feedback(recipe: Recipe, updates: PyTree, state: State) -> tuple[PyTree, PyTree]:
+    """The updates and the feedback after them, for a rule that moves it; of lookahead's pair by the fast θ."""
+    if recipe.rule is None:
+        return updates, state.feedback
+    pair = isinstance(state.params, optax.LookaheadParams)
+    moved, feedback = recipe.rule.update(
+        *(recipe.net, optimizers.point(updates), optimizers.point(state.params), state.feedback)  # pyright: ignore[reportArgumentType]
+    )
+    return updates._replace(fast=moved) if pair else moved, feedback
 
 
 @functools.lru_cache(PROGRAMS_KEPT)

@@ -8,6 +8,7 @@ from jaxprop.backward.rules.edits import (
     Edit as Edit,
     Noise as Noise,
     Quantize as Quantize,
+    as_rule as as_rule,
 )
 from jaxprop.backward.rules.feedback import FeedbackAlignment as FeedbackAlignment
 from jaxprop.backward.rules.kolen_pollack import KolenPollack as KolenPollack
