@@ -19,7 +19,7 @@ from jaxprop.network import (
 )
 from jaxprop.network.freeze import freeze_statistics as freeze_statistics
 from jaxprop import models as models, data as data, derivations as derivations
-from jaxprop.backward import auto as auto, manual as manual, rules as rules
+from jaxprop.backward import auto as auto, manual as manual, rules as rules, saliency as saliency
 from jaxprop.backward.mixed import mixed as mixed
 from jaxprop.uses.trees import gradients as gradients, norms as norms
 from jaxprop import stats as stats

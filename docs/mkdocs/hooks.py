@@ -34,7 +34,7 @@ ROOMS = {
     "costs": ("Costs", ()),
     "network": ("Networks", ()),
     "models": ("Models to start from", (jp.models,)),
-    "backward": ("Gradients", (jp.auto, jp.manual, jp.rules)),
+    "backward": ("Gradients", (jp.auto, jp.manual, jp.rules, jp.saliency)),
     "stats": ("Quantities", (jp.stats,)),
     "check": ("Checks", ()),
     "derivations": ("Derivations", (derivations,)),

@@ -1,5 +1,6 @@
 """`jaxprop plot`: pictures of a saved run, and of what needs none."""
 
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -48,6 +49,7 @@ class Picture:
     prune: float | None
     learning_rate: float | None
     film: bool = False
+    target: str | None = None
 
     def network(self) -> "Axes":
         """The network, with one row's values in it."""
@@ -70,6 +72,30 @@ class Picture:
 
     def _needs_param(self) -> str:
         raise JaxpropError("--index: says which entry, but not of what; add --parameter, as in --parameter 0.W")
+
+    def saliency(self) -> np.ndarray:
+        """A digit, or a row of a table, and which of its inputs the answer hangs on."""
+        run, info = self.run, self.run.about.info
+        rows = rows_of(run, self.data, str(self.row), needs_targets=False)
+        columns = info.columns if info.table is None else info.table.features
+        pixels = columns is None or len(columns) != rows.x[0].size or all(name.startswith("pixel") for name in columns)
+        # an image starts from black; of a table's row that would be no row at all, but the mean is one
+        baseline = 0.0 if pixels else rows_of(run, self.data, ":", "train", needs_targets=False).x.mean(axis=0)
+        classes = info.classes if info.classes and len(info.classes) == run.about.outputs.shape[-1] else None
+        return plot.saliency(
+            run.net, rows.x, run.params, target=self._output(classes), baseline=baseline,
+            columns=None if pixels else columns, classes=classes or (info.target and [info.target]),
+        )  # fmt: skip
+
+    def _output(self, classes: Sequence[str] | None) -> int | None:
+        """Which output was asked for, by the name of its class or by its number."""
+        if self.target is None or (classes and self.target in classes):
+            return None if self.target is None or not classes else list(classes).index(self.target)
+        outputs = math.prod(self.run.about.outputs.shape[1:])
+        if self.target.isdecimal() and int(self.target) < outputs:
+            return int(self.target)
+        known = f"a class ({', '.join(classes[:20])})" if classes else f"a number from 0 to {outputs - 1}"
+        raise JaxpropError(f"--target: found {self.target!r}, expected {known}")
 
     def boundary(self) -> "Axes":
         """Regions of the predicted class, or contours of the predicted number, over two features."""

@@ -27,7 +27,7 @@ def neuron_and_perceptron(*, axes: "np.ndarray | Sequence[Axes] | None" = None) 
     >>> sorted({"dendrites", "soma"} & {text.get_text() for text in left.texts})
     ['dendrites', 'soma']
     """
-    axes = style.pair_or_new(axes, (9.2, 4.0))
+    axes = style.side_by_side(axes, (9.2, 4.0))
     _neuron(axes[0])
     _perceptron(axes[1])
     style.bare(

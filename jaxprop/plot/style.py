@@ -70,21 +70,24 @@ def axes_or_new(ax: "Axes | None", size: tuple[float, float] = (7.0, 4.4)) -> "A
         return plt.subplots(figsize=size, layout="constrained")[1]
 
 
-def pair_or_new(
+def side_by_side(
     axes: "np.ndarray | Sequence[Axes] | None",
     size: tuple[float, float],
-    projections: tuple[str | None, str | None] = (None, None),
+    projections: Sequence[str | None] = (None, None),
 ) -> np.ndarray:
-    """Return `axes` as an array of two, or those of a new figure; raise JaxpropError for another number."""
-    plt = _pyplot()
+    """Return `axes` as an array, one for each projection, or those of a new figure; raise JaxpropError if too few."""
+    plt, count = _pyplot(), len(projections)
     if axes is not None:
         found = np.asarray(axes, dtype=object).ravel()
-        if len(found) != 2:
-            raise JaxpropError(f"axes: expected two, found {len(found)}: pass the array of plt.subplots(1, 2)")
+        if len(found) != count:
+            words = ("one", "two", "three", "four")[count - 1]
+            raise JaxpropError(
+                f"axes: expected {words}, found {len(found)}: pass the array of plt.subplots(1, {count})"
+            )
         return found
     with plt.rc_context(_RC):
         figure = plt.figure(figsize=size, layout="constrained")
-        return np.array([figure.add_subplot(1, 2, i + 1, projection=p) for i, p in enumerate(projections)])
+        return np.array([figure.add_subplot(1, count, i + 1, projection=p) for i, p in enumerate(projections)])
 
 
 def dress(ax: "Axes", title: str, x: str = "", y: str = "") -> None:

@@ -108,7 +108,7 @@ def cost_surface(
     side = np.linspace(low, high, 97)
     theta = np.stack(np.meshgrid(side, side), axis=-1)
     costs = style.finite_array(costs_at(C, theta.reshape(-1, 2)), "C(θ)").reshape(theta.shape[:2])
-    axes = style.pair_or_new(axes, (9.6, 5.5), ("3d", None))
+    axes = style.side_by_side(axes, (9.6, 5.5), ("3d", None))
     if not hasattr(axes[0], "plot_surface"):
         raise JaxpropError('axes: the first must be 3-D: make it with figure.add_subplot(1, 2, 1, projection="3d")')
     draw_surface(axes[0], C, side, costs, descents, cost_function is None)

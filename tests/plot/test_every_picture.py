@@ -68,6 +68,7 @@ def test_every_picture_is_in_the_table():
     assert functions == {
         *ONE,
         "neuron_and_perceptron",
+        "saliency",
         "cost_surface",
         "article_cost",
         "descend",

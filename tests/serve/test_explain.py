@@ -184,7 +184,7 @@ WRONG = [
     ({"method": "integrated", "steps": 1001}, "Expected `int` <= 1000 - at `$.parameters.steps`"),
     ({"method": "integrated", "baseline": 1e300}, "parameter 'baseline' is 1e+300, which does not fit into float32"),
     ({"step": 5}, "unknown field `step`"),
-    ({"step": 5}, "there are output, method, steps, baseline, layers, and method is plain or integrated"),
+    ({"step": 5}, "there are output, method, steps, baseline, rule, layers, and method is plain or integrated"),
     ({"explainer": "magic"}, "model 'm': unknown explainer 'magic', this server has gradient"),
     ({"explainer": 1}, "unknown explainer '1'"),
 ]

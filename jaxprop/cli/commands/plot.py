@@ -12,12 +12,12 @@ EXAMPLE = (
     "Examples: `jaxprop plot surface` · `jaxprop plot surface runs/digits --param 1.W --index 20,3 --index 36,7` · "
     "`jaxprop plot backward runs/xor --parameter 0.W --index 1,2` · `jaxprop plot backward runs/xor --out step.gif` · "
     "`jaxprop plot boundary runs/moons` · `jaxprop plot network runs/digits --row 0` · "
-    "`jaxprop plot history runs/digits` · "
+    "`jaxprop plot saliency runs/digits --row 3 --target 8` · `jaxprop plot history runs/digits` · "
     "`jaxprop plot fit runs/square` · `jaxprop plot activation gelu --at 0.5`"
 )
 
 WITHOUT_RUN = ("surface", "neuron", "article", "activation")
-WITH_RUN = ("network", "backward", "boundary", "history", "gradients", "fit", "cost", "nudge", "surface")
+WITH_RUN = ("network", "backward", "saliency", "boundary", "history", "gradients", "fit", "cost", "nudge", "surface")
 
 
 def command(
@@ -36,6 +36,7 @@ def command(
     index: Annotated[list[str] | None, typer.Option(help="Entry of it, e.g. 20,3; two for a surface.")] = None,
     prune: Annotated[float | None, typer.Option(help="network: hide weights smaller than this.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="surface, cost, film: the rate η of the steps.")] = None,
+    target: Annotated[str | None, typer.Option(help="saliency: the class, or the number of the output.")] = None,
     at: Annotated[float | None, typer.Option(help="activation: where the dot is.")] = None,
 ) -> None:
     """Draw WHAT, and write the picture to a file."""
@@ -53,7 +54,7 @@ def command(
     elif run is not None:
         asked = Picture(
             open_run(Path(run)), data=data, rows=rows, row=row, param=param, index=index or [], prune=prune,
-            learning_rate=learning_rate, film=out is not None and out.suffix.lower() == ".gif",
+            learning_rate=learning_rate, film=out is not None and out.suffix.lower() == ".gif", target=target,
         )  # fmt: skip
         picture = getattr(asked, what)()
     elif what == "surface":

@@ -2,7 +2,9 @@
 
     gradient     g_n = ∂y_nk/∂x_n
     attribution  a_n = (x_n − b) ⊙ ∫₀¹ ∂y_nk/∂x (b + α (x_n − b)) dα       "integrated": Σ a_n = y_nk(x_n) − y_nk(b)
-    layers       y and dy = ∂y_nk/∂y of each, by the hand-derived pass
+    map          what reaches x_n where errors come back by another rule than the chain rule, such as guided
+                 backpropagation (`jp.rules`)
+    layers       y and dy = ∂y_nk/∂y of each, by the hand-derived pass, or by the rule
 
 k counts a row's outputs in row-major order; by default it is each row's largest. The integral is the mean over the
 midpoints of `steps` equal parts, and `convergence_delta` is by how much the sum misses.
@@ -38,6 +40,11 @@ from jaxprop_serve.api import (
 
 CHOSEN = TensorSpec("explain:output", "INT32", (-1,))  # k of each row; −1 is the largest
 ROWS = 64  # points of the path that are computed at once
+RULES = {
+    "guided": jp.rules.GuidedBackprop(),
+    "deconvnet": jp.rules.Deconvnet(),
+    "straight_through": jp.rules.StraightThrough(),
+}
 FLOATS = ("FP16", "BF16", "FP32", "FP64")
 
 
@@ -48,6 +55,7 @@ class Parameters(msgspec.Struct, forbid_unknown_fields=True):
     method: Literal["plain", "integrated"] = "plain"
     steps: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 50
     baseline: float = 0.0  # b, everywhere
+    rule: Literal["guided", "deconvnet", "straight_through"] | None = None
     layers: bool = False
 
 
@@ -59,7 +67,7 @@ class Gradient:
             raise ServeError(501, "this model has no gradient: its function cannot be differentiated, or says not how")
         self.loaded, self.f, self.compile = loaded, loaded.f, compile
         self.moving = [spec.name for spec in loaded.signature.inputs if spec.datatype in FLOATS]
-        self._functions: dict[str, Callable[[Arrays], Arrays]] = {}
+        self._functions: dict[tuple[str, str | None], Callable[[Arrays], Arrays]] = {}  # by output and rule
 
     def __call__(self, question: Question) -> Arrays:
         """Return `output` k and `value` y_nk of each row, each input's `gradient` or `attribution`, and the layers'."""
@@ -67,14 +75,17 @@ class Gradient:
         self._check(asked, question.output)
         question.check_answer(self._answered(asked))
         k = np.full(len(next(iter(question.inputs.values()))), self._index(asked.output, question.output), np.int32)
-        found = self._gradients(question.output.name, question.inputs, k)
+        found = self._gradients(question.output.name, question.inputs, k, asked.rule)
         k = found["output"]
         gradients = {name: found.pop(f"d{name}") for name in self.moving}
-        if asked.method == "integrated":
+        if asked.rule:
+            found |= {self._called("map", name): found_by_rule for name, found_by_rule in gradients.items()}
+        elif asked.method == "integrated":
             found |= self._integrated(question, found, asked)
         else:
             found |= {self._called("gradient", name): gradient for name, gradient in gradients.items()}
-        return found | self._layers(self.loaded.net, question.inputs, k) if asked.layers and self.loaded.net else found
+        net = self.loaded.net
+        return found | self._layers(net, question.inputs, k, asked.rule) if asked.layers and net else found
 
     def _check(self, asked: Parameters, output: TensorSpec) -> None:
         """Refuse what cannot be explained in this way."""
@@ -84,8 +95,13 @@ class Gradient:
             spec = self.loaded.signature.inputs[0]
             hint = "; with the parameter 'layers' the errors of the layers are given" if self.loaded.net else ""
             raise ServeError(400, f"input '{spec.name}' is {spec.datatype}: whole numbers have no gradient{hint}")
-        if asked.layers and self.loaded.net is None:
+        if (asked.layers or asked.rule) and self.loaded.net is None:
             raise ServeError(400, "no layers are known of this model, only a function: save it with jaxprop.save")
+        if asked.rule and self.loaded.net is not None:
+            try:
+                RULES[asked.rule].choose(list(leaves(self.loaded.net)))
+            except jp.JaxpropError as error:
+                raise ServeError(400, f"parameter 'rule': {error}") from None
 
     def _answered(self, asked: Parameters) -> list[TensorSpec]:
         """Return the tensors of the answer, but for a number or two for each row."""
@@ -120,12 +136,14 @@ class Gradient:
             raise ServeError(400, f"parameter 'output': unknown class {given[:80]!r}, the classes are {known}")
         return classes.index(given)
 
-    def _gradients(self, output: str, inputs: Arrays, k: np.ndarray) -> Arrays:
-        """Return `output` k, `value` y_nk, and `dNAME` ∂y_nk/∂x_n of each input that has one."""
-        function = self._functions.get(output)
+    def _gradients(self, output: str, inputs: Arrays, k: np.ndarray, rule: str | None = None) -> Arrays:
+        """Return `output` k, `value` y_nk, and `dNAME` ∂y_nk/∂x_n of each input that has one, by the rule if any."""
+        function = self._functions.get((output, rule))
         if function is None:
-            g = gradient_of(self.f, output, self.moving)
-            function = self._functions[output] = self.compile(g, CHOSEN)
+            net = self.loaded.net
+            by_rule = rule is not None and net is not None and self.moving
+            g = map_of(net, self.moving[0], RULES[rule]) if by_rule else gradient_of(self.f, output, self.moving)
+            function = self._functions[output, rule] = self.compile(g, CHOSEN)
         return function(inputs | {CHOSEN.name: k})
 
     def _integrated(self, question: Question, found: Arrays, asked: Parameters) -> Arrays:
@@ -147,12 +165,13 @@ class Gradient:
             answer[self._called("attribution", name)] = attribution.astype(inputs[name].dtype)
         return answer | {"convergence_delta": missing.astype(start.dtype)}
 
-    def _layers(self, net: jp.Layer, inputs: Arrays, k: np.ndarray) -> Arrays:
+    def _layers(self, net: jp.Layer, inputs: Arrays, k: np.ndarray, rule: str | None) -> Arrays:
         """Return `PATH.y` and `PATH.dy` of every layer, in the order of the forward pass."""
-        function = self._functions.get("")
+        function = self._functions.get(("", rule))
         if function is None:
             (x,) = self.loaded.signature.inputs
-            function = self._functions[""] = self.compile(layers_of(net, x.name), CHOSEN)
+            g = layers_of(net, x.name, RULES[rule] if rule else None)
+            function = self._functions["", rule] = self.compile(g, CHOSEN)
         found = function(inputs | {CHOSEN.name: k})
         return {name: found[name] for leaf in leaves(net) for name in _names(leaf.path)}
 
@@ -183,6 +202,19 @@ def gradient_of(f: Function, output: str, moving: list[str]) -> Function:
     return g
 
 
+def map_of(net: jp.Layer, x: str, rule: jp.rules.Rule) -> Function:
+    """Return g(inputs, θ): k, y_nk, and what the rule brings back to x_n."""
+    run = jp.saliency.input_gradient(net, rule)
+
+    def g(inputs: dict[str, jax.Array], params: PyTree) -> dict[str, jax.Array]:
+        given = inputs[CHOSEN.name]
+        largest = jnp.argmax(net(inputs[x], params).reshape(len(given), -1), axis=1).astype(given.dtype)
+        found = run(inputs[x], params, jnp.where(given < 0, largest, given))
+        return {f"d{x}": found.map, "output": found.output, "value": found.value}
+
+    return g
+
+
 @dataclass(frozen=True)
 class Chosen(jp.Cost):
     """C_n = y_nk: its delta is 1 at k, so that every error of the pass is an error of that output."""
@@ -196,9 +228,9 @@ class Chosen(jp.Cost):
         return jax.nn.one_hot(targets, math.prod(y.shape[1:]), dtype=y.dtype).reshape(y.shape)
 
 
-def layers_of(net: jp.Layer, x: str) -> Function:
+def layers_of(net: jp.Layer, x: str, rule: jp.rules.Rule | None = None) -> Function:
     """Return g(inputs, θ): what `jp.manual.trace` writes down, rows first: `[N, L, ...]` inside a Repeat."""
-    trace = jp.manual.trace(net, Chosen())
+    trace = jp.manual.trace(net, Chosen(), rule=rule)
 
     def g(inputs: dict[str, jax.Array], params: PyTree) -> dict[str, jax.Array]:
         tape, found = trace(inputs[x], params, inputs[CHOSEN.name]), {}
@@ -233,6 +265,8 @@ def _path(x: np.ndarray, base: np.ndarray | None, alphas: np.ndarray) -> np.ndar
 
 
 def _parameters(given: dict[str, Any]) -> Parameters:
+    if given.get("method", "plain") != "plain" and given.get("rule") is not None:
+        raise ServeError(400, 'parameter \'rule\' goes with "method": "plain": only the true gradient adds up')
     if given.get("method", "plain") == "plain" and (only := {"steps", "baseline"} & given.keys()):
         raise ServeError(400, f'parameter \'{min(only)}\' goes with "method": "integrated"')
     try:
@@ -240,4 +274,5 @@ def _parameters(given: dict[str, Any]) -> Parameters:
     except msgspec.ValidationError as error:
         known = ", ".join(Parameters.__struct_fields__)
         text = f"{located(error, '.parameters')}; there are {known}, and method is plain or integrated"
+        text += ", rule guided, deconvnet or straight_through" if "rule" in given else ""
         raise ServeError(400, text) from None
