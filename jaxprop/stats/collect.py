@@ -19,14 +19,16 @@ from jaxtyping import PyTree
 
 from jaxprop.backward.manual import Record, Tape
 from jaxprop.backward.mixing import refuse_mixing
+from jaxprop.backward.rules import Rule, as_rule, prepare
+from jaxprop.backward.rules.edits import RuleLike
 from jaxprop.costs import Cost
 from jaxprop.errors import JaxpropError
 from jaxprop.layers.layer import Layer
 from jaxprop.layers.settings import shortly
-from jaxprop.network import Walk, in_order, leaves
+from jaxprop.network import in_order, leaves
 from jaxprop.network.call import (
-    CostFunction,
     Rng,
+    RuleFunction,
     Targets,
     Weights,
     environment,
@@ -40,6 +42,7 @@ from jaxprop.uses import Use, rounded, weighted, weighted_sum
 from jaxprop.uses.use import scale
 
 Kind = tuple[str, int]  # of errors, and how many samples
+COST: Kind = ("cost", 1)
 SAMPLED = ("sampled", "exact")  # come in columns
 SAMPLING = 83  # folded into rng: targets are drawn with a key that no layer draws with
 
@@ -74,17 +77,22 @@ class _Noting(Tape):
         return tuple(quantity.note(layer, record) if quantity.notes else None for quantity in self.quantities)
 
 
-def collect(net: Layer, cost: Cost, quantities: Sequence[Quantity]) -> CostFunction[Collected]:
+def collect(
+    net: Layer, cost: Cost, quantities: Sequence[Quantity], *, rule: RuleLike | None = None
+) -> RuleFunction[Collected]:
     """Return `run`, which computes C, ∂C/∂θ and any number of quantities of one backward pass.
 
     Args:
         net: a Layer. One that mixes examples (`BatchNorm`) is refused, unless all quantities allow for it.
         cost: C_n, such as `HalfSquaredError()`. "sampled" and "exact" errors are its `sampled_delta` or `hessian_root`.
         quantities: what is asked for, such as `[ExampleNorms(), NoiseScale()]`; of nothing, the gradient alone.
+        rule: how the cost's own errors come back through layers, one of `jp.rules`; by default as the chain rule says.
+            "true", "sampled" and "exact" errors always do.
 
     Returns:
-        `run(x, params, targets, *, weights=None, rng=None, mask=None)`, which returns a `Collected`: value, grads and
-        `found`, a tuple with one result for each quantity, in their order. It is pure: jit it.
+        `run(x, params, targets, *, weights=None, rng=None, mask=None, feedback=None)`, which returns a `Collected`:
+        value, grads and `found`, a tuple with one result for each quantity, in their order. It is pure: jit it.
+        feedback: what `rule.init` made.
 
     Raises:
         JaxpropError: `net` is a plain function or mixes examples, something is no quantity, errors are to be sampled
@@ -105,25 +113,36 @@ def collect(net: Layer, cost: Cost, quantities: Sequence[Quantity]) -> CostFunct
     alone = next((quantity for quantity in quantities if not quantity.mixes), None)
     if alone is not None:
         refuse_mixing(net, f"stats.collect of {alone}")
-    kinds = list(dict.fromkeys([("cost", 1), *map(_kind, quantities)]))
+    rule = None if rule is None else as_rule(rule)
+    kind_of = {quantity: _kind(quantity, rule) for quantity in quantities}
+    kinds = list(dict.fromkeys([COST, *kind_of.values()]))
 
     @takes_rows
     def run(
-        x: PyTree, params: PyTree, targets: Targets, *, weights: Weights = None, rng: Rng = None, mask: PyTree = None
+        x: PyTree,
+        params: PyTree,
+        targets: Targets,
+        *,
+        weights: Weights = None,
+        rng: Rng = None,
+        mask: PyTree = None,
+        feedback: PyTree = None,
     ) -> Collected:
         examples = jax.tree.leaves(x)[0].shape[0]
-        walk = _Noting(quantities) if any(quantity.notes for quantity in quantities) else Walk()
-        y, cache = walk.push(net, x, params, environment(rng, mask), "")
+        walk, theta = prepare(rule, net, params, feedback, rng)
+        walk = _Noting(quantities).over(walk) if any(quantity.notes for quantity in quantities) else walk
+        y, cache = walk.push(net, x, theta, environment(rng, mask), "")
         costs = cost(y, targets)
-        back = WayBack(walk, net, cache, params)
+        by_rule, plainly = (WayBack(w, net, cache, theta) for w in (walk, walk.plain()))
         # where examples are mixed, every δ belongs to all of them: C's weights must enter before
         seed, later = (weights, None) if net.mixes_examples else (None, weights)
 
         def visit(kind: Kind) -> _Visit:
-            asked = {i: quantity for i, quantity in enumerate(quantities) if _kind(quantity) == kind}
+            asked = {i: quantity for i, quantity in enumerate(quantities) if kind_of[quantity] == kind}
+            back = by_rule if kind == COST else plainly
 
             def close(use: Use, path: str) -> _Kept:
-                total = use.total(later) if kind == ("cost", 1) else None
+                total = use.total(later) if kind == COST else None
                 return _Kept(total, {i: quantity.close(use, path, weights) for i, quantity in asked.items()})
 
             if kind[0] in SAMPLED:
@@ -136,13 +155,14 @@ def collect(net: Layer, cost: Cost, quantities: Sequence[Quantity]) -> CostFunct
             return _Visit(by_hand(uses, close), notes, dy, uses)
 
         visits = {kind: visit(kind) for kind in kinds}
-        totals = jax.tree.map(lambda kept: kept.total, visits["cost", 1].kept, is_leaf=_is_kept)
+        totals = jax.tree.map(lambda kept: kept.total, visits[COST].kept, is_leaf=_is_kept)
         value, grads = weighted(lambda w: (weighted_sum(costs, w), totals), weights, examples)
         grads = rounded(grads, params)
-        notes = in_order(net, visits["cost", 1].notes)
 
         def finished(i: int, quantity: Quantity) -> PyTree:
-            visit = visits[_kind(quantity)]
+            kind = kind_of[quantity]
+            visit, back = visits[kind], by_rule if kind == COST else plainly
+            notes = in_order(net, visits[COST if kind[0] in SAMPLED else kind].notes)
             kept = jax.tree.map(lambda kept: kept.parts[i], visit.kept, is_leaf=_is_kept)
             context = Context(costs, y, params, grads, weights, visit.columns, net=net)
             if quantity.twice:
@@ -170,8 +190,10 @@ class _Visit(NamedTuple):
         return back.close(self.dy, lambda use, path: quantity.again(use, path, part))[0]
 
 
-def _kind(quantity: Quantity) -> Kind:
+def _kind(quantity: Quantity, rule: Rule | None) -> Kind:
     """The error that a quantity reads: quantities of one kind share a walk back."""
+    if quantity.errors == "true" and rule is None:
+        return COST
     return (quantity.errors, quantity.samples if quantity.errors == "sampled" else 1)
 
 

@@ -89,7 +89,7 @@ def _look(
     asked = dict(zip(*watch, strict=True))
     own = [name for name, quantity in asked.items() if _of_optimizer(quantity)]
     others = {name: quantity for name, quantity in asked.items() if name not in own}
-    value, grads, results = recipe.collected(tuple(others.values()), rows, params, key)
+    value, grads, results = recipe.collected(tuple(others.values()), rows, params, key, state.feedback)
     found = dict(zip(others, results, strict=True))
     if own:
         after = point(step(recipe, state, rows, key)[0].params)

@@ -44,11 +44,13 @@ class Recipe:
         run = manual.value_and_grad(self.net, self.cost, rule=self.rule)  # pyright: ignore[reportArgumentType]
         return run(rows.x, params, rows.targets, **given, feedback=feedback)
 
-    def collected(self, quantities: Sequence[Quantity], rows: Rows, params: PyTree, rng: Rng) -> Collected:
-        """Return C, ∂C/∂θ and some quantities of a batch."""
-        weights = _over_examples(rows)
-        run = collect(self.net, self.cost, quantities)  # pyright: ignore[reportArgumentType]
-        return run(rows.x, params, rows.targets, weights=weights, rng=rng, mask=rows.mask)
+    def collected(
+        self, quantities: Sequence[Quantity], rows: Rows, params: PyTree, rng: Rng, feedback: PyTree = None
+    ) -> Collected:
+        """Return C, ∂C/∂θ and some quantities of a batch, by the rule if there is one."""
+        given = {"weights": _over_examples(rows), "rng": rng, "mask": rows.mask}
+        run = collect(self.net, self.cost, quantities, rule=self.rule)  # pyright: ignore[reportArgumentType]
+        return run(rows.x, params, rows.targets, **given, feedback=feedback)
 
     def value(self, rows: Rows, params: PyTree, rng: Rng) -> Array:
         """Return C alone, as a function that JAX may differentiate again."""
