@@ -174,3 +174,39 @@ def test_a_second_call_compiles_nothing(compilations):
     with compilations() as count:
         run(other, params, LABELS)
     assert count[0] == 0
+
+
+class TrueUses(Uses):
+    """What the uses leave by plain backpropagation, whatever the rule."""
+
+    errors = "true"
+
+
+class Columns(Uses):
+    errors = "exact"
+
+    def close(self, use, path, weights):
+        return use.second_moment(weights)
+
+
+def test_by_a_rule_the_gradient_is_the_rule_s_and_the_true_error_is_still_there():
+    params, rule = params_of(NET), jp.rules.FeedbackAlignment()
+    feedback = rule.init(jax.random.key(7), NET, params)
+    run = jax.jit(jp.stats.collect(NET, COST, [Uses(), TrueUses(), Columns()], rule=rule))
+    _, grads, (norms, true, curvature) = run(X, params, LABELS, feedback=feedback)
+    by_rule = jp.manual.value_and_grad(NET, COST, rule=rule)(X, params, LABELS, feedback=feedback)[1]
+    assert relative(grads, by_rule) <= 1e-6
+    plain, plain_curvature = jp.stats.collect(NET, COST, [Uses(), Columns()])(X, params, LABELS).found
+    assert relative(true, plain) <= 1e-6 and relative(curvature, plain_curvature) <= 1e-6
+    assert relative(norms[0], plain[0]) > 0.1, "the first layer's error came through B"
+    with pytest.raises(jp.ShapeError, match=r"needs feedback for 0\.W"):
+        jp.stats.collect(NET, COST, [], rule=rule)(X, params, LABELS)
+
+
+def test_true_errors_without_a_rule_take_no_walk_of_their_own():
+    arguments = X, params_of(NET), LABELS
+
+    def program(*quantities):
+        return jax.jit(jp.stats.collect(NET, COST, quantities)).lower(*arguments).as_text().count("dot_general")
+
+    assert program(Uses(), TrueUses()) == program(Uses(), Uses())
