@@ -10,6 +10,7 @@ from jaxprop.stats.histograms import (
     Histogram as Histogram,
 )
 from jaxprop.stats.kronecker_factors import KroneckerFactors as KroneckerFactors
+from jaxprop.stats.precondition import PreconditionState as PreconditionState, precondition as precondition
 from jaxprop.stats.quantity import Context as Context, Quantity as Quantity
 from jaxprop.stats.summary import Summary as Summary
 from jaxprop.stats.units import DeadUnits as DeadUnits, SaturatedUnits as SaturatedUnits, Units as Units

@@ -68,7 +68,8 @@ def fit(
         net: a Layer, or any callable f(x, params); then `params` is required and `grad="manual"` refused.
         cost: C_n, such as `HalfSquaredError()`.
         optimizer: one of optax's; the learning rate is its. Those that need more than a gradient get value, grad,
-            value_fn, obj_fn and grad_fn of the batch; of those that keep two θ, `result.params` is the one for use.
+            value_fn, obj_fn, grad_fn and collect_fn of the batch; of those that keep two θ, `result.params` is the one
+            for use.
         data: the rows (x, targets): arrays, lists or data frames.
         params: θ to start from, which is copied; by default `net.init` draws it.
         epochs: how often all rows are gone through.

@@ -3,13 +3,14 @@
     value, grad          C and ∂C/∂θ of the batch             line searches, L-BFGS, Polyak's step, plateaus
     value_fn, obj_fn     C of the batch as a function of θ    line searches, L-BFGS; Sophia
     grad_fn              ∂C/∂θ as a function of (θ, i)        sharpness-aware minimization in one step (opaque_mode)
+    collect_fn           found as a function of quantities    `jaxprop.stats.precondition`
 
 What an optimizer refuses by name is left out, since wrappers pass on all they get. Three keep two points: θ where the
 gradient is taken, and θ that is for use.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -18,6 +19,7 @@ import optax
 from jaxtyping import Array, PyTree
 
 from jaxprop.errors import JaxpropError
+from jaxprop.stats import Quantity
 
 TWO_POINTS = (optax.contrib.SAMState, optax.contrib.ScheduleFreeState)
 
@@ -73,9 +75,14 @@ def update(
     grads: PyTree,
     cost: Callable[[PyTree], Array],
     gradient: Callable[[PyTree], PyTree],
+    found: Callable[[Sequence[Quantity]], tuple[PyTree, ...]],
 ) -> tuple[PyTree, PyTree]:
-    """Return the update of θ and the optimizer's new state; `cost` and `gradient` are functions of θ on this batch."""
+    """Return the update of θ and the optimizer's new state.
+
+    `cost` and `gradient` are functions of θ on this batch, and `found` one of the quantities to collect there.
+    """
     extra = {"value": value, "grad": grads, "value_fn": cost, "obj_fn": cost, "grad_fn": lambda p, i: gradient(p)}
+    extra["collect_fn"] = found
     step, left = optax.with_extra_args_support(optimizer).update, extra
     with jax.numpy_dtype_promotion("standard"):
         while True:

@@ -88,7 +88,7 @@ def test_an_optimizer_that_needs_more_is_told_what_there_is():
     inside = optax.chain(optax.clip(1.0), optax.lookahead(optax.sgd(0.1), 2, 0.5))
     for optimizer, what in ((needs, "'hessian'"), (inside, "'fast'")):
         with pytest.raises(
-            JaxpropError, match=rf"takes no step: .*{what}.* value, grad, value_fn, obj_fn, grad_fn; for"
+            JaxpropError, match=rf"takes no step: .*{what}.* value, grad, value_fn, obj_fn, grad_fn, collect_fn; for"
         ):
             fit(optimizer)
 

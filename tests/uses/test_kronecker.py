@@ -12,7 +12,6 @@ import pytest
 import jaxprop as jp
 from jaxprop.arrays.relative import relative
 from jaxprop.arrays.window import Window
-from jaxprop.uses import kronecker
 
 WEIGHTS = np.array([0.5, 0.0, 2.0])
 
@@ -187,14 +186,6 @@ def test_a_tie_between_different_kinds_falls_back_on_the_diagonal():
     joined = jp.Several((outer(), dense), (False, False), (3, 2), jnp.float64)
     expected = jnp.mean(joined.per_example() ** 2, axis=0)
     assert relative(jnp.diag(joined.kronecker_factors().matrix()).reshape(3, 2), expected) < 1e-13
-
-
-@pytest.mark.parametrize("F", [511, 512, 1100])
-def test_symmetric_products_of_blocks(F):
-    one = normal(8, F)
-    weights = normal(8)[:, None]
-    found = kronecker.symmetric(one * weights, one, jnp.float64)
-    assert relative(found, np.asarray(one * weights).T @ np.asarray(one)) < 1e-13
 
 
 def test_half_precision_adds_up_wide():
