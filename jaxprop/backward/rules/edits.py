@@ -11,13 +11,14 @@ cost is a mean over examples; of a network that mixes examples (BatchNorm) it ho
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jaxtyping import PyTree
 
+from jaxprop.arrays.dtypes import wide
 from jaxprop.arrays.paths import place
 from jaxprop.backward.rules.rule import Backprop, Feed, Here, Rule
 from jaxprop.checks import check_whole
@@ -33,9 +34,7 @@ class Edited(Rule):
     """Change the error that arrives at a layer by `edit`, and let another rule, `then`, take it from there."""
 
     then: Rule = field(default=Backprop(), kw_only=True)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "then", as_rule(self.then, f"{type(self).__name__}: then"))
+    instead: ClassVar = {"then": "a function f(path, delta) is the rule jp.rules.Edit(f)"}
 
     def edit(self, delta: Array, path: str, key: Array | None) -> Array:
         """Return what becomes of δ `[N, ...]` at `path`; key: one of this layer's own, if the edit draws."""
@@ -106,7 +105,6 @@ class Edit(Edited):
     function: Callable[[str, Array], Array]
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if isinstance(self.function, type) or not callable(self.function):
             raise JaxpropError(f"Edit: function must be f(path, delta), found {shortly(self.function)}")
 
@@ -142,7 +140,6 @@ class Clip(Edited):
     by: Literal["entry", "norm"] = "entry"
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if not self.limit > 0:
             raise JaxpropError(f"Clip: limit must be a number > 0, found {self.limit!r}")
 
@@ -150,10 +147,10 @@ class Clip(Edited):
         """Return δ, cut off."""
         if self.by == "entry":
             return jnp.clip(delta, -self.limit, self.limit)
-        largest = _largest(delta)  # divided by first: the squares of small numbers are 0, those of large ones infinite
-        squares = jnp.square(_where_some(delta, largest))
-        norm = largest * jnp.sqrt(jnp.sum(squares, axis=tuple(range(1, delta.ndim)), keepdims=True))
-        return delta * jnp.where(norm > self.limit, self.limit / jnp.where(norm > 0, norm, 1), 1)
+        unit, largest = _by_largest(delta)  # squared after that: squares of small numbers are 0, of large ones infinite
+        norm = largest * jnp.sqrt(jnp.sum(jnp.square(unit), axis=tuple(range(1, delta.ndim)), keepdims=True))
+        factor = jnp.where(norm > self.limit, self.limit / _or_one(norm), 1)
+        return jnp.where(factor < 1, (unit * (largest * factor)).astype(delta.dtype), delta)
 
 
 @dataclass(frozen=True)
@@ -173,7 +170,6 @@ class Noise(Edited):
     scale: float
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if not self.scale >= 0:
             raise JaxpropError(f"Noise: scale must be a number ≥ 0, found {self.scale!r}")
 
@@ -210,13 +206,12 @@ class Quantize(Edited):
     bits: int
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         check_whole(self.bits, "Quantize: bits", least=2)
 
     def edit(self, delta: Array, path: str, key: Array | None) -> Array:
         """Return δ, rounded."""
-        largest, levels = _largest(delta), 2 ** (self.bits - 1) - 1
-        return largest * (jnp.round(_where_some(delta, largest) * levels) / levels)
+        (unit, largest), levels = _by_largest(delta), 2 ** (self.bits - 1) - 1
+        return (largest * (jnp.round(unit * levels) / levels)).astype(delta.dtype)
 
 
 @dataclass(frozen=True)
@@ -238,7 +233,6 @@ class Drop(Edited):
     rate: float
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if not 0 <= self.rate < 1:
             raise JaxpropError(f"Drop: rate must be a number from 0 up to (not including) 1, found {self.rate!r}")
 
@@ -274,11 +268,13 @@ def _given(key: Array | None) -> Array:
     return key
 
 
-def _largest(delta: Array) -> Array:
-    """max|δ_n| of every example, `[N, 1, ...]`."""
-    return jnp.max(jnp.abs(delta), axis=tuple(range(1, delta.ndim)), keepdims=True)
+def _by_largest(delta: Array) -> tuple[Array, Array]:
+    """δ_n / max|δ_n|, 0 of an example without an error, and max|δ_n| `[N, 1, ...]`; float32 at least."""
+    delta = delta.astype(wide(delta.dtype))
+    largest = jnp.max(jnp.abs(delta), axis=tuple(range(1, delta.ndim)), keepdims=True)
+    return delta / _or_one(largest), largest
 
 
-def _where_some(delta: Array, largest: Array) -> Array:
-    """δ_n / max|δ_n|, and 0 of an example without an error."""
-    return delta / jnp.where(largest > 0, largest, 1)
+def _or_one(positive: Array) -> Array:
+    """What to divide by: 1 in the place of 0."""
+    return jnp.where(positive > 0, positive, 1)

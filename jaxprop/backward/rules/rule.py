@@ -148,13 +148,17 @@ class Rule(Described):
         >>> feedback.W.shape, feedback.b
         ((4, 2), None)
         """
-        feeds = feeds_of(self, net, params)
-        found = {}
+        feeds, found = feeds_of(self, net, params), {}
         if feeds:
             specs, y = ({}, None) if x is None else _specs(net, params, as_arrays(x, "x"))
-            arrays, key = by_path(params), check_key(as_key(key, "key"), f"{self}.init", "feedback")
-            for k, (path, feed) in zip(jax.random.split(key, len(feeds)), feeds.items(), strict=True):
-                found[path] = feed.rule.draw(k, arrays[path], feed, specs.get(feed.leaf.path), y)
+            arrays = by_path(spec(params))
+
+            @jax.jit  # one program, as θ is drawn by one
+            def drawn(key: Array) -> dict[str, Array]:
+                keys = zip(jax.random.split(key, len(feeds)), feeds.items(), strict=True)
+                return {p: f.rule.draw(k, arrays[p], f, specs.get(f.leaf.path), y) for k, (p, f) in keys}
+
+            found = drawn(check_key(as_key(key, "key"), f"{self}.init", "feedback"))
         return jax.tree_util.tree_map_with_path(lambda path, _: found.get(dotted(path)), params)
 
     def update(self, net: Layer, updates: PyTree, params: PyTree, feedback: PyTree) -> tuple[PyTree, PyTree]:

@@ -83,7 +83,7 @@ class SignSymmetry(Rule):
 
     def _size(self, W: Array, M: Array | None, key: Array | None) -> Array | float:
         """|B|."""
-        if self.kind == "fixed":
+        if M is not None:  # "fixed"
             return jnp.abs(M)
         if self.kind == "uniform":
             K = math.prod(W.shape[:-2])  # a kernel's positions; fans as initialisers count them
