@@ -11,8 +11,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 import jaxprop as jp
+from jaxprop.arrays.paths import dotted
+from jaxprop.network import leaves
 from jaxprop.network.call import environment
 from jaxprop.stats.collect import SAMPLING
 
@@ -103,9 +106,37 @@ def squares(columns: Any, w: jax.Array) -> Any:
     return jax.tree.map(lambda g: jnp.einsum("n,vn...->...", w, g * g), columns)
 
 
+def block_by_block(p: Problem, function: Callable[..., Any], *trees: Any) -> Any:
+    """`function` of every array of trees like θ, of one inside a `Repeat` of every block along the axis L."""
+    inside = [f"{leaf.path}." for leaf in leaves(p.net) if leaf.repeats]
+
+    def one(path: Any, *arrays: Any) -> Any:
+        if not any(dotted(path).startswith(repeated) for repeated in inside):
+            return function(*arrays)
+        return jax.tree.map(
+            lambda *blocks: np.stack(blocks), *[function(*block) for block in zip(*arrays, strict=True)]
+        )
+
+    return jax.tree_util.tree_map_with_path(one, *trees)
+
+
+def counted(g: Any) -> jp.stats.Histogram:
+    """numpy's histogram in 5 bins from −0.71 to 0.83, with what lies outside in the ends."""
+    return jp.stats.Histogram(*np.histogram(np.clip(g, -0.71, 0.83), 5, (-0.71, 0.83)))
+
+
+def size(a: Any) -> Any:
+    return np.sqrt(np.mean(np.square(a)))
+
+
 ROWS: list[Row] = [
     Row(jp.stats.GGNDiagonal(), lambda p: squares(p.exact, p.w)),
     Row(jp.stats.GGNDiagonal("sampled", samples=2), lambda p: squares(p.sampled(2), p.w)),
     Row(jp.stats.FisherDiagonal(samples=3), lambda p: squares(p.sampled(3), p.w)),
     Row(jp.stats.FisherDiagonal("cost"), lambda p: squares(jax.tree.map(lambda g: g[None], p.examples), p.w)),
+    Row(jp.stats.GradientHistogram(5, (-0.71, 0.83)), lambda p: block_by_block(p, counted, p.gradient)),
+    Row(
+        jp.stats.UpdateToWeight(0.1),
+        lambda p: block_by_block(p, lambda g, w: 0.1 * size(g) / size(w) if np.any(g) else 0.0, p.gradient, p.params),
+    ),
 ]

@@ -62,8 +62,18 @@ def equal(a, b):
     return all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
 
 
-@pytest.mark.parametrize("grad", ["auto", "manual"])
-@pytest.mark.parametrize("weights", [None, np.arange(1.0, 15.0)], ids=["alike", "weighted"])
+WEIGHTS = np.arange(1.0, 15.0)
+
+
+@pytest.mark.parametrize(
+    "grad, weights",
+    [
+        pytest.param("manual", WEIGHTS, id="manual, weighted"),
+        pytest.param("manual", None, id="manual", marks=pytest.mark.slow),
+        pytest.param("auto", WEIGHTS, id="auto, weighted", marks=pytest.mark.slow),
+        pytest.param("auto", None, id="auto", marks=pytest.mark.slow),
+    ],
+)
 def test_a_record_is_what_collect_says_of_the_same_parameters_and_batch(grad, weights):
     """By hand: two runs without a monitor say θ, the order of rows says the batch, fold_in the key of the step."""
     watched = {"gradient": Gradient(), "updates": jp.stats.UpdateToWeight(), "plain": jp.stats.UpdateToWeight(0.1)}
