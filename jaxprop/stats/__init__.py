@@ -1,6 +1,9 @@
 """Quantities of one backward pass, from its uses: `collect` gathers them, `quantity.py` says how to write one."""
 
+from jaxprop.stats.clipped_gradient import Clipped as Clipped, ClippedGradient as ClippedGradient
 from jaxprop.stats.collect import Collected as Collected, collect as collect
+from jaxprop.stats.example_gradients import ExampleGradients as ExampleGradients
+from jaxprop.stats.example_norms import ExampleNorms as ExampleNorms
 from jaxprop.stats.fisher_diagonal import FisherDiagonal as FisherDiagonal
 from jaxprop.stats.flow import Flow as Flow, FlowReport as FlowReport, LayerFlow as LayerFlow
 from jaxprop.stats.ggn_diagonal import GGNDiagonal as GGNDiagonal

@@ -25,10 +25,12 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, PyTree
 
+from jaxprop.arrays.dtypes import wide
 from jaxprop.errors import JaxpropError
 from jaxprop.stats.example_norms import Per, grouped, squared_norms, to_parameters
 from jaxprop.stats.quantity import Context, Quantity
 from jaxprop.uses import Use
+from jaxprop.uses.use import sum_in_chunks
 
 
 class Clipped(NamedTuple):
@@ -113,8 +115,8 @@ class ClippedGradient(Quantity):
         finite, counted = _finite(norms, context), _weights(context) != 0
         longer = [jnp.any((norm > self.norm).reshape(-1, len(finite)), axis=0) for norm in jax.tree.leaves(norms)]
         clipped = counted & finite & jnp.any(jnp.stack(longer), axis=0)
-        fraction = jnp.sum(clipped, dtype=context.costs.dtype) / jnp.maximum(jnp.sum(counted), 1)
-        return Clipped(context.again, norms, fraction, jnp.sum(counted & ~finite))
+        count = jnp.sum(jnp.stack([clipped, counted]), axis=1, dtype=wide(context.costs.dtype))
+        return Clipped(context.again, norms, count[0] / jnp.maximum(count[1], 1), jnp.sum(counted & ~finite))
 
     def _norms(self, kept: PyTree, context: Context) -> PyTree:
         return jax.tree.map(jnp.sqrt, grouped(kept, self.per, context.costs))
@@ -137,7 +139,14 @@ def _total(use: Use, weights: Array) -> Array:
 
 
 def _total_without(use: Use, weights: Array) -> Array:
-    """The total of the examples whose weight is a number: 0 · NaN is no 0, so others leave a and δ as well."""
+    """The total without the examples whose weight is NaN: 0 · NaN is no 0, so they must leave a and δ as well.
+
+    What is left is a copy of the use, so it is made of an eighth of the examples at a time.
+    """
+    return sum_in_chunks(_blanked, use, weights, -(-use.examples // 8))
+
+
+def _blanked(use: Use, weights: Array | None) -> Array:
     there = ~jnp.isnan(weights)
 
     def one(array: Array) -> Array:

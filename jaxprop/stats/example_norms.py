@@ -8,8 +8,8 @@ several places (`Shared`), whose norms have cross terms, and for the blocks of a
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ from jaxtyping import PyTree
 from jaxprop.arrays.dtypes import wide
 from jaxprop.arrays.paths import by_path, dotted
 from jaxprop.stats.quantity import Context, Quantity
-from jaxprop.uses import Use
+from jaxprop.uses import Use, is_use
 
 Per = Literal["total", "layer", "parameter"]
 
@@ -63,13 +63,24 @@ class ExampleNorms(Quantity):
 
 
 def squared_norms(use: Use) -> Array:
-    """Return ‖∂C_n/∂θ‖² of a use, `[N]`, as wide as sums are taken: the largest float16 is 65,504, a norm of 256.
+    """Return ‖∂C_n/∂θ‖² of a use, `[N]`, as wide as sums are taken: 65,504, the largest float16, is a norm of 256.
 
     >>> from jaxprop.uses import Shift
     >>> print(squared_norms(Shift(jnp.array([[300.0, 400.0]], "float16"), (2,), jnp.float16)))
     [250000.]
     """
-    return use.squared_norms().astype(wide(use.dtype))
+    return (use if wide(use.dtype) == use.dtype else _widened(use)).squared_norms()
+
+
+def _widened(value: Any) -> Any:
+    """A use, and those in it, in the dtype that sums are taken in."""
+    if is_use(value):
+        inside = {field.name: _widened(getattr(value, field.name)) for field in fields(value)}
+        return replace(value, **inside | {"dtype": wide(value.dtype)})
+    if isinstance(value, tuple) and all(map(is_use, value)):
+        return tuple(map(_widened, value))
+    floating = isinstance(value, Array) and jnp.issubdtype(value.dtype, jnp.floating)
+    return value.astype(wide(value.dtype)) if floating else value
 
 
 def grouped(norms: PyTree, per: Per, costs: Array) -> PyTree:

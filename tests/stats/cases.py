@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxprop as jp
-from jaxprop.arrays.paths import dotted
+from jaxprop.arrays.paths import by_path, dotted
 from jaxprop.network import leaves
 from jaxprop.network.call import environment
 from jaxprop.stats.collect import SAMPLING
@@ -129,6 +129,49 @@ def size(a: Any) -> Any:
     return np.sqrt(np.mean(np.square(a)))
 
 
+def examples_norms(per: str) -> Callable[[Problem], Any]:
+    """‖∂C_n/∂θ‖² from every example's gradient: in total, of a layer, of an array; blocks of a `Repeat` apart."""
+
+    def expected(problem: Problem) -> Any:
+        depths = {leaf.path: leaf.repeats for leaf in leaves(problem.net)}
+        layers: dict[str, Any] = {}
+
+        def one(path: Any, g: jax.Array) -> jax.Array:
+            layer = dotted(path).rpartition(".")[0]
+            squared = jnp.sum(g * g, axis=tuple(range(1 + depths[layer], g.ndim)))
+            squared = jnp.moveaxis(squared, 0, -1)  # [(L,) N]
+            layers[layer] = layers.get(layer, 0) + squared
+            return squared
+
+        parameters = jax.tree_util.tree_map_with_path(one, problem.examples)
+        total = sum(jnp.sum(s.reshape(-1, problem.N), axis=0) for s in layers.values())
+        return {"total": total, "layer": layers, "parameter": parameters}[per]
+
+    return expected
+
+
+def clipped(norm: float, per: str) -> Callable[[Problem], Any]:
+    """Σ_n w_n c_n g_n, example by example."""
+
+    def expected(problem: Problem) -> Any:
+        weights = jnp.ones(problem.N) if problem.weights is None else problem.weights
+        norms = jax.tree.map(jnp.sqrt, examples_norms(per)(problem))
+
+        def one(path: Any, g: jax.Array) -> jax.Array:
+            name = dotted(path)
+            its = {"total": lambda: norms, "layer": lambda: norms[name.rpartition(".")[0]],
+                   "parameter": lambda: by_path(norms)[name]}[per]()  # fmt: skip
+            its = jnp.moveaxis(its, -1, 0)  # [N, (L,)]
+            factor = weights.reshape(-1, *(1,) * (its.ndim - 1)) * jnp.minimum(1, norm / its)
+            return jnp.sum(g * factor.reshape(*factor.shape, *(1,) * (g.ndim - factor.ndim)), axis=0)
+
+        gradient = jax.tree_util.tree_map_with_path(one, problem.examples)
+        longer = jnp.any(jnp.stack([(n > norm).reshape(-1, problem.N).any(0) for n in jax.tree.leaves(norms)]), axis=0)
+        return jp.stats.Clipped(gradient, norms, jnp.mean(longer.astype(problem.costs.dtype)), jnp.asarray(0))
+
+    return expected
+
+
 ROWS: list[Row] = [
     Row(jp.stats.GGNDiagonal(), lambda p: squares(p.exact, p.w)),
     Row(jp.stats.GGNDiagonal("sampled", samples=2), lambda p: squares(p.sampled(2), p.w)),
@@ -139,4 +182,7 @@ ROWS: list[Row] = [
         jp.stats.UpdateToWeight(0.1),
         lambda p: block_by_block(p, lambda g, w: 0.1 * size(g) / size(w) if np.any(g) else 0.0, p.gradient, p.params),
     ),
+    Row(jp.stats.ExampleGradients(), lambda problem: problem.examples),
+    *(Row(jp.stats.ExampleNorms(per), examples_norms(per)) for per in ("layer", "parameter")),
+    *(Row(jp.stats.ClippedGradient(0.5, per), clipped(0.5, per)) for per in ("total", "layer")),
 ]
