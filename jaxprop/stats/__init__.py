@@ -14,7 +14,14 @@ from jaxprop.stats.histograms import (
 )
 from jaxprop.stats.kronecker_factors import KroneckerFactors as KroneckerFactors
 from jaxprop.stats.precondition import PreconditionState as PreconditionState, precondition as precondition
+from jaxprop.stats.products import ggn_product as ggn_product, hessian_product as hessian_product
 from jaxprop.stats.quantity import Context as Context, Quantity as Quantity
+from jaxprop.stats.spectrum import (
+    Eigenpair as Eigenpair,
+    Trace as Trace,
+    largest_eigenvalue as largest_eigenvalue,
+    trace as trace,
+)
 from jaxprop.stats.summary import Summary as Summary
 from jaxprop.stats.units import DeadUnits as DeadUnits, SaturatedUnits as SaturatedUnits, Units as Units
 from jaxprop.stats.update_to_weight import UpdateToWeight as UpdateToWeight
