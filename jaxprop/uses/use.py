@@ -164,13 +164,13 @@ class Use(abc.ABC):
         return weighted(self.squares, weights, self.examples).astype(self.dtype)
 
     def dots(self, direction: Array) -> Array:
-        """Return ⟨∂C_n/∂θ, V⟩ for every example, `[N]`; V = `direction` has the parameter's shape.
+        """Return ⟨∂C_n/∂θ, V⟩ for every example, `[N]`, as wide as sums are taken; V = `direction` has θ's shape.
 
         Σ_n w_n ∂C_n/∂θ is linear in w, and the derivative of its product with V by w_n is what is asked: `total`
         backwards, which for z = a W is Σ_t δ_nt · (V a_nt). No gradient of one example is built.
         """
         weights = jax.ShapeDtypeStruct((self.examples,), self.wide)
-        return jax.linear_transpose(self.total, weights)(direction.astype(self.wide))[0].astype(self.dtype)
+        return jax.linear_transpose(self.total, weights)(direction.astype(self.wide))[0]
 
     def factors(self) -> tuple[Array, Array] | None:
         """Return l and r where ∂C_n/∂θ = Σ_t l_nt ⊗ r_nt, else None.

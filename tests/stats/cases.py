@@ -17,6 +17,7 @@ import jaxprop as jp
 from jaxprop.arrays.paths import by_path, dotted
 from jaxprop.network import leaves
 from jaxprop.network.call import environment
+from jaxprop.stats.blocks import by_block
 from jaxprop.stats.collect import SAMPLING
 
 
@@ -172,10 +173,62 @@ def clipped(norm: float, per: str) -> Callable[[Problem], Any]:
     return expected
 
 
+# Moments, by the gradients of all examples. Weights count in proportion: p_n = w_n / Σ_m w_m
+
+
+def moments(p: Problem) -> tuple[Any, Any]:
+    """The mean of the gradients and their variance around it, two trees like θ."""
+    shares = p.w / jnp.sum(p.w)
+    mean = jax.tree.map(lambda g: jnp.tensordot(shares, g, 1), p.examples)
+    return mean, jax.tree.map(lambda g, m: jnp.tensordot(shares, (g - m) ** 2, 1), p.examples, mean)
+
+
+def left(p: Problem) -> jax.Array:
+    """What is left of an example's variance in the mean's, 1/N without weights."""
+    return jnp.sum((p.w / jnp.sum(p.w)) ** 2)
+
+
+def variance(p: Problem, unbiased: bool) -> Any:
+    return jax.tree.map(lambda v: v / (1 - left(p)) if unbiased else v, moments(p)[1])
+
+
+def signal_to_noise(p: Problem, epsilon: float) -> Any:
+    return jax.tree.map(lambda m, v: m**2 / (v + epsilon), *moments(p))
+
+
+def noise_scale(p: Problem, per: str) -> jp.stats.Noise:
+    depths = jax.tree.map(jnp.ndim, by_block(p.net, jnp.sum, p.params))
+    mean, variances = moments(p)
+    total = jax.tree.map(lambda v, d: jnp.sum(v, tuple(range(d, v.ndim))) / (1 - left(p)), variances, depths)
+    squared = jax.tree.map(lambda m, d: jnp.sum(m**2, tuple(range(d, m.ndim))), mean, depths)
+    if per == "total":
+        total, squared = (sum(map(jnp.sum, jax.tree.leaves(tree))) for tree in (total, squared))
+    signal = jax.tree.map(lambda t, s: s - left(p) * t, total, squared)
+    return jp.stats.Noise(jax.tree.map(jnp.divide, total, signal), total, signal, jnp.ones(()))
+
+
+def gradient_tests(p: Problem) -> jp.stats.Thresholds:
+    every = jnp.concatenate([g.reshape(p.N, -1) for g in jax.tree.leaves(p.examples)], axis=1)
+    shares = p.w / jnp.sum(p.w)
+    mean = shares @ every
+    length = jnp.linalg.norm(mean)
+    along = every @ mean / length
+    across = every - along[:, None] * mean / length
+    spreads = (jnp.sum((every - mean) ** 2, 1), (along - length) ** 2, jnp.sum(across**2, 1))
+    return jp.stats.Thresholds(*(jnp.sqrt(shares @ s / (1 - left(p)) * left(p)) / length for s in spreads))
+
+
 ROWS: list[Row] = [
     Row(jp.stats.GGNDiagonal(), lambda p: squares(p.exact, p.w)),
     Row(jp.stats.GGNDiagonal("sampled", samples=2), lambda p: squares(p.sampled(2), p.w)),
     Row(jp.stats.FisherDiagonal(samples=3), lambda p: squares(p.sampled(3), p.w)),
+    Row(jp.stats.SecondMoment(), lambda p: squares(jax.tree.map(lambda g: g[None], p.examples), p.w)),
+    Row(jp.stats.Variance(), lambda p: variance(p, False)),
+    Row(jp.stats.Variance(unbiased=True), lambda p: variance(p, True)),
+    Row(jp.stats.SignalToNoise(epsilon=1e-3), lambda p: signal_to_noise(p, 1e-3)),
+    Row(jp.stats.NoiseScale(), lambda p: noise_scale(p, "total")),
+    Row(jp.stats.NoiseScale("parameter"), lambda p: noise_scale(p, "parameter")),
+    Row(jp.stats.GradientTests(), gradient_tests),
     Row(jp.stats.FisherDiagonal("cost"), lambda p: squares(jax.tree.map(lambda g: g[None], p.examples), p.w)),
     Row(jp.stats.GradientHistogram(5, (-0.71, 0.83)), lambda p: block_by_block(p, counted, p.gradient)),
     Row(
