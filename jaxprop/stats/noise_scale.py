@@ -109,8 +109,8 @@ class NoiseScale(Quantity):
         kept = self.decay * before.steps
         steps = kept + now.steps
 
-        def mean(before: Array, now: Array) -> Array:
-            return ((kept * before + now.steps * now) / steps).astype(now.dtype)
+        def mean(old: Array, new: Array) -> Array:
+            return old + (now.steps / steps).astype(new.dtype) * (new - old)
 
         numerator = jax.tree.map(mean, before.numerator, now.numerator)
         denominator = jax.tree.map(mean, before.denominator, now.denominator)

@@ -4,7 +4,7 @@
 
 The difference of two moments is what needs no gradients of single examples. Rounding may bring it below 0, and is taken
 away there; but where ḡ² is so much larger than the variance that the two moments differ in their last digits only (by
-10⁶ in float32), the variance that is found is rounding.
+10⁵ in float32), the variance that is found is rounding.
 
 Edge cases: weights count in proportion, whatever their sum; a weight of 0 leaves an example out. With one example the
 variance is 0 and the unbiased one, 0/0, NaN.
