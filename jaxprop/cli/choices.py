@@ -15,3 +15,4 @@ INITIALIZERS = (
     "lecun_uniform", "normal", "ones", "orthogonal", "standard_normal", "uniform", "xavier_normal", "xavier_uniform",
     "zeros",
 )  # fmt: skip
+QUANTITIES = ("second-moment", "variance", "signal-to-noise", "noise-scale")

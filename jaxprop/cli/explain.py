@@ -15,7 +15,15 @@ from jaxprop.derivations.formula import evaluate
 from jaxprop.derivations.glyphs import WIDTH
 from jaxprop.derivations.parse import parse
 from jaxprop.derivations.question import listed
-from jaxprop.errors import JaxpropError, ModelError
+from jaxprop.errors import JaxpropError, ModelError, pick
+from jaxprop.stats import NoiseScale, SecondMoment, SignalToNoise, Variance
+
+QUANTITIES = {
+    "second-moment": SecondMoment,
+    "variance": Variance,
+    "signal-to-noise": SignalToNoise,
+    "noise-scale": NoiseScale,
+}
 
 
 def columns() -> int:
@@ -25,7 +33,7 @@ def columns() -> int:
 
 def of_run(
     path: Path, number: str | None, param: str | None, index: str | None, row: int, data: str | None,
-    learning_rate: float | None, names: dict[str, str],
+    learning_rate: float | None, names: dict[str, str], quantity: str | None = None,
 ) -> tuple[Derivation, str]:  # fmt: skip
     """Return the derivation for one parameter or input of a saved run, and where the row comes from."""
     saved = open_run(path)
@@ -39,7 +47,9 @@ def of_run(
     rows = rows_of(saved, data, ":")
     x, targets = with_targets(saved, rows)
     rate = saved.rate(0.1) if learning_rate is None else learning_rate
-    run = explain(saved.net, saved.cost, rate, names=names, columns=saved.about.info.columns)
+    asked_for = None if quantity is None else QUANTITIES[pick(quantity, QUANTITIES, "--quantity")]()
+    columns = saved.about.info.columns
+    run = explain(saved.net, saved.cost, rate, names=names, columns=columns, quantity=asked_for)
     where = None if index is None else read_index(index)
     return run(x, saved.params, targets, asked, where, row=row), rows.source
 

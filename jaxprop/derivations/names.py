@@ -8,7 +8,7 @@ from jaxtyping import ArrayLike
 
 from jaxprop.arrays.index import check_index, read_index
 from jaxprop.derivations import formula as tree
-from jaxprop.derivations.derivation import Derivation, Equation, Prose, to_text
+from jaxprop.derivations.derivation import Derivation, Equation, Prose, Step, to_text
 from jaxprop.derivations.formula import Derivative, Formula, Symbol
 from jaxprop.derivations.question import Question, X
 from jaxprop.errors import JaxpropError
@@ -96,9 +96,12 @@ def named(derivation: Derivation, names: Mapping[Formula, Formula]) -> Derivatio
 
         return tuple(map(part, parts))
 
-    steps = (
-        replace(s, sentence=prose(s.sentence), equations=tuple(map(equation, s.equations))) for s in derivation.steps
-    )
+    def step(each: Step) -> Step:
+        rows = tuple(tuple(map(prose, row)) for row in each.rows)
+        return replace(each, sentence=prose(each.sentence), equations=tuple(map(equation, each.equations)), rows=rows)
+
     values = {formula(symbol): value for symbol, value in derivation.values.items()}
     factors = [{**f, "symbol": to_text(formula(f["symbol"]))} for f in derivation.facts.get("factors", ())]
-    return Derivation(prose(derivation.title), tuple(steps), values, {**derivation.facts, "factors": factors})
+    return Derivation(
+        prose(derivation.title), tuple(map(step, derivation.steps)), values, {**derivation.facts, "factors": factors}
+    )

@@ -16,6 +16,7 @@ from jaxprop.costs import Cost
 from jaxprop.derivations.cost_formulas import cost_formula
 from jaxprop.derivations.derivation import Derivation, Equation, Prose, Step, to_text, worked
 from jaxprop.derivations.formula import Derivative, Formula, H, Number, Symbol, evaluate, parts
+from jaxprop.derivations.moments import check_quantity, with_quantity
 from jaxprop.derivations.names import named, symbols_of
 from jaxprop.derivations.question import (
     Given,
@@ -35,6 +36,7 @@ from jaxprop.errors import JaxpropError
 from jaxprop.layers import Layer, Linear
 from jaxprop.network import by_path, leaves
 from jaxprop.network.call import call, require_layer
+from jaxprop.stats import Quantity
 from jaxprop.uses import is_use
 
 Facts = dict[str, Any]
@@ -59,6 +61,7 @@ class Measured(NamedTuple):
 def explain(
     net: Layer, cost: Cost, learning_rate: float = 0.1, most: int = 5, *,
     names: Mapping[str, str] | None = None, columns: Sequence[str] | None = None,
+    quantity: Quantity | None = None,
 ) -> Callable[..., Derivation]:  # fmt: skip
     """Return a function that writes out the chain rule for one weight, bias or input, with this network's numbers.
 
@@ -78,6 +81,8 @@ def explain(
         names: your own names of what is printed: {"w5": "2.W[0,0]", "i1": "x[0]", "out_h1": "a1[0]", "E": "C"}, where
             a1, z1 are of the first Linear, and y, target and C (the cost) may have names as well.
         columns: the names of the inputs, in their order: x[age] is written where it would be x[3].
+        quantity: one more step, what all the rows of x say of this weight: `jp.stats.Variance()`, `SecondMoment()`,
+            `SignalToNoise()` or `NoiseScale()`, with the derivatives of the rows that it is made of.
 
     Returns:
         `run(x, params, targets, path=None, index=None, *, row=0, rng=None) -> Derivation`, for the parameter `path`
@@ -108,6 +113,7 @@ def explain(
         raise JaxpropError(f"explain: {net!r:.60} is an expression; write jp.derive({net!r:.60}, at=2.0)")
     require_layer(net, "explain")
     check_settings(cost, learning_rate, most)
+    check_quantity(quantity)
     names, columns = dict(names or {}), None if columns is None else tuple(columns)
     if net.mixes_examples:
         raise JaxpropError("explain: a layer of this net mixes examples, so no cost belongs to one row alone")
@@ -139,7 +145,11 @@ def explain(
             measured = _measure(question, given, float(learning_rate))
             write = _linear if is_written(question) else _unwritten
             symbols = symbols_of(names, labels, question, known)
-            return named(write(question, given, measured), symbols)
+            derivation = write(question, given, measured)
+            if quantity is not None:
+                every = given._replace(x=float64(np.asarray(x)), targets=float64(np.asarray(targets)))
+                derivation = with_quantity(derivation, question, every, quantity)
+            return named(derivation, symbols)
 
     return run
 

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 import jaxprop as jp
 from jaxprop import data
-from jaxprop.cli import explain as module
+from jaxprop.cli import choices, explain as module
 from jaxprop.cli.commands import explain as options
 from jaxprop.errors import JaxpropError
 from tests.drawing import draw
@@ -74,6 +74,17 @@ def test_latex_is_latex_alone(folder):
     assert text.startswith(r"$\frac{\partial C}{\partial b^{(1)}_{3}}") and "∂" not in text
 
 
+def test_a_quantity_of_all_rows(folder):
+    plain = json.loads(ask(folder, "1.W[12,3]", "--quantity", "noise-scale", "--json"))
+    text = ask(folder, "1.W[12,3]", "--quantity", "noise-scale")
+    assert plain["quantity"]["rows"] > 100 and len(plain["quantity"]["largest"]) == 5
+    assert (
+        f"NoiseScale over {plain['quantity']['rows']} rows" in text and "the noise scale of this weight alone" in text
+    )
+    assert tuple(module.QUANTITIES) == choices.QUANTITIES
+    assert "is no folder" in refuse("x**2", "--at", "2", "--quantity", "variance")
+
+
 def test_an_expression():
     assert "df/dx = 3·2x = 6x = 6·2 = 12" in ask("3*(x**2+1)", "--at", "2")
     assert json.loads(ask("3*(x**2+1)", "--at", "2", "--json"))["derivative_value"] == 12
@@ -99,6 +110,7 @@ def test_an_expression():
         (("--param", "1.W", "--index", "1,1", "--learning-rate", "0"), "learning_rate must be a positive number"),
         (("--param", "1.W", "--index", "1,1", "--json", "--latex"), "--latex and --json: choose one"),
         (("--at", "2"), "--at is for an expression"),
+        (("--param", "1.b", "--index", "1", "--quantity", "varance"), "unknown --quantity 'varance' (did you mean 'variance'?)"),
     ],
 )
 def test_what_a_run_needs(folder, options, message):

@@ -227,7 +227,6 @@ ROWS: list[Row] = [
     Row(jp.stats.Variance(unbiased=True), lambda p: variance(p, True)),
     Row(jp.stats.SignalToNoise(epsilon=1e-3), lambda p: signal_to_noise(p, 1e-3)),
     Row(jp.stats.NoiseScale(), lambda p: noise_scale(p, "total")),
-    Row(jp.stats.NoiseScale("parameter"), lambda p: noise_scale(p, "parameter")),
     Row(jp.stats.GradientTests(), gradient_tests),
     Row(jp.stats.FisherDiagonal("cost"), lambda p: squares(jax.tree.map(lambda g: g[None], p.examples), p.w)),
     Row(jp.stats.GradientHistogram(5, (-0.71, 0.83)), lambda p: block_by_block(p, counted, p.gradient)),

@@ -12,6 +12,7 @@ import jaxprop as jp
 from jaxprop.arrays.relative import relative
 from jaxprop.errors import JaxpropError
 from tests.drawing import draw
+from tests.stats.cases import Problem, noise_scale
 
 NET = jp.Chain(jp.Linear(3), jp.Tanh(), jp.Linear(2))
 COST = jp.HalfSquaredError()
@@ -152,6 +153,21 @@ def test_half_precision_is_summed_in_single():
     assert grads.W.dtype == "float16" and {leaf.dtype.name for leaf in (second.W, variance.W)} == {"float32"}
     assert (float(second.W[0, 0]), float(variance.W[0, 0])) == (50_000, 10_000)
     assert float(noise.numerator) == 20_000 and abs(float(tests.norm) - 0.5) < 1e-6
+
+
+def test_the_noise_scale_of_every_array_and_of_every_block_of_a_repeat():
+    net = jp.Chain(jp.Linear(3), jp.Repeat(jp.Chain(jp.Linear(3), jp.Repeat(jp.Linear(3), 2)), 2), jp.Linear(2))
+    x, targets = rows(5, 4)
+    problem = Problem(net, COST, x, draw(net, x), targets, jnp.asarray([0.5, 1.0, 1.5, 2.0]))
+    asked = [jp.stats.NoiseScale("parameter"), jp.stats.NoiseScale("layer"), jp.stats.NoiseScale()]
+    run = jax.jit(jp.stats.collect(net, COST, asked))
+    each, layers, total = run(x, problem.params, targets, weights=problem.weights).found
+    assert each.scale[1].inner[1].inner.W.shape == (2, 2)
+    assert relative(each, noise_scale(problem, "parameter")) < 1e-10
+    inner = each.numerator[1].inner[1].inner
+    assert relative(layers.numerator["1.inner.1.inner"], inner.W + inner.b) < 1e-12
+    for found in (each, layers):
+        assert relative(sum(map(jnp.sum, jax.tree.leaves(found.denominator))), total.denominator) < 1e-12
 
 
 # Over steps

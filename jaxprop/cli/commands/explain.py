@@ -9,6 +9,7 @@ import typer
 from typer import Context
 from typer.core import TyperCommand
 
+from jaxprop.cli import choices
 from jaxprop.errors import JaxpropError
 
 EXAMPLE = (
@@ -46,6 +47,9 @@ def command(
     learning_rate: Annotated[
         float | None, typer.Option(help="Step size η of the update; 0.1, over std² where y is unstandardised.")
     ] = None,
+    quantity: Annotated[
+        str | None, typer.Option(help=f"What all rows say of it beside: {', '.join(choices.QUANTITIES)}.")
+    ] = None,
     at: Annotated[
         str | None, typer.Option(help="Expression: where the derivative is taken, e.g. 2, pi/2 or x=-2,y=5.")
     ] = None,
@@ -71,8 +75,10 @@ def command(
         if at is not None:
             raise JaxpropError(f"--at is for an expression, and {target} is a folder; leave one of the two out")
         known = names_of(names or "")
-        derivation, source = of_run(Path(target), number, param, index, row, data, learning_rate, known)
+        derivation, source = of_run(Path(target), number, param, index, row, data, learning_rate, known, quantity)
         head = {"model": target, "data": source}
+    elif quantity is not None:
+        raise JaxpropError(f"--quantity is of a model's parameter, and {target!r} is no folder; leave it out")
     else:
         derivation = of_expression(target, param or index, at if number is None else unasked(number))
     if json:
