@@ -17,8 +17,8 @@ import jaxprop as jp
 from jaxprop.arrays.paths import by_path, dotted
 from jaxprop.network import leaves
 from jaxprop.network.call import environment
-from jaxprop.stats.blocks import by_block
 from jaxprop.stats.collect import SAMPLING
+from tests.stats.moments import gradient_tests, noise_scale, signal_to_noise, variance
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,51 +171,6 @@ def clipped(norm: float, per: str) -> Callable[[Problem], Any]:
         return jp.stats.Clipped(gradient, norms, jnp.mean(longer.astype(problem.costs.dtype)), jnp.asarray(0))
 
     return expected
-
-
-# Moments, by the gradients of all examples. Weights count in proportion: p_n = w_n / Σ_m w_m
-
-
-def moments(p: Problem) -> tuple[Any, Any]:
-    """The mean of the gradients and their variance around it, two trees like θ."""
-    shares = p.w / jnp.sum(p.w)
-    mean = jax.tree.map(lambda g: jnp.tensordot(shares, g, 1), p.examples)
-    return mean, jax.tree.map(lambda g, m: jnp.tensordot(shares, (g - m) ** 2, 1), p.examples, mean)
-
-
-def left(p: Problem) -> jax.Array:
-    """What is left of an example's variance in the mean's, 1/N without weights."""
-    return jnp.sum((p.w / jnp.sum(p.w)) ** 2)
-
-
-def variance(p: Problem, unbiased: bool) -> Any:
-    return jax.tree.map(lambda v: v / (1 - left(p)) if unbiased else v, moments(p)[1])
-
-
-def signal_to_noise(p: Problem, epsilon: float) -> Any:
-    return jax.tree.map(lambda m, v: m**2 / (v + epsilon), *moments(p))
-
-
-def noise_scale(p: Problem, per: str) -> jp.stats.Noise:
-    depths = jax.tree.map(jnp.ndim, by_block(p.net, jnp.sum, p.params))
-    mean, variances = moments(p)
-    total = jax.tree.map(lambda v, d: jnp.sum(v, tuple(range(d, v.ndim))) / (1 - left(p)), variances, depths)
-    squared = jax.tree.map(lambda m, d: jnp.sum(m**2, tuple(range(d, m.ndim))), mean, depths)
-    if per == "total":
-        total, squared = (sum(map(jnp.sum, jax.tree.leaves(tree))) for tree in (total, squared))
-    signal = jax.tree.map(lambda t, s: s - left(p) * t, total, squared)
-    return jp.stats.Noise(jax.tree.map(jnp.divide, total, signal), total, signal, jnp.ones(()))
-
-
-def gradient_tests(p: Problem) -> jp.stats.Thresholds:
-    every = jnp.concatenate([g.reshape(p.N, -1) for g in jax.tree.leaves(p.examples)], axis=1)
-    shares = p.w / jnp.sum(p.w)
-    mean = shares @ every
-    length = jnp.linalg.norm(mean)
-    along = every @ mean / length
-    across = every - along[:, None] * mean / length
-    spreads = (jnp.sum((every - mean) ** 2, 1), (along - length) ** 2, jnp.sum(across**2, 1))
-    return jp.stats.Thresholds(*(jnp.sqrt(shares @ s / (1 - left(p)) * left(p)) / length for s in spreads))
 
 
 ROWS: list[Row] = [

@@ -12,7 +12,8 @@ import jaxprop as jp
 from jaxprop.arrays.relative import relative
 from jaxprop.errors import JaxpropError
 from tests.drawing import draw
-from tests.stats.cases import Problem, noise_scale
+from tests.stats.cases import Problem
+from tests.stats.moments import noise_scale
 
 NET = jp.Chain(jp.Linear(3), jp.Tanh(), jp.Linear(2))
 COST = jp.HalfSquaredError()
