@@ -37,6 +37,10 @@ QUANTITIES = {
     "squared norms": Quantity(
         lambda use, _: use.squared_norms(), lambda g, _: jnp.sum(g * g, axis=tuple(range(1, g.ndim)))
     ),
+    "norms with the total": Quantity(
+        lambda use, w: use.total_and_norms(w)[1], lambda g, _: jnp.sum(g * g, axis=tuple(range(1, g.ndim)))
+    ),
+    "total with the norms": Quantity(lambda use, w: use.total_and_norms(w)[0], lambda g, w: jnp.tensordot(w, g, 1)),
     "second moment": Quantity(lambda use, w: use.second_moment(w), lambda g, w: jnp.tensordot(w, g * g, 1)),
     "dots": Quantity(
         lambda use, _: use.dots(_direction(use.shape, use.dtype)),

@@ -11,6 +11,7 @@ from jax.typing import DTypeLike
 from jaxprop.uses.gram import gram, squared_norm
 from jaxprop.uses.kronecker import Factors, Kind, factors_of
 from jaxprop.uses.use import Use, positions, scale, static
+from jaxprop.uses.way import TOUCHED, Way, cheapest
 
 
 @jax.tree_util.register_dataclass
@@ -52,21 +53,20 @@ class Lookup(Use):
         known = (ids >= 0) & (ids < self.shape[0])
         return jnp.where(known, ids, 0), jnp.where(known[..., None], delta, 0)
 
-    @property
-    def norm_method(self) -> str:
-        """How `squared_norms` goes about it, chosen from static shapes: whichever needs less memory.
+    def norm_way(self, shared: bool = False) -> Way:
+        """How `squared_norms` goes about it, chosen from static shapes: whichever costs least (`way.py`).
 
-        'gram'      2T ≤ D:     Σ_ts [id_t = id_s] (δ_t·δ_s), memory 2T² an example
-        'segments'  otherwise:  the errors of equal ids summed, then squared, memory T·D an example
+        'gram'      Σ_ts [id_t = id_s] (δ_t·δ_s): T² D multiply-adds, two T × T matrices an example
+        'segments'  the errors of equal ids summed, then squared: T × D numbers an example, written twice
         Neither builds `[N, V, D]`.
         """
-        T = math.prod(self.ids.shape[1:])
-        return "gram" if 2 * T <= self.delta.shape[-1] else "segments"
+        T, D = math.prod(self.ids.shape[1:]), self.delta.shape[-1]
+        return cheapest([Way("gram", T**2 * D, 2 * T**2), Way("segments", TOUCHED * T * D, T * D)])
 
     def squared_norms(self) -> Array:
-        """‖Σ_t e(id_nt) ⊗ δ_nt‖², `[N]`, by `norm_method`."""
+        """‖Σ_t e(id_nt) ⊗ δ_nt‖², `[N]`, by `norm_way`."""
         ids, delta = self.factors()
-        if self.norm_method == "segments":
+        if self.norm_way().name == "segments":
             return jnp.sum(jax.vmap(_sums_of_equals)(ids, delta.astype(self.dtype)) ** 2, axis=(1, 2))
         same = ids[:, :, None] == ids[:, None, :]
         return squared_norm(jnp.where(same, gram(delta, delta, self.dtype), 0))

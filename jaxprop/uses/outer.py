@@ -8,9 +8,11 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
+from jaxprop.uses.chunked import in_chunks
 from jaxprop.uses.gram import gram, squared_norm
 from jaxprop.uses.kronecker import Factors, Kind, factors_of
-from jaxprop.uses.use import Use, positions, scale, static
+from jaxprop.uses.use import Use, positions, scale, static, summed
+from jaxprop.uses.way import Way, cheapest
 
 
 @jax.tree_util.register_dataclass
@@ -52,26 +54,51 @@ class Outer(Use):
         """a and δ."""
         return positions(self.a), positions(self.delta)
 
-    @property
-    def norm_method(self) -> str:
-        """How `squared_norms` goes about it, chosen from static shapes.
+    def norm_way(self, shared: bool = False) -> Way:
+        """How `squared_norms` goes about it, chosen from static shapes: whichever costs least (`way.py`).
 
-        'product'  T = 1:        ‖a_n‖² ‖δ_n‖²
-        'gram'     2T² ≤ I·O:    Σ_ts (a_t·a_s)(δ_t·δ_s), memory 2T² an example
-        'direct'   otherwise:    the per-example gradient itself, memory I·O an example
-        The switch is the memory rule of mixed ghost clipping (Bu et al. 2022, arXiv 2205.10683, section 4).
+        'product'  T = 1:  ‖a_n‖² ‖δ_n‖²
+        'gram'     Σ_ts (a_t·a_s)(δ_t·δ_s): T² (I + O) multiply-adds, two T × T matrices an example
+        'direct'   the per-example gradient itself: T I O multiply-adds, I × O numbers an example. Where the total is
+                   wanted as well (shared) it is the sum of these, and their products are free
+        Source: ghost norms and their mixture, Bu et al. 2022, arXiv 2205.10683; shared, Gray et al. 2024, arXiv
+        2411.00999.
         """
-        T = math.prod(self.a.shape[1:-1])
+        T, I, O = math.prod(self.a.shape[1:-1]), self.a.shape[-1], self.delta.shape[-1]
         if T == 1:
-            return "product"
-        return "gram" if 2 * T**2 <= self.a.shape[-1] * self.delta.shape[-1] else "direct"
+            return Way("product", I + O, 0)
+        return cheapest([Way("gram", T**2 * (I + O), 2 * T**2), Way("direct", 0 if shared else T * I * O, I * O)])
 
     def squared_norms(self) -> Array:
-        """‖Σ_t a_nt ⊗ δ_nt‖², `[N]`, by `norm_method`."""
-        if self.norm_method == "direct":
-            return super().squared_norms()
+        """‖Σ_t a_nt ⊗ δ_nt‖², `[N]`, by `norm_way`."""
+        way = self.norm_way()
+        if way.name == "product":
+            return self._by_gram()
+        norms = Outer._by_gram if way.name == "gram" else lambda use: squared_norm(use._examples() ** 2)
+        cached = way.name == "direct"
+        found = in_chunks(lambda use, _: (None, norms(use)), self, None, way.numbers, cached=cached)
+        return found[1].astype(self.dtype)
+
+    def total_and_norms(self, weights: Array | None) -> tuple[Array, Array]:
+        """Both, of per-example gradients that are built for a few examples at a time, where that costs least."""
+        way = self.norm_way(shared=True)
+        if way.name != "direct":
+            return self.total(weights), self.squared_norms()
+
+        def both(use: "Outer", w: Array | None) -> tuple[Array, Array]:
+            examples = use._examples()
+            return summed(examples, w), squared_norm(examples**2)
+
+        total, norms = in_chunks(both, self, weights, way.numbers)
+        return total, norms.astype(self.dtype)
+
+    def _by_gram(self) -> Array:
         a, delta = self.factors()
-        return squared_norm(gram(a, a, self.dtype) * gram(delta, delta, self.dtype))
+        return squared_norm(gram(a, a, self.wide) * gram(delta, delta, self.wide)).astype(self.dtype)
+
+    def _examples(self) -> Array:
+        """Σ_t a_nt ⊗ δ_nt, `[N, I, O]`, as wide as sums are taken."""
+        return jnp.einsum("nti,nto->nio", *self.factors(), preferred_element_type=self.wide)
 
     def kronecker_factors(self, weights: Array | None = None, kind: Kind = "expand") -> Factors:
         """A of a, `[I, I]`, and B of δ, `[O, O]`."""

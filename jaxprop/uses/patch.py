@@ -19,9 +19,11 @@ from jax import Array, lax
 from jax.typing import DTypeLike
 
 from jaxprop.arrays.window import Window
+from jaxprop.uses.chunked import in_chunks
 from jaxprop.uses.gram import gram, squared_norm
 from jaxprop.uses.kronecker import Factors, Kind, factors_of
-from jaxprop.uses.use import Use, positions, scale, static
+from jaxprop.uses.use import Use, positions, scale, static, summed
+from jaxprop.uses.way import TOUCHED, Way, cheapest
 
 
 @jax.tree_util.register_dataclass
@@ -83,44 +85,72 @@ class Patch(Use):
 
         def at(k: Array) -> Array:
             g = self._product(self.window.slice_of(padded, k), coarse)  # [N, G, I, O/G]
-            return jnp.moveaxis(jnp.sum(scale(g * g, weights), axis=0), 0, 1)  # [I, G, O/G]
+            return jnp.moveaxis(summed(g * g, weights), 0, 1)  # [I, G, O/G]
 
         squares = lax.map(at, jnp.asarray(list(self.window.offsets())))
         if self.window.flipped:
             squares = jnp.swapaxes(squares[::-1], 1, 3)
         return squares.reshape(self.shape)
 
-    @property
-    def norm_method(self) -> str:
-        """How `squared_norms` goes about it, chosen from static shapes.
+    def norm_way(self, shared: bool = False) -> Way:
+        """How `squared_norms` goes about it, chosen from static shapes: whichever costs least (`way.py`).
 
-        'gram'          Σ_ts (u_t · u_s) (δ_t · δ_s): K T² I + T² O multiply-adds, memory 2T² an example and group
-        'shifted gram'  the same from one Gram matrix of positions, (u_t · u_s) = Σ_k (a_{t+k} · a_{s+k}), where that is
-                        less and the stride 1: F² I + K T² + T² O, memory F² + T²
-        'direct'        ∂C_n/∂W, one offset k at a time: K T I O, memory I·O; where W is smaller than the Gram
-                        matrices, or nothing is saved by them
+        'gram'          Σ_ts (u_t · u_s) (δ_t · δ_s): K T² I + T² O multiply-adds, two T × T matrices a group
+        'shifted gram'  the same from one Gram matrix of positions, (u_t · u_s) = Σ_k (a_{t+k} · a_{s+k}), where the
+                        stride is 1: F² I + K T² + T² O
+        'direct'        ∂C_n/∂W, one offset k at a time: K T I O, and I × O numbers held. Where the total is wanted as
+                        well (shared) it is the sum of these, and their products are free
         """
         K, F, T = self.window.size
-        groups, size = self.window.groups, math.prod(self.shape)
-        I, O = math.prod(self.shape[:-1]) // K, self.shape[-1] // groups
+        G = self.window.groups
+        I, O = math.prod(self.shape[:-1]) // K, self.shape[-1] // G
         if self.window.flipped:
             I, O = O, I
-        shifted = set(self.window.strides) == {1} and F**2 < K * T**2
-        memory = T**2 + (F**2 if shifted else T**2)
-        operations = T**2 * O + (F**2 * I + K * T**2 if shifted else K * T**2 * I)
-        if groups * memory > size or operations > K * T * I * O:
-            return "direct"
-        return "shifted gram" if shifted else "gram"
+        slices = TOUCHED * K * T * I * G  # each is written before it is multiplied
+        direct = G * K * (I * O * TOUCHED + (0 if shared else T * I * O)) + slices
+        ways = [
+            Way("direct", direct - TOUCHED * G * I * O, G * I * O),
+            Way("gram", G * T**2 * (K * I + O + TOUCHED * K) + slices, G * 2 * T**2),
+        ]
+        if set(self.window.strides) == {1}:
+            ways.append(Way("shifted gram", G * (F**2 * I + T**2 * (O + TOUCHED * K)), G * (F**2 + 2 * T**2)))
+        return cheapest(ways)
 
     def squared_norms(self) -> Array:
-        """‖∂C_n/∂W‖², `[N]`, by `norm_method`."""
-        # behind a barrier: the compiler must not see a broadcast in δ (`gram.py`)
-        fine, coarse = self._fine_and_coarse(lax.optimization_barrier(self.delta))
-        if self.norm_method == "direct":
-            norms = self._one_by_one(fine, lambda rows: jnp.sum(self._product(rows, coarse) ** 2, axis=(1, 2, 3)))
-            return norms.astype(self.dtype)
-        of_patches = self._shifted_gram(fine) if "shifted" in self.norm_method else self._one_by_one(fine, self._gram)
-        return squared_norm(of_patches * self._gram(coarse)).astype(self.dtype)
+        """‖∂C_n/∂W‖², `[N]`, by `norm_way`."""
+        way = self.norm_way()
+
+        def norms(use: "Patch", _: Array | None) -> tuple[None, Array]:
+            # behind a barrier: the compiler must not see a broadcast in δ (`gram.py`)
+            fine, coarse = use._fine_and_coarse(lax.optimization_barrier(use.delta))
+            if way.name == "direct":
+                return None, use._one_by_one(fine, lambda rows: squared_norm(use._product(rows, coarse) ** 2))
+            of_patches = use._shifted_gram(fine) if "shifted" in way.name else use._one_by_one(fine, use._gram)
+            return None, squared_norm(of_patches * use._gram(coarse))
+
+        return in_chunks(norms, self, None, way.numbers, cached=False)[1].astype(self.dtype)
+
+    def total_and_norms(self, weights: Array | None) -> tuple[Array, Array]:
+        """Both, of per-example gradients at one offset k after the other, where that costs least."""
+        way = self.norm_way(shared=True)
+        if way.name != "direct":
+            return self.total(weights), self.squared_norms()
+        total, norms = in_chunks(Patch._sums_and_norms, self, weights, way.numbers, cached=False)
+        return total, norms.astype(self.dtype)
+
+    def _sums_and_norms(self, weights: Array | None) -> tuple[Array, Array]:
+        fine, coarse = self._fine_and_coarse(self.delta)
+        padded = self.window.padded(fine)
+
+        def at(norms: Array, k: Array) -> tuple[Array, Array]:
+            g = self._product(self.window.slice_of(padded, k), coarse)  # [N, G, I, O/G]
+            return norms + squared_norm(g * g), jnp.moveaxis(summed(g, weights), 0, 1)
+
+        nothing = squared_norm(jnp.zeros_like(coarse, self.wide))
+        norms, totals = lax.scan(at, nothing, jnp.asarray(list(self.window.offsets())))  # [K, I, G, O/G]
+        if self.window.flipped:  # as in `per_example`
+            totals = jnp.swapaxes(totals[::-1], 1, 3)
+        return totals.reshape(self.shape), norms
 
     def kronecker_factors(self, weights: Array | None = None, kind: Kind = "expand") -> Factors:
         """A of the patches, `[K·I, K·I]`, B of δ, `[O, O]`; for a transposed convolution δ's patches and a instead."""

@@ -9,6 +9,7 @@ from jax.typing import DTypeLike
 
 from jaxprop.uses.kronecker import Factors, Kind
 from jaxprop.uses.use import Use, static
+from jaxprop.uses.way import Way
 
 
 @jax.tree_util.register_dataclass
@@ -30,7 +31,12 @@ class Stacked(Use):
     @property
     def examples(self) -> int:
         """N."""
-        return jax.eval_shape(lambda use: jax.tree.map(lambda a: a[0], use), self.use).examples
+        return self.block.examples
+
+    @property
+    def block(self) -> Use:
+        """The use of one block, of shapes alone."""
+        return jax.eval_shape(lambda use: jax.tree.map(lambda a: a[0], use), self.use)
 
     def total(self, weights: Array | None) -> Array:
         """Σ_n w_n ∂C_n/∂θ_l for every l."""
@@ -44,9 +50,19 @@ class Stacked(Use):
         """`[N, L, ...]`."""
         return jnp.moveaxis(jax.vmap(lambda use: use.per_example())(self.use), 0, 1)
 
+    def norm_way(self, shared: bool = False) -> Way:
+        """The way of a block, L times as much to do and no more to hold: one block after the other."""
+        way = self.block.norm_way(shared)
+        return way._replace(operations=self.shape[0] * way.operations)
+
     def squared_norms(self) -> Array:
         """Σ_l ‖∂C_n/∂θ_l‖², each block by its own method."""
-        return jnp.sum(jax.vmap(lambda use: use.squared_norms())(self.use), axis=0)
+        return jnp.sum(jax.lax.map(lambda use: use.squared_norms(), self.use), axis=0)
+
+    def total_and_norms(self, weights: Array | None) -> tuple[Array, Array]:
+        """Those of every block, the norms added up."""
+        total, norms = jax.lax.map(lambda use: use.total_and_norms(weights), self.use)
+        return total, jnp.sum(norms, axis=0)
 
     def kronecker_factors(self, weights: Array | None = None, kind: Kind = "expand") -> Factors:
         """Those of every block, with an axis L in front."""

@@ -6,6 +6,7 @@ back, per example and before anything is summed. What is done with the pair is d
     gradient        Σ_n w_n · ∂C_n/∂θ          the parameter's shape; w_n = 1/N unless weights are given
     per_example     ∂C_n/∂θ                    [N, ...]
     squared_norms   ‖∂C_n/∂θ‖²                 [N], without building per-example gradients where shapes allow
+    total_and_norms                            the gradient before it is divided, and squared norms, for less than both
     second_moment   Σ_n w_n · (∂C_n/∂θ)²       the parameter's shape, squared number by number
     dots            ⟨∂C_n/∂θ, V⟩               [N], for a V of the parameter's shape
 
@@ -26,7 +27,9 @@ from jax.typing import DTypeLike
 
 from jaxprop.arrays.dtypes import wide
 from jaxprop.errors import ShapeError
+from jaxprop.uses.chunked import in_chunks
 from jaxprop.uses.kronecker import Factors, Kind, factors_of
+from jaxprop.uses.way import Way
 
 
 def static() -> Any:
@@ -91,25 +94,10 @@ def over_positions(terms: Array) -> Array:
     return jax.lax.reduce_sum(terms, tuple(range(1, terms.ndim - 1)))
 
 
-def sum_in_chunks(
-    function: Callable[[Any, Array | None], Array], use: "Use", weights: Array | None, rows: int = 1
-) -> Array:
-    """Return function(use, weights), a sum over examples, adding up `rows` examples after `rows` others.
-
-    What the function holds, it holds of so many. On a CPU the product of one example's matrices is faster than a batch
-    of such products, so one after the other loses nothing.
-    """
-    N = use.examples
-    rows = min(rows, N)
-    first = N % rows or rows
-
-    def part(start: Any, size: int) -> Array:
-        return function(*jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, size), (use, weights)))
-
-    def add(total: Array, start: Array) -> tuple[Array, None]:
-        return total + part(start, rows), None
-
-    return jax.lax.scan(add, part(0, first), jnp.arange(first, N, rows))[0]
+def summed(examples: Array, weights: Array | None) -> Array:
+    """Return Σ_n w_n of arrays `[N, ...]`, w_n = 1 for None: as a product, which XLA:CPU takes no detours for."""
+    weights = jnp.ones(examples.shape[0], examples.dtype) if weights is None else weights.astype(examples.dtype)
+    return jnp.tensordot(weights, examples, 1, precision=jax.lax.Precision.HIGHEST)
 
 
 class Use(abc.ABC):
@@ -151,13 +139,13 @@ class Use(abc.ABC):
     def squares(self, weights: Array | None) -> Array:
         """Return Σ_n w_n (∂C_n/∂θ)² (w_n = 1 for None), squared number by number, left as `wide` as it is summed.
 
-        A sum over positions has to be taken before it is squared: one example after the other.
+        A sum over positions has to be taken before it is squared: a few examples at a time.
         """
-        return sum_in_chunks(type(self)._squares_at_once, self, weights)
+        return in_chunks(lambda use, w: (use._squares_at_once(w), None), self, weights, math.prod(self.shape))[0]
 
     def _squares_at_once(self, weights: Array | None) -> Array:
         g = self.per_example().astype(self.wide)
-        return jnp.sum(scale(g * g, weights), axis=0)
+        return summed(g * g, weights)
 
     def second_moment(self, weights: Array | None = None) -> Array:
         """Return Σ_n w_n (∂C_n/∂θ)², number by number, in the parameter's shape and dtype; None means 1/N each."""
@@ -179,10 +167,29 @@ class Use(abc.ABC):
         """
         return None
 
+    def norm_way(self, shared: bool = False) -> Way:
+        """Return how `squared_norms` goes about it, chosen from static shapes, and what that costs an example.
+
+        shared: how `total_and_norms` does, and what it costs beyond the total.
+        """
+        return Way("direct", 0, math.prod(self.shape))
+
+    @property
+    def norm_method(self) -> str:
+        """The name of `norm_way`."""
+        return self.norm_way().name
+
     def squared_norms(self) -> Array:
         """Return ‖∂C_n/∂θ‖² for every example, `[N]`."""
         g = self.per_example()
         return jnp.sum(g * g, axis=tuple(range(1, g.ndim)))
+
+    def total_and_norms(self, weights: Array | None) -> tuple[Array, Array]:
+        """Return `total(weights)` and `squared_norms()` together.
+
+        Where norms are taken of gradients of examples, these add up to the total: it needs no products of its own.
+        """
+        return self.total(weights), self.squared_norms()
 
     def kronecker_factors(self, weights: Array | None = None, kind: Kind = "expand") -> Factors:
         """Return A and B whose product A ⊗ B stands for Σ_n w_n g_n g_nᵀ; here its diagonal alone, with A = 1."""

@@ -1,0 +1,72 @@
+"""A few examples at a time: what is built of single examples is then held of so many only.
+
+Sums over examples are added up from group to group, and what is one number an example comes out in its place. Where
+a program may be spread over several devices the examples are laid out as [devices, N/devices, ...] and every group
+takes some of each device's own, so that nothing is sent between them before the one sum at the end; this needs a sum a
+device, and is done where these are small beside the use itself.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import PyTree
+
+from jaxprop.uses.way import CACHED
+
+Part = Callable[[Any, Array | None], tuple[PyTree, PyTree]]
+
+
+def in_chunks(
+    function: Part, use: Any, weights: Array | None, numbers: int, most: int | None = None, cached: bool = True
+) -> tuple[PyTree, PyTree]:
+    """Return function(use, weights), computed of a few examples at a time.
+
+    Args:
+        function: takes the use and the weights of some examples; returns what adds up over examples, and arrays
+            `[rows, ...]` of the examples themselves; both are pytrees.
+        use: a pytree of arrays that have the example axis first.
+        weights: `[N]`, or None.
+        numbers: how many numbers the function holds of one example.
+        most: how many it may hold at a time; by default as many as the use holds. One example is always taken.
+        cached: take no more examples than stay in a processor's cache.
+
+    >>> from jaxprop.uses import Shift
+    >>> use = Shift(jnp.array([[2.0], [4.0], [6.0]]), (1,), jnp.float32)
+    >>> total, norms = in_chunks(lambda use, w: (use.total(w), use.squared_norms()), use, None, numbers=2)
+    >>> print(total, norms)
+    [12.] [ 4. 16. 36.]
+    """
+    leaves = jax.tree.leaves(use)
+    N = leaves[0].shape[0]
+    most = sum(leaf.size for leaf in leaves) if most is None else most
+    devices = jax.device_count()
+    lanes = devices if N % devices == 0 and 2 * devices * numbers <= most else 1
+    length = N // lanes
+    rows = _divisor(length, (min(most // lanes, CACHED) if cached else most // lanes) // max(1, numbers))
+    if rows == length:
+        return function(use, weights)
+    split = jax.tree.map(lambda a: a.reshape(lanes, length, *a.shape[1:]), (use, weights))
+
+    def part(start: Any) -> tuple[PyTree, PyTree]:
+        some = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, rows, 1), split)
+        if lanes > 1:
+            return jax.vmap(lambda some: function(*some))(some)
+        found = function(*jax.tree.map(lambda a: a[0], some))
+        return jax.tree.map(lambda a: a[None], found)
+
+    def add(total: PyTree, start: Array) -> tuple[PyTree, PyTree]:
+        more, each = part(start)
+        return jax.tree.map(jnp.add, total, more), each
+
+    nothing = jax.tree.map(jnp.zeros_like, part(0)[0])  # as the arrays are laid out; XLA leaves the part itself out
+    total, each = jax.lax.scan(add, nothing, jnp.arange(0, length, rows))
+    each = jax.tree.map(lambda a: jnp.moveaxis(a, 0, 1).reshape(N, *a.shape[3:]), each)
+    return jax.tree.map(lambda a: a[0] if lanes == 1 else jnp.sum(a, axis=0), total), each
+
+
+def _divisor(N: int, most: int) -> int:
+    """The largest number ≤ most that divides N, at least 1."""
+    return max(d for d in range(1, max(1, min(N, most)) + 1) if N % d == 0)
