@@ -30,7 +30,7 @@ from jaxprop.errors import JaxpropError
 from jaxprop.stats.example_norms import Per, grouped, squared_norms, to_parameters
 from jaxprop.stats.quantity import Context, Quantity
 from jaxprop.uses import Use
-from jaxprop.uses.use import sum_in_chunks
+from jaxprop.uses.chunked import in_chunks
 
 
 class Clipped(NamedTuple):
@@ -143,7 +143,9 @@ def _total_without(use: Use, weights: Array) -> Array:
 
     What is left is a copy of the use, so it is made of an eighth of the examples at a time.
     """
-    return sum_in_chunks(_blanked, use, weights, -(-use.examples // 8))
+    held = sum(leaf.size for leaf in jax.tree.leaves(use))
+    numbers, most = held // use.examples, held // 8
+    return in_chunks(lambda use, w: (_blanked(use, w), None), use, weights, numbers, most, cached=False)[0]
 
 
 def _blanked(use: Use, weights: Array | None) -> Array:
