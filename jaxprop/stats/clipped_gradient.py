@@ -27,7 +27,7 @@ from jaxtyping import Float, PyTree
 
 from jaxprop.arrays.dtypes import wide
 from jaxprop.errors import JaxpropError
-from jaxprop.stats.example_norms import Per, grouped, squared_norms, to_parameters
+from jaxprop.stats.example_norms import Per, grouped, squared_norms, to_parameters, widened
 from jaxprop.stats.quantity import Context, Quantity
 from jaxprop.uses import Use
 from jaxprop.uses.chunked import in_chunks
@@ -135,7 +135,8 @@ def _finite(norms: PyTree, context: Context) -> Array:
 
 
 def _total(use: Use, weights: Array) -> Array:
-    return use.total(weights)
+    """Σ_n w_n c_n g_n; in float16, w_n c_n δ_n would soon be less than its smallest number."""
+    return (widened(use) if use.dtype == jnp.float16 else use).total(weights)
 
 
 def _total_without(use: Use, weights: Array) -> Array:
@@ -155,4 +156,4 @@ def _blanked(use: Use, weights: Array | None) -> Array:
         floating = jnp.issubdtype(array.dtype, jnp.floating)
         return jnp.where(there.reshape(-1, *(1,) * (array.ndim - 1)), array, 0) if floating else array
 
-    return jax.tree.map(one, use).total(jnp.where(there, weights, 0))
+    return _total(jax.tree.map(one, use), jnp.where(there, weights, 0))

@@ -69,16 +69,21 @@ def squared_norms(use: Use) -> Array:
     >>> print(squared_norms(Shift(jnp.array([[300.0, 400.0]], "float16"), (2,), jnp.float16)))
     [250000.]
     """
-    return (use if wide(use.dtype) == use.dtype else _widened(use)).squared_norms()
+    return (use if wide(use.dtype) == use.dtype else widened(use)).squared_norms()
 
 
-def _widened(value: Any) -> Any:
-    """A use, and those in it, in the dtype that sums are taken in."""
+def widened(value: Any) -> Any:
+    """Return a use, and those in it, in the dtype that sums are taken in; anything else as it is.
+
+    >>> from jaxprop.uses import Shift
+    >>> widened(Shift(jnp.array([[3.0]], "float16"), (1,), jnp.float16)).per_example().dtype.name
+    'float32'
+    """
     if is_use(value):
-        inside = {field.name: _widened(getattr(value, field.name)) for field in fields(value)}
+        inside = {field.name: widened(getattr(value, field.name)) for field in fields(value)}
         return replace(value, **inside | {"dtype": wide(value.dtype)})
     if isinstance(value, tuple) and all(map(is_use, value)):
-        return tuple(map(_widened, value))
+        return tuple(map(widened, value))
     floating = isinstance(value, Array) and jnp.issubdtype(value.dtype, jnp.floating)
     return value.astype(wide(value.dtype)) if floating else value
 

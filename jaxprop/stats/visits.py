@@ -74,7 +74,13 @@ def by_hand_again(uses: PyTree, again: Again, part: PyTree) -> PyTree:
 
 
 def _one(close: Callable[[Use, PyTree], PyTree], use: Use, part: PyTree, axis: int | None) -> PyTree:
-    """Close one use, or every block of a stacked one, with its part or its slice of it along `axis`."""
+    """Close one use, or every block of a stacked one, with its part or its slice of it along `axis`.
+
+    One block after the other: side by side, what is made of them would be in memory together, and `jax.lax.cond` would
+    go both ways.
+    """
     if not isinstance(use, Stacked):
         return close(use, part)
-    return jax.vmap(lambda block, p: _one(close, block, p, axis), in_axes=(0, axis))(use.use, part)
+    if axis is None:
+        return jax.lax.map(lambda block: _one(close, block, part, axis), use.use)
+    return jax.lax.map(lambda block: _one(close, *block, axis), (use.use, part))

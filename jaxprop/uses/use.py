@@ -81,7 +81,9 @@ def scale(delta: Array, weights: Array | None) -> Array:
     """Return w_n δ_n, with w broadcast over all but the example axis."""
     if weights is None:
         return delta
-    return delta * jnp.reshape(weights, (-1,) + (1,) * (delta.ndim - 1)).astype(delta.dtype)
+    dtype = wide(delta.dtype)  # a weight of 1e-7 is not to be rounded to float16
+    weights = jnp.reshape(weights, (-1,) + (1,) * (delta.ndim - 1)).astype(dtype)
+    return (delta.astype(dtype) * weights).astype(delta.dtype)
 
 
 def positions(a: Array) -> Array:
