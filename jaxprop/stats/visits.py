@@ -5,7 +5,7 @@ axis L. A second visit reads the uses of the first where these were kept. Where 
 uses need the same array, it goes back once more with δ alone instead.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -21,6 +21,8 @@ from jaxprop.uses import Stacked, Use, is_use
 
 Close = Callable[[Use, str], PyTree]
 Again = Callable[[Use, str, PyTree], PyTree]
+
+COLUMNS_HOLD = 2**28  # bytes, of errors and results together
 
 
 class WayBack(NamedTuple):
@@ -42,12 +44,26 @@ class WayBack(NamedTuple):
         _, uses, notes = self.walk.pull(self.net, dy, self.cache, self.params, "")
         return uses, notes
 
-    def close_columns(self, columns: Sequence[PyTree] | Array, close: Close) -> PyTree:
-        """Go back with every column `[V, N, ...]`; return the sum of what is kept of each."""
+    def close_columns(self, columns: Array, close: Close) -> PyTree:
+        """Go back with every column `[V, N, ...]`; return the sum of what is kept of each.
+
+        Columns go together, as many as hold no more than `COLUMNS_HOLD`; groups of them follow one another.
+        """
         if len(columns) == 1:
             return self.close(columns[0], close)[0]
-        kept = jax.vmap(lambda dy: self.close(dy, close)[0])(columns)
-        return jax.tree.map(lambda k: jnp.sum(k, axis=0), kept)
+
+        def together(columns: Array) -> PyTree:
+            kept = jax.vmap(lambda dy: self.close(dy, close)[0])(columns)
+            return jax.tree.map(lambda k: jnp.sum(k, axis=0), kept)
+
+        def add(total: PyTree, columns: Array) -> tuple[PyTree, None]:
+            return jax.tree.map(jnp.add, total, together(columns)), None
+
+        # one column's errors are as large as what was kept on the way forward, its results as θ
+        group = max(1, COLUMNS_HOLD // max(1, _bytes((self.cache, self.params))))
+        first = len(columns) % group or group
+        total, rest = together(columns[:first]), columns[first:]
+        return jax.lax.scan(add, total, rest.reshape(-1, group, *rest.shape[1:]))[0] if len(rest) else total
 
 
 def by_hand(uses: PyTree, close: Close) -> PyTree:
@@ -84,3 +100,7 @@ def _one(close: Callable[[Use, PyTree], PyTree], use: Use, part: PyTree, axis: i
     if axis is None:
         return jax.lax.map(lambda block: _one(close, block, part, axis), use.use)
     return jax.lax.map(lambda block: _one(close, *block, axis), (use.use, part))
+
+
+def _bytes(tree: PyTree) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
