@@ -8,7 +8,7 @@ Pictures of two parts take and return an array of two axes. Nothing is shown and
     backward, learning_step                              how the error flows back; one step of descent as a film (GIF)
     saliency                                             which inputs an answer hangs on
     cost_curve, nudge, cost_surface, descend             what a gradient is, and what descent does with it
-    history, gradient_sizes                              what happened in training
+    history, gradient_sizes, inside                      what happened in training
 """
 
 from jaxprop.plot._landscape import Descent as Descent
@@ -16,6 +16,7 @@ from jaxprop.plot.backward import backward as backward, learning_step as learnin
 from jaxprop.plot.boundary import boundary as boundary
 from jaxprop.plot.curves import activation as activation, function_fit as function_fit
 from jaxprop.plot.diagram import article_network as article_network, network as network
+from jaxprop.plot.inside import inside as inside
 from jaxprop.plot.neuron import neuron_and_perceptron as neuron_and_perceptron
 from jaxprop.plot.saliency import saliency as saliency
 from jaxprop.plot.slopes import cost_curve as cost_curve, nudge as nudge

@@ -90,6 +90,25 @@ def side_by_side(
         return np.array([figure.add_subplot(1, count, i + 1, projection=p) for i, p in enumerate(projections)])
 
 
+def panels_or_new(
+    figure: "Figure | None", new_row: Sequence[bool], columns: int, size: tuple[float, float]
+) -> np.ndarray:
+    """Return the axes of panels on `figure`, or on a new one with `size` inches a panel.
+
+    They stand row by row, and a panel whose `new_row` is true begins a row.
+    """
+    plt = _pyplot()
+    places: list[int] = []
+    for begins in new_row:
+        free = places[-1] + 1 if places else 0
+        places.append(columns * math.ceil(free / columns) if begins else free)
+    rows = places[-1] // columns + 1
+    with plt.rc_context(_RC):
+        if figure is None:
+            figure = plt.figure(figsize=(columns * size[0], rows * size[1]), layout="constrained")
+        return np.array([figure.add_subplot(rows, columns, place + 1) for place in places])
+
+
 def dress(ax: "Axes", title: str, x: str = "", y: str = "") -> None:
     """Title, axis labels, a light grid and no box: the look of every graph."""
     ax.set_facecolor("white")

@@ -143,5 +143,6 @@ def read_monitor(given: Any, every: Any, recipe: Recipe) -> Monitor | None:
         if not isinstance(name, str) or name in RESERVED or name.startswith("validation_"):
             raise JaxpropError(f"fit: monitor cannot have the name {name!r}, which a history has: choose another")
     watch = Watch(tuple(given), tuple(given.values()))
-    collect(recipe.net, recipe.cost, watch.quantities)  # what it refuses, it refuses before the first step
+    # what it refuses, it refuses before the first step
+    collect(recipe.net, recipe.cost, watch.quantities, rule=recipe.rule)
     return Monitor(recipe, watch, int(every))

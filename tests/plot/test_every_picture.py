@@ -74,6 +74,7 @@ def test_every_picture_is_in_the_table():
         "descend",
         "save",
         "learning_step",
+        "inside",
     }
 
 

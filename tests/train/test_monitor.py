@@ -184,6 +184,17 @@ def test_batch_statistics_may_be_watched_by_what_is_not_of_one_example():
         fit(net, monitor={"gradient": Gradient()})
 
 
+def test_a_rule_is_watched_as_it_trains():
+    """With feedback alignment the gradient is the rule's, and with feedback that moves it is that of the step."""
+    net = jp.Chain(jp.Linear(4), jp.Tanh(), jp.Linear(1))
+    result = fit(net, optax.sgd(0.1), rule=jp.rules.KolenPollack(), monitor={"gradient": Gradient()}, every=4, epochs=2)
+    again = fit(net, optax.sgd(0.1), rule=jp.rules.KolenPollack(), epochs=1).state
+    chosen = epoch_order(np.asarray(jax.random.key_data(jax.random.split(KEY, 3)[1])), 1, 14)[:4]
+    run = jp.manual.value_and_grad(net, HALF, rule=jp.rules.KolenPollack())
+    expected = run(X[chosen], again.params, TARGETS[chosen], feedback=again.feedback)[1]
+    assert relative(result.monitor.at(1)["gradient"][0], expected) < 1e-12
+
+
 @pytest.mark.parametrize(
     "options, words",
     [
