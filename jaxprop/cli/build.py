@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import optax
 
-from jaxprop import costs, layers
+from jaxprop import costs, layers, stats
 from jaxprop.cli import choices
 from jaxprop.costs import Cost, HalfSquaredError, SoftmaxCrossEntropy
 from jaxprop.data import Data, is_table_file
@@ -56,6 +56,27 @@ def optimizer(name: str, learning_rate: float) -> optax.GradientTransformation:
         raise JaxpropError(f"--learning-rate: found {learning_rate}, expected a positive number")
     pick(name, choices.OPTIMIZERS, "--optimizer")
     return optax.sgd(learning_rate, 0.9) if name == "momentum" else getattr(optax, name)(learning_rate)
+
+
+MONITORED: dict[str, stats.Quantity] = {
+    "noise": stats.NoiseScale(),
+    "norms": stats.ExampleNorms(),
+    "updates": stats.UpdateToWeight(),
+    "flow": stats.Flow(),
+    "dead": stats.DeadUnits(),
+    "saturated": stats.SaturatedUnits(),
+    "tests": stats.GradientTests(),
+}
+
+
+def monitored(text: str) -> dict[str, stats.Quantity]:
+    """Quantities by name, of 'noise,flow'.
+
+    >>> monitored("dead, flow")
+    {'dead': DeadUnits(), 'flow': Flow()}
+    """
+    names = [name.strip() for name in text.split(",")]
+    return {name: MONITORED[pick(name, MONITORED, "--monitor")] for name in names}
 
 
 def choose_cost(name: str | None, data: Data, output_activation: str | None) -> Cost:

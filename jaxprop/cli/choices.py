@@ -16,3 +16,4 @@ INITIALIZERS = (
     "zeros",
 )  # fmt: skip
 QUANTITIES = ("second-moment", "variance", "signal-to-noise", "noise-scale")
+MONITORED = ("noise", "norms", "updates", "flow", "dead", "saturated", "tests")

@@ -57,9 +57,14 @@ def run(plan: Plan) -> Outcome:
     info = {
         "classes": data.classes, "columns": data.columns, "target": data.target, "table": data.table,
         "data": source,
-        "training": {**summary, "history": thinned(result.history)},
+        "training": {**summary, "history": [of_epoch(row) for row in thinned(result.history)]},
     }  # fmt: skip
     save(plan.out, net, params, inputs=data.x[:1], cost=cost, info=info)
+    records = plan.out / "monitor.csv"
+    if result.monitor is not None:
+        result.monitor.to_csv(records)
+    else:
+        records.unlink(missing_ok=True)  # one of an earlier run would be taken for this one's
     return Outcome(summary, describe(summary, net, params, plan.out))
 
 
@@ -96,6 +101,7 @@ def train(plan: Plan, data: Data, net: Chain, cost: Cost, scale: Unstandardize |
             net, cost, optimizer, prepared((data.x, data.targets)), epochs=epochs, batch_size=plan.batch_size,
             key=jax.random.key(plan.seed), patience=patience, grad=plan.grad, progress=plan.progress,  # pyright: ignore
             validation=None if data.validation is None else prepared(data.validation),
+            monitor=None if plan.monitor is None else build.monitored(plan.monitor), every=plan.every,
         )  # fmt: skip
     except TrainingInterrupted as stop:
         if not stop.result.steps:
@@ -120,8 +126,17 @@ def summarise(plan: Plan, data: Data, net: Chain, cost: Cost, result: FitResult)
         "batch_size": plan.batch_size,
         "seed": plan.seed,
         "grad": plan.grad,
-        "final": result.row or {},
+        "final": of_epoch(result.row or {}),
     }
+
+
+def of_epoch(row: dict[str, float]) -> dict[str, float]:
+    """A row of the history without what monitored quantities say by layer: monitor.csv has that.
+
+    >>> of_epoch({"cost": 0.5, "dead.1": 0.1})
+    {'cost': 0.5}
+    """
+    return {name: value for name, value in row.items() if "." not in name}
 
 
 def as_read(table: Table | None) -> list[str]:

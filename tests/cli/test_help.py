@@ -27,6 +27,7 @@ def test_choices_in_help_are_those_of_the_library():
     assert set(choices.ACTIVATIONS) == set(build.activations()) and set(choices.COSTS) == set(build.cost_kinds())
     assert set(choices.INITIALIZERS) == set(initializers())
     assert set(choices.SOURCES) | {"mnist", "csv", "parquet", "npz"} == set(jp.data.SOURCES)
+    assert choices.MONITORED == tuple(build.MONITORED)
     out = did("train", "--help").out
     assert "leaky_relu" in out and "kl_divergence" in out and "spirals" in out and "he_normal" in out
 

@@ -9,7 +9,7 @@ import pytest
 
 import jaxprop as jp
 from jaxprop.arrays.relative import relative
-from tests.cli.commands import MOONS, as_a_user, did, loaded, numbers_csv, strict
+from tests.cli.commands import MOONS, as_a_user, did, is_a_mistake, loaded, numbers_csv, run, strict
 
 
 def test_digits(runs):
@@ -125,3 +125,20 @@ def test_a_yes_or_no_column_is_trained_with_the_sigmoid_cross_entropy(empty):
     assert json.loads(ran.out)["final"]["validation_accuracy"] >= 7 / 8  # the row at the edge may be missed
     did(*asked, "--output-activation", "sigmoid", "--epochs", "5")
     assert "Unstandardize" not in repr(jp.load("runs/bin")[0])  # whose targets 0 and 1 it could never reach
+
+
+def test_what_is_monitored_is_written_beside_the_model():
+    few = ("train", "xor", "--epochs", "2", "--out", "runs/watched")
+    ran = did(*few, "--monitor", "noise, norms,updates,flow,dead,saturated,tests", "--every", "3")
+    rows = [line.split(",") for line in Path("runs/watched/monitor.csv").read_text().splitlines()]
+    assert [row[0] for row in rows[:3]] == ["step", "0", "3"] and rows[0][1:4] == [
+        "cost",
+        "gradient_norm",
+        "noise.scale",
+    ]
+    assert {"norms.mean", "updates.0.W", "flow.1.gain", "dead.1", "saturated.1"} <= set(rows[0])
+    assert "gradient norm" in ran.out and "dead.1" not in ran.out
+    assert not any("." in name for name in jp.describe("runs/watched").info.training["final"])
+    did(*few)
+    assert not Path("runs/watched/monitor.csv").exists()  # it was of another run
+    is_a_mistake(run("train", "xor", "--quiet", "--monitor", "nose"), 1, "--monitor", "did you mean 'noise'")

@@ -42,6 +42,8 @@ class Plan:
     bias: bool | None = None
     standardize: bool | None = None
     patience: int | None = None
+    monitor: str | None = None
+    every: int = 20
     out: Path
     progress: bool = True
 
@@ -98,6 +100,10 @@ def command(
         int | None,
         Option(min=1, help="Stop after so many epochs without a better validation cost; 20 for a file of a table."),
     ] = None,
+    monitor: Annotated[
+        str | None, Option(help=f"What to record, as monitor.csv in the folder: {', '.join(choices.MONITORED)}.")
+    ] = None,
+    every: Annotated[int, Option(min=1, help="monitor: how many steps lie between records.")] = Plan.every,
     out: Annotated[Path | None, Option(help="Folder of the saved model; runs/DATA by default.")] = None,
     json: Annotated[bool, Option("--json", help="The result as JSON on stdout; progress stays on stderr.")] = False,
     quiet: Annotated[bool, Option("--quiet", help="No progress.")] = False,
@@ -114,7 +120,7 @@ def command(
         data=data, options=options, layers=layers, activation=activation, output_activation=output_activation,
         cost=cost, optimizer=optimizer, learning_rate=learning_rate, epochs=epochs, batch_size=batch_size, seed=seed,
         grad=grad, init=init, bias=bias, standardize=standardize, patience=patience,
-        out=out or Path("runs") / Path(data).stem, progress=not quiet,
+        monitor=monitor, every=every, out=out or Path("runs") / Path(data).stem, progress=not quiet,
     )  # fmt: skip
     outcome = run(plan)
     if json:
