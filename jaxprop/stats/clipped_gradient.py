@@ -31,6 +31,7 @@ from jaxprop.stats.example_norms import Per, grouped, squared_norms, to_paramete
 from jaxprop.stats.quantity import Context, Quantity
 from jaxprop.uses import Use
 from jaxprop.uses.chunked import in_chunks
+from jaxprop.uses.way import Way
 
 
 class Clipped(NamedTuple):
@@ -77,6 +78,7 @@ class ClippedGradient(Quantity):
     """
 
     twice: ClassVar[bool] = True
+    norms: ClassVar[bool] = True
 
     norm: float
     per: Per = "total"
@@ -145,8 +147,9 @@ def _total_without(use: Use, weights: Array) -> Array:
     What is left is a copy of the use, so it is made of an eighth of the examples at a time.
     """
     held = sum(leaf.size for leaf in jax.tree.leaves(use))
-    numbers, most = held // use.examples, held // 8
-    return in_chunks(lambda use, w: (_blanked(use, w), None), use, weights, numbers, most, cached=False)[0]
+    copied = Way("copy", 0, held // use.examples)
+    eighth = max(held // 8, copied.numbers)
+    return in_chunks(lambda use, w: (_blanked(use, w), None), use, weights, copied, eighth, cached=False)[0]
 
 
 def _blanked(use: Use, weights: Array | None) -> Array:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 from jaxtyping import PyTree
 
@@ -37,8 +38,9 @@ from jaxprop.network.call import (
     takes_rows,
 )
 from jaxprop.stats.quantity import ERRORS, Context, Quantity
-from jaxprop.stats.visits import WayBack, by_hand, by_hand_again
+from jaxprop.stats.visits import WayBack, by_hand, by_hand_again, with_norms
 from jaxprop.uses import Use, rounded, weighted, weighted_sum
+from jaxprop.uses.chunked import at
 from jaxprop.uses.use import scale
 
 Kind = tuple[str, int]  # of errors, and how many samples
@@ -78,7 +80,12 @@ class _Noting(Tape):
 
 
 def collect(
-    net: Layer, cost: Cost, quantities: Sequence[Quantity], *, rule: RuleLike | None = None
+    net: Layer,
+    cost: Cost,
+    quantities: Sequence[Quantity],
+    *,
+    rule: RuleLike | None = None,
+    memory: int | None = None,
 ) -> RuleFunction[Collected]:
     """Return `run`, which computes C, ∂C/∂θ and any number of quantities of one backward pass.
 
@@ -88,6 +95,8 @@ def collect(
         quantities: what is asked for, such as `[ExampleNorms(), NoiseScale()]`; of nothing, the gradient alone.
         rule: how the cost's own errors come back through layers, one of `jp.rules`; by default as the chain rule says.
             "true", "sampled" and "exact" errors always do.
+        memory: how many bytes may be held at a time of what is built of single examples, at each use: groups of
+            examples are made as small as that needs. By default no more than the use itself. `stats.plan` shows it.
 
     Returns:
         `run(x, params, targets, *, weights=None, rng=None, mask=None, feedback=None)`, which returns a `Collected`:
@@ -96,7 +105,7 @@ def collect(
 
     Raises:
         JaxpropError: `net` is a plain function or mixes examples, something is no quantity, errors are to be sampled
-            without rng, or the cost does not have what is needed.
+            without rng, the cost does not have what is needed, or one example alone needs more than `memory`.
 
     >>> import jax.numpy as jnp
     >>> from jaxprop import HalfSquaredError, Linear
@@ -141,9 +150,17 @@ def collect(
             asked = {i: quantity for i, quantity in enumerate(quantities) if kind_of[quantity] == kind}
             back = by_rule if kind == COST else plainly
 
+            together = kind == COST and any(quantity.norms for quantity in asked.values())
+
             def close(use: Use, path: str) -> _Kept:
-                total = use.total(later) if kind == COST else None
-                return _Kept(total, {i: quantity.close(use, path, weights) for i, quantity in asked.items()})
+                use, parts = _within(use, memory), {}
+                with at(path, "the norms of examples"):
+                    total, known = with_norms(use, later) if together and use.wide == use.dtype else (None, use)
+                total = use.total(later) if kind == COST and total is None else total
+                for i, quantity in asked.items():
+                    with at(path, shortly(quantity)):
+                        parts[i] = quantity.close(known, path, weights)
+                return _Kept(total, parts)
 
             if kind[0] in SAMPLED:
                 columns = _columns(cost, kind, y, targets, rng)
@@ -195,6 +212,11 @@ def _kind(quantity: Quantity, rule: Rule | None) -> Kind:
     if quantity.errors == "true" and rule is None:
         return COST
     return (quantity.errors, quantity.samples if quantity.errors == "sampled" else 1)
+
+
+def _within(use: Use, memory: int | None) -> Use:
+    """The use under a bound in bytes."""
+    return use if memory is None else use.within(memory // jnp.dtype(use.wide).itemsize)
 
 
 def _keeps(net: Layer, asked: Iterable[Quantity]) -> bool:

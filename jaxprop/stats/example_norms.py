@@ -9,7 +9,7 @@ several places (`Shared`), whose norms have cross terms, and for the blocks of a
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -50,6 +50,8 @@ class ExampleNorms(Quantity):
     >>> print(total, layers, each.W, each.b)
     [ 18. 180.] {'': Array([ 18., 180.], dtype=float32)} [  9. 144.] [ 9. 36.]
     """
+
+    norms: ClassVar[bool] = True
 
     per: Per = "total"
 

@@ -65,6 +65,7 @@ class GradientTests(Quantity):
     """
 
     twice: ClassVar[bool] = True
+    norms: ClassVar[bool] = True
 
     @property
     def parts(self) -> bool:

@@ -19,7 +19,7 @@ Source: McCandlish et al., "An Empirical Model of Large-Batch Training" (2018), 
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -71,6 +71,8 @@ class NoiseScale(Quantity):
     >>> print(noise.numerator, noise.denominator, noise.scale)
     40.5 36.0 1.125
     """
+
+    norms: ClassVar[bool] = True
 
     per: Per = "total"
     decay: float = 0.95

@@ -85,6 +85,7 @@ class Quantity(Described, abc.ABC):
     notes: ClassVar[bool] = False
     mixes: ClassVar[bool] = False  # it may be asked of a network that mixes the examples of a batch
     twice: ClassVar[bool] = False
+    norms: ClassVar[bool] = False  # `close` asks for squared norms: they are computed together with the gradient
 
     @property
     def parts(self) -> bool:

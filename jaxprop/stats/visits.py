@@ -5,6 +5,7 @@ axis L. A second visit reads the uses of the first where these were kept. Where 
 uses need the same array, it goes back once more with δ alone instead.
 """
 
+import copy
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -64,6 +65,14 @@ class WayBack(NamedTuple):
         first = len(columns) % group or group
         total, rest = together(columns[:first]), columns[first:]
         return jax.lax.scan(add, total, rest.reshape(-1, group, *rest.shape[1:]))[0] if len(rest) else total
+
+
+def with_norms(use: Use, weights: Array | None) -> tuple[Array, Use]:
+    """Return `use.total(weights)`, and the use with its squared norms, which came of the same products, at hand."""
+    total, norms = use.total_and_norms(weights)
+    known = copy.copy(use)
+    object.__setattr__(known, "squared_norms", lambda: norms)
+    return total, known
 
 
 def by_hand(uses: PyTree, close: Close) -> PyTree:

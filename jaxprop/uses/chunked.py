@@ -6,21 +6,74 @@ takes some of each device's own, so that nothing is sent between them before the
 device, and is done where these are small beside the use itself.
 """
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jaxtyping import PyTree
 
-from jaxprop.uses.way import CACHED
+from jaxprop.errors import JaxpropError
+from jaxprop.uses.way import CACHED, Way
 
 Part = Callable[[Any, Array | None], tuple[PyTree, PyTree]]
 
 
+class Step(NamedTuple):
+    """Hold what `in_chunks` does with a use: where, for what, in which way, and how many examples at a time of N.
+
+    >>> Step("0.W", "norms", None, Way("direct", 0, 12), 1, 8)._fields
+    ('path', 'purpose', 'use', 'way', 'rows', 'examples')
+    """
+
+    path: str
+    purpose: str
+    use: Any
+    way: Way
+    rows: int
+    examples: int
+
+
+_place: ContextVar[tuple[str, str]] = ContextVar("_place", default=("", ""))
+_steps: ContextVar[list[Step] | None] = ContextVar("_steps", default=None)
+
+
+@contextmanager
+def at(path: str, purpose: str) -> Iterator[None]:
+    """Say where a use is and what for, for errors and for plans.
+
+    >>> with at("0.W", "norms"):
+    ...     pass
+    """
+    token = _place.set((path, purpose))
+    try:
+        yield
+    finally:
+        _place.reset(token)
+
+
+@contextmanager
+def watched() -> Iterator[list[Step]]:
+    """Write down what every `in_chunks` inside does, as it is traced.
+
+    >>> with watched() as steps:
+    ...     _ = in_chunks(lambda use, w: (None, use), jnp.ones((4, 2)), None, Way("direct", 0, 2))
+    >>> [(step.way.name, step.rows, step.examples) for step in steps]
+    [('direct', 4, 4)]
+    """
+    steps: list[Step] = []
+    token = _steps.set(steps)
+    try:
+        yield steps
+    finally:
+        _steps.reset(token)
+
+
 def in_chunks(
-    function: Part, use: Any, weights: Array | None, numbers: int, most: int | None = None, cached: bool = True
+    function: Part, use: Any, weights: Array | None, way: Way, most: int | None = None, cached: bool = True
 ) -> tuple[PyTree, PyTree]:
     """Return function(use, weights), computed of a few examples at a time.
 
@@ -29,23 +82,36 @@ def in_chunks(
             `[rows, ...]` of the examples themselves; both are pytrees.
         use: a pytree of arrays that have the example axis first.
         weights: `[N]`, or None.
-        numbers: how many numbers the function holds of one example.
-        most: how many it may hold at a time; by default as many as the use holds. One example is always taken.
+        way: how many numbers the function holds of one example.
+        most: how many it may hold at a time; by default as many as the use holds, and of one example at least.
         cached: take no more examples than stay in a processor's cache.
+
+    Raises:
+        JaxpropError: one example needs more than `most`.
 
     >>> from jaxprop.uses import Shift
     >>> use = Shift(jnp.array([[2.0], [4.0], [6.0]]), (1,), jnp.float32)
-    >>> total, norms = in_chunks(lambda use, w: (use.total(w), use.squared_norms()), use, None, numbers=2)
+    >>> way = Way("direct", 0, numbers=2)
+    >>> total, norms = in_chunks(lambda use, w: (use.total(w), use.squared_norms()), use, None, way)
     >>> print(total, norms)
     [12.] [ 4. 16. 36.]
     """
     leaves = jax.tree.leaves(use)
     N = leaves[0].shape[0]
+    if most is not None and way.numbers > most:
+        path, purpose = _place.get()
+        raise JaxpropError(
+            f"{path or 'a use'}: {purpose or 'what is built of examples'} would hold {way.numbers:,} numbers of one "
+            f"example ({way.name}), and the memory bound allows {most:,}: raise memory="
+        )
     most = sum(leaf.size for leaf in leaves) if most is None else most
     devices = jax.device_count()
-    lanes = devices if N % devices == 0 and 2 * devices * numbers <= most else 1
+    lanes = devices if N % devices == 0 and 2 * devices * way.numbers <= most else 1
     length = N // lanes
-    rows = _divisor(length, (min(most // lanes, CACHED) if cached else most // lanes) // max(1, numbers))
+    rows = _divisor(length, (min(most // lanes, CACHED) if cached else most // lanes) // max(1, way.numbers))
+    steps = _steps.get()
+    if steps is not None:
+        steps.append(Step(*_place.get(), use, way, lanes * rows, N))
     if rows == length:
         return function(use, weights)
     split = jax.tree.map(lambda a: a.reshape(lanes, length, *a.shape[1:]), (use, weights))

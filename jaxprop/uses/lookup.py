@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
+from jaxprop.uses.chunked import in_chunks
 from jaxprop.uses.gram import gram, squared_norm
 from jaxprop.uses.kronecker import Factors, Kind, factors_of
 from jaxprop.uses.use import Use, positions, scale, static
@@ -61,15 +62,20 @@ class Lookup(Use):
         Neither builds `[N, V, D]`.
         """
         T, D = math.prod(self.ids.shape[1:]), self.delta.shape[-1]
-        return cheapest([Way("gram", T**2 * D, 2 * T**2), Way("segments", TOUCHED * T * D, T * D)])
+        return cheapest([Way("gram", T**2 * D, 2 * T**2), Way("segments", TOUCHED * T * D, T * D)], self.most)
 
     def squared_norms(self) -> Array:
         """‖Σ_t e(id_nt) ⊗ δ_nt‖², `[N]`, by `norm_way`."""
-        ids, delta = self.factors()
-        if self.norm_way().name == "segments":
-            return jnp.sum(jax.vmap(_sums_of_equals)(ids, delta.astype(self.dtype)) ** 2, axis=(1, 2))
-        same = ids[:, :, None] == ids[:, None, :]
-        return squared_norm(jnp.where(same, gram(delta, delta, self.dtype), 0))
+        way = self.norm_way()
+
+        def norms(use: "Lookup", _: Array | None) -> tuple[None, Array]:
+            ids, delta = use.factors()
+            if way.name == "segments":
+                return None, squared_norm(jax.vmap(_sums_of_equals)(ids, delta.astype(use.dtype)) ** 2)
+            same = ids[:, :, None] == ids[:, None, :]
+            return None, squared_norm(jnp.where(same, gram(delta, delta, use.dtype), 0))
+
+        return in_chunks(norms, self, None, way, self.most, cached=False)[1]
 
     def kronecker_factors(self, weights: Array | None = None, kind: Kind = "expand") -> Factors:
         """A's diagonal, how often each row is looked up, `[V]`, and B of δ, `[D, D]`."""

@@ -45,6 +45,11 @@ class Outer(Use):
         a, delta = (jnp.square(each[:, 0].astype(self.wide)) for each in self.factors())
         return jax.lax.dot_general(a, scale(delta, weights), (((0,), (0,)), ((), ())))
 
+    def squares_way(self) -> Way:
+        """For T = 1 a product; else the products of the per-example gradient."""
+        T, size = math.prod(self.a.shape[1:-1]), math.prod(self.shape)
+        return Way("product", size, 0) if T == 1 else Way("direct", T * size, 2 * size)
+
     def per_example(self) -> Array:
         """Σ_t a_nt ⊗ δ_nt, `[N, I, O]`."""
         a, delta = self.factors()
@@ -67,16 +72,15 @@ class Outer(Use):
         T, I, O = math.prod(self.a.shape[1:-1]), self.a.shape[-1], self.delta.shape[-1]
         if T == 1:
             return Way("product", I + O, 0)
-        return cheapest([Way("gram", T**2 * (I + O), 2 * T**2), Way("direct", 0 if shared else T * I * O, I * O)])
+        ways = [Way("gram", T**2 * (I + O), 2 * T**2), Way("direct", 0 if shared else T * I * O, I * O)]
+        return cheapest(ways, self.most)
 
     def squared_norms(self) -> Array:
         """‖Σ_t a_nt ⊗ δ_nt‖², `[N]`, by `norm_way`."""
         way = self.norm_way()
-        if way.name == "product":
-            return self._by_gram()
-        norms = Outer._by_gram if way.name == "gram" else lambda use: squared_norm(use._examples() ** 2)
+        norms = (lambda use: squared_norm(use._examples() ** 2)) if way.name == "direct" else Outer._by_gram
         cached = way.name == "direct"
-        found = in_chunks(lambda use, _: (None, norms(use)), self, None, way.numbers, cached=cached)
+        found = in_chunks(lambda use, _: (None, norms(use)), self, None, way, self.most, cached=cached)
         return found[1].astype(self.dtype)
 
     def total_and_norms(self, weights: Array | None) -> tuple[Array, Array]:
@@ -89,7 +93,7 @@ class Outer(Use):
             examples = use._examples()
             return summed(examples, w), squared_norm(examples**2)
 
-        total, norms = in_chunks(both, self, weights, way.numbers)
+        total, norms = in_chunks(both, self, weights, way, self.most)
         return total, norms.astype(self.dtype)
 
     def _by_gram(self) -> Array:

@@ -78,6 +78,12 @@ class Patch(Use):
             products = [jnp.swapaxes(g, 1, 3) for g in reversed(products)]
         return jnp.stack(products, axis=1).reshape(-1, *self.shape).astype(self.dtype)
 
+    def squares_way(self) -> Way:
+        """I × O numbers, at one offset, and their squares."""
+        return Way(
+            "direct", self.window.size[2] * math.prod(self.shape), 2 * math.prod(self.shape) // self.window.size[0]
+        )
+
     def _squares_at_once(self, weights: Array | None) -> Array:
         """One offset k at a time, `[N, I, O]`."""
         fine, coarse = self._fine_and_coarse(self.delta)
@@ -114,7 +120,7 @@ class Patch(Use):
         ]
         if set(self.window.strides) == {1}:
             ways.append(Way("shifted gram", G * (F**2 * I + T**2 * (O + TOUCHED * K)), G * (F**2 + 2 * T**2)))
-        return cheapest(ways)
+        return cheapest(ways, self.most)
 
     def squared_norms(self) -> Array:
         """‖∂C_n/∂W‖², `[N]`, by `norm_way`."""
@@ -128,14 +134,14 @@ class Patch(Use):
             of_patches = use._shifted_gram(fine) if "shifted" in way.name else use._one_by_one(fine, use._gram)
             return None, squared_norm(of_patches * use._gram(coarse))
 
-        return in_chunks(norms, self, None, way.numbers, cached=False)[1].astype(self.dtype)
+        return in_chunks(norms, self, None, way, self.most, cached=False)[1].astype(self.dtype)
 
     def total_and_norms(self, weights: Array | None) -> tuple[Array, Array]:
         """Both, of per-example gradients at one offset k after the other, where that costs least."""
         way = self.norm_way(shared=True)
         if way.name != "direct":
             return self.total(weights), self.squared_norms()
-        total, norms = in_chunks(Patch._sums_and_norms, self, weights, way.numbers, cached=False)
+        total, norms = in_chunks(Patch._sums_and_norms, self, weights, way, self.most, cached=False)
         return total, norms.astype(self.dtype)
 
     def _sums_and_norms(self, weights: Array | None) -> tuple[Array, Array]:

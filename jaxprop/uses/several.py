@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -42,6 +42,10 @@ class Several(Use):
         """Σ_k of the totals."""
         return self._joined([use.total(weights) for use in self.uses], (0, 1))
 
+    def within(self, most: int | None) -> "Several":
+        """Return the uses, each with the bound."""
+        return replace(self, uses=tuple(use.within(most) for use in self.uses), most=most)
+
     def per_example(self) -> Array:
         """Σ_k of the per-example gradients, `[N, *shape]`."""
         return self._joined([use.per_example() for use in self.uses], (1, 2))
@@ -62,13 +66,13 @@ class Several(Use):
         ways = [use.norm_way(shared) for use in self.uses]
         crossed = [(one[1].shape[1] * other[1].shape[1]) for one, other in itertools.combinations(pairs, 2)]
         operations = sum(way.cost for way in ways) + sum(crossed) * sum(self.shape)
-        return cheapest([Way("gram", operations, 2 * sum(crossed)), direct])
+        return cheapest([Way("gram", operations, 2 * sum(crossed)), direct], self.most)
 
     def squared_norms(self) -> Array:
         """‖Σ_k G_k‖², `[N]`, by `norm_way`."""
         way = self.norm_way()
         if way.name == "direct":
-            return in_chunks(lambda use, _: (None, Use.squared_norms(use)), self, None, way.numbers)[1]
+            return in_chunks(lambda use, _: (None, Use.squared_norms(use)), self, None, way, self.most)[1]
         return squared_norm(_sum([use.squared_norms() for use in self.uses]) + self._crossed(way))
 
     def total_and_norms(self, weights: Array | None) -> tuple[Array, Array]:
@@ -85,7 +89,7 @@ class Several(Use):
             examples = use.per_example()
             return summed(examples, w), squared_norm(examples**2)
 
-        return in_chunks(both, self, weights, way.numbers)
+        return in_chunks(both, self, weights, way, self.most)
 
     def _crossed(self, way: Way) -> Array:
         """2 Σ_{j<k} ⟨G_j, G_k⟩, `[N]`."""
@@ -97,7 +101,7 @@ class Several(Use):
             ]
             return None, 2 * _sum(products)
 
-        return in_chunks(terms, self, None, way.numbers, cached=False)[1].astype(self.dtype)
+        return in_chunks(terms, self, None, way, self.most, cached=False)[1].astype(self.dtype)
 
     def _pairs(self) -> list[Any]:
         """The factors of the uses that have some, turned as the array is."""

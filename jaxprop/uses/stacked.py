@@ -1,6 +1,6 @@
 """The uses of a stacked parameter: one a block of a `Repeat`, in arrays with a leading axis L."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -45,6 +45,15 @@ class Stacked(Use):
     def squares(self, weights: Array | None) -> Array:
         """Σ_n w_n (∂C_n/∂θ_l)² for every l, one after the other: a block may hold examples' gradients meanwhile."""
         return jax.lax.map(lambda use: use.squares(weights), self.use)
+
+    def within(self, most: int | None) -> "Stacked":
+        """Return the blocks, each with the bound."""
+        return replace(self, use=self.use.within(most), most=most)
+
+    def squares_way(self) -> Way:
+        """That of a block, L times."""
+        way = self.block.squares_way()
+        return way._replace(operations=self.shape[0] * way.operations)
 
     def per_example(self) -> Array:
         """`[N, L, ...]`."""

@@ -17,7 +17,7 @@ on its way here: `weighted` is the one place where the mean over examples is tak
 import abc
 import math
 from collections.abc import Callable
-from dataclasses import field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -102,10 +102,17 @@ def summed(examples: Array, weights: Array | None) -> Array:
     return jnp.tensordot(weights, examples, 1, precision=jax.lax.Precision.HIGHEST)
 
 
-class Use(abc.ABC):
+@dataclass(frozen=True)
+class _Bounded:
+    most: int | None = field(default=None, kw_only=True, metadata={"static": True})
+
+
+class Use(_Bounded, abc.ABC):
     """What meets at one parameter: enough for its gradient, per-example gradients and their norms.
 
     `shape` and `dtype` are the parameter's, and static. A use is a pytree: it travels through jit, vmap and scan.
+    `most` is how many numbers may be held at a time of what is built of single examples; by default as many as the use
+    holds itself.
 
     >>> from jaxprop.uses import Shift
     >>> use = Shift(jnp.array([[2.0], [4.0]]), (1,), jnp.float32)
@@ -143,7 +150,16 @@ class Use(abc.ABC):
 
         A sum over positions has to be taken before it is squared: a few examples at a time.
         """
-        return in_chunks(lambda use, w: (use._squares_at_once(w), None), self, weights, math.prod(self.shape))[0]
+        way = self.squares_way()
+        return in_chunks(lambda use, w: (use._squares_at_once(w), None), self, weights, way, self.most)[0]
+
+    def squares_way(self) -> Way:
+        """Return what `squares` costs: the gradient of an example, and its square beside it."""
+        return Way("direct", 0, 2 * math.prod(self.shape))
+
+    def within(self, most: int | None) -> "Use":
+        """Return the use with a bound on how many numbers of single examples may be held at a time."""
+        return replace(self, most=most)
 
     def _squares_at_once(self, weights: Array | None) -> Array:
         g = self.per_example().astype(self.wide)
@@ -183,8 +199,12 @@ class Use(abc.ABC):
 
     def squared_norms(self) -> Array:
         """Return ‖∂C_n/∂θ‖² for every example, `[N]`."""
-        g = self.per_example()
-        return jnp.sum(g * g, axis=tuple(range(1, g.ndim)))
+
+        def norms(use: Use, _: Array | None) -> tuple[None, Array]:
+            g = use.per_example()
+            return None, jnp.sum(g * g, axis=tuple(range(1, g.ndim)))
+
+        return in_chunks(norms, self, None, self.norm_way(), self.most, cached=False)[1]
 
     def total_and_norms(self, weights: Array | None) -> tuple[Array, Array]:
         """Return `total(weights)` and `squared_norms()` together.

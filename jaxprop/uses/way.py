@@ -31,10 +31,14 @@ class Way(NamedTuple):
         return self.operations + TOUCHED * self.numbers
 
 
-def cheapest(ways: Sequence[Way]) -> Way:
-    """Return the way with the lowest cost, the first of equals.
+def cheapest(ways: Sequence[Way], most: int | None = None) -> Way:
+    """Return the way with the lowest cost, the first of equals, of those that hold no more than `most` numbers.
 
-    >>> cheapest([Way("gram", 100, 10), Way("direct", 0, 10)]).name
-    'direct'
+    If all hold more, the one that holds least.
+
+    >>> ways = [Way("gram", 100, 10), Way("direct", 0, 12)]
+    >>> cheapest(ways).name, cheapest(ways, most=10).name
+    ('direct', 'gram')
     """
-    return min(ways, key=lambda way: way.cost)
+    fitting = [way for way in ways if most is None or way.numbers <= most]
+    return min(fitting, key=lambda way: way.cost) if fitting else min(ways, key=lambda way: way.numbers)
