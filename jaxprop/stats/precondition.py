@@ -47,7 +47,7 @@ def precondition(
     *,
     momentum: float = 0.9,
     damping: float = 1e-2,
-    clip: float | None = 1e-2,
+    clip: float | None = 0.1,
     decay: float = 0.95,
     every: int = 1,
     inverse_every: int = 10,
@@ -73,7 +73,7 @@ def precondition(
             the learning rate is no number, η counts as 1 here.
         decay: ε, how much of the average of factors stays at a step, at most: 1 − 1/t at first, so that it is a mean.
         every: the factors are computed at every so many steps (in `fit`).
-        inverse_every: the inverses are made anew at every so many steps, and at the first.
+        inverse_every: the inverses are made anew at every so many steps, and at each of the first so many.
         kind, errors, samples: as for `KroneckerFactors`.
 
     Raises:
@@ -137,7 +137,7 @@ def precondition(
                 f"[stats.{quantity}]) computes; fit does it by itself"
             )
         inverses = jax.lax.cond(
-            state.count % inverse_every == 0,
+            (state.count % inverse_every == 0) | (state.count < inverse_every),
             lambda: jax.tree.map(lambda f: inverse(f, damping), averaged, is_leaf=is_factors),
             lambda: state.inverses,
         )
@@ -192,7 +192,7 @@ def _averaged(state: PreconditionState, factors: PyTree, decay: float, every: in
     """ε of the average and 1 − ε of what is new; ε = 1 − 1/t until that is above `decay`."""
     seen = state.count // every
     keep = jnp.minimum(1 - 1 / (seen + 1), decay)
-    return jax.tree.map(lambda old, new: (keep * old + (1 - keep) * new).astype(old.dtype), state.factors, factors)
+    return jax.tree.map(lambda old, new: old + (1 - keep).astype(old.dtype) * (new - old), state.factors, factors)
 
 
 def _clipped(updates: PyTree, grads: PyTree, most: float) -> PyTree:

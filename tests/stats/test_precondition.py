@@ -1,0 +1,150 @@
+"""`precondition`: its inverses against dense ones, its averages, and `fit` against a loop by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import jaxprop as jp
+from jaxprop.arrays.relative import relative
+from jaxprop.errors import JaxpropError
+from jaxprop.stats import Factors, KroneckerFactors, collect, precondition
+from jaxprop.stats.precondition import inverse
+from tests.drawing import draw
+
+HALF = jp.HalfSquaredError()
+
+
+def normal(*shape, seed=0):
+    return np.random.default_rng((seed, *shape)).normal(size=shape)
+
+
+def positive(*shape, seed=0):
+    """Some symmetric positive definite blocks."""
+    some = normal(*shape, seed=seed)
+    return some @ np.swapaxes(some, -1, -2) + 0.1 * np.eye(shape[-1])
+
+
+FACTORS = {
+    "a weight": Factors(positive(3, 3), positive(2, 2), view=(1, 3, 1, 2)),
+    "a table": Factors(np.array([2.0, 0.0, 1.0]), positive(2, 2), (True, False), (1, 3, 1, 2)),
+    "a diagonal": Factors(np.ones((1, 1)), np.array([2.0, 0.0]), (False, True), (1, 1, 1, 2)),
+    "a convolution of 2 groups": Factors(positive(2, 4, 4), positive(2, 3, 3), view=(2, 2, 2, 3)),
+    "a transposed convolution of 2 groups": Factors(
+        positive(2, 6, 6), positive(2, 2, 2), view=(2, 2, 2, 3), flipped=True
+    ),
+    "nothing seen yet": Factors(np.zeros((3, 3)), np.zeros((2, 2)), view=(1, 3, 1, 2)),
+}
+
+
+@pytest.mark.parametrize("name", FACTORS)
+def test_an_inverse_is_that_of_both_damped_sides(name):
+    factors, damping = jax.tree.map(jnp.asarray, FACTORS[name]), 0.3
+
+    def dense(side, diagonal):
+        return np.stack([np.diag(row) for row in side.reshape(-1, side.shape[-1])]) if diagonal else np.asarray(side)
+
+    A, B = (dense(s, d) for s, d in zip((factors.A, factors.B), factors.diagonal, strict=True))
+    A, B = A.reshape(-1, *A.shape[-2:]), B.reshape(-1, *B.shape[-2:])
+    means = [np.trace(M, axis1=1, axis2=2) / M.shape[-1] for M in (A, B)]
+    pi = np.sqrt(np.where(means[1] > 0, means[0] / np.where(means[1] > 0, means[1], 1), 1))[:, None, None]
+    A = A + pi * damping**0.5 * np.eye(A.shape[-1])
+    B = B + damping**0.5 / pi * np.eye(B.shape[-1])
+    groups = (slice(None),) if factors.view[2] > 1 else (0,)
+    damped = Factors(jnp.asarray(A[groups]), jnp.asarray(B[groups]), view=factors.view, flipped=factors.flipped)
+    product = jax.jit(lambda factors, damped: inverse(factors, damping).matrix() @ damped.matrix())
+    assert relative(product(factors, damped), np.eye(int(np.prod(factors.view)))) < 1e-12
+
+
+def problem(rows=8):
+    net = jp.Chain(jp.Linear(3), jp.Tanh(), jp.Repeat(jp.Linear(3), 2), jp.Linear(2))
+    x, targets = jnp.asarray(normal(rows, 4)), jnp.asarray(normal(rows, 2))
+    return net, (x, targets), draw(net, x)
+
+
+def test_fit_gives_the_factors_of_every_batch():
+    """Four steps of `fit`, and the same by hand: factors of steps 0 and 2, inverses of steps 0, 1 and 2."""
+    net, data, params = problem()
+    settings = {"momentum": 0.5, "damping": 0.1, "clip": 0.05, "every": 2, "inverse_every": 2, "errors": "exact"}
+    optimizer = precondition(net, HALF, data, 0.1, **settings)
+    given = {"params": params, "epochs": 4, "batch_size": len(data[0]), "progress": False}
+    found = jp.fit(net, HALF, optimizer, data, **given).params
+
+    run = jax.jit(collect(net, HALF, [KroneckerFactors(errors="exact")]))
+    averaged, inverses, velocity = None, None, jax.tree.map(jnp.zeros_like, params)
+
+    def is_factors(node):
+        return isinstance(node, Factors)
+
+    for step in range(4):
+        _, grads, (factors,) = run(data[0], params, data[1])
+        if step == 0:
+            averaged = factors
+        elif step == 2:
+            averaged = jax.tree.map(lambda old, new: (old + new) / 2, averaged, factors)
+        if step in (0, 1, 2):
+            inverses = jax.tree.map(lambda f: inverse(f, 0.1), averaged, is_leaf=is_factors)
+        directions = jax.tree.map(lambda f, g: f.times(g), inverses, grads, is_leaf=is_factors)
+        length = sum(jnp.sum(d * g) for d, g in zip(*map(jax.tree.leaves, (directions, grads)), strict=True))
+        shorter = jnp.minimum(1, jnp.sqrt(0.05 / 0.1**2 / length))
+        velocity = jax.tree.map(lambda v, d, s=shorter: 0.5 * v + s * d, velocity, directions)
+        params = jax.tree.map(lambda p, v: p - 0.1 * v, params, velocity)
+    assert relative(found, params) < 1e-10
+
+
+def test_a_short_step_is_not_clipped_and_a_long_one_is():
+    net, data, params = problem()
+    _, grads, (factors,) = jax.jit(collect(net, HALF, [KroneckerFactors(errors="exact")]))(data[0], params, data[1])
+
+    def length(clip):
+        optimizer = precondition(net, HALF, data, clip=clip, errors="exact")
+        updates, _ = jax.jit(optimizer.update)(grads, optimizer.init(params), params, factors=factors)
+        return float(sum(jnp.sum(u * g) for u, g in zip(*map(jax.tree.leaves, (updates, grads)), strict=True)))
+
+    free = length(None)
+    assert length(2 * free) == pytest.approx(free, rel=1e-12)
+    assert length(free / 4) == pytest.approx((free * free / 4) ** 0.5, rel=1e-12)
+
+
+def test_it_goes_into_a_chain_and_a_compiled_step():
+    net, data, params = problem()
+    core = precondition(net, HALF, data, clip=None)
+    optimizer = optax.chain(core, optax.scale(-0.1))
+    run = collect(net, HALF, [KroneckerFactors()])
+
+    @jax.jit
+    def step(params, state, key):
+        _, grads, (factors,) = run(data[0], params, data[1], rng=key)
+        updates, state = optimizer.update(grads, state, params, factors=factors)
+        return optax.apply_updates(params, updates), state
+
+    after, state = step(params, optimizer.init(params), jax.random.key(0))
+    assert jax.tree.structure(state) == jax.tree.structure(optimizer.init(params))
+    assert relative(after, params) > 1e-4
+
+
+def test_an_update_without_factors_says_where_they_come_from():
+    net, data, params = problem()
+    optimizer = precondition(net, HALF, data, 0.1)
+    with pytest.raises(
+        JaxpropError, match=r"give factors=, which stats\.collect\(net, cost, \[stats\.KroneckerFactors\("
+    ):
+        optimizer.update(params, optimizer.init(params), params)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"damping": 0}, {"clip": -1.0}, {"momentum": 1.0}, {"decay": -0.1}, {"every": 0}, {"inverse_every": 1.5}],
+    ids=lambda settings: next(iter(settings)),
+)
+def test_wrong_settings_are_named(settings):
+    net, data, _ = problem()
+    with pytest.raises(JaxpropError, match=f"precondition: {next(iter(settings))}"):
+        precondition(net, HALF, data, 0.1, **settings)
+
+
+def test_what_mixes_examples_is_refused():
+    net, data, _ = problem()
+    with pytest.raises(JaxpropError, match="KroneckerFactors"):
+        precondition(jp.Chain(net, jp.BatchNorm()), HALF, data, 0.1)
