@@ -116,15 +116,17 @@ def integrated_gradients(net: Layer, steps: int = 100) -> Run:
     def run(x: PyTree, params: PyTree, output: ArrayLike | None = None, baseline: ArrayLike = 0.0) -> Saliency:
         x = _moving(x, "integrated_gradients")
         base = jnp.asarray(baseline, x.dtype)
-        if jnp.broadcast_shapes(base.shape, x.shape) != x.shape:
-            raise ShapeError(f"integrated_gradients: baseline has shape {base.shape}, which does not fit x, {x.shape}")
-        base = jnp.broadcast_to(base, x.shape)
+        try:
+            base = jnp.broadcast_to(base, x.shape)
+        except ValueError:
+            found = f"integrated_gradients: baseline has shape {base.shape}"
+            raise ShapeError(f"{found}, which does not fit x, {x.shape}") from None
         here = gradient(x, params, output)
 
         def more(total: Array, alpha: Array) -> tuple[Array, None]:
             return total + gradient(base + alpha * (x - base), params, here.output).map, None
 
-        alphas = ((jnp.arange(steps) + 0.5) / steps).astype(x.dtype)
+        alphas = jnp.asarray((np.arange(steps) + 0.5) / steps, x.dtype)
         total, _ = jax.lax.scan(more, jnp.zeros_like(here.map), alphas)
         return here._replace(map=(x - base) * (total / steps))
 

@@ -1,5 +1,6 @@
 """Quantities of one backward pass, from its uses: `collect` gathers them, `quantity.py` says how to write one."""
 
+from jaxprop.stats.alignment import Alignment as Alignment
 from jaxprop.stats.clipped_gradient import Clipped as Clipped, ClippedGradient as ClippedGradient
 from jaxprop.stats.collect import Collected as Collected, collect as collect
 from jaxprop.stats.example_gradients import ExampleGradients as ExampleGradients

@@ -14,9 +14,10 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, PyTree
 
-from jaxprop.arrays.paths import by_path, join
+from jaxprop.arrays.paths import by_path
 from jaxprop.backward.mixing import refuse_mixing
-from jaxprop.backward.rules.edits import RuleLike
+from jaxprop.backward.rules.edits import RuleLike, as_rule
+from jaxprop.backward.rules.rule import feeds_of
 from jaxprop.backward.rules.walk import prepare
 from jaxprop.costs import Cost
 from jaxprop.errors import JaxpropError
@@ -39,7 +40,8 @@ class Angles(NamedTuple):
     """Hold angles in degrees: of the gradient by layer and in total, and of feedback B to W by the path of W.
 
     An angle is NaN where one of the two is 0: a `Step` has no true gradient before it. Inside a `Repeat` there is one a
-    block, `[L]`. `feedback` has the arrays W that travel with a B of the same shape; direct feedback has another.
+    block, `[L]`. `feedback` compares W with what errors come back through in its place: B, or |M| ⊙ sign(W). Direct
+    feedback stands in no W's place, and uniform and redrawn signs travel without arrays.
 
     >>> Angles._fields
     ('layers', 'total', 'feedback')
@@ -100,7 +102,7 @@ def alignment(net: Layer, cost: Cost, rule: RuleLike) -> Callable[..., Angles]:
             return totals.close_all(totals.pull(net, dy, cache, fed, "")[1])
 
         layers, total = angles(net, gradient(walk), gradient(walk.plain()))
-        return Angles(layers, total, _of_feedback(net, params, feedback))
+        return Angles(layers, total, _of_feedback(rule, net, params, feedback))
 
     return run
 
@@ -122,14 +124,13 @@ def angles(net: Layer, found: PyTree, true: PyTree) -> tuple[dict[str, Angle], A
     return layers, angle(jax.tree.leaves(found), jax.tree.leaves(true))
 
 
-def _of_feedback(net: Layer, params: PyTree, feedback: PyTree) -> dict[str, Angle]:
-    """The angle of B to W by path of W, where B has its shape."""
-    arrays, found = by_path(feedback), {}
-    for leaf in leaves(net, params):
-        for name, W in by_path(leaf.params).items():
-            B = arrays.get(join(leaf.path, name))
-            if B is not None and B.shape == W.shape:
-                found[join(leaf.path, name)] = _by_block(leaf.repeats)([W], [B])
+def _of_feedback(rule: RuleLike, net: Layer, params: PyTree, feedback: PyTree) -> dict[str, Angle]:
+    """The angle of W to what stands in its place on the way back, by path of W."""
+    W, B, found = by_path(params), by_path(feedback), {}
+    for path, feed in feeds_of(as_rule(rule), net, params).items():
+        matrix = feed.rule.matrix(W[path], B[path])
+        if matrix is not None:
+            found[path] = _by_block(feed.times)([W[path]], [matrix])
     return found
 
 

@@ -91,6 +91,9 @@ class DirectFeedbackAlignment(Rule):
         """Refuse tied weights; shapes are compared where x and e are known, in `back`."""
         self._refuse_tied(feed)
 
+    def matrix(self, W: Array, B: Array) -> None:
+        """Say that there is none: B leads from the network's error, and not from that of the layer after."""
+
     def back(self, here: Here) -> tuple[PyTree, PyTree]:
         """Go back as the layer does, and hand on e B in place of its dx."""
         dx, uses = here.backward()

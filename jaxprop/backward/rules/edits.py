@@ -77,6 +77,10 @@ class Edited(Rule):
         """Ask the rule that goes on."""
         self.then.check(path, W, B, feed)
 
+    def matrix(self, W: Array, B: Array) -> Array | None:
+        """Ask the rule that goes on."""
+        return self.then.matrix(W, B)
+
     def moved(self, update: Array, W: Array, B: Array) -> tuple[Array, Array]:
         """Ask the rule that goes on."""
         return self.then.moved(update, W, B)

@@ -80,6 +80,7 @@ class Rule(Described):
         fed(leaf)                   -> names        which arrays of a layer need feedback; refuses what it cannot serve
         draw(key, W, feed, x, y)    -> B            fresh feedback for one of them
         check(path, W, B, feed)                     raises ShapeError for feedback that does not fit
+        matrix(W, B)                -> array        what stands in W's place on the way back, for `alignment`
         moved(update, W, B)         -> (update, B)  how feedback moves when W does, for rules that learn it
         choose(leaves)              -> rules        which rule serves each leaf: itself, but for `at`
 
@@ -123,6 +124,10 @@ class Rule(Described):
     def moved(self, update: Array, W: Array, B: Array) -> tuple[Array, Array]:
         """Return the update of W and the feedback after it; by default feedback stays as it is."""
         return update, B
+
+    def matrix(self, W: Array, B: Array) -> Array | None:
+        """Return what errors come back through in W's place; None if it is no such matrix. By default B itself."""
+        return B
 
     def choose(self, leaves: Sequence[Leaf]) -> list["Rule"]:
         """Return the rule that serves each leaf: itself, but for those that are made of others."""

@@ -69,6 +69,10 @@ class SignSymmetry(Rule):
         """Return M, of W's shape."""
         return drawn(self.weight_init, key, W.shape, W.dtype, feed.times)
 
+    def matrix(self, W: Array, B: Array) -> Array:
+        """Return |M| ⊙ sign(W)."""
+        return jnp.abs(B) * jnp.sign(W)
+
     def back(self, here: Here) -> tuple[PyTree, PyTree]:
         """Go back with B in W's place."""
         names = matrices(self, Leaf(here.path, here.layer, here.params, ()))
