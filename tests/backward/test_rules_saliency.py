@@ -76,7 +76,7 @@ def test_the_plain_map_is_the_gradient_by_jax(net, shape):
     params = draw(net, x)
     found = jax.jit(jp.saliency.input_gradient(net))(x, params)
     y = net(x, params)
-    assert (found.output == y.argmax(1)).all() and found.map.shape == shape
+    assert np.array_equal(found.output, y.argmax(1)) and found.map.shape == shape
     expected = jax.jit(jax.grad(lambda x: (net(x, params) * jax.nn.one_hot(y.argmax(1), 3)).sum()))(x)
     assert relative(found.map, expected) <= 1e-12
 
