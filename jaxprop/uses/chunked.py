@@ -104,9 +104,9 @@ def in_chunks(
             f"{path or 'a use'}: {purpose or 'what is built of examples'} would hold {way.numbers:,} numbers of one "
             f"example ({way.name}), and the memory bound allows {most:,}: raise memory="
         )
-    most = sum(leaf.size for leaf in leaves) if most is None else most
-    devices = jax.device_count()
-    lanes = devices if N % devices == 0 and 2 * devices * way.numbers <= most else 1
+    held = sum(leaf.size for leaf in leaves)
+    most = held if most is None else most
+    lanes = _lanes(function, use, weights, N, held) if way.numbers * N > most or cached else 1
     length = N // lanes
     rows = _divisor(length, (min(most // lanes, CACHED) if cached else most // lanes) // max(1, way.numbers))
     steps = _steps.get()
@@ -131,6 +131,15 @@ def in_chunks(
     total, each = jax.lax.scan(add, nothing, jnp.arange(0, length, rows))
     each = jax.tree.map(lambda a: jnp.moveaxis(a, 0, 1).reshape(N, *a.shape[3:]), each)
     return jax.tree.map(lambda a: a[0] if lanes == 1 else jnp.sum(a, axis=0), total), each
+
+
+def _lanes(function: Part, use: Any, weights: Array | None, N: int, held: int) -> int:
+    """How many devices may share the examples: all, where their sums are small beside the use."""
+    devices = jax.device_count()
+    if devices == 1 or N % devices:
+        return 1
+    sums = sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(function, use, weights)[0]))
+    return devices if 2 * devices * sums <= held else 1
 
 
 def _divisor(N: int, most: int) -> int:
