@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 
 from jaxprop.backward import manual
 from jaxprop.costs import Cost
@@ -22,27 +21,26 @@ from jaxprop.uses import Outer, is_use
 
 m, s, v, u, r, G, B = map(Symbol, "msvurGB")
 ε = Symbol("ε")
+Moment = SecondMoment | NoiseScale  # and what is made of it: Variance, SignalToNoise
 KNOWN = "SecondMoment(), Variance(), SignalToNoise() or NoiseScale()"
 
 
 class OfRows(NamedTuple):
     """The derivative of every row's cost by one parameter, what met there if that was one pair, and the quantity."""
 
-    slopes: Array
-    activations: Array | None
-    errors: Array | None
-    found: Array | None
+    slopes: Any
+    activations: Any
+    errors: Any
+    found: Any
 
 
 def check_quantity(quantity: object) -> None:
     """Raise `JaxpropError` for a quantity that has no number for one weight, or none that is written out."""
-    if quantity is not None and not isinstance(quantity, SecondMoment | NoiseScale):
+    if quantity is not None and not isinstance(quantity, Moment):
         raise JaxpropError(f"explain: quantity must be {KNOWN}, found {quantity!r}")
 
 
-def with_quantity(
-    derivation: Derivation, question: Question, given: Given, quantity: SecondMoment | NoiseScale
-) -> Derivation:
+def with_quantity(derivation: Derivation, question: Question, given: Given, quantity: Moment) -> Derivation:
     """Return a derivation with one more step: a quantity of all rows of `given`, for the parameter asked about."""
     if question.is_input:
         raise JaxpropError("explain: a quantity is of a parameter, and x is none; ask for one such as 0.W")

@@ -16,7 +16,7 @@ from jaxprop.costs import Cost
 from jaxprop.derivations.cost_formulas import cost_formula
 from jaxprop.derivations.derivation import Derivation, Equation, Prose, Step, to_text, worked
 from jaxprop.derivations.formula import Derivative, Formula, H, Number, Symbol, evaluate, parts
-from jaxprop.derivations.moments import check_quantity, with_quantity
+from jaxprop.derivations.moments import Moment, check_quantity, with_quantity
 from jaxprop.derivations.names import named, symbols_of
 from jaxprop.derivations.question import (
     Given,
@@ -36,7 +36,6 @@ from jaxprop.errors import JaxpropError
 from jaxprop.layers import Layer, Linear
 from jaxprop.network import by_path, leaves
 from jaxprop.network.call import call, require_layer
-from jaxprop.stats import Quantity
 from jaxprop.uses import is_use
 
 Facts = dict[str, Any]
@@ -61,7 +60,7 @@ class Measured(NamedTuple):
 def explain(
     net: Layer, cost: Cost, learning_rate: float = 0.1, most: int = 5, *,
     names: Mapping[str, str] | None = None, columns: Sequence[str] | None = None,
-    quantity: Quantity | None = None,
+    quantity: Moment | None = None,
 ) -> Callable[..., Derivation]:  # fmt: skip
     """Return a function that writes out the chain rule for one weight, bias or input, with this network's numbers.
 

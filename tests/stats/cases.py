@@ -18,7 +18,7 @@ from jaxprop.arrays.paths import by_path, dotted
 from jaxprop.network import leaves
 from jaxprop.network.call import environment
 from jaxprop.stats.collect import SAMPLING
-from tests.stats.moments import gradient_tests, noise_scale, signal_to_noise, variance
+from tests.stats.moments import BothEstimates, gradient_tests, noise_scale, signal_to_noise, variance
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,7 +181,8 @@ ROWS: list[Row] = [
     Row(jp.stats.Variance(), lambda p: variance(p, False)),
     Row(jp.stats.Variance(unbiased=True), lambda p: variance(p, True)),
     Row(jp.stats.SignalToNoise(epsilon=1e-3), lambda p: signal_to_noise(p, 1e-3)),
-    Row(jp.stats.NoiseScale(), lambda p: noise_scale(p, "total")),
+    Row(BothEstimates(), lambda p: noise_scale(p, "total")[1:3]),
+    Row(BothEstimates("parameter"), lambda p: noise_scale(p, "parameter")[1:3]),
     Row(jp.stats.GradientTests(), gradient_tests),
     Row(jp.stats.FisherDiagonal("cost"), lambda p: squares(jax.tree.map(lambda g: g[None], p.examples), p.w)),
     Row(jp.stats.GradientHistogram(5, (-0.71, 0.83)), lambda p: block_by_block(p, counted, p.gradient)),

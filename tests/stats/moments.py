@@ -3,6 +3,7 @@
 p is its `Problem`. Weights count in proportion: p_n = w_n / Σ_m w_m.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -10,6 +11,14 @@ import jax.numpy as jnp
 
 import jaxprop as jp
 from jaxprop.stats.blocks import by_block
+
+
+@dataclass(frozen=True)
+class BothEstimates(jp.stats.NoiseScale):
+    """The noise scale's numerator and denominator, without their ratio: of an array that learns nothing it is 0/0."""
+
+    def finish(self, kept, notes, context):
+        return super().finish(kept, notes, context)[1:3]
 
 
 def moments(p: Any) -> tuple[Any, Any]:
