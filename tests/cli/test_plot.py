@@ -44,6 +44,27 @@ def test_the_entries_asked_for_are_those_drawn(runs, monkeypatch):
     assert [axes.get_ylabel() for axes in drawn[0]] == ["θ₂ = 0.W[0, 1]"] * 2
 
 
+@pytest.mark.slow
+def test_saliency_of_a_digit_and_of_a_table(runs, monkeypatch):
+    """Pixels are drawn as an image, columns as bars with their names; a class is asked for by its name."""
+    drawn = []
+    monkeypatch.setattr("jaxprop.plot.save", lambda picture, out, *_: drawn.append(picture) or out)
+    for name in ("digits", "my"):
+        runs[name]
+    did("plot", "saliency", "runs/digits", "--row", "3", "--target", "8")
+    (digit, *maps) = drawn.pop()
+    assert digit.get_title(loc="left").endswith(" for 8") and digit.images[0].get_array().shape == (8, 8)
+    assert len(maps) == 2  # of sigmoids: nothing for guided backpropagation
+    did("plot", "saliency", "runs/my", "--data", "new.csv")
+    row, *maps = drawn.pop()
+    assert row.get_title(loc="left").endswith(" for price")
+    assert sorted(text.get_text() for text in row.texts) == ["area = 25", "rooms = 1"]
+    is_a_mistake(
+        run("plot", "saliency", "runs/digits", "--target", "ten"), 1, "--target: found 'ten'", "a class (0, 1,"
+    )
+    is_a_mistake(run("plot", "saliency", "runs/my", "--target", "1"), 1, "--target: found '1'", "from 0 to 0")
+
+
 @pytest.mark.parametrize(
     "options, words",
     [

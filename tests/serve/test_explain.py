@@ -115,6 +115,55 @@ def test_layers_are_those_of_the_tape(tmp_path):
     serving(test, tmp_path)
 
 
+RELU = jp.Chain(jp.Linear(6), jp.ReLU(), jp.Linear(6), jp.Step(), jp.Linear(6), jp.ReLU(), jp.Linear(3))
+BY_RULE = {
+    "guided": jp.rules.GuidedBackprop(),
+    "deconvnet": jp.rules.Deconvnet(),
+    "straight_through": jp.rules.StraightThrough(),
+}
+
+
+def test_maps_by_another_rule_than_the_chain_rule(tmp_path):
+    """RELU has a Step, through which only one of the three brings anything back: the others get ReLUs alone."""
+    nets = {"guided": jp.Chain(*RELU.layers[:3], jp.ReLU(), jp.Linear(3)), "straight_through": RELU}
+    nets["deconvnet"] = nets["guided"]
+    saved = {rule: publish(tmp_path / rule, net) for rule, net in nets.items()}
+    expected = {}
+    with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
+        for name, net in nets.items():
+            run = jp.saliency.input_gradient(net, BY_RULE[name])
+            tape = jp.manual.trace(net, jp.HalfSquaredError(), rule=BY_RULE[name])
+            y = net(X, saved[name])
+            tape = tape(X, saved[name], y - jax.nn.one_hot(np.array([2] * 5), 3))  # so dy is 1 at k
+            expected[name] = run(X, saved[name]), run(X, saved[name], 2).map, tape
+
+    async def test(app):
+        for name, (largest, of_two, tape) in expected.items():
+            found = await explain(app, name, X, rule=name)
+            assert list(found) == ["output", "value", "map"]
+            np.testing.assert_array_equal(found["output"], largest.output)
+            np.testing.assert_allclose(found["value"], largest.value, rtol=0, atol=1e-6)
+            np.testing.assert_allclose(found["map"], largest.map, rtol=0, atol=1e-6, strict=True)
+            binary = await explain_binary(app, name, X, rule=name)
+            assert binary["map"].tobytes() == found["map"].tobytes()
+            found = await explain(app, name, X, rule=name, output=2, layers=True)
+            np.testing.assert_allclose(found["map"], of_two, rtol=0, atol=1e-6)
+            np.testing.assert_allclose(found["0.dy"], tape["0"].dy, rtol=0, atol=1e-6)
+            plain = await explain(app, name, X, output=2)
+            assert abs(plain["gradient"] - of_two).max() > 0.05
+        status, text = await explain(app, "guided", X, rule="straight_through")
+        assert status == 400 and "parameter 'rule': StraightThrough(): is for Step or Quantize" in text
+        for asked, wanted in (
+            ({"rule": "guided", "method": "integrated"}, 'parameter \'rule\' goes with "method": "plain"'),
+            ({"rule": "guide"}, "Invalid enum value 'guide' - at `$.parameters.rule`; there are"),
+            ({"rule": "guide"}, "rule guided, deconvnet or straight_through"),
+        ):
+            status, text = await explain(app, "guided", X, **asked)
+            assert status == 400 and wanted in text, text
+
+    serving(test, tmp_path)
+
+
 def test_outputs_with_positions_are_counted_in_row_major_order(tmp_path):
     net, x = jp.Linear(3), X.reshape(5, 2, 2)
     params = publish(tmp_path / "m", net, x, classes=CLASSES)
@@ -153,6 +202,8 @@ def test_an_export_with_several_inputs_and_outputs(tmp_path):
         np.testing.assert_allclose(total, found["value"], rtol=1e-3, atol=1e-4)  # the square of 0 is 0
         assert "output 'n' is INT32" in (await explain(app, "m", x, ["n"]))[1]
         assert "no layers are known" in (await explain(app, "m", x, ["y"], layers=True))[1]
+        status, text = await explain(app, "m", x, ["y"], rule="guided")
+        assert status == 400 and "no layers are known" in text
 
     serving(test, tmp_path)
 
@@ -167,6 +218,7 @@ def test_whole_numbers_have_no_gradient_but_the_layers_behind_them_do(tmp_path):
             assert status == 400 and "input 'x' is INT32: whole numbers have no gradient" in text
         found = await explain(app, "m", x, output=1, layers=True)
         assert "gradient" not in found
+        assert (await explain(app, "m", x, rule="guided"))[0] == 400
         W = np.asarray(params[2].W)[:, 1]
         np.testing.assert_array_equal(found["1.dy"], np.stack([W, W]))
 
