@@ -96,7 +96,9 @@ def step(recipe: Recipe, state: State, rows: Rows, rng: Rng) -> tuple[State, Flo
         *(recipe.optimizer, state.params, state.optimizer, value, grads),
         cost=lambda params: recipe.value(rows, params, rng),
         gradient=lambda params: recipe.value_and_grad(rows, params, rng, state.feedback)[1],
-        found=lambda quantities: recipe.collected(quantities, rows, optimizers.point(state.params), rng).found,
+        found=lambda quantities: (
+            recipe.collected(quantities, rows, optimizers.point(state.params), rng, state.feedback).found
+        ),
     )
     updates, feedback = _with_feedback(recipe, updates, state)
     with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes

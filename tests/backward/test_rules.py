@@ -110,6 +110,15 @@ def test_feedback_that_is_W_is_backpropagation_bit_for_bit(name):
     assert all(was for path, was in by_path(changed).items() if path not in last), changed
 
 
+def test_every_layer_and_every_block_has_feedback_of_its_own():
+    net, x = jp.Chain(jp.Linear(40), jp.Linear(40), jp.Repeat(jp.Repeat(jp.Linear(40), 2), 2)), jnp.ones((2, 40))
+    fed = FA.init(jax.random.key(0), net, jax.eval_shape(net.init, jax.random.key(0), x))
+    assert fed[2].inner.inner.W.shape == (2, 2, 40, 40)
+    B = jnp.stack([fed[0].W.ravel(), fed[1].W.ravel(), *fed[2].inner.inner.W.reshape(4, -1)])
+    assert float(jnp.max(jnp.abs(jnp.corrcoef(B) - jnp.eye(6)))) < 0.15
+    assert np.allclose(jnp.std(B, axis=1), np.sqrt(2 / 80), rtol=0.05)  # as `glorot_uniform` draws one of them
+
+
 # References
 
 
