@@ -14,6 +14,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 import jaxprop as jp
 from jaxprop.arrays.paths import by_path
 from jaxprop.arrays.relative import relative
+from tests.cases import LAYERS
 from tests.drawing import draw
 
 FA, KP, DFA = jp.rules.FeedbackAlignment(), jp.rules.KolenPollack(), jp.rules.DirectFeedbackAlignment()
@@ -463,3 +464,32 @@ def test_weights_and_a_rule_where_examples_are_mixed():
     assert relative(even, plain) <= 1e-12
     with pytest.raises(jp.JaxpropError, match="mix the examples"):
         jp.manual.uses(case.net, jp.HalfSquaredError(), rule=FA)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", LAYERS, ids=str)
+def test_every_layer_goes_back_by_a_rule_in_its_own_shapes_and_half_precision(case):
+    """In shapes and dtypes alone: of x for dx, of θ for gradients, whatever the layer is."""
+    x, params, env = case.x("bfloat16"), case.params("bfloat16"), case.env() or jp.Env()
+
+    def of(tree):
+        return jax.tree.map(lambda a: (a.shape, a.dtype), tree)
+
+    redrawn = jp.rules.Quantize(4, then=jp.rules.Clip(1.0, by="norm", then=jp.rules.SignSymmetry("redrawn")))
+    for rule in (redrawn,) if "Shared" in str(case) else (redrawn, DFA):
+
+        def both(x, params, feedback, key, rule=rule):
+            walk, fed = jp.rules.prepare(rule, case.layer, params, feedback, key)
+            y, cache = walk.push(case.layer, x, fed, env._replace(rng=key), "")
+            dy = y if jnp.issubdtype(y.dtype, jnp.floating) else None
+            dx, uses, _ = walk.pull(case.layer, dy, cache, fed, "")
+            uses = walk.close_all(uses)
+            return x if dx is None else dx, jp.gradients(uses) if jax.tree.leaves(uses) else params
+
+        key = jax.random.key(0)
+        feedback = jax.eval_shape(lambda key, rule=rule: rule.init(key, case.layer, params, x), key)
+        dx, grads = jax.eval_shape(both, x, params, feedback, key)
+        for made, expected in ((dx, x), (grads, params)):
+            assert jax.tree.map(lambda a: (a.shape, a.dtype), made) == jax.tree.map(
+                lambda a: (a.shape, a.dtype), expected
+            )

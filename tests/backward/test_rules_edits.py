@@ -115,9 +115,17 @@ def test_noise_and_dropped_entries_are_drawn_for_each_layer_and_block_with_a_key
 @pytest.mark.slow
 def test_what_a_rule_draws_is_not_what_dropout_draws():
     """The same key for both would drop errors where units were dropped."""
+
+    class Half(R.Rule):
+        draws = True
+
+        def back(self, here):
+            on = jax.random.bernoulli(here.key, 0.5, here.dy.shape)
+            return here._replace(dy=jnp.where(on, here.dy, 0)).backward()
+
     net = jp.Chain(jp.Linear(400, bias=False), jp.Dropout(0.5))
     params = params_of(net)
-    made = jp.manual.trace(net, jp.HalfSquaredError(), rule=R.at({jp.Dropout: R.Drop(0.5)}))
+    made = jp.manual.trace(net, jp.HalfSquaredError(), rule=R.at({jp.Dropout: Half()}))
     record = jax.jit(made)(X, params, jnp.ones((5, 400)), rng=jax.random.key(0))["1"]
     on, let_back = record.y != 0, record.dx != 0
     assert 0.4 < float(jnp.mean(let_back[on])) < 0.6 and not let_back[~on].any()
