@@ -1,6 +1,6 @@
 """The deep autoencoder of the K-FAC literature on MNIST: K-FAC against SGD with momentum and Adam, step by step.
 
-    python docs/examples/autoencoder.py ../shared/data/mnist            the three, and docs/images/autoencoder.svg
+    python docs/examples/autoencoder.py ../shared/data/mnist            the three, and docs/images/autoencoder.png
     python docs/examples/autoencoder.py ../shared/data/mnist --short    a small one; exit code 1 if K-FAC is not ahead
 
 784-1000-500-250-30-250-500-1000-784 with tanh and the cross entropy of every pixel, as in Hinton and Salakhutdinov
@@ -22,7 +22,7 @@ import optax
 
 import jaxprop as jp
 
-IMAGE = Path(__file__).parents[1] / "images" / "autoencoder.svg"
+IMAGE = Path(__file__).parents[1] / "images" / "autoencoder.png"
 DEEP, SMALL = (1000, 500, 250, 30, 250, 500, 1000), (64, 16, 64)
 RATES = {"SGD": (0.001, 0.003, 0.01), "Adam": (0.0003, 0.001, 0.003), "K-FAC": (0.1, 0.3)}
 SHORT = {"SGD": (0.003,), "Adam": (0.003,), "K-FAC": (0.1,)}
@@ -94,7 +94,7 @@ def draw(found: dict[str, Any], path: Path) -> None:
         axis.grid(alpha=0.3, which="both")
     axes[0].set_ylabel("cost of an image, mean of an epoch")
     axes[0].legend()
-    figure.savefig(path)
+    jp.plot.save(figure, path)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -124,17 +124,20 @@ def precondition(
         collect_fn: Callable[[Any], tuple[PyTree, ...]] | None = None,
         **extra: Any,
     ) -> tuple[PyTree, PreconditionState]:
-        if factors is not None:
-            averaged = _averaged(state, factors, decay)
-        elif collect_fn is not None:
-            due = state.count % every == 0
-            averaged = jax.lax.cond(
-                due, lambda: _averaged(state, collect_fn([quantity])[0], decay, every), lambda: state.factors
-            )
-        else:
+        if factors is None and collect_fn is None:
             raise JaxpropError(
                 "precondition: update has no factors: give factors=, which stats.collect(net, cost, "
                 f"[stats.{quantity}]) computes; fit does it by itself"
+            )
+        if collect_fn is None:
+            averaged = _averaged(state, factors, decay)
+        elif every == 1:  # no cond: XLA finds that the forward pass is the gradient's own
+            averaged = _averaged(state, collect_fn([quantity])[0], decay)
+        else:
+            averaged = jax.lax.cond(
+                state.count % every == 0,
+                lambda: _averaged(state, collect_fn([quantity])[0], decay, every),
+                lambda: state.factors,
             )
         inverses = jax.lax.cond(
             (state.count % inverse_every == 0) | (state.count < inverse_every),
