@@ -48,7 +48,29 @@ def boundary() -> Any:
     return plot.boundary(answers, data, rows.validation, columns=rows.columns, classes=("arm 0", "arm 1"))
 
 
-PICTURES = {draw.__name__: draw for draw in (backward, backward_paths, learning_step, boundary)}
+def inside() -> Any:
+    """A network that learns the digits, seen from inside."""
+    rows = jp.data.digits()
+    net = jp.Chain(jp.Standardize.of(rows.x, per_feature=False), jp.Linear(64), jp.ReLU(), jp.Linear(32), jp.Tanh())
+    net = jp.Chain(*net.layers, jp.Linear(10))
+    watched = {
+        "updates": jp.stats.UpdateToWeight(),
+        "noise": jp.stats.NoiseScale(),
+        "dead": jp.stats.DeadUnits(),
+        "flow": jp.stats.Flow(),
+        "saturated": jp.stats.SaturatedUnits(),
+        "gradients": jp.stats.GradientHistogram(magnitudes=True),
+        "activations": jp.stats.ActivationHistogram(),
+    }
+    cost, data = jp.SoftmaxCrossEntropy(), (rows.x, rows.targets)
+    fitted = jp.fit(
+        net, cost, optax.adam(0.003), data, epochs=20, validation=rows.validation, monitor=watched, every=10,
+        progress=False,
+    )  # fmt: skip
+    return plot.inside(fitted)
+
+
+PICTURES = {draw.__name__: draw for draw in (backward, backward_paths, learning_step, boundary, inside)}
 
 
 def main(names: list[str]) -> None:
