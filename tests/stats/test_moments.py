@@ -65,9 +65,12 @@ def truth():
     return mean, variance
 
 
-@pytest.mark.parametrize("weights", [None, jnp.asarray([3.0, 1.0, 1.0, 0.5, 0.5, 0.0])], ids=["mean", "weighted"])
+@pytest.mark.parametrize(
+    "weights", [None, pytest.param([3.0, 1.0, 1.0, 0.5, 0.5, 0.0], marks=pytest.mark.slow)], ids=["mean", "weighted"]
+)
 def test_estimates_are_unbiased(weights):
     """The mean of 4,000 batches lies within 4 standard errors of the truth: by chance it does not 1 time in 16,000."""
+    weights = None if weights is None else jnp.asarray(weights)
     mean, variance = truth()
     x, targets = rows(2, 4000, 6)
     params, asked = params_of(), [jp.stats.NoiseScale(), jp.stats.Variance(unbiased=True)]
@@ -92,7 +95,7 @@ def test_estimates_are_unbiased(weights):
 weights_of_five = st.lists(st.floats(0.1, 10), min_size=5, max_size=5)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(weights=weights_of_five, by=st.floats(0.01, 100), seed=st.integers(0, 50))
 def test_weights_count_in_proportion(weights, by, seed):
     """Scaled weights change the second moment, a weighted sum, and nothing else."""
@@ -120,7 +123,7 @@ def test_equal_weights_are_the_mean():
 # What they mean
 
 
-def test_variances_add_up_to_the_noise_scale_s_numerator_and_the_tests_are_as_long_as_pythagoras_says():
+def test_variances_add_up_to_the_numerator_and_tests_as_pythagoras_says():
     x, targets = rows(3, 5)
     _, _, unbiased, _, noise, layers, tests = found(x, targets, None)
     assert relative(sum(map(jnp.sum, jax.tree.leaves(unbiased))), noise.numerator) < 1e-12
@@ -156,6 +159,7 @@ def test_half_precision_is_summed_in_single():
     assert float(noise.numerator) == 20_000 and abs(float(tests.norm) - 0.5) < 1e-6
 
 
+@pytest.mark.slow
 def test_the_noise_scale_of_every_array_and_of_every_block_of_a_repeat():
     net = jp.Chain(jp.Linear(3), jp.Repeat(jp.Chain(jp.Linear(3), jp.Repeat(jp.Linear(3), 2)), 2), jp.Linear(2))
     x, targets = rows(5, 4)
