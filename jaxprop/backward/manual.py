@@ -23,6 +23,7 @@ from jaxprop.backward.rules.walk import prepare
 from jaxprop.costs import Cost
 from jaxprop.errors import JaxpropError
 from jaxprop.layers.layer import Env, Layer
+from jaxprop.layers.settings import shortly
 from jaxprop.network import Recorder, Walk, in_order
 from jaxprop.network.call import (
     Rng,
@@ -275,6 +276,10 @@ def trace(net: Layer, cost: Cost, *, rule: RuleLike | None = None) -> Callable[.
 
 def _visiting(net: Layer, walk: Walk | None, rule: RuleLike | None) -> Callable[..., tuple[Walk, PyTree]]:
     """How the network is visited, as a function (params, feedback, rng) -> (walk, params)."""
+    if walk is not None and not isinstance(walk, Walk):
+        raise JaxpropError(
+            f"manual: found {shortly(walk)} for a walk; if it is a rule, give it by name, as in rule=..."
+        )
     if walk is not None and rule is not None:
         raise JaxpropError("manual: found both a walk and a rule, which is a walk of its own: give one of them")
     if rule is not None:

@@ -284,6 +284,10 @@ def tied(rule):
             lambda: jp.manual.uses(NET, jp.HalfSquaredError(), jp.Walk(), rule=FA),
             "found both a walk and a rule, which is a walk of its own: give one of them",
         ),
+        (
+            lambda: jp.manual.value_and_grad(NET, jp.HalfSquaredError(), FA),
+            "found FeedbackAlignment() for a walk; if it is a rule, give it by name, as in rule=...",
+        ),
         (lambda: R.Clip(0.0), "Clip: limit must be a number > 0, found 0.0"),
         (lambda: R.Clip(1.0, by="row"), "Clip: by must be 'entry' or 'norm', found 'row'"),
         (

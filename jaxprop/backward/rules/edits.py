@@ -263,7 +263,7 @@ def as_rule(given: Any, what: str = "rule") -> Rule:
         raise JaxpropError(
             f"{what} must be one of jp.rules, or a function f(path, delta), found {shortly(given)}; {hint}"
         )
-    return Edit(given)
+    return Edit(given)  # pyright: ignore[reportArgumentType]  what it returns is seen when it is called
 
 
 def _given(key: Array | None) -> Array:

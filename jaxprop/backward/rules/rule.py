@@ -178,8 +178,9 @@ class Rule(Described):
         >>> print(updates.W, feedback.W)
         [[0.5]] [[1.]]
         """
-        feeds, W, B = feeds_of(self, net, params), by_path(params), by_path(feedback)
-        moved = {path: feed.rule.moved(by_path(updates)[path], W[path], B[path]) for path, feed in feeds.items()}
+        feeds = feeds_of(self, net, params)
+        step, W, B = by_path(updates), by_path(params), by_path(feedback)
+        moved = {path: feed.rule.moved(step[path], W[path], B[path]) for path, feed in feeds.items()}
 
         def put(which: int, tree: PyTree) -> PyTree:
             return jax.tree_util.tree_map_with_path(
