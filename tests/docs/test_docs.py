@@ -113,6 +113,17 @@ def test_networks_that_train_by_hand_alone(name, argument, least, most, monkeypa
     assert least <= reached <= most and apart < 1e-5
 
 
+@pytest.mark.slow
+def test_digits_are_learned_privately(capsys):
+    pytest.importorskip("jax_privacy", reason='the accountant of dp_sgd.py: pip install ".[test]"')
+    dp_sgd = example("dp_sgd.py")
+    with_privacy, without, epsilon = dp_sgd.main(steps=60)
+    assert 0.8 < with_privacy < without and 1.1 < epsilon < 1.2
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 10 and said[-1].endswith(f"{without:.3f} without privacy")
+    assert dp_sgd.epsilon(60, 8.0, 0.1) < dp_sgd.epsilon(60, 4.0, 0.1) < dp_sgd.epsilon(120, 4.0, 0.1)
+
+
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
