@@ -30,8 +30,6 @@ from jaxprop.errors import JaxpropError
 from jaxprop.stats.example_norms import Per, grouped, squared_norms, to_parameters, widened
 from jaxprop.stats.quantity import Context, Quantity
 from jaxprop.uses import Use
-from jaxprop.uses.chunked import in_chunks
-from jaxprop.uses.way import Way
 
 
 class Clipped(NamedTuple):
@@ -108,8 +106,13 @@ class ClippedGradient(Quantity):
         return to_parameters(jax.tree.map(weight, norms), kept, self.per)
 
     def again(self, use: Use, path: str, part: Array) -> Array:
-        """Return Σ_n w_n c_n g_n of a use. Only where there is a NaN, examples with one are taken out first."""
-        return jax.lax.cond(jnp.any(jnp.isnan(part)), _total_without, _total, use, part)
+        """Return Σ_n w_n c_n g_n of a use, without the examples whose weight is NaN.
+
+        0 · NaN is no 0: they must leave a and δ as well. To copy both is dear, and done only where there is a NaN.
+        """
+        if sum(map(_is_floating, jax.tree.leaves(use))) == 1:  # δ alone, which is written anew with the weights anyway
+            return _total(*_without(use, part))
+        return jax.lax.cond(jnp.any(jnp.isnan(part)), _total_one_by_one, _total, use, part)
 
     def finish(self, kept: PyTree, notes: dict[str, PyTree], context: Context) -> Clipped:
         """Count what was clipped and what was dropped."""
@@ -141,22 +144,27 @@ def _total(use: Use, weights: Array) -> Array:
     return (widened(use) if use.dtype == jnp.float16 else use).total(weights)
 
 
-def _total_without(use: Use, weights: Array) -> Array:
-    """The total without the examples whose weight is NaN: 0 · NaN is no 0, so they must leave a and δ as well.
+def _total_one_by_one(use: Use, weights: Array) -> Array:
+    """The total without the examples whose weight is NaN; slow, seldom needed, and without a copy of the use."""
 
-    What is left is a copy of the use, so it is made of an eighth of the examples at a time.
-    """
-    held = sum(leaf.size for leaf in jax.tree.leaves(use))
-    copied = Way("copy", 0, held // use.examples)
-    eighth = max(held // 8, copied.numbers)
-    return in_chunks(lambda use, w: (_blanked(use, w), None), use, weights, copied, eighth, cached=False)[0]
+    def add(n: Array, total: Array) -> Array:
+        one = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, n, 1), (use, weights))
+        return total + _total(*_without(*one))
+
+    total = jax.eval_shape(_total, use, weights)
+    return jax.lax.fori_loop(0, use.examples, add, jnp.zeros(total.shape, total.dtype))
 
 
-def _blanked(use: Use, weights: Array | None) -> Array:
+def _without(use: Use, weights: Array) -> tuple[Use, Array]:
+    """Zeros in the place of the examples whose weight is NaN."""
     there = ~jnp.isnan(weights)
 
     def one(array: Array) -> Array:
-        floating = jnp.issubdtype(array.dtype, jnp.floating)
-        return jnp.where(there.reshape(-1, *(1,) * (array.ndim - 1)), array, 0) if floating else array
+        rows = there.reshape(-1, *(1,) * (array.ndim - 1))
+        return jnp.where(rows, array, 0) if _is_floating(array) else array
 
-    return _total(jax.tree.map(one, use), jnp.where(there, weights, 0))
+    return jax.tree.map(one, use), jnp.where(there, weights, 0)
+
+
+def _is_floating(array: Array) -> bool:
+    return jnp.issubdtype(array.dtype, jnp.floating)
