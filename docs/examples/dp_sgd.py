@@ -98,7 +98,7 @@ def private(rows, params, steps, noise):
         params, state = noisy_update(total, params, state, jax.random.fold_in(jax.random.key(1), step), noise)
         if (step + 1) % max(1, steps // 8) == 0:
             share, right, spent = f"{share:4.0%} clipped", accuracy(params, rows), epsilon(step + 1, noise, q)
-            print(f"step {step + 1:4}: {len(chosen)} images, {share}, accuracy {right:.3f}, ε = {spent:.2f}", flush=True)
+            print(f"step {step + 1:4}: {len(chosen)} images, {share}, accuracy {right:.3f}, ε = {spent:.2f}")
     return params
 
 
