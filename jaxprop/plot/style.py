@@ -104,9 +104,8 @@ def panels_or_new(
         places.append(columns * math.ceil(free / columns) if begins else free)
     rows = places[-1] // columns + 1
     with plt.rc_context(_RC):
-        if figure is None:
-            figure = plt.figure(figsize=(columns * size[0], rows * size[1]), layout="constrained")
-        return np.array([figure.add_subplot(rows, columns, place + 1) for place in places])
+        on = figure or plt.figure(figsize=(columns * size[0], rows * size[1]), layout="constrained")
+        return np.array([on.add_subplot(rows, columns, place + 1) for place in places])
 
 
 def dress(ax: "Axes", title: str, x: str = "", y: str = "") -> None:

@@ -94,7 +94,7 @@ def _look(
     if own:
         after = point(step(recipe, state, rows, key)[0].params)
         updates = jax.tree.map(jnp.subtract, after, params)
-        found |= dict.fromkeys(own, update_to_weight(recipe.net, updates, params))
+        found |= dict.fromkeys(own, update_to_weight(recipe.net, updates, params))  # pyright: ignore[reportArgumentType]
     norm = jnp.sqrt(sum(jnp.sum(jnp.square(g.astype(value.dtype))) for g in jax.tree.leaves(grads)))
     # what goes on from step to step stays whole
     found = {name: found[name] if _folds(q) else summarised(found[name], LARGEST) for name, q in asked.items()}
