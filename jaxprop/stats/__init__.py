@@ -16,6 +16,7 @@ from jaxprop.stats.histograms import (
 )
 from jaxprop.stats.kronecker_factors import KroneckerFactors as KroneckerFactors
 from jaxprop.stats.noise_scale import Noise as Noise, NoiseScale as NoiseScale
+from jaxprop.stats.plan import Plan as Plan, PlanRow as PlanRow, plan as plan
 from jaxprop.stats.precondition import PreconditionState as PreconditionState, precondition as precondition
 from jaxprop.stats.products import ggn_product as ggn_product, hessian_product as hessian_product
 from jaxprop.stats.quantity import Context as Context, Quantity as Quantity

@@ -40,7 +40,7 @@ from jaxprop.network.call import (
 from jaxprop.stats.quantity import ERRORS, Context, Quantity
 from jaxprop.stats.visits import WayBack, by_hand, by_hand_again, with_norms
 from jaxprop.uses import Use, rounded, weighted, weighted_sum
-from jaxprop.uses.chunked import at
+from jaxprop.uses.chunked import at, visits_again
 from jaxprop.uses.use import scale
 
 Kind = tuple[str, int]  # of errors, and how many samples
@@ -202,9 +202,15 @@ class _Visit(NamedTuple):
     columns: int = 1
 
     def again(self, back: WayBack, quantity: Quantity, part: PyTree) -> PyTree:
+        visits_again(self.uses)
+
+        def again(use: Use, path: str, part: PyTree) -> PyTree:
+            with at(path, f"{shortly(quantity)}, again"):
+                return quantity.again(use, path, part)
+
         if self.uses is not None:
-            return by_hand_again(self.uses, quantity.again, part)
-        return back.close(self.dy, lambda use, path: quantity.again(use, path, part))[0]
+            return by_hand_again(self.uses, again, part)
+        return back.close(self.dy, lambda use, path: again(use, path, part))[0]
 
 
 def _kind(quantity: Quantity, rule: Rule | None) -> Kind:

@@ -23,10 +23,11 @@ Part = Callable[[Any, Array | None], tuple[PyTree, PyTree]]
 
 
 class Step(NamedTuple):
-    """Hold what `in_chunks` does with a use: where, for what, in which way, and how many examples at a time of N.
+    """Hold what `in_chunks` does with a use: where, what for, in which way, how many examples at a time of N, and how
+    many numbers these hold.
 
-    >>> Step("0.W", "norms", None, Way("direct", 0, 12), 1, 8)._fields
-    ('path', 'purpose', 'use', 'way', 'rows', 'examples')
+    >>> Step("0.W", "norms", None, Way("direct", 0, 12), 1, 8, 12)._fields
+    ('path', 'purpose', 'use', 'way', 'rows', 'examples', 'held')
     """
 
     path: str
@@ -35,10 +36,22 @@ class Step(NamedTuple):
     way: Way
     rows: int
     examples: int
+    held: int
 
 
 _place: ContextVar[tuple[str, str]] = ContextVar("_place", default=("", ""))
-_steps: ContextVar[list[Step] | None] = ContextVar("_steps", default=None)
+_watch: ContextVar["Watch | None"] = ContextVar("_watch", default=None)
+
+
+class Watch(NamedTuple):
+    """Hold what was written down: the steps, and in words how uses are visited a second time.
+
+    >>> Watch([], []).steps
+    []
+    """
+
+    steps: list[Step]
+    visits: list[str]
 
 
 @contextmanager
@@ -56,20 +69,36 @@ def at(path: str, purpose: str) -> Iterator[None]:
 
 
 @contextmanager
-def watched() -> Iterator[list[Step]]:
+def watched() -> Iterator[Watch]:
     """Write down what every `in_chunks` inside does, as it is traced.
 
-    >>> with watched() as steps:
+    >>> with watched() as watch:
     ...     _ = in_chunks(lambda use, w: (None, use), jnp.ones((4, 2)), None, Way("direct", 0, 2))
-    >>> [(step.way.name, step.rows, step.examples) for step in steps]
+    >>> [(step.way.name, step.rows, step.examples) for step in watch.steps]
     [('direct', 4, 4)]
     """
-    steps: list[Step] = []
-    token = _steps.set(steps)
+    watch = Watch([], [])
+    token = _watch.set(watch)
     try:
-        yield steps
+        yield watch
     finally:
-        _steps.reset(token)
+        _watch.reset(token)
+
+
+def visits_again(uses: PyTree) -> None:
+    """Write down that uses are visited a second time: those that were kept, or None for another pull of δ.
+
+    >>> with watched() as watch:
+    ...     visits_again({"W": jnp.ones((4, 2), "float32")})
+    >>> watch.visits
+    ['second visit: of the uses, which are kept: 32 bytes']
+    """
+    watch = _watch.get()
+    if watch is None:
+        return
+    arrays = {id(leaf): leaf for leaf in jax.tree.leaves(uses)}.values()  # δ of W is that of b
+    kept = f"of the uses, which are kept: {sum(a.size * a.dtype.itemsize for a in arrays):,} bytes"
+    watch.visits.append(f"second visit: {'another pull of δ alone, which keeps no use' if uses is None else kept}")
 
 
 def in_chunks(
@@ -97,21 +126,24 @@ def in_chunks(
     [12.] [ 4. 16. 36.]
     """
     leaves = jax.tree.leaves(use)
-    N = leaves[0].shape[0]
-    if most is not None and way.numbers > most:
+    N, held = leaves[0].shape[0], sum(leaf.size for leaf in leaves)
+    bound = held if most is None else most
+    at_once = N * way.numbers <= (min(bound, CACHED) if cached else bound)
+    each = way.numbers + (0 if at_once else held // N)  # a group is a copy of its part of the use
+    if most is not None and each > most:
         path, purpose = _place.get()
         raise JaxpropError(
-            f"{path or 'a use'}: {purpose or 'what is built of examples'} would hold {way.numbers:,} numbers of one "
+            f"{path or 'a use'}: {purpose or 'what is built of examples'} would hold {each:,} numbers of one "
             f"example ({way.name}), and the memory bound allows {most:,}: raise memory="
         )
-    held = sum(leaf.size for leaf in leaves)
-    most = held if most is None else most
-    lanes = _lanes(function, use, weights, N, held) if way.numbers * N > most or cached else 1
+    lanes = 1 if at_once else _lanes(function, use, weights, N, held)
+    lanes = 1 if lanes * each > bound else lanes
     length = N // lanes
-    rows = _divisor(length, (min(most // lanes, CACHED) if cached else most // lanes) // max(1, way.numbers))
-    steps = _steps.get()
-    if steps is not None:
-        steps.append(Step(*_place.get(), use, way, lanes * rows, N))
+    group = min(bound // lanes // max(1, each), CACHED // max(1, way.numbers) if cached else N)
+    rows = N if at_once else _divisor(length, group)
+    watch = _watch.get()
+    if watch is not None:
+        watch.steps.append(Step(*_place.get(), use, way, lanes * rows, N, lanes * rows * each))
     if rows == length:
         return function(use, weights)
     split = jax.tree.map(lambda a: a.reshape(lanes, length, *a.shape[1:]), (use, weights))
@@ -124,13 +156,13 @@ def in_chunks(
         return jax.tree.map(lambda a: a[None], found)
 
     def add(total: PyTree, start: Array) -> tuple[PyTree, PyTree]:
-        more, each = part(start)
-        return jax.tree.map(jnp.add, total, more), each
+        more, single = part(start)
+        return jax.tree.map(jnp.add, total, more), single
 
     nothing = jax.tree.map(jnp.zeros_like, part(0)[0])  # as the arrays are laid out; XLA leaves the part itself out
-    total, each = jax.lax.scan(add, nothing, jnp.arange(0, length, rows))
-    each = jax.tree.map(lambda a: jnp.moveaxis(a, 0, 1).reshape(N, *a.shape[3:]), each)
-    return jax.tree.map(lambda a: a[0] if lanes == 1 else jnp.sum(a, axis=0), total), each
+    total, single = jax.lax.scan(add, nothing, jnp.arange(0, length, rows))
+    single = jax.tree.map(lambda a: jnp.moveaxis(a, 0, 1).reshape(N, *a.shape[3:]), single)
+    return jax.tree.map(lambda a: a[0] if lanes == 1 else jnp.sum(a, axis=0), total), single
 
 
 def _lanes(function: Part, use: Any, weights: Array | None, N: int, held: int) -> int:

@@ -79,10 +79,11 @@ class Patch(Use):
         return jnp.stack(products, axis=1).reshape(-1, *self.shape).astype(self.dtype)
 
     def squares_way(self) -> Way:
-        """I × O numbers, at one offset, and their squares."""
-        return Way(
-            "direct", self.window.size[2] * math.prod(self.shape), 2 * math.prod(self.shape) // self.window.size[0]
-        )
+        """At one offset a slice, its I × O products with δ, and their squares."""
+        K, _, T = self.window.size
+        fine, _ = self._fine_and_coarse(self.delta)
+        size = math.prod(self.shape)
+        return Way("direct", T * size, T * fine.shape[-1] + 2 * size // K)
 
     def _squares_at_once(self, weights: Array | None) -> Array:
         """One offset k at a time, `[N, I, O]`."""
@@ -112,11 +113,11 @@ class Patch(Use):
         I, O = math.prod(self.shape[:-1]) // K, self.shape[-1] // G
         if self.window.flipped:
             I, O = O, I
-        slices = TOUCHED * K * T * I * G  # each is written before it is multiplied
-        direct = G * K * (I * O * TOUCHED + (0 if shared else T * I * O)) + slices
+        products, held = G * K * (0 if shared else T * I * O), G * I * (T + O)  # a slice, and its products with δ
+        slices = (K - 1) * TOUCHED * G * T * I
         ways = [
-            Way("direct", direct - TOUCHED * G * I * O, G * I * O),
-            Way("gram", G * T**2 * (K * I + O + TOUCHED * K) + slices, G * 2 * T**2),
+            Way("direct", products + (K - 1) * TOUCHED * held, held),
+            Way("gram", G * T**2 * (K * I + O + TOUCHED * K) + slices, G * T * (I + 2 * T)),
         ]
         if set(self.window.strides) == {1}:
             ways.append(Way("shifted gram", G * (F**2 * I + T**2 * (O + TOUCHED * K)), G * (F**2 + 2 * T**2)))
