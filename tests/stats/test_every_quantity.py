@@ -1,4 +1,9 @@
-"""Every quantity of the table × every layer and network, against per-example loops: alone, weighted, and sharded."""
+"""Every quantity of the table × every layer and network, against per-example loops: alone, and weighted and sharded.
+
+By default on two of them; `-m slow` on one of each kind, and `-m exhaustive` on the other settings of the layers.
+"""
+
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -31,29 +36,25 @@ def of_a_network(name):
     return Problem(net, jp.SoftmaxCrossEntropy(), x, draw(net, x), targets)
 
 
-def tried(case):
-    """Whether a quantity of one example exists, with something to say of a parameter."""
-    if case.layer.mixes_examples:
-        return False
-    params = jax.eval_shape(lambda: case.params(jnp.float64))
-    y = jax.eval_shape(lambda: case.layer(case.x(jnp.float64), case.params(jnp.float64), case.env()))
-    return bool(jax.tree.leaves(params)) and jnp.issubdtype(y.dtype, jnp.floating)
+def says_something(case):
+    """Whether it has parameters, and quantities of one example."""
+    return type(case.layer).init is not jp.Layer.init and not case.layer.mixes_examples
 
 
-def subjects():
-    """Every layer with parameters and every network; what is quick to compile by default, the rest marked slow."""
-    quick = {"Linear", "lstm"}
-    for case in LAYERS:
-        marks = [] if str(case) in quick else [pytest.mark.slow]
-        yield pytest.param(lambda case=case: of_a_layer(case) if tried(case) else None, id=str(case), marks=marks)
-    for name in NETWORKS:
+def subjects(exhaustive):
+    """The first row of every kind of layer with parameters, and every network; or all the other rows of layers.
+
+    What is quick to compile runs by default, the rest behind a marker.
+    """
+    seen, quick = set(), {"Linear", "lstm"}
+    for case in filter(says_something, LAYERS):
+        if (case.kind in seen) == exhaustive:
+            marks = [] if str(case) in quick else [pytest.mark.exhaustive if exhaustive else pytest.mark.slow]
+            yield pytest.param(lambda case=case: of_a_layer(case), id=str(case), marks=marks)
+        seen.add(case.kind)
+    for name in [] if exhaustive else NETWORKS:
         marks = [] if name in quick else [pytest.mark.slow]
         yield pytest.param(lambda name=name: of_a_network(name), id=name, marks=marks)
-
-
-def asked_of(problem):
-    """The rows that this problem can be asked for: what is drawn needs a key."""
-    return [row for row in ROWS if problem.rng is not None or row.quantity.errors != "sampled"]
 
 
 def collected(problem, rows):
@@ -84,28 +85,33 @@ def compared(problem, found, rows):
         assert apart(result, expected) <= 1e-10, row
 
 
-@pytest.mark.parametrize("make", list(subjects()))
+def with_key(problem):
+    """The same problem, with a key to draw with."""
+    return replace(problem, rng=jax.random.key(2) if problem.rng is None else problem.rng)
+
+
+def weighted(problem):
+    """The same problem, with a weight for every example."""
+    return replace(problem, weights=jnp.asarray(np.random.default_rng(3).uniform(0.1, 1, problem.N)))
+
+
+@pytest.mark.parametrize("make", [*subjects(False), *subjects(True)])
 def test_as_from_loops(make):
-    problem = make()
-    if problem is None:
-        return
-    keyed = Problem(**{**vars(problem), "rng": jax.random.key(2) if problem.rng is None else problem.rng})
-    weights = jnp.asarray(np.random.default_rng(3).uniform(0.1, 1, problem.N))
-    for one in (keyed, Problem(**{**vars(keyed), "weights": weights})):
-        rows = asked_of(one)
-        compared(one, collected(one, rows), rows)
+    problem = with_key(make())
+    compared(problem, collected(problem, ROWS), ROWS)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("make", list(subjects()))
-def test_with_examples_on_two_devices(make):
-    problem = make()
-    if problem is None or problem.N % 2 or problem.mask is not None:
-        return
-    mesh = jax.make_mesh((2,), ("n",), axis_types=(jax.sharding.AxisType.Auto,))
+@pytest.mark.parametrize("make", [*subjects(False), *subjects(True)])
+def test_weighted_and_with_examples_on_two_devices(make):
+    """Without what is drawn: keys do not give the same numbers on two devices."""
+    problem = weighted(make())
     rows = [row for row in ROWS if row.quantity.errors != "sampled"]
-    by_examples = jax.device_put((problem.x, problem.targets), jax.NamedSharding(mesh, jax.P("n")))
-    everywhere = jax.device_put(problem.params, jax.NamedSharding(mesh, jax.P()))
-    sharded = Problem(**{**vars(problem), "x": by_examples[0], "targets": by_examples[1], "params": everywhere})
-    found = collected(sharded, rows)
-    compared(problem, found, rows)
+    if problem.N % 2 or problem.rng is not None:
+        return compared(problem, collected(problem, rows), rows)
+    mesh = jax.make_mesh((2,), ("n",), axis_types=(jax.sharding.AxisType.Auto,))
+    by_examples = jax.NamedSharding(mesh, jax.P("n"))
+    x, targets, weights, mask = jax.device_put((problem.x, problem.targets, problem.weights, problem.mask), by_examples)
+    params = jax.device_put(problem.params, jax.NamedSharding(mesh, jax.P()))
+    sharded = replace(problem, x=x, targets=targets, weights=weights, mask=mask, params=params)
+    assert len(jax.tree.leaves(sharded.x)[0].sharding.device_set) == 2
+    compared(problem, collected(sharded, rows), rows)
