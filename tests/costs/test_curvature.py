@@ -196,6 +196,7 @@ def test_a_cost_of_ones_own_has_a_root_and_an_indefinite_one_is_nan():
         relative(squares(logs.hessian_root(y, labels)), squares(jp.SoftmaxCrossEntropy().hessian_root(y, labels)))
         < 1e-12
     )
+    assert logs.hessian_root(y.astype("bfloat16"), labels).dtype == jnp.bfloat16
     saddle = jp.Cost.of(lambda y, t: t * y[0] ** 2 + y[1] ** 2)
     root = jax.jit(saddle.hessian_root)(y, jnp.array([1.0, -1.0, 0.0]))
     assert np.isnan(root).any(axis=(0, 2)).tolist() == [False, True, False]
