@@ -12,7 +12,9 @@ from typing import Any
 import jax
 
 
-def in_turn(candidates: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
+def in_turn(
+    candidates: dict[str, Callable[[], Any]], rounds: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, list[float]]:
     """Seconds of each candidate in every round, after one warm-up; the order within a round is shuffled."""
     for run in candidates.values():
         jax.block_until_ready(run())
@@ -20,9 +22,9 @@ def in_turn(candidates: dict[str, Callable[[], Any]], rounds: int) -> dict[str, 
     shuffled = random.Random(0)
     for _ in range(rounds):
         for name in shuffled.sample(list(candidates), len(candidates)):
-            start = time.perf_counter()
+            start = clock()
             jax.block_until_ready(candidates[name]())
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(clock() - start)
     return seconds
 
 
@@ -44,6 +46,8 @@ def arguments(description: str, rounds: int, named: bool = False, peers: bool = 
         parser.add_argument("--only", default="", help="the cases that have this in their name")
     if peers:
         parser.add_argument("--peers", action="store_true", help="measure other libraries beside ours")
+        parser.add_argument("--quantities", default="", help="those that have one of these words, between commas")
+        parser.add_argument("--processor", action="store_true", help="seconds of the processor, for a busy machine")
     parser.add_argument("--rounds", type=int, default=rounds)
     parser.add_argument("--json", type=pathlib.Path, help="write the figures there")
     return parser.parse_args()

@@ -2,9 +2,9 @@
 
     python tests/benchmarks/quantities.py [--rounds 15] [--json FILE] [--only NAME] [--peers]
 
-`--rounds 0` takes no times. Beside them `vmap(grad)`, and with `--peers` the clipped gradient of jax_privacy
-(`pip install ".[bench]"`); BackPACK and Opacus, each ÷ its own gradient, are in `quantities_torch.py`. A program that
-needs more than 2 GiB is compiled and not run.
+`--rounds 0` takes no times, `--processor` those of the processor, `--quantities norms,clipped` only those. Beside them
+`vmap(grad)`, and with `--peers` the clipped gradient of jax_privacy (`pip install ".[bench]"`). BackPACK and Opacus,
+each ÷ its own gradient, are in `quantities_torch.py`. A program that needs more than 2 GiB is compiled and not run.
 
 Limits: operations of the gradient, from the layers' formulas: norms of a gradient that is taken anyway need no product
 more (Σ_n G_n is that gradient). Fewest bytes: every input read once and every result written once.
@@ -23,7 +23,6 @@ from measure import arguments, in_turn, ratios, report
 from networks import CASES as NETWORKS
 
 import jaxprop as jp
-from jaxprop.network import Walk
 
 TOO_LARGE = 2 << 30
 COST = jp.SoftmaxCrossEntropy()
@@ -61,18 +60,11 @@ ASKED = {
 
 
 def quantities(net):
-    """{name: step(x, params, targets)} of all that this version of jaxprop has."""
-    stats = getattr(jp, "stats", None)
-    found = {}
+    """{name: step(x, params, targets)}."""
+    stats, found = jp.stats, {}
     for name, make in ASKED.items():
-        try:
-            asked = [make(stats)]
-        except (AttributeError, TypeError) as missing:
-            print(f"{name} left out: {missing}")
-            continue
-        found[name] = functools.partial(keyed, stats.collect(net, COST, asked))
-    if "norms" not in found:
-        found["norms"] = jp.manual.uses(net, COST, Norms())
+        asked = [make(stats)]
+        found[name] = functools.partial(keyed, stats.collect(net, COST, asked), name != "clipped")
     return found
 
 
@@ -94,16 +86,10 @@ def with_params(product, x, params, targets):
     return product(x, params, targets, params)
 
 
-def keyed(step, x, params, targets):
-    """A step with a key for what draws its errors."""
-    return step(x, params, targets, rng=jax.random.key(2))
-
-
-class Norms(Walk):
-    """The gradient and the norms of every use, without `jp.stats`."""
-
-    def close(self, use, path):
-        return use.gradient(), use.squared_norms()
+def keyed(step, with_gradient, x, params, targets):
+    """A step with a key for what draws its errors. Who clips does not want the gradient that is not clipped."""
+    value, grads, found = step(x, params, targets, rng=jax.random.key(2))
+    return (value, grads, found) if with_gradient else (value, found)
 
 
 def by_vmap(net):
@@ -146,12 +132,14 @@ def measured(name, net, x, targets, options):
     steps |= products(net)
     if options.peers:
         steps["clipped by jax_privacy"] = by_jax_privacy(net)
+    words = options.quantities.split(",")
+    steps = {what: s for what, s in steps.items() if what == "gradient" or any(word in what for word in words)}
     programs, seconds = {}, {}
     for what, step in steps.items():
         programs[what], seconds[what] = compiled(step, inputs)
     sizes = {what: program.memory_analysis() for what, program in programs.items()}
     memory = {what: size.temp_size_in_bytes for what, size in sizes.items()}
-    times = timed(programs, inputs, memory, options.rounds) if options.rounds else {}
+    times = timed(programs, inputs, memory, options) if options.rounds else {}
     summary = jp.summary(net, x)
     rows = []
     for what in list(steps)[1:]:
@@ -176,14 +164,17 @@ def measured(name, net, x, targets, options):
     return rows
 
 
-def timed(programs, inputs, memory, rounds):
+def timed(programs, inputs, memory, options):
     """{quantity: seconds of it and of the gradient}: ours in turn, others apart, for what they do to the caches."""
     runs = {what: functools.partial(p, *inputs) for what, p in programs.items() if memory[what] <= TOO_LARGE}
     others = [what for what in runs if " by " in what]
-    seconds = in_turn({what: run for what, run in runs.items() if what not in others}, rounds)
+    measure = functools.partial(
+        in_turn, rounds=options.rounds, clock=time.process_time if options.processor else time.perf_counter
+    )
+    seconds = measure({what: run for what, run in runs.items() if what not in others})
     found = {what: seconds for what in seconds}
     for what in others:
-        found[what] = in_turn({"gradient": runs["gradient"], what: runs[what]}, rounds)
+        found[what] = measure({"gradient": runs["gradient"], what: runs[what]})
     return found
 
 
