@@ -30,6 +30,7 @@ from jaxprop.errors import JaxpropError
 from jaxprop.stats.example_norms import Per, grouped, squared_norms, to_parameters, widened
 from jaxprop.stats.quantity import Context, Quantity
 from jaxprop.uses import Use
+from jaxprop.uses.use import scale
 
 
 class Clipped(NamedTuple):
@@ -110,8 +111,8 @@ class ClippedGradient(Quantity):
 
         0 · NaN is no 0: they must leave a and δ as well. To copy both is dear, and done only where there is a NaN.
         """
-        if sum(map(_is_floating, jax.tree.leaves(use))) == 1:  # δ alone, which is written anew with the weights anyway
-            return _total(*_without(use, part))
+        if sum(map(_is_floating, jax.tree.leaves(use))) == 1:  # g_n is linear in δ, which takes the weights
+            return _weighted(use, part).total(None)
         return jax.lax.cond(jnp.any(jnp.isnan(part)), _total_one_by_one, _total, use, part)
 
     def finish(self, kept: PyTree, notes: dict[str, PyTree], context: Context) -> Clipped:
@@ -140,30 +141,40 @@ def _finite(norms: PyTree, context: Context) -> Array:
 
 
 def _total(use: Use, weights: Array) -> Array:
-    """Σ_n w_n c_n g_n; in float16, w_n c_n δ_n would soon be less than its smallest number."""
-    return (widened(use) if use.dtype == jnp.float16 else use).total(weights)
+    return _wide_enough(use).total(weights)
 
 
 def _total_one_by_one(use: Use, weights: Array) -> Array:
     """The total without the examples whose weight is NaN; slow, seldom needed, and without a copy of the use."""
 
     def add(n: Array, total: Array) -> Array:
-        one = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, n, 1), (use, weights))
-        return total + _total(*_without(*one))
+        one, weight = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, n, 1), (use, weights))
+        there = ~jnp.isnan(weight)
+        return total + _total(_where(there, one), jnp.where(there, weight, 0))
 
     total = jax.eval_shape(_total, use, weights)
     return jax.lax.fori_loop(0, use.examples, add, jnp.zeros(total.shape, total.dtype))
 
 
-def _without(use: Use, weights: Array) -> tuple[Use, Array]:
-    """Zeros in the place of the examples whose weight is NaN."""
-    there = ~jnp.isnan(weights)
+def _weighted(use: Use, weights: Array) -> Use:
+    """w_n c_n δ_n in the place of δ_n, and 0 where the weight is NaN."""
+    scaled = jax.tree.map(lambda a: scale(a, weights) if _is_floating(a) else a, _wide_enough(use))
+    return _where(~jnp.isnan(weights), scaled)
+
+
+def _where(there: Array, use: Use) -> Use:
+    """Zeros in the place of all other examples."""
 
     def one(array: Array) -> Array:
         rows = there.reshape(-1, *(1,) * (array.ndim - 1))
         return jnp.where(rows, array, 0) if _is_floating(array) else array
 
-    return jax.tree.map(one, use), jnp.where(there, weights, 0)
+    return jax.tree.map(one, use)
+
+
+def _wide_enough(use: Use) -> Use:
+    """In float16, w_n c_n δ_n would soon be less than the smallest number."""
+    return widened(use) if use.dtype == jnp.float16 else use
 
 
 def _is_floating(array: Array) -> bool:
