@@ -168,7 +168,7 @@ class Cost(Described, abc.ABC):
         H = jax.vmap(lambda v: per_example(self.hessian_product(y, targets, v)))(each)
         H = jnp.moveaxis(H, 0, 1).astype(wide(y.dtype))
         found, U = jnp.linalg.eigh(H)
-        rounding = 4 * F * jnp.finfo(y.dtype).eps * jnp.max(jnp.abs(found), axis=1, keepdims=True)
+        rounding = 4 * F * float(jnp.finfo(y.dtype).eps) * jnp.max(jnp.abs(found), axis=1, keepdims=True)
         root = jnp.sqrt(jnp.where(found < -rounding, jnp.nan, jnp.maximum(found, 0)))
         return jnp.einsum("nfv,nv->vnf", U, root).astype(y.dtype).reshape(F, *y.shape)
 
