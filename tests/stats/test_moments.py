@@ -180,12 +180,12 @@ def test_the_noise_scale_of_every_array_and_of_every_block_of_a_repeat():
 
 def test_numerator_and_denominator_are_averaged_apart():
     quantity = jp.stats.NoiseScale(decay=0.5)
-    steps = [jp.stats.Noise(*map(jnp.asarray, (n / d, n, d, 1.0))) for n, d in ((8.0, 1.0), (2.0, -1.0), (4.0, 3.0))]
+    steps = [jp.stats.Noise(*map(jnp.asarray, (n / d, n, d, 1.0))) for n, d in ((8.0, 1.0), (3.0, -1.0), (4.0, 3.0))]
     mean = None
     for step in steps:
         mean = quantity.over_steps(mean, step)
     weights = np.array([0.25, 0.5, 1.0])
-    numerator, denominator = weights @ [8, 2, 4] / 1.75, weights @ [1, -1, 3] / 1.75
+    numerator, denominator = weights @ [8, 3, 4] / 1.75, weights @ [1, -1, 3] / 1.75
     assert relative(mean, (numerator / denominator, numerator, denominator, 1.75)) < 1e-14
 
 
