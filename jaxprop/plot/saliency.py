@@ -60,15 +60,17 @@ def saliency(
     if row.ndim < 1 or len(row) != 1:
         raise ShapeError(f"saliency: x must be one example [1, ...], found {list(row.shape)}; pass x[:1], or x[None]")
     found = _found(net, row, params, target, maps, baseline, steps)
+    drawn = {key: np.asarray(one.map[0], np.float64) for key, one in found.items()}
     pixels = None if columns is not None and image is None else _pixels(row[0], image)
     count, (width, height) = 1 + len(found), (2.9, 3.2) if pixels is not None else (3.1, 4.4)
     axes = style.side_by_side(axes, (count * width, height), [None] * count)
     first = next(iter(found.values()))
     style.bare(axes[0], f"y = {style.number(first.value[0], 4)} for {_name(int(first.output[0]), classes)}")
     if pixels is None:
-        _draw_bars(axes, row.ravel(), {key: one.map.ravel() for key, one in found.items()}, columns)
+        _draw_bars(axes, row.ravel(), {key: values.ravel() for key, values in drawn.items()}, columns)
     else:
-        _draw_images(axes, pixels, {key: _pixels(one.map[0], image) for key, one in found.items()})
+        shown = {key: _pixels(values, image) for key, values in drawn.items()}
+        _draw_images(axes, pixels, {key: values for key, values in shown.items() if values is not None})
     for ax, key in zip(axes[1:], found, strict=True):
         ax.set_title(TITLES[key], loc="left", fontsize=style.TITLE, color=style.INK)
     if "integrated" in found:
@@ -96,7 +98,7 @@ def _found(
             run = input_gradient(net, GuidedBackprop() if key == "guided" else None)
         one = jax.jit(partial(run, output=target))(row, params)
         style.finite_array(one.map, f"saliency: {TITLES[key]}")
-        found[key] = Saliency(*(np.asarray(part) for part in one))
+        found[key] = jax.device_get(one)
     return found
 
 
@@ -147,7 +149,6 @@ def _draw_images(axes: np.ndarray, pixels: np.ndarray, maps: dict[str, np.ndarra
         axes[0].imshow(flat, cmap="Greys", interpolation="nearest", gid="example")
     colors = LinearSegmentedColormap.from_list("saliency", [NEGATIVE, "white", POSITIVE])
     for ax, (key, values) in zip(axes[1:], maps.items(), strict=True):
-        values = np.asarray(values, np.float64)
         values = values if values.ndim == 2 else values.sum(axis=2)
         most = np.abs(values).max() or 1.0
         style.bare(ax, "", f"white 0, blue up to {style.number(most, 2)}")
@@ -161,7 +162,7 @@ def _draw_bars(axes: np.ndarray, row: np.ndarray, maps: dict[str, np.ndarray], c
     names = [f"x{i}" for i in range(row.size)] if columns is None else [str(name) for name in columns]
     if len(names) != row.size:
         raise JaxpropError(f"saliency: columns has {len(names)} names, expected {row.size}, one an input")
-    size = np.abs(np.asarray(list(maps.values())[-1], np.float64))
+    size = np.abs(list(maps.values())[-1])
     shown = np.sort(np.argsort(-size, kind="stable")[:BARS])
     at = np.arange(len(shown))
     for i in at:
@@ -171,7 +172,7 @@ def _draw_bars(axes: np.ndarray, row: np.ndarray, maps: dict[str, np.ndarray], c
     if len(shown) < row.size:
         axes[0].set_xlabel(f"the {len(shown)} of {row.size} inputs with the largest bars", fontsize=style.SMALL)
     for ax, values in zip(axes[1:], maps.values(), strict=True):
-        values = np.asarray(values, np.float64)[shown]
+        values = values[shown]
         style.dress(ax, "")
         ax.barh(at, values, color=[POSITIVE if v >= 0 else NEGATIVE for v in values], height=0.7)
         ax.axvline(0, color=style.GREY, linewidth=0.8)

@@ -141,8 +141,10 @@ class Gradient:
         function = self._functions.get((output, rule))
         if function is None:
             net = self.loaded.net
-            by_rule = rule is not None and net is not None and self.moving
-            g = map_of(net, self.moving[0], RULES[rule]) if by_rule else gradient_of(self.f, output, self.moving)
+            if rule is None or net is None or not self.moving:
+                g = gradient_of(self.f, output, self.moving)
+            else:
+                g = map_of(net, self.moving[0], RULES[rule])
             function = self._functions[output, rule] = self.compile(g, CHOSEN)
         return function(inputs | {CHOSEN.name: k})
 
