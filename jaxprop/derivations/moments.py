@@ -119,7 +119,8 @@ def _equations(quantity: Quantity, rows: OfRows, values: dict[Formula, float]) -
         write(last := r, m**2 / (v + ε), "signal to noise")
     if isinstance(quantity, NoiseScale):
         write(G, m**2 - u / N, "the gradient squared, without its noise")
-        write(B, u / G, "the noise scale of this weight alone")
+        if values[G] != 0:  # of a weight that never moves it is 0/0
+            write(B, u / G, "the noise scale of this weight alone")
     if rows.found is not None:
         written.append(Equation((last, Number(float(rows.found))), "by jp.stats.collect"))
     return tuple(written)
@@ -146,7 +147,8 @@ def _table(gradient: Derivative, rows: OfRows, most: int) -> tuple[tuple[Prose, 
 
 
 def _largest(slopes: np.ndarray, most: int) -> np.ndarray:
-    return np.argsort(-np.abs(slopes), kind="stable")[:most]
+    """The rows with the largest derivatives; all of them, if one more than `most` is all there is."""
+    return np.argsort(-np.abs(slopes), kind="stable")[: most if len(slopes) > most + 1 else None]
 
 
 def _facts(rows: OfRows, values: dict[Formula, float], most: int) -> dict[str, Any]:

@@ -88,6 +88,15 @@ def test_columns_and_names_are_read_in_the_table_too(subject):
     assert "[b]" in head and "∂C/∂w5" in head and "W⁽¹⁾" not in head
 
 
+def test_one_row_more_than_asked_is_shown_and_a_weight_that_never_moves_has_no_noise_scale():
+    net, x, params, targets = network(jp.Linear(2), rows=4)
+    x = x.at[:, 0].set(0.0)
+    found = explain(net, COST, most=3, quantity=jp.stats.NoiseScale())(x, params, targets, "0.W", (0, 1))
+    said, table = numbers(found)
+    assert [row[0] for row in table[1:]] == [("0",), ("1",), ("2",), ("3",), ("all 4",)]
+    assert set(said.values()) == {0.0} and "noise_scale" not in found.facts["quantity"]
+
+
 def test_a_layer_without_a_formula(subject):
     """Positions are summed by the use: what is written is the derivative of the row."""
     net, x, params, targets = network(jp.LayerNorm(), jp.Linear(2), rows=5)
