@@ -1,6 +1,7 @@
 """Every quantity of the table × every layer and network, against per-example loops: alone, and weighted and sharded.
 
-By default on two of them; `-m slow` on one of each kind, and `-m exhaustive` on the other settings of the layers.
+By default on two of them; `-m slow` on one of each kind (what is not drawn, weighted and sharded, and everything on
+networks), and `-m exhaustive` on all.
 """
 
 from dataclasses import replace
@@ -41,20 +42,17 @@ def says_something(case):
     return type(case.layer).init is not jp.Layer.init and not case.layer.mixes_examples
 
 
-def subjects(exhaustive):
-    """The first row of every kind of layer with parameters, and every network; or all the other rows of layers.
+def subjects(slow):
+    """Every row of a layer with parameters, and every network: two by default, what `slow` says so behind the marker.
 
-    What is quick to compile runs by default, the rest behind a marker.
+    slow(kind, seen): whether a row of a kind of layer, of which some were seen, or a network (None) runs in CI.
     """
     seen, quick = set(), {"Linear", "lstm"}
-    for case in filter(says_something, LAYERS):
-        if (case.kind in seen) == exhaustive:
-            marks = [] if str(case) in quick else [pytest.mark.exhaustive if exhaustive else pytest.mark.slow]
-            yield pytest.param(lambda case=case: of_a_layer(case), id=str(case), marks=marks)
-        seen.add(case.kind)
-    for name in [] if exhaustive else NETWORKS:
-        marks = [] if name in quick else [pytest.mark.slow]
-        yield pytest.param(lambda name=name: of_a_network(name), id=name, marks=marks)
+    makers = [(case.kind, str(case), lambda case=case: of_a_layer(case)) for case in LAYERS if says_something(case)]
+    for kind, name, make in [*makers, *((None, name, lambda name=name: of_a_network(name)) for name in NETWORKS)]:
+        marker = pytest.mark.slow if slow(kind, seen) else pytest.mark.exhaustive
+        yield pytest.param(make, id=name, marks=[] if name in quick else [marker])
+        seen.add(kind)
 
 
 def collected(problem, rows):
@@ -95,13 +93,20 @@ def weighted(problem):
     return replace(problem, weights=jnp.asarray(np.random.default_rng(3).uniform(0.1, 1, problem.N)))
 
 
-@pytest.mark.parametrize("make", [*subjects(False), *subjects(True)])
+@pytest.fixture(autouse=True)
+def forget_each():
+    """Each test compiles a program for some twenty quantities: together they would take gigabytes."""
+    yield
+    jax.clear_caches()
+
+
+@pytest.mark.parametrize("make", list(subjects(lambda kind, seen: kind is None)))
 def test_as_from_loops(make):
     problem = with_key(make())
     compared(problem, collected(problem, ROWS), ROWS)
 
 
-@pytest.mark.parametrize("make", [*subjects(False), *subjects(True)])
+@pytest.mark.parametrize("make", list(subjects(lambda kind, seen: kind is None or kind not in seen)))
 def test_weighted_and_with_examples_on_two_devices(make):
     """Without what is drawn: keys do not give the same numbers on two devices."""
     problem = weighted(make())
