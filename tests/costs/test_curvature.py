@@ -102,6 +102,7 @@ def drawn(cost, y, targets, keys):
     return jnp.mean(each, axis=0), jnp.std(each, axis=0) / np.sqrt(len(keys))
 
 
+@pytest.mark.slow
 def test_the_mean_square_of_drawn_errors_is_the_hessian(case, found):
     y, targets = case.y("float64"), case.targets("float64")
     if isinstance(case.cost, NO_MODEL):
@@ -135,7 +136,13 @@ def expectation(cost, y, targets, outcomes, chances):
     )
 
 
-@pytest.mark.parametrize("settings", [{}, {"label_smoothing": 0.2, "class_weights": (0.5, 2.0, 1.0), "ignore": -1}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param({}, marks=pytest.mark.slow),
+        {"label_smoothing": 0.2, "class_weights": (0.5, 2.0, 1.0), "ignore": -1},
+    ],
+)
 def test_over_all_labels_the_mean_square_is_exactly_the_hessian(settings):
     """Two positions of three classes: nine outcomes."""
     y, targets = jnp.asarray(np.random.default_rng(0).normal(size=(2, 2, 3))), jnp.array([[2, 0], [1, -1]])
@@ -160,6 +167,7 @@ def test_over_all_yes_and_no_the_mean_square_is_exactly_the_hessian():
     )
 
 
+@pytest.mark.slow
 def test_targets_are_drawn_from_the_model_that_the_cost_speaks_for():
     """In frequency and moments, within 5 standard errors."""
     n, key = 20_000, jax.random.key(2)
@@ -210,6 +218,7 @@ def test_what_does_not_fit_is_refused_as_everywhere():
             cost.hessian_root(jnp.ones((4, 6)), jnp.ones((5, 1)))
 
 
+@pytest.mark.slow
 def test_a_far_off_output_has_a_finite_root():
     y = jnp.asarray([[1e4, -1e4], [-jnp.inf, 0.0]], jnp.float32)
     for cost in (jp.SoftmaxCrossEntropy(), jp.SigmoidCrossEntropy(), jp.KLDivergence()):

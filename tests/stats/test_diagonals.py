@@ -29,6 +29,7 @@ def collected(net, cost, quantities, targets, x=X, params=None, **given):
     [(COST, LABELS), (jp.SoftmaxCrossEntropy(0.1, (1, 2, 3), 0), LABELS), (jp.MeanSquaredError(), X[:, :3])],
     ids=["labels", "weighted", "numbers"],
 )
+@pytest.mark.slow
 def test_the_exact_diagonal_is_that_of_the_products(cost, targets):
     params, weights = draw(NET, X), np.linspace(0.1, 0.5, 5)
     flat, tree = ravel_pytree(params)
@@ -43,7 +44,10 @@ def test_the_exact_diagonal_is_that_of_the_products(cost, targets):
     assert jax.tree.structure(found) == jax.tree.structure(params) and relative(found, diagonal()) <= 1e-12
 
 
-@pytest.mark.parametrize("held", [1, 3], ids=["one by one", "in groups of 3 after one of 1"])
+@pytest.mark.parametrize(
+    "held",
+    [pytest.param(1, id="one by one", marks=pytest.mark.slow), pytest.param(3, id="in groups of 3 after one of 1")],
+)
 def test_columns_in_groups(monkeypatch, held):
     net, x = jp.Chain(jp.Linear(4), jp.Repeat(jp.Linear(4), 2), jp.Tanh(), jp.Linear(7)), X
     params = draw(net, x)
@@ -72,6 +76,7 @@ def test_sampled_diagonals_are_the_exact_one_in_the_mean():
         )
 
 
+@pytest.mark.slow
 def test_more_samples_are_means_of_more_draws():
     quantities = [jp.stats.GGNDiagonal("sampled", samples=400), jp.stats.GGNDiagonal()]
     many, exact = collected(NET, COST, quantities, LABELS, rng=jax.random.key(0))

@@ -50,8 +50,17 @@ def by_products(net, cost, x, params, targets, weights):
     return [dense(lambda v, m=m: m(net, cost)(x, params, targets, v, weights=weights), params) for m in makers]
 
 
-@pytest.mark.parametrize("net", [NET, MIXING, NET.__call__], ids=["a network", "one that mixes", "a function"])
-@pytest.mark.parametrize("weights", [None, W], ids=["mean", "weights"])
+@pytest.mark.parametrize(
+    "net, weights",
+    [
+        pytest.param(MIXING, W, id="one that mixes, weights"),
+        pytest.param(NET.__call__, None, id="a function"),
+        pytest.param(NET, None, id="a network", marks=pytest.mark.slow),
+        pytest.param(NET, W, id="a network, weights", marks=pytest.mark.slow),
+        pytest.param(MIXING, None, id="one that mixes", marks=pytest.mark.slow),
+        pytest.param(NET.__call__, W, id="a function, weights", marks=pytest.mark.slow),
+    ],
+)
 def test_products_are_those_of_the_dense_matrices(net, weights):
     params = draw(getattr(net, "__self__", net), X)
     found = by_products(net, COST, X, params, LABELS, weights)
@@ -69,7 +78,7 @@ def test_the_hessian_is_a_difference_of_gradients():
     assert relative(jp.stats.hessian_product(NET, COST)(X, params, LABELS, v), expected) <= DIFFERENCES
 
 
-@pytest.mark.parametrize("make", list(subjects()))
+@pytest.mark.parametrize("make", [*subjects(False), *subjects(True)])
 def test_by_hand_as_by_jax(make):
     """Every layer and network: a function has neither our way back nor our gradient."""
     problem = make()
@@ -155,7 +164,7 @@ def curvature(kind, net=NET):
     return params, functools.partial(maker(net, COST), X, params, LABELS)
 
 
-@pytest.mark.parametrize("kind", ["ggn", "hessian"])
+@pytest.mark.parametrize("kind", [pytest.param("ggn", marks=pytest.mark.slow), "hessian"])
 def test_the_largest_eigenvalue_is_numpys(kind):
     params, product = curvature(kind)
     found = jax.jit(lambda key: jp.stats.largest_eigenvalue(product, params, key, tolerance=1e-8))(jax.random.key(0))
@@ -171,7 +180,7 @@ def test_the_largest_eigenvalue_is_numpys(kind):
     assert abs(-float(lowest.value) - values[0]) <= 1e-5 * values[-1]
 
 
-@pytest.mark.parametrize("n", [1, 2, 3, 40])
+@pytest.mark.parametrize("n", [2, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 3, 40))])
 @pytest.mark.parametrize("shift", [0.0, -9.0, 9.0])
 def test_the_largest_eigenvalue_of_any_symmetric_matrix(n, shift):
     rng = np.random.default_rng(n)
@@ -189,6 +198,7 @@ def test_no_curvature_at_all_is_zero():
     assert nothing.value == nothing.error == 0 and nothing.products == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype, tolerance", [("bfloat16", 0.1), ("float32", 1e-5)])
 def test_the_largest_eigenvalue_in_few_bits(dtype, tolerance):
     """Where a product is all rounding the search stops; it does not run away."""
