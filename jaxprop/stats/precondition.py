@@ -22,6 +22,7 @@ from jaxprop.checks import check_whole
 from jaxprop.costs import Cost
 from jaxprop.errors import JaxpropError
 from jaxprop.layers.layer import Layer
+from jaxprop.layers.settings import shortly
 from jaxprop.stats.collect import collect
 from jaxprop.stats.kronecker_factors import Errors, KroneckerFactors, is_factors
 from jaxprop.uses.kronecker import Factors, between, traces
@@ -176,7 +177,8 @@ def inverse(factors: Factors, damping: float) -> Factors:
 
 
 def _inverse_of(side: Array, damping: Array, diagonal: bool) -> Array:
-    """(M + d 1)⁻¹ of every block, by its Cholesky factor."""
+    """(M + d 1)⁻¹ of every block, by its Cholesky factor; d is no less than what rounding may have taken from M."""
+    damping = jnp.maximum(damping, jnp.finfo(side.dtype).eps * traces(side, diagonal))
     if diagonal:
         return 1 / (side + damping[..., None])
     eye = jnp.eye(side.shape[-1], dtype=side.dtype)
@@ -206,7 +208,9 @@ def _clipped(updates: PyTree, grads: PyTree, most: float) -> PyTree:
 
 def _like_one_row(data: tuple[Any, Any]) -> PyTree:
     """Shapes and dtypes of one row."""
-    rows = as_arrays(tuple(data), "data")
+    if not isinstance(data, tuple | list) or len(data) != 2:
+        raise JaxpropError(f"precondition: data must be rows (x, targets), found {shortly(data)}")
+    rows = as_arrays(data[0], "x"), as_arrays(data[1], "targets")
     return jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape[1:]), jax.dtypes.canonicalize_dtype(a.dtype)), rows)
 
 
