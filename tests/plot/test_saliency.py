@@ -10,7 +10,7 @@ from jaxprop import JaxpropError, plot
 from tests.drawing import draw
 from tests.plot.pictures import said
 
-NET = jp.Chain(jp.Linear(6), jp.ReLU(), jp.Linear(3))
+NET = jp.Chain(jp.Linear(12), jp.ReLU(), jp.Linear(3))
 X = np.random.default_rng(0).normal(size=(1, 64))
 
 
@@ -26,6 +26,7 @@ def test_the_maps_drawn_are_those_of_the_library():
     expected = {key: jp.saliency.input_gradient(NET, rule)(X, params, 2).map for key, rule in rules.items()}
     expected["integrated"] = jp.saliency.integrated_gradients(NET, 40)(X, params, 2).map
     assert np.allclose(image(axes[0], "example"), X.reshape(8, 8))
+    assert not np.allclose(expected["gradient"], expected["guided"], atol=0.01)
     for ax, (key, found) in zip(axes[1:], expected.items(), strict=True):
         assert np.allclose(image(ax, key), found.reshape(8, 8)), key
         low, high = ax.images[0].get_clim()
