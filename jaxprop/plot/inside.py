@@ -9,7 +9,7 @@ import numpy as np
 from jaxprop.arrays.paths import by_path
 from jaxprop.errors import JaxpropError
 from jaxprop.plot import style
-from jaxprop.stats import FlowReport, Histogram, Units, UpdateToWeight
+from jaxprop.stats import FlowReport, Histogram, NoiseScale, Units, UpdateToWeight
 from jaxprop.stats.blocks import labelled
 from jaxprop.train import FitResult
 from jaxprop.train.monitored import Monitored
@@ -22,7 +22,7 @@ _COLUMNS, _PANEL = 3, (4.1, 2.9)  # inches
 _LINES = 6  # that are named
 _CELLS = 60  # of a histogram that is drawn, along its values
 _THUMB = 1e-3  # the rule of thumb for update ÷ weight
-_NUMBERS = ("root_mean_square", "scale")  # of several numbers of one array, the one that is drawn
+_DRAWN = ".root_mean_square"  # of an array's summary, the number that is drawn
 
 
 class Panel(NamedTuple):
@@ -68,7 +68,7 @@ def inside(result: FitResult, *, figure: "Figure | None" = None) -> np.ndarray:
         style.dress(ax, "", "steps behind θ", panel.y)
         ax.set_title(panel.title, loc="left", fontsize=style.TEXT, color=style.INK)
         panel.draw(ax)
-        ax.set_xlim(seen.steps[0], _edges(seen.steps)[-1])
+        ax.set_xlim(seen.steps[0], max(_edges(seen.steps)[-1], 0 if result.state is None else result.state.steps))
     return axes
 
 
@@ -99,9 +99,10 @@ def _of_numbers(seen: Monitored, name: str) -> Iterator[Panel]:
     """One panel of lines for what a quantity says in numbers; of each array's summary, its RMS."""
     rows = seen.rows()
     columns = [column for column in rows[0] if column == name or column.startswith(f"{name}.")]
-    for wanted in _NUMBERS:
-        chosen = [column for column in columns if column.endswith(f".{wanted}")]
-        columns = chosen or columns
+    summaries = {column.removesuffix(_DRAWN) for column in columns if column.endswith(_DRAWN)}
+    columns = [c for c in columns if c.endswith(_DRAWN) or c.rpartition(".")[0] not in summaries]
+    if isinstance(seen.quantities[name], NoiseScale):  # what it is the ratio of has other units
+        columns = [column for column in columns if column.startswith(f"{name}.scale")]
     labels = [column.removeprefix(name).removesuffix("root_mean_square").strip(".") or "RMS" for column in columns]
     lines = {label: np.array([row[column] for row in rows]) for label, column in zip(labels, columns, strict=True)}
     if lines:
