@@ -136,18 +136,18 @@ def test_a_tie_has_one_block_for_its_array():
     assert relative(jnp.trace(found.inner[0].W), jnp.trace(apart[0].W) + jnp.trace(apart[1].W)) < 1e-12
 
 
-@pytest.mark.parametrize(
-    "case",
-    [
-        pytest.param(case, id=str(case), marks=[] if str(case) in ("Linear", "Embedding") else [pytest.mark.slow])
-        for case in LAYERS
-        if not case.layer.mixes_examples
-    ],
-)
+def layers():
+    """The first row of every kind of layer, slow but for two; the other rows behind their own marker."""
+    seen = set()
+    for case in filter(says_something, LAYERS):
+        slow = pytest.mark.exhaustive if case.kind in seen else pytest.mark.slow
+        yield pytest.param(case, id=str(case), marks=[] if str(case) in ("Linear", "Embedding") else [slow])
+        seen.add(case.kind)
+
+
+@pytest.mark.parametrize("case", list(layers()))
 def test_every_layer_has_factors_of_its_parameters_shape(case):
     """A ⊗ B has θ's size, both are positive semidefinite, and collect finds what the uses themselves say."""
-    if not says_something(case):
-        return
     problem = of_a_layer(case)
     given = {"rng": problem.rng, "mask": problem.mask}
     run = jax.jit(
