@@ -83,7 +83,7 @@ def test_what_has_no_angle():
         jp.rules.alignment(jp.Chain(jp.Linear(2), jp.BatchNorm()), COST, FA)
 
 
-def test_as_a_quantity_it_is_the_same_and_follows_training():
+def test_as_a_quantity_it_is_the_same():
     net = jp.Chain(jp.Linear(16), jp.Tanh(), jp.Linear(2))
     params = draw(net, X)
     feedback = FA.init(jax.random.key(1), net, params)
@@ -93,6 +93,11 @@ def test_as_a_quantity_it_is_the_same_and_follows_training():
     expected = jp.rules.alignment(net, COST, FA)(X, params, TARGETS, feedback=feedback)
     np.testing.assert_allclose(found.layers["0"], expected.layers["0"], rtol=1e-9)
     np.testing.assert_allclose(found.total, expected.total, rtol=1e-9)
+
+
+@pytest.mark.slow
+def test_the_angle_falls_as_training_goes():
+    net = jp.Chain(jp.Linear(16), jp.Tanh(), jp.Linear(2))
     with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
         x, targets = np.asarray(X, np.float32), np.asarray(TARGETS, np.float32)
         result = jp.fit(

@@ -69,7 +69,9 @@ def test_a_nan_is_not_cut_away():
 
 
 @pytest.mark.parametrize(
-    "net, shape", [(NET, (5, 4)), (jp.models.convnet(3, width=2), (2, 8, 8, 1))], ids=["mlp", "conv"]
+    "net, shape",
+    [(NET, (5, 4)), pytest.param(jp.models.convnet(3, width=2), (2, 8, 8, 1), marks=pytest.mark.slow)],
+    ids=["mlp", "conv"],
 )
 def test_the_plain_map_is_the_gradient_by_jax(net, shape):
     x = jnp.asarray(np.random.default_rng(1).normal(size=shape))

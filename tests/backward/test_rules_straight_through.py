@@ -18,7 +18,7 @@ def gradient(net, rule, x, params, targets):
     return jax.jit(jp.manual.value_and_grad(net, jp.HalfSquaredError(), rule=rule))(x, params, targets)[1]
 
 
-@pytest.mark.parametrize("layer", [jp.Step(), jp.Quantize(3), jp.Quantize(2, 0.0, 3.0)], ids=repr)
+@pytest.mark.parametrize("layer", [jp.Step(), pytest.param(jp.Quantize(2, 0.0, 3.0), marks=pytest.mark.slow)], ids=repr)
 @pytest.mark.parametrize("window", [None, 0.7])
 def test_errors_go_through_as_if_the_layer_were_not_there(layer, window):
     """By jax.grad: y + stop(f(z) − z) has f's value and the identity's slope; within a window that of a clipping."""
