@@ -201,7 +201,8 @@ def _averaged(state: PreconditionState, factors: PyTree, decay: float, every: in
 
 
 def _clipped(updates: PyTree, grads: PyTree, most: float) -> PyTree:
-    length = sum(jnp.sum(u * g) for u, g in zip(jax.tree.leaves(updates), jax.tree.leaves(grads), strict=True))
+    products = jax.tree.map(lambda u, g: jnp.sum(u * g), updates, grads)
+    length = jnp.asarray(sum(jax.tree.leaves(products)))
     factor = jnp.minimum(1, jnp.sqrt(most / jnp.maximum(length, jnp.finfo(length.dtype).tiny)))
     return jax.tree.map(lambda u: (factor * u).astype(u.dtype), updates)
 

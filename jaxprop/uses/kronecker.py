@@ -13,6 +13,7 @@ Sources: Martens and Grosse, arXiv 1503.05671, section 3; Grosse and Martens, ar
 convolutions; Eschenhagen et al., arXiv 2311.00636, section 3, for the two kinds.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -149,7 +150,7 @@ def join(parts: Sequence[Factors]) -> Factors:
     all products of two matrices it has the smallest relative entropy to the sum (as for states of two systems).
     """
     first = parts[0]
-    diagonal = tuple(any(part.diagonal[side] for part in parts) for side in (0, 1))
+    diagonal = any(part.diagonal[0] for part in parts), any(part.diagonal[1] for part in parts)
     A = B = jnp.zeros((), first.A.dtype)
     for part in parts:
         of_A, of_B = traces(part.A, part.diagonal[0]), traces(part.B, part.diagonal[1])
@@ -161,7 +162,7 @@ def join(parts: Sequence[Factors]) -> Factors:
 def transposed(factors: Factors) -> Factors:
     """Return the factors of θᵀ: B ⊗ A."""
     K, F, G, E = factors.view
-    return Factors(factors.B, factors.A, factors.diagonal[::-1], (K, E, G, F))
+    return Factors(factors.B, factors.A, (factors.diagonal[1], factors.diagonal[0]), (K, E, G, F))
 
 
 def _as(moment: Array, is_diagonal: bool, wanted: bool) -> Array:
@@ -184,7 +185,8 @@ def _moment(rows: Array, weights: Array | None, dtype: DTypeLike, diagonal: bool
         total = jnp.sum(weighed.astype(dtype) * rows.astype(dtype), axis=(0, 1))
     else:
         flat = [a.reshape(N * rows.shape[1], *rows.shape[2:]) for a in (weighed, rows)]
-        total = (jax.vmap(_product, in_axes=(1, 1, None)) if rows.ndim > 3 else _product)(*flat, dtype)
+        product = functools.partial(_product, dtype=dtype)
+        total = (jax.vmap(product, in_axes=1) if rows.ndim > 3 else product)(*flat)
     return total / N if weights is None else total
 
 
