@@ -86,8 +86,9 @@ def widened(value: Any) -> Any:
         return replace(value, **inside | {"dtype": wide(value.dtype)})
     if isinstance(value, tuple) and all(map(is_use, value)):
         return tuple(map(widened, value))
-    floating = isinstance(value, Array) and jnp.issubdtype(value.dtype, jnp.floating)
-    return value.astype(wide(value.dtype)) if floating else value
+    if isinstance(value, Array) and jnp.issubdtype(value.dtype, jnp.floating):
+        return value.astype(wide(value.dtype))
+    return value
 
 
 def grouped(norms: PyTree, per: Per, costs: Array) -> PyTree:

@@ -108,7 +108,7 @@ def _one(close: Callable[[Use, PyTree], PyTree], use: Use, part: PyTree, axis: i
         return close(use, part)
     if axis is None:
         return jax.lax.map(lambda block: _one(close, block, part, axis), use.use)
-    return jax.lax.map(lambda block: _one(close, *block, axis), (use.use, part))
+    return jax.lax.map(lambda block: _one(close, block[0], block[1], axis), (use.use, part))
 
 
 def _bytes(tree: PyTree) -> int:
