@@ -24,7 +24,7 @@ def outer(*T, I=3, O=2, seed=0):
     return jp.Outer(normal(3, *T, I, seed=seed), normal(3, *T, O, seed=seed + 1), (I, O), jnp.float64)
 
 
-def lookup(T=(4,), V=3, D=2, seed=0):
+def lookup(T=(7,), V=3, D=2, seed=0):
     ids = jnp.asarray(np.random.default_rng(seed).integers(-1, V + 1, (3, *T)))  # some have no row
     return jp.Lookup(ids, normal(3, *T, D, seed=seed), (V, D), jnp.float64)
 
@@ -92,7 +92,7 @@ KINDS = {
         lambda use, _, n, t, m, s: use.delta[m, s] * use.normalized[m, s], 3,
     ),
     "Lookup": Kind(lambda: lookup(()), of_ids),
-    "Lookup, T = 4": Kind(lookup, of_ids, 4),
+    "Lookup, T = 7": Kind(lookup, of_ids, 7),
     "Leading, T = 2": Kind(
         lambda: jp.Leading(normal(3, 2, 2), (3, 2), jnp.float64),
         lambda use, _, n, t, m, s: np.outer(row(3, t), use.delta[m, s]), 2,
@@ -173,12 +173,15 @@ def test_places_that_share_an_activation_are_joined_exactly():
         assert relative(joined.matrix(), expected) < 1e-13
 
 
-def test_joined_places_keep_the_trace_and_may_be_diagonal():
+def test_joined_places_keep_the_partial_traces_and_may_be_diagonal():
     table, head = lookup(V=3, D=2), outer(4, I=2, O=3)
     joined = jp.Several((table, head), (False, True), (3, 2), jnp.float64).kronecker_factors()
     assert joined.diagonal == (True, False) and joined.A.shape == (3,) and joined.B.shape == (2, 2)
-    apart = [use.kronecker_factors().matrix() for use in (table, head)]
-    assert relative(jnp.trace(joined.matrix()), sum(map(jnp.trace, apart))) < 1e-13
+    of_head = head.kronecker_factors().matrix().reshape(2, 3, 2, 3).transpose(1, 0, 3, 2)  # of Wᵀ
+    whole = table.kronecker_factors().matrix().reshape(3, 2, 3, 2) + of_head
+    found = joined.matrix().reshape(3, 2, 3, 2)
+    assert relative(jnp.einsum("rcsc->rs", found), jnp.diag(jnp.einsum("rcrc->r", whole))) < 1e-13
+    assert relative(jnp.einsum("rcrd->cd", found), jnp.einsum("rcrd->cd", whole)) < 1e-13
 
 
 def test_a_tie_between_different_kinds_falls_back_on_the_diagonal():
