@@ -6,7 +6,8 @@
 784-1000-500-250-30-250-500-1000-784 with tanh and the cross entropy of every pixel, as in Hinton and Salakhutdinov
 (2006) and Martens and Grosse (arXiv 1503.05671, section 13), but on 5,120 images for 160 steps, so that it takes
 minutes on two cores. SGD and Adam have the best of three learning rates, by the cost at the end, and K-FAC the one that
-its page begins with; all other settings are the libraries' own. The folder holds MNIST's IDX files.
+its page begins with, which was found on a smaller autoencoder; all other settings are the libraries' own. The folder
+holds MNIST's IDX files.
 """
 
 import argparse
