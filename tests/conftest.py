@@ -19,7 +19,8 @@ if jax.__version_info__[:2] == (0, 10):  # later ones know no such flag, and end
 if not os.environ.get("TESTS_OPTIMISED"):  # in the environment, for the processes that tests start too
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK}"
 
-collect_ignore = ["benchmarks/mlserver_mlp.py"]  # imports MLServer, which has an environment of its own
+# they import MLServer and PyTorch, which have environments of their own
+collect_ignore = ["benchmarks/mlserver_mlp.py", "benchmarks/quantities_torch.py"]
 
 
 def pytest_configure(config: pytest.Config) -> None:

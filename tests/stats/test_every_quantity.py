@@ -1,6 +1,6 @@
 """Every quantity of the table × every layer and network, against per-example loops: alone, and weighted and sharded.
 
-By default on two of them; `-m slow` on one of each kind (what is not drawn, weighted and sharded, and everything on
+By default on one of them; `-m slow` on one of each kind (what is not drawn, weighted and sharded, and everything on
 networks), and `-m exhaustive` on all.
 """
 
@@ -43,11 +43,11 @@ def says_something(case):
 
 
 def subjects(slow):
-    """Every row of a layer with parameters, and every network: two by default, what `slow` says so behind the marker.
+    """Every row of a layer with parameters, and every network: one by default, what `slow` says so behind the marker.
 
     slow(kind, seen): whether a row of a kind of layer, of which some were seen, or a network (None) runs in CI.
     """
-    seen, quick = set(), {"Linear", "lstm"}
+    seen, quick = set(), {"Linear"}
     makers = [(case.kind, str(case), lambda case=case: of_a_layer(case)) for case in LAYERS if says_something(case)]
     for kind, name, make in [*makers, *((None, name, lambda name=name: of_a_network(name)) for name in NETWORKS)]:
         marker = pytest.mark.slow if slow(kind, seen) else pytest.mark.exhaustive
