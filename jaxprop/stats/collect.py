@@ -22,6 +22,7 @@ from jaxprop.backward.manual import Record, Tape
 from jaxprop.backward.mixing import refuse_mixing
 from jaxprop.backward.rules import Rule, as_rule, prepare
 from jaxprop.backward.rules.edits import RuleLike
+from jaxprop.checks import check_whole
 from jaxprop.costs import Cost
 from jaxprop.errors import JaxpropError
 from jaxprop.layers.layer import Layer
@@ -41,7 +42,7 @@ from jaxprop.stats.quantity import ERRORS, Context, Quantity
 from jaxprop.stats.visits import WayBack, by_hand, by_hand_again, with_norms
 from jaxprop.uses import Use, rounded, weighted, weighted_sum
 from jaxprop.uses.chunked import at, visits_again
-from jaxprop.uses.use import scale
+from jaxprop.uses.use import check_weights, scale
 
 Kind = tuple[str, int]  # of errors, and how many samples
 COST: Kind = ("cost", 1)
@@ -105,7 +106,9 @@ def collect(
 
     Raises:
         JaxpropError: `net` is a plain function or mixes examples, something is no quantity, errors are to be sampled
-            without rng, the cost does not have what is needed, or one example alone needs more than `memory`.
+            without rng, the cost does not have what is needed, `memory` is no whole number ≥ 1, or one example alone
+            needs more than that.
+        ShapeError: weights are not `[N]`.
 
     >>> import jax.numpy as jnp
     >>> from jaxprop import HalfSquaredError, Linear
@@ -123,6 +126,8 @@ def collect(
     if alone is not None:
         refuse_mixing(net, f"stats.collect of {alone}")
     rule = None if rule is None else as_rule(rule)
+    if memory is not None:
+        check_whole(memory, "stats.collect: memory, in bytes,")
     kind_of = {quantity: _kind(quantity, rule) for quantity in quantities}
     kinds = list(dict.fromkeys([COST, *kind_of.values()]))
 
@@ -138,6 +143,8 @@ def collect(
         feedback: PyTree = None,
     ) -> Collected:
         examples = jax.tree.leaves(x)[0].shape[0]
+        if weights is not None:
+            check_weights(weights, examples)
         walk, theta = prepare(rule, net, params, feedback, rng)
         walk = _Noting(quantities).over(walk) if any(quantity.notes for quantity in quantities) else walk
         y, cache = walk.push(net, x, theta, environment(rng, mask), "")

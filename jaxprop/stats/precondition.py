@@ -8,14 +8,16 @@ eigenvalues are known badly. π² = (tr A / R) / (tr B / C) shares it out betwee
 """
 
 import math
+import numbers
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
-from jaxtyping import PyTree
+from jaxtyping import ArrayLike, PyTree
 
 from jaxprop.arrays.given import as_arrays
 from jaxprop.checks import check_whole
@@ -59,7 +61,8 @@ def precondition(
     """Return an optax optimizer whose steps are preconditioned by Kronecker factors of the curvature (K-FAC).
 
     θ ← θ − η (A ⊗ B + λ)⁻¹ ∂C/∂θ for every parameter. `fit` gives it the factors of its batches; in a loop of one's own
-    they come from `collect`, as `update(grads, state, params, factors=factors)`, see the example.
+    they come from `collect`, as `update(grads, state, params, factors=factors)`, see the example. Under `optax.masked`
+    or `optax.partition` it is for some parameters, and others have another optimizer or are frozen.
 
     Args:
         net: a Layer that does not mix examples.
@@ -71,7 +74,7 @@ def precondition(
         damping: λ > 0, in the unit of the curvature.
         clip: κ, or None. A step is made shorter where η² Σ_θ ⟨G, (A ⊗ B + λ)⁻¹ G⟩ would be above κ: that is about twice
             the change of the cost that its quadratic model predicts (for likelihoods, twice the KL divergence). Where
-            the learning rate is no number, η counts as 1 here.
+            the learning rate is None or a schedule, η counts as 1 here.
         decay: ε, how much of the average of factors stays at a step, at most: 1 − 1/t at first, so that it is a mean.
         every: the factors are computed at every so many steps (in `fit`).
         inverse_every: the inverses are made anew at every so many steps, and at each of the first so many.
@@ -106,11 +109,15 @@ def precondition(
     quantity = KroneckerFactors(kind=kind, errors=errors, samples=samples)
     run = collect(net, cost, [quantity])
     like = _like_one_row(data)
-    rate = learning_rate if isinstance(learning_rate, int | float) else 1.0
+    rate = learning_rate if _is_number(learning_rate) else 1.0
 
     def shapes(params: PyTree) -> PyTree:
         key = jax.random.key(0)
-        return jax.eval_shape(lambda rows, params: run(rows[0], params, rows[1], rng=key).found[0], like, params)
+
+        def factors(rows: PyTree, params: PyTree) -> PyTree:
+            return run(rows[0], _whole(net, rows[0], params), rows[1], rng=key).found[0]
+
+        return _masked(jax.eval_shape(factors, like, params), params)
 
     def init(params: PyTree) -> PreconditionState:
         zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes(params))
@@ -130,14 +137,16 @@ def precondition(
                 "precondition: update has no factors: give factors=, which stats.collect(net, cost, "
                 f"[stats.{quantity}]) computes; fit does it by itself"
             )
-        if collect_fn is None:
-            averaged = _averaged(state, factors, decay)
-        elif every == 1:  # no cond: XLA finds that the forward pass is the gradient's own
-            averaged = _averaged(state, collect_fn([quantity])[0], decay)
+
+        def found() -> PyTree:
+            return _masked(factors if collect_fn is None else collect_fn([quantity])[0], grads)
+
+        if collect_fn is None or every == 1:  # no cond: XLA finds that the forward pass is the gradient's own
+            averaged = _averaged(state, found(), decay)
         else:
             averaged = jax.lax.cond(
                 state.count % every == 0,
-                lambda: _averaged(state, collect_fn([quantity])[0], decay, every),
+                lambda: _averaged(state, found(), decay, every),
                 lambda: state.factors,
             )
         inverses = jax.lax.cond(
@@ -200,11 +209,29 @@ def _averaged(state: PreconditionState, factors: PyTree, decay: float, every: in
     return jax.tree.map(lambda old, new: old + (1 - keep).astype(old.dtype) * (new - old), state.factors, factors)
 
 
-def _clipped(updates: PyTree, grads: PyTree, most: float) -> PyTree:
+def _clipped(updates: PyTree, grads: PyTree, most: ArrayLike) -> PyTree:
     products = jax.tree.map(lambda u, g: jnp.sum(u * g), updates, grads)
     length = jnp.asarray(sum(jax.tree.leaves(products)))
-    factor = jnp.minimum(1, jnp.sqrt(most / jnp.maximum(length, jnp.finfo(length.dtype).tiny)))
+    within = jnp.asarray(most, length.dtype) / jnp.maximum(length, jnp.finfo(length.dtype).tiny)
+    factor = jnp.minimum(1, jnp.sqrt(within))
     return jax.tree.map(lambda u: (factor * u).astype(u.dtype), updates)
+
+
+def _is_masked(node: object) -> bool:
+    return isinstance(node, optax.MaskedNode)
+
+
+def _whole(net: Layer, x: PyTree, params: PyTree) -> PyTree:
+    """θ, of which shapes are asked, with first weights in the place of what is masked."""
+    if not any(map(_is_masked, jax.tree.leaves(params, is_leaf=_is_masked))):
+        return params
+    first = net.init(jax.random.key(0), x)
+    return jax.tree.map(lambda p, f: f if _is_masked(p) else p, params, first, is_leaf=_is_masked)
+
+
+def _masked(factors: PyTree, params: PyTree) -> PyTree:
+    """The factors of the parameters that `optax.masked` and its like leave to this optimizer."""
+    return jax.tree.map(lambda p, f: p if _is_masked(p) else f, params, factors, is_leaf=_is_masked)
 
 
 def _like_one_row(data: tuple[Any, Any]) -> PyTree:
@@ -219,8 +246,12 @@ def _check(momentum: float, damping: float, clip: float | None, decay: float, ev
     check_whole(every, "precondition: every")
     check_whole(inverse_every, "precondition: inverse_every")
     for name, value in {"damping": damping, "clip": 1.0 if clip is None else clip}.items():
-        if not value > 0:
-            raise JaxpropError(f"precondition: {name} is {value}, expected a number above 0")
+        if not (_is_number(value) and value > 0):
+            raise JaxpropError(f"precondition: {name} is {value!r}, expected a number above 0")
     for name, value in {"momentum": momentum, "decay": decay}.items():
-        if not 0 <= value < 1:
-            raise JaxpropError(f"precondition: {name} is {value}, expected a number from 0 to below 1")
+        if not (_is_number(value) and 0 <= value < 1):
+            raise JaxpropError(f"precondition: {name} is {value!r}, expected a number from 0 to below 1")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, numbers.Real | np.ndarray | Array)

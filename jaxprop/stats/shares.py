@@ -41,5 +41,9 @@ class Shares(NamedTuple):
         return cls(w / total, total, jnp.sum((w / total) ** 2))
 
     def unbiased(self, spread: Array) -> Array:
-        """Return the unbiased variance, of Σ_n p_n (g_n − ḡ)²: divided by 1 − Σ_n p_n², which is (N − 1)/N."""
-        return spread / (1 - self.squares).astype(spread.dtype)
+        """Return the unbiased variance, of Σ_n p_n (g_n − ḡ)²: divided by 1 − Σ_n p_n², which is (N − 1)/N.
+
+        Of one example it is NaN, 0/0: what rounding left of its spread is no 0, and would be infinite.
+        """
+        left = 1 - self.squares
+        return spread / jnp.where(left > 0, left, jnp.nan).astype(spread.dtype)

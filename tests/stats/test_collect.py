@@ -160,6 +160,18 @@ def test_what_is_no_quantity_is_refused(quantities, said):
         jp.stats.collect(NET, COST, quantities)
 
 
+@pytest.mark.parametrize("quantity", [Uses(), jp.stats.ExampleNorms(), jp.stats.SecondMoment()], ids=str)
+def test_weights_that_are_not_one_an_example_are_named(quantity):
+    with pytest.raises(jp.ShapeError, match=r"weights: found shape \(1,\), expected \(\d+,\), one weight per example"):
+        jp.stats.collect(NET, COST, [quantity])(X, params_of(NET), LABELS, weights=jnp.ones(1))
+
+
+@pytest.mark.parametrize("memory", [0, -5, "1 MB", 1e6])
+def test_a_bound_that_is_no_number_of_bytes_is_named(memory):
+    with pytest.raises(jp.JaxpropError, match="memory, in bytes, must be a whole number ≥ 1, found"):
+        jp.stats.collect(NET, COST, [Uses()], memory=memory)
+
+
 def test_sampling_needs_a_key_and_a_cost_that_can():
     with pytest.raises(jp.JaxpropError, match=r"give rng=jax.random.key\(0\)"):
         jp.stats.collect(NET, COST, [Drawn()])(X, params_of(NET), LABELS)

@@ -115,6 +115,15 @@ def test_a_weight_of_0_leaves_an_example_out():
     assert relative(with_it, without) < 1e-10
 
 
+@pytest.mark.parametrize("weights", [None, [0.3, 0.0, 0.0]], ids=["one row", "one weight"])
+def test_of_one_example_nothing_is_known_of_the_spread(weights):
+    """0/0, and not what rounding left, divided by 0."""
+    x, targets = rows(0, 3 if weights else 1)
+    *_, unbiased, _, noise, layers, tests = found(x, targets, weights and jnp.asarray(weights))
+    parts = [part[:3] for part in (noise, layers)]  # without the number of steps
+    assert all(np.isnan(a).all() for a in jax.tree.leaves((unbiased, parts, tests)))
+
+
 def test_equal_weights_are_the_mean():
     x, targets = rows(0, 5)
     assert relative(found(x, targets, jnp.full(5, 0.2)), found(x, targets, None)) < 1e-12

@@ -7,6 +7,7 @@ import optax
 import pytest
 
 import jaxprop as jp
+from jaxprop.arrays.paths import dotted
 from jaxprop.arrays.relative import relative
 from jaxprop.errors import JaxpropError
 from jaxprop.stats import Factors, KroneckerFactors, collect, precondition
@@ -124,6 +125,42 @@ def test_it_goes_into_a_chain_and_a_compiled_step():
     assert relative(after, params) > 1e-4
 
 
+def test_masked_parameters_are_left_to_others_and_the_rest_goes_as_ever():
+    """Weights by their factors, biases by a rate of their own: in `fit`, and as `optax.masked` in a loop."""
+    net, data, params = problem()
+    core = precondition(net, HALF, data, clip=None, errors="exact")
+    weights = jax.tree_util.tree_map_with_path(lambda path, _: dotted(path).endswith("W"), params)
+    _, grads, (factors,) = jax.jit(collect(net, HALF, [KroneckerFactors(errors="exact")]))(data[0], params, data[1])
+    whole, _ = core.update(grads, core.init(params), params, factors=factors)
+
+    masked = optax.masked(core, weights)
+    state = masked.init(params)
+    updates, after = jax.jit(masked.update)(grads, state, params, factors=factors)
+    expected = jax.tree.map(lambda w, there, g: w if there else g, whole, weights, grads)
+    assert relative(updates, expected) < 1e-12
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+
+    kinds = jax.tree.map(lambda there: "weights" if there else "frozen", weights)
+    optimizer = optax.partition({"weights": optax.chain(core, optax.scale(-0.1)), "frozen": optax.set_to_zero()}, kinds)
+    given = {"params": params, "epochs": 1, "batch_size": len(data[0]), "progress": False}
+    moved = jp.fit(net, HALF, optimizer, data, **given).params
+    by_hand = jax.tree.map(lambda p, w, there: p - 0.1 * w if there else p, params, whole, weights)
+    assert relative(moved, by_hand) < 1e-12
+
+
+@pytest.mark.parametrize("rate", [np.float32(0.1), jnp.asarray(0.1)], ids=["numpy", "an array"])
+def test_a_rate_that_is_no_python_float_is_clipped_by_as_it_is(rate):
+    net, data, params = problem()
+    _, grads, (factors,) = jax.jit(collect(net, HALF, [KroneckerFactors(errors="exact")]))(data[0], params, data[1])
+
+    def updates(rate):
+        optimizer = precondition(net, HALF, data, rate, clip=1e-3, errors="exact")
+        with jax.numpy_dtype_promotion("standard"):
+            return optimizer.update(grads, optimizer.init(params), params, factors=factors)[0]
+
+    assert relative(updates(rate), updates(0.1)) < 1e-6
+
+
 def test_an_update_without_factors_says_where_they_come_from():
     net, data, params = problem()
     optimizer = precondition(net, HALF, data, 0.1)
@@ -135,8 +172,16 @@ def test_an_update_without_factors_says_where_they_come_from():
 
 @pytest.mark.parametrize(
     "settings",
-    [{"damping": 0}, {"clip": -1.0}, {"momentum": 1.0}, {"decay": -0.1}, {"every": 0}, {"inverse_every": 1.5}],
-    ids=lambda settings: next(iter(settings)),
+    [
+        {"damping": 0},
+        {"damping": "much"},
+        {"clip": -1.0},
+        {"momentum": 1.0},
+        {"decay": -0.1},
+        {"every": 0},
+        {"inverse_every": 1.5},
+    ],
+    ids=lambda settings: "-".join(map(str, next(iter(settings.items())))),
 )
 def test_wrong_settings_are_named(settings):
     net, data, _ = problem()
