@@ -27,6 +27,8 @@ class FisherDiagonal(Squares):
         samples: how many targets are drawn. All outcomes at once are `GGNDiagonal(errors="exact")`, equal to the
             Fisher for every cost that draws targets.
 
+    In half precision it is float32.
+
     Raises:
         JaxpropError: at the first call, by `collect`, for a network that mixes examples, and for "sampled" errors
             without rng or of a cost that is no likelihood.

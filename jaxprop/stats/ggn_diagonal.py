@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, PyTree
 
 from jaxprop.checks import check_whole
 from jaxprop.stats.quantity import Context, Quantity
-from jaxprop.uses import Use, rounded, weighted
+from jaxprop.uses import Use, weighted
 
 
 class Squares(Quantity):
@@ -32,8 +32,8 @@ class Squares(Quantity):
         return weighted(use.squares, weights, use.examples)
 
     def finish(self, kept: PyTree, notes: dict[str, PyTree], context: Context) -> PyTree:
-        """Return the sums in the tree, shapes and dtypes of θ."""
-        return rounded(kept, context.params)
+        """Return the sums in the tree of θ: squares of numbers are soon more, or less, than float16 can hold."""
+        return kept
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,8 @@ class GGNDiagonal(Squares):
             positions) and each costs a walk back; or "sampled", the errors of targets drawn from the network's own
             predictions, which needs `rng` and gives the exact one in the mean.
         samples: how many targets are drawn; the standard error falls as 1/√samples.
+
+    In half precision it is float32.
 
     Raises:
         JaxpropError: at the first call, by `collect`, for a network that mixes examples, and for "sampled" errors

@@ -101,7 +101,17 @@ def test_half_precision_adds_up_in_float32(monkeypatch):
     params = draw(jp.Linear(1, bias=False), x)
     sampled = [jp.stats.GGNDiagonal("sampled", samples=2000)]
     (found,) = collected(jp.Linear(1, bias=False), jp.HalfSquaredError(), sampled, x, x, params, rng=jax.random.key(0))
-    assert found.W.dtype == jnp.bfloat16 and abs(found.W[0, 0] - 1) <= 0.1
+    assert found.W.dtype == jnp.float32 and abs(found.W[0, 0] - 1) <= 0.1
+
+
+@pytest.mark.parametrize("size", [1e3, 1e-4])
+def test_squares_that_float16_cannot_hold(size):
+    """x² of 10⁶ and of 10⁻⁸: the exact diagonal, and the empirical Fisher of δ = 1."""
+    net, x = jp.Linear(1, bias=False), jnp.full((2, 1), size, "float16")
+    params, targets = net.init(jax.random.key(0), x)._replace(W=jnp.zeros((1, 1), "float16")), -jnp.ones_like(x)
+    asked = [jp.stats.GGNDiagonal(), jp.stats.FisherDiagonal(errors="cost"), jp.stats.SecondMoment()]
+    for found in jp.stats.collect(net, jp.HalfSquaredError(), asked)(x, params, targets).found:
+        assert float(found.W[0, 0]) == pytest.approx(float(x[0, 0]) ** 2, rel=1e-3)
 
 
 def test_what_is_refused():
