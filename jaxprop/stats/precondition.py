@@ -135,7 +135,8 @@ def precondition(
         if factors is None and collect_fn is None:
             raise JaxpropError(
                 "precondition: update has no factors: give factors=, which stats.collect(net, cost, "
-                f"[stats.{quantity}]) computes; fit does it by itself"
+                f"[stats.{quantity}]) computes; fit does it by itself, unless an optimizer around this one hands on no "
+                "more than gradients, such as optax.MultiSteps"
             )
 
         def found() -> PyTree:

@@ -168,6 +168,8 @@ def test_an_update_without_factors_says_where_they_come_from():
         JaxpropError, match=r"give factors=, which stats\.collect\(net, cost, \[stats\.KroneckerFactors\("
     ):
         optimizer.update(params, optimizer.init(params), params)
+    with pytest.raises(JaxpropError, match=r"hands on no more than gradients, such as optax\.MultiSteps"):
+        jp.fit(net, HALF, optax.MultiSteps(optimizer, 2).gradient_transformation(), data, epochs=1, progress=False)
 
 
 @pytest.mark.parametrize(
