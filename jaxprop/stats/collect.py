@@ -39,7 +39,7 @@ from jaxprop.network.call import (
     takes_rows,
 )
 from jaxprop.stats.quantity import ERRORS, Context, Quantity
-from jaxprop.stats.visits import WayBack, by_hand, by_hand_again, with_norms
+from jaxprop.stats.visits import Close, WayBack, by_hand, by_hand_again, with_norms
 from jaxprop.uses import Use, rounded, weighted, weighted_sum
 from jaxprop.uses.chunked import at, visits_again
 from jaxprop.uses.use import check_weights, scale
@@ -155,20 +155,8 @@ def collect(
 
         def visit(kind: Kind) -> _Visit:
             asked = {i: quantity for i, quantity in enumerate(quantities) if kind_of[quantity] == kind}
-            back = by_rule if kind == COST else plainly
-
-            together = kind == COST and any(quantity.norms for quantity in asked.values())
-
-            def close(use: Use, path: str) -> _Kept:
-                use, parts = _within(use, memory), {}
-                with at(path, "the norms of examples"):
-                    total, known = with_norms(use, later) if together and use.wide == use.dtype else (None, use)
-                total = use.total(later) if kind == COST and total is None else total
-                for i, quantity in asked.items():
-                    with at(path, shortly(quantity)):
-                        parts[i] = quantity.close(known, path, weights)
-                return _Kept(total, parts)
-
+            back, summed = (by_rule, _Summed(later)) if kind == COST else (plainly, None)
+            close = _closing(asked, weights, summed, memory)
             if kind[0] in SAMPLED:
                 columns = _columns(cost, kind, y, targets, rng)
                 return _Visit(back.close_columns(columns, close), {}, None, None, len(columns))
@@ -197,6 +185,32 @@ def collect(
         return Collected(value, grads, tuple(finished(i, quantity) for i, quantity in enumerate(quantities)))
 
     return run
+
+
+class _Summed(NamedTuple):
+    """That the gradient is wanted of a visit too, and with which weights it is summed."""
+
+    weights: Weights
+
+
+def _closing(asked: dict[int, Quantity], weights: Weights, summed: _Summed | None, memory: int | None) -> Close:
+    """What is done with a use where it arises: its part of the gradient is summed, and each quantity keeps its own."""
+    norms = summed is not None and any(quantity.norms for quantity in asked.values())
+
+    def close(use: Use, path: str) -> _Kept:
+        use = known = _within(use, memory)
+        total, parts = None, {}
+        if summed is not None and norms and use.wide == use.dtype:  # both come of the same products
+            with at(path, "the norms of examples"):
+                total, known = with_norms(use, summed.weights)
+        elif summed is not None:
+            total = use.total(summed.weights)
+        for i, quantity in asked.items():
+            with at(path, shortly(quantity)):
+                parts[i] = quantity.close(known, path, weights)
+        return _Kept(total, parts)
+
+    return close
 
 
 class _Visit(NamedTuple):
