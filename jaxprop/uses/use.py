@@ -26,6 +26,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from jaxprop.arrays.dtypes import wide
+from jaxprop.arrays.varying import vary_with
 from jaxprop.errors import ShapeError
 from jaxprop.uses.chunked import in_chunks
 from jaxprop.uses.kronecker import Factors, Kind, factors_of
@@ -175,8 +176,8 @@ class Use(_Bounded, abc.ABC):
         Σ_n w_n ∂C_n/∂θ is linear in w, and the derivative of its product with V by w_n is what is asked: `total`
         backwards, which for z = a W is Σ_t δ_nt · (V a_nt). No gradient of one example is built.
         """
-        weights = jax.ShapeDtypeStruct((self.examples,), self.wide)
-        return jax.linear_transpose(self.total, weights)(direction.astype(self.wide))[0]
+        weights = vary_with(jnp.zeros(self.examples, self.wide), self)
+        return jax.linear_transpose(self.total, weights)(vary_with(direction.astype(self.wide), self))[0]
 
     def factors(self) -> tuple[Array, Array] | None:
         """Return l and r where ∂C_n/∂θ = Σ_t l_nt ⊗ r_nt, else None.
