@@ -26,6 +26,7 @@ from jax import Array
 from jaxtyping import Float, PyTree
 
 from jaxprop.arrays.dtypes import wide
+from jaxprop.arrays.varying import vary_with
 from jaxprop.errors import JaxpropError
 from jaxprop.stats.example_norms import Per, grouped, squared_norms, to_parameters, widened
 from jaxprop.stats.quantity import Context, Quantity
@@ -157,7 +158,7 @@ def _total_one_by_one(use: Use, weights: Array) -> Array:
         return total + _total(_where(there, one), jnp.where(there, weight, 0))
 
     total = jax.eval_shape(_total, use, weights)
-    return jax.lax.fori_loop(0, use.examples, add, jnp.zeros(total.shape, total.dtype))
+    return jax.lax.fori_loop(0, use.examples, add, vary_with(jnp.zeros(total.shape, total.dtype), (use, weights)))
 
 
 def _weighted(use: Use, weights: Array) -> Use:

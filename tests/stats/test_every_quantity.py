@@ -120,3 +120,26 @@ def test_weighted_and_with_examples_on_two_devices(make):
     sharded = replace(problem, x=x, targets=targets, weights=weights, mask=mask, params=params)
     assert len(jax.tree.leaves(sharded.x)[0].sharding.device_set) == 2
     compared(problem, collected(sharded, rows), rows)
+
+
+@pytest.mark.parametrize("name", ["mean-pooled", pytest.param("gpt, gram", marks=pytest.mark.slow)])
+def test_every_quantity_can_be_asked_for_inside_of_shard_map(name):
+    """Of each shard's own rows: what starts a loop must vary over the mesh as what is added to it does."""
+    problem, clipped = of_a_network(name), jp.stats.ClippedGradient(0.5)
+    mesh = jax.make_mesh((2,), ("n",), axis_types=(jax.sharding.AxisType.Auto,))
+    specs = {"in_specs": (jax.P("n"), jax.P(), jax.P("n"))}
+    arguments = problem.x, problem.params, problem.targets
+
+    def everything(x, params, targets):
+        run = jp.stats.collect(problem.net, problem.cost, [row.quantity for row in ROWS])
+        found = run(x, params, targets, rng=jax.random.key(0)).found
+        return sum(jnp.sum(leaf).astype(float) for leaf in jax.tree.leaves(found))[None]
+
+    def of_a_shard(x, params, targets):
+        (found,) = jp.stats.collect(problem.net, problem.cost, [clipped])(x, params, targets).found
+        return jax.lax.psum(found.gradient, "n")
+
+    jax.eval_shape(jax.shard_map(everything, mesh=mesh, **specs, out_specs=jax.P("n")), *arguments)
+    together = jax.jit(jax.shard_map(of_a_shard, mesh=mesh, **specs, out_specs=jax.P()))(*arguments)
+    (alone,) = jp.stats.collect(problem.net, problem.cost, [clipped])(*arguments).found
+    assert apart(together, alone.gradient) <= 1e-12
