@@ -12,7 +12,7 @@ from jaxprop.stats import Factors, KroneckerFactors, collect
 from jaxprop.uses import is_use
 from tests.cases import LAYERS
 from tests.drawing import draw
-from tests.stats.test_every_quantity import of_a_layer, says_something
+from tests.stats.test_every_quantity import of_a_layer, of_a_network, says_something
 
 
 def normal(*shape, seed=0):
@@ -178,3 +178,16 @@ def test_every_layer_has_factors_of_its_parameters_shape(case):
 def test_wrong_settings_are_named(settings, said):
     with pytest.raises(JaxpropError, match=said):
         KroneckerFactors(**settings)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mean-pooled", "resnet", "lstm"])
+def test_factors_are_the_same_with_examples_on_two_devices(name):
+    problem = of_a_network(name)
+    run = jax.jit(collect(problem.net, problem.cost, [KroneckerFactors(errors="exact")]))
+    mesh = jax.make_mesh((2,), ("n",), axis_types=(jax.sharding.AxisType.Auto,))
+    x, targets = jax.device_put((problem.x, problem.targets), jax.NamedSharding(mesh, jax.P("n")))
+    params = jax.device_put(problem.params, jax.NamedSharding(mesh, jax.P()))
+    assert len(x.sharding.device_set) == 2
+    alone = run(problem.x, problem.params, problem.targets).found
+    assert relative(run(x, params, targets).found, alone) <= 1e-11
