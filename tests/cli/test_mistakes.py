@@ -28,6 +28,7 @@ MISTAKES = [
     ((*ON_DIGITS, "--optimizer", "adma"), 1, ["unknown --optimizer 'adma' (did you mean 'adam'?)"]),
     ((*ON_DIGITS, "--init", "he_norml"), 1, ["unknown --init 'he_norml' (did you mean 'he_normal'?)"]),
     ((*ON_DIGITS, "--grad", "manuel"), 1, ["unknown --grad 'manuel' (did you mean 'manual'?)"]),
+    ((*ON_DIGITS, "--every", "5"), 1, ["--every 5 says how often to record", "--monitor noise,norms"]),
     (("train", "digts"), 1, ["unknown data 'digts' (did you mean 'digits'?)", ".csv"]),
     (("train", "gone.csv", "--target", "b"), 1, ["gone.csv: cannot be read (No such file or directory)"]),
     ((*ON_DIGITS, "--layers", "64,32,9"), 1, ["ends with 9", "10 classes: write 64,32,10"]),

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from jaxprop.cli import choices
+from jaxprop.errors import JaxpropError
 
 EXAMPLE = (
     "Examples: `jaxprop train digits --layers 64,32,10 --activation sigmoid --out runs/digits` · "
@@ -103,7 +104,9 @@ def command(
     monitor: Annotated[
         str | None, Option(help=f"What to record, as monitor.csv in the folder: {', '.join(choices.MONITORED)}.")
     ] = None,
-    every: Annotated[int, Option(min=1, help="monitor: how many steps lie between records.")] = Plan.every,
+    every: Annotated[
+        int | None, Option(min=1, help=f"monitor: how many steps lie between records; {Plan.every} by default.")
+    ] = None,
     out: Annotated[Path | None, Option(help="Folder of the saved model; runs/DATA by default.")] = None,
     json: Annotated[bool, Option("--json", help="The result as JSON on stdout; progress stays on stderr.")] = False,
     quiet: Annotated[bool, Option("--quiet", help="No progress.")] = False,
@@ -112,6 +115,8 @@ def command(
     from jaxprop.cli.runs import print_json
     from jaxprop.cli.train import run
 
+    if every is not None and monitor is None:
+        raise JaxpropError(f"--every {every} says how often to record, and --monitor what: write --monitor noise,norms")
     columns = None if features is None else [name.strip() for name in features.split(",")]
     held = int(validation) if validation and validation >= 1 and validation.is_integer() else validation
     asked = dict(target=target, features=columns, labels=labels, slope=slope, noise=noise, validation=held)
@@ -120,7 +125,7 @@ def command(
         data=data, options=options, layers=layers, activation=activation, output_activation=output_activation,
         cost=cost, optimizer=optimizer, learning_rate=learning_rate, epochs=epochs, batch_size=batch_size, seed=seed,
         grad=grad, init=init, bias=bias, standardize=standardize, patience=patience,
-        monitor=monitor, every=every, out=out or Path("runs") / Path(data).stem, progress=not quiet,
+        monitor=monitor, every=every or Plan.every, out=out or Path("runs") / Path(data).stem, progress=not quiet,
     )  # fmt: skip
     outcome = run(plan)
     if json:
