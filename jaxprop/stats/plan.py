@@ -23,6 +23,7 @@ from jaxprop.costs import Cost
 from jaxprop.layers.layer import Layer
 from jaxprop.stats.collect import collect
 from jaxprop.stats.quantity import Quantity
+from jaxprop.tables import table
 from jaxprop.uses.chunked import Step, watched
 
 
@@ -68,12 +69,7 @@ class Plan:
         for row in self.rows:
             examples = f"{row.examples} of {row.of}"
             lines.append((*row[:4], examples, f"{row.operations:,}", f"{row.bytes:,}"))
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        aligned = [
-            "  ".join(word.ljust(width) if i < 4 else word.rjust(width) for i, (word, width) in enumerate(pairs))
-            for pairs in (list(zip(line, widths, strict=True)) for line in lines)
-        ]
-        return "\n".join([*(line.rstrip() for line in aligned), *self.visits])
+        return "\n".join([table(lines, right=range(4, 7)), *self.visits])
 
 
 def plan(
