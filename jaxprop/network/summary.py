@@ -9,6 +9,7 @@ import jax
 from jax import Array
 from jaxtyping import PyTree
 
+from jaxprop.arrays.shapes import spec
 from jaxprop.layers.layer import Env, Layer
 from jaxprop.network import Combinator, Remat, Repeat, Shared, Walk, by_path, join
 from jaxprop.network.call import require_layer
@@ -142,7 +143,7 @@ class _Noting(Walk):
         elif isinstance(layer, Shared):
             self._count_once(layer, params, path)
         elif not isinstance(layer, Combinator):
-            x_spec, y_spec = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), (x, y))
+            x_spec, y_spec = spec((x, y))
             count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
             self.rows.append(_Noted(path, layer, x_spec, y_spec, count, self.times, jax.tree.leaves(cache)))
         return y, cache

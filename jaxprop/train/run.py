@@ -14,6 +14,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import Key, PyTree
 
+from jaxprop.arrays.shapes import spec
 from jaxprop.errors import JaxpropError, ShapeError
 from jaxprop.layers.layer import Layer
 from jaxprop.network.call import call
@@ -151,8 +152,7 @@ class Run:
         rule, net = self.recipe.rule, self.recipe.net
         if given is not None or rule is None or not isinstance(net, Layer):
             return jax.tree.map(jnp.array, given)
-        x = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), self.data.x)
-        return rule.init(jax.random.fold_in(key, FEEDBACK), net, params, x)
+        return rule.init(jax.random.fold_in(key, FEEDBACK), net, params, spec(self.data.x))
 
     def _check_fit(self, params: PyTree, feedback: PyTree) -> None:
         """Find out before the first step whether everything fits."""

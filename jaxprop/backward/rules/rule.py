@@ -19,6 +19,7 @@ from jaxtyping import Key, PyTree
 
 from jaxprop.arrays.given import as_arrays, as_key
 from jaxprop.arrays.paths import by_path, dotted
+from jaxprop.arrays.shapes import spec
 from jaxprop.checks import check_key
 from jaxprop.errors import JaxpropError, ShapeError
 from jaxprop.layers.described import Described
@@ -247,11 +248,6 @@ class _Noting(Walk):
     def push(self, layer: Layer, x: PyTree, params: PyTree, env: Env | None, path: str) -> Pushed:
         self.found[path] = spec(x)
         return super().push(layer, x, params, env, path)
-
-
-def spec(tree: PyTree) -> PyTree:
-    """Return shape and dtype of every array of a tree."""
-    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), tree)
 
 
 def _specs(net: Layer, params: PyTree, x: PyTree) -> tuple[dict[str, PyTree], PyTree]:

@@ -10,8 +10,9 @@ from jax import Array
 from jaxtyping import PyTree
 
 from jaxprop.arrays.paths import by_path, dotted, place
+from jaxprop.arrays.shapes import spec
 from jaxprop.backward.rules.edits import RuleLike, as_rule
-from jaxprop.backward.rules.rule import Backprop, Here, Rule, chosen_of, feeds_of, spec
+from jaxprop.backward.rules.rule import Backprop, Here, Rule, chosen_of, feeds_of
 from jaxprop.errors import JaxpropError, ShapeError
 from jaxprop.layers.layer import Env, Layer
 from jaxprop.network import Combinator, Walk
