@@ -1,0 +1,167 @@
+"""The web application: the page's files, its sessions, their commands and their events.
+
+It binds no address and works under any prefix, so that the model server can mount it.
+"""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable, Collection
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from jaxprop.errors import JaxpropError
+from jaxprop_explorer.experiment import Experiment
+from jaxprop_explorer.panels import PANELS
+from jaxprop_explorer.sessions import Session, Sessions
+from jaxprop_explorer.settings import Settings
+
+PAGE = Path(__file__).parent / "page"
+LARGEST_BODY = 8_000_000  # bytes: room for a table of one's own
+HEADERS = {
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "cache-control": "no-store",
+}
+
+Begin = Callable[[dict[str, Any]], Experiment]
+"""Makes the experiment of a new page from the state in its address."""
+
+
+def of_state(state: dict[str, Any]) -> Experiment:
+    """Return the experiment that the state in a page's address describes."""
+    try:
+        return Experiment.of(Settings(**state.get("settings", {})))
+    except ValidationError as error:
+        raise JaxpropError(_told(error)) from None
+
+
+def application(begin: Begin = of_state, hosts: Collection[str] = ("127.0.0.1", "localhost")) -> ASGIApp:
+    """Return the application; `hosts` are the names under which it may be asked, any if empty."""
+    sessions = Sessions()
+
+    async def open_session(request: Request) -> Response:
+        state = await _body(request)
+        experiment = await asyncio.to_thread(begin, state)
+        session = Session(experiment, asyncio.get_running_loop())
+        sessions.open(session)
+        shown = await asyncio.to_thread(session.frame)
+        return JSONResponse({"session": session.id, "frame": shown})
+
+    async def command(request: Request) -> Response:
+        session = sessions[request.path_params["session"]]
+        panel, name = request.path_params["panel"], request.path_params["command"]
+        found = PANELS.get(panel, {}).get(name)
+        if found is None:
+            raise JaxpropError(f"there is no command {panel}/{name}")
+        try:
+            asked = found.asked(**await _body(request))
+        except ValidationError as error:
+            raise JaxpropError(_told(error)) from None
+
+        def answer() -> dict[str, Any]:
+            with session.lock if found.locked else contextlib.nullcontext():
+                return found.handler(session, asked)
+
+        return JSONResponse(await asyncio.to_thread(answer))
+
+    async def events(request: Request) -> Response:
+        session = sessions[request.path_params["session"]]
+
+        async def lines() -> AsyncIterator[str]:
+            session.listeners += 1
+            try:
+                yield ": welcome\n\n"
+                async for event in session.listen():
+                    yield ": alive\n\n" if event is None else f"event: {event[0]}\ndata: {json.dumps(event[1])}\n\n"
+            finally:
+                session.listeners -= 1
+                sessions.end_if_left(session)
+
+        return StreamingResponse(lines(), media_type="text/event-stream")
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        yield
+        sessions.end()
+
+    routes = [
+        Route("/api/sessions", open_session, methods=["POST"]),
+        Route("/api/sessions/{session}/events", events),
+        Route("/api/sessions/{session}/{panel}/{command}", command, methods=["POST"]),
+        Mount("/", StaticFiles(directory=PAGE, html=True)),
+    ]
+    return Starlette(
+        routes=routes, lifespan=lifespan, middleware=[Middleware(Guard, hosts=frozenset(hosts))],
+        exception_handlers={JaxpropError: _refused},
+    )  # fmt: skip
+
+
+class Guard:
+    """Answers only under its own names and to its own pages, and sends the headers that keep a page to itself."""
+
+    def __init__(self, app: ASGIApp, hosts: frozenset[str]) -> None:
+        self.app, self.hosts = app, hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse a foreign Host or Origin; else pass on."""
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                given = dict(message["headers"])
+                added = [(k.encode(), v.encode()) for k, v in HEADERS.items() if k.encode() not in given]
+                message["headers"] = [*message["headers"], *added]
+            await send(message)
+
+        request = Request(scope)
+        host, origin = request.headers.get("host", ""), request.headers.get("origin")
+        name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
+        if self.hosts and name not in self.hosts:
+            refused = JSONResponse({"error": f"this server does not answer for the host {name[:100]!r}"}, 403)
+            return await refused(scope, receive, with_headers)
+        if origin is not None and origin.partition("://")[2] != host:
+            refused = JSONResponse({"error": "this server answers its own pages only"}, 403)
+            return await refused(scope, receive, with_headers)
+        await self.app(scope, receive, with_headers)
+
+
+async def _body(request: Request) -> dict[str, Any]:
+    """Return the JSON object of a request; raise `JaxpropError` for anything else."""
+    read = bytearray()
+    async for chunk in request.stream():
+        read += chunk
+        if len(read) > LARGEST_BODY:
+            raise JaxpropError(f"this is larger than {LARGEST_BODY // 1_000_000} MB, the most that a page may send")
+    try:
+        found = json.loads(read or b"{}")
+    except ValueError as error:
+        raise JaxpropError(f"expected JSON, found something else: {error}") from None
+    if not isinstance(found, dict):
+        raise JaxpropError(f"expected a JSON object, found {type(found).__name__}")
+    return found
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    return JSONResponse({"error": str(error)}, 400)
+
+
+def _told(error: ValidationError) -> str:
+    """Return what is wrong with what was asked, in words."""
+    return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())

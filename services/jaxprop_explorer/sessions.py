@@ -1,0 +1,128 @@
+"""One tab of a browser is one session: an experiment, a lock, and the events that its page is to hear of.
+
+A session lives as long as its page listens. A page that is slow gets the latest frame, never a queue of old ones.
+"""
+
+import asyncio
+import contextlib
+import secrets
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from jaxprop.errors import JaxpropError
+from jaxprop_explorer.experiment import Experiment
+from jaxprop_explorer.frame import frame
+
+GRACE = 10.0  # seconds for a page to come back, as it does when it is loaded again
+HEARTBEAT = 2.0  # seconds between signs of life, by which a page that has gone is noticed
+FRAMES_A_SECOND = 30
+
+
+class Session:
+    """What one page works on. `memory` is what its panels keep, each under its own name."""
+
+    def __init__(self, experiment: Experiment, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        self.id = secrets.token_urlsafe(16)
+        self.experiment = experiment
+        self.lock = threading.RLock()
+        self.memory: dict[str, Any] = {}
+        self.events: dict[str, dict[str, Any]] = {}  # the latest of each kind that the page has not taken yet
+        self.player: threading.Thread | None = None
+        self.playing = self.ended = False
+        self.listeners = 0
+        self._loop, self._news = loop, asyncio.Event()
+
+    def frame(self) -> dict[str, Any]:
+        """Return what the page draws now."""
+        with self.lock:
+            return frame(self.experiment) | {"playing": self.playing}
+
+    def publish(self, kind: str, event: dict[str, Any]) -> None:
+        """Let the page know, from any thread."""
+        self.events[kind] = event
+        if self._loop is not None and not self._loop.is_closed():
+            with contextlib.suppress(RuntimeError):  # the loop ended meanwhile
+                self._loop.call_soon_threadsafe(self._news.set)
+
+    def play(self, work: Callable[[float], bool]) -> None:
+        """Run `work(seconds)` again and again in a thread, a frame after each, until it answers False or `pause`."""
+        if self.playing or self.ended:
+            return
+        self.playing = True
+        self.player = threading.Thread(target=self._play, args=(work,), daemon=True)
+        self.player.start()
+
+    def _play(self, work: Callable[[float], bool]) -> None:
+        try:
+            while self.playing:
+                began = time.monotonic()
+                with self.lock:
+                    self.playing = self.playing and work(1 / FRAMES_A_SECOND)
+                if "frame" not in self.events:  # else the page has not taken the last one yet
+                    self.publish("frame", self.frame())
+                time.sleep(max(0.001, 1 / FRAMES_A_SECOND - (time.monotonic() - began)))
+        except Exception as error:
+            self.playing = False
+            self.publish("notice", {"error": f"training stopped: {error}"})
+        self.publish("frame", self.frame())
+
+    def pause(self) -> None:
+        """Stop playing, and wait until the last piece of work is done."""
+        self.playing = False
+        if self.player is not None and self.player is not threading.current_thread():
+            self.player.join()
+
+    def end(self) -> None:
+        """Stop all work of this session."""
+        self.ended, self.playing = True, False
+        self.publish("end", {})
+
+    async def listen(self) -> AsyncIterator[tuple[str, dict[str, Any]] | None]:
+        """Yield events as (kind, event), and None now and then as a sign of life."""
+        while True:
+            try:
+                await asyncio.wait_for(self._news.wait(), HEARTBEAT)
+            except TimeoutError:
+                yield None
+                continue
+            self._news.clear()
+            for kind in list(self.events):
+                yield kind, self.events.pop(kind)
+                if kind == "end":
+                    return
+
+
+class Sessions:
+    """The sessions of one server, by id."""
+
+    def __init__(self, most: int = 24) -> None:
+        self.most, self._all = most, dict[str, Session]()
+
+    def open(self, session: Session) -> None:
+        """Take in a new session; it ends unless a page listens within the time of grace."""
+        if len(self._all) >= self.most:
+            raise JaxpropError(f"{self.most} pages are open on this server already; close one of them and try again")
+        self._all[session.id] = session
+        self.end_if_left(session)
+
+    def __getitem__(self, name: str) -> Session:
+        if name not in self._all:
+            raise JaxpropError("this page's session has ended; load the page again")
+        return self._all[name]
+
+    def end_if_left(self, session: Session) -> None:
+        """End the session after the time of grace, unless somebody listens by then."""
+        asyncio.get_running_loop().call_later(GRACE, self._end_if_left, session)
+
+    def _end_if_left(self, session: Session) -> None:
+        if not session.listeners:
+            session.end()
+            self._all.pop(session.id, None)
+
+    def end(self) -> None:
+        """End all of them."""
+        for session in list(self._all.values()):
+            session.end()
+        self._all.clear()
