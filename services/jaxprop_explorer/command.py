@@ -38,6 +38,7 @@ def command(
             raise JaxpropError(
                 f"cannot serve on 127.0.0.1:{port}: {error.strerror}; choose another with --port"
             ) from None
+        listening.listen()
         address = f"http://127.0.0.1:{listening.getsockname()[1]}/"
         print(f"{address}\nCtrl-C ends it.", flush=True)
         if browser and not webbrowser.open(address):

@@ -64,8 +64,9 @@ def started(*arguments: str) -> Server:
 
 def stopped(server: Server) -> int:
     """End a server as Ctrl-C does; return its exit code."""
-    server.process.send_signal(signal.SIGINT)
-    return server.process.wait(30)
+    with server.process as process:  # closes its pipe
+        process.send_signal(signal.SIGINT)
+        return process.wait(30)
 
 
 @pytest.fixture(scope="session")
@@ -102,6 +103,7 @@ def page(chromium, server):
     )
     opened.wrong = wrong  # a test that means to cause an error clears it
     opened.goto(server.address)
+    opened.locator("html[data-ready]").wait_for(state="attached")
     yield opened
     context.close()
     assert not wrong, wrong

@@ -14,6 +14,7 @@ export class App {
     const opened = await this.post("api/sessions", this.state);
     this.session = opened.session;
     this.receive(opened.frame);
+    document.documentElement.dataset.ready = "yes"; // tests wait for it
     this.follow();
   }
 
