@@ -31,6 +31,7 @@ from jaxprop.train.result import FitResult, FitState, Row, TrainingInterrupted
 from jaxprop.train.rows import read_rows
 from jaxprop.train.run import Run
 from jaxprop.train.steps import Recipe, Way
+from jaxprop.train.watching import Start, starter
 
 Pair = tuple[PyTree[Shaped[ArrayLike, "N ..."]], Shaped[ArrayLike, "N ..."]]
 
@@ -57,6 +58,7 @@ def fit(
     every: int = 20,
     rule: RuleLike | None = None,
     feedback: PyTree = None,
+    explore: bool | Start = False,
 ) -> FitResult:
     """Train f(x, θ) on rows `(x, targets)`, first axis N, and return the parameters with their history.
 
@@ -97,6 +99,9 @@ def fit(
         rule: how errors come back through layers, one of `jp.rules`; by default as the chain rule says.
         feedback: the arrays of the rule, as `rule.init` makes them; by default they are drawn from `key`. They end as
             `result.feedback`, and go on with `state`.
+        explore: whether training can be watched in the browser while it runs, with the extra `explore`; the page's
+            address is printed. Numbers stay the same, bit for bit. A function starts a watcher of your own, see
+            jaxprop/train/watching.py.
 
     Raises:
         DataError: rows cannot be used.
@@ -117,12 +122,13 @@ def fit(
         check_whole(value.item() if isinstance(value, np.integer) else value, f"fit: {name}")
     _check_going_on(params, state, on_epoch)
     _check_feedback(rule, feedback, state)
-    key = _key(key)
+    key, start = _key(key), starter(explore)
     held = None if validation is None else read_rows(validation, "validation")
     recipe, rows = _recipe(net, cost, optimizer, grad, rule), read_rows(data, "data", weights, mask)
     watching = read_monitor(monitor, every, recipe)
     run = Run(recipe, rows, held, params if state is None else state, batch_size, key, watching, feedback)
-    with Progress(epochs * run.batches.steps, run.epochs + epochs, progress) as shown, ThreadPoolExecutor(1) as pool:
+    shown = Progress(epochs * run.batches.steps, run.epochs + epochs, progress)
+    with run.watched(start, epochs), shown, ThreadPoolExecutor(1) as pool:
         try:
             for _ in range(epochs):
                 row = run.epoch(shown, pool)
@@ -136,7 +142,7 @@ def fit(
             with contextlib.suppress(AttributeError):
                 error.result = run.result("failed")  # pyright: ignore[reportAttributeAccessIssue]
             raise
-    return run.result("finished")
+        return run.result("finished")
 
 
 def _recipe(

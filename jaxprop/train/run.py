@@ -3,9 +3,11 @@
 An epoch runs in chunks of at most about a second, so that progress moves, Ctrl-C works and a NaN is found soon.
 """
 
+import contextlib
 import math
 import time
 import warnings
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import jax
@@ -27,8 +29,10 @@ from jaxprop.train.progress import Progress
 from jaxprop.train.result import Best, FitResult, FitState, Row
 from jaxprop.train.rows import Rows
 from jaxprop.train.steps import Recipe, State, begin, copied, taking
+from jaxprop.train.watching import Moment, Start, Watched, Watcher
 
 SECONDS_A_CHUNK = 1.0
+SECONDS_WATCHED = 0.1  # of a chunk, while somebody looks
 FEEDBACK = 41  # folded into the key that draws θ: feedback is drawn with one of its own
 ROWS_TO_FREEZE = 4096  # of the training rows, for the statistics of a BatchNorm
 
@@ -58,19 +62,23 @@ class Run:
         self.best = Best(self.latest.for_use(), self.epochs, math.inf)
         self.history: list[Row] = []
         self.steps_a_second = 0.0
+        self.watcher: Watcher | None = None
+        self.cost: float | None = None  # the mean over the latest chunk's steps
+        self.stopped = "failed"
         self.started = time.monotonic()
 
     def epoch(self, shown: Progress, pool: ThreadPoolExecutor) -> Row:
         """Go through all rows once, then measure; return the epoch's row of the history."""
         summed, before = 0.0, self.steps
         for chunk in self.batches.epoch(epoch_order(self.order_seed, self.epochs, self.batches.rows), pool):
-            start = 0
+            start, costs = 0, np.zeros(chunk.steps)
             while start < chunk.steps:
-                stop = min(chunk.steps, start + max(1, int(self.steps_a_second * SECONDS_A_CHUNK)))
+                stop = min(chunk.steps, start + max(1, int(self.steps_a_second * self.seconds_a_chunk)))
                 stop = min(stop, start + self._look(chunk, start))
-                summed += chunk.rows * self.advance(chunk, start, stop)
+                costs[start:stop] = self.advance(chunk, start, stop)
                 shown.advance(stop - start)
                 start = stop
+            summed += chunk.rows * float(np.sum(costs))  # at once: the sum does not tell how long chunks were
         self.epochs += 1
         params = self.state.for_use()
         row: Row = {"epoch": self.epochs, "cost": summed / self.batches.rows} | self._validated(params)
@@ -82,7 +90,33 @@ class Run:
         if judged < self.best.cost or not math.isfinite(self.best.cost):  # never better than NaN would lose the run
             self.best = Best(copied(params), self.epochs, judged)
         shown.epoch(row)
+        if self.watcher is not None:
+            self.watcher.epoch(row)
         return row
+
+    @contextlib.contextmanager
+    def watched(self, start: Start | None, epochs: int) -> Iterator[None]:
+        """Let a watcher see the next epochs, from the θ that they start with to the one that they end with."""
+        if start is None:
+            yield
+            return
+        batches = self.batches
+        until = self.epochs + epochs
+        self.watcher = start(Watched(self.recipe, self.data, self.validation, batches.batch_size, until, batches.steps))
+        try:
+            self.watcher.report(self._moment())
+            yield
+        finally:
+            self.watcher.close(self._moment(), self.stopped)
+
+    def _moment(self) -> Moment:
+        """Where the run is, for whoever watches: `latest` are arrays that no step takes away."""
+        return Moment(self.latest.for_use(), self.epochs, self.steps, self.cost)
+
+    @property
+    def seconds_a_chunk(self) -> float:
+        """How long a chunk of steps is to last."""
+        return SECONDS_WATCHED if self.watcher is not None and self.watcher.looking else SECONDS_A_CHUNK
 
     def _look(self, chunk: Chunk, start: int) -> int:
         """Let the monitor look, if it is time to; return how many steps may follow."""
@@ -93,9 +127,12 @@ class Run:
             self.monitor.look(self.state, chunk.batches, start, self.layer_key, self.steps)
         return self.monitor.left(self.steps)
 
-    def advance(self, chunk: Chunk, start: int, stop: int) -> float:
-        """Take some steps; return the sum of their costs."""
-        self.latest, began = copied(self.state), time.monotonic()  # what is donated is gone
+    def advance(self, chunk: Chunk, start: int, stop: int) -> np.ndarray:
+        """Take some steps; return their costs."""
+        self.latest = copied(self.state)  # what is donated is gone
+        if self.watcher is not None:
+            self.watcher.report(self._moment())
+        began = time.monotonic()
         batches, done = chunk.batches, self.steps - start
         counts = jax.device_put((np.int32(start), np.int32(stop), np.int32(done)))
         self.state, costs, good = self.take(self.state, batches, *counts[:2], self.layer_key, counts[2])
@@ -105,10 +142,11 @@ class Run:
             self.state = self.latest  # what is not finite is of no use
             explain(self.recipe, self.latest, batches, start, stop, self.layer_key, done, self.epochs + 1)
         self.steps += stop - start
-        seconds = time.monotonic() - began
+        self.cost, seconds = float(np.mean(costs)), time.monotonic() - began
         # the first call compiles: its rate says nothing but "at least"
-        self.steps_a_second = min(1e9, max((stop - start) / seconds, 2.0 * self.steps_a_second * (seconds < 0.5)))
-        return float(np.sum(costs))
+        least = 2.0 * self.steps_a_second * (seconds < self.seconds_a_chunk / 2)
+        self.steps_a_second = min(1e9, max((stop - start) / seconds, least))
+        return costs
 
     def going_on(self) -> FitState:
         """Return what another run goes on from, in arrays that no step takes away."""
@@ -118,8 +156,9 @@ class Run:
 
     def result(self, stopped: str) -> FitResult:
         """Return what there is now: the best parameters if it stopped before its end, else the last."""
-        state = self.going_on()
-        params, row = State(state.params, state.optimizer).for_use(), self.history[-1] if self.history else {}
+        state, self.stopped = self.going_on(), stopped
+        self.latest = State(state.params, state.optimizer, state.feedback)
+        params, row = self.latest.for_use(), self.history[-1] if self.history else {}
         if stopped not in ("finished", "callback") and self.history:
             params = self.best.params
             row = next(row for row in self.history if row["epoch"] == self.best.epoch)
