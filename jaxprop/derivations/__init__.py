@@ -1,4 +1,4 @@
-"""Derivations written out: one formula tree, evaluated, differentiated, and printed as text, LaTeX and JSON."""
+"""Derivations written out: one formula tree, evaluated, differentiated, and printed as text, LaTeX, MathML and JSON."""
 
 from jaxprop.derivations.derivation import (
     Derivation as Derivation,
@@ -8,6 +8,7 @@ from jaxprop.derivations.derivation import (
     to_text as to_text,
 )
 from jaxprop.derivations.expression import derive as derive
+from jaxprop.derivations.mathml import term_colours as term_colours, to_mathml as to_mathml
 from jaxprop.derivations.network import explain as explain
 
-__all__ = ["Derivation", "derive", "dumps", "explain", "to_json", "to_latex", "to_text"]
+__all__ = ["Derivation", "derive", "dumps", "explain", "term_colours", "to_json", "to_latex", "to_mathml", "to_text"]

@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from itertools import pairwise
 from typing import Any
 
 from jaxprop.derivations.formula import Formula, Labelled, Number, Rest, Sum, evaluate, formula, parts, substitute
@@ -46,15 +47,16 @@ class Equation:
         made_of = max(size(side, values, made) for side in self.sides)
         return spread / (made_of if spread <= ROUNDED * made_of else largest)
 
+    def signs(self, printer: Text) -> list[str]:
+        """Return what stands before each side after the first: `=`, or `≈` where a number beside it is rounded."""
+        rounded = [_rounds(side, printer.digits) for side in self.sides]
+        return [printer.near if not self.exact or any(pair) else printer.equals for pair in pairwise(rounded)]
+
     def written_sides(self, printer: Text) -> list[str]:
         """Return `["a", "= b", "≈ c"]`, the label in front of the first."""
-        rounded = [_rounds(side, printer.digits) for side in self.sides]
         label = printer.label.format(printer.words(self.label)) if self.label else ""
-        written = [label + printer.write(self.sides[0])]
-        for i, side in enumerate(self.sides[1:], 1):
-            near = rounded[i] or rounded[i - 1] or not self.exact
-            written.append(f"{printer.near if near else '='} {printer.write(side)}")
-        return written
+        first, *sides = map(printer.write, self.sides)
+        return [label + first, *(f"{sign} {side}" for sign, side in zip(self.signs(printer), sides, strict=True))]
 
     def write(self, printer: Text) -> str:
         """Return the equation on one line."""

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 class Function(NamedTuple):
     """One function: `slopes` are its derivatives by each argument, `exact` places where its value is a whole number.
 
-    `needs` says in words which numbers have a value, and `allowed` tests one. `text` and `latex` are what is printed
-    instead of its name, or templates. `corner` says which slope is taken where there is none.
+    `needs` says in words which numbers have a value, and `allowed` tests one. `text`, `latex` and `mathml` are what is
+    printed instead of its name, or templates. `corner` says which slope is taken where there is none.
     """
 
     value: Callable[..., float]
@@ -31,6 +31,7 @@ class Function(NamedTuple):
     allowed: Callable[[float], bool] = lambda x: True
     corner: str = ""
     typed: bool = True
+    mathml: str = ""
 
     def __call__(self, *arguments: float) -> float:
         """Return the value, a float; raise ValueError where there is none."""
@@ -53,6 +54,8 @@ def _above(u: float, v: float) -> float:
 
 ROOT, LOG, ARC = "the square root needs a number of at least 0", "the logarithm needs a positive number", "from -1 to 1"
 TIE = "{} has a corner where its arguments are equal; there jax.grad gives half to each, by convention."
+LOG_OF = "<msub><mi>log</mi><mn>{}</mn></msub><mo>\u2061</mo>"  # the sign for a function that is applied
+BARS = '<mrow><mo form="prefix" fence="true">|</mo>{}<mo form="postfix" fence="true">|</mo></mrow>'
 CORNER = "{} has a corner at 0 and no derivative there: {} is what jax.grad uses, by convention."
 FUNCTIONS: dict[str, Function] = {
     "sin": Function(math.sin, jnp.sin, ("cos(u)",), exact={0: 0}, latex=r"\sin"),
@@ -84,18 +87,20 @@ FUNCTIONS: dict[str, Function] = {
         math.log, jnp.log, ("1/u",), ("ln",), {1: 0}, latex=r"\log", needs=LOG, allowed=lambda x: x > 0
     ),
     "log2": Function(
-        math.log2, jnp.log2, ("1/(u*log(2))",), (), {1: 0, 2: 1}, latex=r"\log_{2}", needs=LOG, allowed=lambda x: x > 0
+        math.log2, jnp.log2, ("1/(u*log(2))",), (), {1: 0, 2: 1}, latex=r"\log_{2}", needs=LOG, allowed=lambda x: x > 0,
+        mathml=LOG_OF.format(2),
     ),
     "log10": Function(
         math.log10, jnp.log10, ("1/(u*log(10))",), (), {1: 0, 10: 1}, latex=r"\log_{10}", needs=LOG,
-        allowed=lambda x: x > 0,
+        allowed=lambda x: x > 0, mathml=LOG_OF.format(10),
     ),
     "sqrt": Function(
-        math.sqrt, jnp.sqrt, ("1/(2*sqrt(u))",), ("√",), {0: 0, 1: 1}, "√({})", r"\sqrt{{{}}}", ROOT, lambda x: x >= 0
+        math.sqrt, jnp.sqrt, ("1/(2*sqrt(u))",), ("√",), {0: 0, 1: 1}, "√({})", r"\sqrt{{{}}}", ROOT, lambda x: x >= 0,
+        mathml="<msqrt>{}</msqrt>",
     ),
     "abs": Function(
         lambda x: abs(x), jnp.abs, ("sign(u)",), ("absolute", "fabs"), {0: 0}, "|{}|", r"\left|{}\right|",
-        corner=CORNER.format("abs", 1),
+        corner=CORNER.format("abs", 1), mathml=BARS,
     ),
     "sigmoid": Function(
         _sigmoid, jax.nn.sigmoid, ("sigmoid(u)*(1 - sigmoid(u))",), ("σ", "logistic", "expit"), text="σ",
@@ -114,6 +119,6 @@ FUNCTIONS: dict[str, Function] = {
     "sign": Function(lambda x: 1.0 if x >= 0 else -1.0, lambda x: jnp.where(x >= 0, 1.0, -1.0), ("0",), typed=False),
     "above": Function(
         _above, lambda u, v: jnp.heaviside(u - v, 0.5), ("0", "0"), text="[{} > {}]", latex=r"\left[{} > {}\right]",
-        typed=False,
+        typed=False, mathml="<mrow><mo>[</mo>{}<mo>&gt;</mo>{}<mo>]</mo></mrow>",
     ),
 }  # fmt: skip

@@ -53,7 +53,9 @@ class Text:
     A node is written by the method that has its name in small letters, from the templates of the class.
     """
 
-    near, dot, comma = "≈", "·", ", "
+    near, equals, dot, comma, tight = "≈", "=", "·", ", ", ""  # `tight` stands in a product where no dot is needed
+    plus, minus, sign = " + ", " - ", "-"
+    group = "{}"  # around what is several pieces side by side
     space = "\u00a0"  # keeps a formula on one line while a sentence is wrapped
     quotient_level = PRODUCT
     escapes: Mapping[int, str] = {}
@@ -144,14 +146,15 @@ class Text:
         return self.derivative.format(mark, self.write(node.of, RATIO), self.write(node.by, RATIO))
 
     def _sum(self, node: Sum) -> str:
-        return "".join(self._signed(term, first=i == 0) for i, term in enumerate(node.terms)) or "0"
+        terms = "".join(self._signed(term, first=i == 0) for i, term in enumerate(node.terms))
+        return self.group.format(terms) if terms else self._number(Number(0))
 
     def _signed(self, term: Formula, first: bool) -> str:
         if first:
             return self.write(term)
         if isinstance(term, Negation):
-            return " - " + self.write(term.formula, PRODUCT)
-        return " + " + self.write(term, SUM if isinstance(term, tree.Rest) else PRODUCT)
+            return self.minus + self.write(term.formula, PRODUCT)
+        return self.plus + self.write(term, SUM if isinstance(term, tree.Rest) else PRODUCT)
 
     def _rest(self, node: tree.Rest) -> str:
         counted = f"{len(node.terms)} more term" + "s" * (len(node.terms) != 1)
@@ -163,14 +166,14 @@ class Text:
 
     def _product(self, node: Product) -> str:
         """Write 6x and 18x(x² + 1)² without dots: a number, then a letter, then parentheses; dots elsewhere."""
-        factors = list(_factors(node))
-        spaced = f" {self.dot} " if any(isinstance(f, Derivative) for f in factors) else self.dot
+        parts = list(factors(node))
+        spaced = f" {self.dot} " if any(isinstance(f, Derivative) for f in parts) else self.dot
         written, run = "", 0
-        for i, factor in enumerate(factors):
+        for i, factor in enumerate(parts):
             tight = (run == 1 and _is_letter(factor)) or (run == 2 and _is_enclosed(factor))
-            written += ("" if tight or i == 0 else spaced) + self.write(factor, RATIO)
+            written += ("" if i == 0 else self.tight if tight else spaced) + self.write(factor, RATIO)
             run = 2 if tight and run == 1 else int(isinstance(factor, Number) and self._level(factor) == ATOM)
-        return written or "1"
+        return self.group.format(written) if written else self._number(Number(1))
 
     def _quotient(self, node: tree.Quotient) -> str:
         top = self.write(node.top, PRODUCT if isinstance(node.top, Product) else POWER)
@@ -182,11 +185,13 @@ class Text:
         return base + (digits.translate(SUPERSCRIPTS) if re.fullmatch(r"-?\d+", digits) else f"^{exponent}")
 
     def _negation(self, node: Negation) -> str:
-        return "-" + self.write(node.formula, PRODUCT)
+        return self.group.format(self.sign + self.write(node.formula, PRODUCT))
 
     def _call(self, node: tree.Call) -> str:
         around, inside = self._function(node.function), [self.write(part) for part in tree.children(node)]
-        return around.format(*inside) if "{}" in around else around + self.parentheses.format(self.comma.join(inside))
+        if "{}" in around:
+            return around.format(*inside)
+        return self.group.format(around + self.parentheses.format(self.comma.join(inside)))
 
     def _function(self, name: str) -> str:
         """Return the name of a function, or a template where that is not what is printed."""
@@ -195,7 +200,7 @@ class Text:
     def _at(self, node: tree.At) -> str:
         pairs = zip(node.symbols, node.points, strict=True)
         return self.at.format(
-            self.write(node.formula), self.comma.join(f"{self.write(s)}={self.write(p)}" for s, p in pairs)
+            self.write(node.formula), self.comma.join(f"{self.write(s)}{self.equals}{self.write(p)}" for s, p in pairs)
         )
 
 
@@ -253,15 +258,10 @@ class Latex(Text):
         return rf"{mantissa} \times 10^{{{int(exponent)}}}" if exponent else mantissa
 
     def _symbol(self, node: Symbol) -> str:
-        name = node.name.translate(SUBSCRIPTED) if re.fullmatch(r"[^\W_]\d+'?", node.name) else node.name
-        base = name.rstrip(SUBSCRIPTS + "'")
-        digits = "".join(str(SUBSCRIPTS.index(c)) for c in name[len(base) :].rstrip("'"))
-        base += "'" * name.endswith("'")
-        index = map(str, node.index)
+        base, index = base_and_index(node)
         below = [i if len(i) == 1 or i.isdigit() else self._upright(i) for i in index]
         above = "" if node.layer is None else f"^{{({node.layer})}}"
-        inside = ",".join([digits, *below] if digits else below)
-        return self._name(base) + above + (f"_{{{inside}}}" if inside else "")
+        return self._name(base) + above + (f"_{{{','.join(below)}}}" if below else "")
 
     def _name(self, name: str) -> str:
         """Return δ as \\delta, ŷ as \\hat{y}, a longer name upright, and unknown letters as they are."""
@@ -290,6 +290,18 @@ class Latex(Text):
 
     def _function(self, name: str) -> str:
         return (name in FUNCTIONS and FUNCTIONS[name].latex) or rf"\operatorname{{{name.translate(IN_MATH)}}}"
+
+
+def base_and_index(node: Symbol) -> tuple[str, list[str]]:
+    """Return the name of a symbol without the digits that end it, which are its first index.
+
+    >>> base_and_index(Symbol("u₁₂")), base_and_index(Symbol("w5'")), base_and_index(Symbol("a", ("t", 3), 2))
+    (('u', ['12']), ("w'", ['5']), ('a', ['t', '3']))
+    """
+    name = node.name.translate(SUBSCRIPTED) if re.fullmatch(r"[^\W_]\d+'?", node.name) else node.name
+    base = name.rstrip(SUBSCRIPTS + "'")
+    digits = "".join(str(SUBSCRIPTS.index(c)) for c in name[len(base) :].rstrip("'"))
+    return base + "'" * name.endswith("'"), [*([digits] if digits else []), *map(str, node.index)]
 
 
 PREAMBLE = r"""\documentclass[a4paper]{article}
@@ -358,10 +370,11 @@ def _pieces(side: str) -> list[str]:
     return [piece.strip() if signs(piece) <= PAGE else wide.format(piece.strip()) for piece in pieces]
 
 
-def _factors(node: Formula) -> Iterable[Formula]:
+def factors(node: Formula) -> Iterable[Formula]:
+    """Yield the factors of a product, those of the products in it too; anything else is its own factor."""
     if isinstance(node, Product):
         for factor in node.factors:
-            yield from _factors(factor)
+            yield from factors(factor)
     else:
         yield node
 
