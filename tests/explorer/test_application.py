@@ -29,4 +29,4 @@ def test_a_foreign_page_is_refused(server, headers):
 @pytest.mark.browser
 def test_the_page_opens_and_steps(page):
     page.get_by_role("button", name="Step", exact=True).click()
-    page.get_by_text("step 1").wait_for()
+    page.locator(".count-step").get_by_text("1", exact=True).wait_for()

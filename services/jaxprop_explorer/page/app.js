@@ -1,34 +1,52 @@
 // What panels share: questions to the server, the stream of events, the state in the address, and the selection.
 
+import { read, write } from "./address.js";
+
+const ADDRESS_EVERY = 400;   // milliseconds: browsers refuse an address that changes more often than some times a second
+
 export class App {
   constructor(notice) {
     this.listeners = {};
     this.notice = notice;
     this.state = read(location.hash);
     this.frame = null;
-    this.selected = null;
+    this.selected = this.state.selected ?? null;
+    this.opened = new Promise((resolve) => { this.isOpen = resolve; });
+    addEventListener("popstate", () => this.travelled());
   }
 
-  // Open a session for the state in the address, and follow its events.
+  /** Open a session for the state in the address, and follow its events. */
   async open() {
+    this.following?.abort();
     const opened = await this.post("api/sessions", this.state);
     this.session = opened.session;
+    this.isOpen();
+    this.frame = null;
+    this.emit("session", opened);
     this.receive(opened.frame);
     document.documentElement.dataset.ready = "yes"; // tests wait for it
-    this.follow();
+    if (this.selected) this.emit("select", this.selected);
+    this.follow(this.session);
   }
 
-  // Ask a panel of the server, "network/step"; what goes wrong is shown and thrown.
+  /** Ask a panel of the server, "network/step"; what goes wrong is shown and thrown. */
   async ask(command, body = {}) {
+    await this.opened;
     return this.post(`api/sessions/${this.session}/${command}`, body);
   }
 
   async post(address, body) {
-    const answer = await fetch(address, {
-      method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body),
-    });
+    let answer;
+    try {
+      answer = await fetch(address, {
+        method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body),
+      });
+    } catch (error) {
+      this.notice("The server does not answer. Is `jaxprop explore` still running?", "error");
+      throw error;
+    }
     const found = await answer.json();
-    this.notice(answer.ok ? "" : found.error);
+    if (!answer.ok) this.notice(found.error, "error");
     if (!answer.ok) throw new Error(found.error);
     return found;
   }
@@ -41,42 +59,90 @@ export class App {
     for (const listener of this.listeners[event] ?? []) listener(value);
   }
 
+  /** Take in a frame, unless a newer one is here already. */
   receive(frame) {
     if (this.frame && frame.version < this.frame.version) return;
     this.frame = frame;
     this.emit("frame", frame);
+    const known = { steps: frame.step };
+    if (frame.settings) known.settings = frame.settings;
+    if (frame.changes) known.history = frame.changes;
+    this.setState(known);
   }
 
+  /** Choose a weight, bias or unit, {path: "0.W", index: [1, 0]}, or nothing (null). */
   select(place) {
     this.selected = place;
     this.setState({ selected: place });
     this.emit("select", place);
   }
 
-  setState(changes) {
+  /** Change what the address holds; `enter` makes it a place that the back button returns to. */
+  setState(changes, enter = false) {
     Object.assign(this.state, changes);
-    history.replaceState(null, "", `#${encodeURIComponent(JSON.stringify(this.state))}`);
+    clearTimeout(this.writing);
+    if (enter) {
+      const address = this.address();
+      if (address !== location.hash) history.pushState(null, "", address);
+      return;
+    }
+    this.writing = setTimeout(() => this.settle(), ADDRESS_EVERY);
   }
 
-  // Put MathML that Python made into the page.
+  /** Write the address now. */
+  settle() {
+    clearTimeout(this.writing);
+    const address = this.address();
+    if (address !== location.hash) history.replaceState(null, "", address);
+  }
+
+  address() {
+    return `#${write(this.state)}`;
+  }
+
+  /** The back or forward button, or another address typed into this tab. */
+  async travelled() {
+    clearTimeout(this.writing);
+    const before = this.state;
+    this.state = read(location.hash);
+    this.selected = this.state.selected ?? null;
+    const problem = (state) => write({ settings: state.settings, steps: state.steps, history: state.history });
+    if (problem(before) !== problem(this.state)) await this.open();
+    else this.emit("select", this.selected);
+    this.emit("state", this.state);
+  }
+
+  /** Put MathML that Python made into the page. */
   math(element, markup) {
     const parsed = new DOMParser().parseFromString(markup, "text/html");
     element.replaceChildren(...parsed.body.childNodes);
   }
 
-  async follow() {
-    const answer = await fetch(`api/sessions/${this.session}/events`);
-    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  async follow(session) {
+    this.following = new AbortController();
+    try {
+      const answer = await fetch(`api/sessions/${session}/events`, { signal: this.following.signal });
+      this.emit("connection", "open");
+      await this.listen(answer.body);
+    } catch (error) {
+      if (error.name === "AbortError") return;
+    }
+    if (session !== this.session) return;
+    this.emit("connection", "closed");
+    this.notice("The server has ended this page's session. Load the page again to go on from here.", "error");
+  }
+
+  async listen(body) {
+    const reader = body.pipeThrough(new TextDecoderStream()).getReader();
     let text = "";
     for (;;) {
       const { value, done } = await reader.read();
-      if (done) break;
+      if (done) return;
       text += value;
       const events = text.split("\n\n");
       text = events.pop();
       for (const event of events) this.heard(event);
     }
-    this.notice("The server has ended this page's session. Load the page again to go on.");
   }
 
   heard(event) {
@@ -85,15 +151,7 @@ export class App {
     if (!kind) return;
     const found = JSON.parse(data);
     if (kind === "frame") this.receive(found);
-    else if (kind === "notice") this.notice(found.error ?? found.text);
+    else if (kind === "notice") this.notice(found.error ?? found.text, found.error ? "error" : "");
     else this.emit(kind, found);
-  }
-}
-
-function read(hash) {
-  try {
-    return JSON.parse(decodeURIComponent(hash.slice(1)));
-  } catch {
-    return {};
   }
 }

@@ -1,18 +1,275 @@
-// The network panel: the network, and the buttons that train it.
+// The network panel: the network with its numbers, what it answers, its cost on the way, and the buttons that train it.
+
+import { Controls } from "../draw/controls.js";
+import { CostCurve } from "../draw/curve.js";
+import { Flow } from "../draw/flow.js";
+import { columnName, number, label, unitName } from "../draw/format.js";
+import { onColours } from "../draw/heat.js";
+import { NetworkDrawing, entry } from "../draw/network.js";
+import { Surface } from "../draw/surface.js";
+
+const MARKUP = `
+<details class="fold net-settings" open><summary>Settings</summary><div class="fields"></div></details>
+<div class="net-bench">
+  <div class="net-run">
+    <button type="button" class="primary net-play">Play</button>
+    <button type="button" class="net-step">Step</button>
+    <button type="button" class="net-reset">Reset</button>
+    <dl class="net-counts">
+      <div><dt>Step</dt><dd class="count-step number">0</dd></div>
+      <div><dt>Epoch</dt><dd class="count-epoch number">0</dd></div>
+      <div><dt>Cost</dt><dd class="count-cost number">–</dd></div>
+      <div><dt>Held out</dt><dd class="count-held number">–</dd></div>
+    </dl>
+  </div>
+  <div class="net-stage">
+    <div class="net-left">
+      <div class="net-layers" role="group" aria-label="Hidden layers"></div>
+      <div class="net-drawing"></div>
+      <div class="net-told"><p class="told-name"></p><dl class="told-numbers"></dl><div class="actions"></div></div>
+    </div>
+    <div class="net-right">
+      <figure><div class="net-surface"></div><figcaption class="surface-told number"></figcaption></figure>
+      <figure><div class="net-curve"></div><figcaption class="legend"><span><i class="key key-training"></i>cost of the batch</span>
+        <span><i class="key key-validation"></i>rows held out</span></figcaption></figure>
+    </div>
+  </div>
+  <div class="net-pass">
+    <fieldset class="segmented"><legend class="visually-hidden">Direction</legend>
+      <label><input type="radio" name="direction" value="forward" checked><span>Forward</span></label>
+      <label><input type="radio" name="direction" value="backward"><span>Backward</span></label></fieldset>
+    <button type="button" class="pass-slow">Slow motion</button>
+    <button type="button" class="pass-next">Next</button>
+    <label class="check pass-speed">Speed <input type="range" min="0.25" max="4" step="0.25" value="1"></label>
+    <label class="check"><input type="checkbox" class="show-labels"> Numbers</label>
+    <span class="net-example"><button type="button" class="small square example-back" aria-label="Example before">‹</button>
+      <span class="example-now number"></span>
+      <button type="button" class="small square example-on" aria-label="Next example">›</button></span>
+  </div>
+</div>`;
 
 export default {
   name: "network",
   title: "Network",
   mount(element, app) {
-    const step = document.createElement("button");
-    step.textContent = "Step";
-    step.addEventListener("click", () => app.ask("network/step"));
-    const told = document.createElement("p");
-    element.append(step, told);
-    return {
-      update(frame) { told.textContent = `step ${frame.step}, cost ${frame.cost}`; },
-      show() {},
-      hide() {},
-    };
+    return new NetworkPanel(element, app);
   },
 };
+
+class NetworkPanel {
+  constructor(element, app) {
+    this.app = app;
+    element.append(...new DOMParser().parseFromString(MARKUP, "text/html").body.childNodes);
+    this.find = (selector) => element.querySelector(selector);
+    this.controls = new Controls(this.find(".net-settings .fields"), (changes) => this.set(changes), (file) => this.load(file));
+    this.drawing = new NetworkDrawing(this.find(".net-drawing"), {
+      point: (item) => { this.pointed = item; this.drawing.highlight(item); this.tell(); },
+      choose: (item) => this.choose(item),
+    });
+    this.surface = new Surface(this.find(".net-surface"), { move: (inputs) => { this.over = inputs; this.tellSurface(); } });
+    this.curve = new CostCurve(this.find(".net-curve"));
+    this.flow = new Flow(this.drawing, (stage) => this.passed(stage));
+    this.direction = "forward";
+    this.buttons();
+    app.on("select", () => this.redraw());
+    onColours(() => this.redraw());
+  }
+
+  buttons() {
+    const { app } = this;
+    const quietly = (promise) => promise.catch(() => {});
+    const click = (selector, action) => this.find(selector).addEventListener("click", () => quietly(Promise.resolve(action())));
+    click(".net-step", () => this.ask("step"));
+    click(".net-play", () => this.ask(app.frame?.playing ? "pause" : "play"));
+    click(".net-reset", () => this.restart({}));
+    click(".pass-slow", () => this.slow());
+    click(".pass-next", () => this.next());
+    this.find(".pass-speed input").addEventListener("input", (event) => { this.flow.speed = Number(event.target.value); });
+    this.find(".show-labels").addEventListener("change", (event) => {
+      app.setState({ labels: event.target.checked || undefined });
+      this.redraw();
+    });
+    this.find(".show-labels").checked = Boolean(app.state.labels);
+    for (const radio of this.find(".net-pass").querySelectorAll("input[type=radio]")) {
+      radio.addEventListener("change", () => quietly(this.turn(radio.value)));
+    }
+  }
+
+  async ask(command, body) {
+    const answer = await this.app.ask(`network/${command}`, body);
+    if (answer.version !== undefined) this.app.receive(answer);
+    return answer;
+  }
+
+  // ---------------------------------------------------------------- settings
+
+  set(changes) {
+    this.restart(changes);
+  }
+
+  async restart(changes) {
+    const { app } = this;
+    this.flow.end();
+    app.setState({ settings: { ...app.state.settings, ...changes }, steps: 0, history: undefined }, true);
+    await app.open().catch(() => {});
+  }
+
+  load() {}
+
+  // ---------------------------------------------------------------- frames
+
+  update(frame) {
+    this.frame = frame;
+    if (this.flow.pass && (frame.playing || frame.version !== this.flow.pass.frame.version)) this.flow.end();
+    if (!this.flow.pass) this.reached = null;
+    this.redraw();
+    this.curve.update(frame);
+    this.find(".count-step").textContent = frame.step;
+    this.find(".count-epoch").textContent = frame.epoch;
+    this.find(".count-cost").textContent = frame.cost === null ? "–" : label(frame.cost);
+    const held = frame.validation;
+    this.find(".count-held").textContent = !held ? "–" : label(held.cost) +
+      (held.accuracy === null || held.accuracy === undefined ? "" : ` · ${(100 * held.accuracy).toFixed(0)} %`);
+    const play = this.find(".net-play");
+    play.textContent = frame.playing ? "Pause" : "Play";
+    this.find(".example-now").textContent = frame.example ? `example ${frame.example.index + 1} of ${frame.example.of}` : "";
+    this.controls.update(frame.settings ?? this.app.state.settings);
+  }
+
+  redraw() {
+    if (!this.frame) return;
+    this.drawing.update(this.frame, {
+      direction: this.direction, labels: this.find(".show-labels").checked, selected: this.app.selected, reached: this.reached ?? null,
+    });
+    this.find(".net-drawing").setAttribute("aria-label", this.drawing.summary());
+    this.surface.update(this.frame);
+    this.tell();
+    this.tellSurface();
+  }
+
+  show() { this.redraw(); }
+
+  hide() { this.flow.end(); }
+
+  // ---------------------------------------------------------------- what is pointed at or chosen
+
+  choose(item) {
+    this.app.select(this.placeOf(item));
+  }
+
+  placeOf(item) {
+    const { layers } = this.frame;
+    if (item.layer !== undefined) return { path: `${layers[item.layer].path}.W`, index: [item.i, item.j] };
+    const { path } = layers[item.column - 1];
+    return { path: item.bias ? `${path}.b` : path, index: [item.unit] };
+  }
+
+  itemOf(place) {
+    if (!place) return null;
+    for (const [n, layer] of this.frame.layers.entries()) {
+      if (place.path === `${layer.path}.W`) return { layer: n, i: place.index[0], j: place.index[1] };
+      if (place.path === `${layer.path}.b`) return { column: n + 1, unit: place.index[0], bias: true };
+      if (place.path === layer.path) return { column: n + 1, unit: place.index[0] };
+    }
+    return null;
+  }
+
+  /** The line under the drawing: what is pointed at, else what is chosen, else what can be done. */
+  tell() {
+    if (!this.frame) return;
+    const item = this.pointed ?? (this.flow.pass ? null : this.itemOf(this.app.selected));
+    const { name, numbers } = item ? this.numbersOf(item) : { name: this.stageWords ?? "Point at a weight or a unit to read its numbers; click it to see where they come from.", numbers: [] };
+    this.find(".told-name").textContent = name;
+    const list = this.find(".told-numbers");
+    list.replaceChildren(...numbers.map(([symbol, value]) => {
+      const pair = document.createElement("div");
+      const [term, given] = [document.createElement("dt"), document.createElement("dd")];
+      term.textContent = symbol;
+      given.textContent = number(value, 5);
+      given.className = value === null || value === undefined ? "number muted" : "number";
+      if (value !== null && value !== undefined) given.dataset.value = value;
+      pair.append(term, given);
+      return pair;
+    }));
+  }
+
+  numbersOf(item) {
+    const { frame } = this;
+    if (item.layer !== undefined) {
+      const layer = frame.layers[item.layer];
+      const name = `Weight from ${unitName(frame, item.layer, item.i)} to ${unitName(frame, item.layer + 1, item.j)}`;
+      return { name, numbers: [["w", entry(layer.W, item.i, item.j)], ["∂C/∂w", entry(layer.dW, item.i, item.j)]] };
+    }
+    const name = unitName(frame, item.column, item.unit);
+    if (item.column === 0) return { name: `Input ${name}`, numbers: [["x", frame.inputs.values[item.unit]]] };
+    const layer = frame.layers[item.column - 1];
+    const at = (values) => values?.[item.unit] ?? null;
+    if (item.bias) return { name: `Bias of ${name}`, numbers: [["b", at(layer.b)], ["∂C/∂b", at(layer.db)]] };
+    const unit = name.replace(/^the /, "");
+    return { name: unit[0].toUpperCase() + unit.slice(1), numbers: [["z", at(layer.z)], ["a", at(layer.a)], ["δ", at(layer.delta)]] };
+  }
+
+  tellSurface() {
+    const { frame } = this;
+    if (!frame) return;
+    const { names, values } = frame.inputs;
+    let text = "";
+    if (this.over && (frame.surface || frame.curve)) {
+      const answer = this.surface.answerAt(this.over);
+      text = `${names.map((name, k) => `${name} = ${label(this.over[k])}`).join(", ")}: y ≈ ${label(answer)}`;
+    } else if (values.length <= 2) {
+      text = `${names.map((name, k) => `${name} = ${label(values[k])}`).join(", ")}: y = ${frame.output.map(label).join(", ")}, ` +
+        `target ${frame.target.map(label).join(", ")}`;
+    } else text = `y = ${frame.output.slice(0, 4).map(label).join(", ")}${frame.output.length > 4 ? " …" : ""}`;
+    this.find(".surface-told").textContent = text;
+  }
+
+  // ---------------------------------------------------------------- forward | backward
+
+  async turn(direction) {
+    this.flow.end();
+    this.direction = direction;
+    if (direction === "backward" && this.frame.layers.every((layer) => !layer.delta)) await this.ask("backward");
+    this.begin();
+  }
+
+  async begin() {
+    if (this.frame.playing) { this.redraw(); return; }
+    this.flow.begin(this.frame, this.direction);
+  }
+
+  async slow() {
+    if (this.flow.running) this.flow.pause();
+    else if (this.flow.pass) this.flow.run();
+    else await this.turn(this.direction);
+  }
+
+  async next() {
+    if (!this.flow.pass) await this.turn(this.direction);
+    this.flow.pause();
+    this.flow.next();
+  }
+
+  passed(stage) {
+    this.reached = stage.reached;
+    this.find(".pass-slow").textContent = stage.running ? "Hold" : "Slow motion";
+    this.stageWords = this.wordsOf(stage);
+    this.redraw();
+  }
+
+  wordsOf({ direction, reached, next }) {
+    const { frame } = this;
+    if (!reached) {
+      return direction === "forward" ? `Forward is done: the answer is ${frame.output.slice(0, 3).map((v) => number(v)).join(", ")}.`
+        : "Backward is done: every weight has its ∂C/∂w = a · δ, the activation where it starts times the error where it ends.";
+    }
+    const layer = frame.layers[next - 1];
+    const units = columnName(frame, next);
+    if (direction === "forward") {
+      return `Forward into ${units}: each unit adds up w · a of what comes in and its bias, z, and answers a` +
+        `${layer.activation === "Identity" ? " = z" : ` = ${layer.activation}(z)`}.`;
+    }
+    if (next === frame.layers.length) return "Backward begins at the cost: δ = ∂C/∂z of the output says how C changes with z there.";
+    return `Backward into ${units}: each unit adds up w · δ of where it goes out, times the slope of ${layer.activation} at its z: δ.`;
+  }
+}

@@ -1,0 +1,77 @@
+// The settings of an experiment as fields; what each offers comes from the server, so that page and library agree.
+
+const FIELDS = [
+  { name: "data", text: "Data", kind: "choice" },
+  { name: "noise", text: "Noise", kind: "number", step: "0.05", min: 0, max: 1 },
+  { name: "activation", text: "Activation", kind: "choice" },
+  { name: "cost", text: "Cost", kind: "choice" },
+  { name: "optimizer", text: "Optimizer", kind: "choice" },
+  { name: "learning_rate", text: "Learning rate η", kind: "number", step: "any", min: 0 },
+  { name: "batch_size", text: "Batch size", kind: "number", step: "1", min: 1 },
+  { name: "seed", text: "Seed", kind: "number", step: "1", min: 0 },
+];
+
+function make(tag, properties, ...children) {
+  const element = Object.assign(document.createElement(tag), properties);
+  element.append(...children);
+  return element;
+}
+
+export class Controls {
+  /** `change({name: value})` when the reader has changed a setting; `load(file)` for a table of their own. */
+  constructor(element, change, load) {
+    this.change = change;
+    this.inputs = {};
+    for (const field of FIELDS) element.append(this.field(field));
+    const file = make("input", { type: "file", accept: ".csv,.tsv,.txt,text/csv", id: "set-file", className: "visually-hidden", tabIndex: -1 });
+    file.addEventListener("change", () => { if (file.files[0]) load(file.files[0]); file.value = ""; });
+    const open = make("button", { type: "button", textContent: "Own CSV …", title: "Or drop a file on the page" });
+    open.addEventListener("click", () => file.click());
+    file.setAttribute("aria-label", "A table of your own, as CSV");
+    element.append(make("div", { className: "field" }, make("span", { className: "label", textContent: "Your own data" }), open, file));
+  }
+
+  field({ name, text, kind, ...rest }) {
+    const id = `set-${name}`;
+    const input = kind === "choice" ? make("select", { id }) : make("input", { id, type: "number", ...rest });
+    input.addEventListener("change", () => this.changed(name, kind, input));
+    this.inputs[name] = input;
+    return make("div", { className: "field" }, make("label", { htmlFor: id, textContent: text }), input);
+  }
+
+  changed(name, kind, input) {
+    if (kind === "number" && (input.value === "" || !input.checkValidity())) {
+      input.setAttribute("aria-invalid", "true");
+      return;
+    }
+    input.removeAttribute("aria-invalid");
+    this.change({ [name]: kind === "number" ? Number(input.value) : input.value });
+  }
+
+  /** {name: [{name, label}]} of everything that can be chosen. */
+  offer(choices) {
+    for (const [name, input] of Object.entries(this.inputs)) {
+      if (input.tagName !== "SELECT" || !choices[name]) continue;
+      const now = input.value;
+      input.replaceChildren(...choices[name].map((one) => this.option(one)));
+      if (now) input.value = now;
+    }
+  }
+
+  option(one) {
+    const value = typeof one === "string" ? one : one.name;
+    return make("option", { value, textContent: one.label ?? value.replaceAll("_", " "), disabled: Boolean(one.disabled) });
+  }
+
+  /** Show the settings that hold now; a field that is being written in is left alone. */
+  update(settings) {
+    for (const [name, input] of Object.entries(this.inputs)) {
+      if (input === document.activeElement && input.tagName !== "SELECT") continue;
+      const value = settings[name];
+      input.disabled = value === null || value === undefined;
+      const text = input.disabled ? "" : String(value);
+      if (input.tagName === "SELECT" && text && ![...input.options].some((o) => o.value === text)) input.append(this.option(text));
+      if (input.value !== text) input.value = text;
+    }
+  }
+}
