@@ -1,47 +1,48 @@
-"""`jaxprop explore`: the page, on this machine.
+"""`jaxprop explore [RUN]`: the page, on this machine.
 
 This module is imported whenever `jaxprop` runs, also without the `explore` extra: `command` imports the rest.
 """
 
 import sys
+import threading
 import webbrowser
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from jaxprop.errors import JaxpropError
 
+EXAMPLE = "Examples: `jaxprop explore` · `jaxprop explore runs/digits` · `jaxprop explore runs/houses --data new.csv`"
+
 
 def command(
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 is any free one.")] = 8765,
+    run: Annotated[
+        Path | None, typer.Argument(metavar="[RUN]", help="A saved model's folder, of any architecture.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Rows to see RUN on; by default the held-out part of what it was trained on.")
+    ] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 is any free one.")] = 8765,
     browser: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,
 ) -> None:
     """Open a page where backpropagation can be watched, questioned and steered.
 
-    Example: `jaxprop explore`.
+    Only programs on this machine can reach it. Example: `jaxprop explore runs/digits`.
     """
+    if run is None and data is not None:
+        raise JaxpropError(f"--data {data} says on which rows a saved model is seen: name its folder, too")
     try:
-        import uvicorn
-
-        from jaxprop_explorer.application import application
+        from jaxprop_explorer.listening import address, bound, server
     except ImportError as error:
-        raise JaxpropError(
-            f'jaxprop explore needs the extra `explore` ({error.name} is missing): pip install ".[explore]"'
-        ) from None
-    import socket
+        raise missing(error) from None
+    with bound(port) as listening:
+        threading.Thread(target=_warm, daemon=True).start()
+        from jaxprop_explorer.application import application, of_state
 
-    with socket.socket() as listening:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listening.bind(("127.0.0.1", port))
-        except OSError as error:
-            raise JaxpropError(
-                f"cannot serve on 127.0.0.1:{port}: {error.strerror}; choose another with --port"
-            ) from None
+        begin = of_state if run is None else _of_run(run, data)
         listening.listen()
-        address = f"http://127.0.0.1:{listening.getsockname()[1]}/"
-        print(f"{address}\nCtrl-C ends it.", flush=True)
-        if browser and not webbrowser.open(address):
+        print(f"{address(listening)}\nCtrl-C ends it.", flush=True)
+        if browser and not webbrowser.open(address(listening)):
             print("No browser was found: open the address in one.", file=sys.stderr)
-        config = uvicorn.Config(application(), log_level="warning", lifespan="on", timeout_graceful_shutdown=2)
-        uvicorn.Server(config).run([listening])
+        server(application(begin)).run([listening])

@@ -1,8 +1,9 @@
 """The panels of the page: in each file, what the page can ask of one, by name."""
 
-from jaxprop_explorer.panels import network
+from jaxprop_explorer.panels import model, network
 from jaxprop_explorer.panels.command import Command
 
 PANELS: dict[str, dict[str, Command]] = {
     "network": network.COMMANDS,
+    "model": model.COMMANDS,
 }
