@@ -3,8 +3,8 @@
 This module is imported whenever `jaxprop` runs, also without the `explore` extra: `command` imports the rest.
 """
 
+import contextlib
 import sys
-import threading
 import webbrowser
 from pathlib import Path
 from typing import Annotated
@@ -33,16 +33,22 @@ def command(
     if run is None and data is not None:
         raise JaxpropError(f"--data {data} says on which rows a saved model is seen: name its folder, too")
     try:
+        from jaxprop_explorer.application import application, of_state
         from jaxprop_explorer.listening import address, bound, server
     except ImportError as error:
-        raise missing(error) from None
+        raise JaxpropError(
+            f'jaxprop explore needs the extra `explore` ({error.name} is missing): pip install ".[explore]"'
+        ) from None
     with bound(port) as listening:
-        threading.Thread(target=_warm, daemon=True).start()
-        from jaxprop_explorer.application import application, of_state
+        begin = of_state
+        if run is not None:
+            from jaxprop_explorer.opened import Opened, of_run
 
-        begin = of_state if run is None else _of_run(run, data)
+            given = of_run(run, data)
+            begin = lambda state: Opened(given)  # noqa: E731
         listening.listen()
         print(f"{address(listening)}\nCtrl-C ends it.", flush=True)
         if browser and not webbrowser.open(address(listening)):
             print("No browser was found: open the address in one.", file=sys.stderr)
-        server(application(begin)).run([listening])
+        with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again, once all has ended
+            server(application(begin)).run([listening])

@@ -37,7 +37,7 @@ class Given(NamedTuple):
 class Opened(Experiment):
     """An experiment on a network that is given."""
 
-    def __init__(self, given: Given, steerable: bool) -> None:
+    def __init__(self, given: Given, steerable: bool = False) -> None:
         super().__init__(given.net, given.cost, given.rows, given.params, Settings(), steerable)
         self.given = given
 
