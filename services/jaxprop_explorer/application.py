@@ -6,9 +6,13 @@ It binds no address and works under any prefix, so that the model server can mou
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable, Collection
+import os
+import threading
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 from starlette.applications import Starlette
@@ -25,6 +29,7 @@ from jaxprop_explorer.panels import PANELS
 from jaxprop_explorer.sessions import Session, Sessions
 from jaxprop_explorer.settings import Settings
 
+T = TypeVar("T")
 PAGE = Path(__file__).parent / "page"
 LARGEST_BODY = 8_000_000  # bytes: room for a table of one's own
 HEADERS = {
@@ -43,6 +48,25 @@ Begin = Callable[[dict[str, Any]], Experiment]
 """Makes the experiment of a new page from the state in its address."""
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where the application answers, and what it may take there.
+
+    hosts: the names under which it may be asked; if empty, whoever serves it has checked Host and Origin already.
+    pages: how many may be open at once.    threads: how many answers may be computed at once.
+    niceness: how far these threads stand back behind others.    over: whether all is to end now.
+    """
+
+    hosts: frozenset[str] = frozenset(("127.0.0.1", "localhost"))
+    pages: int = 24
+    threads: int = 8
+    niceness: int = 0
+    over: Callable[[], bool] = lambda: False
+
+
+HERE = Place()
+
+
 def of_state(state: dict[str, Any]) -> Experiment:
     """Return the experiment that the state in a page's address describes."""
     try:
@@ -51,16 +75,24 @@ def of_state(state: dict[str, Any]) -> Experiment:
         raise JaxpropError(_told(error)) from None
 
 
-def application(begin: Begin = of_state, hosts: Collection[str] = ("127.0.0.1", "localhost")) -> ASGIApp:
-    """Return the application; `hosts` are the names under which it may be asked, any if empty."""
-    sessions = Sessions()
+def application(
+    begin: Begin = of_state, place: Place = HERE, opened: Callable[[Session], None] = lambda session: None
+) -> ASGIApp:
+    """Return the application; `opened` is told of every new session."""
+    sessions = Sessions(place.pages)
+    pool = ThreadPoolExecutor(place.threads, "explorer", stand_back, (place.niceness,))
+
+    async def computed(work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(pool, work)
 
     async def open_session(request: Request) -> Response:
         state = await _body(request)
-        experiment = await asyncio.to_thread(begin, state)
+        sessions.check_room()
+        experiment = await computed(lambda: begin(state))
         session = Session(experiment, asyncio.get_running_loop())
         sessions.open(session)
-        shown = await asyncio.to_thread(session.frame)
+        opened(session)
+        shown = await computed(session.frame)
         return JSONResponse({"session": session.id, "frame": shown})
 
     async def command(request: Request) -> Response:
@@ -78,7 +110,7 @@ def application(begin: Begin = of_state, hosts: Collection[str] = ("127.0.0.1", 
             with session.lock if found.locked else contextlib.nullcontext():
                 return found.handler(session, asked)
 
-        return JSONResponse(await asyncio.to_thread(answer))
+        return JSONResponse(await computed(answer))
 
     async def events(request: Request) -> Response:
         session = sessions[request.path_params["session"]]
@@ -89,6 +121,8 @@ def application(begin: Begin = of_state, hosts: Collection[str] = ("127.0.0.1", 
                 yield ": welcome\n\n"
                 async for event in session.listen():
                     yield ": alive\n\n" if event is None else f"event: {event[0]}\ndata: {json.dumps(event[1])}\n\n"
+                    if place.over():
+                        break
             finally:
                 session.listeners -= 1
                 sessions.end_if_left(session)
@@ -99,6 +133,7 @@ def application(begin: Begin = of_state, hosts: Collection[str] = ("127.0.0.1", 
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
         sessions.end()
+        pool.shutdown(wait=False, cancel_futures=True)
 
     routes = [
         Route("/api/sessions", open_session, methods=["POST"]),
@@ -107,7 +142,7 @@ def application(begin: Begin = of_state, hosts: Collection[str] = ("127.0.0.1", 
         Mount("/", StaticFiles(directory=PAGE, html=True)),
     ]
     return Starlette(
-        routes=routes, lifespan=lifespan, middleware=[Middleware(Guard, hosts=frozenset(hosts))],
+        routes=routes, lifespan=lifespan, middleware=[Middleware(Guard, hosts=place.hosts)],
         exception_handlers={JaxpropError: _refused},
     )  # fmt: skip
 
@@ -136,10 +171,17 @@ class Guard:
         if self.hosts and name not in self.hosts:
             refused = JSONResponse({"error": f"this server does not answer for the host {name[:100]!r}"}, 403)
             return await refused(scope, receive, with_headers)
-        if origin is not None and origin.partition("://")[2] != host:
+        if self.hosts and origin is not None and origin.partition("://")[2] != host:
             refused = JSONResponse({"error": "this server answers its own pages only"}, 403)
             return await refused(scope, receive, with_headers)
         await self.app(scope, receive, with_headers)
+
+
+def stand_back(niceness: int) -> None:
+    """Lower the priority of this thread, where threads have one."""
+    if niceness:
+        with contextlib.suppress(AttributeError, OSError):  # only Linux has priorities of threads
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
 
 
 async def _body(request: Request) -> dict[str, Any]:

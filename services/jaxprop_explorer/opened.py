@@ -54,13 +54,13 @@ def of_run(path: Path, data: str | None = None) -> Given:
             raise
         made = made_up(run.net, run.params, about.cost, (1, *spec.shape[1:]), spec.dtype)
         why = f"{error}. The rows are made up: inputs drawn at random, targets from what the model answers."
-        return Given(str(path), run.net, made[0], _problem(*made[1:], None, classes), run.params, (why,))
+        return Given(str(path), run.net, made[0], problem(*made[1:], None, classes), run.params, (why,))
     if found.targets is None:
         raise DataError(f"{found.source}: has no targets, and without them there is no error to propagate")
     cost, notes = known_cost(about.cost, found.targets)
     targets = targets_for(cost, found.targets, about.outputs.shape[-1])
-    problem = _problem(found.x, targets, about.info.columns, classes)
-    return Given(str(path), run.net, cost, problem, run.params, (f"Rows: {found.source}.", *notes))
+    shown = problem(found.x, targets, about.info.columns, classes)
+    return Given(str(path), run.net, cost, shown, run.params, (f"Rows: {found.source}.", *notes))
 
 
 def of_served(name: str, loaded: Any) -> Given:
@@ -82,8 +82,8 @@ def of_served(name: str, loaded: Any) -> Given:
     else:
         cost, x, targets = made_up(net, loaded.params, loaded.cost, (1, *spec.shape[1:]), spec.dtype)
         notes = ("The rows are made up: inputs drawn at random, targets from what the model answers.",)
-    problem = _problem(x.astype(spec.dtype), targets, info.get("columns"), loaded.classes or ())
-    return Given(name, net, cost, problem, loaded.params, notes)
+    shown = problem(x.astype(spec.dtype), targets, info.get("columns"), loaded.classes or ())
+    return Given(name, net, cost, shown, loaded.params, notes)
 
 
 def known_cost(cost: Cost | None, targets: np.ndarray) -> tuple[Cost, tuple[str, ...]]:
@@ -112,7 +112,8 @@ def made_up(
     return cost, x, targets
 
 
-def _problem(x: np.ndarray, targets: np.ndarray, columns: Sequence[str] | None, classes: Sequence[str]) -> Problem:
+def problem(x: np.ndarray, targets: np.ndarray, columns: Sequence[str] | None, classes: Sequence[str]) -> Problem:
+    """Return rows as a page goes through them: at most MOST_ROWS, with a name for every input."""
     width = int(np.prod(x.shape[1:]))
     names = tuple(columns) if columns and len(columns) == width else tuple(f"x[{i}]" for i in range(width))
     return Problem(x[:MOST_ROWS], targets[:MOST_ROWS], names, tuple(classes))

@@ -28,6 +28,7 @@ class Session:
         self.experiment = experiment
         self.lock = threading.RLock()
         self.memory: dict[str, Any] = {}
+        self.told: dict[str, Any] = {}  # what else every frame says
         self.events: dict[str, dict[str, Any]] = {}  # the latest of each kind that the page has not taken yet
         self.player: threading.Thread | None = None
         self.playing = self.ended = False
@@ -37,7 +38,7 @@ class Session:
     def frame(self) -> dict[str, Any]:
         """Return what the page draws now."""
         with self.lock:
-            return frame(self.experiment) | {"playing": self.playing}
+            return frame(self.experiment) | {"playing": self.playing} | self.told
 
     def publish(self, kind: str, event: dict[str, Any]) -> None:
         """Let the page know, from any thread."""
@@ -74,10 +75,10 @@ class Session:
         if self.player is not None and self.player is not threading.current_thread():
             self.player.join()
 
-    def end(self) -> None:
-        """Stop all work of this session."""
+    def end(self, why: str | None = None) -> None:
+        """Stop all work of this session, and tell its page why."""
         self.ended, self.playing = True, False
-        self.publish("end", {})
+        self.publish("end", {"text": why})
 
     async def listen(self) -> AsyncIterator[tuple[str, dict[str, Any]] | None]:
         """Yield events as (kind, event), and None now and then as a sign of life."""
@@ -100,10 +101,14 @@ class Sessions:
     def __init__(self, most: int = 24) -> None:
         self.most, self._all = most, dict[str, Session]()
 
-    def open(self, session: Session) -> None:
-        """Take in a new session; it ends unless a page listens within the time of grace."""
+    def check_room(self) -> None:
+        """Raise `JaxpropError` if as many pages are open as may be."""
         if len(self._all) >= self.most:
             raise JaxpropError(f"{self.most} pages are open on this server already; close one of them and try again")
+
+    def open(self, session: Session) -> None:
+        """Take in a new session; it ends unless a page listens within the time of grace."""
+        self.check_room()
         self._all[session.id] = session
         self.end_if_left(session)
 
