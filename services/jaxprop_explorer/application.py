@@ -27,7 +27,7 @@ from jaxprop.errors import JaxpropError
 from jaxprop_explorer.experiment import Experiment
 from jaxprop_explorer.panels import PANELS
 from jaxprop_explorer.sessions import Session, Sessions
-from jaxprop_explorer.settings import Settings
+from jaxprop_explorer.settings import read
 
 T = TypeVar("T")
 PAGE = Path(__file__).parent / "page"
@@ -69,10 +69,10 @@ HERE = Place()
 
 def of_state(state: dict[str, Any]) -> Experiment:
     """Return the experiment that the state in a page's address describes."""
-    try:
-        return Experiment.of(Settings(**state.get("settings", {})))
-    except ValidationError as error:
-        raise JaxpropError(_told(error)) from None
+    made = Experiment.of(read(state.get("settings", {})), state.get("history", ()), state.get("steps", 0))
+    if state.get("example"):
+        made.look(state["example"])
+    return made
 
 
 def application(

@@ -1,92 +1,546 @@
 """An experiment: a problem, a network, a cost, an optimizer and θ, and all that a page may do to them."""
 
-from functools import lru_cache
-from typing import Any
+import time
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
+from jax import Array
 from jaxtyping import PyTree
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from jaxprop import costs, layers
-from jaxprop.backward import manual
+from jaxprop.backward.manual import Record
 from jaxprop.costs import Cost
 from jaxprop.errors import JaxpropError
-from jaxprop.layers import Layer, Linear
+from jaxprop.layers import Identity, Layer, Linear
 from jaxprop.network import Chain, by_path
-from jaxprop_explorer.problems import Problem, problem
-from jaxprop_explorer.settings import Settings
+from jaxprop.train.batches import epoch_order
+from jaxprop.train.metrics import decided
+from jaxprop.train.steps import Recipe, State, begin
+from jaxprop_explorer import programs
+from jaxprop_explorer.problems import Problem, Source
+from jaxprop_explorer.settings import KEPT, RULES, Settings, activation, changed, made_cost, optimizer, read
 
-KINDS = {"tanh": layers.Tanh, "sigmoid": layers.Sigmoid, "relu": layers.ReLU, "linear": layers.Identity}
+MOST_STEPS, MOST_CHANGES = 200_000, 2_000  # that an address may ask to be done again
+POINTS = 200  # of the history
+MEASURED = 500  # rows that C is measured on, at most
+FEEDBACK = 1  # folded into the key of the first weights, for a rule's own matrices
+
+Phase = Literal["forward", "backward", "update"]
+
+
+class Passed(NamedTuple):
+    """One forward and one backward pass of the example in view: its row, the tape, C and ∂C/∂θ."""
+
+    x: Array
+    targets: Array
+    tape: dict[str, Record]
+    cost: Array
+    grads: PyTree
+
+
+class Measured(NamedTuple):
+    """How good the network is on rows: the mean cost, and the share of classes that are right, None for numbers."""
+
+    cost: float
+    accuracy: float | None
+
+
+class Change(BaseModel):
+    """What was changed after `at` steps: one number of θ, whether it is pruned, or settings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    at: int = Field(ge=0, le=MOST_STEPS)
+    edit: tuple[str, tuple[int, ...], float] | None = None
+    prune: tuple[str, tuple[int, ...], bool] | None = None
+    set: dict[str, Any] | None = None
 
 
 class Experiment:
     """θ of one network on its way, from its settings on.
 
-    `version` grows with every change, `step` counts updates, `history` holds what was changed at which step: from
-    settings, history and steps the same θ comes again. `pulled` says whether a backward pass ran since θ or the
-    example changed.
+    `version` grows with every change, `step` counts updates, `history` holds what was changed at which step: from the
+    settings it began with, history and steps the same θ comes again, to the last bit. `pulled` says whether a backward
+    pass of the example in view is known; `phase` where a pass taken slowly stands.
+
+    Args:
+        net: a Layer.
+        cost: C.
+        rows: what is learned, targets as the cost wants them.
+        params: θ.
+        settings: how it is trained: learning rate, optimizer, batch size, seed and rule.
+        steerable: whether a page may change it.
+        source: where the rows come from; without it, only what keeps θ can be changed.
     """
 
     def __init__(
-        self, net: Layer, cost: Cost, rows: Problem, params: PyTree, settings: Settings, steerable: bool = True
+        self,
+        net: Layer,
+        cost: Cost,
+        rows: Problem,
+        params: PyTree,
+        settings: Settings,
+        steerable: bool = True,
+        source: Source | None = None,
     ) -> None:
-        self.net, self.cost, self.rows, self.params, self.settings = net, cost, rows, params, settings
-        self.steerable = steerable
-        self.version = self.step = self.example = 0
-        self.pulled = False
-        self.history: list[dict[str, Any]] = []
-        self.costs: list[tuple[int, float]] = []
-        self.order = np.random.default_rng(settings.seed)
+        self.steerable, self.source, self.began = steerable, source, settings
+        self.version = 0
+        self._start(net, cost, rows, params, settings)
 
     @classmethod
-    def of(cls, settings: Settings) -> "Experiment":
-        """Return the experiment that these settings describe, before its first step."""
-        rows = problem(settings.data)
-        activation = KINDS[settings.activation]()
-        hidden = [layer for width in settings.layers for layer in (Linear(width), activation)]
-        net = Chain(*hidden, Linear(rows.outputs))
-        params = net.init(jax.random.key(settings.seed), jnp.asarray(rows.x[:1]))
-        return cls(net, costs.HalfSquaredError(), rows, params, settings)
+    def of(cls, settings: Settings, history: Sequence[Any] = (), steps: int = 0) -> "Experiment":
+        """Return the experiment that these settings describe, after the same changes and steps."""
+        source = settings.source()
+        made = cls(*_made(settings, source), settings.complete(source), source=source)
+        made.began = settings
+        made.again(history, steps)
+        return made
+
+    def _start(self, net: Layer, cost: Cost, rows: Problem, params: PyTree, settings: Settings) -> None:
+        """Begin: θ as given, no step taken, nothing changed."""
+        self.net, self.cost, self.rows, self.settings = net, cost, rows, settings
+        self.step = self.example = self._cursor = 0
+        self.history: list[dict[str, Any]] = []
+        self.costs: list[tuple[int, float, float | None]] = []
+        self.diverged: str | None = None
+        self.phase: Phase | None = None
+        self.pulled = False
+        self._pace = 0.0  # steps a second, as measured
+        self._passed: tuple[int, Passed] | None = None
+        self._measured: tuple[int, Measured, Measured | None] | None = None
+        self._shown: Passed | None = None  # the pass that the last update went by
+        self._x, self._targets = jnp.asarray(rows.x), jnp.asarray(rows.targets)
+        self._kept = jax.tree.map(lambda p: jnp.ones(jnp.shape(p), bool), params)
+        self._state = State(params, None)
+        if self.steerable:
+            self._recipe()
+        self._changed()
+
+    def _recipe(self) -> None:
+        """Begin with the optimizer and the rule of the settings, at the θ that is there."""
+        rule = RULES[self.settings.rule]
+        self.recipe = Recipe(self.net, self.cost, optimizer(self.settings.optimizer or "sgd"), "manual", rule)
+        feedback = None
+        if rule is not None:
+            key = jax.random.fold_in(jax.random.key(self.settings.seed), FEEDBACK)
+            feedback = rule.init(key, self.net, self.params, self._x[:1])
+        self._state = begin(self.recipe, self.params, feedback)
+        self._rate()
+
+    def _rate(self) -> None:
+        self._state = programs.with_rate(self._state, self.settings.learning_rate or 0.01)
+
+    # what it is
+
+    @property
+    def params(self) -> PyTree:
+        """θ."""
+        return self._state.params
+
+    @params.setter
+    def params(self, params: PyTree) -> None:
+        self._state = self._state._replace(params=params)
+
+    @property
+    def feedback(self) -> PyTree:
+        """The matrices that the rule brings errors back through; None for backpropagation."""
+        return self._state.feedback
+
+    @property
+    def rule(self) -> Any:
+        """The rule that errors come back by; None for backpropagation."""
+        return RULES[self.settings.rule]
+
+    @property
+    def batch_size(self) -> int:
+        """Rows a step."""
+        return min(self.settings.batch_size or 32, len(self.rows.x))
+
+    @property
+    def epoch(self) -> int:
+        """How many times the rows were gone through."""
+        return self._cursor // len(self.rows.x)
+
+    @property
+    def row(self) -> tuple[Array, Array]:
+        """The example in view, x `[1, ...]` and its target."""
+        at = slice(self.example, self.example + 1)
+        return self._x[at], self._targets[at]
+
+    @property
+    def pruned(self) -> dict[str, list[list[int]]]:
+        """Where weights are kept at 0, by path."""
+        found = {path: np.argwhere(~np.asarray(kept)).tolist() for path, kept in by_path(self._kept).items()}
+        return {path: places for path, places in found.items() if places}
+
+    def batch(self, ahead: int = 0) -> np.ndarray:
+        """Return the numbers of the rows that the next step goes by, or one further ahead."""
+        return self._order(self._cursor + ahead * self.batch_size, 1)[0]
+
+    def passed(self) -> Passed:
+        """Return a forward and a backward pass of the example in view, by the rule; it is made once a version."""
+        if self._shown is not None:
+            return self._shown
+        if self._passed is None or self._passed[0] != self.version:
+            x, targets = self.row
+            run = programs.passing(self.net, self.cost, self.rule)
+            self._passed = self.version, Passed(x, targets, *run(self.params, self.feedback, x, targets))
+        return self._passed[1]
+
+    def measured(self) -> tuple[Measured, Measured | None]:
+        """Return how good the network is on rows it trains on, and on those held out; once a version."""
+        if self._measured is None or self._measured[0] != self.version:
+            training = self._measure(self._x, self._targets, self.rows.targets)
+            held = self.rows.held_out
+            validation = None if held is None else self._measure(jnp.asarray(held[0]), jnp.asarray(held[1]), held[1])
+            self._measured = self.version, training, validation
+            self._note(training.cost, None if validation is None else validation.cost)
+        return self._measured[1:]
+
+    def _measure(self, x: Array, targets: Array, known: np.ndarray) -> Measured:
+        some = slice(0, MEASURED)
+        cost, y = programs.measuring(self.net, self.cost)(self.params, x[some], targets[some])
+        return Measured(float(cost), _accuracy(self.rows, self.cost, np.asarray(y), known[some]))
+
+    def _note(self, cost: float, validation: float | None) -> None:
+        """Add a point to the history of the cost; every second one goes where they become too many."""
+        if self.costs and self.costs[-1][0] == self.step:
+            self.costs.pop()
+        self.costs.append((self.step, cost, validation))
+        if len(self.costs) > POINTS:
+            self.costs[1:-1] = self.costs[1:-1:2]
+
+    # what may be done
 
     def advance(self, steps: int) -> None:
         """Take some steps of the optimizer, each on a batch."""
-        for _ in range(steps):
-            at = self.order.choice(len(self.rows.x), min(self.settings.batch_size, len(self.rows.x)), replace=False)
-            x, targets = jnp.asarray(self.rows.x[at]), jnp.asarray(self.rows.targets[at])
-            value, grads = _value_and_grad(self.net, self.cost)(x, self.params, targets)
-            optimizer = optax.sgd(self.settings.learning_rate)
-            updates, _ = optimizer.update(grads, optimizer.init(self.params))
-            self.params = optax.apply_updates(self.params, updates)
-            self.step += 1
-            self.costs.append((self.step, float(value)))
-        self.changed()
+        self._steer()
+        self._shown, self.phase = None, None
+        self._train(steps)
+        self.pulled = True
+        self._changed()
 
-    def edit(self, path: str, index: tuple[int, ...], value: float) -> None:
+    def run(self, seconds: float, most: int | None = None) -> bool:
+        """Train for about so long, or for `most` steps; return whether it can go on."""
+        self._steer()
+        began, left = time.monotonic(), most or MOST_STEPS
+        self._shown, self.phase, self.pulled = None, None, True
+        while left > 0 and self.diverged is None:
+            time_left = seconds - (time.monotonic() - began)
+            if time_left <= 0:
+                break
+            steps = max(1, min(left, programs.STEPS_AT_ONCE, int(self._pace * time_left)))
+            started = time.monotonic()
+            self._train(steps)
+            self._pace = min(2 * self._pace + 1, steps / max(time.monotonic() - started, 1e-6))
+            left -= steps
+        self._changed()
+        return self.diverged is None
+
+    def _train(self, steps: int) -> None:
+        run = programs.training(self.recipe)
+        while steps > 0 and self.diverged is None:
+            now = min(steps, programs.STEPS_AT_ONCE)
+            order = np.zeros((programs.STEPS_AT_ONCE, self.batch_size), np.int32)
+            order[:now] = self._order(self._cursor, now)
+            trained = run(self._state, self._kept, self._x, self._targets, order, np.int32(now))
+            taken, finite = jax.device_get((trained.steps, trained.finite))
+            self._state = trained.state
+            self.step += int(taken)
+            self._cursor += int(taken) * self.batch_size
+            steps -= now
+            if not finite:
+                self.diverged = (
+                    f"Training stopped after step {self.step}: the next one would make C or a weight infinite or NaN. "
+                    f"The learning rate {self.settings.learning_rate:g} is probably too large here: lower it, or start "
+                    "anew."
+                )
+
+    def _order(self, cursor: int, steps: int) -> np.ndarray:
+        """Rows `[steps, B]` from a place in the endless order on: epoch after epoch, each in an order of its own."""
+        rows, wanted, found = len(self.rows.x), steps * self.batch_size, []
+        while wanted > 0:
+            epoch, at = divmod(cursor, rows)
+            part = self._epoch(epoch)[at : at + wanted]
+            found.append(part)
+            cursor, wanted = cursor + len(part), wanted - len(part)
+        return np.concatenate(found).reshape(steps, self.batch_size)
+
+    def _epoch(self, epoch: int) -> np.ndarray:
+        seed = np.array([0, self.settings.seed], np.uint32)
+        key = (epoch, self.settings.seed, len(self.rows.x))
+        if getattr(self, "_latest", (None, None))[0] != key:
+            self._latest = key, epoch_order(seed, epoch, len(self.rows.x))
+        return self._latest[1]
+
+    def forward(self) -> None:
+        """Run a forward pass, slowly: of the example that the next step goes by, if it goes by one alone."""
+        if self.steerable and self.batch_size == 1:
+            self.example = int(self.batch()[0])
+        self._shown, self.phase, self.pulled = None, "forward", False
+        self._changed()
+
+    def backward(self) -> None:
+        """Run a backward pass of the example in view."""
+        self._shown, self.phase, self.pulled = None, "backward", True
+        self._changed()
+
+    def update(self) -> None:
+        """Take the step that the passes led to; they stay in view, for it went by them."""
+        self._steer()
+        if self.phase != "backward":
+            self.backward()
+        shown = self.passed()
+        self._train(1)
+        self._shown, self.phase = shown, "update"
+        self._changed()
+
+    def look(self, example: int) -> None:
+        """Take another example into view."""
+        if not 0 <= example < len(self.rows.x):
+            raise JaxpropError(
+                f"example: found {example}, expected 0 to {len(self.rows.x) - 1}, as many as are trained on"
+            )
+        self.example, self.pulled, self.phase, self._shown = example, False, None, None
+        self._changed()
+
+    def edit(self, path: str, index: Sequence[int], value: float) -> None:
         """Set one number of θ."""
-        known = by_path(self.params)
+        self._steer()
+        kept = self._at(self._kept, path, index)
+        if not np.isfinite(np.float32(value)):
+            raise JaxpropError(f"{path}: found {value}, expected a finite number")
+        if not bool(kept):
+            raise JaxpropError(f"{path} at {list(index)} is pruned, so it stays 0: restore it first")
+        self._put(path, index, value)
+        self._remember("edit", [path, list(index), float(value)])
+        self._touched()
+
+    def prune(self, path: str, index: Sequence[int], pruned: bool = True) -> None:
+        """Set one weight to 0 and keep it there, or let it go again."""
+        self._steer()
+        self._at(self._kept, path, index)
+        self._kept = _with(self._kept, path, tuple(index), not pruned)
+        self._put(path, index, 0.0)
+        self._remember("prune", [path, list(index), bool(pruned)])
+        self._touched()
+
+    def set(self, **changes: Any) -> None:
+        """Change settings: some keep θ and the steps, with others everything starts anew."""
+        self._steer()
+        settings = changed(self.began, changes)
+        anew = [name for name in changes if name not in KEPT]
+        if anew and self.source is None:
+            raise JaxpropError(
+                f"{anew[0]} belongs to the model that was opened; expected a change of one of: {', '.join(KEPT)}"
+            )
+        if anew:
+            self.restart(settings)
+        elif self.step or self.history:
+            self._keep_on({name: value for name, value in changes.items()})
+            self._touched()
+        elif self.source is not None:
+            self.restart(settings)
+        else:
+            self._keep_on(changes)
+            self._touched()
+
+    def restart(self, settings: Settings | None = None) -> None:
+        """Start anew, with other settings if some are given."""
+        self._steer()
+        if self.source is None:
+            raise JaxpropError("this model was opened as it is: open it again to start anew")
+        settings = self.began if settings is None else settings
+        source = self.source if _same(settings, self.began) else settings.source()
+        parts = _made(settings, source)
+        complete = settings.complete(source)
+        kept = vars(self).copy()
+        try:
+            self.source, self.began = source, settings
+            self._start(*parts, complete)
+        except JaxpropError:
+            vars(self).update(kept)
+            raise
+
+    def again(self, history: Sequence[Any], steps: int) -> None:
+        """Do the same changes and steps again."""
+        found = _changes(history, steps)
+        every = max(1, steps // 50)
+        for change in [*found, None]:
+            until = steps if change is None else change.at
+            while self.step < until and self.diverged is None:
+                self.advance(min(every, until - self.step))
+                self.measured()
+            if change is not None and self.diverged is None:
+                self._redo(change)
+
+    def _redo(self, change: Change) -> None:
+        if change.edit is not None:
+            self.edit(*change.edit)
+        elif change.prune is not None:
+            self.prune(*change.prune)
+        elif change.set is not None:
+            unknown = [name for name in change.set if name not in KEPT]
+            if unknown:
+                raise JaxpropError(f"history: found a change of {unknown[0]}, expected one of {', '.join(KEPT)}")
+            self._keep_on(change.set)
+            self._touched()
+
+    def given(self) -> dict[str, Any]:
+        """Return what an address holds: from it comes the same experiment again."""
+        return {"settings": self.began.given(), "history": self.history, "steps": self.step, "example": self.example}
+
+    def now(self) -> Settings:
+        """Return the settings that it goes by now, those that were changed on the way included."""
+        on_the_way = {name: value for change in self.history for name, value in change.get("set", {}).items()}
+        return changed(self.began, on_the_way)
+
+    def collapse(self) -> tuple[np.ndarray, np.ndarray, float]:
+        """Return W and b of the one linear layer that a network without bends is, x W + b with x after any scaling.
+
+        The third is the largest difference between its answers and the network's on the rows.
+        """
+        if not isinstance(self.net, Chain):
+            raise JaxpropError("only a chain of layers can be collapsed")
+        bends = [layer for layer, _ in self._bending()]
+        if bends:
+            raise JaxpropError(f"{bends[0]!r} bends: only a network whose activations are all linear is one matrix")
+        W = b = None
+        for layer, p in zip(self.net.layers, self.params, strict=True):
+            if isinstance(layer, Linear):
+                own = np.asarray(p.W, np.float64)
+                bias = np.zeros(own.shape[1]) if p.b is None else np.asarray(p.b, np.float64)
+                W, b = (own, bias) if W is None else (W @ own, b @ own + bias)
+        if W is None or b is None:
+            raise JaxpropError("found no linear layer to collapse")
+        x = self._x
+        for layer in self.net.layers[: next(i for i, layer in enumerate(self.net.layers) if isinstance(layer, Linear))]:
+            x = layer(x, ())
+        answers = np.asarray(self.net(self._x, self.params), np.float64)
+        return W, b, float(np.max(np.abs(np.asarray(x, np.float64) @ W + b - answers)))
+
+    def _bending(self) -> list[tuple[Layer, int]]:
+        """Layers after the first Linear that are no linear function."""
+        layers = list(self.net.layers) if isinstance(self.net, Chain) else [self.net]
+        first = next((i for i, layer in enumerate(layers) if isinstance(layer, Linear)), 0)
+        return [(layer, i) for i, layer in enumerate(layers) if i > first and not isinstance(layer, Linear | Identity)]
+
+    # how it is done
+
+    def _keep_on(self, changes: dict[str, Any]) -> None:
+        """Change settings that keep θ, from here on."""
+        before = self.settings
+        self.settings = read({**self.settings.model_dump(), **changes})
+        try:
+            if self.settings.optimizer != before.optimizer or self.settings.rule != before.rule:
+                self._recipe()
+            else:
+                self._rate()
+        except JaxpropError:
+            self.settings = before
+            raise
+        for name, value in changes.items():
+            self._remember("set", {name: value})
+
+    def _remember(self, what: str, change: Any) -> None:
+        """Note a change; one at the same place and step stands for the earlier."""
+        place = lambda c: sorted(c) if what == "set" else c[:2]  # noqa: E731
+        latest = self.history[-1] if self.history else {}
+        if latest.get("at") == self.step and what in latest and place(latest[what]) == place(change):
+            self.history.pop()
+        if len(self.history) >= MOST_CHANGES:
+            raise JaxpropError(f"{MOST_CHANGES:,} changes are all that are kept of one run: start anew")
+        self.history.append({"at": self.step, what: change})
+
+    def _steer(self) -> None:
+        if not self.steerable:
+            raise JaxpropError(
+                "this training runs elsewhere and is only watched here: it cannot be changed from the page"
+            )
+
+    def _at(self, tree: PyTree, path: str, index: Sequence[int]) -> Any:
+        known = by_path(tree)
         if path not in known:
             raise JaxpropError(f"there is no parameter {path!r}; known: {', '.join(known)}")
-        changed = jnp.asarray(known[path]).at[index].set(value)
-        self.params = jax.tree_util.tree_unflatten(
-            jax.tree.structure(self.params), [changed if name == path else leaf for name, leaf in known.items()]
-        )
-        self.history.append({"at": self.step, "edit": [path, list(index), value]})
-        self.changed()
+        shape = np.shape(known[path])
+        if len(index) != len(shape) or not all(0 <= i < n for i, n in zip(index, shape, strict=True)):
+            raise JaxpropError(
+                f"{path}: found the place {list(index)}, expected one within {list(shape)}, counted from 0"
+            )
+        return known[path][tuple(index)]
+
+    def _put(self, path: str, index: Sequence[int], value: float) -> None:
+        self.params = _with(self.params, path, tuple(index), value)
+
+    def _touched(self) -> None:
+        """Forget the passes: θ is another one than they were made with."""
+        self.pulled, self.phase, self._shown, self.diverged = False, None, None, None
+        self._changed()
 
     def changed(self) -> None:
-        """Note that θ is another one now."""
+        """Note that θ was replaced from outside."""
+        self._touched()
+
+    def _changed(self) -> None:
         self.version += 1
-        self.pulled = False
-
-    @property
-    def row(self) -> tuple[jax.Array, jax.Array]:
-        """The example in view, x `[1, I]` and its target."""
-        at = slice(self.example, self.example + 1)
-        return jnp.asarray(self.rows.x[at]), jnp.asarray(self.rows.targets[at])
 
 
-@lru_cache(8)
-def _value_and_grad(net: Layer, cost: Cost) -> Any:
-    return jax.jit(manual.value_and_grad(net, cost))
+def _made(settings: Settings, source: Source) -> tuple[Layer, Cost, Problem, PyTree]:
+    """Return the network, the cost, the rows and the first θ of complete settings."""
+    complete = settings.complete(source)
+    cost, rows = made_cost(complete, source)
+    first = [] if source.standardize is None else [source.standardize]
+    bend, bias = activation(complete.activation or "tanh"), bool(complete.bias)
+    hidden = [layer for width in complete.layers or () for layer in (Linear(width, bias=bias), bend)]
+    ending = [] if complete.output_activation == "identity" else [activation(complete.output_activation or "identity")]
+    net = Chain(*first, *hidden, Linear(source.outputs(cost), bias=bias), *ending)
+    params = net.init(jax.random.key(complete.seed), jnp.asarray(rows.x[:1]))
+    given, known = source.first, by_path(params)
+    if set(given) == set(known) and all(np.shape(given[path]) == np.shape(known[path]) for path in given):
+        params = jax.tree.unflatten(
+            jax.tree.structure(params), [jnp.asarray(given[path], known[path].dtype) for path in known]
+        )
+    return net, cost, rows, params
+
+
+def _same(a: Settings, b: Settings) -> bool:
+    """Whether two settings mean the same rows."""
+    names = {"data", "noise", "validation", "table", "target", "labels"}
+    return a.model_dump(include=names) == b.model_dump(include=names)
+
+
+def _with(tree: PyTree, path: str, index: tuple[int, ...], value: Any) -> PyTree:
+    """Return a tree with one number set."""
+    known = by_path(tree)
+    changed = jnp.asarray(known[path]).at[index].set(value)
+    return jax.tree.unflatten(jax.tree.structure(tree), [changed if p == path else leaf for p, leaf in known.items()])
+
+
+def _changes(history: Sequence[Any], steps: int) -> list[Change]:
+    """Check what an address says was done."""
+    if not isinstance(steps, int) or not 0 <= steps <= MOST_STEPS:
+        raise JaxpropError(f"steps: found {steps!r}, expected 0 to {MOST_STEPS:,}")
+    if not isinstance(history, list | tuple) or len(history) > MOST_CHANGES:
+        raise JaxpropError(f"history: expected a list of up to {MOST_CHANGES:,} changes")
+    try:
+        found = [Change.model_validate(change) for change in history]
+    except ValidationError as error:
+        at = ".".join(map(str, error.errors()[0]["loc"]))
+        raise JaxpropError(f"history: a change is not readable ({at}: {error.errors()[0]['msg']})") from None
+    at = [*(change.at for change in found), steps]
+    if at != sorted(at):
+        raise JaxpropError("history: found changes out of order, expected each at its step, and none after the last")
+    return found
+
+
+def _accuracy(rows: Problem, cost: Cost, y: np.ndarray, targets: np.ndarray) -> float | None:
+    """The share of classes that are right."""
+    if not rows.classes or not len(y):
+        return None
+    if y.shape[-1] == 1:
+        return float(np.mean((np.asarray(cost.expected(y)) > rows.middle) == (targets > rows.middle)))
+    found = decided(cost, y, targets)
+    return None if found is None else float(np.mean(found[0] == found[1]))

@@ -64,10 +64,7 @@ export class App {
     if (this.frame && frame.version < this.frame.version) return;
     this.frame = frame;
     this.emit("frame", frame);
-    const known = { steps: frame.step };
-    if (frame.settings) known.settings = frame.settings;
-    if (frame.changes) known.history = frame.changes;
-    this.setState(known);
+    this.setState(frame.state ?? { steps: frame.step }); // settings, changes and steps, from which the same θ comes again
   }
 
   /** Choose a weight, bias or unit, {path: "0.W", index: [1, 0]}, or nothing (null). */
