@@ -205,13 +205,13 @@ def to_json(node: Printable, digits: int | None = None) -> Json:
     return node.json(digits)
 
 
-def dumps(node: Printable, digits: int | None = None) -> str:
-    """Return `to_json` as strict JSON text.
+def dumps(node: Printable, digits: int | None = None, head: Mapping[str, str] | None = None) -> str:
+    """Return `to_json` as strict JSON text, with what `head` has before it: what `jaxprop explain --json` prints.
 
     >>> dumps(Number(0.1))
     '{"kind": "number", "value": 0.1}'
     """
-    return json.dumps(to_json(node, digits), ensure_ascii=False, allow_nan=False)
+    return json.dumps({**(head or {}), **to_json(node, digits)}, ensure_ascii=False, allow_nan=False)
 
 
 def _written(node: Printable, printer: Text) -> str:

@@ -65,8 +65,7 @@ def command(
     Every path back from the cost with its numbers, jax.grad beside it, and what the update changes.
     """
     from jaxprop.cli.explain import columns, names_of, of_expression, of_run, unasked
-    from jaxprop.cli.runs import print_json
-    from jaxprop.derivations import to_json, to_latex, to_text
+    from jaxprop.derivations import dumps, to_latex, to_text
 
     if (latex or document) and json:
         raise JaxpropError(f"{'--latex' if latex else '--document'} and --json: choose one of them")
@@ -82,7 +81,7 @@ def command(
     else:
         derivation = of_expression(target, param or index, at if number is None else unasked(number))
     if json:
-        print_json({**head, **to_json(derivation, digits)})
+        print(dumps(derivation, digits, head))
     elif latex or document:
         print(to_latex(derivation, digits or 6, document))
     else:

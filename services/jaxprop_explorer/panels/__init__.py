@@ -1,9 +1,11 @@
 """The panels of the page: in each file, what the page can ask of one, by name."""
 
-from jaxprop_explorer.panels import model, network
+from jaxprop_explorer.panels import chain_rule, model, network, rules
 from jaxprop_explorer.panels.command import Command
 
 PANELS: dict[str, dict[str, Command]] = {
     "network": network.COMMANDS,
     "model": model.COMMANDS,
+    "chain-rule": chain_rule.COMMANDS,
+    "rules": rules.COMMANDS,
 }

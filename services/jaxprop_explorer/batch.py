@@ -1,0 +1,56 @@
+"""A number's derivative for a whole batch: the mean of the examples' own, what a nudge says, and what a step changes."""
+
+from dataclasses import replace
+
+import numpy as np
+from jaxtyping import ArrayLike, PyTree
+
+from jaxprop.costs import Cost
+from jaxprop.derivations import Derivation
+from jaxprop.derivations.derivation import Equation, Prose, Step, shorten, worked
+from jaxprop.derivations.formula import H, Derivative, Formula, Number, Rest, Sum, Symbol, evaluate
+from jaxprop.layers import Layer
+from jaxprop_explorer.cards import gradient_of
+from jaxprop_explorer.nudges import along
+
+BATCH = Symbol("C", ("batch",))
+
+
+def of_batch(
+    net: Layer, cost: Cost, params: PyTree, x: ArrayLike, targets: ArrayLike, found: Derivation, rows: np.ndarray,
+    most: int,
+) -> Derivation:  # fmt: skip
+    """Return the derivation of ∂C/∂w for the mean cost of some rows, w and η being those of `found`: one step."""
+    facts, gradient = found.facts, gradient_of(found)
+    rate, at, path, index = facts["learning_rate"], facts["parameter"], facts["path"], tuple(facts["index"])
+    x, targets = np.asarray(x)[rows], np.asarray(targets)[rows]
+    h = H * max(1.0, abs(at))
+    assert isinstance(gradient, Derivative)
+    value = along(net, cost, x, params, targets, path, index, [0.0, h, -h])
+    step = rate * float(value.slopes.mean())
+    moved = along(net, cost, x, params, targets, path, index, [0.0, -step, step]).costs.mean(axis=1)
+    nudged = value.costs.mean(axis=1)
+
+    values: dict[Formula, float] = {gradient.by: at}
+    terms = [Derivative(Symbol("C", (int(row),)), gradient.by) for row in rows]
+    values |= {term: float(slope) for term, slope in zip(terms, value.slopes, strict=True)}
+    mean = Derivative(BATCH, gradient.by)
+    kept = shorten(Sum(tuple(terms)), most, values)
+    words: Prose = (
+        "The cost of a batch is the mean of its examples' costs, so its derivative is the mean of theirs. ",
+        *(terms[0].of, f" is the cost of example {rows[0]}."),
+    )
+    mean_of = worked(mean, (kept if len(terms) > 1 else terms[0]) / len(terms), values=values)
+    values[mean] = evaluate(mean_of.sides[-1])
+    largest = [term for term in kept.terms if not isinstance(term, Rest)]
+    each = (Equation((term, Number(values[term]))) for term in largest)
+    known = {
+        "value": values[mean], "jax_grad": value.gradient, "h": h,
+        "finite_difference": float(nudged[1] - nudged[2]) / (2 * h),
+        "before": float(moved[0]), "after": float(moved[1]), "updated": at - rate * values[mean],
+        "predicted_change": -rate * values[mean] ** 2, "actual_change": float(moved[1] - moved[0]),
+        "flipped_change": float(moved[2] - moved[0]),
+    }  # fmt: skip
+    title: Prose = (Equation((mean, Number(values[mean]))), f" for {len(rows)} examples")
+    written = Step(f"The mean over the {len(rows)} examples of the batch", words, (*each, mean_of))
+    return replace(found, title=title, steps=(written,), values=values, facts={**facts, **known})
