@@ -1,4 +1,4 @@
-"""A number's derivative for a whole batch: the mean of the examples' own, what a nudge says, and what a step changes."""
+"""A number's derivative for a batch: the mean of the examples' own, what a nudge says, and what a step changes."""
 
 from dataclasses import replace
 
@@ -8,7 +8,7 @@ from jaxtyping import ArrayLike, PyTree
 from jaxprop.costs import Cost
 from jaxprop.derivations import Derivation
 from jaxprop.derivations.derivation import Equation, Prose, Step, shorten, worked
-from jaxprop.derivations.formula import H, Derivative, Formula, Number, Rest, Sum, Symbol, evaluate
+from jaxprop.derivations.formula import Derivative, Formula, H, Number, Rest, Sum, Symbol, evaluate
 from jaxprop.layers import Layer
 from jaxprop_explorer.cards import gradient_of
 from jaxprop_explorer.nudges import along

@@ -47,7 +47,9 @@ def _drawn(rows: Problem, x: np.ndarray, row: int, printer: Printer) -> dict[str
     room = 0.06 * np.where(high > low, high - low, 1.0)
     place = (every - low + room) / (high - low + 2 * room)  # 0 to 1 in both directions
     groups = _groups(rows)
-    points = [[round(float(u), 4), round(float(v), 4), int(g)] for (u, v), g in zip(place[some], groups[some])]
+    points = [
+        [round(float(u), 4), round(float(v), 4), int(g)] for (u, v), g in zip(place[some], groups[some], strict=True)
+    ]
     return {
         "kind": "point", "numbers": numbers, "points": points,
         "at": [float(v) for v in place[row]], "group": int(groups[row]),

@@ -35,7 +35,7 @@ class Printer:
         return {"label": node.label, "math": self._mathml().math(node, display=True, labelled=False)}
 
     def sides(self, node: Equation) -> list[str]:
-        """Return every side of an equation by itself, where a number has the colour of the symbol that it stands for."""
+        """Return every side of an equation by itself; a number has the colour of the symbol that it stands for."""
         shown = zip(node.sides, filled(node.sides), strict=True)
         return [
             f'<math xmlns="{NAMESPACE}" aria-label="{escape(to_text(side, self.digits))}">'

@@ -130,7 +130,8 @@ def chain_rule(given: Given, asked: Ask) -> dict[str, Any]:
         "kind": "input" if is_input else "unit" if is_unit else "weight" if len(index) == 2 else "bias",
         "number": {"path": path, "index": list(index), "value": found.facts["parameter"],
                    "text": f"{found.facts['parameter']:.6g}"},
-        "asked": printer.prose(_of_unit(chain) if is_unit else found.steps[0].sentence), "symbol": printer.math(chain.gradient),
+        "asked": printer.prose(_of_unit(chain) if is_unit else found.steps[0].sentence),
+        "symbol": printer.math(chain.gradient),
         "value": printer.number(chain.value), "cost": _whose(given, found, told if whole_batch else None, printer),
         "cards": [cards.card_json(card, printer) for card in chain.cards],
         "product": printer.equation(chain.product) if chain.product else None,
@@ -183,7 +184,7 @@ def _nudge(
         "h": errors.h.tolist(), "both_ways": errors.both_ways.tolist(), "one_way": errors.one_way.tolist(),
         "best": {"h": printer.number(errors.h[best]), "error": f"{errors.both_ways[best]:.0e}".replace("-", "−")},
         "words": "Nudged both ways the error falls with h²: a tenth of h, a hundredth of the error. Nudged one way it "
-        "falls with h. Below some h what is left of the difference of two costs is rounding, and the error rises again.",
+        "falls with h. Below some h all that is left of two costs' difference is rounding, and the error rises again.",
     }  # fmt: skip
 
 

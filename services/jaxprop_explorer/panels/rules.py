@@ -197,7 +197,10 @@ def measure(session: Session, asked: Ask) -> dict[str, Any]:
     name = getattr(e.settings, "rule", "backpropagation")
     found, about = measured(given), ABOUT[name]
     norms = found.pop("norms")
-    bars = [{"row": int(row), "norm": norm, "text": Printer(digits=3).number(norm)} for row, norm in zip(rows, norms)]
+    bars = [
+        {"row": int(row), "norm": norm, "text": Printer(digits=3).number(norm)}
+        for row, norm in zip(rows, norms, strict=True)
+    ]
     largest = int(rows[int(np.argmax(norms))])
     at = int(np.flatnonzero(rows == e.example)[0]) if e.example in rows else 0
     return found | {
