@@ -33,6 +33,7 @@ def slope_json(net: Layer, path: str, found: Derivation, printer: Printer) -> di
     return {
         "activation": type(layer).__name__, "z": zs, "values": values, "slopes": slopes,
         "at": {"z": float(z), "value": float(value), "slope": float(slope)},
+        "text": {"z": printer.number(z), "value": printer.number(value), "slope": printer.number(slope)},
         "symbols": {"z": printer.math(factor.by), "value": printer.math(factor.of), "slope": printer.math(factor)},
         "equations": [printer.equation(e) for e in equations],
     }  # fmt: skip

@@ -28,15 +28,24 @@ def update_json(found: Derivation, printer: Printer) -> dict[str, Any]:
             "step": printer.math(step), "moved": printer.number(moved),
             "new": printer.equation(new), "updated": printer.number(facts["parameter"] + moved),
             "predicted": printer.number(predicted), "predicted_by": printer.math(squared),
-            "actual": printer.number(change), "after": printer.number(before + change),
+            "actual": printer.number(change), "costs": _apart(before, before + change),
             "rises": change > 0, "falls": change < 0, "words": _words(sign, change, predicted),
         }  # fmt: skip
 
     return {
-        "rate": printer.number(rate), "rate_is": printer.math(η), "symbol": printer.math(w),
-        "value": printer.number(facts["parameter"]), "before": printer.number(before),
+        "rate": printer.number(rate), "rate_text": f"{rate:.6g}", "rate_is": printer.math(η), "symbol": printer.math(w),
+        "value": printer.number(facts["parameter"]),
         "down": way(-1, facts["actual_change"]), "up": way(1, facts["flipped_change"]),
     }  # fmt: skip
+
+
+def _apart(before: float, after: float) -> str:
+    """Return "0.5 → 0.499", with as many digits as it takes to tell the two apart."""
+    for digits in range(6, 18):
+        numbers = [Printer(digits=digits).number(each) for each in (before, after)]
+        if numbers[0] != numbers[1]:
+            break
+    return " → ".join(numbers)
 
 
 def _words(sign: int, change: float, predicted: float) -> str:

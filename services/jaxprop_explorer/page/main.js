@@ -12,7 +12,7 @@ const PANELS = [
   { name: "model", title: "Your model" },
   { name: "share", title: "Share" },
 ];
-const BESIDE = { network: [] };   // the chain rule comes here
+const BESIDE = { network: ["chain-rule"] };
 
 const tabs = document.querySelector(".tabs");
 const main = document.getElementById("main");

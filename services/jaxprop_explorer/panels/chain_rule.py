@@ -3,6 +3,7 @@
 Everything is computed in float64 by `jp.explain` and, for a batch, by the same engines; the page lays it out.
 """
 
+import math
 import re
 from typing import Any, Literal, NamedTuple
 
@@ -21,7 +22,7 @@ from jaxprop.layers import Layer
 from jaxprop_explorer import cards
 from jaxprop_explorer.batch import of_batch
 from jaxprop_explorer.exports import exported
-from jaxprop_explorer.nudges import along, nudges, sizes
+from jaxprop_explorer.nudges import Nudges, along, nudges, sizes
 from jaxprop_explorer.panels.command import Asked, Command
 from jaxprop_explorer.sessions import Session
 from jaxprop_explorer.slopes import slope_json
@@ -129,7 +130,7 @@ def chain_rule(given: Given, asked: Ask) -> dict[str, Any]:
         "path": asked.path or path, "index": list(asked.index if asked.path else index),
         "kind": "input" if is_input else "unit" if is_unit else "weight" if len(index) == 2 else "bias",
         "number": {"path": path, "index": list(index), "value": found.facts["parameter"],
-                   "text": f"{found.facts['parameter']:.6g}"},
+                   "text": f"{found.facts['parameter']:.6g}", "reach": _reach(found.facts["parameter"])},
         "asked": printer.prose(_of_unit(chain) if is_unit else found.steps[0].sentence),
         "symbol": printer.math(chain.gradient),
         "value": printer.number(chain.value), "cost": _whose(given, found, told if whole_batch else None, printer),
@@ -162,6 +163,11 @@ def _whose(given: Given, found: Derivation, batch: Derivation | None, printer: P
     return {"words": words, "value": printer.number(found.facts["before"])}
 
 
+def _reach(value: float) -> float:
+    """How far a slider goes on both sides of 0: 2, or the power of two that leaves room."""
+    return max(2.0, 2.0 ** math.ceil(math.log2(1.5 * abs(value)))) if value else 2.0
+
+
 def _witnesses(found: Derivation, printer: Printer) -> list[dict[str, Any]]:
     """The same number by other ways."""
     facts, shown = found.facts, []
@@ -182,10 +188,16 @@ def _nudge(
     best = int(np.argmin(errors.both_ways))
     return {
         "h": errors.h.tolist(), "both_ways": errors.both_ways.tolist(), "one_way": errors.one_way.tolist(),
-        "best": {"h": printer.number(errors.h[best]), "error": f"{errors.both_ways[best]:.0e}".replace("-", "−")},
+        "best": _best(errors, best),
         "words": "Nudged both ways the error falls with h²: a tenth of h, a hundredth of the error. Nudged one way it "
         "falls with h. Below some h all that is left of two costs' difference is rounding, and the error rises again.",
     }  # fmt: skip
+
+
+def _best(errors: Nudges, best: int) -> dict[str, str]:
+    few = Printer(digits=2)
+    h, error = few.number(errors.h[best]), few.number(errors.both_ways[best])
+    return {"h": h, "error": error, "words": f"Here h = {h} is best, with an error of {error}."}
 
 
 def given_of(session: Session, learning_rate: float | None = None) -> Given:
