@@ -1,7 +1,7 @@
 // The state of the page as its address holds it: readable key=value pairs behind the #, for example
 // #panel=network&data=moons&layers=(4,3)&learning_rate=0.1&steps=120&selected=0.W:1,0
 
-const SINGLE = ["panel", "steps"];   // what stands for itself; every other bare key is a setting
+const SINGLE = ["panel", "steps", "example"];   // what stands for itself; every other bare key is a setting
 
 /** {panel, steps, selected, settings: {...}, history: [...], ...what panels keep} from the fragment of an address. */
 export function read(fragment) {
@@ -35,9 +35,10 @@ export function write(state) {
   add("panel", state.panel);
   for (const [key, value] of Object.entries(state.settings ?? {})) add(key, value);
   if (state.steps) add("steps", state.steps);
+  if (state.example) add("example", state.example);
   if (state.selected) add("selected", `${state.selected.path}:${(state.selected.index ?? []).join(",")}`);
   for (const [key, value] of Object.entries(state)) {
-    if (["panel", "settings", "steps", "selected"].includes(key)) continue;
+    if ([...SINGLE, "settings", "selected"].includes(key)) continue;
     if (value && typeof value === "object" && !Array.isArray(value)) {
       for (const [inner, one] of Object.entries(value)) add(`${key}.${inner}`, one);
     } else if (!(Array.isArray(value) && value.length === 0)) add(`~${key}`, value);

@@ -10,6 +10,7 @@ export class App {
     this.notice = notice;
     this.state = read(location.hash);
     this.frame = null;
+    this.pictures = new Map();   // what panels offer as files: {title, file, svg() → text, png() → canvas}
     this.selected = this.state.selected ?? null;
     this.opened = new Promise((resolve) => { this.isOpen = resolve; });
     addEventListener("popstate", () => this.travelled());

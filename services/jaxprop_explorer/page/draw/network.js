@@ -50,10 +50,11 @@ export class NetworkDrawing {
     this.svg.setAttribute("role", "group");
     this.svg.setAttribute("aria-label", "Weights");
     element.append(this.svg);
+    this.halos = { chosen: this.halo("halo halo-chosen"), lit: this.halo("halo halo-lit") };
     this.curves = document.createElementNS(SVG, "g");
     this.numbers = document.createElementNS(SVG, "g");
     this.numbers.setAttribute("aria-hidden", "true");
-    this.svg.append(this.curves, this.numbers);
+    this.svg.append(this.halos.chosen, this.halos.lit, this.curves, this.numbers);
     this.flow = make("canvas", "net-flow", element);
     this.flow.setAttribute("aria-hidden", "true");
     this.cursor = { column: 1, unit: 0 };
@@ -73,6 +74,13 @@ export class NetworkDrawing {
     this.drawNodes();
     this.drawEdges();
     this.rove();
+  }
+
+  halo(className) {
+    const path = document.createElementNS(SVG, "path");
+    path.setAttribute("class", className);
+    path.setAttribute("aria-hidden", "true");
+    return path;
   }
 
   build(frame, width, key) {
@@ -201,6 +209,8 @@ export class NetworkDrawing {
     while (this.edges.length > wanted.length) this.edges.pop().remove();
     wanted.forEach(([n, i, j, value], k) => this.drawEdge(this.edges[k], n, i, j, value, most, widest));
     this.svg.classList.toggle("many", wanted.length > 120);
+    const chosen = this.edges.find(({ item }) => this.isChosenEdge(item.layer, item.i, item.j));
+    set(this.halos.chosen, "d", chosen ? curve(chosen.ends) : "");
     this.drawNumbers(wanted);
   }
 
@@ -250,7 +260,8 @@ export class NetworkDrawing {
 
   isChosen(column, unit) {
     const chosen = this.view.selected;
-    if (!chosen || column === 0) return false;
+    if (!chosen) return false;
+    if (column === 0) return chosen.path === "x" && chosen.index.at(-1) === unit;
     const path = this.frame.layers[column - 1].path;
     return (chosen.path === path || chosen.path === `${path}.b`) && chosen.index.at(-1) === unit;
   }
@@ -318,8 +329,7 @@ export class NetworkDrawing {
   }
 
   choose(item) {
-    if (!item || item.column === 0) return;
-    this.on.choose(item);
+    if (item) this.on.choose(item);
   }
 
   focused(element) {
@@ -410,5 +420,6 @@ export class NetworkDrawing {
     if (this.lit) this.lit.classList.remove("lit");
     this.lit = item ? this.at(item) : null;
     if (this.lit) this.lit.classList.add("lit");
+    set(this.halos.lit, "d", item && item.layer !== undefined ? curve(this.endsOf(item.layer, item.i, item.j)) : "");
   }
 }

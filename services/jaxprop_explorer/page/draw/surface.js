@@ -2,7 +2,7 @@
 // beside the curve that it should become.
 
 import { label } from "./format.js";
-import { decode, onColours, paint } from "./heat.js";
+import { onColours, paint } from "./heat.js";
 
 const SIDE = 240;
 
@@ -26,10 +26,11 @@ export class Surface {
 
   update(frame) {
     this.frame = frame;
-    const { surface, curve } = frame;
-    this.element.dataset.kind = surface ? "surface" : curve ? "curve" : "none";
-    if (surface) this.drawSurface(surface);
-    else if (curve) this.drawCurve(curve);
+    const kind = frame.surface ? "surface" : frame.curve ? "curve" : "none";
+    this.element.dataset.kind = kind;
+    if (kind === "surface") this.drawSurface(frame.surface);
+    else if (kind === "curve") this.drawCurve(frame.curve);
+    else { this.drawn = null; this.pen(); this.field.hidden = true; }
   }
 
   pen() {
@@ -45,93 +46,100 @@ export class Surface {
   drawSurface(surface) {
     this.field.hidden = false;
     paint(this.field, surface.width, surface.height, surface.values);
-    const chosen = this.frame.example?.index;
-    const key = JSON.stringify([surface.points?.key ?? surface.points?.x?.length, chosen]);
+    const key = `${surface.points.key} ${this.frame.inputs.values}`;
     if (this.drawn === key) return;
     this.drawn = key;
     const pen = this.pen();
-    const [plus, minus, edge, ink] = ["--positive", "--negative", "--raised", "--ink"].map(style);
-    const at = (value, [low, high]) => (value - low) / (high - low) * SIDE;
-    const points = surface.points ?? { x: [], target: [] };
+    this.points(pen, surface);
+    const [x, y] = this.frame.inputs.values;
+    ring(pen, part(x, surface.x) * SIDE, SIDE - part(y, surface.y) * SIDE, 6, style("--ink"), 2);
+    const { names } = this.frame.inputs;
+    this.over.setAttribute("aria-label", `The output over ${names.join(" and ")}, from ${label(surface.x[0])} to ` +
+      `${label(surface.x[1])} and from ${label(surface.y[0])} to ${label(surface.y[1])}, with the rows as points`);
+  }
+
+  /** Rows as discs, and as squares where the target is below the middle; hollow where they are held out. */
+  points(pen, { x: across, y: up, points }) {
+    const [edge, plus, minus] = ["--raised", "--positive", "--negative"].map(style);
     points.x.forEach(([x, y], k) => {
-      const positive = points.target[k] > (points.middle ?? 0);
-      const held = points.validation?.[k];
+      const positive = points.target[k] > points.middle;
+      const [left, top] = [part(x, across) * SIDE, SIDE - part(y, up) * SIDE];
+      const held = points.validation[k];
       pen.beginPath();
-      pen.arc(at(x, surface.x), SIDE - at(y, surface.y), held ? 2.2 : 2.8, 0, 2 * Math.PI);
+      if (positive) pen.arc(left, top, 2.7, 0, 2 * Math.PI);
+      else pen.rect(left - 2.4, top - 2.4, 4.8, 4.8);
       pen.fillStyle = held ? edge : positive ? plus : minus;
       pen.strokeStyle = held ? (positive ? plus : minus) : edge;
-      pen.lineWidth = held ? 1.4 : 1;
+      pen.lineWidth = held ? 1.5 : 1;
       pen.fill();
       pen.stroke();
     });
-    if (chosen !== undefined && this.frame.inputs.values.length === 2) {
-      const [x, y] = this.frame.inputs.values;
-      pen.beginPath();
-      pen.arc(at(x, surface.x), SIDE - at(y, surface.y), 6, 0, 2 * Math.PI);
-      pen.strokeStyle = ink;
-      pen.lineWidth = 2;
-      pen.stroke();
-    }
-    this.over.setAttribute("aria-label", `The output over ${this.frame.inputs.names.join(" and ")}, from ` +
-      `${label(surface.x[0])} to ${label(surface.x[1])} and from ${label(surface.y[0])} to ${label(surface.y[1])}, ` +
-      `with ${points.x.length} rows as points`);
   }
 
-  drawCurve(curve) {
+  drawCurve({ x, y, target, points }) {
     this.field.hidden = true;
     this.drawn = null;
     const pen = this.pen();
     const [plus, muted, line, ink] = ["--positive", "--muted", "--line", "--ink"].map(style);
-    const ys = [...curve.y, ...(curve.target ?? []), ...(curve.points?.target ?? [])].filter(Number.isFinite);
-    const [low, high] = [Math.min(0, ...ys), Math.max(0, ...ys)];
-    const room = (high - low) * 0.08 || 1;
-    this.span = { low: low - room, high: high + room };
-    const atX = (x) => (x - curve.x[0]) / (curve.x.at(-1) - curve.x[0]) * SIDE;
-    const atY = (y) => SIDE - (y - this.span.low) / (this.span.high - this.span.low) * SIDE;
+    const known = [...(target ?? y), ...points.target].filter(Number.isFinite);
+    const [low, high] = [Math.min(0, ...known), Math.max(0, ...known)];
+    const room = (high - low) * 0.1 || 1;
+    const [across, up] = [[x[0], x.at(-1)], [low - room, high + room]];
     const stroke = (xs, values, colour, width, dash = []) => {
       pen.beginPath();
-      values.forEach((y, k) => { if (Number.isFinite(y)) pen.lineTo(atX(xs[k]), atY(y)); });
+      values.forEach((v, k) => { if (Number.isFinite(v)) pen.lineTo(part(xs[k], across) * SIDE, SIDE - part(v, up) * SIDE); });
       Object.assign(pen, { strokeStyle: colour, lineWidth: width });
       pen.setLineDash(dash);
       pen.stroke();
       pen.setLineDash([]);
     };
-    stroke([curve.x[0], curve.x.at(-1)], [0, 0], line, 1);
-    stroke([0, 0], [this.span.low, this.span.high], line, 1);
-    for (const [k, x] of (curve.points?.x ?? []).entries()) {
+    stroke(across, [0, 0], line, 1);
+    stroke([0, 0], up, line, 1);
+    points.x.forEach((at, k) => {
       pen.beginPath();
-      pen.arc(atX(x), atY(curve.points.target[k]), 1.8, 0, 2 * Math.PI);
+      pen.arc(part(at, across) * SIDE, SIDE - part(points.target[k], up) * SIDE, 1.8, 0, 2 * Math.PI);
       pen.fillStyle = muted;
       pen.fill();
-    }
-    if (curve.target) stroke(curve.x, curve.target, muted, 1.5, [5, 4]);
-    stroke(curve.x, curve.y, plus, 2.5);
-    const x = this.frame.inputs.values[0];
-    if (Number.isFinite(x)) stroke([x, x], [this.span.low, this.span.high], ink, 1, [2, 3]);
-    this.over.setAttribute("aria-label", `The network's answer (line) and the target (dashes) for ${this.frame.inputs.names[0]} ` +
-      `from ${label(curve.x[0])} to ${label(curve.x.at(-1))}`);
+    });
+    if (target) stroke(x, target, muted, 1.5, [5, 4]);
+    stroke(x, y, plus, 2.5);
+    const now = this.frame.inputs.values[0];
+    if (Number.isFinite(now)) stroke([now, now], up, ink, 1, [2, 3]);
+    this.over.setAttribute("aria-label", `The network's answer as a line${target ? ", the target as dashes" : ""}, over ` +
+      `${this.frame.inputs.names[0]} from ${label(across[0])} to ${label(across[1])}`);
   }
 
   /** The inputs under the pointer, as numbers. */
   inputsAt(event) {
-    const box = this.over.getBoundingClientRect();
-    const part = [(event.clientX - box.left) / box.width, 1 - (event.clientY - box.top) / box.height];
     const { surface, curve } = this.frame ?? {};
+    const box = this.over.getBoundingClientRect();
     const between = ([low, high], t) => low + (high - low) * t;
-    if (surface) return [between(surface.x, part[0]), between(surface.y, part[1])];
-    if (curve) return [between([curve.x[0], curve.x.at(-1)], part[0])];
-    return null;
+    const [right, up] = [(event.clientX - box.left) / box.width, 1 - (event.clientY - box.top) / box.height];
+    if (surface) return [between(surface.x, right), between(surface.y, up)];
+    return curve ? [between([curve.x[0], curve.x.at(-1)], right)] : null;
   }
 
-  /** The answer that the picture holds at those inputs: as exact as the picture is. */
-  answerAt(inputs) {
-    const { surface, curve } = this.frame ?? {};
-    if (surface) {
-      const column = Math.min(surface.width - 1, Math.floor((inputs[0] - surface.x[0]) / (surface.x[1] - surface.x[0]) * surface.width));
-      const row = Math.min(surface.height - 1, Math.floor((surface.y[1] - inputs[1]) / (surface.y[1] - surface.y[0]) * surface.height));
-      return decode(surface.values)[row * surface.width + column] / 127 * surface.scale;
-    }
-    const at = curve.x.findIndex((x) => x >= inputs[0]);
-    return curve.y[at < 0 ? curve.y.length - 1 : at];
+  /** The whole picture on one canvas, to be kept. */
+  picture() {
+    const canvas = document.createElement("canvas");
+    canvas.width = canvas.height = 2 * SIDE;
+    const pen = canvas.getContext("2d");
+    pen.fillStyle = style("--raised");
+    pen.fillRect(0, 0, canvas.width, canvas.height);
+    if (!this.field.hidden) pen.drawImage(this.field, 0, 0, canvas.width, canvas.height);
+    pen.drawImage(this.over, 0, 0, canvas.width, canvas.height);
+    return canvas;
   }
+}
+
+function part(value, [low, high]) {
+  return (value - low) / (high - low);
+}
+
+function ring(pen, x, y, radius, colour, width) {
+  pen.beginPath();
+  pen.arc(x, y, radius, 0, 2 * Math.PI);
+  pen.strokeStyle = colour;
+  pen.lineWidth = width;
+  pen.stroke();
 }

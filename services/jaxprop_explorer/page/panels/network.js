@@ -6,6 +6,8 @@ import { Flow } from "../draw/flow.js";
 import { columnName, number, label, unitName } from "../draw/format.js";
 import { onColours } from "../draw/heat.js";
 import { NetworkDrawing, entry } from "../draw/network.js";
+import { asCanvas, asSVG, scene, titles } from "../draw/picture.js";
+import { Steppers } from "../draw/steppers.js";
 import { Surface } from "../draw/surface.js";
 
 const MARKUP = `
@@ -26,7 +28,9 @@ const MARKUP = `
     <div class="net-left">
       <div class="net-layers" role="group" aria-label="Hidden layers"></div>
       <div class="net-drawing"></div>
-      <div class="net-told"><p class="told-name"></p><dl class="told-numbers"></dl><div class="actions"></div></div>
+      <div class="net-told"><p class="told-name"></p><dl class="told-numbers"></dl>
+        <div class="actions"><button type="button" class="small told-prune" hidden>Prune</button>
+        <button type="button" class="small told-bias" hidden>Its bias</button></div></div>
     </div>
     <div class="net-right">
       <figure><div class="net-surface"></div><figcaption class="surface-told number"></figcaption></figure>
@@ -40,6 +44,7 @@ const MARKUP = `
       <label><input type="radio" name="direction" value="backward"><span>Backward</span></label></fieldset>
     <button type="button" class="pass-slow">Slow motion</button>
     <button type="button" class="pass-next">Next</button>
+    <button type="button" class="pass-update">Update</button>
     <label class="check pass-speed">Speed <input type="range" min="0.25" max="4" step="0.25" value="1"></label>
     <label class="check"><input type="checkbox" class="show-labels"> Numbers</label>
     <span class="net-example"><button type="button" class="small square example-back" aria-label="Example before">‹</button>
@@ -68,11 +73,23 @@ class NetworkPanel {
     });
     this.surface = new Surface(this.find(".net-surface"), { move: (inputs) => { this.over = inputs; this.tellSurface(); } });
     this.curve = new CostCurve(this.find(".net-curve"));
+    this.steppers = new Steppers(this.find(".net-layers"), (layers) => this.set({ layers }));
     this.flow = new Flow(this.drawing, (stage) => this.passed(stage));
     this.direction = "forward";
     this.buttons();
     app.on("select", () => this.redraw());
     onColours(() => this.redraw());
+    this.offerPictures();
+    this.listenForFiles();
+    app.on("session", () => this.offer().catch(() => {}));
+  }
+
+  offerPictures() {
+    const drawn = () => scene(this.drawing, titles(this.frame));
+    this.app.pictures.set("network", {
+      title: "The network", file: "network", svg: () => asSVG(drawn(), titles(this.frame).title), png: () => asCanvas(drawn()),
+    });
+    this.app.pictures.set("output", { title: "What the network answers", file: "output", png: () => this.surface.picture() });
   }
 
   buttons() {
@@ -81,9 +98,14 @@ class NetworkPanel {
     const click = (selector, action) => this.find(selector).addEventListener("click", () => quietly(Promise.resolve(action())));
     click(".net-step", () => this.ask("step"));
     click(".net-play", () => this.ask(app.frame?.playing ? "pause" : "play"));
-    click(".net-reset", () => this.restart({}));
+    click(".net-reset", () => this.restart());
+    click(".example-back", () => this.ask("look", { by: -1 }));
+    click(".example-on", () => this.ask("look", { by: 1 }));
+    click(".told-prune", () => this.prune());
+    click(".told-bias", () => app.select({ path: `${app.selected.path}.b`, index: app.selected.index }));
     click(".pass-slow", () => this.slow());
     click(".pass-next", () => this.next());
+    click(".pass-update", () => this.applyUpdate());
     this.find(".pass-speed input").addEventListener("input", (event) => { this.flow.speed = Number(event.target.value); });
     this.find(".show-labels").addEventListener("change", (event) => {
       app.setState({ labels: event.target.checked || undefined });
@@ -103,22 +125,59 @@ class NetworkPanel {
 
   // ---------------------------------------------------------------- settings
 
-  set(changes) {
-    this.restart(changes);
-  }
-
-  async restart(changes) {
-    const { app } = this;
+  /** Change settings: a place of its own for the back button. */
+  async set(changes) {
     this.flow.end();
-    app.setState({ settings: { ...app.state.settings, ...changes }, steps: 0, history: undefined }, true);
-    await app.open().catch(() => {});
+    this.app.settle();
+    try {
+      await this.ask("set", { changes });
+      this.app.setState({}, true);
+      if (changes.data) await this.offer();
+    } catch {
+      this.controls.update(this.frame.settings); // what was refused is not shown as if it held
+    }
   }
 
-  load() {}
+  async restart() {
+    this.flow.end();
+    await this.ask("restart");
+  }
+
+  /** Learn from a table of the reader's own. */
+  async load(file) {
+    this.flow.end();
+    const answer = await this.ask("table", { text: await file.text(), name: file.name });
+    this.app.setState({}, true);
+    await this.offer();
+    const notes = answer.notes?.length ? ` ${answer.notes.join(" ")}` : "";
+    this.app.notice(`${file.name}: learning ${answer.target_column} from the other columns.${notes}`);
+  }
+
+  async offer() {
+    this.controls.offer(await this.app.ask("network/choices"));
+    if (this.frame) this.controls.update(this.frame.settings);
+  }
+
+  listenForFiles() {
+    const holds = (event) => event.dataTransfer?.types.includes("Files");
+    addEventListener("dragover", (event) => {
+      if (!holds(event)) return;
+      event.preventDefault();
+      document.body.classList.add("dropping");
+    });
+    addEventListener("dragleave", (event) => { if (!event.relatedTarget) document.body.classList.remove("dropping"); });
+    addEventListener("drop", (event) => {
+      document.body.classList.remove("dropping");
+      if (!holds(event)) return;
+      event.preventDefault();
+      this.load(event.dataTransfer.files[0]).catch(() => {});
+    });
+  }
 
   // ---------------------------------------------------------------- frames
 
-  update(frame) {
+  update(whole) {
+    const frame = { ...whole, layers: whole.layers.filter((layer) => layer.kind === "Linear") };
     this.frame = frame;
     if (this.flow.pass && (frame.playing || frame.version !== this.flow.pass.frame.version)) this.flow.end();
     if (!this.flow.pass) this.reached = null;
@@ -141,6 +200,7 @@ class NetworkPanel {
     this.drawing.update(this.frame, {
       direction: this.direction, labels: this.find(".show-labels").checked, selected: this.app.selected, reached: this.reached ?? null,
     });
+    this.steppers.update(this.frame.layers.slice(0, -1).map((layer) => layer.units), this.drawing.place, this.frame.steerable ?? true);
     this.find(".net-drawing").setAttribute("aria-label", this.drawing.summary());
     this.surface.update(this.frame);
     this.tell();
@@ -159,6 +219,7 @@ class NetworkPanel {
 
   placeOf(item) {
     const { layers } = this.frame;
+    if (item.column === 0) return { path: "x", index: [item.unit] };
     if (item.layer !== undefined) return { path: `${layers[item.layer].path}.W`, index: [item.i, item.j] };
     const { path } = layers[item.column - 1];
     return { path: item.bias ? `${path}.b` : path, index: [item.unit] };
@@ -166,6 +227,7 @@ class NetworkPanel {
 
   itemOf(place) {
     if (!place) return null;
+    if (place.path === "x") return { column: 0, unit: place.index[0] };
     for (const [n, layer] of this.frame.layers.entries()) {
       if (place.path === `${layer.path}.W`) return { layer: n, i: place.index[0], j: place.index[1] };
       if (place.path === `${layer.path}.b`) return { column: n + 1, unit: place.index[0], bias: true };
@@ -180,6 +242,7 @@ class NetworkPanel {
     const item = this.pointed ?? (this.flow.pass ? null : this.itemOf(this.app.selected));
     const { name, numbers } = item ? this.numbersOf(item) : { name: this.stageWords ?? "Point at a weight or a unit to read its numbers; click it to see where they come from.", numbers: [] };
     this.find(".told-name").textContent = name;
+    this.tellActions();
     const list = this.find(".told-numbers");
     list.replaceChildren(...numbers.map(([symbol, value]) => {
       const pair = document.createElement("div");
@@ -191,6 +254,24 @@ class NetworkPanel {
       pair.append(term, given);
       return pair;
     }));
+  }
+
+  /** What can be done with what is chosen. */
+  tellActions() {
+    const item = this.itemOf(this.app.selected);
+    const [prune, bias] = [this.find(".told-prune"), this.find(".told-bias")];
+    prune.hidden = item?.layer === undefined;
+    bias.hidden = !(item?.column > 0) || Boolean(item.bias) || !this.frame.layers[item.column - 1].b;
+    if (!prune.hidden) prune.textContent = this.isPruned(item) ? "Let it grow again" : "Prune it";
+  }
+
+  isPruned({ layer, i, j }) {
+    return (this.frame.layers[layer].pruned ?? []).some(([k, l]) => k === i && l === j);
+  }
+
+  async prune() {
+    const { path, index } = this.app.selected;
+    await this.ask("prune", { path, index, pruned: !this.isPruned(this.itemOf(this.app.selected)) });
   }
 
   numbersOf(item) {
@@ -214,7 +295,7 @@ class NetworkPanel {
     if (!frame) return;
     const { names, values } = frame.inputs;
     let text = "";
-    if (this.over && (frame.surface || frame.curve)) {
+    if (this.over && (frame.surface)) {
       const answer = this.surface.answerAt(this.over);
       text = `${names.map((name, k) => `${name} = ${label(this.over[k])}`).join(", ")}: y ≈ ${label(answer)}`;
     } else if (values.length <= 2) {
@@ -229,12 +310,12 @@ class NetworkPanel {
   async turn(direction) {
     this.flow.end();
     this.direction = direction;
-    if (direction === "backward" && this.frame.layers.every((layer) => !layer.delta)) await this.ask("backward");
+    if (this.frame.playing) { this.redraw(); return; }
+    await this.ask(direction);
     this.begin();
   }
 
-  async begin() {
-    if (this.frame.playing) { this.redraw(); return; }
+  begin() {
     this.flow.begin(this.frame, this.direction);
   }
 
@@ -248,6 +329,14 @@ class NetworkPanel {
     if (!this.flow.pass) await this.turn(this.direction);
     this.flow.pause();
     this.flow.next();
+  }
+
+  /** The step that the two passes led to: w − η · ∂C/∂w. */
+  async applyUpdate() {
+    this.flow.end();
+    await this.ask("update");
+    this.stageWords = "Updated: every weight has moved by −η · ∂C/∂w. The passes shown are those that it went by.";
+    this.tell();
   }
 
   passed(stage) {
@@ -267,7 +356,7 @@ class NetworkPanel {
     const units = columnName(frame, next);
     if (direction === "forward") {
       return `Forward into ${units}: each unit adds up w · a of what comes in and its bias, z, and answers a` +
-        `${layer.activation === "Identity" ? " = z" : ` = ${layer.activation}(z)`}.`;
+        `${["Identity", "linear"].includes(layer.activation) ? " = z" : ` = ${layer.activation}(z)`}.`;
     }
     if (next === frame.layers.length) return "Backward begins at the cost: δ = ∂C/∂z of the output says how C changes with z there.";
     return `Backward into ${units}: each unit adds up w · δ of where it goes out, times the slope of ${layer.activation} at its z: δ.`;
