@@ -2,9 +2,12 @@
 
 from typing import Any
 
+import jax.numpy as jnp
 from pydantic import Field
 
+from jaxprop.errors import JaxpropError
 from jaxprop_explorer.experiment import Experiment
+from jaxprop_explorer.frame import numbers
 from jaxprop_explorer.panels.command import Asked, Command
 from jaxprop_explorer.problems import NAMES, NOISE, OWN, TABLES, Table
 from jaxprop_explorer.sessions import Session
@@ -36,6 +39,12 @@ class Edit(Asked):
     path: str
     index: tuple[int, ...]
     value: float
+
+
+class Point(Asked):
+    """The inputs under the cursor."""
+
+    x: tuple[float, ...] = Field(min_length=1, max_length=1000)
 
 
 class Prune(Asked):
@@ -182,6 +191,15 @@ def _choice(name: str) -> dict[str, Any]:
     return {"name": name, "label": label}
 
 
+def answer(session: Session, asked: Point) -> dict[str, Any]:
+    """Return what the network answers for inputs of the reader's choice."""
+    rows, experiment = session.experiment.rows, session.experiment
+    if len(asked.x) != rows.inputs:
+        raise JaxpropError(f"x: found {len(asked.x)} inputs, expected {rows.inputs}")
+    x = jnp.asarray(asked.x, rows.x.dtype).reshape(1, *rows.x.shape[1:])
+    return {"y": numbers(experiment.net(x, experiment.params))}
+
+
 def shown(session: Session) -> dict[str, Any]:
     """Return the frame of now, and send it to the page as an event too."""
     found = session.frame()
@@ -204,4 +222,5 @@ COMMANDS = {
     "table": Command(table, OwnTable),
     "collapse": Command(collapse),
     "choices": Command(choices),
+    "answer": Command(answer, Point),
 }

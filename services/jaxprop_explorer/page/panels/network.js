@@ -71,7 +71,7 @@ class NetworkPanel {
       point: (item) => { this.pointed = item; this.drawing.highlight(item); this.tell(); },
       choose: (item) => this.choose(item),
     });
-    this.surface = new Surface(this.find(".net-surface"), { move: (inputs) => { this.over = inputs; this.tellSurface(); } });
+    this.surface = new Surface(this.find(".net-surface"), { move: (inputs) => this.probe(inputs) });
     this.curve = new CostCurve(this.find(".net-curve"));
     this.steppers = new Steppers(this.find(".net-layers"), (layers) => this.set({ layers }));
     this.flow = new Flow(this.drawing, (stage) => this.passed(stage));
@@ -290,18 +290,32 @@ class NetworkPanel {
     return { name: unit[0].toUpperCase() + unit.slice(1), numbers: [["z", at(layer.z)], ["a", at(layer.a)], ["δ", at(layer.delta)]] };
   }
 
+  /** Ask what the network answers under the cursor; while one question is open, only the latest place is kept. */
+  async probe(inputs) {
+    this.over = inputs;
+    if (!inputs) this.answered = null;
+    this.tellSurface();
+    if (!inputs || this.asking) return;
+    this.asking = true;
+    try {
+      const { y } = await this.app.ask("network/answer", { x: inputs });
+      if (this.over) this.answered = { inputs, y };
+    } catch {
+      this.over = null;
+    }
+    this.asking = false;
+    this.tellSurface();
+    if (this.over && this.over !== inputs) this.probe(this.over);
+  }
+
   tellSurface() {
     const { frame } = this;
     if (!frame) return;
     const { names, values } = frame.inputs;
-    let text = "";
-    if (this.over && (frame.surface)) {
-      const answer = this.surface.answerAt(this.over);
-      text = `${names.map((name, k) => `${name} = ${label(this.over[k])}`).join(", ")}: y ≈ ${label(answer)}`;
-    } else if (values.length <= 2) {
-      text = `${names.map((name, k) => `${name} = ${label(values[k])}`).join(", ")}: y = ${frame.output.map(label).join(", ")}, ` +
-        `target ${frame.target.map(label).join(", ")}`;
-    } else text = `y = ${frame.output.slice(0, 4).map(label).join(", ")}${frame.output.length > 4 ? " …" : ""}`;
+    const place = (numbers) => names.map((name, k) => `${name} = ${label(numbers[k])}`).join(", ");
+    let text = `y = ${frame.output.slice(0, 4).map(label).join(", ")}${frame.output.length > 4 ? " …" : ""}`;
+    if (this.over) text = `${place(this.answered?.inputs ?? this.over)}: y = ${(this.answered?.y ?? []).slice(0, 4).map(label).join(", ")}`;
+    else if (values.length <= 2) text = `${place(values)}: ${text}, target ${frame.target.map(label).join(", ")}`;
     this.find(".surface-told").textContent = text;
   }
 
