@@ -60,7 +60,8 @@ class Session:
             while self.playing:
                 began = time.monotonic()
                 with self.lock:
-                    self.playing = self.playing and work(1 / FRAMES_A_SECOND)
+                    if not (self.playing and work(1 / FRAMES_A_SECOND)):
+                        self.playing = False  # set here only to False: `pause` may have been asked for meanwhile
                 if "frame" not in self.events:  # else the page has not taken the last one yet
                     self.publish("frame", self.frame())
                 time.sleep(max(0.001, 1 / FRAMES_A_SECOND - (time.monotonic() - began)))

@@ -78,18 +78,20 @@ export class App {
   /** Change what the address holds; `enter` makes it a place that the back button returns to. */
   setState(changes, enter = false) {
     Object.assign(this.state, changes);
-    clearTimeout(this.writing);
     if (enter) {
+      clearTimeout(this.writing);
+      this.writing = null;
       const address = this.address();
       if (address !== location.hash) history.pushState(null, "", address);
       return;
     }
-    this.writing = setTimeout(() => this.settle(), ADDRESS_EVERY);
+    this.writing ??= setTimeout(() => this.settle(), ADDRESS_EVERY);
   }
 
   /** Write the address now. */
   settle() {
     clearTimeout(this.writing);
+    this.writing = null;
     const address = this.address();
     if (address !== location.hash) history.replaceState(null, "", address);
   }
@@ -101,6 +103,7 @@ export class App {
   /** The back or forward button, or another address typed into this tab. */
   async travelled() {
     clearTimeout(this.writing);
+    this.writing = null;
     const before = this.state;
     this.state = read(location.hash);
     this.selected = this.state.selected ?? null;

@@ -34,9 +34,15 @@ export function subscript(n) {
   return [...String(n)].map((c) => SUBSCRIPTS[Number(c)]).join("");
 }
 
+/** A name as it is read: "x1" is x₁. */
+export function pretty(name) {
+  const found = /^([A-Za-z])(\d+)$/.exec(name);
+  return found ? found[1] + subscript(found[2]) : name;
+}
+
 /** What the units of a column are called: "x₁", "hidden 1 unit 2", "output". */
 export function unitName(frame, column, unit) {
-  if (column === 0) return frame.inputs.names[unit] ?? `input ${unit + 1}`;
+  if (column === 0) return pretty(frame.inputs.names[unit] ?? `x${unit + 1}`);
   const layer = frame.layers[column - 1];
   if (column < frame.layers.length) return `hidden ${column} unit ${unit + 1}`;
   return layer.units === 1 ? "the output" : `output ${unit + 1}`;

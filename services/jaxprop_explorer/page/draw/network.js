@@ -1,7 +1,7 @@
 // The drawing of a network: weights as curves (colour, width and dash), units as tiles with their heat map. Every weight
 // and unit is an element of its own that the keyboard reaches; a new frame changes only what differs.
 
-import { columnName, label, number, unitName } from "./format.js";
+import { columnName, label, number, pretty, unitName } from "./format.js";
 import { paint, paintNumbers } from "./heat.js";
 import { crossing, curve, ends, along, layout } from "./layout.js";
 
@@ -184,7 +184,7 @@ export class NetworkDrawing {
   }
 
   shortName(k, unit) {
-    if (k === 0) return this.frame.inputs.names[unit] ?? `x${unit + 1}`;
+    if (k === 0) return pretty(this.frame.inputs.names[unit] ?? `x${unit + 1}`);
     return this.frame.output_names?.[unit] ?? String(unit);
   }
 

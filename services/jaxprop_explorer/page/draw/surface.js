@@ -5,6 +5,7 @@ import { label } from "./format.js";
 import { onColours, paint } from "./heat.js";
 
 const SIDE = 240;
+const PALE = 0.55;         // of the colours, so that the rows stand out: also in panels/network.css
 
 function style(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -126,7 +127,9 @@ export class Surface {
     const pen = canvas.getContext("2d");
     pen.fillStyle = style("--raised");
     pen.fillRect(0, 0, canvas.width, canvas.height);
+    pen.globalAlpha = PALE;
     if (!this.field.hidden) pen.drawImage(this.field, 0, 0, canvas.width, canvas.height);
+    pen.globalAlpha = 1;
     pen.drawImage(this.over, 0, 0, canvas.width, canvas.height);
     return canvas;
   }

@@ -3,7 +3,7 @@
 import { Controls } from "../draw/controls.js";
 import { CostCurve } from "../draw/curve.js";
 import { Flow } from "../draw/flow.js";
-import { columnName, number, label, unitName } from "../draw/format.js";
+import { columnName, label, number, pretty, unitName } from "../draw/format.js";
 import { onColours } from "../draw/heat.js";
 import { NetworkDrawing, entry } from "../draw/network.js";
 import { asCanvas, asSVG, scene, titles } from "../draw/picture.js";
@@ -17,6 +17,10 @@ const MARKUP = `
     <button type="button" class="primary net-play">Play</button>
     <button type="button" class="net-step">Step</button>
     <button type="button" class="net-reset">Reset</button>
+    <select class="net-speed" aria-label="Speed of training">
+      <option value="1">1 step a second</option><option value="10">10 a second</option>
+      <option value="100" selected>100 a second</option><option value="1000">1,000 a second</option>
+      <option value="">as fast as it can</option></select>
     <dl class="net-counts">
       <div><dt>Step</dt><dd class="count-step number">0</dd></div>
       <div><dt>Epoch</dt><dd class="count-epoch number">0</dd></div>
@@ -97,12 +101,15 @@ class NetworkPanel {
     const quietly = (promise) => promise.catch(() => {});
     const click = (selector, action) => this.find(selector).addEventListener("click", () => quietly(Promise.resolve(action())));
     click(".net-step", () => this.ask("step"));
-    click(".net-play", () => this.ask(app.frame?.playing ? "pause" : "play"));
+    click(".net-play", () => (app.frame?.playing ? this.ask("pause") : this.play()));
     click(".net-reset", () => this.restart());
     click(".example-back", () => this.ask("look", { by: -1 }));
     click(".example-on", () => this.ask("look", { by: 1 }));
     click(".told-prune", () => this.prune());
     click(".told-bias", () => app.select({ path: `${app.selected.path}.b`, index: app.selected.index }));
+    this.find(".net-speed").addEventListener("change", () => {
+      if (app.frame?.playing) quietly(this.ask("pause").then(() => this.play()));
+    });
     click(".pass-slow", () => this.slow());
     click(".pass-next", () => this.next());
     click(".pass-update", () => this.applyUpdate());
@@ -115,6 +122,11 @@ class NetworkPanel {
     for (const radio of this.find(".net-pass").querySelectorAll("input[type=radio]")) {
       radio.addEventListener("change", () => quietly(this.turn(radio.value)));
     }
+  }
+
+  play() {
+    const speed = Number(this.find(".net-speed").value) || null;
+    return this.ask("play", { speed });
   }
 
   async ask(command, body) {
@@ -183,8 +195,8 @@ class NetworkPanel {
     if (!this.flow.pass) this.reached = null;
     this.redraw();
     this.curve.update(frame);
-    this.find(".count-step").textContent = frame.step;
-    this.find(".count-epoch").textContent = frame.epoch;
+    this.find(".count-step").textContent = frame.step.toLocaleString("en");
+    this.find(".count-epoch").textContent = frame.epoch.toLocaleString("en");
     this.find(".count-cost").textContent = frame.cost === null ? "–" : label(frame.cost);
     const held = frame.validation;
     this.find(".count-held").textContent = !held ? "–" : label(held.cost) +
@@ -312,7 +324,7 @@ class NetworkPanel {
     const { frame } = this;
     if (!frame) return;
     const { names, values } = frame.inputs;
-    const place = (numbers) => names.map((name, k) => `${name} = ${label(numbers[k])}`).join(", ");
+    const place = (numbers) => names.map((name, k) => `${pretty(name)} = ${label(numbers[k])}`).join(", ");
     let text = `y = ${frame.output.slice(0, 4).map(label).join(", ")}${frame.output.length > 4 ? " …" : ""}`;
     if (this.over) text = `${place(this.answered?.inputs ?? this.over)}: y = ${(this.answered?.y ?? []).slice(0, 4).map(label).join(", ")}`;
     else if (values.length <= 2) text = `${place(values)}: ${text}, target ${frame.target.map(label).join(", ")}`;
