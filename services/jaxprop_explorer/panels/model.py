@@ -3,31 +3,23 @@
 Only what is asked is computed: the table needs shapes alone, one compiled pass serves every layer and every page.
 """
 
-from functools import lru_cache
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PyTree
 from pydantic import Field
 
 from jaxprop import derivations
-from jaxprop.backward import manual
-from jaxprop.costs import Cost
 from jaxprop.errors import JaxpropError, pick
-from jaxprop.layers import Layer, MultiHeadAttention
-from jaxprop.network import Leaf, by_path, leaves
+from jaxprop.network import by_path, leaves
 from jaxprop.network.summary import summary
-from jaxprop_explorer.experiment import Experiment
+from jaxprop_explorer.inside import is_in, leaf_at, looked, measured, pictures_of, size, times
 from jaxprop_explorer.opened import Opened, label
 from jaxprop_explorer.panels.command import Asked, Command
-from jaxprop_explorer.pictures import picture
 from jaxprop_explorer.sessions import Session
 
-MOST = 64_000_000  # bytes of a tape that is kept as a whole; of a larger one a layer at a time is computed
 LAYERS_A_PAGE = 60
-SYMBOLS = {"x": "x", "y": "y", "dy": "∂C/∂y", "dx": "∂C/∂x", "weights": "p"}
+MOST_ENTRIES = 5  # of each parameter that leads to a unit
 
 
 class Page(Asked):
@@ -54,6 +46,19 @@ class Part(Place):
 
     what: str
     page: int = Field(0, ge=0)
+
+
+class Unit(Place):
+    """One number of what passes through a layer, by the index in one of its pictures."""
+
+    what: str
+    index: tuple[int, ...]
+
+
+class Hold(Asked):
+    """Whether a run that is watched shall wait."""
+
+    held: bool
 
 
 class Entry(Asked):
@@ -89,7 +94,7 @@ def table(session: Session, asked: Page) -> dict[str, Any]:
         "layers": [
             {
                 "path": row.path, "kind": type(arrays[row.path].layer).__name__, "settings": row.layer,
-                "output": list(row.output[1:]), "parameters": row.parameters, "repeats": _times(arrays[row.path]),
+                "output": list(row.output[1:]), "parameters": row.parameters, "repeats": times(arrays[row.path]),
                 "arrays": [[name, list(np.shape(a))] for name, a in by_path(arrays[row.path].params).items()],
             }
             for row in rows[first : first + LAYERS_A_PAGE]
@@ -99,13 +104,13 @@ def table(session: Session, asked: Page) -> dict[str, Any]:
 
 def measures(session: Session, asked: Asked) -> dict[str, Any]:
     """How large activations and errors are, layer by layer, for the example in view: their root mean squares."""
-    seen, looked = session.experiment, _looked(session)
-    if (tape := looked["tape"]) is not None:
-        found = {path: (_size(record.y), _size(record.dy)) for path, record in tape.items()}
+    seen, now = session.experiment, looked(session)
+    if (tape := now["tape"]) is not None:
+        found = {path: (size(record.y), size(record.dy)) for path, record in tape.items()}
     else:
-        found = _measured(seen.net, seen.cost)(*seen.row[:1], seen.params, *seen.row[1:])
+        found = measured(seen.net, seen.cost)(*seen.row[:1], seen.params, *seen.row[1:])
     return {
-        "version": seen.version, "example": seen.example, "cost": float(looked["cost"]),
+        "version": seen.version, "example": seen.example, "cost": float(now["cost"]),
         "layers": {path: [_number(y), _number(dy)] for path, (y, dy) in found.items()},
     }  # fmt: skip
 
@@ -123,25 +128,21 @@ def example(session: Session, asked: Example) -> dict[str, Any]:
 
 def layer(session: Session, asked: Place) -> dict[str, Any]:
     """One layer opened: what goes in and comes out, the errors that come back, its parameters and their gradients."""
-    leaf = _leaf(session.experiment, asked.path)
-    parts = [*_passing(session, leaf, asked.time), *_parameters(session, leaf, asked.time)]
-    pictures = [
-        picture(title, array, axes=axes) | {"what": what, "entry": entry} for what, title, array, axes, entry in parts
-    ]
+    leaf = leaf_at(session.experiment, asked.path)
+    parts = pictures_of(session, leaf, asked.time)
     return {
         "version": session.experiment.version, "example": session.experiment.example, "path": asked.path,
-        "kind": type(leaf.layer).__name__, "settings": repr(leaf.layer), "time": asked.time, "times": _times(leaf),
-        "documentation": (type(leaf.layer).__doc__ or "").partition("\n\n")[0].strip(), "pictures": pictures,
+        "kind": type(leaf.layer).__name__, "settings": repr(leaf.layer), "time": asked.time, "times": times(leaf),
+        "documentation": (type(leaf.layer).__doc__ or "").partition("\n\n")[0].strip(),
+        "pictures": [part.drawn() for part in parts],
     }  # fmt: skip
 
 
 def part(session: Session, asked: Part) -> dict[str, Any]:
     """Another page of one of a layer's pictures."""
-    leaf = _leaf(session.experiment, asked.path)
-    parts = {what: (title, array, axes, entry) for what, title, array, axes, entry in [
-        *_passing(session, leaf, asked.time), *_parameters(session, leaf, asked.time)]}  # fmt: skip
-    title, array, axes, entry = parts[pick(asked.what, parts, "picture")]
-    return picture(title, array, asked.page, axes) | {"what": asked.what, "entry": entry}
+    leaf = leaf_at(session.experiment, asked.path)
+    parts = {part.what: part for part in pictures_of(session, leaf, asked.time)}
+    return parts[pick(asked.what, parts, "picture")].drawn(asked.page)
 
 
 def entry(session: Session, asked: Entry) -> dict[str, Any]:
@@ -150,127 +151,49 @@ def entry(session: Session, asked: Entry) -> dict[str, Any]:
     x, targets = seen.row
     run = derivations.explain(seen.net, seen.cost, seen.settings.learning_rate)
     found = run(x, seen.params, targets, asked.path, asked.index)
-    return {"path": asked.path, "index": asked.index, "text": str(found), **_written(found)}
+    return {
+        "path": asked.path, "index": asked.index, "text": str(found), "latex": derivations.to_latex(found),
+        "mathml": derivations.to_mathml(found, heading=3),
+    }  # fmt: skip
 
 
-def _written(found: derivations.Derivation) -> dict[str, Any]:
-    to_mathml = getattr(derivations, "to_mathml", None)
-    return {"mathml": None if to_mathml is None else to_mathml(found), "latex": derivations.to_latex(found)}
+def unit(session: Session, asked: Unit) -> dict[str, Any]:
+    """One unit opened: what goes through it, and the parameters that lead to it, those with the largest slopes first.
+
+    The parameters are those whose last axis counts the units: the weights into it and its bias.
+    """
+    leaf = leaf_at(session.experiment, asked.path)
+    parts = {part.what: part for part in pictures_of(session, leaf, asked.time)}
+    seen = np.asarray(parts[pick(asked.what, parts, "picture")].array)
+    if not is_in(asked.index, seen.shape):
+        raise JaxpropError(
+            f"there is no {asked.what}[{', '.join(map(str, asked.index))}]: its shape is {list(seen.shape)}"
+        )
+    same = {part.title: float(part.array[asked.index]) for part in parts.values()
+            if part.entry is None and np.shape(part.array) == seen.shape}  # fmt: skip
+    channel, leading = asked.index[-1] if asked.index else 0, []
+    for part in parts.values():
+        slopes = parts.get("d" + part.what)
+        if slopes is None or part.entry is None or np.shape(part.array)[-1:] != np.shape(parts["y"].array)[-1:]:
+            continue
+        into = np.asarray(slopes.array)[..., channel]
+        for at in np.argsort(-np.abs(into), axis=None)[:MOST_ENTRIES]:
+            index = (*map(int, np.unravel_index(at, into.shape)), channel)
+            leading.append({
+                "path": part.entry, "index": [*part.before, *index], "name": part.title,
+                "value": float(part.array[index]), "slope": float(into.ravel()[at]),
+            })  # fmt: skip
+    of_y = asked.what in ("y", "dy")
+    return {"index": list(asked.index), "values": same, "entries": leading if of_y else []}
 
 
-Pictured = tuple[str, str, Any, tuple[str, ...], str | None]  # what, title, array, axes, the path of its entries
-
-
-def _passing(session: Session, leaf: Leaf, time: int) -> list[Pictured]:
-    """What passes through a layer, of the example in view."""
-    record = _record(session, leaf.path)
-    found: list[Pictured] = []
-    for what in ("x", "y", "dy", "dx"):
-        for i, array in enumerate(jax.tree.leaves(getattr(record, what))):
-            shown = _one(leaf, array, time)[0]
-            more = f"{i + 1}" if i else ""
-            found.append((what + more, SYMBOLS[what] + more, shown, _axes(shown), None))
-    if isinstance(leaf.layer, MultiHeadAttention):
-        x = jax.tree.map(lambda array: _one(leaf, array, time), record.x)
-        p = leaf.layer.forward(x, jax.tree.map(lambda a: _one(leaf, a, time), leaf.params))[1].p[0]
-        axes = ("query", "key", "head")
-        found.append(("weights", "attention p", np.moveaxis(np.asarray(p), 0, 2), axes, None))
-    return found
-
-
-def _parameters(session: Session, leaf: Leaf, time: int) -> list[Pictured]:
-    """A layer's parameters and their gradients, for the example in view."""
-    grads = by_path(_looked(session)["grads"])
-    found: list[Pictured] = []
-    for name, array in by_path(leaf.params).items():
-        path = f"{leaf.path}.{name}" if leaf.path else name
-        found.append((name, name, _one(leaf, array, time), (), path))
-        found.append(("d" + name, f"∂C/∂{name}", _one(leaf, grads[path], time), (), path))
-    return found
-
-
-def _leaf(seen: Experiment, path: str) -> Leaf:
-    known = {leaf.path: leaf for leaf in leaves(seen.net, seen.params)}
-    return known[pick(path, known, "layer")]
-
-
-def _times(leaf: Leaf) -> int:
-    """How often a layer is gone through: the product of the Repeats around it."""
-    return int(np.prod([around.times for _, around in leaf.inside if hasattr(around, "times")], dtype=int))
-
-
-def _one(leaf: Leaf, array: Any, time: int) -> Any:
-    """An array of one time through the Repeats around a layer, whose axes come first."""
-    if not leaf.repeats:
-        return array
-    shape = np.shape(array)
-    return jnp.reshape(array, (-1, *shape[leaf.repeats :]))[min(time, _times(leaf) - 1)]
-
-
-def _axes(array: Any) -> tuple[str, ...]:
-    return {1: ("unit",), 2: ("position", "channel"), 3: ("row", "column", "channel")}.get(np.ndim(array), ())
-
-
-def _record(session: Session, path: str) -> manual.Record:
-    """What a layer saw. Of a long tape, its part alone is computed."""
-    looked, seen = _looked(session), session.experiment
-    if looked["tape"] is None:
-        x, targets = seen.row
-        return _one_record(seen.net, seen.cost, path)(x, seen.params, targets)
-    return looked["tape"][path]
-
-
-def _looked(session: Session) -> dict[str, Any]:
-    """The tape and the gradient of this example at this θ: computed once, kept until one of them changes."""
-    seen = session.experiment
-    now, kept = (seen.version, seen.example), session.memory.get("model")
-    if kept is None or kept["at"] != now:
-        x, targets = seen.row
-        given = (x, seen.params, targets)
-        whole = kept["whole"] if kept else _bytes(jax.eval_shape(manual.trace(seen.net, seen.cost), *given)) <= MOST
-        tape, cost, grads = _everything(seen.net, seen.cost, whole)(*given)
-        kept = session.memory["model"] = {"at": now, "tape": tape, "cost": cost, "grads": grads, "whole": whole}
-    return kept
-
-
-def _bytes(tree: PyTree) -> int:
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
-
-
-@lru_cache(8)
-def _everything(net: Layer, cost: Cost, whole: bool) -> Any:
-    """Return `run(x, params, targets)`: the tape, unless it is too long to be kept, the cost and the gradient."""
-
-    def run(x: Any, params: PyTree, targets: Any) -> tuple[dict[str, manual.Record] | None, Any, PyTree]:
-        tape = manual.trace(net, cost)(x, params, targets) if whole else None
-        return tape, *manual.value_and_grad(net, cost)(x, params, targets)
-
-    return jax.jit(run)
-
-
-@lru_cache(8)
-def _one_record(net: Layer, cost: Cost, path: str) -> Any:
-    return jax.jit(lambda x, params, targets: manual.trace(net, cost)(x, params, targets)[path])
-
-
-@lru_cache(8)
-def _measured(net: Layer, cost: Cost) -> Any:
-    """Return `run(x, params, targets)`: the root mean squares of y and of ∂C/∂y of every layer, and no more."""
-
-    def run(x: Any, params: PyTree, targets: Any) -> dict[str, tuple[Any, Any]]:
-        tape = manual.trace(net, cost)(x, params, targets)
-        return {path: (_size(record.y), _size(record.dy)) for path, record in tape.items()}
-
-    return jax.jit(run)
-
-
-def _size(tree: PyTree) -> Any:
-    """The root mean square of all numbers in a tree; None if there are none."""
-    leaves = jax.tree.leaves(tree)
-    if not leaves:
-        return None
-    total = sum(jnp.sum(jnp.square(jnp.asarray(leaf).astype(float))) for leaf in leaves)
-    return jnp.sqrt(total / sum(leaf.size for leaf in leaves))
+def hold(session: Session, asked: Hold) -> dict[str, Any]:
+    """Let a run that is watched wait, or go on."""
+    watch = session.memory.get("watch")
+    if watch is None:
+        raise JaxpropError("no training is watched here")
+    watch.hold(asked.held)
+    return watch.told()
 
 
 def _number(value: Any) -> float | None:
@@ -284,5 +207,7 @@ COMMANDS = {
     "example": Command(example, Example),
     "layer": Command(layer, Place),
     "part": Command(part, Part),
+    "unit": Command(unit, Unit),
     "entry": Command(entry, Entry),
+    "hold": Command(hold, Hold, locked=False),
 }

@@ -1,0 +1,173 @@
+"""A network looked into at one moment: the tape of the example in view, and of a layer the arrays that can be drawn.
+
+One compiled pass serves every layer; it is run once for each θ and example that is looked at.
+"""
+
+import math
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from jaxprop.backward import manual
+from jaxprop.costs import Cost
+from jaxprop.errors import pick
+from jaxprop.layers import Layer, MultiHeadAttention
+from jaxprop.network import Leaf, by_path, leaves
+from jaxprop_explorer.experiment import Experiment
+from jaxprop_explorer.pictures import picture
+from jaxprop_explorer.sessions import Session
+
+MOST = 64_000_000  # bytes of a tape that is kept as a whole; of a larger one a layer at a time is computed
+SYMBOLS = {"x": "x", "y": "y", "dy": "∂C/∂y", "dx": "∂C/∂x"}
+
+
+class Pictured(NamedTuple):
+    """What a picture shows; of parameters, the path of its numbers and the index before theirs (in a Repeat)."""
+
+    what: str
+    title: str
+    array: Any
+    axes: tuple[str, ...] = ()
+    entry: str | None = None
+    before: tuple[int, ...] = ()
+
+    def drawn(self, page: int = 0) -> dict[str, Any]:
+        """Return one page of it."""
+        about = {"what": self.what, "entry": self.entry, "before": list(self.before)}
+        return picture(self.title, self.array, page, self.axes) | about
+
+
+def pictures_of(session: Session, leaf: Leaf, time: int) -> list[Pictured]:
+    """Return what passes through a layer, of the example in view, then its parameters and their gradients."""
+    return [*passing(session, leaf, time), *parameters(session, leaf, time)]
+
+
+def passing(session: Session, leaf: Leaf, time: int) -> list[Pictured]:
+    """What passes through a layer, of the example in view."""
+    record, first = _record(session, leaf.path), next(leaves(session.experiment.net)).path == leaf.path
+    found = []
+    for what in ("x", "y", "dy", "dx"):
+        arrays = [_one(leaf, array, time)[0] for array in jax.tree.leaves(getattr(record, what))]
+        for i, array in enumerate(arrays, 1):
+            number = str(i) if len(arrays) > 1 else ""
+            entry = "x" if first and what in ("x", "dx") and len(arrays) == 1 and not _whole(array) else None
+            found.append(Pictured(what + number, SYMBOLS[what] + number, array, _axes(array), entry))
+    if isinstance(leaf.layer, MultiHeadAttention):
+        x, params = jax.tree.map(lambda array: _one(leaf, array, time), (record.x, leaf.params))
+        p = leaf.layer.forward(x, params)[1].p[0]
+        found.append(Pictured("weights", "attention p", jnp.moveaxis(p, 0, 2), ("query", "key", "head")))
+    return found
+
+
+def parameters(session: Session, leaf: Leaf, time: int) -> list[Pictured]:
+    """A layer's parameters and their gradients, for the example in view."""
+    grads, found = by_path(looked(session)["grads"]), []
+    for name, array in by_path(leaf.params).items():
+        path = f"{leaf.path}.{name}" if leaf.path else name
+        before = _before(np.shape(array)[: leaf.repeats], time)
+        found.append(Pictured(name, name, _one(leaf, array, time), (), path, before))
+        found.append(Pictured("d" + name, f"∂C/∂{name}", _one(leaf, grads[path], time), (), path, before))
+    return found
+
+
+def _before(shape: tuple[int, ...], time: int) -> tuple[int, ...]:
+    """The index of one time in the axes of the Repeats around a layer."""
+    return tuple(map(int, np.unravel_index(min(time, math.prod(shape) - 1), shape))) if shape else ()
+
+
+def _whole(array: Any) -> bool:
+    return np.dtype(array.dtype).kind not in "fc"
+
+
+def is_in(index: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+    """Return whether an array of this shape has a number at this index."""
+    return len(index) == len(shape) and all(0 <= i < size for i, size in zip(index, shape, strict=True))
+
+
+def leaf_at(seen: Experiment, path: str) -> Leaf:
+    """Return the layer of that path; JaxpropError names those that there are."""
+    known = {leaf.path: leaf for leaf in leaves(seen.net, seen.params)}
+    return known[pick(path, known, "layer")]
+
+
+def times(leaf: Leaf) -> int:
+    """How often a layer is gone through: the product of the Repeats around it."""
+    return int(np.prod([around.times for _, around in leaf.inside if hasattr(around, "times")], dtype=int))
+
+
+def _one(leaf: Leaf, array: Any, time: int) -> Any:
+    """An array of one time through the Repeats around a layer, whose axes come first."""
+    if not leaf.repeats:
+        return array
+    shape = np.shape(array)
+    return jnp.reshape(array, (-1, *shape[leaf.repeats :]))[min(time, times(leaf) - 1)]
+
+
+def _axes(array: Any) -> tuple[str, ...]:
+    return {1: ("unit",), 2: ("position", "channel"), 3: ("row", "column", "channel")}.get(np.ndim(array), ())
+
+
+def _record(session: Session, path: str) -> manual.Record:
+    """What a layer saw. Of a long tape, its part alone is computed."""
+    now, seen = looked(session), session.experiment
+    if now["tape"] is None:
+        x, targets = seen.row
+        return _one_record(seen.net, seen.cost, path)(x, seen.params, targets)
+    return now["tape"][path]
+
+
+def looked(session: Session) -> dict[str, Any]:
+    """The tape and the gradient of this example at this θ: computed once, kept until one of them changes."""
+    seen = session.experiment
+    now, kept = (seen.version, seen.example), session.memory.get("model")
+    if kept is None or kept["at"] != now:
+        x, targets = seen.row
+        given = (x, seen.params, targets)
+        whole = kept["whole"] if kept else _bytes(jax.eval_shape(manual.trace(seen.net, seen.cost), *given)) <= MOST
+        tape, cost, grads = _everything(seen.net, seen.cost, whole)(*given)
+        kept = session.memory["model"] = {"at": now, "tape": tape, "cost": cost, "grads": grads, "whole": whole}
+    return kept
+
+
+def _bytes(tree: PyTree) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+@lru_cache(8)
+def _everything(net: Layer, cost: Cost, whole: bool) -> Any:
+    """Return `run(x, params, targets)`: the tape, unless it is too long to be kept, the cost and the gradient."""
+
+    def run(x: Any, params: PyTree, targets: Any) -> tuple[dict[str, manual.Record] | None, Any, PyTree]:
+        tape = manual.trace(net, cost)(x, params, targets) if whole else None
+        return tape, *manual.value_and_grad(net, cost)(x, params, targets)
+
+    return jax.jit(run)
+
+
+@lru_cache(8)
+def _one_record(net: Layer, cost: Cost, path: str) -> Any:
+    return jax.jit(lambda x, params, targets: manual.trace(net, cost)(x, params, targets)[path])
+
+
+@lru_cache(8)
+def measured(net: Layer, cost: Cost) -> Any:
+    """Return `run(x, params, targets)`: the root mean squares of y and of ∂C/∂y of every layer, and no more."""
+
+    def run(x: Any, params: PyTree, targets: Any) -> dict[str, tuple[Any, Any]]:
+        tape = manual.trace(net, cost)(x, params, targets)
+        return {path: (size(record.y), size(record.dy)) for path, record in tape.items()}
+
+    return jax.jit(run)
+
+
+def size(tree: PyTree) -> Any:
+    """The root mean square of all numbers in a tree; None if there are none."""
+    leaves = jax.tree.leaves(tree)
+    if not leaves:
+        return None
+    total = sum(jnp.sum(jnp.square(jnp.asarray(leaf).astype(float))) for leaf in leaves)
+    return jnp.sqrt(total / sum(leaf.size for leaf in leaves))
