@@ -16,7 +16,7 @@ from jaxprop.backward import manual
 from jaxprop.costs import Cost
 from jaxprop.errors import pick
 from jaxprop.layers import Layer, MultiHeadAttention
-from jaxprop.network import Leaf, by_path, leaves
+from jaxprop.network import Leaf, Repeat, by_path, leaves
 from jaxprop_explorer.experiment import Experiment
 from jaxprop_explorer.pictures import picture
 from jaxprop_explorer.sessions import Session
@@ -96,7 +96,7 @@ def leaf_at(seen: Experiment, path: str) -> Leaf:
 
 def times(leaf: Leaf) -> int:
     """How often a layer is gone through: the product of the Repeats around it."""
-    return int(np.prod([around.times for _, around in leaf.inside if hasattr(around, "times")], dtype=int))
+    return int(np.prod([around.times for _, around in leaf.inside if isinstance(around, Repeat)], dtype=int))
 
 
 def _one(leaf: Leaf, array: Any, time: int) -> Any:

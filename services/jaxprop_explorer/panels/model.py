@@ -78,7 +78,7 @@ def about(session: Session, asked: Asked) -> dict[str, Any]:
         "name": given.name if given else "the network of this page",
         "notes": list(given.notes) if given else [],
         "cost": repr(seen.cost), "input": list(x.shape[1:]), "rows": len(x), "example": seen.example,
-        "target": label(seen.rows, targets[0]), "steerable": seen.steerable,
+        "target": label(seen.rows, np.asarray(targets[0])), "steerable": seen.steerable,
         "parameters": sum(np.size(leaf) for leaf in jax.tree.leaves(seen.params)),
     }  # fmt: skip
 
