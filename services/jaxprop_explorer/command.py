@@ -4,6 +4,7 @@ This module is imported whenever `jaxprop` runs, also without the `explore` extr
 """
 
 import contextlib
+import functools
 import sys
 import webbrowser
 from pathlib import Path
@@ -20,9 +21,7 @@ def command(
     run: Annotated[
         Path | None, typer.Argument(metavar="[RUN]", help="A saved model's folder, of any architecture.")
     ] = None,
-    data: Annotated[
-        str | None, typer.Option(help="Rows to see RUN on; by default the held-out part of what it was trained on.")
-    ] = None,
+    data: Annotated[str | None, typer.Option(help="Rows to see RUN on; by default what it was trained on.")] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 is any free one.")] = 8765,
     browser: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,
 ) -> None:
@@ -33,22 +32,22 @@ def command(
     if run is None and data is not None:
         raise JaxpropError(f"--data {data} says on which rows a saved model is seen: name its folder, too")
     try:
-        from jaxprop_explorer.application import application, of_state
+        from jaxprop_explorer.application import application
         from jaxprop_explorer.listening import address, bound, server
+        from jaxprop_explorer.opened import Opened, introduce, of_run
     except ImportError as error:
         raise JaxpropError(
             f'jaxprop explore needs the extra `explore` ({error.name} is missing): pip install ".[explore]"'
         ) from None
     with bound(port) as listening:
-        begin = of_state
-        if run is not None:
-            from jaxprop_explorer.opened import Opened, of_run
-
-            given = of_run(run, data)
-            begin = lambda state: Opened(given)  # noqa: E731
+        app = (
+            application()
+            if run is None
+            else application(functools.partial(Opened, of_run(run, data)), opened=introduce)
+        )
         listening.listen()
         print(f"{address(listening)}\nCtrl-C ends it.", flush=True)
         if browser and not webbrowser.open(address(listening)):
             print("No browser was found: open the address in one.", file=sys.stderr)
         with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again, once all has ended
-            server(application(begin)).run([listening])
+            server(app).run([listening])

@@ -1,6 +1,6 @@
 """A network looked into at one moment: the tape of the example in view, and of a layer the arrays that can be drawn.
 
-One compiled pass serves every layer; it is run once for each θ and example that is looked at.
+One pass serves every layer; it is run once for each θ and example that is looked at.
 """
 
 import math
@@ -19,9 +19,7 @@ from jaxprop.layers import Layer, MultiHeadAttention
 from jaxprop.network import Leaf, Repeat, by_path, leaves
 from jaxprop_explorer.experiment import Experiment
 from jaxprop_explorer.pictures import picture
-from jaxprop_explorer.sessions import Session
 
-MOST = 64_000_000  # bytes of a tape that is kept as a whole; of a larger one a layer at a time is computed
 SYMBOLS = {"x": "x", "y": "y", "dy": "∂C/∂y", "dx": "∂C/∂x"}
 
 
@@ -41,14 +39,14 @@ class Pictured(NamedTuple):
         return picture(self.title, self.array, page, self.axes) | about
 
 
-def pictures_of(session: Session, leaf: Leaf, time: int) -> list[Pictured]:
+def pictures_of(seen: Experiment, leaf: Leaf, time: int) -> list[Pictured]:
     """Return what passes through a layer, of the example in view, then its parameters and their gradients."""
-    return [*passing(session, leaf, time), *parameters(session, leaf, time)]
+    return [*passing(seen, leaf, time), *parameters(seen, leaf, time)]
 
 
-def passing(session: Session, leaf: Leaf, time: int) -> list[Pictured]:
+def passing(seen: Experiment, leaf: Leaf, time: int) -> list[Pictured]:
     """What passes through a layer, of the example in view."""
-    record, first = _record(session, leaf.path), next(leaves(session.experiment.net)).path == leaf.path
+    record, first = _record(seen, leaf.path), next(leaves(seen.net)).path == leaf.path
     found = []
     for what in ("x", "y", "dy", "dx"):
         arrays = [_one(leaf, array, time)[0] for array in jax.tree.leaves(getattr(record, what))]
@@ -63,9 +61,9 @@ def passing(session: Session, leaf: Leaf, time: int) -> list[Pictured]:
     return found
 
 
-def parameters(session: Session, leaf: Leaf, time: int) -> list[Pictured]:
+def parameters(seen: Experiment, leaf: Leaf, time: int) -> list[Pictured]:
     """A layer's parameters and their gradients, for the example in view."""
-    grads, found = by_path(looked(session)["grads"]), []
+    grads, found = by_path(seen.passed().grads), []
     for name, array in by_path(leaf.params).items():
         path = f"{leaf.path}.{name}" if leaf.path else name
         before = _before(np.shape(array)[: leaf.repeats], time)
@@ -111,41 +109,11 @@ def _axes(array: Any) -> tuple[str, ...]:
     return {1: ("unit",), 2: ("position", "channel"), 3: ("row", "column", "channel")}.get(np.ndim(array), ())
 
 
-def _record(session: Session, path: str) -> manual.Record:
-    """What a layer saw. Of a long tape, its part alone is computed."""
-    now, seen = looked(session), session.experiment
-    if now["tape"] is None:
-        x, targets = seen.row
-        return _one_record(seen.net, seen.cost, path)(x, seen.params, targets)
-    return now["tape"][path]
-
-
-def looked(session: Session) -> dict[str, Any]:
-    """The tape and the gradient of this example at this θ: computed once, kept until one of them changes."""
-    seen = session.experiment
-    now, kept = (seen.version, seen.example), session.memory.get("model")
-    if kept is None or kept["at"] != now:
-        x, targets = seen.row
-        given = (x, seen.params, targets)
-        whole = kept["whole"] if kept else _bytes(jax.eval_shape(manual.trace(seen.net, seen.cost), *given)) <= MOST
-        tape, cost, grads = _everything(seen.net, seen.cost, whole)(*given)
-        kept = session.memory["model"] = {"at": now, "tape": tape, "cost": cost, "grads": grads, "whole": whole}
-    return kept
-
-
-def _bytes(tree: PyTree) -> int:
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
-
-
-@lru_cache(8)
-def _everything(net: Layer, cost: Cost, whole: bool) -> Any:
-    """Return `run(x, params, targets)`: the tape, unless it is too long to be kept, the cost and the gradient."""
-
-    def run(x: Any, params: PyTree, targets: Any) -> tuple[dict[str, manual.Record] | None, Any, PyTree]:
-        tape = manual.trace(net, cost)(x, params, targets) if whole else None
-        return tape, *manual.value_and_grad(net, cost)(x, params, targets)
-
-    return jax.jit(run)
+def _record(seen: Experiment, path: str) -> manual.Record:
+    """What a layer saw. Of a tape that is too long to be kept, this part alone is computed."""
+    passed = seen.passed()
+    found = passed.tape.get(path)
+    return _one_record(seen.net, seen.cost, path)(passed.x, seen.params, passed.targets) if found is None else found
 
 
 @lru_cache(8)
@@ -153,10 +121,16 @@ def _one_record(net: Layer, cost: Cost, path: str) -> Any:
     return jax.jit(lambda x, params, targets: manual.trace(net, cost)(x, params, targets)[path])
 
 
-@lru_cache(8)
-def measured(net: Layer, cost: Cost) -> Any:
-    """Return `run(x, params, targets)`: the root mean squares of y and of ∂C/∂y of every layer, and no more."""
+def sizes(seen: Experiment) -> dict[str, tuple[Any, Any]]:
+    """Return the root mean squares of y and of ∂C/∂y of every layer, by path."""
+    passed = seen.passed()
+    if passed.tape:
+        return {path: (size(record.y), size(record.dy)) for path, record in passed.tape.items()}
+    return _measured(seen.net, seen.cost)(passed.x, seen.params, passed.targets)
 
+
+@lru_cache(8)
+def _measured(net: Layer, cost: Cost) -> Any:
     def run(x: Any, params: PyTree, targets: Any) -> dict[str, tuple[Any, Any]]:
         tape = manual.trace(net, cost)(x, params, targets)
         return {path: (size(record.y), size(record.dy)) for path, record in tape.items()}

@@ -1,6 +1,7 @@
 """Networks that are given, not made by the page: a saved model, with rows that it is shown on."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,21 +11,28 @@ import numpy as np
 from jaxtyping import PyTree
 
 from jaxprop import data as datasets
-from jaxprop.cli.runs import open_run, part_of, rows_of, targets_for
+from jaxprop.backward import manual
+from jaxprop.cli.runs import SavedRun, open_run, part_of, rows_of, targets_for
 from jaxprop.costs import Cost, HalfSquaredError, SoftmaxCrossEntropy
 from jaxprop.errors import DataError, JaxpropError
-from jaxprop.layers import Embedding, Layer
-from jaxprop.network import leaves
-from jaxprop_explorer.experiment import Experiment
-from jaxprop_explorer.problems import Problem
-from jaxprop_explorer.settings import Settings
+from jaxprop.layers import Activation, Dropout, Embedding, Flatten, Layer, Linear, Softmax, Standardize, Unstandardize
+from jaxprop.network import Chain, leaves
+from jaxprop_explorer.experiment import Experiment, Measured, Passed
+from jaxprop_explorer.problems import MARGIN, Problem
+from jaxprop_explorer.sessions import Session
+from jaxprop_explorer.settings import Settings, read
 
 MADE_UP = 16  # rows, where a model's own are not to be had
-MOST_ROWS = 2000  # that a page can look through
+MOST_ROWS = 10_000  # that a page can look through, and train on
+LONG_TAPE = 64_000_000  # bytes: of a longer one a layer at a time is computed
+INVENTED = "The rows are made up: inputs drawn at random, targets from what the model answers."
 
 
 class Given(NamedTuple):
-    """A network with its θ, and rows to see it on; `notes` say what a reader must know of them."""
+    """A network with its θ, and rows to see it on.
+
+    notes: what a reader must know of them.    settings: how it is trained on.    fixed: why a page may not change it.
+    """
 
     name: str
     net: Layer
@@ -32,35 +40,101 @@ class Given(NamedTuple):
     rows: Problem
     params: PyTree
     notes: tuple[str, ...] = ()
+    settings: Settings = Settings()
+    fixed: str = ""
 
 
 class Opened(Experiment):
-    """An experiment on a network that is given."""
+    """An experiment on a network that is given, of any architecture."""
 
-    def __init__(self, given: Given, steerable: bool = False) -> None:
-        super().__init__(given.net, given.cost, given.rows, given.params, Settings(), steerable)
-        self.given = given
+    def __init__(self, origin: Given, state: Mapping[str, Any] | None = None) -> None:
+        self.origin = origin
+        self.chain = is_chain(origin.net)
+        self._long: bool | None = None
+        super().__init__(origin.net, origin.cost, origin.rows, origin.params, origin.settings, not origin.fixed)
+        state = state or {}
+        if not origin.fixed:
+            self.again(state.get("history", ()), state.get("steps", 0))
+        if state.get("example"):
+            self.look(state["example"])
+
+    def passed(self) -> Passed:
+        """Return a forward and a backward pass of the example in view; a tape that is very long is left out."""
+        if self._long is None:
+            spec = jax.eval_shape(manual.trace(self.net, self.cost), self.row[0], self.params, self.row[1])
+            self._long = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(spec)) > LONG_TAPE
+        if not self._long:
+            return super().passed()
+        if self._passed is None or self._passed[0] != self.version:
+            x, targets = self.row
+            run = _value_and_grad(self.net, self.cost)
+            self._passed = self.version, Passed(x, targets, {}, *run(x, self.params, targets))
+        return self._passed[1]
+
+    def measured(self) -> tuple[Measured, Measured | None]:
+        """Return how good the network is: on some rows if it is a chain, else on the example in view alone."""
+        if self.chain:
+            return super().measured()
+        return Measured(float(self.passed().cost), None), None
+
+    def _steer(self) -> None:
+        if self.origin.fixed:
+            raise JaxpropError(self.origin.fixed)
+
+
+def introduce(session: Session) -> None:
+    """Let every frame of a page say what was opened, and whether the network panel can draw it."""
+    seen = session.experiment
+    if isinstance(seen, Opened):
+        session.told["opened"] = {"name": seen.origin.name, "chain": seen.chain, "fixed": seen.origin.fixed}
+
+
+@lru_cache(8)
+def _value_and_grad(net: Layer, cost: Cost) -> Any:
+    return jax.jit(manual.value_and_grad(net, cost))
+
+
+def is_chain(net: Layer) -> bool:
+    """Return whether the network panel can draw a network: Linear layers and activations, one after the other."""
+    flat = (Linear, Activation, Softmax, Standardize, Unstandardize, Flatten, Dropout)
+    return isinstance(net, Chain | Linear) and all(isinstance(leaf.layer, flat) for leaf in leaves(net))
 
 
 def of_run(path: Path, data: str | None = None) -> Given:
-    """Return a saved run with rows of `data`, by default the held-out part of what it was trained on."""
+    """Return a saved run with the rows that it was trained on, and those held out; or with the rows of `data`."""
     run = open_run(path)
-    about = run.about
-    spec, classes = about.one_input, about.info.classes or ()
+    about, classes = run.about, run.about.info.classes or ()
+    settings = _settings(run)
     try:
-        found = rows_of(run, data, ":")
+        found = rows_of(run, data, ":", "training", needs_targets=False)
+        held = None if data is not None else rows_of(run, None, ":", needs_targets=False)
     except DataError as error:
         if data is not None:
             raise
-        made = made_up(run.net, run.params, about.cost, (1, *spec.shape[1:]), spec.dtype)
-        why = f"{error}. The rows are made up: inputs drawn at random, targets from what the model answers."
-        return Given(str(path), run.net, made[0], problem(*made[1:], None, classes), run.params, (why,))
+        spec = about.one_input
+        cost, x, targets = made_up(run.net, run.params, about.cost, spec.shape, spec.dtype)
+        rows = problem(x, targets, None, classes)
+        return Given(str(path), run.net, cost, rows, run.params, (f"{error}. {INVENTED}",), settings)
     if found.targets is None:
         raise DataError(f"{found.source}: has no targets, and without them there is no error to propagate")
     cost, notes = known_cost(about.cost, found.targets)
-    targets = targets_for(cost, found.targets, about.outputs.shape[-1])
-    shown = problem(found.x, targets, about.info.columns, classes)
-    return Given(str(path), run.net, cost, shown, run.params, (f"Rows: {found.source}.", *notes))
+    outputs = about.outputs.shape[-1]
+    targets = targets_for(cost, found.targets, outputs)
+    apart = None
+    if held is not None and held.targets is not None and held.source != found.source:
+        apart = held.x, targets_for(cost, held.targets, outputs)
+    rows = problem(found.x, targets, about.info.columns, classes, apart)
+    return Given(str(path), run.net, cost, rows, run.params, (f"Rows: {found.source}.", *notes), settings)
+
+
+def _settings(run: SavedRun) -> Settings:
+    """How a saved run was trained, as far as it says so; it goes on like that."""
+    known = run.training
+    named = {name: known[name] for name in ("optimizer", "batch_size", "seed") if name in known}
+    rate = known.get("learning_rate", 0.01)
+    if named.get("optimizer", "sgd") in ("sgd", "momentum"):
+        rate = run.rate(rate)
+    return read({**named, "learning_rate": rate})
 
 
 def of_served(name: str, loaded: Any) -> Given:
@@ -80,10 +154,11 @@ def of_served(name: str, loaded: Any) -> Given:
         targets = targets_for(cost, targets, loaded.signature.outputs[0].shape[-1])
         notes = (f"Rows: {told}.", *notes)
     else:
-        cost, x, targets = made_up(net, loaded.params, loaded.cost, (1, *spec.shape[1:]), spec.dtype)
-        notes = ("The rows are made up: inputs drawn at random, targets from what the model answers.",)
-    shown = problem(x.astype(spec.dtype), targets, info.get("columns"), loaded.classes or ())
-    return Given(name, net, cost, shown, loaded.params, notes)
+        cost, x, targets = made_up(net, loaded.params, loaded.cost, spec.shape, spec.dtype)
+        notes = (INVENTED,)
+    rows = problem(x.astype(spec.dtype), targets, info.get("columns"), loaded.classes or ())
+    fixed = f"the model {name!r} is served as it is: to train it or to change a weight, open it with `jaxprop explore`"
+    return Given(name, net, cost, rows, loaded.params, notes, fixed=fixed)
 
 
 def known_cost(cost: Cost | None, targets: np.ndarray) -> tuple[Cost, tuple[str, ...]]:
@@ -112,11 +187,25 @@ def made_up(
     return cost, x, targets
 
 
-def problem(x: np.ndarray, targets: np.ndarray, columns: Sequence[str] | None, classes: Sequence[str]) -> Problem:
-    """Return rows as a page goes through them: at most MOST_ROWS, with a name for every input."""
+def problem(
+    x: np.ndarray, targets: np.ndarray, columns: Sequence[str] | None, classes: Sequence[str],
+    held: tuple[np.ndarray, np.ndarray] | None = None,
+) -> Problem:  # fmt: skip
+    """Return rows as a page goes through them: at most MOST_ROWS, with a name for every input of a few."""
     width = int(np.prod(x.shape[1:]))
-    names = tuple(columns) if columns and len(columns) == width else tuple(f"x[{i}]" for i in range(width))
-    return Problem(x[:MOST_ROWS], targets[:MOST_ROWS], names, tuple(classes))
+    names = tuple(columns) if columns and len(columns) == width else tuple(f"x{i + 1}" for i in range(width))
+    some = slice(0, MOST_ROWS)
+    apart = None if held is None else (held[0][some], held[1][some])
+    return Problem(x[some], targets[some], names, tuple(classes), apart, bounds=_bounds(x))
+
+
+def _bounds(x: np.ndarray) -> tuple[tuple[float, float], ...]:
+    """From where to where one or two inputs are drawn; nothing for more."""
+    if x.ndim != 2 or x.shape[1] > 2 or x.dtype.kind != "f":
+        return ()
+    low, high = x.min(axis=0), x.max(axis=0)
+    margin = MARGIN * np.maximum(high - low, 1e-6)
+    return tuple((float(a), float(b)) for a, b in zip(low - margin, high + margin, strict=True))
 
 
 def label(rows: Problem, targets: np.ndarray) -> str | None:

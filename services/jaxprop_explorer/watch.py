@@ -10,6 +10,7 @@ import time
 from typing import Any
 
 import jax
+from jaxtyping import PyTree
 
 from jaxprop.errors import JaxpropError
 from jaxprop.layers import Layer
@@ -17,12 +18,13 @@ from jaxprop.train.progress import describe_row
 from jaxprop.train.result import Row
 from jaxprop.train.watching import Moment, Watched
 from jaxprop_explorer.experiment import Experiment
-from jaxprop_explorer.opened import Given, Opened, problem
+from jaxprop_explorer.opened import Given, Opened, introduce, problem
 from jaxprop_explorer.sessions import Session
+from jaxprop_explorer.settings import Settings
 
 SECONDS_A_FRAME = 0.12  # at the least, from one frame to the next
-MOST_COSTS = 400  # of which every second one is kept when there are more
 PATIENCE = 1.0  # seconds for pages to take the last frame
+FIXED = "this network is trained by a program of yours: it can be watched here, and held, but not changed"
 ENDED = {
     "finished": "Training has finished",
     "early": "Training has stopped early, since the cost had not become better for a while,",
@@ -32,13 +34,22 @@ ENDED = {
 }
 
 
+class Followed(Opened):
+    """An experiment that is where a run is."""
+
+    def follow(self, params: PyTree, steps: int) -> None:
+        """Be at this θ, after so many steps."""
+        self.params, self.step = params, steps
+        self.changed()
+        self.pulled = steps > 0
+
+
 class Watch:
-    """What pages see of one run: its latest moment, its costs, and whether it is held."""
+    """What pages see of one run: its latest moment, and whether it is held."""
 
     def __init__(self, watched: Watched, given: Given) -> None:
         self.watched, self.given = watched, given
         self.moment: Moment | None = None
-        self.costs: list[tuple[int, float]] = []
         self.row: Row = {}
         self.sessions: list[Session] = []
         self.ended = False
@@ -51,10 +62,14 @@ class Watch:
     # What a page asks.
     def begin(self, state: dict[str, Any]) -> Experiment:
         """Return what a new page works on."""
-        return Opened(self.given)
+        moment = self.moment
+        if moment is None:
+            raise JaxpropError("the training has not begun yet: load the page again")
+        return Followed(self.given._replace(params=moment.params), state)
 
     def opened(self, session: Session) -> None:
         """Show the run to a new page from now on."""
+        introduce(session)
         session.memory["watch"] = self
         self._put(session)
         self.sessions = [one for one in self.sessions if not one.ended] + [session]
@@ -78,10 +93,6 @@ class Watch:
     def report(self, moment: Moment) -> None:
         """Keep the moment for whoever looks; wait while training is held and a page is open that can let it go on."""
         self.moment = moment
-        if moment.cost is not None and (not self.costs or self.costs[-1][0] < moment.steps):
-            self.costs.append((moment.steps, moment.cost))
-            if len(self.costs) > MOST_COSTS:
-                self.costs = self.costs[::2]
         self._news.set()
         while self.looking and not self._going.wait(0.2):
             pass
@@ -121,11 +132,9 @@ class Watch:
     def _put(self, session: Session) -> None:
         """Let a page's experiment be where the run is."""
         moment, seen = self.moment, session.experiment
-        if moment is not None and (seen.params is not moment.params or not seen.version):
-            seen.params, seen.step, seen.costs = moment.params, moment.steps, list(self.costs)
-            seen.changed()
-            seen.pulled = moment.steps > 0
-        session.told = {"training": self.told()}
+        if moment is not None and isinstance(seen, Followed) and (seen.params is not moment.params or not seen.step):
+            seen.follow(moment.params, moment.steps)
+        session.told["training"] = self.told()
 
     def told(self) -> dict[str, Any]:
         """Return what a page says of the run."""
@@ -187,4 +196,5 @@ def given(watched: Watched) -> Given:
     if rows.mask is not None:
         notes.append("The mask of the rows is left out here, so that padding is seen like anything else.")
     shown = problem(rows.x, rows.targets, None, ())
-    return Given("the network that is trained", recipe.net, recipe.cost, shown, None, tuple(notes))
+    settings = Settings(batch_size=watched.batch_size)
+    return Given("The network that is trained", recipe.net, recipe.cost, shown, None, tuple(notes), settings, FIXED)

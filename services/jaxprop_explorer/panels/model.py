@@ -13,7 +13,8 @@ from jaxprop import derivations
 from jaxprop.errors import JaxpropError, pick
 from jaxprop.network import by_path, leaves
 from jaxprop.network.summary import summary
-from jaxprop_explorer.inside import is_in, leaf_at, looked, measured, pictures_of, size, times
+from jaxprop_explorer.frame import finite
+from jaxprop_explorer.inside import is_in, leaf_at, pictures_of, sizes, times
 from jaxprop_explorer.opened import Opened, label
 from jaxprop_explorer.panels.command import Asked, Command
 from jaxprop_explorer.sessions import Session
@@ -71,11 +72,11 @@ class Entry(Asked):
 def about(session: Session, asked: Asked) -> dict[str, Any]:
     """What is in view: the network's name, where its rows come from, and what a reader must know."""
     seen = session.experiment
-    given = seen.given if isinstance(seen, Opened) else None
+    given = seen.origin if isinstance(seen, Opened) else None
     _, targets = seen.row
     x = np.asarray(seen.rows.x)
     return {
-        "name": given.name if given else "the network of this page",
+        "name": given.name if given else "The network of this page",
         "notes": list(given.notes) if given else [],
         "cost": repr(seen.cost), "input": list(x.shape[1:]), "rows": len(x), "example": seen.example,
         "target": label(seen.rows, np.asarray(targets[0])), "steerable": seen.steerable,
@@ -104,24 +105,16 @@ def table(session: Session, asked: Page) -> dict[str, Any]:
 
 def measures(session: Session, asked: Asked) -> dict[str, Any]:
     """How large activations and errors are, layer by layer, for the example in view: their root mean squares."""
-    seen, now = session.experiment, looked(session)
-    if (tape := now["tape"]) is not None:
-        found = {path: (size(record.y), size(record.dy)) for path, record in tape.items()}
-    else:
-        found = measured(seen.net, seen.cost)(*seen.row[:1], seen.params, *seen.row[1:])
+    seen = session.experiment
     return {
-        "version": seen.version, "example": seen.example, "cost": float(now["cost"]),
-        "layers": {path: [_number(y), _number(dy)] for path, (y, dy) in found.items()},
+        "version": seen.version, "example": seen.example, "cost": finite(float(seen.passed().cost)),
+        "layers": {path: [_number(y), _number(dy)] for path, (y, dy) in sizes(seen).items()},
     }  # fmt: skip
 
 
 def example(session: Session, asked: Example) -> dict[str, Any]:
     """Look at another row."""
-    rows = len(session.experiment.rows.x)
-    if asked.index >= rows:
-        raise JaxpropError(f"row {asked.index}: there are {rows} rows (0 to {rows - 1})")
-    session.experiment.example = asked.index
-    session.experiment.version += 1
+    session.experiment.look(asked.index)
     session.publish("frame", session.frame())
     return about(session, Asked())
 
@@ -129,7 +122,7 @@ def example(session: Session, asked: Example) -> dict[str, Any]:
 def layer(session: Session, asked: Place) -> dict[str, Any]:
     """One layer opened: what goes in and comes out, the errors that come back, its parameters and their gradients."""
     leaf = leaf_at(session.experiment, asked.path)
-    parts = pictures_of(session, leaf, asked.time)
+    parts = pictures_of(session.experiment, leaf, asked.time)
     return {
         "version": session.experiment.version, "example": session.experiment.example, "path": asked.path,
         "kind": type(leaf.layer).__name__, "settings": repr(leaf.layer), "time": asked.time, "times": times(leaf),
@@ -141,7 +134,7 @@ def layer(session: Session, asked: Place) -> dict[str, Any]:
 def part(session: Session, asked: Part) -> dict[str, Any]:
     """Another page of one of a layer's pictures."""
     leaf = leaf_at(session.experiment, asked.path)
-    parts = {part.what: part for part in pictures_of(session, leaf, asked.time)}
+    parts = {part.what: part for part in pictures_of(session.experiment, leaf, asked.time)}
     return parts[pick(asked.what, parts, "picture")].drawn(asked.page)
 
 
@@ -149,7 +142,7 @@ def entry(session: Session, asked: Entry) -> dict[str, Any]:
     """One number explained: the derivative of this example's cost by it, written out."""
     seen = session.experiment
     x, targets = seen.row
-    run = derivations.explain(seen.net, seen.cost, seen.settings.learning_rate)
+    run = derivations.explain(seen.net, seen.cost, seen.settings.learning_rate or 0.01)
     found = run(x, seen.params, targets, asked.path, asked.index)
     return {
         "path": asked.path, "index": asked.index, "text": str(found), "latex": derivations.to_latex(found),
@@ -163,7 +156,7 @@ def unit(session: Session, asked: Unit) -> dict[str, Any]:
     The parameters are those whose last axis counts the units: the weights into it and its bias.
     """
     leaf = leaf_at(session.experiment, asked.path)
-    parts = {part.what: part for part in pictures_of(session, leaf, asked.time)}
+    parts = {part.what: part for part in pictures_of(session.experiment, leaf, asked.time)}
     seen = np.asarray(parts[pick(asked.what, parts, "picture")].array)
     if not is_in(asked.index, seen.shape):
         raise JaxpropError(
@@ -197,7 +190,7 @@ def hold(session: Session, asked: Hold) -> dict[str, Any]:
 
 
 def _number(value: Any) -> float | None:
-    return None if value is None else float(value)
+    return None if value is None else finite(float(value))
 
 
 COMMANDS = {
