@@ -1,6 +1,6 @@
 """The panels of the page: in each file, what the page can ask of one, by name."""
 
-from jaxprop_explorer.panels import chain_rule, model, network, rules
+from jaxprop_explorer.panels import chain_rule, model, network, rules, surface
 from jaxprop_explorer.panels.command import Command
 
 PANELS: dict[str, dict[str, Command]] = {
@@ -8,4 +8,5 @@ PANELS: dict[str, dict[str, Command]] = {
     "model": model.COMMANDS,
     "chain-rule": chain_rule.COMMANDS,
     "rules": rules.COMMANDS,
+    "surface": surface.COMMANDS,
 }
