@@ -127,7 +127,7 @@ class Steps:
         for symbol, terms in cost.sums:
             yield from w.sum(symbol, terms)
         yield from w.define(cost.helpers)
-        yield from w.sum(C, cost.terms, whole=cost.whole, exact=before > cost.smallest)
+        yield from w.sum(C, cost.terms, whole=cost.whole, exact=abs(before) >= cost.smallest)
 
     def _above(self) -> Iterator[Step]:
         """The errors of the levels above, from the cost down: of the units that matter most to the next step."""

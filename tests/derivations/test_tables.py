@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings, strategies as st
 
 import jaxprop as jp
 from jaxprop.derivations import activation_formulas, cost_formulas, explain, to_text
@@ -21,6 +22,8 @@ WRITTEN = {
     *(jp.ELU, jp.GELU, jp.HardTanh, jp.Identity, jp.LeakyReLU, jp.ReLU, jp.SELU, jp.SiLU, jp.Sigmoid, jp.Softplus),
     *(jp.Quantize, jp.Softsign, jp.Standardize, jp.Step, jp.Tanh, jp.Unstandardize),
     *(jp.HalfSquaredError, jp.MeanSquaredError, jp.SigmoidCrossEntropy, jp.SoftmaxCrossEntropy),
+    *(jp.AbsoluteError, jp.Huber, jp.Hinge, jp.KLDivergence),
+    *(jp.PoissonNegativeLogLikelihood, jp.GaussianNegativeLogLikelihood),
 }
 
 
@@ -68,30 +71,90 @@ def cost_and_delta(cost, y, targets):
     return cost(y, targets), cost.delta(y, targets)
 
 
+def agrees(name, cost, y, targets, C, delta):
+    """C and ∂C/∂y of one example by the formulas, with only the numbers that they say they need."""
+    values: dict[Formula, float] = {}
+    found = cost_formula(cost, y, targets, values)
+    assert found is not None
+    for symbol, terms in found.sums:
+        assert close(evaluate(Sum(terms), values), values[symbol], exact=True)
+    for symbol, formula in found.helpers:
+        values[symbol] = evaluate(formula, values)
+    whole = evaluate(found.whole(Sum(found.terms)), values)
+    assert close(whole, C, abs(C) >= found.smallest), (name, y, targets, whole, C)
+    for index, expected in np.ndenumerate(delta):
+        helpers, derivative = found.unit(index), found.derivative(index)
+        for symbol, formula in helpers:
+            assert close(evaluate(formula, values), values[symbol], exact=True), (name, y, targets, index, symbol)
+        slope = evaluate(derivative, values)
+        assert close(slope, expected, found.is_exact(index, values)), (name, y, targets, index, slope, expected)
+    last = delta.size - 1  # outputs may be counted in order
+    assert found.derivative(last) == found.derivative(index) and found.unit(last) == found.unit(index)
+
+
 @pytest.mark.parametrize("kind", cost_formulas.RULES, ids=lambda kind: kind.__name__)
 def test_a_cost_s_formula_is_the_cost_s(kind):
-    rows = [case for case in COSTS if case.cost == kind() and len(case.shape) == 2]
+    """With every setting and every kind of targets that tests/cases has, at one place and at several."""
+    rows = [case for case in COSTS if type(case.cost) is kind]
     assert rows, f"tests/cases has no row for {kind.__name__}"
     for case in rows:
         rng = np.random.default_rng(0)
-        y = rng.uniform(-1, 1, size=(40, case.shape[1])) * np.geomspace(0.1, 40, 40)[:, None]
+        shape = (20, *case.shape[1:])
+        y = rng.uniform(-1, 1, size=shape) * np.geomspace(0.1, 40, 20).reshape(-1, *[1] * (len(shape) - 1))
         targets = case.make_targets(rng, y.shape)
         C, delta = map(np.asarray, cost_and_delta(case.cost, y, targets))
         for n in range(len(y)):
-            values: dict[Formula, float] = {Symbol("y", (k,)): float(v) for k, v in enumerate(y[n])}
-            found = cost_formula(case.cost, y[n], targets[n], values)
-            assert found is not None
-            for symbol, terms in found.sums:
-                values[symbol] = evaluate(Sum(terms), values)
-            for symbol, formula in found.helpers:
-                values[symbol] = evaluate(formula, values)
-            whole = evaluate(found.whole(Sum(found.terms)), values)
-            assert close(whole, C[n], C[n] > found.smallest), (case.name, y[n], whole, C[n])
-            for k, expected in enumerate(delta[n]):
-                for symbol, formula in found.unit(k):
-                    values[symbol] = evaluate(formula, values)
-                slope = evaluate(found.derivative(k), values)
-                assert close(slope, expected, found.is_exact(k, values)), (case.name, y[n], slope, expected)
+            agrees(case.name, case.cost, y[n], targets[n], C[n], delta[n])
+
+
+SHAPES = st.sampled_from([(3,), (2, 2, 3), (1, 1)])  # few, for JAX compiles anew for each
+SIZES = st.sampled_from([0.0, 0.25, 1.0, 2.0, 1 / 3])
+
+
+@st.composite
+def softmax_with_settings(draw):
+    """A cost with any settings, and targets of every kind that goes with them, some or all of them ignored."""
+    *T, classes = draw(SHAPES)
+    smoothing = draw(st.sampled_from([0.0, 0.1, 0.75]))
+    weights = draw(st.none() | st.lists(SIZES, min_size=classes, max_size=classes).map(tuple))
+    as_labels = draw(st.booleans())
+    ignore = draw(st.sampled_from([None, -1, 0])) if as_labels else None
+    cost = jp.SoftmaxCrossEntropy(label_smoothing=smoothing, class_weights=weights, ignore=ignore)
+    rng = np.random.default_rng(draw(st.integers(0, 99)))
+    if as_labels:
+        labels = np.arange(classes) if ignore is None else np.append(np.arange(classes), ignore)
+        targets = rng.choice(labels, size=T)
+    else:
+        targets = rng.choice([0.0, 0.25, 0.5, 1.0], size=(*T, classes))
+    return cost, rng.choice([-700.0, -3.0, 0.0, 0.5, 2.0, 800.0], size=(*T, classes)), np.asarray(targets)
+
+
+@st.composite
+def others_with_settings(draw):
+    """Margins and thresholds where they are met exactly, and outputs that are equal."""
+    shape = draw(SHAPES)
+    rng = np.random.default_rng(draw(st.integers(0, 99)))
+    y = rng.choice([-1.5, -1.0, 0.0, 0.5, 1.0, 2.0], size=shape)
+    kind = draw(st.sampled_from(["labels", "signs", "huber", "absolute"]))
+    if kind == "labels":
+        return jp.Hinge(), y, np.asarray(rng.integers(0, shape[-1], size=shape[:-1]))
+    if kind == "signs":
+        return jp.Hinge(), y, rng.choice([-1.0, 1.0], size=shape)
+    cost = jp.Huber(draw(st.sampled_from([0.5, 1.0, 3.0]))) if kind == "huber" else jp.AbsoluteError()
+    return cost, y, rng.choice([-1.0, 0.0, 1.0], size=shape)
+
+
+@settings(max_examples=30, deadline=None)
+@given(softmax_with_settings() | others_with_settings())
+def test_a_cost_s_formula_is_the_cost_s_with_any_settings_and_at_its_corners(drawn):
+    cost, y, targets = drawn
+    C, delta = np.asarray(cost(y[None], targets[None]))[0], np.asarray(cost.delta(y[None], targets[None]))[0]
+    assert np.isfinite(C)
+    agrees(repr(cost), cost, y, targets, C, delta)
+
+
+def test_a_cost_without_a_formula_has_none():
+    assert cost_formula(jp.Cost.of(lambda y, t: jnp.sum(y * t)), np.ones(2), np.ones(2), {}) is None
 
 
 def test_what_has_no_formula_yet_says_so(monkeypatch):
