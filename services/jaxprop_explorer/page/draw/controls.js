@@ -6,7 +6,7 @@ const FIELDS = [
   { name: "activation", text: "Activation", kind: "choice" },
   { name: "cost", text: "Cost", kind: "choice" },
   { name: "optimizer", text: "Optimizer", kind: "choice" },
-  { name: "learning_rate", text: "Learning rate η", kind: "number", step: "any", min: 0 },
+  { name: "learning_rate", text: "Rate η", kind: "number", step: "any", min: 0 },
   { name: "batch_size", text: "Batch size", kind: "number", step: "1", min: 1 },
   { name: "seed", text: "Seed", kind: "number", step: "1", min: 0 },
 ];
@@ -23,12 +23,33 @@ export class Controls {
     this.change = change;
     this.inputs = {};
     for (const field of FIELDS) element.append(this.field(field));
+    this.layers = make("div", {});
+    this.inputs.activation.parentElement.before(
+      make("div", { className: "field" }, make("span", { className: "label", textContent: "Hidden layers" }), this.layers),
+    );
+    this.offerOne();
     const file = make("input", { type: "file", accept: ".csv,.tsv,.txt,text/csv", id: "set-file", className: "visually-hidden", tabIndex: -1 });
     file.addEventListener("change", () => { if (file.files[0]) load(file.files[0]); file.value = ""; });
     const open = make("button", { type: "button", textContent: "Own CSV …", title: "Or drop a file on the page" });
     open.addEventListener("click", () => file.click());
     file.setAttribute("aria-label", "A table of your own, as CSV");
     element.append(make("div", { className: "field" }, make("span", { className: "label", textContent: "Your own data" }), open, file));
+  }
+
+  /** A button beside the batch size: one example a step, and back to as many as before. */
+  offerOne() {
+    const input = this.inputs.batch_size;
+    this.one = make("button", { type: "button", textContent: "one", title: "One example a step" });
+    this.one.setAttribute("aria-label", "One example a step");
+    const both = make("div", { className: "with-button" });
+    input.before(both);
+    both.append(input, this.one);
+    let before = 10;
+    this.one.addEventListener("click", () => {
+      const now = Number(input.value);
+      if (now !== 1) before = now;
+      this.change({ batch_size: now === 1 ? before : 1 });
+    });
   }
 
   field({ name, text, kind, ...rest }) {
@@ -73,5 +94,6 @@ export class Controls {
       if (input.tagName === "SELECT" && text && ![...input.options].some((o) => o.value === text)) input.append(this.option(text));
       if (input.value !== text) input.value = text;
     }
+    this.one.setAttribute("aria-pressed", String(settings.batch_size === 1));
   }
 }

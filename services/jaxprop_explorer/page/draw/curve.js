@@ -17,6 +17,9 @@ export class CostCurve {
     this.svg = draw(element, "svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, class: "curve", role: "img", preserveAspectRatio: "none" });
     draw(this.svg, "line", { x1: 0, x2: WIDTH, y1: HEIGHT - FOOT, y2: HEIGHT - FOOT, class: "axis" });
     this.training = draw(this.svg, "path", { class: "curve-training" });
+    this.most = element.appendChild(document.createElement("span"));
+    this.most.className = "curve-most number";
+    this.most.setAttribute("aria-hidden", "true");
     this.validation = draw(this.svg, "path", { class: "curve-validation" });
   }
 
@@ -39,6 +42,7 @@ export class CostCurve {
     };
     this.training.setAttribute("d", line(history.cost));
     this.validation.setAttribute("d", line(held));
+    this.most.textContent = values.length > 0 ? label(most) : "";
     const words = steps.length === 0 ? "no step was taken yet" : `now ${label(cost)}, largest shown ${label(most)}` +
       (validation ? `, ${label(validation.cost)} on the rows held out` : "");
     this.svg.setAttribute("aria-label", `Cost after each step: ${words}`);

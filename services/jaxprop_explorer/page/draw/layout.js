@@ -1,7 +1,7 @@
 // Where the units of a network stand: a column a layer. Few units are drawn as tiles, many as a grid of small cells, and
 // an input that is an image as that image, so that no network is too large to be looked at.
 
-const TILES = 10;          // up to so many units a column is drawn as tiles
+const TILES = 16;          // up to so many units a column is drawn as tiles
 const CELL = 12;           // size of a cell in a grid
 const ROWS = 20;
 
@@ -9,17 +9,17 @@ const ROWS = 20;
 export function layout(frame, width) {
   const counts = [frame.inputs.values.length, ...frame.layers.map((layer) => layer.units)];
   const largest = Math.max(...counts.filter((n) => n <= TILES), 1);
-  const pitch = largest <= 5 ? 68 : largest <= 7 ? 56 : 46;
-  const size = Math.min(pitch - 20, width / counts.length > 90 ? 44 : 34);
+  const pitch = largest <= 5 ? 68 : largest <= 7 ? 56 : largest <= 10 ? 45 : 28;
+  const size = Math.min(pitch < 40 ? 22 : pitch - 18, width / counts.length > 90 ? 44 : 34);
   const shapes = counts.map((n, k) => shape(n, k === 0, size, width));
   const height = Math.max(280, ...shapes.map((s) => (s.kind === "tiles" ? s.count * pitch : s.height + 24))) + 8;
   const first = shapes[0].width / 2 + (width > 500 ? 44 : 24);
-  const last = width - shapes.at(-1).width / 2 - (width > 500 ? 52 : 40);
+  const last = width - shapes.at(-1).width / 2 - (width > 500 ? 44 : 34);
   const columns = shapes.map((s, k) => {
     const x = counts.length === 1 ? width / 2 : first + (last - first) * (k / (counts.length - 1));
     return { ...s, x, left: x - s.width / 2, right: x + s.width / 2, units: places(s, x, height / 2, pitch) };
   });
-  return { width, height, columns, size };
+  return { width, height, columns, size, dense: pitch < 40 };
 }
 
 function shape(count, isInput, size, width) {

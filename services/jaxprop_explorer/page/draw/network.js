@@ -88,6 +88,7 @@ export class NetworkDrawing {
     this.place = layout(frame, width);
     this.element.style.height = `${this.place.height}px`;
     this.svg.setAttribute("viewBox", `0 0 ${width} ${this.place.height}`);
+    this.element.classList.toggle("dense", this.place.dense);
     this.nodes.replaceChildren();
     this.curves.replaceChildren();
     this.edges = [];
@@ -104,6 +105,7 @@ export class NetworkDrawing {
       tile.type = "button";
       tile.tabIndex = -1;
       tile.item = { column: k, unit };
+      tile.dataset.end = k === 0 ? "first" : k === this.place.columns.length - 1 ? "last" : "";
       tile.style.left = `${at.x - column.size / 2}px`;
       tile.style.top = `${at.y - column.size / 2}px`;
       tile.style.width = tile.style.height = `${column.size}px`;
@@ -204,11 +206,12 @@ export class NetworkDrawing {
         wanted.push([n, i, j, told]);
       }
     });
-    const widest = wanted.length <= 60 ? 6 : wanted.length <= 300 ? 4 : 2.5;
+    const widest = wanted.length <= 60 ? 5 : wanted.length <= 300 ? 4 : 2.5;
     while (this.edges.length < wanted.length) this.edges.push(this.newEdge());
     while (this.edges.length > wanted.length) this.edges.pop().remove();
     wanted.forEach(([n, i, j, value], k) => this.drawEdge(this.edges[k], n, i, j, value, most, widest));
     this.svg.classList.toggle("many", wanted.length > 120);
+    this.svg.classList.toggle("crowd", wanted.length > 400);
     const chosen = this.edges.find(({ item }) => this.isChosenEdge(item.layer, item.i, item.j));
     set(this.halos.chosen, "d", chosen ? curve(chosen.ends) : "");
     this.drawNumbers(wanted);

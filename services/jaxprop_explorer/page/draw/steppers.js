@@ -1,10 +1,11 @@
-// The number of hidden layers, and of units in each, as − and + above the columns that they change.
+// The number of hidden layers, and of units in each, as − and +: the layers among the settings, the units above their column.
 
 const [MOST_LAYERS, MOST_UNITS] = [6, 512];
 
 export class Steppers {
   /** `change([widths of the hidden layers])` */
-  constructor(element, change) {
+  constructor(field, element, change) {
+    this.field = field;
     this.element = element;
     this.change = change;
     this.key = "";
@@ -17,29 +18,34 @@ export class Steppers {
     const key = JSON.stringify([widths, columns, steerable]);
     if (key === this.key) return;
     this.key = key;
-    const focused = this.element.contains(document.activeElement) ? document.activeElement.dataset.does : null;
-    const flowing = gap < (matchMedia("(pointer: coarse)").matches ? 128 : 92);
+    const focused = document.activeElement?.dataset?.does;
+    const flowing = gap < (matchMedia("(pointer: coarse)").matches ? 112 : 88);
     this.element.classList.toggle("flowing", flowing);
     const count = widths.length;
-    const layers = this.stepper("layers", count, count === 1 ? "layer" : "layers", "hidden layer", {
+    const layers = this.stepper("layers", count, "hidden layer", {
       less: count > 0 ? widths.slice(0, -1) : null,
       more: count < MOST_LAYERS ? [...widths, widths.at(-1) ?? 4] : null,
     });
     const units = widths.map((width, k) => {
       const with_ = (n) => widths.map((one, at) => (at === k ? n : one));
-      return this.stepper(`units-${k}`, width, width === 1 ? "unit" : "units", `unit in hidden layer ${k + 1}`, {
+      return this.stepper(`units-${k}`, width, `unit of hidden layer ${k + 1}`, {
         less: width > 1 ? with_(width - 1) : null, more: width < MOST_UNITS ? with_(width + 1) : null,
       });
     });
-    this.element.replaceChildren(layers, ...units);
+    this.field.replaceChildren(layers);
+    this.element.replaceChildren(...units);
     units.forEach((part, k) => { if (!flowing && columns[k + 1] !== undefined) part.style.left = `${columns[k + 1]}px`; });
-    for (const button of this.element.querySelectorAll("button")) button.disabled ||= !steerable;
-    if (focused) this.element.querySelector(`[data-does="${focused}"]`)?.focus();
+    for (const part of [this.field, this.element]) {
+      for (const button of part.querySelectorAll("button")) button.disabled ||= !steerable;
+      if (focused) part.querySelector(`[data-does="${focused}"]`)?.focus();
+    }
   }
 
-  stepper(name, count, word, what, { less, more }) {
+  stepper(name, count, what, { less, more }) {
     const part = document.createElement("div");
-    part.className = `stepper stepper-${name.split("-")[0]}`;
+    part.className = "stepper";
+    part.setAttribute("role", "group");
+    part.setAttribute("aria-label", `${count} × ${what}`);
     const button = (sign, text, next, does) => {
       const made = Object.assign(document.createElement("button"), {
         type: "button", className: "small square", textContent: sign, disabled: next === null,
@@ -51,7 +57,7 @@ export class Steppers {
     };
     const told = document.createElement("span");
     told.className = "number";
-    told.textContent = `${count} ${word}`;
+    told.textContent = count;
     part.append(button("−", `One ${what} less`, less, `${name}-less`), told, button("+", `One ${what} more`, more, `${name}-more`));
     return part;
   }

@@ -2,7 +2,7 @@
 // beside the curve that it should become.
 
 import { label } from "./format.js";
-import { onColours, paint } from "./heat.js";
+import { onColours, paint, paintNumbers } from "./heat.js";
 
 const SIDE = 240;
 const PALE = 0.55;         // of the colours, so that the rows stand out: also in panels/network.css
@@ -27,11 +27,19 @@ export class Surface {
 
   update(frame) {
     this.frame = frame;
-    const kind = frame.surface ? "surface" : frame.curve ? "curve" : "none";
+    const kind = frame.surface ? "surface" : frame.curve ? "curve" : side(frame) ? "image" : "none";
     this.element.dataset.kind = kind;
     if (kind === "surface") this.drawSurface(frame.surface);
     else if (kind === "curve") this.drawCurve(frame.curve);
-    else { this.drawn = null; this.pen(); this.field.hidden = true; }
+    else { this.drawn = null; this.pen(); this.drawImage(kind === "image" ? side(frame) : 0); }
+  }
+
+  /** The example in view, where it is an image. */
+  drawImage(size) {
+    const { values } = this.frame.inputs;
+    this.field.hidden = size === 0;
+    if (size > 0) paintNumbers(this.field, size, size, values, Math.max(...values.map(Math.abs)));
+    this.over.setAttribute("aria-label", "The example in view, as an image");
   }
 
   pen() {
@@ -133,6 +141,13 @@ export class Surface {
     pen.drawImage(this.over, 0, 0, canvas.width, canvas.height);
     return canvas;
   }
+}
+
+/** The side of the image that the inputs are, or 0 where they are none. */
+function side(frame) {
+  const length = frame.inputs.values.length;
+  const root = Math.round(Math.sqrt(length));
+  return length >= 49 && root * root === length ? root : 0;
 }
 
 function part(value, [low, high]) {

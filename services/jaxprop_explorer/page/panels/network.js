@@ -37,9 +37,13 @@ const MARKUP = `
         <button type="button" class="small told-bias" hidden>Its bias</button></div></div>
     </div>
     <div class="net-right">
-      <figure><div class="net-surface"></div><figcaption class="surface-told number"></figcaption></figure>
-      <figure><div class="net-curve"></div><figcaption class="legend"><span><i class="key key-training"></i>cost of the batch</span>
-        <span><i class="key key-validation"></i>rows held out</span></figcaption></figure>
+      <figure><div class="net-surface"></div><figcaption>
+        <div class="net-example"><button type="button" class="small square example-back" aria-label="Example before">‹</button>
+        <span><span class="example-word">example</span> <span class="example-now number"></span></span>
+        <button type="button" class="small square example-on" aria-label="Next example">›</button></div>
+        <p class="surface-told number"></p></figcaption></figure>
+      <figure><div class="net-curve"></div><figcaption class="legend"><span><i class="curve-key"></i>cost</span>
+        <span><i class="curve-key dashed"></i>held out</span></figcaption></figure>
     </div>
   </div>
   <div class="net-pass">
@@ -51,9 +55,6 @@ const MARKUP = `
     <button type="button" class="pass-update">Update</button>
     <label class="check pass-speed">Speed <input type="range" min="0.25" max="4" step="0.25" value="1"></label>
     <label class="check"><input type="checkbox" class="show-labels"> Numbers</label>
-    <span class="net-example"><button type="button" class="small square example-back" aria-label="Example before">‹</button>
-      <span class="example-now number"></span>
-      <button type="button" class="small square example-on" aria-label="Next example">›</button></span>
   </div>
 </div>`;
 
@@ -77,10 +78,11 @@ class NetworkPanel {
     });
     this.surface = new Surface(this.find(".net-surface"), { move: (inputs) => this.probe(inputs) });
     this.curve = new CostCurve(this.find(".net-curve"));
-    this.steppers = new Steppers(this.find(".net-layers"), (layers) => this.set({ layers }));
+    this.steppers = new Steppers(this.controls.layers, this.find(".net-layers"), (layers) => this.set({ layers }));
     this.flow = new Flow(this.drawing, (stage) => this.passed(stage));
     this.direction = "forward";
     this.buttons();
+    this.fold();
     app.on("select", () => this.redraw());
     onColours(() => this.redraw());
     this.offerPictures();
@@ -94,6 +96,14 @@ class NetworkPanel {
       title: "The network", file: "network", svg: () => asSVG(drawn(), titles(this.frame).title), png: () => asCanvas(drawn()),
     });
     this.app.pictures.set("output", { title: "What the network answers", file: "output", png: () => this.surface.picture() });
+  }
+
+  /** Settings are folded away where the page is narrow. */
+  fold() {
+    const narrow = matchMedia("(max-width: 48rem)");
+    const settings = this.find(".net-settings");
+    settings.open = !narrow.matches;
+    narrow.addEventListener("change", () => { settings.open = !narrow.matches; });
   }
 
   buttons() {
@@ -203,8 +213,11 @@ class NetworkPanel {
       (held.accuracy === null || held.accuracy === undefined ? "" : ` · ${(100 * held.accuracy).toFixed(0)} %`);
     const play = this.find(".net-play");
     play.textContent = frame.playing ? "Pause" : "Play";
-    this.find(".example-now").textContent = frame.example ? `example ${frame.example.index + 1} of ${frame.example.of}` : "";
+    this.find(".example-now").textContent = frame.example
+      ? `${(frame.example.index + 1).toLocaleString("en")} of ${frame.example.of.toLocaleString("en")}` : "";
     this.controls.update(frame.settings ?? this.app.state.settings);
+    if (frame.diverged && frame.diverged !== this.diverged) this.app.notice(frame.diverged, "error");
+    this.diverged = frame.diverged;
   }
 
   redraw() {
