@@ -102,6 +102,7 @@ def train(plan: Plan, data: Data, net: Chain, cost: Cost, scale: Unstandardize |
             key=jax.random.key(plan.seed), patience=patience, grad=plan.grad, progress=plan.progress,  # pyright: ignore
             validation=None if data.validation is None else prepared(data.validation),
             monitor=None if plan.monitor is None else build.monitored(plan.monitor), every=plan.every,
+            explore=plan.explore,
         )  # fmt: skip
     except TrainingInterrupted as stop:
         if not stop.result.steps:

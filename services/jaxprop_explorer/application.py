@@ -55,6 +55,7 @@ class Place:
     hosts: the names under which it may be asked; if empty, whoever serves it has checked Host and Origin already.
     pages: how many may be open at once.    threads: how many answers may be computed at once.
     niceness: how far these threads stand back behind others.    over: whether all is to end now.
+    panels: those whose commands are answered; None for all.
     """
 
     hosts: frozenset[str] = frozenset(("127.0.0.1", "localhost"))
@@ -62,6 +63,7 @@ class Place:
     threads: int = 8
     niceness: int = 0
     over: Callable[[], bool] = lambda: False
+    panels: frozenset[str] | None = None
 
 
 HERE = Place()
@@ -99,7 +101,7 @@ def application(
         session = sessions[request.path_params["session"]]
         panel, name = request.path_params["panel"], request.path_params["command"]
         found = PANELS.get(panel, {}).get(name)
-        if found is None:
+        if found is None or (place.panels is not None and panel not in place.panels):
             raise JaxpropError(f"there is no command {panel}/{name}")
         try:
             asked = found.asked(**await _body(request))
@@ -145,6 +147,11 @@ def application(
         routes=routes, lifespan=lifespan, middleware=[Middleware(Guard, hosts=place.hosts)],
         exception_handlers={JaxpropError: _refused},
     )  # fmt: skip
+
+
+def pages(place: Place = HERE) -> ASGIApp:
+    """Return the application's files alone: no question is answered."""
+    return Guard(Starlette(routes=[Mount("/", StaticFiles(directory=PAGE, html=True))]), place.hosts)
 
 
 class Guard:

@@ -48,7 +48,7 @@ def passing(seen: Experiment, leaf: Leaf, time: int) -> list[Pictured]:
     """What passes through a layer, of the example in view."""
     record, first = _record(seen, leaf.path), next(leaves(seen.net)).path == leaf.path
     found = []
-    for what in ("x", "y", "dy", "dx"):
+    for what in ("x", "dx", "y", "dy"):  # values beside their errors
         arrays = [_one(leaf, array, time)[0] for array in jax.tree.leaves(getattr(record, what))]
         for i, array in enumerate(arrays, 1):
             number = str(i) if len(arrays) > 1 else ""

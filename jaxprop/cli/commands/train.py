@@ -45,6 +45,7 @@ class Plan:
     patience: int | None = None
     monitor: str | None = None
     every: int = 20
+    explore: bool = False
     out: Path
     progress: bool = True
 
@@ -107,6 +108,9 @@ def command(
     every: Annotated[
         int | None, Option(min=1, help=f"monitor: how many steps lie between records; {Plan.every} by default.")
     ] = None,
+    explore: Annotated[
+        bool, Option("--explore", help="A page in the browser to watch it on while it trains; its address is printed.")
+    ] = False,
     out: Annotated[Path | None, Option(help="Folder of the saved model; runs/DATA by default.")] = None,
     json: Annotated[bool, Option("--json", help="The result as JSON on stdout; progress stays on stderr.")] = False,
     quiet: Annotated[bool, Option("--quiet", help="No progress.")] = False,
@@ -125,7 +129,8 @@ def command(
         data=data, options=options, layers=layers, activation=activation, output_activation=output_activation,
         cost=cost, optimizer=optimizer, learning_rate=learning_rate, epochs=epochs, batch_size=batch_size, seed=seed,
         grad=grad, init=init, bias=bias, standardize=standardize, patience=patience,
-        monitor=monitor, every=every or Plan.every, out=out or Path("runs") / Path(data).stem, progress=not quiet,
+        monitor=monitor, every=every or Plan.every, explore=explore,
+        out=out or Path("runs") / Path(data).stem, progress=not quiet,
     )  # fmt: skip
     outcome = run(plan)
     if json:

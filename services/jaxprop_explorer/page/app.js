@@ -1,6 +1,7 @@
 // What panels share: questions to the server, the stream of events, the state in the address, and the selection.
 
 import { read, write } from "./address.js";
+import { authorized } from "./token.js";
 
 const ADDRESS_EVERY = 400;   // milliseconds: browsers refuse an address that changes more often than some times a second
 
@@ -19,6 +20,7 @@ export class App {
   /** Open a session for the state in the address, and follow its events. */
   async open() {
     this.following?.abort();
+    this.farewell = null;
     const opened = await this.post("api/sessions", this.state);
     this.session = opened.session;
     this.isOpen();
@@ -39,11 +41,11 @@ export class App {
   async post(address, body) {
     let answer;
     try {
-      answer = await fetch(address, {
+      answer = await authorized(address, {
         method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body),
       });
     } catch (error) {
-      this.notice("The server does not answer. Is `jaxprop explore` still running?", "error");
+      this.notice(this.farewell ?? "The server does not answer. Is `jaxprop explore` still running?", "error");
       throw error;
     }
     const found = await answer.json();
@@ -122,7 +124,7 @@ export class App {
   async follow(session) {
     this.following = new AbortController();
     try {
-      const answer = await fetch(`api/sessions/${session}/events`, { signal: this.following.signal });
+      const answer = await authorized(`api/sessions/${session}/events`, { signal: this.following.signal });
       this.emit("connection", "open");
       await this.listen(answer.body);
     } catch (error) {
@@ -130,7 +132,7 @@ export class App {
     }
     if (session !== this.session) return;
     this.emit("connection", "closed");
-    this.notice("The server has ended this page's session. Load the page again to go on from here.", "error");
+    this.notice(this.farewell ?? "The server has ended this page's session. Load the page again to go on from here.", "error");
   }
 
   async listen(body) {
@@ -153,6 +155,9 @@ export class App {
     const found = JSON.parse(data);
     if (kind === "frame") this.receive(found);
     else if (kind === "notice") this.notice(found.error ?? found.text, found.error ? "error" : "");
-    else this.emit(kind, found);
+    else {
+      if (kind === "end") this.farewell = found.text;
+      this.emit(kind, found);
+    }
   }
 }

@@ -113,6 +113,11 @@ function look(name) {
 app.on("frame", (frame) => {
   for (const part of mounted.get(shown) ?? []) part.update?.(frame);
 });
+app.on("session", ({ frame }) => {
+  // A server may answer for some panels alone, and what it opened may be no chain, which the network panel draws.
+  for (const { name } of PANELS) document.getElementById(`tab-${name}`).hidden = Boolean(frame.panels) && name !== "share" && !frame.panels.includes(name);
+  if (frame.opened && !frame.opened.chain && !app.state.panel) open("model");
+});
 app.on("state", (state) => open(state.panel ?? PANELS[0].name));
 app.on("connection", (state) => {
   connection.dataset.state = state;

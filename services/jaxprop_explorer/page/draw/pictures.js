@@ -63,7 +63,7 @@ export class Picture {
     this.element.dataset.kind = given.kind;
     this.title.textContent = given.shape.length ? `${given.name}  [${given.shape.join(", ")}]` : given.name;
     const held = given.every > 1 ? `, every ${given.every}th row and column` : "";
-    this.scale.textContent = `up to ±${number(given.largest)}, RMS ${number(given.rms)}${held}`;
+    this.scale.textContent = given.largest === 0 ? "all 0" : `up to ±${number(given.largest)}, RMS ${number(given.rms)}${held}`;
     this.pages.hidden = given.pages < 2;
     this.paging.textContent = `${given.page + 1} of ${given.pages}`;
     this.back.disabled = given.page === 0;

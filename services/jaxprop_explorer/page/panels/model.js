@@ -6,7 +6,8 @@ import { Picture } from "../draw/pictures.js";
 const LIVE = 400;      // milliseconds between two looks at a network that is training
 
 const MARKUP = `
-<div class="panel-head"><h2 class="model-name">Your model</h2><p class="muted model-about"></p></div>
+<div class="panel-head"><h2 class="model-name">Your model</h2><p class="muted model-about"></p>
+  <label class="field-inline model-others" hidden>Served model <select></select></label></div>
 <p class="model-notes small muted"></p>
 <div class="model-training callout" hidden>
   <p class="number model-training-told"></p><button type="button" class="model-hold">Hold training</button>
@@ -19,10 +20,11 @@ const MARKUP = `
   <span class="number model-cost"></span>
 </div>
 <div class="model-bench">
-  <div class="model-table scroll">
-    <table class="numbers"><caption>Layers, in the order of the forward pass. RMS: the root mean square for this row.</caption>
+  <div class="model-table">
+    <p class="muted small" id="model-caption">Layers, in the order of the forward pass. RMS: the root mean square for this row.</p>
+    <div class="scroll"><table class="numbers" aria-describedby="model-caption">
     <thead><tr><th scope="col">Layer</th><th scope="col">Path</th><th scope="col">Output</th><th scope="col">Parameters</th>
-      <th scope="col">RMS of y</th><th scope="col">RMS of ∂C/∂y</th></tr></thead><tbody></tbody></table>
+      <th scope="col">RMS of y</th><th scope="col">RMS of ∂C/∂y</th></tr></thead><tbody></tbody></table></div>
     <div class="actions model-paging" hidden><button type="button" class="small" data-page="-1">Layers before</button>
       <span class="number muted"></span><button type="button" class="small" data-page="1">Next layers</button></div>
   </div>
@@ -54,8 +56,8 @@ class ModelPanel {
     this.pictures = new Map();
     this.page = 0;
     this.listen(element);
-    app.on("session", () => { this.known = null; this.start(); });
-    this.start();
+    app.on("session", (opened) => this.begin(opened.frame));
+    if (app.frame) this.begin(app.frame);
   }
 
   /** What the address keeps of this panel. */
@@ -81,6 +83,10 @@ class ModelPanel {
     }
     this.find(".model-row").addEventListener("change", quietly((event) => this.look(Number(event.target.value))));
     this.find(".model-time select").addEventListener("change", quietly((event) => this.open(this.path, Number(event.target.value))));
+    this.find(".model-others select").addEventListener("change", quietly(async (event) => {
+      this.app.setState({ served: event.target.value, model: {}, selected: null, steps: 0, history: undefined }, true);
+      await this.app.open();
+    }));
     this.find(".model-hold").addEventListener("click", quietly(async () => {
       this.training(await this.ask("hold", { held: !this.held }));
     }));
@@ -88,9 +94,23 @@ class ModelPanel {
 
   // ---------------------------------------------------------------- the whole network
 
+  /** Begin anew: another network may have been opened. */
+  begin(frame) {
+    this.known = null;
+    this.path = undefined;
+    this.pictures.clear();
+    this.find(".model-pictures").replaceChildren();
+    this.find(".model-number").hidden = true;
+    const { name, others = [] } = frame.opened ?? {};
+    const choice = this.find(".model-others");
+    choice.hidden = others.length < 2;
+    choice.querySelector("select").replaceChildren(...others.map((one) => Object.assign(document.createElement("option"), { value: one, textContent: one })));
+    choice.querySelector("select").value = name;
+    this.start();
+  }
+
   async start() {
     try {
-      await this.app.opened;
       this.told(await this.ask("about"));
       if (this.state.row !== undefined && this.state.row !== this.about.example) this.told(await this.ask("example", { index: this.state.row }));
       await this.table(0);
