@@ -39,7 +39,7 @@ class Printer:
         shown = zip(node.sides, filled(node.sides), strict=True)
         return [
             f'<math xmlns="{NAMESPACE}" aria-label="{escape(to_text(side, self.digits))}">'
-            f"{self._mathml().write(with_symbols)}</math>"
+            f"{self._lines(with_symbols)}</math>"
             for side, with_symbols in shown
         ]
 
@@ -55,6 +55,13 @@ class Printer:
         """
         mantissa, _, exponent = number(value, self.digits).replace("-", "−").partition("e")
         return f"{mantissa} · 10{str(int(exponent.replace('−', '-'))).translate(RAISED)}" if exponent else mantissa
+
+    def _lines(self, node: Formula) -> str:
+        """A side on one line, or on as many as a long sum or product needs."""
+        lines = self._mathml().lines(node)
+        if len(lines) == 1:
+            return lines[0]
+        return f'<mtable class="sides">{"".join(f"<mtr><mtd>{line}</mtd></mtr>" for line in lines)}</mtable>'
 
     def _mathml(self) -> MathML:
         return MathML(self.digits, self.colours)

@@ -124,7 +124,7 @@ def test_the_json_is_that_of_the_command_line(given, tmp_path):
     np.savez(tmp_path / "rows.npz", x=given.x, targets=given.targets)
     run = jp.load(tmp_path / "run")
     tab = type("Tab", (), {"experiment": type("E", (), {
-        "net": run[0], "cost": COST, "params": run[1], "example": ROW,
+        "net": run[0], "cost": COST, "params": run[1], "example": ROW, "steerable": False,
         "rows": type("R", (), {"x": given.x, "targets": given.targets, "names": ("x1", "x2", "x3")}),
         "settings": type("S", (), {"learning_rate": 0.1, "batch_size": 4})})})  # fmt: skip
     shown = json.loads(derivation(tab, Export(path="0.W", index=(1, 2), form="json"))["text"])

@@ -15,6 +15,7 @@ from jaxprop.arrays.paths import by_path, join
 from jaxprop.costs import Cost
 from jaxprop.derivations import Derivation, explain
 from jaxprop.derivations.derivation import Prose
+from jaxprop.derivations.formula import H
 from jaxprop.derivations.mathml import term_colours
 from jaxprop.derivations.question import X
 from jaxprop.errors import JaxpropError
@@ -170,10 +171,16 @@ def _reach(value: float) -> float:
 
 def _witnesses(found: Derivation, printer: Printer) -> list[dict[str, Any]]:
     """The same number by other ways."""
-    facts, shown = found.facts, []
-    for name, label in (("value", "the chain rule"), ("jax_grad", "jax.grad"), ("finite_difference", "a nudge")):
-        shown.append({"label": label, "value": printer.number(facts[name]), "exact": facts[name]})
-    return shown
+    facts, few = found.facts, Printer(digits=2)
+    h = few.number(H * max(1.0, abs(facts["parameter"])))
+    ways = {"value": "the chain rule", "jax_grad": "jax.grad", "finite_difference": f"a nudge both ways by {h}"}
+    return [
+        {
+            "label": label, "value": printer.number(facts[name]), "exact": facts[name],
+            "off": "" if name == "jax_grad" else f"off by {few.number(abs(facts[name] - facts['jax_grad']))}",
+        }
+        for name, label in ways.items()
+    ]  # fmt: skip
 
 
 def _nudge(
@@ -203,18 +210,16 @@ def _best(errors: Nudges, best: int) -> dict[str, str]:
 def given_of(session: Session, learning_rate: float | None = None) -> Given:
     """Return what a session works on now."""
     e = session.experiment
-    rate = e.settings.learning_rate if learning_rate is None else learning_rate
+    rate = (e.settings.learning_rate or 0.1) if learning_rate is None else learning_rate
     columns = tuple(e.rows.names)
     columns = None if all(NUMBERED.fullmatch(name) for name in columns) else columns
     return Given(e.net, e.cost, e.params, e.rows.x, e.rows.targets, e.example, batch_of(session), rate, columns)
 
 
 def batch_of(session: Session) -> np.ndarray:
-    """Return the rows of the batch in view: as many as a step takes, with the example in view among them."""
+    """Return the rows of the batch that the next step goes by; of a model that is not trained here, the first ones."""
     e = session.experiment
-    N = len(e.rows.x)
-    size = min(e.settings.batch_size, N)
-    return np.sort((e.example // size * size + np.arange(size)) % N)
+    return np.unique(e.batch() if e.steerable else np.arange(min(64, len(e.rows.x))))
 
 
 def explained(session: Session, asked: Ask) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import ArrayLike, PyTree
 
 from jaxprop import stats
-from jaxprop.backward import manual, rules as library
+from jaxprop.backward import manual
 from jaxprop.backward.rules import Backprop, Rule, alignment
 from jaxprop.costs import Cost
 from jaxprop.errors import JaxpropError
@@ -20,19 +20,10 @@ from jaxprop_explorer.examples import example_json
 from jaxprop_explorer.panels.chain_rule import batch_of
 from jaxprop_explorer.panels.command import Asked, Command
 from jaxprop_explorer.sessions import Session
+from jaxprop_explorer.settings import RULES
 from jaxprop_explorer.ways_back import ABOUT, way_back
 from jaxprop_explorer.written import Printer
 
-RULES: dict[str, Rule | None] = {
-    "backpropagation": None,
-    "feedback_alignment": library.FeedbackAlignment(),
-    "direct_feedback_alignment": library.DirectFeedbackAlignment(),
-    "sign_symmetry": library.SignSymmetry(),
-    "kolen_pollack": library.KolenPollack(),
-    "guided_backprop": library.GuidedBackprop(),
-    "deconvnet": library.Deconvnet(),
-    "straight_through": library.StraightThrough(),
-}
 MOST_ROWS = 512
 SATURATED = 0.05  # of the largest slope
 QUANTITIES = (
@@ -186,15 +177,13 @@ def given_of(session: Session, of: str) -> tuple[Given, np.ndarray]:
     """Return what a session works on, and which rows are looked at."""
     e = session.experiment
     rows = batch_of(session) if of == "batch" else np.arange(min(len(e.rows.x), MOST_ROWS))
-    name = getattr(e.settings, "rule", "backpropagation")
-    feedback = getattr(e, "feedback", None)
-    return Given(e.net, e.cost, e.params, RULES[name], feedback, e.rows.x[rows], e.rows.targets[rows]), rows
+    return Given(e.net, e.cost, e.params, e.rule, e.feedback, e.rows.x[rows], e.rows.targets[rows]), rows
 
 
 def measure(session: Session, asked: Ask) -> dict[str, Any]:
     """Measure at this step, and remember the angles, so that they can be drawn over time."""
     e, (given, rows) = session.experiment, given_of(session, asked.of)
-    name = getattr(e.settings, "rule", "backpropagation")
+    name = e.settings.rule
     found, about = measured(given), ABOUT[name]
     norms = found.pop("norms")
     bars = [

@@ -89,22 +89,24 @@ export function matching(element) {
   element.addEventListener("pointerleave", () => mark(undefined));
 }
 
-/** Run `work` when asked; while it runs, ask again at most once: the latest wish wins, and none waits in a queue. */
-export function latest(work) {
+const pause = (milliseconds) => new Promise((done) => { setTimeout(done, milliseconds); });
+
+/**
+ * Run `work` when asked, and again once if asked while it ran: the latest wish wins, and none waits in a queue. `gap()`
+ * milliseconds are left between two runs. What goes wrong on the way has been shown by the app.
+ */
+export function latest(work, gap = () => 0) {
   let running = false;
   let again = false;
   return async function run() {
-    if (running) { again = true; return; }
+    again = true;
+    if (running) return;
     running = true;
-    try {
-      do {
-        again = false;
-        await work();
-      } while (again);
-    } catch (error) {
-      if (!(error instanceof Error)) throw error; // the app has shown what the server said
-    } finally {
-      running = false;
+    while (again) {
+      again = false;
+      try { await work(); } catch { /* shown already */ }
+      if (again && gap()) await pause(gap());
     }
+    running = false;
   };
 }

@@ -3,6 +3,8 @@
 import { cards, formula, latest, make, matching, sentence, terms } from "../draw/cards.js";
 import { figure, lines, range } from "../draw/lines.js";
 
+const WHILE_PLAYING = 150;   // milliseconds between two questions, so that training has the machine to itself
+
 const MARKUP = `
 <div class="panel-head"><h2>Chain rule</h2></div>
 <div class="fields cr-pick" role="group" aria-label="Which number">
@@ -65,7 +67,7 @@ class ChainRule {
     this.slope = figure("");
     this.nudge = figure("");
     this.find(".cr-figures").append(this.slope.element, this.nudge.element);
-    this.refresh = latest(() => this.ask());
+    this.refresh = latest(() => this.ask(), () => (app.frame?.playing ? WHILE_PLAYING : 0));
     this.send = latest(() => this.edit());
     matching(element);
     this.listen();
@@ -80,7 +82,7 @@ class ChainRule {
     app.on("select", () => this.refresh());
     for (const name of ["path", "from", "to"]) on(`#cr-${name}`, "change", () => this.picked(name));
     on(".cr-drag", "input", (event) => this.wish(event.target.value));
-    on(".cr-drag", "change", () => { this.spread = null; });
+    on(".cr-drag", "change", () => { this.spread = null; this.wished = undefined; });
     on(".cr-value", "change", (event) => { this.spread = null; this.wish(event.target.value); });
     on(".cr-whose", "change", () => this.keep());
     on(".cr-article", "change", () => this.keep());
@@ -127,10 +129,14 @@ class ChainRule {
   async ask() {
     if (!this.element.getClientRects().length || !this.app.session) return;
     const chosen = this.app.selected ?? {};
-    const found = await this.app.ask("chain-rule/explain", {
+    const asked = {
       path: chosen.path ?? null, index: chosen.index ?? [], whole_batch: this.whole_batch, article: this.article,
       every_step: this.find(".cr-steps").open, learning_rate: this.learning_rate,
-    });
+    };
+    const key = JSON.stringify([asked, this.app.session, this.app.frame?.version]);
+    if (key === this.answered) return;
+    const found = await this.app.ask("chain-rule/explain", asked);
+    this.answered = key;
     this.found = found;
     this.draw(found);
   }
@@ -138,22 +144,18 @@ class ChainRule {
   /** A wish for another value: it is sent when the one before has arrived. */
   wish(value) {
     if (value === "" || !Number.isFinite(Number(value))) return;
-    this.wished = Number(value);
+    this.wished = this.sending = Number(value);
     this.send();
   }
 
   async edit() {
     const { path, index } = this.found.number;
-    await this.app.ask("network/edit", { path, index, value: this.wished });
-    await this.refresh();
+    await this.app.ask("network/edit", { path, index, value: this.sending });
   }
 
   async step() {
     const asked = { ...this.place, flipped: this.flipped, whole_batch: this.whole_batch, learning_rate: this.learning_rate };
-    try {
-      await this.app.ask("chain-rule/step", asked);
-      await this.refresh();
-    } catch { /* the app has shown what the server said */ }
+    try { await this.app.ask("chain-rule/step", asked); } catch { /* the app has shown what the server said */ }
   }
 
   // ---------------------------------------------------------------- drawing
@@ -192,7 +194,7 @@ class ChainRule {
       Object.assign(drag, { min: -found.number.reach, max: found.number.reach });
     }
     drag.step = this.spread.reach / 200;
-    if (document.activeElement !== drag || !this.send.running) drag.value = value;
+    if (document.activeElement !== drag || this.wished === undefined) drag.value = value;
   }
 
   paths(found) {
@@ -214,10 +216,10 @@ class ChainRule {
   }
 
   witnesses(found) {
-    const rows = found.witnesses.map(({ label, value, exact }) => {
+    const rows = found.witnesses.map(({ label, value, exact, off }) => {
       const cell = make("td", { className: "number", textContent: value });
       cell.dataset.value = exact;
-      return make("tr", {}, make("th", { scope: "row", textContent: label }), cell);
+      return make("tr", {}, make("th", { scope: "row", textContent: label }), cell, make("td", { className: "number muted", textContent: off }));
     });
     this.find(".cr-witnesses tbody").replaceChildren(...rows);
   }
