@@ -149,6 +149,8 @@ class WayBack(NamedTuple):
     by_rule: Equation
     true: Equation
     found: float
+    came: Formula
+    derivative: Formula
 
 
 def way_back(net: Layer, params: PyTree, feedback: PyTree, name: str, tape: Tape, true: Tape) -> WayBack | None:
@@ -182,7 +184,8 @@ def way_back(net: Layer, params: PyTree, feedback: PyTree, name: str, tape: Tape
             Derivative(C, a): float(np.ravel(record.dy)[j]),
             Derivative(a, z): float(np.ravel(record.derivative)[j]),
         }
-        return WayBack(by_rule, worked(Derivative(C, z), Product(tuple(factors)), values=factors), float(found[j]))
+        chain = worked(Derivative(C, z), Product(tuple(factors)), values=factors)
+        return WayBack(by_rule, chain, float(found[j]), Symbol("ε", (j,), number), Derivative(C, a))
     plain = unit._replace(errors=np.ravel(true[path].dy), values={})
     chain = worked(Derivative(C, a), plain.through(plain.weight), values=plain.values)
-    return WayBack(by_rule, chain, float(found[j]))
+    return WayBack(by_rule, chain, float(found[j]), Symbol("ε", (j,), number), Derivative(C, a))

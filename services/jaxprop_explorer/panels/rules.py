@@ -25,6 +25,7 @@ from jaxprop_explorer.ways_back import ABOUT, way_back
 from jaxprop_explorer.written import Printer
 
 MOST_ROWS = 512
+MOST_BARS = 96
 SATURATED = 0.05  # of the largest slope
 QUANTITIES = (
     stats.ExampleNorms(),
@@ -83,14 +84,16 @@ def measured(given: Given) -> dict[str, Any]:
     }
 
 
-def _angle(angle: np.ndarray) -> float | None:
-    """Degrees; None where one of the two gradients is 0."""
-    return float(angle) if np.isfinite(angle) else None
+def _angle(angle: np.ndarray) -> dict[str, Any]:
+    """Degrees, as a number, in words, and as a share of 180; None where one of the two gradients is 0."""
+    if not np.isfinite(angle):
+        return {"angle": None, "text": "none", "share": 0.0}
+    return {"angle": float(angle), "text": f"{float(angle):.1f}°", "share": float(angle) / 180}
 
 
 def _by_layer(net: Layer, angles: dict[str, np.ndarray]) -> list[dict[str, Any]]:
     paths = [leaf.path for leaf in leaves(net) if leaf.path in angles]
-    return [{"path": p, "label": f"layer {i}", "angle": _angle(angles[p])} for i, p in enumerate(paths, 1)]
+    return [{"path": p, "label": f"layer {i}", **_angle(angles[p])} for i, p in enumerate(paths, 1)]
 
 
 def _table(
@@ -130,9 +133,10 @@ def _noise_tells(N: int, scale: float) -> str:
         return "One example has no noise to speak of: there is nothing that it could differ from."
     if scale <= 0:
         return f"These {N} examples cannot tell it: their mean gradient is no larger than noise alone would make it."
-    if scale > N:
-        return f"The batch size at which noise is as large as the gradient. {N} examples are fewer: noise rules here."
-    return f"The batch size at which noise is as large as the gradient. {N} examples are more: they agree well."
+    found = (
+        "fewer: noise rules here" if scale > 2 * N else "about as many" if scale > N / 2 else "more: they agree well"
+    )
+    return f"The batch size at which noise is as large as the gradient. {N} examples are {found}."
 
 
 def compared(given: Given, key: int) -> list[dict[str, Any]]:
@@ -140,7 +144,13 @@ def compared(given: Given, key: int) -> list[dict[str, Any]]:
     found = []
     for name, rule in RULES.items():
         about = ABOUT[name]
-        row: dict[str, Any] = {"name": name, "title": about.title, "layers": [], "total": None, "refused": ""}
+        row: dict[str, Any] = {
+            "name": name,
+            "title": about.title,
+            "layers": [],
+            "total": _angle(np.array(np.nan)),
+            "refused": "",
+        }
         try:
             if rule is None:
                 rule = Backprop()
@@ -170,7 +180,13 @@ def formulas(given: Given, name: str, row: int) -> dict[str, Any] | None:
     if way is None:
         return None
     printer = Printer()
-    return {"rule": printer.equation(way.by_rule), "true": printer.equation(way.true)}
+    return {
+        "rule": printer.equation(way.by_rule), "true": printer.equation(way.true),
+        "words": [
+            "For one unit of the last hidden layer, and the example in view. ", {"math": printer.math(way.came)},
+            " is what comes back to it by this rule, in the place of ", {"math": printer.math(way.derivative)}, ".",
+        ],
+    }  # fmt: skip
 
 
 def given_of(session: Session, of: str) -> tuple[Given, np.ndarray]:
@@ -186,19 +202,30 @@ def measure(session: Session, asked: Ask) -> dict[str, Any]:
     name = e.settings.rule
     found, about = measured(given), ABOUT[name]
     norms = found.pop("norms")
-    bars = [
-        {"row": int(row), "norm": norm, "text": Printer(digits=3).number(norm)}
-        for row, norm in zip(rows, norms, strict=True)
-    ]
+    bars = _bars(rows, norms)
     largest = int(rows[int(np.argmax(norms))])
     at = int(np.flatnonzero(rows == e.example)[0]) if e.example in rows else 0
     return found | {
         "version": e.version, "step": e.step, "rule": {"name": name, "title": about.title, "does": about.does},
         "choices": [{"name": each, "title": ABOUT[each].title} for each in RULES],
         "formula": formulas(given, name, at), "over_time": _over_time(session, name, found["angles"]),
-        "bars": bars, "largest": largest, "rows": len(rows), "in_view": e.example,
-        "mean": float(np.mean(norms)),
+        "bars": bars, "largest": largest, "in_view": e.example, "norms_words": _norms_words(rows, norms),
     }  # fmt: skip
+
+
+def _bars(rows: np.ndarray, norms: list[float]) -> list[dict[str, Any]]:
+    """A bar for every row, or for those with the largest norms where there are many, in the order of the rows."""
+    kept = np.sort(np.argsort(norms)[::-1][:MOST_BARS])
+    few, largest = Printer(digits=3), max(norms) or 1.0
+    return [
+        {"row": int(rows[i]), "norm": norms[i], "text": few.number(norms[i]), "share": norms[i] / largest} for i in kept
+    ]
+
+
+def _norms_words(rows: np.ndarray, norms: list[float]) -> str:
+    few, at = Printer(digits=3), int(np.argmax(norms))
+    words = f"Example {rows[at]} has {few.number(norms[at])}; the mean of {len(rows)} is {few.number(np.mean(norms))}."
+    return f"{words} Drawn are the {MOST_BARS} largest." if len(rows) > MOST_BARS else words
 
 
 def _over_time(session: Session, name: str, angles: dict[str, Any]) -> list[dict[str, Any]]:
@@ -208,7 +235,12 @@ def _over_time(session: Session, name: str, angles: dict[str, Any]) -> list[dict
     if kept.get("net") != e.net or (kept.get("steps") and kept["steps"][-1]["step"] > e.step):
         kept.update(net=e.net, steps=[])
     steps = kept["steps"]
-    now = {"step": e.step, "rule": name, "total": angles["total"], "layers": [r["angle"] for r in angles["layers"]]}
+    now = {
+        "step": e.step,
+        "rule": name,
+        "total": angles["total"]["angle"],
+        "layers": [r["angle"] for r in angles["layers"]],
+    }
     if steps and steps[-1]["step"] == e.step and steps[-1]["rule"] == name:
         steps[-1] = now
     else:
