@@ -113,7 +113,8 @@ class Experiment:
         self._measured: tuple[int, Measured, Measured | None] | None = None
         self._shown: Passed | None = None  # the pass that the last update went by
         self._x, self._targets = jnp.asarray(rows.x), jnp.asarray(rows.targets)
-        self._kept = jax.tree.map(lambda p: jnp.ones(jnp.shape(p), bool), params)
+        self._rows_measured = _rows_measured(rows)
+        self._kept = jax.tree.map(lambda p: np.ones(np.shape(p), bool), params)
         self._state = State(params, None)
         if self.steerable:
             self._recipe()
@@ -168,7 +169,7 @@ class Experiment:
     def row(self) -> tuple[Array, Array]:
         """The example in view, x `[1, ...]` and its target."""
         at = slice(self.example, self.example + 1)
-        return self._x[at], self._targets[at]
+        return jnp.asarray(self.rows.x[at]), jnp.asarray(self.rows.targets[at])
 
     @property
     def pruned(self) -> dict[str, list[list[int]]]:
@@ -193,17 +194,19 @@ class Experiment:
     def measured(self) -> tuple[Measured, Measured | None]:
         """Return how good the network is on rows it trains on, and on those held out; once a version."""
         if self._measured is None or self._measured[0] != self.version:
-            training = self._measure(self._x, self._targets, self.rows.targets)
-            held = self.rows.held_out
-            validation = None if held is None else self._measure(jnp.asarray(held[0]), jnp.asarray(held[1]), held[1])
+            (x, targets), trained = self._rows_measured
+            costs, expected = jax.device_get(programs.measuring(self.net, self.cost)(self.params, x, targets))
+            parts = [slice(None, trained), slice(trained, None)]
+            training, held = (self._measure(costs[part], expected[part], targets[part]) for part in parts)
+            validation = held if len(costs) > trained else None
             self._measured = self.version, training, validation
             self._note(training.cost, None if validation is None else validation.cost)
         return self._measured[1:]
 
-    def _measure(self, x: Array, targets: Array, known: np.ndarray) -> Measured:
-        some = slice(0, MEASURED)
-        cost, y = programs.measuring(self.net, self.cost)(self.params, x[some], targets[some])
-        return Measured(float(cost), _accuracy(self.rows, self.cost, np.asarray(y), known[some]))
+    def _measure(self, costs: np.ndarray, expected: np.ndarray, targets: np.ndarray) -> Measured:
+        if not len(costs):
+            return Measured(0.0, None)
+        return Measured(float(np.mean(costs, dtype=np.float64)), _accuracy(self.rows, self.cost, expected, targets))
 
     def _note(self, cost: float, validation: float | None) -> None:
         """Add a point to the history of the cost; every second one goes where they become too many."""
@@ -408,18 +411,20 @@ class Experiment:
         bends = [layer for layer, _ in self._bending()]
         if bends:
             raise JaxpropError(f"{bends[0]!r} bends: only a network whose activations are all linear is one matrix")
-        W = b = None
-        for layer, p in zip(self.net.layers, self.params, strict=True):
+        layers = list(zip(self.net.layers, self.params, strict=True))
+        first = next((i for i, (layer, _) in enumerate(layers) if isinstance(layer, Linear)), None)
+        if first is None:
+            raise JaxpropError("found no linear layer to collapse")
+        x = self._x[:MEASURED]
+        for layer, p in layers[:first]:
+            x = layer(x, p)
+        W = np.eye(x.shape[-1])
+        b = np.zeros(x.shape[-1])
+        for layer, p in layers[first:]:
             if isinstance(layer, Linear):
                 own = np.asarray(p.W, np.float64)
-                bias = np.zeros(own.shape[1]) if p.b is None else np.asarray(p.b, np.float64)
-                W, b = (own, bias) if W is None else (W @ own, b @ own + bias)
-        if W is None or b is None:
-            raise JaxpropError("found no linear layer to collapse")
-        x = self._x
-        for layer in self.net.layers[: next(i for i, layer in enumerate(self.net.layers) if isinstance(layer, Linear))]:
-            x = layer(x, ())
-        answers = np.asarray(self.net(self._x, self.params), np.float64)
+                W, b = W @ own, b @ own + (0 if p.b is None else np.asarray(p.b, np.float64))
+        answers = np.asarray(self.net(self._x[:MEASURED], self.params), np.float64)
         return W, b, float(np.max(np.abs(np.asarray(x, np.float64) @ W + b - answers)))
 
     def _bending(self) -> list[tuple[Layer, int]]:
@@ -497,7 +502,7 @@ def _made(settings: Settings, source: Source) -> tuple[Layer, Cost, Problem, PyT
     hidden = [layer for width in complete.layers or () for layer in (Linear(width, bias=bias), bend)]
     ending = [] if complete.output_activation == "identity" else [activation(complete.output_activation or "identity")]
     net = Chain(*first, *hidden, Linear(source.outputs(cost), bias=bias), *ending)
-    params = net.init(jax.random.key(complete.seed), jnp.asarray(rows.x[:1]))
+    params = programs.beginning(net)(complete.seed, rows.x[:1])
     given, known = source.first, by_path(params)
     if set(given) == set(known) and all(np.shape(given[path]) == np.shape(known[path]) for path in given):
         params = jax.tree.unflatten(
@@ -515,7 +520,9 @@ def _same(a: Settings, b: Settings) -> bool:
 def _with(tree: PyTree, path: str, index: tuple[int, ...], value: Any) -> PyTree:
     """Return a tree with one number set."""
     known = by_path(tree)
-    changed = jnp.asarray(known[path]).at[index].set(value)
+    changed = np.array(known[path])
+    changed[index] = value  # on the host: nothing is compiled for it
+    changed = jnp.asarray(changed)
     return jax.tree.unflatten(jax.tree.structure(tree), [changed if p == path else leaf for p, leaf in known.items()])
 
 
@@ -536,11 +543,20 @@ def _changes(history: Sequence[Any], steps: int) -> list[Change]:
     return found
 
 
-def _accuracy(rows: Problem, cost: Cost, y: np.ndarray, targets: np.ndarray) -> float | None:
+def _rows_measured(rows: Problem) -> tuple[tuple[np.ndarray, np.ndarray], int]:
+    """The first rows that are trained on, then the first that are held out; and how many are trained on."""
+    x, targets = rows.x[:MEASURED], rows.targets[:MEASURED]
+    if rows.held_out is None:
+        return (x, targets), len(x)
+    held = rows.held_out[0][:MEASURED], rows.held_out[1][:MEASURED]
+    return (np.concatenate([x, held[0]]), np.concatenate([targets, held[1]])), len(x)
+
+
+def _accuracy(rows: Problem, cost: Cost, expected: np.ndarray, targets: np.ndarray) -> float | None:
     """The share of classes that are right."""
-    if not rows.classes or not len(y):
+    if not rows.classes:
         return None
-    if y.shape[-1] == 1:
-        return float(np.mean((np.asarray(cost.expected(y)) > rows.middle) == (targets > rows.middle)))
-    found = decided(cost, y, targets)
+    if expected.shape[-1] == 1:
+        return float(np.mean((expected > rows.middle) == (targets > rows.middle)))
+    found = decided(cost, expected, targets)
     return None if found is None else float(np.mean(found[0] == found[1]))

@@ -85,7 +85,7 @@ def _layers(experiment: Experiment, passed: Passed) -> list[dict[str, Any]]:
         found.append(
             {
                 "path": leaf.path, "label": _label(leaf.layer, found), "kind": type(leaf.layer).__name__,
-                "units": leaf.layer.features if own else answers,
+                "units": answers,
                 "activation": "linear" if bend is None else _named(bend.layer),
                 **_of_leaf(leaf.path, theta, slopes, gone, own, experiment.pulled),
                 "z": None if record is None else _few(record.y), "a": None if last is None else _few(last.y),
@@ -182,10 +182,14 @@ def _surface(rows: Problem, drawing: programs.Drawing) -> dict[str, Any]:
 def _grid(bounds: tuple[tuple[float, float], ...]) -> np.ndarray:
     """Points over the inputs, row after row from the top (the largest y) down."""
     if len(bounds) == 1:
-        return np.linspace(*bounds[0], programs.CURVE, dtype=np.float32)[:, None]
-    across = np.linspace(*bounds[0], programs.SIDE, dtype=np.float32)
-    down = np.linspace(*bounds[1][::-1], programs.SIDE, dtype=np.float32)
+        return _along(bounds[0], programs.CURVE)[:, None]
+    across = _along(bounds[0], programs.SIDE)
+    down = _along(bounds[1], programs.SIDE)[::-1]
     return np.stack(np.meshgrid(across, down), axis=-1).reshape(-1, 2)
+
+
+def _along(ends: tuple[float, float], points: int) -> np.ndarray:
+    return np.linspace(ends[0], ends[1], points, dtype=np.float32)
 
 
 @lru_cache(16)

@@ -221,7 +221,7 @@ def _made(name: str, noise: float, validation: float) -> Source:
     if name in FUNCTIONS:
         return _function(name, validation)
     options = {"validation": validation} | ({"noise": noise} if name in NOISE else {})
-    data = circles(**options) if name == "circles" else datasets.load(name, **options)
+    data = circles(noise, validation) if name == "circles" else datasets.load(name, **options)
     scale = Unstandardize.of(data.targets) if is_table(name) and not data.classes else None
     return Source(name, NAMES[name], data, _USUAL[name], standardize=_input_scale(name, data), scale=scale)
 
@@ -240,7 +240,7 @@ def _function(name: str, validation: float, rows: int = 200) -> Source:
     return Source(name, label, data, usual, function)
 
 
-def circles(noise: float = NOISE["circles"], rows: int = 200, validation: float = 0.2) -> Data:
+def circles(noise: float = NOISE["circles"], validation: float = 0.2, rows: int = 200) -> Data:
     """Draw a disc of radius 0.5 (label 0) and the ring around it from 0.7 to 1 (label 1): points `[N, 2]`."""
     numbers = random_numbers(0)
     label = np.arange(rows) % 2

@@ -23,6 +23,8 @@ from jaxprop.train.rows import Rows
 from jaxprop.train.steps import Recipe, State, all_finite, step
 
 STEPS_AT_ONCE = 256
+# compiled in a third of the time, and fast enough for what runs some times a second
+QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 KEPT = 24  # compiled programs of a kind: one takes some MB
 SIDE, UNIT_SIDE, CURVE = 64, 32, 128  # points along an edge of the decision surface, of a unit's heat map, of a curve
 DRAWN = (Linear, Activation, Softmax, Standardize, Unstandardize, Flatten)
@@ -73,18 +75,24 @@ def passing(net: Layer, cost: Cost, rule: Rule | None) -> Callable[..., tuple[di
         tape = manual.trace(net, cost, rule=rule)(x, params, targets, feedback=feedback)
         return tape, *manual.value_and_grad(net, cost, rule=rule)(x, params, targets, feedback=feedback)
 
-    return jax.jit(run)
+    return jax.jit(run, compiler_options=QUICKLY)
 
 
 @lru_cache(KEPT)
-def measuring(net: Layer, cost: Cost) -> Callable[..., tuple[Float[Array, ""], Array]]:
-    """Return `run(params, x, targets)`, compiled: the mean cost of some rows and the answers."""
+def measuring(net: Layer, cost: Cost) -> Callable[..., tuple[Float[Array, " N"], Array]]:
+    """Return `run(params, x, targets)`, compiled: C of every row, and what the network expects, `cost.expected(y)`."""
 
     def run(params: PyTree, x: Array, targets: Array) -> tuple[Array, Array]:
         y = net(x, params)
-        return jnp.mean(cost(y, targets)), y
+        return cost(y, targets), cost.expected(y)
 
-    return jax.jit(run)
+    return jax.jit(run, compiler_options=QUICKLY)
+
+
+@lru_cache(KEPT)
+def beginning(net: Layer) -> Callable[..., PyTree]:
+    """Return `run(seed, x)`, compiled: the first θ."""
+    return jax.jit(lambda seed, x: net.init(jax.random.key(seed), x), compiler_options=QUICKLY)
 
 
 class Drawing(NamedTuple):
@@ -122,7 +130,7 @@ def drawing(net: Chain, cost: Cost, middle: float | None, two: bool) -> Callable
         return Drawing(tuple(u for u, _ in parts), tuple(s for _, s in parts), surface, scale, answers)
 
     ends = [at for _, at in rows_of_units(net)]
-    return jax.jit(run)
+    return jax.jit(run, compiler_options=QUICKLY)
 
 
 def rows_of_units(net: Chain) -> list[tuple[int, int]]:

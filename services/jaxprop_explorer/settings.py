@@ -167,7 +167,7 @@ def activation(name: str) -> Layer:
 
 def made_cost(settings: Settings, source: Source) -> tuple[Cost, Problem]:
     """Return the cost and the rows as it wants them; raise JaxpropError where cost, output and rows do not fit."""
-    cost: Cost = cost_kinds()[settings.cost]()
+    cost: Cost = cost_kinds()[settings.cost or _usual_cost(source)]()
     if cost.applies is not None and settings.output_activation != "identity":
         raise JaxpropError(
             f"cost {settings.cost} applies {cost.applies} itself: found the output activation "
@@ -207,4 +207,4 @@ def optimizer(name: str) -> optax.GradientTransformation:
     """Return an optimizer whose learning rate is a number in its state: changing it compiles nothing."""
     kind = optax.sgd if name == "momentum" else getattr(optax, name)
     settings = {"momentum": 0.9} if name == "momentum" else {}
-    return optax.inject_hyperparams(kind, hyperparam_dtype="float32")(learning_rate=0.0, **settings)
+    return optax.inject_hyperparams(kind, hyperparam_dtype=np.dtype("float32"))(learning_rate=0.0, **settings)

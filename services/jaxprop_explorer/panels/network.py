@@ -6,6 +6,8 @@ import jax.numpy as jnp
 from pydantic import Field
 
 from jaxprop.errors import JaxpropError
+from jaxprop.layers import Linear
+from jaxprop.network import leaves
 from jaxprop_explorer.experiment import Experiment
 from jaxprop_explorer.frame import numbers
 from jaxprop_explorer.panels.command import Asked, Command
@@ -171,7 +173,7 @@ def collapse(session: Session, asked: Asked) -> dict[str, Any]:
 
 
 def _linear_layers(experiment: Experiment) -> int:
-    return len([layer for layer in experiment.net.children() if hasattr(layer, "features")])
+    return sum(isinstance(leaf.layer, Linear) for leaf in leaves(experiment.net))
 
 
 def choices(session: Session, asked: Asked) -> dict[str, Any]:
