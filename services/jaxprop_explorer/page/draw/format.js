@@ -34,18 +34,18 @@ export function subscript(n) {
   return [...String(n)].map((c) => SUBSCRIPTS[Number(c)]).join("");
 }
 
-/** A name as it is read: "x1" is x₁. */
-export function pretty(name) {
-  const found = /^([A-Za-z])(\d+)$/.exec(name);
-  return found ? found[1] + subscript(found[2]) : name;
+/** What input k is called: its column's own name, or x with the number that the formulas give it, from 0 on. */
+export function inputName(frame, k) {
+  const name = frame.inputs.names[k];
+  return name === undefined || /^x\d+$/.test(name) ? `x${subscript(k)}` : name;
 }
 
-/** What the units of a column are called: "x₁", "hidden 1 unit 2", "output". */
+/** What the units of a column are called: "x₀", "hidden 1 unit 2", "the output"; units are counted from 0, as in the formulas. */
 export function unitName(frame, column, unit) {
-  if (column === 0) return pretty(frame.inputs.names[unit] ?? `x${unit + 1}`);
+  if (column === 0) return inputName(frame, unit);
   const layer = frame.layers[column - 1];
-  if (column < frame.layers.length) return `hidden ${column} unit ${unit + 1}`;
-  return layer.units === 1 ? "the output" : `output ${unit + 1}`;
+  if (column < frame.layers.length) return `hidden ${column} unit ${unit}`;
+  return layer.units === 1 ? "the output" : `output ${unit}`;
 }
 
 export function columnName(frame, column) {

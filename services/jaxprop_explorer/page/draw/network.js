@@ -1,12 +1,13 @@
 // The drawing of a network: weights as curves (colour, width and dash), units as tiles with their heat map. Every weight
 // and unit is an element of its own that the keyboard reaches; a new frame changes only what differs.
 
-import { columnName, label, number, pretty, unitName } from "./format.js";
+import { columnName, inputName, label, number, unitName } from "./format.js";
 import { paint, paintNumbers } from "./heat.js";
 import { crossing, curve, ends, along, layout } from "./layout.js";
 
 const SVG = "http://www.w3.org/2000/svg";
-const LABELLED = 60;       // with more edges than this, numbers on them could not be read
+const LABELLED = 36;       // with more edges than this, numbers on them could not be read
+const PLACES = [0.5, 0.36, 0.64, 0.24, 0.76, 0.43, 0.57, 0.3, 0.7, 0.17, 0.83];   // along an edge, where its number may stand
 
 function make(tag, className, parent) {
   const element = document.createElement(tag);
@@ -186,7 +187,7 @@ export class NetworkDrawing {
   }
 
   shortName(k, unit) {
-    if (k === 0) return pretty(this.frame.inputs.names[unit] ?? `x${unit + 1}`);
+    if (k === 0) return inputName(this.frame, unit);
     return this.frame.output_names?.[unit] ?? String(unit);
   }
 
@@ -246,16 +247,28 @@ export class NetworkDrawing {
   }
 
   drawNumbers(wanted) {
-    const shown = this.view.labels && wanted.length <= LABELLED && this.place.width > 480 ? wanted : [];
+    if (this.numbers.children.length !== wanted.length) this.spread = null;
+    const [first, second] = this.place.columns;
+    const room = second ? second.left - first.right : 0;
+    const shown = this.view.labels && wanted.length <= LABELLED && room > 60 ? wanted : [];
     while (this.numbers.children.length < shown.length) this.numbers.append(document.createElementNS(SVG, "text"));
     while (this.numbers.children.length > shown.length) this.numbers.lastChild.remove();
-    shown.forEach(([n, i, j, value], k) => {
+    if (shown.length > 0 && this.spread !== this.key) this.spreadNumbers();
+    shown.forEach(([, , , value], k) => write(this.numbers.children[k], label(value)));
+  }
+
+  /** Finds a place for the number of every edge: on its curve, and where no other number stands already. */
+  spreadNumbers() {
+    this.spread = this.key;
+    const taken = [];
+    this.edges.forEach(({ ends: edge }, k) => {
+      const free = PLACES.map((t) => along(edge, t)).find(([x, y]) => taken.every(([a, b]) => Math.abs(a - x) > 38 || Math.abs(b - y) > 12));
       const text = this.numbers.children[k];
-      const inputs = this.place.columns[n].count;
-      const [x, y] = along(this.edges[k].ends, 0.2 + (0.6 * ((j + 0.5 + i * 1.7) % Math.max(2, inputs))) / Math.max(2, inputs));
-      set(text, "x", x.toFixed(1));
-      set(text, "y", (y + 4).toFixed(1));
-      write(text, label(value));
+      text.toggleAttribute("hidden", !free);
+      if (!free) return;
+      taken.push(free);
+      set(text, "x", free[0].toFixed(1));
+      set(text, "y", (free[1] + 4).toFixed(1));
     });
   }
 

@@ -17,7 +17,7 @@ export function scene(drawing, { title, subtitle }) {
   const [ink, muted, paper, line] = ["--ink", "--muted", "--paper", "--line-strong"].map(style);
   const shapes = [{ kind: "rect", x: 0, y: 0, width, height, fill: paper }];
   const text = (x, y, words, size, fill, anchor = "start", weight = 400) => {
-    shapes.push({ kind: "text", x, y, words, size, fill, anchor, weight });
+    shapes.push({ kind: "text", x, y, words, size, fill, anchor, weight, halo: paper });
   };
   text(MARGIN, 26, title, 16, ink, "start", 600);
   text(MARGIN, 44, subtitle, 12, muted);
@@ -34,11 +34,13 @@ export function scene(drawing, { title, subtitle }) {
     const [x, y] = [parseFloat(tile.style.left) + MARGIN, parseFloat(tile.style.top) + HEAD];
     const [w, h] = [parseFloat(tile.style.width), parseFloat(tile.style.height)];
     shapes.push({ kind: "image", x, y, width: w, height: h, canvas });
-    shapes.push({ kind: "frame", x, y, width: w, height: h, stroke: line });
+    const shade = { plus: style("--positive"), minus: style("--negative") }[tile.dataset.delta];
+    shapes.push({ kind: "frame", x, y, width: w, height: h, stroke: shade ?? line, thick: shade ? 3 : 1 });
     if (name?.textContent) text(x - 7, y + h / 2 + 4, name.textContent, 12, muted, "end");
     if (value?.textContent) text(x + w / 2, y + h + 14, value.textContent, 11, ink, "middle", 500);
   });
   for (const one of drawing.numbers.children) {
+    if (one.hasAttribute("hidden")) continue;
     text(Number(one.getAttribute("x")) + MARGIN, Number(one.getAttribute("y")) + HEAD, one.textContent, 11, ink, "middle");
   }
   legend(shapes, text, height - 20, view.direction === "backward" ? "∂C/∂w" : "weight", muted);
@@ -51,8 +53,8 @@ function legend(shapes, text, y, what, muted) {
     text(x + 44, y, words, 12, muted);
   };
   entry(MARGIN, style("--positive"), [], `positive ${what}`);
-  entry(MARGIN + 190, style("--negative"), [7, 4], `negative ${what}`);
-  text(MARGIN + 380, y, "wider is larger", 12, muted);
+  entry(MARGIN + 150, style("--negative"), [7, 4], `negative ${what}`);
+  text(MARGIN + 300, y, "wider is larger", 12, muted);
 }
 
 const escaped = (text) => String(text).replace(/[&<>"]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[c]);
@@ -64,13 +66,13 @@ export function asSVG({ width, height, shapes }, title) {
   const write = {
     rect: (s) => `<rect x="${s.x}" y="${s.y}" width="${s.width}" height="${s.height}" fill="${escaped(s.fill)}"/>`,
     frame: (s) => `<rect x="${round(s.x)}" y="${round(s.y)}" width="${s.width}" height="${s.height}" rx="4" fill="none" ` +
-      `stroke="${escaped(s.stroke)}"/>`,
+      `stroke="${escaped(s.stroke)}" stroke-width="${s.thick}"/>`,
     image: (s) => `<image x="${round(s.x)}" y="${round(s.y)}" width="${s.width}" height="${s.height}" ` +
       `preserveAspectRatio="none" href="${s.canvas.toDataURL("image/png")}"/>`,
     curve: (s) => `<path d="${path(s.ends.map(round))}" fill="none" stroke="${escaped(s.stroke)}" stroke-width="${s.width}"` +
       `${s.dash.length ? ` stroke-dasharray="${s.dash.join(" ")}"` : ""}${s.opacity < 1 ? ` opacity="${s.opacity}"` : ""}/>`,
     text: (s) => `<text x="${round(s.x)}" y="${round(s.y)}" font-size="${s.size}" font-weight="${s.weight}" ` +
-      `fill="${escaped(s.fill)}" text-anchor="${s.anchor}">${escaped(s.words)}</text>`,
+      `fill="${escaped(s.fill)}" text-anchor="${s.anchor}" stroke="${escaped(s.halo)}" stroke-width="3" paint-order="stroke">${escaped(s.words)}</text>`,
   };
   return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" width="${width}" height="${height}" ` +
     `font-family="${escaped(style("--font").replaceAll('"', "'"))}" role="img">\n<title>${escaped(title)}</title>\n` +
@@ -86,7 +88,7 @@ export function asCanvas({ width, height, shapes }) {
   pen.scale(2, 2);
   const draw = {
     rect: (s) => { pen.fillStyle = s.fill; pen.fillRect(s.x, s.y, s.width, s.height); },
-    frame: (s) => { pen.strokeStyle = s.stroke; pen.lineWidth = 1; pen.strokeRect(s.x, s.y, s.width, s.height); },
+    frame: (s) => { pen.strokeStyle = s.stroke; pen.lineWidth = s.thick; pen.strokeRect(s.x, s.y, s.width, s.height); },
     image: (s) => pen.drawImage(s.canvas, s.x, s.y, s.width, s.height),
     curve: (s) => {
       pen.globalAlpha = s.opacity;
@@ -99,6 +101,8 @@ export function asCanvas({ width, height, shapes }) {
     text: (s) => {
       pen.font = `${s.weight} ${s.size}px ${style("--font")}`;
       Object.assign(pen, { fillStyle: s.fill, textAlign: { start: "left", middle: "center", end: "right" }[s.anchor] });
+      Object.assign(pen, { strokeStyle: s.halo, lineWidth: 3, lineJoin: "round" });
+      pen.strokeText(s.words, s.x, s.y);
       pen.fillText(s.words, s.x, s.y);
     },
   };

@@ -3,7 +3,7 @@
 import { Controls } from "../draw/controls.js";
 import { CostCurve } from "../draw/curve.js";
 import { Flow } from "../draw/flow.js";
-import { columnName, label, number, pretty, unitName } from "../draw/format.js";
+import { columnName, inputName, label, number, unitName } from "../draw/format.js";
 import { onColours } from "../draw/heat.js";
 import { NetworkDrawing, entry } from "../draw/network.js";
 import { asCanvas, asSVG, scene, titles } from "../draw/picture.js";
@@ -32,6 +32,8 @@ const MARKUP = `
     <div class="net-left">
       <div class="net-layers" role="group" aria-label="Hidden layers"></div>
       <div class="net-drawing"></div>
+      <p class="legend net-legend"><span><i class="edge-key plus"></i><span class="legend-what">weight</span> above 0</span>
+        <span><i class="edge-key minus"></i>below 0</span><span>wider is larger</span></p>
       <div class="net-told"><p class="told-name"></p><dl class="told-numbers"></dl>
         <div class="actions"><button type="button" class="small told-prune" hidden>Prune</button>
         <button type="button" class="small told-bias" hidden>Its bias</button></div></div>
@@ -226,6 +228,7 @@ class NetworkPanel {
       direction: this.direction, labels: this.find(".show-labels").checked, selected: this.app.selected, reached: this.reached ?? null,
     });
     this.steppers.update(this.frame.layers.slice(0, -1).map((layer) => layer.units), this.drawing.place, this.frame.steerable ?? true);
+    this.find(".legend-what").textContent = this.direction === "backward" ? "∂C/∂w" : "weight";
     this.find(".net-drawing").setAttribute("aria-label", this.drawing.summary());
     this.surface.update(this.frame);
     this.tell();
@@ -337,7 +340,7 @@ class NetworkPanel {
     const { frame } = this;
     if (!frame) return;
     const { names, values } = frame.inputs;
-    const place = (numbers) => names.map((name, k) => `${pretty(name)} = ${label(numbers[k])}`).join(", ");
+    const place = (numbers) => names.map((_, k) => `${inputName(frame, k)} = ${label(numbers[k])}`).join(", ");
     let text = `y = ${frame.output.slice(0, 4).map(label).join(", ")}${frame.output.length > 4 ? " …" : ""}`;
     if (this.over) text = `${place(this.answered?.inputs ?? this.over)}: y = ${(this.answered?.y ?? []).slice(0, 4).map(label).join(", ")}`;
     else if (values.length <= 2) text = `${place(values)}: ${text}, target ${frame.target.map(label).join(", ")}`;
