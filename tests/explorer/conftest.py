@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from typing import Any
@@ -87,6 +88,24 @@ def chromium():
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def until(page):
+    """Return `until(code, arg)`, which waits for JavaScript to answer with something true.
+
+    Playwright's own way to wait evaluates code in the page, which the page's security policy does not allow.
+    """
+
+    def wait(code: str, arg: Any = None, seconds: float = 60) -> Any:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if found := page.evaluate(code, arg):
+                return found
+            page.wait_for_timeout(30)
+        raise AssertionError(f"after {seconds:g} seconds still not: {code}")
+
+    return wait
 
 
 @pytest.fixture
