@@ -1,9 +1,13 @@
-"""Text tables: what reports and commands print."""
+"""Tables: what reports and commands print as text, and notebooks show as HTML."""
 
+import abc
 import math
+import re
 import shutil
 import sys
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from html import escape
 from itertools import zip_longest
 
 
@@ -52,6 +56,73 @@ def table(
         for row in rows
     )
     return "\n".join("  ".join(cells).rstrip() for cells in aligned)
+
+
+NUMBER = re.compile(r"(-?[\d.,]+(e[-+]\d+)?|-?inf|nan)( \(\d+\))?")
+STYLE = """<style>
+.jaxprop-table { color: inherit; font-size: 0.9em; max-width: 100%; overflow-x: auto; }
+.jaxprop-table table { border-collapse: collapse; margin: 0.25em 0; font-variant-numeric: tabular-nums; }
+.jaxprop-table tr { background: none !important; }
+.jaxprop-table th, .jaxprop-table td { padding: 0.3em 0.75em; text-align: left; color: inherit; white-space: pre-wrap; }
+.jaxprop-table th { font-weight: 600; border-bottom: 1px solid rgba(128, 128, 128, 0.7); }
+.jaxprop-table td { border-bottom: 1px solid rgba(128, 128, 128, 0.25); }
+.jaxprop-table .number { text-align: right; white-space: nowrap; }
+.jaxprop-table p { margin: 0.25em 0; }
+</style>"""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Hold rows of cells, the head first, the columns that are aligned at the right, and the lines below the table.
+
+    >>> kept = Table((("layer", "kept"), ("Tanh()", "8 B")), right=(1,), notes=("for 2 rows",))
+    >>> print(kept.text())
+    layer   kept
+    Tanh()   8 B
+    for 2 rows
+    >>> '<td>Tanh()</td><td class="number">8 B</td>' in kept.html()
+    True
+    """
+
+    rows: Sequence[Sequence[str]]
+    right: Collection[int] = ()
+    notes: Sequence[str] = ()
+
+    def text(self, widest: int | None = None, room: int | None = None) -> str:
+        """Return it as text; `widest` and `room` are as for `table`."""
+        return "\n".join([table(self.rows, self.right, widest, room), *self.notes])
+
+    def html(self) -> str:
+        """Return it as HTML with the same cells, for a notebook; its style holds in dark and in light ones.
+
+        Columns of numbers are aligned at the right, whether or not they are in the text.
+        """
+        width = max(map(len, self.rows))
+        head, *body = ([*row, *[""] * (width - len(row))] for row in self.rows)
+        columns = (all(NUMBER.fullmatch(row[i]) for row in body) for i in range(width))
+        kinds = [' class="number"' if i in self.right or numbers else "" for i, numbers in enumerate(columns)]
+        names = "".join(f'<th scope="col"{kind}>{escape(cell)}</th>' for cell, kind in zip(head, kinds, strict=True))
+        lines = "\n".join(
+            f"<tr>{''.join(f'<td{kind}>{escape(cell)}</td>' for cell, kind in zip(row, kinds, strict=True))}</tr>"
+            for row in body
+        )
+        below = "".join(f"\n<p>{escape(note)}</p>" for note in self.notes)
+        written = f"<table>\n<thead><tr>{names}</tr></thead>\n<tbody>\n{lines}\n</tbody>\n</table>"
+        return f'<div class="jaxprop-table">{STYLE}\n{written}{below}\n</div>'
+
+
+class Tabular(abc.ABC):
+    """What prints as a table: text with `print`, HTML in a notebook."""
+
+    @abc.abstractmethod
+    def as_table(self) -> Table:
+        """Return the table that is printed."""
+
+    def __str__(self) -> str:
+        return self.as_table().text()
+
+    def _repr_html_(self) -> str:
+        return self.as_table().html()
 
 
 def _fitted(widths: list[int], right: Collection[int], room: int) -> list[int]:

@@ -31,7 +31,7 @@ from jaxprop.costs import Cost
 from jaxprop.layers.layer import Layer
 from jaxprop.network import in_order
 from jaxprop.network.call import call, environment, require_cost, require_layer, takes_rows
-from jaxprop.tables import table
+from jaxprop.tables import Table, Tabular
 from jaxprop.uses import weighted, weighted_sum
 
 COST = "the derivative of the cost ∂C/∂y"
@@ -72,7 +72,7 @@ class Wrong:
 
 
 @dataclass(frozen=True)
-class Report:
+class Report(Tabular):
     """What the witnesses said: `.ok`, `.rows` by parameter, `.wrong` factors; `print(report)` is a table."""
 
     rows: tuple[Row, ...]
@@ -90,7 +90,8 @@ class Report:
         rows = [{**asdict(row), "ok": row.ok} for row in self.rows]
         return {"ok": self.ok, **asdict(self), "rows": rows}
 
-    def __str__(self) -> str:
+    def as_table(self) -> Table:
+        """Return a row for every parameter; below it the factors that are wrong, and the verdict."""
         lines = [
             ("parameter", "shape", "manual|auto", "relative", "cosine", "manual|differences", "relative", "verdict")
         ]
@@ -106,7 +107,7 @@ class Report:
         verdict = "the witnesses DISAGREE" if disagree else "three witnesses agree" if self.ok else two
         how = f"({self.dtype}; differences in float64, number of entries nudged in brackets)"
         notes.append(f"{verdict} on {self.examples} rows {how}")
-        return "\n".join([table(lines), *map(str, self.wrong), *notes])
+        return Table(lines, notes=(*map(str, self.wrong), *notes))
 
 
 def compare(net: Layer, cost: Cost, entries: int = 32) -> Callable[..., Report]:

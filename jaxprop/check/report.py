@@ -9,7 +9,7 @@ import numpy as np
 from jaxprop.arrays.paths import by_path
 from jaxprop.arrays.relative import relative_beyond
 from jaxprop.check.factors import factor_of
-from jaxprop.tables import table
+from jaxprop.tables import Table, Tabular
 
 TINY = 1e-3  # an array this much smaller than the largest is measured against that: below is round-off
 
@@ -73,7 +73,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class LayerReport:
+class LayerReport(Tabular):
     """What the battery said of a layer: `.ok`, `.rows`, `.wrong`; `print(report)` is a table.
 
     >>> LayerReport("Mine()", (Check("vmap", "all 2 factors", "1", "1e-12", False),)).ok
@@ -98,11 +98,15 @@ class LayerReport:
         return {"ok": self.ok, **asdict(self)}
 
     def __str__(self) -> str:
+        return self.as_table().text(widest=60)
+
+    def as_table(self) -> Table:
+        """Return a row for every check, the verdict below."""
         lines = [("check", "of", "found", "allowed", "verdict")]
         lines += [(row.name, row.factor, row.found, row.allowed, row.verdict) for row in self.rows]
         tried = sum(row.ok is not None for row in self.rows)
         verdict = f"all {tried} checks pass" if self.ok else f"{len(self.wrong)} of {tried} checks FAIL"
-        return f"{table(lines, widest=60)}\n{self.layer}: {verdict}"
+        return Table(lines, notes=(f"{self.layer}: {verdict}",))
 
 
 def agree(

@@ -20,8 +20,22 @@ Json = dict[str, Any]
 ROUNDED = 1e-14  # of what is added up: a hundred roundings of float64
 
 
+class Shown:
+    """What a notebook shows as HTML with MathML, and in a file made by LaTeX as LaTeX."""
+
+    def _repr_html_(self) -> str:
+        from jaxprop.derivations.html import in_notebook  # they are made of what is here
+        from jaxprop.derivations.mathml import to_mathml
+
+        return in_notebook(to_mathml(self))  # pyright: ignore[reportArgumentType]
+
+    def _repr_latex_(self) -> str:
+        written = to_latex(self)  # pyright: ignore[reportArgumentType]
+        return f"$\\displaystyle {written}$" if isinstance(self, Equation) else written
+
+
 @dataclass(frozen=True)
-class Equation:
+class Equation(Shown):
     """`side = side = …`, with an optional label before it.
 
     `exact=False` marks one that only holds nearly, such as a finite difference, and is printed with ≈.
@@ -74,7 +88,7 @@ Prose = tuple[str | Formula | Equation, ...]
 
 
 @dataclass(frozen=True)
-class Step:
+class Step(Shown):
     """A title, a sentence, the equations it speaks of, and the rows of a table, the head first."""
 
     title: str
@@ -98,7 +112,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Derivation:
+class Derivation(Shown):
     """Steps from what is known to what was asked, with the value of every symbol and derivative in them.
 
     `facts` are results under names of their own: they come first in the JSON and are not printed elsewhere.

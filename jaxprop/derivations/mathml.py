@@ -17,7 +17,7 @@ from jaxprop.derivations.functions import FUNCTIONS
 from jaxprop.derivations.glyphs import ATOM, RATIO, Text, base_and_index, factors, number
 
 NAMESPACE = "http://www.w3.org/1998/Math/MathML"
-ROOM = 48  # letters of an equation, as text, that are written on one line: about what a phone shows
+ROOM = 40  # letters on one line, about what a phone shows
 COLOURS = 6
 APPLIED = "\u2061"  # the invisible sign between a function and its argument
 TIMES = "\u2062"  # and the one between 2 and x
@@ -176,7 +176,7 @@ class MathML(Text):
         """Return an equation as one element: a row, or a table with a line for each side where it is long."""
         label = self.label.format(self.words(node.label)) if node.label and labelled else ""
         sides, signs = filled(node.sides), node.signs(self)
-        if not display or len(to_text(node, self.digits)) <= ROOM:
+        if not display or (len(node.label) if label else 0) + sum(self._length(side) + 2 for side in sides) <= ROOM:
             rest = "".join(sign + self.write(side) for sign, side in zip(signs, sides[1:], strict=True))
             return self.group.format(label + self.write(sides[0]) + rest)
         first = self.lines(sides[0])
@@ -192,7 +192,7 @@ class MathML(Text):
     def lines(self, side: Formula) -> list[str]:
         """Return a side in elements for one line each: a sum or a product is broken between its parts."""
         if isinstance(side, Sum):
-            return _packed([Line(self._signed(t, first=i == 0), self._length(t) + 3) for i, t in enumerate(side.terms)])
+            return _packed([Line(self._signed(t, first=i == 0), self._length(t) + 2) for i, t in enumerate(side.terms)])
         if isinstance(side, Product) and self._length(side) > ROOM:
             parts = [self.write(factor, RATIO) for factor in factors(side)]
             dotted = [part if i == 0 else self.dot + part for i, part in enumerate(parts)]
@@ -287,10 +287,32 @@ class MathML(Text):
 
 
 class _Plain(Text):
-    """Text, as which the sides of an equation are measured."""
+    """Text that is about as long as what is drawn is wide: what stands above or below is small, or takes no room."""
 
     def _filled(self, node: Filled) -> str:
         return self._number(node)
+
+    def _symbol(self, node: Symbol) -> str:
+        base, below = base_and_index(node)
+        return base + _small(",".join(below), "" if node.layer is None else f"({node.layer})")
+
+    def _derivative(self, node: Derivative) -> str:
+        return node.mark + max(self.write(node.of), self.write(node.by), key=len)
+
+    def _quotient(self, node: tree.Quotient) -> str:
+        return max(self.write(node.top), self.write(node.bottom), key=len)
+
+    def _power(self, node: tree.Power) -> str:
+        return self.write(node.base, ATOM) + _small(self.write(node.exponent))
+
+    def _rest(self, node: tree.Rest) -> str:
+        return _small(super()._rest(node)[4:-1])
+
+
+def _small(*texts: str) -> str:
+    """The longest of some texts in small letters, as long as it is wide."""
+    longest = max(texts, key=len)
+    return longest[: -(-7 * len(longest) // 10)]
 
 
 def _packed(parts: Sequence[Line]) -> list[str]:

@@ -14,7 +14,7 @@ from jaxprop.layers.layer import Env, Layer
 from jaxprop.network import Combinator, Remat, Repeat, Shared, Walk, by_path, join
 from jaxprop.network.call import require_layer
 from jaxprop.network.walk import Pushed
-from jaxprop.tables import table
+from jaxprop.tables import Table, Tabular
 
 COUNTED = ("parameters", "forward", "backward", "kept_bytes")
 
@@ -34,7 +34,7 @@ class SummaryRow:
 
 
 @dataclass(frozen=True)
-class Summary:
+class Summary(Tabular):
     """`summary(net, x)`: `.rows`, their totals, and a table as text."""
 
     rows: tuple[SummaryRow, ...]
@@ -51,18 +51,19 @@ class Summary:
         totals = {name: self.total(name) for name in COUNTED}
         return {"inputs": list(self.inputs), "layers": [asdict(row) for row in self.rows], "total": totals}
 
-    def __str__(self) -> str:
-        return self.text()
-
     def text(self, room: int | None = None) -> str:
         """Return the table, in `room` columns of a terminal if given."""
+        return self.as_table().text(room=room)
+
+    def as_table(self) -> Table:
+        """Return a row for every layer and one for their totals."""
         lines = [("path", "layer", "output", "parameters", "forward", "backward", "kept")]
         for row in self.rows:
             shape = f"{row.dtype}[{', '.join(map(str, row.output))}]"
             lines.append((row.path or "·", row.layer, shape, *_cells(getattr(row, name) for name in COUNTED)))
         lines.append(("", "total", "", *_cells(map(self.total, COUNTED))))
         note = f"operations and bytes for inputs {list(self.inputs)}: one multiply-add is 2, one function value is 1"
-        return f"{table(lines, right=range(3, 7), room=room)}\n{note}"
+        return Table(lines, range(3, 7), (note,))
 
 
 def _cells(numbers: Iterable[int]) -> tuple[str, str, str, str]:

@@ -28,7 +28,7 @@ from jaxprop.layers.layer import Layer
 from jaxprop.network import leaves
 from jaxprop.stats.blocks import rows
 from jaxprop.stats.quantity import Context, Quantity
-from jaxprop.tables import shown, table
+from jaxprop.tables import Table, Tabular, shown
 
 
 class LayerFlow(NamedTuple):
@@ -46,7 +46,7 @@ class LayerFlow(NamedTuple):
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class FlowReport:
+class FlowReport(Tabular):
     """Hold `layers`, {label: LayerFlow}, and print them as a table with a verdict in words.
 
     A label is a layer's path, and inside a `Repeat` the block in brackets: "1.inner.0[2]". `names` has (label, layer)
@@ -66,10 +66,11 @@ class FlowReport:
     names: tuple[tuple[str, str], ...] = field(metadata={"static": True})
     share: float = field(metadata={"static": True})
 
-    def __str__(self) -> str:
+    def as_table(self) -> Table:
+        """Return a row for every layer, the verdict below."""
         head = ("layer", "", "activation", "error", "gain", "gradient")
         lines = [head, *((label, name, *_cells(self.layers[label])) for label, name in self.names)]
-        return "\n".join([table(lines, right=range(2, 6)), *self.verdict()])
+        return Table(lines, range(2, 6), self.verdict())
 
     def verdict(self) -> list[str]:
         """Return in words whether the error and the activations vanish or explode, and from which layer on."""

@@ -23,7 +23,7 @@ from jaxprop.costs import Cost
 from jaxprop.layers.layer import Layer
 from jaxprop.stats.collect import collect
 from jaxprop.stats.quantity import Quantity
-from jaxprop.tables import table
+from jaxprop.tables import Table, Tabular
 from jaxprop.uses.chunked import Step, watched
 
 
@@ -45,7 +45,7 @@ class PlanRow(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(Tabular):
     """Hold a row for every use that something is built of, and in words how uses are visited a second time.
 
     `str(plan)` is a table.
@@ -64,12 +64,13 @@ class Plan:
         """The most that is held at a time of what is built of single examples."""
         return max((row.bytes for row in self.rows), default=0)
 
-    def __str__(self) -> str:
+    def as_table(self) -> Table:
+        """Return a row for every use, the second visits below."""
         lines = [("path", "for", "use", "way", "examples", "operations", "bytes")]
         for row in self.rows:
             examples = f"{row.examples} of {row.of}"
             lines.append((*row[:4], examples, f"{row.operations:,}", f"{row.bytes:,}"))
-        return "\n".join([table(lines, right=range(4, 7)), *self.visits])
+        return Table(lines, range(4, 7), self.visits)
 
 
 def plan(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given, strategies as st
 
 import jaxprop as jp
-from jaxprop.derivations import derive, term_colours, to_mathml, to_text
+from jaxprop.derivations import derive, document, term_colours, to_html, to_latex, to_mathml, to_text
 from jaxprop.derivations.derivation import Equation, Step, labelled_sum, shorten, worked
 from jaxprop.derivations.formula import (
     At,
@@ -189,3 +189,24 @@ def test_every_equation_of_an_expression_evaluates_to_its_value(expression):
                 if not equation.label:
                     expected = evaluate(side, derivation.values)
                     assert mathml.value(drawn, values) == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_page_is_whole_asks_for_nothing_and_holds_the_derivation():
+    derivation = derive("3*(x**2+1)**3", 2.0)
+    page = to_html(derivation)
+    assert to_mathml(derivation, heading=1) in page
+    assert "<title>The derivative of 3·(x² + 1)³ at x = 2</title>" in page
+    assert not re.search(r"<script|<link|<img|@import|url\(|\son\w+=|\sstyle=", page)
+    assert "default-src 'none'" in page and page.count("<h1>") == 1
+    assert "<title>&lt;/title&gt;</title>" in document("</title>", "")
+
+
+def test_in_a_notebook_it_is_html_and_latex():
+    derivation = derive("x**2", 2.0)
+    (step, *_), html = derivation.steps, derivation._repr_html_()
+    assert to_mathml(derivation) in html and to_mathml(step) in step._repr_html_()
+    assert derivation._repr_latex_() == to_latex(derivation)
+    equation = step.equations[0]
+    assert equation._repr_latex_() == rf"$\displaystyle {to_latex(equation)}$"
+    rules = html.partition("</style>")[0].partition("<style>")[2].strip().splitlines()
+    assert rules and all(".jaxprop-derivation " in rule for rule in rules)
