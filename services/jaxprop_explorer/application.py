@@ -145,7 +145,7 @@ def application(
     ]
     return Starlette(
         routes=routes, lifespan=lifespan, middleware=[Middleware(Guard, hosts=place.hosts)],
-        exception_handlers={JaxpropError: _refused},
+        exception_handlers={JaxpropError: _refused, Exception: _unforeseen},
     )  # fmt: skip
 
 
@@ -209,6 +209,11 @@ async def _body(request: Request) -> dict[str, Any]:
 
 async def _refused(_: Request, error: Exception) -> Response:
     return JSONResponse({"error": str(error)}, 400)
+
+
+async def _unforeseen(_: Request, error: Exception) -> Response:
+    """Answer for an error of ours; whoever serves the application writes its traceback down."""
+    return JSONResponse({"error": f"the explorer failed: {type(error).__name__}: {error}"}, 500)
 
 
 def _told(error: ValidationError) -> str:

@@ -5,7 +5,9 @@ This module is imported whenever `jaxprop` runs, also without the `explore` extr
 
 import contextlib
 import functools
+import os
 import sys
+import threading
 import webbrowser
 from pathlib import Path
 from typing import Annotated
@@ -51,3 +53,6 @@ def command(
             print("No browser was found: open the address in one.", file=sys.stderr)
         with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again, once all has ended
             server(app).run([listening])
+    if any(thread.name.startswith("explorer") and not thread.daemon for thread in threading.enumerate()):
+        sys.stdout.flush()
+        os._exit(0)  # what is compiled at this moment cannot be interrupted, and nobody waits for it any more

@@ -1,6 +1,8 @@
 """Where the explorer listens: on this machine alone, since whoever reaches it may ask it anything."""
 
+import asyncio
 import errno
+import logging
 import socket
 
 import uvicorn
@@ -36,7 +38,16 @@ def address(listening: socket.socket) -> str:
 
 
 def server(app: ASGIApp) -> uvicorn.Server:
-    """Return a server that ends within a second or two, though pages are open."""
+    """Return a server that ends within a second or two, though pages are open and answers are being computed."""
+    logging.getLogger("uvicorn.error").addFilter(_is_news)
     return uvicorn.Server(
         uvicorn.Config(app, log_level="warning", lifespan="on", timeout_graceful_shutdown=2, server_header=False)
+    )
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a line of the server's log is worth a reader's time: not that the end cut answers off, as it has to."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not (
+        isinstance(error, asyncio.CancelledError) or "timeout graceful shutdown exceeded" in record.getMessage()
     )
