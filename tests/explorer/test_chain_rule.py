@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 import jaxprop as jp
 from jaxprop.cli import app
 from jaxprop_explorer.nudges import along, nudges, sizes
-from jaxprop_explorer.panels.chain_rule import Ask, Export, Given, Step, chain_rule, derivation, explained, take_step
+from jaxprop_explorer.panels.chain_rule import Ask, Export, Given, Step, chain_rule, derivation, explained, move
 from jaxprop_explorer.slopes import curve
 from jaxprop_explorer.updates import update_json
 from jaxprop_explorer.written import Printer
@@ -32,12 +32,15 @@ def given():
     return Given(NET, COST, params, x, targets, ROW, np.arange(2, 8), 0.1)
 
 
+@jax.jit
+def slopes(params, x, targets):
+    return jax.grad(lambda p, x: jnp.mean(COST(NET(x, p), targets)), argnums=(0, 1))(params, x)
+
+
 def slopes_of(given, rows):
     """∂/∂θ and ∂/∂x of the mean cost of some rows, by `jax.grad` in float64."""
-    x, targets, params = jax.tree.map(
-        lambda a: jnp.asarray(np.asarray(a), jnp.float64), (given.x[rows], given.targets[rows], given.params)
-    )
-    by_params, by_x = jax.grad(lambda p, x: jnp.mean(COST(NET(x, p), targets)), argnums=(0, 1))(params, x)
+    wide = jax.tree.map(lambda a: np.asarray(a, np.float64), (given.params, given.x[rows], given.targets[rows]))
+    by_params, by_x = slopes(*wide)
     return {**jp.arrays.paths.by_path(by_params), "x": by_x[0]}
 
 
@@ -100,13 +103,13 @@ def test_the_step_moves_one_number_by_eta_g_and_the_flipped_one_raises_c(session
     w, g = before["number"]["value"], before["witnesses"][1]["exact"]
     costs = [float(before["cost"]["value"].replace("−", "-"))]
     kept = jp.arrays.paths.by_path(tab.experiment.params)
-    take_step(tab, Step(**asked))
+    move(tab, Step(**asked))
     after = jp.arrays.paths.by_path(tab.experiment.params)
     changed = {path: np.flatnonzero(np.asarray(kept[path] != after[path]).ravel()) for path in kept}
     assert {path: list(at) for path, at in changed.items() if len(at)} == {"0.W": [5]}
     assert float(after["0.W"][1, 2]) == float(np.asarray(w - 0.25 * g, after["0.W"].dtype))
     costs.append(float(explained(tab, Ask(**asked))["cost"]["value"].replace("−", "-")))
-    take_step(tab, Step(**asked, flipped=True))
+    move(tab, Step(**asked, flipped=True))
     costs.append(float(explained(tab, Ask(**asked))["cost"]["value"].replace("−", "-")))
     assert costs[1] < costs[0] and costs[2] > costs[1]
 
@@ -138,8 +141,8 @@ def test_the_json_is_that_of_the_command_line(given, tmp_path):
 
 @pytest.mark.parametrize("form", ["latex", "document", "mathml", "text"])
 def test_every_form_has_the_value(session, form):
-    found = derivation(session(), Export(path="0.W", index=(0, 0), form=form))
-    value = explained(session(), Ask(path="0.W", index=(0, 0)))["value"].replace("−", "")
+    found = derivation(session(layers=(3,)), Export(path="0.W", index=(0, 0), form=form))
+    value = explained(session(layers=(3,)), Ask(path="0.W", index=(0, 0)))["value"].replace("−", "")
     assert value in found["text"] and found["name"].startswith("derivation-0-W-0-0.")
 
 
@@ -165,6 +168,6 @@ def test_the_articles_names_stand_where_asked(given):
 
 def test_a_place_that_is_not_there_is_said(session):
     with pytest.raises(jp.JaxpropError, match=r"unknown path '9\.W'"):
-        explained(session(), Ask(path="9.W", index=(0, 0)))
+        explained(session(layers=(3,)), Ask(path="9.W", index=(0, 0)))
     with pytest.raises(jp.JaxpropError, match="no step moves it"):
-        take_step(session(), Step(path="x", index=(0,)))
+        move(session(layers=(3,)), Step(path="x", index=(0,)))

@@ -25,6 +25,7 @@ from jaxprop_explorer.batch import of_batch
 from jaxprop_explorer.exports import exported
 from jaxprop_explorer.nudges import Nudges, along, nudges, sizes
 from jaxprop_explorer.panels.command import Asked, Command
+from jaxprop_explorer.panels.network import shown
 from jaxprop_explorer.sessions import Session
 from jaxprop_explorer.slopes import slope_json
 from jaxprop_explorer.updates import update_json
@@ -234,7 +235,7 @@ def derivation(session: Session, asked: Export) -> dict[str, Any]:
     return exported(derivation_of(given, path, index, asked.article), asked.form)
 
 
-def take_step(session: Session, asked: Step) -> dict[str, Any]:
+def move(session: Session, asked: Step) -> None:
     """Move the one number by −η·g, or by +η·g with the sign flipped."""
     given = given_of(session, asked.learning_rate)
     path, index, is_unit = place_of(given.params, asked.path, asked.index)
@@ -245,9 +246,12 @@ def take_step(session: Session, asked: Step) -> dict[str, Any]:
         found = of_batch(given.net, given.cost, given.params, given.x, given.targets, found, given.batch, MOST)
     step = given.learning_rate * found.facts["value"]
     session.experiment.edit(path, index, found.facts["parameter"] + (step if asked.flipped else -step))
-    shown = session.frame()
-    session.publish("frame", shown)
-    return shown
+
+
+def take_step(session: Session, asked: Step) -> dict[str, Any]:
+    """Move the one number, and show what has become of the network."""
+    move(session, asked)
+    return shown(session)
 
 
 COMMANDS = {

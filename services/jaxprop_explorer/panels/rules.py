@@ -21,7 +21,7 @@ from jaxprop_explorer.panels.chain_rule import batch_of
 from jaxprop_explorer.panels.command import Asked, Command
 from jaxprop_explorer.sessions import Session
 from jaxprop_explorer.settings import RULES
-from jaxprop_explorer.ways_back import ABOUT, way_back
+from jaxprop_explorer.ways_back import ABOUT, WayBack, way_back
 from jaxprop_explorer.written import Printer
 
 MOST_ROWS = 512
@@ -167,7 +167,7 @@ def compared(given: Given, key: int) -> list[dict[str, Any]]:
     return found
 
 
-def formulas(given: Given, name: str, row: int) -> dict[str, Any] | None:
+def way_of(given: Given, name: str, row: int) -> WayBack | None:
     """Return how the error of one example comes back to one hidden unit, by the rule and by the chain rule."""
     x, targets = jnp.asarray(given.x)[row : row + 1], jnp.asarray(given.targets)[row : row + 1]
     by_rule, true = (
@@ -176,7 +176,12 @@ def formulas(given: Given, name: str, row: int) -> dict[str, Any] | None:
         ))
         for rule in (given.rule, None)
     )  # fmt: skip
-    way = way_back(given.net, given.params, given.feedback, name, by_rule, true)
+    return way_back(given.net, given.params, given.feedback, name, by_rule, true)
+
+
+def formulas(given: Given, name: str, row: int) -> dict[str, Any] | None:
+    """Return the same as a page shows it; None where there is no hidden layer."""
+    way = way_of(given, name, row)
     if way is None:
         return None
     printer = Printer()
