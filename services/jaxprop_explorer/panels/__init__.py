@@ -1,6 +1,6 @@
 """The panels of the page: in each file, what the page can ask of one, by name."""
 
-from jaxprop_explorer.panels import chain_rule, model, network, rules, surface
+from jaxprop_explorer.panels import chain_rule, digit, model, network, rules, surface
 from jaxprop_explorer.panels.command import Command
 
 PANELS: dict[str, dict[str, Command]] = {
@@ -9,4 +9,5 @@ PANELS: dict[str, dict[str, Command]] = {
     "chain-rule": chain_rule.COMMANDS,
     "rules": rules.COMMANDS,
     "surface": surface.COMMANDS,
+    "digit": digit.COMMANDS,
 }
