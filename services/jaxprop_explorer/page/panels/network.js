@@ -228,6 +228,7 @@ class NetworkPanel {
       direction: this.direction, labels: this.find(".show-labels").checked, selected: this.app.selected, reached: this.reached ?? null,
     });
     this.steppers.update(this.frame.layers.slice(0, -1).map((layer) => layer.units), this.drawing.place, this.frame.steerable ?? true);
+    this.find(".net-drawing").dataset.phase = this.frame.phase ?? "none";
     this.find(".legend-what").textContent = this.direction === "backward" ? "∂C/∂w" : "weight";
     this.find(".net-drawing").setAttribute("aria-label", this.drawing.summary());
     this.surface.update(this.frame);
@@ -353,6 +354,9 @@ class NetworkPanel {
     this.flow.end();
     this.direction = direction;
     if (this.frame.playing) { this.redraw(); return; }
+    // With one example a step, both passes go by the example that the next step goes by.
+    const next = this.frame.settings?.batch_size === 1 && this.frame.phase !== "forward";
+    if (direction === "backward" && next) await this.ask("forward");
     await this.ask(direction);
     this.begin();
   }
@@ -377,7 +381,10 @@ class NetworkPanel {
   async applyUpdate() {
     this.flow.end();
     await this.ask("update");
-    this.stageWords = "Updated: every weight has moved by −η · ∂C/∂w. The passes shown are those that it went by.";
+    const { batch_size: rows } = this.frame.settings;
+    this.stageWords = rows === 1 ? "Updated: every weight has moved by −η · ∂C/∂w. The passes in view are those that it went by."
+      : `Updated by the mean over a batch of ${rows} rows, of which this example is one way to look at it. ` +
+        "With one example a step (“one” at the batch size), the passes in view are those that a step goes by.";
     this.tell();
   }
 

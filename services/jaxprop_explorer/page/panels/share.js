@@ -29,10 +29,10 @@ const MARKUP = `
 </div>`;
 
 const FORMS = [
-  { form: "latex", text: "LaTeX", file: "derivation.tex", type: "text/x-tex" },
-  { form: "mathml", text: "MathML", file: "derivation.mml", type: "application/mathml+xml" },
-  { form: "json", text: "JSON", file: "derivation.json", type: "application/json" },
-  { form: "html", text: "HTML page", file: "derivation.html", type: "text/html" },
+  { form: "latex", text: "LaTeX", type: "text/x-tex" },
+  { form: "mathml", text: "MathML", type: "application/mathml+xml" },
+  { form: "json", text: "JSON", type: "application/json" },
+  { form: "html", text: "HTML page", type: "text/html" },
 ];
 
 export default {
@@ -54,8 +54,8 @@ export default {
 
     async function write(form) {
       const place = app.selected;
-      const answer = await app.ask("chain_rule/export", { path: place.path, index: place.index, form: form.form });
-      kept = { ...form, content: answer.text ?? JSON.stringify(answer.json ?? answer, null, 2) };
+      const { name, text } = await app.ask("chain-rule/derivation", { ...place, form: form.form });
+      kept = { file: name, content: text, type: form.type };
       const shown = find(".share-text");
       shown.textContent = kept.content.length > 20_000 ? `${kept.content.slice(0, 20_000)}\n…` : kept.content;
       for (const part of [shown, find(".share-copy-text"), find(".share-keep")]) part.hidden = false;

@@ -1,0 +1,196 @@
+"""The shell and the network panel in a real browser: what is clicked, typed and read is what happens."""
+
+import re
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pytest
+
+from jaxprop_explorer.application import PAGE
+
+pytestmark = pytest.mark.browser
+
+PANELS = PAGE / "panels"
+
+WEIGHT = '.edge[data-path="0.W"][data-index="1,2"]'
+
+
+@pytest.fixture
+def opened(page, server):
+    """Return `opened(fragment)`: the page at an address of its own."""
+
+    def go(fragment: str, on=page):
+        on.goto("about:blank")
+        on.goto(server.address + fragment)
+        on.locator("html[data-ready]").wait_for(state="attached")
+        return on
+
+    return go
+
+
+def told(page, symbol: str) -> float:
+    """The number that the page shows beside a symbol, in full."""
+    number = page.locator(".told-numbers div").filter(has=page.get_by_text(symbol, exact=True)).locator("dd")
+    return float(number.get_attribute("data-value"))
+
+
+def choose(page, selector: str) -> None:
+    """Choose a weight or a unit by the keyboard, as its neighbours may lie over it; then look away from it."""
+    page.locator(selector).focus()
+    page.keyboard.press("Enter")
+    page.locator(".net-step").focus()
+
+
+def test_an_update_changes_a_weight_by_eta_times_the_gradient_that_was_shown(opened):
+    page = opened("#data=xor&batch_size=1&learning_rate=0.25&optimizer=sgd&steps=5")
+    choose(page, WEIGHT)
+    page.get_by_role("radio", name="Backward").check()
+    page.locator(".net-drawing[data-phase=backward]").wait_for()
+    w, slope = told(page, "w"), told(page, "∂C/∂w")
+    page.get_by_role("button", name="Update", exact=True).click()
+    page.locator(".count-step").get_by_text("6", exact=True).wait_for()
+    expected = np.float32(w) - np.float32(0.25) * np.float32(slope)
+    assert abs(told(page, "w") - expected) <= np.spacing(np.float32(abs(expected)))
+    assert told(page, "∂C/∂w") == slope != 0
+
+
+def test_a_gradient_is_not_computed_yet_before_a_backward_pass(opened):
+    page = opened("#data=xor")
+    assert page.locator(WEIGHT).get_attribute("aria-label").endswith("derivative not computed yet")
+    choose(page, WEIGHT)
+    assert page.locator(".told-numbers dd").nth(1).text_content() == "not computed yet"
+    page.get_by_role("button", name="Step", exact=True).click()
+    page.locator(".count-step").get_by_text("1", exact=True).wait_for()
+    words = r"weight from x₁ to hidden 1 unit 2: [−\d.]+, derivative [−\d.]+"
+    assert re.fullmatch(words, page.locator(WEIGHT).get_attribute("aria-label"))
+
+
+def weights(page) -> list[str]:
+    """What every weight and unit says of itself."""
+    return page.locator(".edge, .tile").evaluate_all("all => all.map((one) => one.getAttribute('aria-label'))")
+
+
+def test_an_address_brings_the_same_numbers_back_and_so_does_the_back_button(opened, page):
+    opened("#data=moons&seed=3")
+    page.get_by_role("button", name="One unit of hidden layer 1 less").click()
+    page.get_by_role("group", name="7 × unit of hidden layer 1").wait_for()
+    page.get_by_role("button", name="Step", exact=True).click()
+    page.locator(".count-step").get_by_text("1", exact=True).wait_for()
+    page.get_by_label("Rate η", exact=True).fill("0.5")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**learning_rate**")
+    page.get_by_role("button", name="Step", exact=True).click()
+    page.locator(".count-step").get_by_text("2", exact=True).wait_for()
+    choose(page, WEIGHT)
+    page.wait_for_url("**steps=2**selected=0.W:1,2**")
+    second = page.context.new_page()
+    opened(page.url.removeprefix(page.url.split("#")[0]), second)
+    page.get_by_role("radio", name="Backward").check()
+    second.get_by_role("radio", name="Backward").check()
+    for one in (page, second):
+        one.locator(".net-drawing[data-phase=backward]").wait_for()
+    assert weights(second) == weights(page) and "seed=3" in second.url and "layers=(7)" in second.url
+    assert second.locator(".edge.chosen").get_attribute("data-index") == "1,2"
+    second.close()
+
+
+def test_back_and_forward_go_through_what_was_set(opened):
+    page = opened("#data=xor")
+    page.get_by_label("Data", exact=True).select_option("moons")
+    page.wait_for_url("**data=moons**")
+    page.get_by_role("tab", name="Share").click()
+    assert page.title() == "Share · jaxprop explorer"
+    page.go_back()
+    page.get_by_role("tab", name="Network", selected=True).wait_for()
+    assert page.title() == "Network · jaxprop explorer"
+    page.go_back()
+    page.wait_for_function("document.getElementById('set-data').value === 'xor'")
+
+
+def test_the_keyboard_alone_is_enough(opened):
+    page = opened("#data=xor")
+    page.locator(".skip").focus()
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.matches('.net .tile')"):
+            break
+    here = "document.activeElement.getAttribute('aria-label').split(':')[0]"
+    assert page.evaluate(here) == "hidden 1 unit 0"
+    for key, words in [
+        ("ArrowDown", "hidden 1 unit 1"),
+        ("ArrowLeft", "weight from x₀ to hidden 1 unit 1"),
+        ("ArrowDown", "weight from x₀ to hidden 1 unit 2"),
+        ("ArrowRight", "hidden 1 unit 2"),
+        ("ArrowRight", "weight from hidden 1 unit 2 to the output"),
+    ]:
+        page.keyboard.press(key)
+        assert page.evaluate(here) == words
+    assert page.locator(".net [tabindex='0']").count() == 1
+    page.keyboard.press("Enter")
+    page.wait_for_url("**selected=2.W:2,0**")
+    page.get_by_role("tab", name="Network").focus()
+    page.keyboard.press("End")
+    assert page.get_by_role("tab", name="Share").get_attribute("aria-selected") == "true"
+
+
+def test_a_pruned_weight_stays_zero(opened):
+    page = opened("#data=xor")
+    choose(page, WEIGHT)
+    page.get_by_role("button", name="Prune it").click()
+    page.get_by_role("button", name="Let it grow again").wait_for()
+    page.get_by_role("button", name="Step", exact=True).click()
+    page.locator(".count-step").get_by_text("1", exact=True).wait_for()
+    assert told(page, "w") == 0
+
+
+def test_who_wants_no_motion_goes_on_with_next(opened):
+    page = opened("#data=xor")
+    page.emulate_media(reduced_motion="reduce")
+    page.get_by_role("radio", name="Backward").check()
+    page.get_by_text("Backward begins at the cost").wait_for()
+    assert page.locator(".tile[data-waiting=true]").count() == 7
+    for left in (6, 2, 0):  # the output, then the hidden units, and with the last of them all is there
+        page.get_by_role("button", name="Next", exact=True).click()
+        if left:
+            page.wait_for_function(f"document.querySelectorAll('.tile[data-waiting=true]').length <= {left}")
+        if page.get_by_text("Backward is done").count():
+            break
+    assert page.locator(".tile[data-waiting=true]").count() == 0
+    assert page.locator(".edge.unknown").count() == 0
+
+
+def test_a_table_of_ones_own_is_learned(opened):
+    page = opened("#data=xor")
+    rows = "height,width,area\n" + "".join(f"{a},{b},{a * b}\n" for a in range(5) for b in range(4))
+    page.set_input_files("#set-file", {"name": "areas.csv", "mimeType": "text/csv", "buffer": rows.encode()})
+    page.get_by_text("areas.csv: learning area").wait_for()
+    assert page.locator(".tile-name").first.text_content() == "height"
+    assert page.locator(".tile").first.get_attribute("aria-label").startswith("height: ")
+
+
+def test_pictures_are_files_of_their_own(opened):
+    page = opened("#data=xor")
+    page.get_by_role("tab", name="Share").click()
+    with page.expect_download() as kept:
+        page.get_by_role("button", name="The network as SVG").click()
+    drawn = ET.parse(kept.value.path()).getroot()
+    svg = "{http://www.w3.org/2000/svg}"
+    assert len(drawn.findall(f"{svg}path")) == 12 + 2  # the weights and the legend
+    assert len(drawn.findall(f"{svg}image")) == 2 + 4 + 1
+    assert drawn.find(f"{svg}title").text == "Network 2 – 4 – 1"
+    assert not re.search(r"var\(|class=", ET.tostring(drawn, "unicode"))
+    with page.expect_download() as kept:
+        page.get_by_role("button", name="The network as PNG").click()
+    assert kept.value.path().read_bytes().startswith(b"\x89PNG")
+
+
+def test_nothing_is_wider_than_a_phone(opened):
+    page = opened("#data=moons&layers=(4,3)")
+    page.set_viewport_size({"width": 380, "height": 800})
+    for tab in page.get_by_role("tab").all():
+        if not (PANELS / f"{tab.get_attribute('id').removeprefix('tab-')}.js").exists():
+            continue
+        tab.click()
+        page.wait_for_timeout(150)
+        wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert wide <= 0, tab.text_content()
