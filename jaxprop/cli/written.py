@@ -1,4 +1,4 @@
-"""Columns written to a file, in the form that its ending names: .csv, .tsv, .json, .jsonl or .parquet."""
+"""Files written whole: columns in the form that the ending names, .csv, .tsv, .json, .jsonl or .parquet."""
 
 import csv
 import importlib
@@ -26,21 +26,22 @@ def writer(file: Path) -> Callable[[Columns], None]:
     if form is _parquet and importlib.util.find_spec("pyarrow") is None:
         raise JaxpropError('--out: a .parquet file needs pyarrow, which is missing: pip install ".[table]"')
 
-    def write(columns: Columns) -> None:
-        data = form(columns)
-        new = file.with_name(f".{file.name}.{os.getpid()}")
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                new.write_bytes(data)
-                new.replace(file)
-            finally:
-                new.unlink(missing_ok=True)
-        except OSError as error:
-            why = error.strerror or error
-            raise JaxpropError(f"{file}: cannot be written: {why}; choose another file") from None
+    return lambda columns: write(file, form(columns))
 
-    return write
+
+def write(file: Path, data: bytes) -> None:
+    """Write a file whole, or leave what was there as it is; its folder is made."""
+    new = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            new.write_bytes(data)
+            new.replace(file)
+        finally:
+            new.unlink(missing_ok=True)
+    except OSError as error:
+        why = error.strerror or error
+        raise JaxpropError(f"{file}: cannot be written: {why}; choose another file") from None
 
 
 def _csv(columns: Columns, separator: str = ",") -> bytes:

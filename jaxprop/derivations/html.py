@@ -40,6 +40,7 @@ h2 {{ font-size: 1.125rem; margin: 0 0 0.4rem; }}
 h3 {{ font-size: 1rem; margin: 1.5rem 0 0.4rem; }}
 p {{ margin: 0.4rem 0; }}
 a {{ color: inherit; }}
+.source {{ color: var(--muted); font-size: 0.875rem; }}
 .step {{ border-top: 1px solid var(--line); padding: 1.1rem 0 0.7rem; }}
 {" ".join(f".term-{i} {{ color: var(--term-{i}); }}" for i in range(1, 7))}
 @media print {{
@@ -52,7 +53,7 @@ h1, h2, h3 {{ break-after: avoid; }}
 {OF_DERIVATIONS}"""
 
 
-def to_html(derivation: Derivation, digits: int | None = 6) -> str:
+def to_html(derivation: Derivation, digits: int | None = 6, source: str = "") -> str:
     """Print a derivation as one HTML file that opens without a server, in dark and light, on a phone and on paper.
 
     Nothing in it is a script, and nothing is loaded: the file itself says so to the browser.
@@ -60,6 +61,7 @@ def to_html(derivation: Derivation, digits: int | None = 6) -> str:
     Args:
         derivation: of `explain` or `derive`.
         digits: how many significant digits numbers get; None for as many as it takes.
+        source: a line above the title, plain text, on what it is about.
 
     >>> from jaxprop.derivations import derive
     >>> page = to_html(derive("3*(x**2+1)", at=2.0))
@@ -67,7 +69,8 @@ def to_html(derivation: Derivation, digits: int | None = 6) -> str:
     (True, False, 5)
     """
     title = "".join(each if isinstance(each, str) else to_text(each, digits) for each in derivation.title)
-    return document(title, to_mathml(derivation, digits, heading=1))
+    above = f'<p class="source">{escape(source)}</p>\n' if source else ""
+    return document(title, above + to_mathml(derivation, digits, heading=1))
 
 
 def document(title: str, body_html: str, style: str = STYLE) -> str:

@@ -58,7 +58,7 @@ def to_mathml(
 def term_colours(node: Printable) -> dict[str, int]:
     """Return which symbols, as text, have the classes `term-1` … `term-6`: the factors of the chain rule, in order.
 
-    They are the factors in a derivation's facts, or else those of the longest product of symbols and derivatives.
+    They are the factors in a derivation's facts, or else those of the longest product of derivatives, or of symbols.
 
     >>> C, a, w = map(Symbol, "Caw")
     >>> term_colours(Derivative(C, a) * Derivative(a, w))
@@ -70,7 +70,7 @@ def term_colours(node: Printable) -> dict[str, int]:
     else:
         products = [part for part in _formulas(node) if isinstance(part, Product)]
         named = [product.factors for product in products if all(isinstance(f, NAMED) for f in product.factors)]
-        found = max(named, key=len, default=())
+        found = max(named, key=lambda found: (all(isinstance(f, Derivative) for f in found), len(found)), default=())
     names = dict.fromkeys(each if isinstance(each, str) else to_text(each) for each in found)
     return {name: i % COLOURS + 1 for i, name in enumerate(names)}
 

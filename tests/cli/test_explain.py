@@ -109,6 +109,9 @@ def test_an_expression():
         (("--param", "1.W", "--index", "1,1", "--row", "9999"), "row 9999: there are "),
         (("--param", "1.W", "--index", "1,1", "--learning-rate", "0"), "learning_rate must be a positive number"),
         (("--param", "1.W", "--index", "1,1", "--json", "--latex"), "--latex and --json: choose one"),
+        (("--document", "--mathml"), "--document and --mathml: choose one"),
+        (("--html", "a.html", "--json"), "--html and --json: choose one"),
+        (("--html", "a.pdf"), "ending of --html"),
         (("--at", "2"), "--at is for an expression"),
         (("--param", "1.b", "--index", "1", "--quantity", "varance"), "'varance' (did you mean 'variance'?)"),
     ],
@@ -176,3 +179,19 @@ def test_columns_name_the_inputs(tmp_path):
     assert text.splitlines()[1].startswith("∂C/∂x[age (years)] ")
     assert "a⁽⁰⁾[age (years)] = (x[age (years)] - 0.5)/2 = (2 - 0.5)/2 = 0.75" in text
     assert r"x_{\mathrm{age\ (years)}}" in ask(path, "age (years)", "--data", str(tmp_path / "t.csv"), "--latex")
+
+
+def test_a_file_of_html_and_mathml_of_the_same_numbers(folder, tmp_path):
+    """The file is written whole, over one that is there, and says whose numbers it has."""
+    file = tmp_path / "made" / "w.html"
+    weight = ("1.W[12,3]", "--row", "4")
+    assert ask(folder, *weight, "--html", file).strip() == str(file)
+    assert ask(folder, *weight, "--html", file).strip() == str(file)
+    page, mathml = file.read_text("utf-8"), ask(folder, *weight, "--mathml")
+    assert f'<p class="source">{folder} on digits' in page
+    assert mathml.strip().replace("h3>", "h2>").partition("</h2>")[2] == page[page.index("<article") :].partition(
+        "</h1>"
+    )[2].removesuffix("\n</body>\n</html>\n")
+    assert [each.name for each in file.parent.iterdir()] == ["w.html"]
+    (tmp_path / "a_folder.html").mkdir()
+    assert "a_folder.html: cannot be written: " in refuse("x^2", "--at", "2", "--html", tmp_path / "a_folder.html")

@@ -10,7 +10,7 @@ from typer import Context
 from typer.core import TyperCommand
 
 from jaxprop.cli import choices
-from jaxprop.errors import JaxpropError
+from jaxprop.errors import JaxpropError, pick
 
 EXAMPLE = (
     "Examples: `jaxprop explain runs/digits` · `jaxprop explain runs/digits '1.W[12,3]' --row 5 --json` · "
@@ -58,6 +58,8 @@ def command(
     ] = None,
     latex: Annotated[bool, typer.Option("--latex", help="As LaTeX.")] = False,
     document: Annotated[bool, typer.Option("--document", help="As a whole LaTeX document, to be compiled.")] = False,
+    mathml: Annotated[bool, typer.Option("--mathml", help="As HTML with MathML in it, a part of a page.")] = False,
+    html: Annotated[Path | None, typer.Option(help="File to write, one that opens by itself: .html.")] = None,
     json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
     """Write out the chain rule for one weight, bias or input of the model in TARGET, or for the expression TARGET.
@@ -65,17 +67,22 @@ def command(
     Every path back from the cost with its numbers, jax.grad beside it, and what the update changes.
     """
     from jaxprop.cli.explain import columns, names_of, of_expression, of_run, unasked
-    from jaxprop.derivations import dumps, to_latex, to_text
+    from jaxprop.cli.written import write
+    from jaxprop.derivations import dumps, to_html, to_latex, to_mathml, to_text
 
-    if (latex or document) and json:
-        raise JaxpropError(f"{'--latex' if latex else '--document'} and --json: choose one of them")
-    head: dict[str, str] = {}
+    forms = {"--latex": latex or document, "--mathml": mathml, "--html": html is not None, "--json": json}
+    if len(chosen := [form for form, wanted in forms.items() if wanted]) > 1:
+        first = "--document" if chosen[0] == "--latex" and not latex else chosen[0]
+        raise JaxpropError(f"{first} and {chosen[1]}: choose one of them")
+    if html is not None:
+        pick(html.suffix.lower(), (".html", ".htm"), "ending of --html")
+    head, source = {}, ""
     if Path(target).is_dir():
         if at is not None:
             raise JaxpropError(f"--at is for an expression, and {target} is a folder; leave one of the two out")
         known = names_of(names or "")
         derivation, source = of_run(Path(target), number, param, index, row, data, learning_rate, known, quantity)
-        head = {"model": target, "data": source}
+        head, source = {"model": target, "data": source}, f"{target} on {source}"
     elif quantity is not None:
         raise JaxpropError(f"--quantity is of a model's parameter, and {target!r} is no folder; leave it out")
     else:
@@ -84,6 +91,11 @@ def command(
         print(dumps(derivation, digits, head))
     elif latex or document:
         print(to_latex(derivation, digits or 6, document))
+    elif mathml:
+        print(to_mathml(derivation, digits or 6))
+    elif html is not None:
+        write(html, to_html(derivation, digits or 6, source).encode())
+        print(html)
     else:
         written = to_text(derivation, digits or 6, columns())
-        print(*([f"{target} on {head['data']}"] if head else []), written, sep="\n")
+        print(*filter(None, (source, written)), sep="\n")
