@@ -80,11 +80,14 @@ class Constant(Formula):
 
 @dataclass(frozen=True)
 class Symbol(Formula):
-    """A name for a number: x, W[12,3] is `Symbol("W", (12, 3))`, a⁽²⁾[j] is `Symbol("a", ("j",), layer=2)`."""
+    """A name for a number: x, W[12,3] is `Symbol("W", (12, 3))`, a⁽²⁾[j] is `Symbol("a", ("j",), layer=2)`.
+
+    The layer is a number, or a path in the network, "2.inner.0".
+    """
 
     name: str
     index: tuple[int | str, ...] = ()
-    layer: int | None = None
+    layer: int | str | None = None
 
 
 @dataclass(frozen=True)
@@ -105,9 +108,13 @@ class Sum(Formula):
 
 @dataclass(frozen=True)
 class Rest(Formula):
-    """The terms of a long sum that are counted and added, not written: see `derivation.shorten`."""
+    """The terms of a long sum that are counted and added, not written: see `derivation.shorten`.
+
+    `count` says how many they are where `terms` holds their sum alone.
+    """
 
     terms: tuple[Formula, ...]
+    count: int | None = None
 
 
 @dataclass(frozen=True)

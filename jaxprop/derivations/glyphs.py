@@ -135,7 +135,7 @@ class Text:
         return number(node.value, self.digits)
 
     def _symbol(self, node: Symbol) -> str:
-        above = "" if node.layer is None else f"⁽{str(node.layer).translate(SUPERSCRIPTS)}⁾"
+        above = "" if node.layer is None else f"⁽{_raised(node.layer)}⁾"
         return node.name + above + (f"[{','.join(map(str, node.index))}]" if node.index else "")
 
     def _constant(self, node: Constant) -> str:
@@ -157,7 +157,8 @@ class Text:
         return self.plus + self.write(term, SUM if isinstance(term, tree.Rest) else PRODUCT)
 
     def _rest(self, node: tree.Rest) -> str:
-        counted = f"{len(node.terms)} more term" + "s" * (len(node.terms) != 1)
+        count = len(node.terms) if node.count is None else node.count
+        counted = f"{count:,} more term" + "s" * (count != 1)
         value = rest_value(node.terms)
         return self.rest.format(*(counted, "") if value is None else (f"{counted} summing to ", self.write(value)))
 
@@ -260,8 +261,13 @@ class Latex(Text):
     def _symbol(self, node: Symbol) -> str:
         base, index = base_and_index(node)
         below = [i if len(i) == 1 or i.isdigit() else self._upright(i) for i in index]
-        above = "" if node.layer is None else f"^{{({node.layer})}}"
+        above = "" if node.layer is None else f"^{{({self._layer(node.layer)})}}"
         return self._name(base) + above + (f"_{{{','.join(below)}}}" if below else "")
+
+    def _layer(self, layer: int | str) -> str:
+        """Return the number of a layer, or its path with its words upright."""
+        parts = str(layer).split(".")
+        return ".".join(part if part.isdigit() else rf"\mathrm{{{part.translate(IN_MATH)}}}" for part in parts)
 
     def _name(self, name: str) -> str:
         """Return δ as \\delta, ŷ as \\hat{y}, a longer name upright, and unknown letters as they are."""
@@ -377,6 +383,12 @@ def factors(node: Formula) -> Iterable[Formula]:
             yield from factors(factor)
     else:
         yield node
+
+
+def _raised(layer: int | str) -> str:
+    """A layer's number in small raised digits; a path with words in it has no such letters, and stays as it is."""
+    written = str(layer)
+    return written.translate(SUPERSCRIPTS) if written.lstrip("-").isdigit() else written
 
 
 def _is_letter(node: Formula) -> bool:

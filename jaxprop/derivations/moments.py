@@ -91,6 +91,8 @@ def _met(gradient: Derivative) -> Product:
     w = gradient.by
     assert isinstance(w, Symbol)
     i, j = w.index
+    if isinstance(w.layer, str):  # a path: what comes in has no number
+        return Symbol("δ", (j,), w.layer) * Symbol("x", (i,), w.layer)
     return Symbol("δ", (j,), w.layer) * Symbol("a", (i,), None if w.layer is None else w.layer - 1)
 
 

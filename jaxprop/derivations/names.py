@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from jaxtyping import ArrayLike
 
@@ -20,9 +21,12 @@ UNITS = re.compile(r"(?P<name>[xy]|target|p|(?:[azδ]|delta)(?P<layer>\d+)|C)")
 
 
 def symbols_of(
-    names: Mapping[str, str], columns: Sequence[str] | None, question: Question, known: Mapping[str, ArrayLike]
-) -> dict[Formula, Formula]:
+    names: Mapping[str, str], columns: Sequence[str] | None, question: Question, known: Mapping[str, ArrayLike],
+    numbered: bool = True,
+) -> dict[Formula, Formula]:  # fmt: skip
     """Return what each name, and each column of x, stands for in a derivation, as symbols.
+
+    numbered: whether layers are told by the number of their `Linear`, else by their path.
 
     names: {"w5": "1.W[0,0]", "out_h1": "a1[0]", "i1": "x[0]", "E": "C"}: a number of a parameter by its path, an input,
     a unit's sum z or activation a with the number of its Linear (1 is the first), an answer y, a target, or the cost.
@@ -41,10 +45,13 @@ def symbols_of(
         unit = UNITS.fullmatch(path)
         if path in known and path != X:
             index = check_index(index, path, tuple(known[path].shape))  # pyright: ignore
-            symbol = Symbol(leaf, index, 1 + paths.index(place) if place in paths else None)
+            number = 1 + paths.index(place) if place in paths else None
+            symbol = Symbol(leaf, index, number if numbered else place or None)
             found[Symbol(leaf + "'", symbol.index, symbol.layer)] = Symbol(name + "'")
         elif unit and len(index) == (path != "C"):
             layer = int(unit["layer"]) if unit["layer"] else None
+            if layer is not None and not numbered:
+                layer = paths[layer - 1] if 0 < layer <= len(paths) else layer
             letter = path.rstrip("0123456789").replace("delta", "δ")
             symbol = Symbol(letter, index, layer)
             if path == "C":
@@ -101,7 +108,14 @@ def named(derivation: Derivation, names: Mapping[Formula, Formula]) -> Derivatio
         return replace(each, sentence=prose(each.sentence), equations=tuple(map(equation, each.equations)), rows=rows)
 
     values = {formula(symbol): value for symbol, value in derivation.values.items()}
-    factors = [{**f, "symbol": to_text(formula(f["symbol"]))} for f in derivation.facts.get("factors", ())]
-    return Derivation(
-        prose(derivation.title), tuple(map(step, derivation.steps)), values, {**derivation.facts, "factors": factors}
-    )
+
+    def written(fact: Any) -> Any:
+        """A fact with every formula in it as text, under its new names."""
+        if isinstance(fact, dict):
+            return {key: written(value) for key, value in fact.items()}
+        if isinstance(fact, list):
+            return [written(value) for value in fact]
+        return to_text(formula(fact)) if isinstance(fact, Formula) else fact
+
+    facts = {key: written(value) for key, value in derivation.facts.items()}
+    return Derivation(prose(derivation.title), tuple(map(step, derivation.steps)), values, facts)

@@ -7,17 +7,19 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Key, PyTree
 
-from jaxprop.backward import manual
 from jaxprop.costs import Cost
 from jaxprop.derivations.cost_formulas import cost_formula
 from jaxprop.derivations.derivation import Derivation, Equation, Prose, Step, to_text, worked
 from jaxprop.derivations.formula import Derivative, Formula, H, Number, Symbol, evaluate, parts
+from jaxprop.derivations.general import General
 from jaxprop.derivations.moments import Moment, check_quantity, with_quantity
 from jaxprop.derivations.names import named, symbols_of
+from jaxprop.derivations.passing import record
 from jaxprop.derivations.question import (
     Given,
     Question,
@@ -26,21 +28,18 @@ from jaxprop.derivations.question import (
     check_row,
     check_settings,
     examples_of,
-    is_ours,
     read_place,
 )
-from jaxprop.derivations.reading import C, Reading, float64, is_written, read, tape
+from jaxprop.derivations.reading import C, Reading, float64, is_read, read
 from jaxprop.derivations.steps import Steps
-from jaxprop.derivations.writing import Writer, joined
+from jaxprop.derivations.writing import Writer
 from jaxprop.errors import JaxpropError
 from jaxprop.layers import Layer, Linear
 from jaxprop.network import by_path, leaves
 from jaxprop.network.call import call, require_layer
-from jaxprop.uses import is_use
 
 Facts = dict[str, Any]
 Values = dict[Formula, float]
-THIS_IS = "this is the number that its own backward pass gives. "
 AFTER, FLIPPED, η = Symbol("C", ("after",)), Symbol("C", ("flipped",)), Symbol("η")
 
 
@@ -114,8 +113,6 @@ def explain(
     check_settings(cost, learning_rate, most)
     check_quantity(quantity)
     names, columns = dict(names or {}), None if columns is None else tuple(columns)
-    if net.mixes_examples:
-        raise JaxpropError("explain: a layer of this net mixes examples, so no cost belongs to one row alone")
 
     def run(
         x: ArrayLike, params: PyTree, targets: ArrayLike, path: str | None = None,
@@ -128,7 +125,8 @@ def explain(
         place, at_index = read_place(path, index, names, labels)
         row = check_row(row, examples)
         # an rng draws for the whole batch, so the row keeps what was drawn for it
-        rows, at = (slice(None), row) if rng is not None else (slice(row, row + 1), 0)
+        all_rows = rng is not None or net.mixes_examples
+        rows, at = (slice(None), row) if all_rows else (slice(row, row + 1), 0)
         with jax.enable_x64(True):
             inputs = float64(np.asarray(x)[rows])
             if place == X and X not in by_path(params):
@@ -142,9 +140,12 @@ def explain(
             cost.check(y, given.targets)
             cost.check_values(y, given.targets)
             measured = _measure(question, given, float(learning_rate))
-            write = _linear if is_written(question) else _unwritten
-            symbols = symbols_of(names, labels, question, known)
-            derivation = write(question, given, measured)
+            reading = read(question, given) if is_read(question) else None
+            if reading is not None:
+                derivation = _of_chain(question, reading, measured)
+            else:
+                derivation = _of_any(question, given, measured)
+            symbols = symbols_of(names, labels, question, known, numbered=reading is not None)
             if quantity is not None:
                 every = given._replace(x=float64(np.asarray(x)), targets=float64(np.asarray(targets)))
                 derivation = with_quantity(derivation, question, every, quantity)
@@ -165,9 +166,8 @@ def _outputs(question: Question, given: Given) -> tuple[int, ...]:
         raise
 
 
-def _linear(question: Question, given: Given, measured: Measured) -> Derivation:
-    """The derivation for a parameter of a `Linear`."""
-    reading = read(question, given)
+def _of_chain(question: Question, reading: Reading, measured: Measured) -> Derivation:
+    """The derivation for a parameter of a `Linear` in a chain of layers on vectors: every path is known."""
     values, formulas = {}, None
     if reading.levels[-1].way == "cost":
         formulas = cost_formula(question.cost, reading.y, reading.targets, values)
@@ -192,43 +192,12 @@ def _roles(steps: Steps, reading: Reading) -> list[str]:
     return [to_text(Derivative(of, by)) for of, by in pairwise(chain)]
 
 
-def _unwritten(question: Question, given: Given, measured: Measured) -> Derivation:
-    """The derivation for a parameter of a layer without a formula: its numbers."""
-    value = float(_own_gradient(question, given)[question.index])
-    parameter = Symbol(question.path.rsplit(".", 1)[-1], question.index)
-    gradient = Derivative(C, parameter)
-    layer = question.before[0].layer if question.is_input and question.before else question.layer
-    name, index = type(layer).__name__, ", ".join(map(str, question.index))
-    unknown = f", a layer of your own. Its formula is not known here, so {THIS_IS}"
-    ours = f". No formula is written for it yet, so {THIS_IS}"
-    does = "goes into" if question.is_input else "belongs to"
-    words = joined(
-        *(question.picked, parameter, f", in the code {question.path}[{index}], {does} {name}"),
-        *(ours if is_ours(layer) else unknown, C, f" is the cost of row {question.row} alone."),
-    )
-    step = Step("The derivative", words, (Equation((gradient, Number(value))),))
-    factors = [{"name": to_text(Derivative(C, Symbol(parameter.name))), "symbol": gradient, "value": value}]
-    paths = [{"units": [], "product": value, "factors": [value]}]
-    facts = {"delta": None, "factors": factors, "paths": paths, "rest": {"count": 0, "sum": 0.0}}
-    values: Values = {gradient: value, parameter: measured.parameter}
-    return _derivation(question, measured, parameter, gradient, facts, (step,), values)
-
-
-def _own_gradient(question: Question, given: Given) -> np.ndarray:
-    """The derivative of one example's cost by the whole array asked about, from the layers' own backward passes."""
-    if not question.is_input:
-        return np.asarray(by_path(_gradients(question.net, question.cost, given))[question.path])
-    first = question.before[0].path if question.before else question.layer_path
-    found = tape(question.net, question.cost, given)[first].dx
-    assert found is not None  # x is floating: see _outputs
-    return np.asarray(found)
-
-
-@partial(jax.jit, static_argnums=(0, 1))
-def _gradients(net: Layer, cost: Cost, given: Given) -> PyTree:
-    """The gradient of one example's cost by the layers' own backward passes."""
-    _, found = manual.uses(net, cost)(given.x, given.params, given.targets, rng=given.rng)
-    return jax.tree.map(lambda use: use.per_example()[given.at], found, is_leaf=is_use)
+def _of_any(question: Question, given: Given, measured: Measured) -> Derivation:
+    """The derivation for a parameter of any layer: from its use, and its largest error traced back."""
+    written = General(question, given, record(question.net, question.cost, given), measured.before)
+    steps = written.steps()
+    written.values[written.parameter] = measured.parameter
+    return _derivation(question, measured, written.parameter, written.gradient, written.facts(), steps, written.values)
 
 
 def _derivation(
@@ -237,7 +206,8 @@ def _derivation(
 ) -> Derivation:  # fmt: skip
     """The steps found so far, and what follows whatever the layer: the witnesses, the update and the facts."""
     rate, value = measured.learning_rate, values[gradient]
-    title: Prose = (Equation((gradient, Number(value))), f" for row {question.row}: the chain rule, written out")
+    of = "the whole batch" if question.net.mixes_examples else f"row {question.row}"
+    title: Prose = (Equation((gradient, Number(value))), f" for {of}: the chain rule, written out")
     facts = {
         **{"path": question.path, "index": list(question.index), "row": question.row, "layer": parameter.layer},
         **{"cost": repr(question.cost), "picked": question.picked or None},
@@ -320,7 +290,8 @@ def _cost_and_slopes(net: Layer, cost: Cost, given: Given, of_x: bool, place: in
 
     def of(theta: Array) -> Array:
         x, params = (tree(theta), given.params) if of_x else (given.x, tree(theta))
-        return cost(call(net, x, params, given.rng), given.targets)[given.at]
+        costs = cost(call(net, x, params, given.rng), given.targets)
+        return jnp.mean(costs) if net.mixes_examples else costs[given.at]
 
     return jax.value_and_grad(of)(theta.at[place].add(by))
 

@@ -56,6 +56,11 @@ class Question:
         """Whether a number of x is asked about."""
         return self.path == X
 
+    @property
+    def is_chain(self) -> bool:
+        """Whether the network is made of Chains alone."""
+        return all(type(around) is Chain for leaf in leaves(self.net) for _, around in leaf.inside)
+
 
 def ask(
     net: Layer, cost: Cost, most: int, known: Mapping[str, ArrayLike], path: object, index: object,
@@ -66,10 +71,6 @@ def ask(
     known: the parameters by path, and x without its first axis.
     """
     everything = tuple(leaves(net))
-    for around in (around for leaf in everything for around in leaf.inside):
-        if type(around[1]) is not Chain:
-            where = f" at {around[0]}" if around[0] else ""
-            raise JaxpropError(f"explain: follows Chains only, found {type(around[1]).__name__}{where}")
     path = _known_path(path, everything, known)
     owners = (i for i, leaf in enumerate(everything) if not leaf.path or path.startswith(leaf.path + "."))
     if path == X:

@@ -19,8 +19,7 @@ from jaxprop.backward import manual
 from jaxprop.backward.manual import Record
 from jaxprop.costs import Cost
 from jaxprop.derivations.formula import Derivative, Formula, Symbol
-from jaxprop.derivations.question import Given, Question
-from jaxprop.errors import JaxpropError
+from jaxprop.derivations.question import Given, Question, is_ours
 from jaxprop.layers import Activation, Flatten, Layer, Linear, Softmax, Standardize, Unstandardize
 from jaxprop.network import by_path
 
@@ -93,16 +92,28 @@ class Reading:
     targets: np.ndarray
 
 
-def is_written(question: Question) -> bool:
-    """Whether formulas are known from the number in question on: it is a Linear's, or goes into one, or is prepared."""
-    before = question.before if question.is_input else ()
+def is_read(question: Question) -> bool:
+    """Whether every path from the number in question on can be read: through a chain of layers that all are known here.
+
+    It is a `Linear`'s, or goes into one, or is prepared for one; a layer of the user's own may end what is known.
+    """
     alone = (Activation, Standardize, Unstandardize, Flatten)
-    return type(question.layer) is Linear and all(isinstance(leaf.layer, alone) for leaf in before)
+    before = question.before if question.is_input else ()
+    known = (*alone, Softmax)
+    after = all(
+        type(leaf.layer) is Linear or isinstance(leaf.layer, known) or not is_ours(leaf.layer)
+        for leaf in question.after
+    )
+    own = type(question.layer) is Linear and all(isinstance(leaf.layer, alone) for leaf in before)
+    return own and after and question.is_chain and not question.net.mixes_examples
 
 
-def read(question: Question, given: Given) -> Reading:
-    """Return the reading of a `Linear`'s parameter; call it in float64."""
+def read(question: Question, given: Given) -> Reading | None:
+    """Return the reading of a `Linear`'s parameter, None where a layer has positions; call it in float64."""
     rows = jax.tree.map(np.asarray, tape(question.net, question.cost, given))
+    linears = [leaf.path for leaf in question.after if type(leaf.layer) is Linear]
+    if any(rows[path].y.ndim != 1 for path in (question.layer_path, *linears)):
+        return None
     found = {path: np.asarray(leaf) for path, leaf in by_path(given.params).items()}
     own, last = rows[question.layer_path], (question.after[-1].path if question.after else question.layer_path)
     number = 1 + sum(type(layer) is Linear for _, layer, *_ in question.before)
@@ -161,12 +172,6 @@ def _group(
     group: list[tuple[str, Layer]], rows: Rows, number: int, way: Way, edges: np.ndarray | None, leads: Layer | None
 ) -> list[Level]:
     """One Linear and what follows it up to the next: one level, and one more for every Softmax."""
-    (path, linear), shape = group[0], list(rows[group[0][0]].y.shape)
-    if len(shape) != 1:
-        raise JaxpropError(
-            f"explain: layer {path or '(the net)'}, {linear!r}, answers {shape} for one example: one number per unit "
-            "can be written out, positions cannot; put Flatten() before it"
-        )
     names = _names(len(group) - 1, last="y" if way == "cost" else "a")
     nodes = [
         Node(name, None if name == "y" else number, rows[path].y, rows[path].dy)

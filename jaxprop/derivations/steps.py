@@ -8,10 +8,11 @@ import numpy as np
 
 from jaxprop.derivations.cost_formulas import RULES
 from jaxprop.derivations.derivation import Equation, Prose, Step, to_text
+from jaxprop.derivations.equations import joined
 from jaxprop.derivations.formula import Derivative, Formula, Number, Product, Symbol
 from jaxprop.derivations.question import Question, is_ours
 from jaxprop.derivations.reading import C, Reading, largest
-from jaxprop.derivations.writing import Writer, is_bare, joined
+from jaxprop.derivations.writing import Writer, is_bare
 
 ROOM = 100
 

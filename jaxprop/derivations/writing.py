@@ -1,26 +1,23 @@
 """Equations of a reading: sums over units, slopes and errors, each with the numbers that the tape has for them."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
-from jaxprop.derivations import formula as tree
 from jaxprop.derivations.activation_formulas import ActivationFormula, activation_formula
 from jaxprop.derivations.cost_formulas import LARGEST_EXPONENT, CostFormula
-from jaxprop.derivations.derivation import Equation, Prose, labelled_sum, shorten, term_equations, to_text, worked
+from jaxprop.derivations.derivation import Equation, labelled_sum, shorten, term_equations
+from jaxprop.derivations.equations import Equations
 from jaxprop.derivations.formula import Call, Derivative, Formula, Labelled, Number, Product, Sum, Symbol, evaluate
 from jaxprop.derivations.reading import Level, Node, Reading
 
-ROOM = 98  # columns for both sides of an equation, so that a line stays within 110
-SHOWN = 8
 
-
-class Writer:
-    """Writes equations, and gathers in `values` the number of every symbol that it writes."""
+class Writer(Equations):
+    """Writes the equations of a reading."""
 
     def __init__(self, reading: Reading, cost: CostFormula | None, values: dict[Formula, float], most: int):
-        self.reading, self.cost, self.values, self.most = reading, cost, values, most
-        self.defined: set[Symbol] = set()
+        super().__init__(values, most)
+        self.reading, self.cost = reading, cost
 
     def node(self, node: Node, unit: int) -> Symbol:
         """Return z[unit], with its number."""
@@ -81,31 +78,6 @@ class Writer:
             )
             for k in np.argsort(sizes, kind="stable")
         ]
-
-    def worked(self, lhs: Formula, *forms: Formula, label: str = "", exact: bool = True) -> Iterator[Equation]:
-        """Yield `worked`, or nothing where float64 cannot hold a number on the way."""
-        try:
-            found = worked(lhs, *forms, values=self.values, label=label)
-        except tree.UndefinedError:
-            return
-        self.values.setdefault(lhs, evaluate(found.sides[-1]))
-        yield found if exact else Equation(found.sides, label, exact=False)
-
-    def define(self, pairs: Iterable[tuple[Symbol, Formula]]) -> Iterator[Equation]:
-        """Yield the equation of every name that has not been written before."""
-        for symbol, formula in pairs:
-            if symbol not in self.defined:
-                self.defined.add(symbol)
-                yield from self.worked(symbol, formula)
-
-    def sum(
-        self, lhs: Formula, terms: Sequence[Formula], *after: Formula,
-        whole: Callable[[Formula], Formula] = lambda total: total, exact: bool = True,
-    ) -> Iterator[Equation]:  # fmt: skip
-        """Yield `lhs = whole(term + … + after)`, as many terms written as fit on a line."""
-        taken = len(to_text(lhs)) + len(to_text(Sum(after))) + 3
-        short = [*fitting(terms, self.values, ROOM - taken).terms, *after]
-        yield from self.worked(lhs, whole(Sum(tuple(short)) if len(short) > 1 else short[0]), exact=exact)
 
     def softmax(self, level: Level, after: Level, unit: int) -> Iterator[Equation]:
         """Yield what softmax makes of one unit, where exp of every unit is a float64."""
@@ -193,22 +165,3 @@ class Writer:
 def is_bare(level: Level) -> bool:
     """Whether no activation follows the sum, so that its error is that of the output."""
     return [stage.layer for stage in level.stages] == [None]
-
-
-def fitting(terms: Sequence[Formula], values: Mapping[Formula, float], room: int) -> Sum:
-    """Return the sum of the terms, as many of them written as fit into `room` columns, with numbers too.
-
-    >>> to_text(fitting([Number(n) for n in range(1, 31)], {}, room=60))
-    '1 + 2 + 3 + 4 + 5 + 6 + 7 + … (23 more terms summing to 437)'
-    """
-    total = Sum(tuple(terms))
-    for keep in range(min(len(terms), SHOWN), 1, -1):
-        short = shorten(total, keep)
-        if max(len(to_text(short)), len(to_text(tree.substitute(short, values)))) <= room:
-            return short
-    return shorten(total, 1)
-
-
-def joined(*parts: str | Formula | Prose) -> Prose:
-    """Return one sentence of words, formulas and sentences."""
-    return tuple(item for part in parts for item in (part if isinstance(part, tuple) else (part,)))

@@ -25,7 +25,7 @@ from jaxprop.derivations import (
 )
 from jaxprop.derivations.formula import Symbol
 from jaxprop.layers import LinearParams
-from jaxprop.network import Combinator, by_path
+from jaxprop.network import by_path
 from jaxprop.uses import Dense, is_use
 from tests.cases import LAYERS
 from tests.drawing import draw
@@ -481,25 +481,6 @@ def test_at_a_corner_the_convention_is_said():
     assert "At 0 it has a corner; by convention the slope there is 0." in " ".join(to_text(found).split())
 
 
-@dataclass(frozen=True)
-class Twice(Combinator):
-    """A combinator that is no Chain."""
-
-    inner: jp.Layer
-
-    def children(self):
-        return (self.inner,)
-
-
-@dataclass(frozen=True)
-class Mixing(jp.Identity):
-    """A layer that mixes examples."""
-
-    @property
-    def mixes_examples(self):
-        return True
-
-
 @pytest.mark.parametrize(
     ("path", "index", "row", "message"),
     [
@@ -533,21 +514,15 @@ def test_what_cannot_be_written_out_is_refused():
         (lambda: explain(net, None), "needs a cost such as"),  # pyright: ignore
         (lambda: explain(net, cost, learning_rate=0.0), "learning_rate must be a positive number"),
         (lambda: explain(net, cost, most=0), "most must be a whole number ≥ 1"),
-        (lambda: explain(jp.Chain(Mixing()), cost), "mixes examples"),
         (
             lambda: explain(jp.Chain(jp.Tanh()), cost)(x, ((),), x, "0.W", (0, 0)),
             "has no parameters, so there is nothing",
         ),
-        (lambda: explain(jp.Chain(Twice(net)), cost)(x, (params,), targets, "0.W", (0, 0)), "found Twice at 0"),
         (lambda: explain(net, cost)(x, params, targets[:2], "0.W", (0, 0)), "one row per example"),
         (lambda: explain(net, cost)(x * jnp.nan, params, targets, "0.W", (0, 0)), "NaN or infinity"),
     ):
         with pytest.raises(jp.JaxpropError, match=message):
             make()
-    three = jp.Chain(jp.Linear(3), jp.Tanh())
-    many = jnp.ones((2, 5, 6))
-    with pytest.raises(jp.JaxpropError, match=r"layer 0, Linear\(3\), answers \[5, 3\] for one example"):
-        explain(three, cost)(many, draw(three, many), jnp.ones((2, 5, 3)), "0.W", (0, 0))
 
 
 def check_input(net, cost, x, params, targets, index, row=0, **settings):
