@@ -167,6 +167,7 @@ FUNCTIONS: dict[str, tuple[str, Function, Usual]] = {
 NAMES = {
     "chain": "Two weights: f = w₁ · w₂ · x",
     "neuron": "One neuron: inputs 1, 3, 2",
+    "paths": "Two hidden units, two outputs",
     **{name: label for name, (label, _, _) in FUNCTIONS.items()},
     "xor": "Exclusive or",
     "moons": "Two moons",
@@ -267,11 +268,19 @@ def _neuron() -> Source:
     return Source("neuron", NAMES["neuron"], data, usual, first=first)
 
 
+def _paths() -> Source:
+    """The neuron and one beside it, and two linear outputs: a hidden unit reaches the cost along two paths."""
+    data = Data(_row(1, 3, 2), _row(1, 0), columns=("n1", "n2", "n3"), target="y", source="paths (one row)")
+    usual = Usual((2,), "sigmoid", None, "half_squared_error", batch_size=1)
+    first = {"0.W": [[0.5, -0.5], [-0.25, 0.25], [0.75, 0.25]], "0.b": [0.1, 0.0]}
+    return Source("paths", NAMES["paths"], data, usual, first=first | {"2.W": [[1.0, -0.5], [0.5, 2.0]], "2.b": [0, 0]})
+
+
 def _row(*numbers: float) -> np.ndarray:
     return np.array([numbers], np.float32)
 
 
-_ARTICLE = {"chain": _chain, "neuron": _neuron}
+_ARTICLE = {"chain": _chain, "neuron": _neuron, "paths": _paths}
 
 
 @dataclass(frozen=True)
