@@ -83,8 +83,12 @@ def judge(answer: float, truth: float, mistakes: Iterable[Mistake]) -> Verdict:
         return Verdict(False, "The number is right, but its sign is not.", "sign", "the sign")
     for mistake in mistakes:
         if near(answer, -mistake.value, NAMED):
-            return Verdict(False, f"Two things went wrong: the sign, and this: {mistake.told}", mistake.name, mistake.step)
-    return Verdict(False, "This is not right, and it is none of the usual slips. Let us take it apart, factor by factor.")
+            return Verdict(
+                False, f"Two things went wrong: the sign, and this: {mistake.told}", mistake.name, mistake.step
+            )
+    return Verdict(
+        False, "This is not right, and it is none of the usual slips. Let us take it apart, factor by factor."
+    )
 
 
 def told_apart(truth: float, mistakes: Iterable[Mistake]) -> bool:
@@ -92,6 +96,4 @@ def told_apart(truth: float, mistakes: Iterable[Mistake]) -> bool:
     values = [mistake.value for mistake in mistakes]
     if not truth or any(near(value, truth, 1.2 * RIGHT + NAMED) for value in values):
         return False
-    return all(
-        abs(a - b) > 2.5 * NAMED * max(abs(a), abs(b)) for i, a in enumerate(values) for b in values[:i]
-    )  # fmt: skip
+    return all(abs(a - b) > 2.5 * NAMED * max(abs(a), abs(b)) for i, a in enumerate(values) for b in values[:i])

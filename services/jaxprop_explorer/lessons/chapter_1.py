@@ -56,9 +56,13 @@ def _prune(edges: str) -> Shown:
     tape, (first, second, _) = shown.tape, shown.params
     n, z, a = tape["0"].y[0], float(tape["2"].x[0, 0]), float(tape["2"].y[0, 0])
     kept = int(np.sum(np.asarray(first.W) != 0))
-    words = f"{kept} of 9 weights between a and n are not 0, so n = ({numbers(n)}), z = {number(z)} and a = {number(a)}."
+    words = (
+        f"{kept} of 9 weights between a and n are not 0, so n = ({numbers(n)}), z = {number(z)} and a = {number(a)}."
+    )
     columns = [["1", "3", "2"], [f"n{i}" for i in "₁₂₃"], ["m₁"]]
-    drawn = network(columns, [np.asarray(first.W), np.asarray(second.W)], f"The inputs 1, 3, 2, three units n, and m₁. {words}")
+    drawn = network(
+        columns, [np.asarray(first.W), np.asarray(second.W)], f"The inputs 1, 3, 2, three units n, and m₁. {words}"
+    )
     return Shown(words, {"edges": kept, "z": z, "a": a}, drawn, words)
 
 
@@ -72,6 +76,7 @@ def _letters(notation: str) -> Shown:
 
 
 def weighted(form: str) -> Shown:
+    """Row 3's sum as it is, and in the two forms that the article gives it."""
     one = nets.unit()
     W, b = one.params[0]
     terms = np.asarray(one.x[0] * W[:, 0])
@@ -121,7 +126,6 @@ def _likened() -> Shown:
         return Shown(f"{words} ({error})", {"likened parts": 4})
 
 
-
 def _units(unit: str) -> Shown:
     x, targets = nets.rows([1, 3, 2]), nets.rows([1])
     w = jnp.array([[0.5], [-0.25], [-0.75]], float)
@@ -138,7 +142,10 @@ def _units(unit: str) -> Shown:
         if unit == "step"
         else "The slopes say how to do better."
     )
-    words = f"It answers {number(answer)} where 1 is wanted, C = {number(float(cost))}, ∂C/∂w = ({numbers(slopes)}). {verdict}"
+    words = (
+        f"It answers {number(answer)} where 1 is wanted, C = {number(float(cost))}, ∂C/∂w = ({numbers(slopes)}). "
+        f"{verdict}"
+    )
     return Shown(words, {"answer": answer, "C": float(cost), "largest slope": max(map(abs, slopes))})
 
 
@@ -157,12 +164,25 @@ ROW_2 = Lesson(
         "Here one letter means one thing; the legend below says which.",
     ),
     widgets=(
-        Widget("prune", "Prune the connections", (
-            Choice("edges", "Connections from a to n", {"all": "all nine", "pruned": "three, the others are 0"}, "pruned"),
-        ), _prune),
-        Widget("letters", "What the letters mean", (
-            Choice("notation", "Notation", {"ours": "of this page", "article": "of the article"}, "ours"),
-        ), _letters),
+        Widget(
+            "prune",
+            "Prune the connections",
+            (
+                Choice(
+                    "edges",
+                    "Connections from a to n",
+                    {"all": "all nine", "pruned": "three, the others are 0"},
+                    "pruned",
+                ),
+            ),
+            _prune,
+        ),
+        Widget(
+            "letters",
+            "What the letters mean",
+            (Choice("notation", "Notation", {"ours": "of this page", "article": "of the article"}, "ours"),),
+            _letters,
+        ),
     ),
     tries=(
         Try("Keep all nine connections, and see z change", "prune", {"edges": "all"}),
@@ -175,7 +195,7 @@ ROW_2 = Lesson(
     ),
     setup=Setup(UNIT.settings, {}, "network", {"path": "0.W", "index": [0, 0]}, UNIT.words),
     formulas=forward_formulas,
-)  # fmt: skip
+)
 
 ROW_3 = Lesson(
     number=3,
@@ -189,10 +209,23 @@ ROW_3 = Lesson(
         "Its later form has no Σ at all. There is one bias for each unit, and it is added once.",
     ),
     widgets=(
-        Widget("sum", "Where the bias stands", (
-            Choice("form", "Formula", {"right": "Σ wᵢxᵢ + b", "inside": "Σ (wᵢxᵢ + b), the article's first form",
-                                       "without": "wᵢxᵢ + b, the article's second form"}, "right"),
-        ), weighted),
+        Widget(
+            "sum",
+            "Where the bias stands",
+            (
+                Choice(
+                    "form",
+                    "Formula",
+                    {
+                        "right": "Σ wᵢxᵢ + b",
+                        "inside": "Σ (wᵢxᵢ + b), the article's first form",
+                        "without": "wᵢxᵢ + b, the article's second form",
+                    },
+                    "right",
+                ),
+            ),
+            weighted,
+        ),
     ),
     tries=(
         Try("Put the bias inside the Σ", "sum", {"form": "inside"}),
@@ -206,13 +239,14 @@ ROW_3 = Lesson(
     ),
     setup=Setup(UNIT.settings, {}, "network", {"path": "0.b", "index": [0]}, UNIT.words),
     formulas=lambda: forward_formulas()[:1],
-)  # fmt: skip
+)
 
 ROW_4 = Lesson(
     number=4,
     chapter=1,
     title="A neuron and a perceptron",
-    quote="The building blocks of neural networks are perceptrons. Perceptrons are loosely based on biological neurons.",
+    quote="The building blocks of neural networks are perceptrons. Perceptrons are loosely based on biological "
+    "neurons.",
     paragraphs=(
         "The names come from biology, and the picture says which part is likened to which, and what is not alike. "
         "Treat the brain as where the idea came from, not as evidence that a formula is right.",
@@ -222,10 +256,23 @@ ROW_4 = Lesson(
     ),
     widgets=(
         Widget("likened", "Side by side", (), _likened),
-        Widget("units", "Can it learn from its slope?", (
-            Choice("unit", "Unit", {"step": "a step (Rosenblatt's perceptron)", "linear": "a linear unit (the article's)",
-                                    "sigmoid": "a sigmoid unit"}, "step"),
-        ), _units),
+        Widget(
+            "units",
+            "Can it learn from its slope?",
+            (
+                Choice(
+                    "unit",
+                    "Unit",
+                    {
+                        "step": "a step (Rosenblatt's perceptron)",
+                        "linear": "a linear unit (the article's)",
+                        "sigmoid": "a sigmoid unit",
+                    },
+                    "step",
+                ),
+            ),
+            _units,
+        ),
     ),
     tries=(
         Try("Ask the step for its slope", "units", {"unit": "step"}),
@@ -237,6 +284,6 @@ ROW_4 = Lesson(
         Anchor("answer of the step for the sum −1.75", 0, lambda: _units("step").numbers["answer"]),
     ),
     setup=Setup(UNIT.settings, {}, "network", None, UNIT.words),
-)  # fmt: skip
+)
 
 LESSONS = (ROW_2, ROW_3, ROW_4)

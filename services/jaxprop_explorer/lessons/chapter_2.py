@@ -37,7 +37,9 @@ def _against(target: str, net: Layer, params: Any, wide: float, words: str, dots
 def _by_hand(target: str, w: float, b: float) -> Shown:
     net, params = jp.Linear(1), nets.linear([[w]], [b])
     error = nets.mean_square(net, params, TRUTHS[target])
-    words = f"{number(w)}·x + {number(b)} misses {TARGETS[target]} by a mean squared error of {number(error)} on [−1, 1]."
+    words = (
+        f"{number(w)}·x + {number(b)} misses {TARGETS[target]} by a mean squared error of {number(error)} on [−1, 1]."
+    )
     return Shown(words, {"mean squared error": error}, _against(target, net, params, 1.0, words))
 
 
@@ -77,10 +79,16 @@ def _one_weight(slope: float, x: float, rate: float) -> Shown:
     path = one_weight(slope, x, rate, 12)
     factor = (path[1] - slope) / (path[0] - slope)
     how = (
-        "nothing is learned" if factor == 1 else "it swings for ever" if factor == -1
-        else "it jumps across and away: it diverges" if factor < -1
-        else "it jumps across and comes nearer" if factor < 0 else "it comes nearer with every step"
-    )  # fmt: skip
+        "nothing is learned"
+        if factor == 1
+        else "it swings for ever"
+        if factor == -1
+        else "it jumps across and away: it diverges"
+        if factor < -1
+        else "it jumps across and comes nearer"
+        if factor < 0
+        else "it comes nearer with every step"
+    )
     words = (
         f"A step multiplies the distance of w to {number(slope)} by {number(factor)}, which is 1 − η·x²: {how}. "
         f"After {len(path) - 1} steps w = {number(path[-1])}."
@@ -114,7 +122,9 @@ def _other_fits(sample: float) -> Shown:
         if f is not None
     ]
     drawn = chart(lines, (Dot(sample, sample, "the sample", 4),), x_label="x", y_label="f(x)", said=words)
-    return Shown(words, {"fits": len(fit), "gradient": float(slope), **{f"C of {k}": v for k, v in wrong.items()}}, drawn)
+    return Shown(
+        words, {"fits": len(fit), "gradient": float(slope), **{f"C of {k}": v for k, v in wrong.items()}}, drawn
+    )
 
 
 @lru_cache(16)
@@ -142,7 +152,10 @@ def _floor(kind: str, target: str) -> Shown:
     if isinstance(params, LinearParams):
         found = nets.weights_of(nets.Example(net, params, nets.rows([0]), nets.rows([0])))
         numbers_ |= dict(zip("wb", found, strict=False))
-        words += f" Its best numbers: {', '.join(f'{k} = {number(round(v, 6))}' for k, v in zip('wb', found, strict=False))}."
+        words += (
+            " Its best numbers: "
+            f"{', '.join(f'{k} = {number(round(v, 6))}' for k, v in zip('wb', found, strict=False))}."
+        )
     return Shown(words, numbers_, _against(target, net, params, 1.0, words))
 
 
@@ -195,7 +208,8 @@ def _bent(units: int, activation: str, target: str) -> tuple[Layer, Any, float, 
 def _bend(units: float, activation: str) -> Shown:
     net, params, before, after = _bent(int(units), activation, "square")
     words = (
-        f"{int(units)} hidden {activation} unit{'s' * (units > 1)}, trained for 400 steps: the mean squared error goes from "
+        f"{int(units)} hidden {activation} unit{'s' * (units > 1)}, trained for 400 steps: the mean squared error "
+        "goes from "
         f"{number(before)} to {number(after, 3)}."
     )
     return Shown(words, {"before": before, "after": after}, _against("square", net, params, 1.0, words))
@@ -204,7 +218,7 @@ def _bend(units: float, activation: str) -> Shown:
 @lru_cache(1)
 def best_rising() -> float:
     """Return how near to x² on [−1, 1] a function comes that never falls: constant first, then x² itself."""
-    x = np.linspace(-1, 1, 4001)
+    x = np.linspace(-1, 1, 40001)
     means = np.cumsum(x**2) / np.arange(1, x.size + 1)
     flat = int(np.argmax((x > 0) & (x**2 >= means)))  # up to here the mean of what is wanted is the best constant
     return float(np.sum((x[: flat + 1] ** 2 - means[flat]) ** 2) / x.size)
@@ -232,7 +246,9 @@ def _how_many(activation: str) -> Shown:
 
 
 ROW_5 = Lesson(
-    number=5, chapter=2, title="The graph of a function, and a network that copies it",
+    number=5,
+    chapter=2,
+    title="The graph of a function, and a network that copies it",
     quote="Imagine you have a function f(x) = x. Its graph looks like this.",
     paragraphs=(
         "A network approximates a function that it is only shown in examples. Move the sliders and be the one who "
@@ -241,11 +257,22 @@ ROW_5 = Lesson(
         "well there and wrongly at 3.",
     ),
     widgets=(
-        Widget("by_hand", "Fit it by hand", (
-            Choice("target", "Wanted", TARGETS, "x"),
-            Slider("w", "w", -3, 3, 0.05, 0.4), Slider("b", "b", -2, 2, 0.05, 0.0),
-        ), _by_hand),
-        Widget("outside", "What a trained network does elsewhere", (Slider("wide", "Show x up to", 1, 4, 0.5, 1),), _outside),
+        Widget(
+            "by_hand",
+            "Fit it by hand",
+            (
+                Choice("target", "Wanted", TARGETS, "x"),
+                Slider("w", "w", -3, 3, 0.05, 0.4),
+                Slider("b", "b", -2, 2, 0.05, 0.0),
+            ),
+            _by_hand,
+        ),
+        Widget(
+            "outside",
+            "What a trained network does elsewhere",
+            (Slider("wide", "Show x up to", 1, 4, 0.5, 1),),
+            _outside,
+        ),
     ),
     tries=(
         Try("Fit f(x) = x: w = 1, b = 0", "by_hand", {"target": "x", "w": 1, "b": 0}),
@@ -253,14 +280,20 @@ ROW_5 = Lesson(
         Try("Look outside of what it has seen", "outside", {"wide": 4}),
     ),
     anchors=(
-        Anchor("mean squared error of 1·x + 0 on f(x) = x", 0, lambda: _by_hand("x", 1.0, 0.0).numbers["mean squared error"]),
+        Anchor(
+            "mean squared error of 1·x + 0 on f(x) = x",
+            0,
+            lambda: _by_hand("x", 1.0, 0.0).numbers["mean squared error"],
+        ),
         Anchor("the trained network at 0.5", 0.50, lambda: _outside(1.0).numbers["at 0.5"], digits=2),
     ),
     setup=Setup(LINE, {}, "network", None, "Points of f(x) = x, and one linear unit."),
-)  # fmt: skip
+)
 
 ROW_6 = Lesson(
-    number=6, chapter=2, title="One weight learns a line",
+    number=6,
+    chapter=2,
+    title="One weight learns a line",
     quote="If we pick x = 1, then y = 1 and the correct value for w is 1. If we had a function f(x) = 2x then w = 2.",
     paragraphs=(
         "The least that can learn is one weight, f(x, w) = w·x. For y = x it finds 1, for y = 2x it finds 2. One can "
@@ -270,11 +303,19 @@ ROW_6 = Lesson(
         "and the constant 1. And x = 0 teaches nothing, for there w·x is 0 whatever w is, so the gradient is 0.",
     ),
     widgets=(
-        Widget("learn", "Watch w", (
-            Slider("slope", "wanted slope", -3, 3, 0.5, 2), Slider("x", "the sample x", -3, 3, 0.25, 1),
-            Slider("rate", "learning rate η", 0.05, 2.5, 0.05, 0.5),
-        ), _one_weight),
-        Widget("fits", "What else fits one sample?", (Slider("sample", "the sample x", -1.5, 1.5, 0.25, 1),), _other_fits),
+        Widget(
+            "learn",
+            "Watch w",
+            (
+                Slider("slope", "wanted slope", -3, 3, 0.5, 2),
+                Slider("x", "the sample x", -3, 3, 0.25, 1),
+                Slider("rate", "learning rate η", 0.05, 2.5, 0.05, 0.5),
+            ),
+            _one_weight,
+        ),
+        Widget(
+            "fits", "What else fits one sample?", (Slider("sample", "the sample x", -1.5, 1.5, 0.25, 1),), _other_fits
+        ),
     ),
     tries=(
         Try("Learn y = 2x", "learn", {"slope": 2, "x": 1, "rate": 0.5}),
@@ -289,14 +330,21 @@ ROW_6 = Lesson(
         Anchor("factor of a step at x = 1, η = 0.5", 0.5, lambda: _one_weight(2, 1.0, 0.5).numbers["factor"]),
         Anchor("gradient at x = 0", 0, lambda: _other_fits(0.0).numbers["gradient"]),
     ),
-    setup=Setup({"data": "double", "learning_rate": 0.5}, {"0.W": [[0.0]]}, "network", {"path": "0.W", "index": [0, 0]},
-                "Points of f(x) = 2x, and one linear unit whose weight is 0."),
-)  # fmt: skip
+    setup=Setup(
+        {"data": "double", "learning_rate": 0.5},
+        {"0.W": [[0.0]]},
+        "network",
+        {"path": "0.W", "index": [0, 0]},
+        "Points of f(x) = 2x, and one linear unit whose weight is 0.",
+    ),
+)
 
 ROW_7 = Lesson(
-    number=7, chapter=2, title="Linear units cannot fit x²",
+    number=7,
+    chapter=2,
+    title="Linear units cannot fit x²",
     quote="Adding more perceptrons to the network will allow us to approximate arbitrarily complicated linear systems, "
-          "but we can't approximate something as simple as f(x) = x² with just this system.",
+    "but we can't approximate something as simple as f(x) = x² with just this system.",
     paragraphs=(
         "That is right, and it can be said exactly. On x between −1 and 1 the best w·x has w = 0 and leaves a mean "
         "squared error of 1/5. With a bias the best is the constant 1/3, and 4/45 is left. More linear layers leave "
@@ -305,9 +353,17 @@ ROW_7 = Lesson(
         "fit x + 1, where it leaves an error of 1. Such a function, linear plus a constant, is called affine; the "
         "bias is there for it.",
     ),
-    widgets=(Widget("floor", "The best that is possible", (
-        Choice("kind", "Network", KINDS, "wx"), Choice("target", "Wanted", TARGETS, "square"),
-    ), _floor),),
+    widgets=(
+        Widget(
+            "floor",
+            "The best that is possible",
+            (
+                Choice("kind", "Network", KINDS, "wx"),
+                Choice("target", "Wanted", TARGETS, "square"),
+            ),
+            _floor,
+        ),
+    ),
     tries=(
         Try("w·x on x²: 1/5", "floor", {"kind": "wx", "target": "square"}),
         Try("Add a bias: 4/45", "floor", {"kind": "wx+b", "target": "square"}),
@@ -320,41 +376,59 @@ ROW_7 = Lesson(
         Anchor("of three linear layers, 4/45", 4 / 45, lambda: best_linear("deep", "square")[2], digits=4),
         Anchor("of the best w·x on x + 1", 1.0, lambda: best_linear("wx", "x+1")[2], digits=4),
     ),
-    setup=Setup(FLAT, {}, "network", None,
-                "Points of f(x) = x², and layers without a bend."),
-)  # fmt: skip
+    setup=Setup(FLAT, {}, "network", None, "Points of f(x) = x², and layers without a bend."),
+)
 
 ROW_8 = Lesson(
-    number=8, chapter=2, title="Hidden layers alone collapse",
+    number=8,
+    chapter=2,
+    title="Hidden layers alone collapse",
     quote="Adding hidden layers is great, but without the second step the output is still only a composition of linear "
-          "functions.",
+    "functions.",
     paragraphs=(
         "Two linear layers in a row are one: multiply out, and a matrix and a bias are left. For layers of many units "
         "the matrix is the product W₁W₂ (W₂W₁ where vectors are written as columns).",
         "Put a sigmoid between the layers and no single layer does the same. That is what the bend is for.",
     ),
-    widgets=(Widget("collapse", "Two layers, and the one that they amount to", (
-        Choice("between", "Between the layers", {"linear": "nothing", "sigmoid": "a sigmoid", "relu": "ReLU"}, "linear"),
-        Slider("x1", "x₁", -3, 3, 0.1, 1), Slider("x2", "x₂", -3, 3, 0.1, -0.5),
-    ), _collapse),),
+    widgets=(
+        Widget(
+            "collapse",
+            "Two layers, and the one that they amount to",
+            (
+                Choice(
+                    "between",
+                    "Between the layers",
+                    {"linear": "nothing", "sigmoid": "a sigmoid", "relu": "ReLU"},
+                    "linear",
+                ),
+                Slider("x1", "x₁", -3, 3, 0.1, 1),
+                Slider("x2", "x₂", -3, 3, 0.1, -0.5),
+            ),
+            _collapse,
+        ),
+    ),
     tries=(
         Try("Collapse them", "collapse", {"between": "linear"}),
         Try("Put a sigmoid in between", "collapse", {"between": "sigmoid"}),
     ),
     anchors=(
         Anchor("largest difference without a bend", 0, lambda: _collapse("linear", 1.0, -0.5).numbers["difference"]),
-        Anchor("entries of W₁W₂ for two inputs and two outputs", 4,
-               lambda: _collapse("linear", 1.0, -0.5).numbers["entries of W₁W₂"]),
+        Anchor(
+            "entries of W₁W₂ for two inputs and two outputs",
+            4,
+            lambda: _collapse("linear", 1.0, -0.5).numbers["entries of W₁W₂"],
+        ),
     ),
-    setup=Setup(FLAT, {}, "network", None,
-                "Points of f(x) = x², and layers without a bend."),
+    setup=Setup(FLAT, {}, "network", None, "Points of f(x) = x², and layers without a bend."),
     formulas=_collapse_formulas,
-)  # fmt: skip
+)
 
 ROW_9 = Lesson(
-    number=9, chapter=2, title="A hidden layer with a bend can fit x²",
+    number=9,
+    chapter=2,
+    title="A hidden layer with a bend can fit x²",
     quote="To be able to handle higher-order functions, we need to add two things: hidden layers, and nonlinear "
-          "activation functions.",
+    "activation functions.",
     paragraphs=(
         "Sixteen tanh units and a linear output start exactly at the floor of the last lessons, 4/45, and training "
         "takes them below a thousandth.",
@@ -365,13 +439,34 @@ ROW_9 = Lesson(
         "takes or returns functions, as jax.grad does. What is meant is nonlinear.",
     ),
     widgets=(
-        Widget("bend", "Train it on x²", (
-            Slider("units", "hidden units", 1, 16, 1, 16), Choice("activation", "Activation", {k: k for k in BENDS}, "tanh"),
-        ), _bend),
-        Widget("how_many", "How many units, and which activation?", (
-            Choice("activation", "Activation", {"tanh": "tanh", "sigmoid": "sigmoid", "relu": "ReLU", "linear": "none",
-                                                "square": "u² (a polynomial)"}, "tanh"),
-        ), _how_many),
+        Widget(
+            "bend",
+            "Train it on x²",
+            (
+                Slider("units", "hidden units", 1, 16, 1, 16),
+                Choice("activation", "Activation", {k: k for k in BENDS}, "tanh"),
+            ),
+            _bend,
+        ),
+        Widget(
+            "how_many",
+            "How many units, and which activation?",
+            (
+                Choice(
+                    "activation",
+                    "Activation",
+                    {
+                        "tanh": "tanh",
+                        "sigmoid": "sigmoid",
+                        "relu": "ReLU",
+                        "linear": "none",
+                        "square": "u² (a polynomial)",
+                    },
+                    "tanh",
+                ),
+            ),
+            _how_many,
+        ),
     ),
     tries=(
         Try("Sixteen tanh units", "bend", {"units": 16, "activation": "tanh"}),
@@ -383,10 +478,20 @@ ROW_9 = Lesson(
         Anchor("mean squared error before training, 4/45", 4 / 45, lambda: _bent(16, "tanh", "square")[2], digits=5),
         Anchor("after training, in thousandths, rounded down", 0, lambda: int(1000 * _bent(16, "tanh", "square")[3])),
         Anchor("what the best function that only rises is left with, 9/160", 9 / 160, best_rising, digits=3),
-        Anchor("what any number of u² units leaves of |x|, 1/192", 1 / 192, lambda: _how_many("square").numbers["64 units"], digits=3),
+        Anchor(
+            "what any number of u² units leaves of |x|, 1/192",
+            1 / 192,
+            lambda: _how_many("square").numbers["64 units"],
+            digits=3,
+        ),
     ),
-    setup=Setup({"data": "square", "layers": [16], "activation": "tanh", "learning_rate": 0.03, "optimizer": "adam"}, {},
-                "network", None, "Points of f(x) = x², and one hidden layer of sixteen tanh units."),
-)  # fmt: skip
+    setup=Setup(
+        {"data": "square", "layers": [16], "activation": "tanh", "learning_rate": 0.03, "optimizer": "adam"},
+        {},
+        "network",
+        None,
+        "Points of f(x) = x², and one hidden layer of sixteen tanh units.",
+    ),
+)
 
 LESSONS = (ROW_5, ROW_6, ROW_7, ROW_8, ROW_9)

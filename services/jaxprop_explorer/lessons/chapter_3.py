@@ -28,9 +28,13 @@ def _edges(first: float, hidden: float, last: float) -> Shown:
     edges = sum(a * b for a, b in itertools.pairwise(sizes))
     weights, biases = (sum(getattr(p, n).size for p in params if p) for n in ("W", "b"))
     sums = " + ".join(f"{a}·{b}" for a, b in itertools.pairwise(sizes))
-    words = f"{sums} = {edges} lines, and {weights} weights; besides, {biases} biases, one for each unit but the inputs."
+    words = (
+        f"{sums} = {edges} lines, and {weights} weights; besides, {biases} biases, one for each unit but the inputs."
+    )
     columns = [[""] * size for size in sizes]
-    drawn = network(columns, [np.asarray(p.W) for p in params if p], f"A network of three layers. {words}", labels=False)
+    drawn = network(
+        columns, [np.asarray(p.W) for p in params if p], f"A network of three layers. {words}", labels=False
+    )
     return Shown(words, {"edges": edges, "weights": weights, "biases": biases}, drawn)
 
 
@@ -77,12 +81,14 @@ def _normalise(kind: str) -> Shown:
     values = np.array([-1000.0, -2.0, 0.0, 2.0, 1000.0])
     x = jnp.asarray(values)[:, None]
     found = {
-        "relu": lambda: jp.ReLU()(x), "sigmoid": lambda: jp.Sigmoid()(x),
+        "relu": lambda: jp.ReLU()(x),
+        "sigmoid": lambda: jp.Sigmoid()(x),
         "standardize": lambda: jp.Standardize.of(values[:, None])(x, ()),
-    }[kind]()  # fmt: skip
+    }[kind]()
     out = np.asarray(found)[:, 0]
     words = {
-        "relu": "ReLU bends and keeps nothing small: 1000 stays 1000. So an activation is not there to keep numbers small.",
+        "relu": "ReLU bends and keeps nothing small: 1000 stays 1000. So an activation is not there to keep numbers "
+        "small.",
         "sigmoid": "σ looks at each number by itself. It bends; that its values lie between 0 and 1 is a side effect.",
         "standardize": f"Normalising looks at all numbers together and gives them mean 0 and spread 1. That is another "
         f"thing: the mean is now {number(float(np.mean(out)), 3)}, the spread {number(float(np.std(out)), 3)}.",
@@ -119,8 +125,12 @@ def _theta(net: str, scale: float) -> Shown:
         f"With {number(scale)}·θ it is {number(float(scaled[0, 0]))}: another function. A gradient has {slopes} "
         f"number{'s' * (slopes > 1)} too, one for each of θ: it is a direction for the parameters, not for the answer."
     )
-    rows = (("in formulas", "in code"), ("f", f"net = {code}"), ("f(x, θ)", "net(x, params)"),
-            ("∂C/∂θ", "jp.manual.value_and_grad(net, cost)(x, params, targets)[1]"))  # fmt: skip
+    rows = (
+        ("in formulas", "in code"),
+        ("f", f"net = {code}"),
+        ("f(x, θ)", "net(x, params)"),
+        ("∂C/∂θ", "jp.manual.value_and_grad(net, cost)(x, params, targets)[1]"),
+    )
     found = {"parameters": count, "slopes": slopes, "same": float(bool(jnp.all(first == again)))}
     return Shown(words, {**found, "f(1, θ)": float(first[0, 0]), "scaled": float(scaled[0, 0])}, rows=rows)
 
@@ -178,7 +188,9 @@ def _output_formulas() -> tuple[Equation, ...]:
 
 
 ROW_1 = Lesson(
-    number=1, chapter=3, title="A network of three layers",
+    number=1,
+    chapter=3,
+    title="A network of three layers",
     quote="In this network, each layer of neurons is connected to every neuron in the previous layer.",
     paragraphs=(
         "Circles are units, lines are weights. Every unit is joined to every unit of the layer before, so a layer of n "
@@ -186,9 +198,18 @@ ROW_1 = Lesson(
         "Colour is the sign of a weight (and a dashed line is a negative one), width is its size. What no line shows: "
         "each unit but the inputs also has a bias.",
     ),
-    widgets=(Widget("edges", "Count the lines", (
-        Slider("first", "inputs", 1, 6, 1, 3), Slider("hidden", "hidden units", 1, 6, 1, 4), Slider("last", "outputs", 1, 6, 1, 2),
-    ), _edges),),
+    widgets=(
+        Widget(
+            "edges",
+            "Count the lines",
+            (
+                Slider("first", "inputs", 1, 6, 1, 3),
+                Slider("hidden", "hidden units", 1, 6, 1, 4),
+                Slider("last", "outputs", 1, 6, 1, 2),
+            ),
+            _edges,
+        ),
+    ),
     tries=(
         Try("The article's size, 3-4-2", "edges", {"first": 3, "hidden": 4, "last": 2}),
         Try("Make it wide", "edges", {"first": 6, "hidden": 6, "last": 6}),
@@ -198,32 +219,55 @@ ROW_1 = Lesson(
         Anchor("weights of 3-4-2", 20, lambda: _edges(3, 4, 2).numbers["weights"]),
         Anchor("biases of 3-4-2", 6, lambda: _edges(3, 4, 2).numbers["biases"]),
     ),
-    setup=Setup({"data": "xor", "layers": [4], "activation": "sigmoid"}, {}, "network", None,
-                "A network with one hidden layer of four units."),
-)  # fmt: skip
+    setup=Setup(
+        {"data": "xor", "layers": [4], "activation": "sigmoid"},
+        {},
+        "network",
+        None,
+        "A network with one hidden layer of four units.",
+    ),
+)
 
 ROW_10 = Lesson(
-    number=10, chapter=3, title="Activation functions bend; the sigmoid",
-    quote="To prevent this result from rapidly getting larger with successive multiplications, we apply a normalization "
-          "function to the result, which “squashes” the result into a number on a fixed range.",
+    number=10,
+    chapter=3,
+    title="Activation functions bend; the sigmoid",
+    quote="To prevent this result from rapidly getting larger with successive multiplications, we apply a "
+    "normalization "
+    "function to the result, which “squashes” the result into a number on a fixed range.",
     paragraphs=(
         "What σ is there for is the bend, and its name is activation function. Normalising is another thing: it looks "
         "at many numbers together and gives them a mean and a spread. And keeping numbers small is not the point, for "
         "ReLU bends as well and keeps nothing small.",
-        "σ takes any number into the open interval from 0 to 1: it comes as near to the ends as you like and never gets "
+        "σ takes any number into the open interval from 0 to 1: it comes as near to the ends as you like and never "
+        "gets "
         "there. σ(0) is ½. Its slope is ¼ there, never more, and vanishes on both sides.",
-        "The article does not say what follows: with the squared error a unit that is very wrong learns slowly, for its "
+        "The article does not say what follows: with the squared error a unit that is very wrong learns slowly, for "
+        "its "
         "error is multiplied by a slope that is almost 0. The cross-entropy has no such factor.",
     ),
     widgets=(
-        Widget("sigmoid", "Value and slope", (
-            Choice("kind", "Activation", {"sigmoid": "sigmoid σ", "tanh": "tanh", "relu": "ReLU"}, "sigmoid"),
-            Slider("z", "z", -8, 8, 0.05, 1.35),
-        ), _activation),
-        Widget("very_wrong", "Very wrong, and slow", (Slider("z", "z of a unit that should answer 0", -6, 6, 0.1, 4),), _very_wrong),
-        Widget("normalise", "An activation does not normalise", (
-            Choice("kind", "Function", {"relu": "ReLU", "sigmoid": "σ", "standardize": "normalising"}, "relu"),
-        ), _normalise),
+        Widget(
+            "sigmoid",
+            "Value and slope",
+            (
+                Choice("kind", "Activation", {"sigmoid": "sigmoid σ", "tanh": "tanh", "relu": "ReLU"}, "sigmoid"),
+                Slider("z", "z", -8, 8, 0.05, 1.35),
+            ),
+            _activation,
+        ),
+        Widget(
+            "very_wrong",
+            "Very wrong, and slow",
+            (Slider("z", "z of a unit that should answer 0", -6, 6, 0.1, 4),),
+            _very_wrong,
+        ),
+        Widget(
+            "normalise",
+            "An activation does not normalise",
+            (Choice("kind", "Function", {"relu": "ReLU", "sigmoid": "σ", "standardize": "normalising"}, "relu"),),
+            _normalise,
+        ),
     ),
     tries=(
         Try("Put z at 0: the steepest place", "sigmoid", {"kind": "sigmoid", "z": 0}),
@@ -241,21 +285,31 @@ ROW_10 = Lesson(
     ),
     setup=Setup(UNIT.settings, {}, "network", {"path": "0.W", "index": [0, 0]}, UNIT.words),
     formulas=_sigmoid_formulas,
-)  # fmt: skip
+)
 
 ROW_11 = Lesson(
-    number=11, chapter=3, title="A network is a function f(x, θ)",
+    number=11,
+    chapter=3,
+    title="A network is a function f(x, θ)",
     quote="A neural network with a single input and many parameters can be denoted as f(x, θ), where θ is all of the "
-          "parameters in the network.",
+    "parameters in the network.",
     paragraphs=(
         "That is right, and the library is written so: net(x, params). The description holds no number; all of them "
         "are in θ, a tree of arrays. Same x, same θ, same answer.",
         "Later the article looks for “a direction to push the prediction”. The gradient is a direction too, but in the "
         "space of θ: it has one number for every parameter. The answer follows on whatever way the parameters take it.",
     ),
-    widgets=(Widget("theta", "The same f with another θ", (
-        Choice("net", "Network", {k: v[0] for k, v in FUNCTIONS.items()}, "two"), Slider("scale", "θ times", -2, 2, 0.25, 2),
-    ), _theta),),
+    widgets=(
+        Widget(
+            "theta",
+            "The same f with another θ",
+            (
+                Choice("net", "Network", {k: v[0] for k, v in FUNCTIONS.items()}, "two"),
+                Slider("scale", "θ times", -2, 2, 0.25, 2),
+            ),
+            _theta,
+        ),
+    ),
     tries=(
         Try("Double θ", "theta", {"net": "two", "scale": 2}),
         Try("A network of 49 numbers", "theta", {"net": "sixteen", "scale": 2}),
@@ -265,12 +319,19 @@ ROW_11 = Lesson(
         Anchor("numbers in its gradient", 49, lambda: _theta("sixteen", 1.0).numbers["slopes"]),
         Anchor("asked twice, the same answer (1 is yes)", 1, lambda: _theta("two", 1.0).numbers["same"]),
     ),
-    setup=Setup({"data": "square", "layers": [16], "activation": "tanh"}, {}, "network", None,
-                "Points of f(x) = x², and a network of 49 numbers."),
-)  # fmt: skip
+    setup=Setup(
+        {"data": "square", "layers": [16], "activation": "tanh"},
+        {},
+        "network",
+        None,
+        "Points of f(x) = x², and a network of 49 numbers.",
+    ),
+)
 
 ROW_12 = Lesson(
-    number=12, chapter=3, title="Two weights in a row",
+    number=12,
+    chapter=3,
+    title="Two weights in a row",
     quote="The feedforward function looks like this: f(x, w₁, w₂) = w₁ · w₂ · x",
     paragraphs=(
         "The smallest network with two layers: what the first unit hands on, w₁·x, is what the second takes in. There "
@@ -278,9 +339,18 @@ ROW_12 = Lesson(
         "It is linear in x but not in its weights: double both and the answer is four times as large. Only the "
         "product matters, so many pairs of weights compute the same function.",
     ),
-    widgets=(Widget("chain", "Move the weights", (
-        Slider("w1", "w₁", -3, 3, 0.1, 0.4), Slider("w2", "w₂", -3, 3, 0.1, 0.3), Slider("x", "x", -3, 3, 0.5, 1),
-    ), _chain),),
+    widgets=(
+        Widget(
+            "chain",
+            "Move the weights",
+            (
+                Slider("w1", "w₁", -3, 3, 0.1, 0.4),
+                Slider("w2", "w₂", -3, 3, 0.1, 0.3),
+                Slider("x", "x", -3, 3, 0.5, 1),
+            ),
+            _chain,
+        ),
+    ),
     tries=(
         Try("The article's start, w = (0.4, 0.3)", "chain", {"w1": 0.4, "w2": 0.3, "x": 1}),
         Try("Double both weights", "chain", {"w1": 0.8, "w2": 0.6, "x": 1}),
@@ -293,12 +363,15 @@ ROW_12 = Lesson(
     ),
     setup=Setup(CHAIN.settings, {}, "network", {"path": "0.W", "index": [0, 0]}, CHAIN.words),
     formulas=_chain_formulas,
-)  # fmt: skip
+)
 
 ROW_13 = Lesson(
-    number=13, chapter=3, title="The output: a plain weighted sum",
-    quote="Finally, the output of the full network is Σₘ xₘ · aₘ, which is the sum of all of the outputs of the m neurons "
-          "multiplied by the weights x.",
+    number=13,
+    chapter=3,
+    title="The output: a plain weighted sum",
+    quote="Finally, the output of the full network is Σₘ xₘ · aₘ, which is the sum of all of the outputs of the m "
+    "neurons "
+    "multiplied by the weights x.",
     paragraphs=(
         "This output is linear and has no bias. (Its weights are called v here, for x is the input already.)",
         "Later the article derives the gradient as if the output had a σ around it. For this output a is z, so "
@@ -308,9 +381,21 @@ ROW_13 = Lesson(
         "So what the last layer takes in is a⁽ᴸ⁻¹⁾, here the two activations. The article writes a_{L−1} and does not "
         "say what L is.",
     ),
-    widgets=(Widget("output", "With σ′ and without", (
-        Choice("kind", "∂a/∂z", {"plain": "1, as the output is linear", "sigmoid": "σ′(z), as the article derives"}, "plain"),
-    ), _output),),
+    widgets=(
+        Widget(
+            "output",
+            "With σ′ and without",
+            (
+                Choice(
+                    "kind",
+                    "∂a/∂z",
+                    {"plain": "1, as the output is linear", "sigmoid": "σ′(z), as the article derives"},
+                    "plain",
+                ),
+            ),
+            _output,
+        ),
+    ),
     tries=(
         Try("Put a σ′ in where there is no σ", "output", {"kind": "sigmoid"}),
         Try("Leave it out", "output", {"kind": "plain"}),
@@ -319,10 +404,14 @@ ROW_13 = Lesson(
         Anchor("∂a/∂z of a linear output", 1, lambda: _output("plain").numbers["slope"]),
         Anchor("activations that the last layer (L = 2) takes in", 2, lambda: nets.plain_output().tape["2"].x.size),
     ),
-    setup=Setup({"data": "neuron", "layers": [2], "output_activation": "identity", "learning_rate": 0.1},
-                {"0.W": [[0.5, -0.5], [-0.25, 0.25], [0.75, 0.1]], "0.b": [0.1, -0.2], "2.W": [[0.6], [-0.4]]}, "network", None,
-                "The inputs 1, 3 and 2, two sigmoid units, and a linear output."),
+    setup=Setup(
+        {"data": "neuron", "layers": [2], "output_activation": "identity", "learning_rate": 0.1},
+        {"0.W": [[0.5, -0.5], [-0.25, 0.25], [0.75, 0.1]], "0.b": [0.1, -0.2], "2.W": [[0.6], [-0.4]]},
+        "network",
+        None,
+        "The inputs 1, 3 and 2, two sigmoid units, and a linear output.",
+    ),
     formulas=_output_formulas,
-)  # fmt: skip
+)
 
 LESSONS = (ROW_1, ROW_10, ROW_11, ROW_12, ROW_13)

@@ -12,7 +12,19 @@ from jaxprop.errors import JaxpropError
 from jaxprop_explorer.lessons import nets
 from jaxprop_explorer.lessons.chapter_1 import UNIT
 from jaxprop_explorer.lessons.drawing import Dot, Line, chart
-from jaxprop_explorer.lessons.parts import Anchor, Choice, Lesson, Setup, Shown, Slider, Try, Typed, Widget, bracketed, number
+from jaxprop_explorer.lessons.parts import (
+    Anchor,
+    Choice,
+    Lesson,
+    Setup,
+    Shown,
+    Slider,
+    Try,
+    Typed,
+    Widget,
+    bracketed,
+    number,
+)
 
 PLACES = {"w1": ("0.W", (0, 0)), "w2": ("0.W", (1, 0)), "w3": ("0.W", (2, 0)), "b": ("0.b", (0,))}
 NAMES = {"w1": "w₁", "w2": "w₂", "w3": "w₃", "b": "b"}
@@ -40,14 +52,17 @@ def _nudge(h: float) -> Shown:
     at = int(np.argmin(np.abs(np.log10(hs) - h)))
     rounds = hs[at] < 1e-7
     words = (
-        f"With h = {number(hs[at])} the nudge to one side misses ∂C/∂w = {number(slope)} by {number(forward[at], 2)}, to "
+        f"With h = {number(hs[at])} the nudge to one side misses ∂C/∂w = {number(slope)} by "
+        f"{number(forward[at], 2)}, to "
         f"both sides by {number(central[at], 2)}. "
         + ("Here rounding is what is left: a smaller h makes it worse." if rounds else "Make h smaller and see.")
     )
     shown = np.maximum(np.stack([forward, central]), 1e-17)
     lines = (Line(hs, shown[0], "to one side"), Line(hs, shown[1], "to both sides", 2, dashed=True))
     dots = (Dot(hs[at], shown[0][at], "", 1), Dot(hs[at], shown[1][at], "", 2))
-    drawn = chart(lines, dots, x_label="h", y_label="error", said=f"The error of the quotient over h. {words}", log=True)
+    drawn = chart(
+        lines, dots, x_label="h", y_label="error", said=f"The error of the quotient over h. {words}", log=True
+    )
     return Shown(words, {"slope": slope, "forward": float(forward[at]), "central": float(central[at])}, drawn)
 
 
@@ -61,7 +76,8 @@ def _ball(dt: float) -> Shown:
     average = (later - now) / dt
     instant = float(jax.grad(height)(jnp.array(0.5, float)))
     words = (
-        f"From 0.5 s on, over Δt = {number(dt)} s, the ball climbs on average at {number(average, 4)} m/s. At that instant its "
+        f"From 0.5 s on, over Δt = {number(dt)} s, the ball climbs on average at {number(average, 4)} m/s. At that "
+        "instant its "
         f"velocity is {number(instant, 4)} m/s, which the average comes near as Δt goes to 0."
     )
     t = np.linspace(0, 2, 81)
@@ -87,8 +103,12 @@ def _factors(place: str) -> Shown:
     witness = float(by_jax.W[PLACES[place][1]] if place != "b" else by_jax.b[0])
     product = " · ".join(bracketed(f["value"]) for f in factors)
     words = f"∂C/∂{NAMES[place]} = {product} = {number(facts['value'])}; by jax.grad {number(witness)}."
-    rows = (("factor", "value"), *((f["name"], number(f["value"])) for f in factors), ("their product", number(facts["value"])),
-            ("δ, the first two", number(facts["delta"])))  # fmt: skip
+    rows = (
+        ("factor", "value"),
+        *((f["name"], number(f["value"])) for f in factors),
+        ("their product", number(facts["value"])),
+        ("δ, the first two", number(facts["delta"])),
+    )
     found = {"gradient": facts["value"], "delta": facts["delta"], "by jax.grad": witness}
     return Shown(words, found | {f"factor {i}": f["value"] for i, f in enumerate(factors, 1)}, rows=rows)
 
@@ -106,8 +126,11 @@ def _wiggle(by: float) -> Shown:
         f"w₂ moved by {number(by)}, so z moved by {number(dz)}, {number(dz / by)} times as far; a by {number(da)}, "
         f"{number(da / dz)} times that; C by {number(dC)}, {number(dC / da)} times that. Nothing else moved."
     )
-    rows = (("", "moves by", "times as far as the one before"), ("w₂", number(by), ""),
-            *((n, number(d), number(q)) for n, d, q in (("z", dz, dz / by), ("a", da, da / dz), ("C", dC, dC / da))))  # fmt: skip
+    rows = (
+        ("", "moves by", "times as far as the one before"),
+        ("w₂", number(by), ""),
+        *((n, number(d), number(q)) for n, d, q in (("z", dz, dz / by), ("a", da, da / dz), ("C", dC, dC / da))),
+    )
     return Shown(words, {"Δz": dz, "Δa": da, "ΔC": dC, "quotient": dC / by}, rows=rows)
 
 
@@ -120,7 +143,8 @@ def _stray(factor: str) -> Shown:
         words = f"The article's last factor w′ is the derivative of w by w. It is {number(slope)} and changes nothing."
         return Shown(words, {"dw/dw": slope})
     words = (
-        f"z depends on w₂ and on x₂. By w₂ its derivative is {number(dz_dw)} (the input), by x₂ it is {number(dz_dx)} (the "
+        f"z depends on w₂ and on x₂. By w₂ its derivative is {number(dz_dw)} (the input), by x₂ it is "
+        f"{number(dz_dx)} (the "
         "weight). A z′ that does not say which one can mean either."
     )
     return Shown(words, {"∂z/∂w₂": dz_dw, "∂z/∂x₂": dz_dx})
@@ -133,14 +157,21 @@ def _bias(by: float) -> Shown:
     moved = one.with_((jp.LinearParams(W=W, b=b + by), ()))
     dz = float(moved.tape["1"].x[0, 0] - one.tape["1"].x[0, 0])
     dC = moved.grads()[0] - one.grads()[0]
-    words = f"The bias moved by {number(by)} and z by {number(dz)}: just as far, so ∂z/∂b = 1 and ∂C/∂b = δ = {number(delta)}. "
+    words = (
+        f"The bias moved by {number(by)} and z by {number(dz)}: just as far, so ∂z/∂b = 1 and ∂C/∂b = δ = "
+        f"{number(delta)}. "
+    )
     words += f"C moved by {number(dC)}."
     found = {"Δz": dz, "delta": delta, "∂C/∂b": gradient, "ΔC": dC}
     if by:
         words += f" Divided by the nudge that is {number(dC / by)}."
         found["quotient"] = dC / by
     by_w = [float(g) for g in one.grads()[1][0].W[:, 0]]
-    rows = (("", "derivative"), ("∂C/∂b", number(gradient)), *((f"∂C/∂w{s}", number(g)) for s, g in zip("₁₂₃", by_w, strict=True)))
+    rows = (
+        ("", "derivative"),
+        ("∂C/∂b", number(gradient)),
+        *((f"∂C/∂w{s}", number(g)) for s, g in zip("₁₂₃", by_w, strict=True)),
+    )
     return Shown(words, found, rows=rows)
 
 
@@ -158,7 +189,9 @@ def _stepper(expression: str, at: str, steps: float) -> Shown:
         derivation = derive(expression, at=_point(at))
     except ValueError as error:
         if not isinstance(error, JaxpropError):
-            return Shown("The point is read as a number, such as 2, or as one for every variable, such as x = -2, y = 5.")
+            return Shown(
+                "The point is read as a number, such as 2, or as one for every variable, such as x = -2, y = 5."
+            )
         sentence, _, place = str(error).partition("\n")
         return Shown(f"That cannot be differentiated yet: {sentence}.", code=place)
     shown = min(int(steps), len(derivation.steps))
@@ -186,7 +219,8 @@ def _where(place: str) -> Shown:
     found = outer["derivative_value"] * inner["derivative_value"]
     right = derive("3*(x**2+1)**3", at=2.0).facts["derivative_value"]
     words = (
-        f"The outer derivative {outer['derivative']}, taken at {number(at)}, is {number(outer['derivative_value'])}; times the "
+        f"The outer derivative {outer['derivative']}, taken at {number(at)}, is {number(outer['derivative_value'])}; "
+        "times the "
         f"inner one, {number(inner['derivative_value'])}, that is {number(found)}. jax.grad says {number(right)}."
     )
     words += " It has to be taken at the inside." if found != right else " So it is taken at the inside, u = x² + 1."
@@ -208,9 +242,12 @@ def _error_formulas() -> tuple[Equation, ...]:
 SHOWN = UNIT.settings, {}
 
 ROW_16 = Lesson(
-    number=16, chapter=5, title="A nudge, and the derivative",
-    quote="Our brains have created an approximation of the flight of the ball, which follows the equation v̄ = Δx/Δt. … how "
-          "much and in which direction does the cost function move with a small change in the weight?",
+    number=16,
+    chapter=5,
+    title="A nudge, and the derivative",
+    quote="Our brains have created an approximation of the flight of the ball, which follows the equation v̄ = "
+    "Δx/Δt. … how "
+    "much and in which direction does the cost function move with a small change in the weight?",
     paragraphs=(
         "v̄ = Δx/Δt is an average velocity, one number about two moments, and not the flight of a ball, which is a "
         "parabola. Let the two moments move together and the average becomes the velocity at an instant: a derivative.",
@@ -231,37 +268,54 @@ ROW_16 = Lesson(
     ),
     anchors=(
         Anchor("∂C/∂w₁", -0.033657, lambda: _nudge(-3.0).numbers["slope"]),
-        Anchor("error to both sides, h = 10⁻² over h = 10⁻³ (h²: about 100)", 100,
-               lambda: _nudge(-2.0).numbers["central"] / _nudge(-3.0).numbers["central"], digits=2),
-        Anchor("error to one side, h = 10⁻² over h = 10⁻³ (h: about 10)", 10,
-               lambda: _nudge(-2.0).numbers["forward"] / _nudge(-3.0).numbers["forward"], digits=2),
+        Anchor(
+            "error to both sides, h = 10⁻² over h = 10⁻³ (h²: about 100)",
+            100,
+            lambda: _nudge(-2.0).numbers["central"] / _nudge(-3.0).numbers["central"],
+            digits=2,
+        ),
+        Anchor(
+            "error to one side, h = 10⁻² over h = 10⁻³ (h: about 10)",
+            10,
+            lambda: _nudge(-2.0).numbers["forward"] / _nudge(-3.0).numbers["forward"],
+            digits=2,
+        ),
         Anchor("velocity of the ball at 0.5 s", 5.095, lambda: _ball(1.0).numbers["instantaneous"], digits=4),
     ),
     setup=Setup(*SHOWN, "network", {"path": "0.W", "index": [0, 0]}, UNIT.words),
-)  # fmt: skip
+)
 
 ROW_17 = Lesson(
-    number=17, chapter=5, title="The chain rule: three factors that multiply",
+    number=17,
+    chapter=5,
+    title="The chain rule: three factors that multiply",
     quote="But C is a function of y and ŷ, so we need to use the Chain Rule to actually calculate this. "
-          "δC/δw = δC/δa · δa/δz · δz/δw … C′(a(z(w, x))) · a′(z(w, x)) · z′(w, x) · w′",
+    "δC/δw = δC/δa · δa/δz · δz/δw … C′(a(z(w, x))) · a′(z(w, x)) · z′(w, x) · w′",
     paragraphs=(
         "How does a weight reach the cost? Not directly: it moves z, z moves a, and a moves C. That is why there is a "
         "chain, and not because C is a function of two things. Like gears: each factor says how many times as far the "
         "next one turns, so the factors multiply.",
-        "The three are small questions with small answers: ∂C/∂a is the difference, ∂a/∂z the slope of σ at z, ∂z/∂w the "
+        "The three are small questions with small answers: ∂C/∂a is the difference, ∂a/∂z the slope of σ at z, ∂z/∂w "
+        "the "
         "input. The article writes a fourth, w′, which is 1; what needs saying is that the third is a derivative with "
         "respect to w.",
         "The product of the first two has a name, the error δ = ∂C/∂z. That is what δ means in this field. The article "
         "writes δ for the sign of a derivative; here that is ∂.",
     ),
     widgets=(
-        Widget("factors", "The three factors", (
-            Choice("place", "Of", {"w1": "w₁", "w2": "w₂", "w3": "w₃", "b": "the bias b"}, "w1"),
-        ), _factors),
+        Widget(
+            "factors",
+            "The three factors",
+            (Choice("place", "Of", {"w1": "w₁", "w2": "w₂", "w3": "w₃", "b": "the bias b"}, "w1"),),
+            _factors,
+        ),
         Widget("wiggle", "Why a chain: nudge w₂", (Slider("by", "nudge w₂ by", -0.5, 0.5, 0.01, 0.01),), _wiggle),
-        Widget("stray", "The fourth factor", (
-            Choice("factor", "Factor", {"w'": "w′, the article's fourth", "z'": "z′, with respect to what?"}, "w'"),
-        ), _stray),
+        Widget(
+            "stray",
+            "The fourth factor",
+            (Choice("factor", "Factor", {"w'": "w′, the article's fourth", "z'": "z′, with respect to what?"}, "w'"),),
+            _stray,
+        ),
     ),
     tries=(
         Try("Multiply the factors of w₂", "factors", {"place": "w2"}),
@@ -277,20 +331,32 @@ ROW_17 = Lesson(
         Anchor("∂C/∂w₁", -0.03366, lambda: _factors("w1").numbers["gradient"], digits=4),
         Anchor("∂C/∂w₂", -0.10097, lambda: _factors("w2").numbers["gradient"]),
         Anchor("∂C/∂w₃", -0.06731, lambda: _factors("w3").numbers["gradient"], digits=4),
-        Anchor("two weights in a row: ∂C/∂w₁", -0.564, lambda: nets.weights_of(nets.chain().with_(nets.chain().grads()[1]))[0]),
-        Anchor("two weights in a row: ∂C/∂w₂", -0.752, lambda: nets.weights_of(nets.chain().with_(nets.chain().grads()[1]))[1]),
+        Anchor(
+            "two weights in a row: ∂C/∂w₁",
+            -0.564,
+            lambda: nets.weights_of(nets.chain().with_(nets.chain().grads()[1]))[0],
+        ),
+        Anchor(
+            "two weights in a row: ∂C/∂w₂",
+            -0.752,
+            lambda: nets.weights_of(nets.chain().with_(nets.chain().grads()[1]))[1],
+        ),
     ),
     setup=Setup(*SHOWN, "network", {"path": "0.W", "index": [1, 0]}, UNIT.words),
     formulas=lambda: (*_error_formulas(), unit_derivation("w2")),
-)  # fmt: skip
+)
 
 ROW_18 = Lesson(
-    number=18, chapter=5, title="The same for the bias",
+    number=18,
+    chapter=5,
+    title="The same for the bias",
     quote="The bias derivation is very similar: δC/δb = δC/δa · δa/δz · δz/δb. Which gives us δC/δw = (a − ŷ)σ′(z).",
     paragraphs=(
-        "The result is right and its name is not: it is ∂C/∂b. And one step is left out. A bias is added to the sum, so "
+        "The result is right and its name is not: it is ∂C/∂b. And one step is left out. A bias is added to the sum, "
+        "so "
         "when it is nudged, z moves just as far: ∂z/∂b = 1.",
-        "So the derivative for a bias is the error of its unit itself, ∂C/∂b = δ. A weight has its input as one more factor.",
+        "So the derivative for a bias is the error of its unit itself, ∂C/∂b = δ. A weight has its input as one more "
+        "factor.",
     ),
     widgets=(Widget("bias", "Nudge the bias", (Slider("by", "nudge b by", -0.5, 0.5, 0.01, 0.01),), _bias),),
     tries=(
@@ -304,43 +370,69 @@ ROW_18 = Lesson(
     ),
     setup=Setup(*SHOWN, "network", {"path": "0.b", "index": [0]}, UNIT.words),
     formulas=lambda: (unit_derivation("b"),),
-)  # fmt: skip
+)
 
 ROW_21 = Lesson(
-    number=21, chapter=5, title="The chain rule, step by step, for any expression",
-    quote="The derivative of 3(x² + 1) can be done in three steps: 1. Calculate the derivative of the outside expression, "
-          "and ignore the inside expression: 3(…)′ → 3.",
+    number=21,
+    chapter=5,
+    title="The chain rule, step by step, for any expression",
+    quote="The derivative of 3(x² + 1) can be done in three steps: 1. Calculate the derivative of the outside "
+    "expression, "
+    "and ignore the inside expression: 3(…)′ → 3.",
     paragraphs=(
         "The result 6x is right. But the outside is a straight line here, with the slope 3 everywhere, so the example "
         "hides the point of the rule: the outer derivative is taken at the inside. With 3(x² + 1)³ it matters: 9u² at "
         "u = x² + 1, times 2x.",
         "Type an expression of your own. It is read, never run; it is differentiated by rules, and beside the result "
-        "stand jax.grad and a nudge. Wrong explanations of the chain rule stood in widely used courses for years. So no "
+        "stand jax.grad and a nudge. Wrong explanations of the chain rule stood in widely used courses for years. So "
+        "no "
         "formula on this page is typed twice: what is shown is what was evaluated and tested.",
     ),
     widgets=(
-        Widget("stepper", "Your expression", (
-            Typed("expression", "Expression", "3*(x**2+1)"), Typed("at", "At", "2"), Slider("steps", "steps shown", 1, 8, 1, 8),
-        ), _stepper),
-        Widget("where", "Where the outer derivative is taken", (
-            Choice("place", "Taken at", {"inside": "the inside u = x² + 1", "x": "x itself"}, "inside"),
-        ), _where),
+        Widget(
+            "stepper",
+            "Your expression",
+            (
+                Typed("expression", "Expression", "3*(x**2+1)"),
+                Typed("at", "At", "2"),
+                Slider("steps", "steps shown", 1, 8, 1, 8),
+            ),
+            _stepper,
+        ),
+        Widget(
+            "where",
+            "Where the outer derivative is taken",
+            (Choice("place", "Taken at", {"inside": "the inside u = x² + 1", "x": "x itself"}, "inside"),),
+            _where,
+        ),
     ),
     tries=(
         Try("3(x² + 1), one step", "stepper", {"expression": "3*(x**2+1)", "at": "2", "steps": 1}),
         Try("3(x² + 1)³, all steps", "stepper", {"expression": "3*(x**2+1)**3", "at": "2", "steps": 8}),
-        Try("A cost: (σ(0.5w + 0.85) − 1)²/2", "stepper", {"expression": "(sigmoid(0.5*w+0.85)-1)**2/2", "at": "0.5", "steps": 8}),
+        Try(
+            "A cost: (σ(0.5w + 0.85) − 1)²/2",
+            "stepper",
+            {"expression": "(sigmoid(0.5*w+0.85)-1)**2/2", "at": "0.5", "steps": 8},
+        ),
         Try("Two variables: (x + y)·z", "stepper", {"expression": "(x+y)*z", "at": "x=-2, y=5, z=-4", "steps": 8}),
         Try("Take the outer derivative at x", "where", {"place": "x"}),
     ),
     anchors=(
-        Anchor("derivative of 3(x² + 1) at 2, which is 6x", 12, lambda: derive("3*(x**2+1)", at=2.0).facts["derivative_value"]),
+        Anchor(
+            "derivative of 3(x² + 1) at 2, which is 6x",
+            12,
+            lambda: derive("3*(x**2+1)", at=2.0).facts["derivative_value"],
+        ),
         Anchor("derivative of 3(x² + 1)³ at 2, which is 18x(x² + 1)²", 900, lambda: _where("inside").numbers["right"]),
         Anchor("with the outer derivative taken at x (wrong)", 144, lambda: _where("x").numbers["found"]),
-        Anchor("largest error of any equation of the derivation", 0, lambda: round(derive("3*(x**2+1)**3", at=2.0).error(), 12)),
+        Anchor(
+            "largest error of any equation of the derivation",
+            0,
+            lambda: round(derive("3*(x**2+1)**3", at=2.0).error(), 12),
+        ),
     ),
     setup=Setup(*SHOWN, "lessons", None, "Nothing: this lesson needs no network."),
     formulas=lambda: (derive("3*(x**2+1)", at=2.0),),
-)  # fmt: skip
+)
 
 LESSONS = (ROW_16, ROW_17, ROW_18, ROW_21)

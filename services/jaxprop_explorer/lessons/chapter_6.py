@@ -10,7 +10,19 @@ import jaxprop as jp
 from jaxprop.derivations import Derivation
 from jaxprop_explorer.lessons import nets
 from jaxprop_explorer.lessons.drawing import Line, chart, network, timeline
-from jaxprop_explorer.lessons.parts import Anchor, Choice, Lesson, Setup, Shown, Slider, Try, Widget, bracketed, number, numbers
+from jaxprop_explorer.lessons.parts import (
+    Anchor,
+    Choice,
+    Lesson,
+    Setup,
+    Shown,
+    Slider,
+    Try,
+    Widget,
+    bracketed,
+    number,
+    numbers,
+)
 
 TWO_PATHS = Setup(
     settings={"data": "paths", "learning_rate": 0.1},
@@ -43,12 +55,15 @@ def _paths(through: str, hidden: str) -> Shown:
     written = " + ".join(f"{bracketed(errors[k])}·{bracketed(W[j, k])}" for k in chosen)
     verdict = "the same" if abs(found - right) < 1e-9 else "not the same: a path is missing"
     words = (
-        f"∂C/∂a of hidden unit {hidden} is {written} = {number(back)}. Times σ′ = {number(slope)} and the input {number(x2)} "
+        f"∂C/∂a of hidden unit {hidden} is {written} = {number(back)}. Times σ′ = {number(slope)} and the input "
+        f"{number(x2)} "
         f"that is {number(found)}; jax.grad says {number(right)}: {verdict}."
     )
     columns = [["1", "3", "2"], ["a₁", "a₂"], ["y₁", "y₂"]]
     marked = ((0, 1, j), *((1, j, k) for k in chosen))
-    drawn = network(columns, [np.asarray(shown.params[0].W), W], f"The paths back from the cost. {words}", marked=marked)
+    drawn = network(
+        columns, [np.asarray(shown.params[0].W), W], f"The paths back from the cost. {words}", marked=marked
+    )
     return Shown(words, {"∂C/∂a": back, "gradient": found, "by jax.grad": right, "paths": len(chosen)}, drawn)
 
 
@@ -61,7 +76,8 @@ def _layers(layer: str) -> Shown:
     apart = float(np.max(np.abs(np.outer(a, delta) - np.asarray(grads[int(path)].W))))
     into = "the inputs, a⁽⁰⁾" if number_ == 1 else "a⁽¹⁾, what layer 1 hands on"
     words = (
-        f"Layer {number_} of L = 2 takes in {into}: ({numbers(a)}). Its errors are δ = ({numbers(delta)}). Every ∂C/∂w is one "
+        f"Layer {number_} of L = 2 takes in {into}: ({numbers(a)}). Its errors are δ = ({numbers(delta)}). Every "
+        "∂C/∂w is one "
         f"of the first times one of the second; jax.grad differs by {number(apart, 1)} at most."
     )
     return Shown(words, {"inputs": a.size, "difference": apart, "first δ": float(delta[0])})
@@ -82,7 +98,8 @@ def _vanish(activation: str, layers: float) -> Shown:
     sizes = _sizes(activation, int(layers))
     share = sizes[0] / sizes[-1]
     words = (
-        f"With {int(layers)} hidden layers of 20 {activation} units, δ in the first is {number(share, 2)} times as large as in "
+        f"With {int(layers)} hidden layers of 20 {activation} units, δ in the first is {number(share, 2)} times as "
+        "large as in "
         "the last. Every layer multiplies it by weights and by a slope"
         + (", which is ¼ at most." if activation == "sigmoid" else ".")
     )
@@ -98,32 +115,53 @@ def _history() -> Shown:
 
 
 ROW_19 = Lesson(
-    number=19, chapter=6, title="Hidden layers: the sum over paths",
+    number=19,
+    chapter=6,
+    title="Hidden layers: the sum over paths",
     quote="These values are calculated for every single weight and bias in the model.",
     paragraphs=(
         "But how? The article derives the last layer only, and a hidden unit has no target. Its activation goes into "
-        "every unit of the next layer, so a nudge of it reaches the cost along every one of these paths. What comes back "
-        "along them is added: ∂C/∂a = Σ δ·w over its outgoing lines. Times σ′(z) that is its error δ, and times the input "
+        "every unit of the next layer, so a nudge of it reaches the cost along every one of these paths. What comes "
+        "back "
+        "along them is added: ∂C/∂a = Σ δ·w over its outgoing lines. Times σ′(z) that is its error δ, and times the "
+        "input "
         "it is ∂C/∂w.",
         "All paths through a unit go on in the same ways, and what comes back along them is one number, the δ of that "
-        "unit. So one begins at the cost and goes back layer by layer, each δ made of those above it. That is why it is "
+        "unit. So one begins at the cost and goes back layer by layer, each δ made of those above it. That is why it "
+        "is "
         "called backpropagation. Layers are counted from 1 to L, and a⁽ˡ⁻¹⁾ is what layer l takes in.",
         "Who found it? The article says 1970, and popular with deep learning. 1970 is Seppo Linnainmaa's reverse mode, "
-        "for any computation, in a master's thesis in Helsinki. Paul Werbos, whose thesis of 1974 points that way, applied "
-        "it to neural networks in 1982. It has been popular since Rumelhart, Hinton and Williams showed in 1986 (Nature "
+        "for any computation, in a master's thesis in Helsinki. Paul Werbos, whose thesis of 1974 points that way, "
+        "applied "
+        "it to neural networks in 1982. It has been popular since Rumelhart, Hinton and Williams showed in 1986 "
+        "(Nature "
         "323) that hidden units come to stand for features, long before anybody spoke of deep learning. For what came "
         "before, see J. Schmidhuber, “Who invented backpropagation?” (2014).",
     ),
     widgets=(
-        Widget("paths", "Every path back from the cost", (
-            Choice("through", "Paths", {"both": "both outputs", "1": "output 1 only", "2": "output 2 only"}, "both"),
-            Choice("hidden", "Hidden unit", {"1": "1", "2": "2"}, "1"),
-        ), _paths),
-        Widget("layers", "What a layer takes in", (Choice("layer", "Layer", {"1": "1", "2": "2, the last"}, "2"),), _layers),
-        Widget("vanish", "δ on its way through many layers", (
-            Choice("activation", "Activation", {"sigmoid": "sigmoid", "tanh": "tanh", "relu": "ReLU"}, "sigmoid"),
-            Slider("layers", "hidden layers", 1, 6, 1, 5),
-        ), _vanish),
+        Widget(
+            "paths",
+            "Every path back from the cost",
+            (
+                Choice(
+                    "through", "Paths", {"both": "both outputs", "1": "output 1 only", "2": "output 2 only"}, "both"
+                ),
+                Choice("hidden", "Hidden unit", {"1": "1", "2": "2"}, "1"),
+            ),
+            _paths,
+        ),
+        Widget(
+            "layers", "What a layer takes in", (Choice("layer", "Layer", {"1": "1", "2": "2, the last"}, "2"),), _layers
+        ),
+        Widget(
+            "vanish",
+            "δ on its way through many layers",
+            (
+                Choice("activation", "Activation", {"sigmoid": "sigmoid", "tanh": "tanh", "relu": "ReLU"}, "sigmoid"),
+                Slider("layers", "hidden layers", 1, 6, 1, 5),
+            ),
+            _vanish,
+        ),
         Widget("history", "Who found it", (), _history),
     ),
     tries=(
@@ -140,6 +178,6 @@ ROW_19 = Lesson(
     ),
     setup=Setup(TWO_PATHS.settings, {}, "network", {"path": "0.W", "index": [1, 0]}, TWO_PATHS.words),
     formulas=lambda: (derivation(),),
-)  # fmt: skip
+)
 
 LESSONS = (ROW_19,)

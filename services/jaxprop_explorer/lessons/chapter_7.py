@@ -10,11 +10,27 @@ from jaxprop.derivations import Derivation
 from jaxprop_explorer.lessons import nets
 from jaxprop_explorer.lessons.chapter_3 import CHAIN
 from jaxprop_explorer.lessons.drawing import Dot, Line, chart
-from jaxprop_explorer.lessons.parts import Anchor, Choice, Lesson, Moves, Setup, Shown, Slider, Try, Widget, number, numbers
+from jaxprop_explorer.lessons.parts import (
+    Anchor,
+    Choice,
+    Lesson,
+    Moves,
+    Setup,
+    Shown,
+    Slider,
+    Try,
+    Widget,
+    number,
+    numbers,
+)
 
 STARTS = {"chapter": (0.4, 0.3), "steep": (3.0, 0.1), "saddle": (0.0, 0.0), "into": (1.0, -1.0), "other": (-0.5, -2.5)}
-OPTIMIZERS = {"sgd": optax.sgd(0.1), "momentum": optax.sgd(0.1, momentum=0.9), "adam": optax.adam(0.1),
-              "rmsprop": optax.rmsprop(0.1)}  # fmt: skip
+OPTIMIZERS = {
+    "sgd": optax.sgd(0.1),
+    "momentum": optax.sgd(0.1, momentum=0.9),
+    "adam": optax.adam(0.1),
+    "rmsprop": optax.rmsprop(0.1),
+}
 
 
 def _descend(start: str, rate: float, momentum: str) -> Shown:
@@ -32,9 +48,15 @@ def _descend(start: str, rate: float, momentum: str) -> Shown:
     else:
         moved = float(np.linalg.norm(end - first))
         words = f"From ({numbers(at)}) with η = {number(rate)}, 60 steps end at ({numbers(map(float, end), 4)}), where "
-        words += f"θ₁θ₂ = {number(float(end[0] * end[1]), 4)}. It stepped over the curve {crossings} time{'s' * (crossings != 1)}."
+        words += (
+            f"θ₁θ₂ = {number(float(end[0] * end[1]), 4)}. It stepped over the curve {crossings} "
+            f"time{'s' * (crossings != 1)}."
+        )
         if moved == 0:
-            words = f"At ({numbers(at)}) the gradient is ({numbers(map(float, slope))}): it does not move, though C = 2 there."
+            words = (
+                f"At ({numbers(at)}) the gradient is ({numbers(map(float, slope))}): it does not move, though C = 2 "
+                "there."
+            )
     grid = np.linspace(0.5, 4, 36)
     lines = (
         Line(grid, 2 / grid, "minima, θ₁θ₂ = 2", 2, dashed=True),
@@ -75,7 +97,9 @@ def _saddle(direction: str) -> Shown:
         f"{'falls to both sides: it is no minimum' if sign > 0 else 'rises to both sides'}."
     )
     drawn = chart((Line(t, C, f"C along {way}"),), (Dot(0, 2, "(0, 0)", 4),), x_label="θ₁", y_label="C", said=words)
-    return Shown(words, {"slope": float(jnp.max(jnp.abs(slope))), "mixed": float(bends[0, 1]), "own": float(bends[0, 0])}, drawn)
+    return Shown(
+        words, {"slope": float(jnp.max(jnp.abs(slope))), "mixed": float(bends[0, 1]), "own": float(bends[0, 0])}, drawn
+    )
 
 
 def _many(samples: float) -> Shown:
@@ -116,10 +140,12 @@ def _sign(moves: tuple[str, ...], rate: float) -> Shown:
     else:
         rises = C > before
         why = (
-            "the gradient points to where C rises, and the article adds it" if path[-1][0] == "plus" and rises
-            else "the step is against the gradient, down the hill" if not rises
+            "the gradient points to where C rises, and the article adds it"
+            if path[-1][0] == "plus" and rises
+            else "the step is against the gradient, down the hill"
+            if not rises
             else "the step is so long that it lands higher on the other side"
-        )  # fmt: skip
+        )
         words = f"C went from {number(before)} to {number(C)}: it {'rises' if rises else 'falls'}, for {why}."
     signs = {"minus": "−η·∂C/∂w", "plus": "+η·∂C/∂w", "": "start"}
     rows = [("step", "w₁, w₂", "C", "predicted change", "actual change")]
@@ -145,10 +171,13 @@ def _optimizers(optimizer: str) -> Shown:
         updates, _ = chosen.update(grads, chosen.init(chain.params), chain.params)
     moves = nets.weights_of(chain.with_(updates))
     words = (
-        f"Backpropagation found ∂C/∂w = ({numbers(slopes)}) and changed nothing: w is still ({numbers(before)}). {optimizer} "
+        f"Backpropagation found ∂C/∂w = ({numbers(slopes)}) and changed nothing: w is still ({numbers(before)}). "
+        f"{optimizer} "
         f"makes of it the update ({numbers(moves, 4)})."
     )
-    return Shown(words, {"update 1": moves[0], "update 2": moves[1], "unchanged": float(untouched), "gradient 1": slopes[0]})
+    return Shown(
+        words, {"update 1": moves[0], "update 2": moves[1], "unchanged": float(untouched), "gradient 1": slopes[0]}
+    )
 
 
 def _update_derivation() -> Derivation:
@@ -156,27 +185,48 @@ def _update_derivation() -> Derivation:
 
 
 ROW_15 = Lesson(
-    number=15, chapter=7, title="The cost as a landscape, and a ball",
-    quote="If we imagine a ball and place it on the graph, it will roll to the nearest low point and stay there. This is how "
-          "gradient descent works.",
+    number=15,
+    chapter=7,
+    title="The cost as a landscape, and a ball",
+    quote="If we imagine a ball and place it on the graph, it will roll to the nearest low point and stay there. "
+    "This is how "
+    "gradient descent works.",
     paragraphs=(
-        "A good picture to start with: f = θ₁θ₂x at x = 1, with the target 2. Look at the real surface, and four things "
+        "A good picture to start with: f = θ₁θ₂x at x = 1, with the target 2. Look at the real surface, and four "
+        "things "
         "are unlike a ball. The low point is no point: every pair with θ₁θ₂ = 2 has the cost 0, two whole curves, and "
         "where you end need not be the nearest place.",
-        "A ball has momentum; gradient descent has none, it goes by the slope under its feet. (With momentum it is another "
-        "method.) It can stand on a saddle: at (0, 0) the gradient is exactly 0 though the cost is 2. And it can overshoot "
+        "A ball has momentum; gradient descent has none, it goes by the slope under its feet. (With momentum it is "
+        "another "
+        "method.) It can stand on a saddle: at (0, 0) the gradient is exactly 0 though the cost is 2. And it can "
+        "overshoot "
         "and diverge.",
         "And this is the landscape of one sample. Each sample has one of its own; training goes down the mean of many.",
     ),
     widgets=(
-        Widget("descend", "Let it go", (
-            Choice("start", "Start", {k: f"({v[0]:g}, {v[1]:g})".replace("-", "−") for k, v in STARTS.items()}, "chapter"),
-            Slider("rate", "learning rate η", 0.01, 1, 0.01, 0.1),
-            Choice("momentum", "Momentum", {"none": "none: gradient descent", "0.9": "0.9: another method"}, "none"),
-        ), _descend),
-        Widget("saddle", "The saddle", (
-            Choice("direction", "Along", {"same": "θ₁ = θ₂", "opposite": "θ₁ = −θ₂"}, "same"),
-        ), _saddle),
+        Widget(
+            "descend",
+            "Let it go",
+            (
+                Choice(
+                    "start",
+                    "Start",
+                    {k: f"({v[0]:g}, {v[1]:g})".replace("-", "−") for k, v in STARTS.items()},
+                    "chapter",
+                ),
+                Slider("rate", "learning rate η", 0.01, 1, 0.01, 0.1),
+                Choice(
+                    "momentum", "Momentum", {"none": "none: gradient descent", "0.9": "0.9: another method"}, "none"
+                ),
+            ),
+            _descend,
+        ),
+        Widget(
+            "saddle",
+            "The saddle",
+            (Choice("direction", "Along", {"same": "θ₁ = θ₂", "opposite": "θ₁ = −θ₂"}, "same"),),
+            _saddle,
+        ),
         Widget("many", "One sample and many", (Slider("samples", "samples", 1, 16, 1, 1),), _many),
     ),
     tries=(
@@ -188,21 +238,31 @@ ROW_15 = Lesson(
         Try("Sixteen samples instead of one", "many", {"samples": 16}),
     ),
     anchors=(
-        Anchor("θ₁θ₂ at the end from (0.4, 0.3)", 2, lambda: np.prod([_descend("chapter", 0.1, "none").numbers[k] for k in ("θ₁", "θ₂")]), digits=4),
+        Anchor(
+            "θ₁θ₂ at the end from (0.4, 0.3)",
+            2,
+            lambda: np.prod([_descend("chapter", 0.1, "none").numbers[k] for k in ("θ₁", "θ₂")]),
+            digits=4,
+        ),
         Anchor("largest |gradient| at (0, 0)", 0, lambda: _saddle("same").numbers["slope"]),
         Anchor("second derivative by θ₁ and θ₂ at (0, 0)", -2, lambda: _saddle("same").numbers["mixed"]),
         Anchor("second derivative by θ₁ alone", 0, lambda: _saddle("same").numbers["own"]),
-        Anchor("η = 0.4 from (3, 0.1) diverges (1 is yes)", 1, lambda: _descend("steep", 0.4, "none").numbers["diverged"]),
+        Anchor(
+            "η = 0.4 from (3, 0.1) diverges (1 is yes)", 1, lambda: _descend("steep", 0.4, "none").numbers["diverged"]
+        ),
     ),
     setup=Setup(CHAIN.settings, {}, "surface", None, CHAIN.words),
-)  # fmt: skip
+)
 
 ROW_20 = Lesson(
-    number=20, chapter=7, title="The update: minus, and how far",
+    number=20,
+    chapter=7,
+    title="The update: minus, and how far",
     quote="These values are calculated for every single weight and bias in the model, and the result is added to each "
-          "parameter to provide a small ‘push’ down the ‘hill’ of the cost function.",
+    "parameter to provide a small ‘push’ down the ‘hill’ of the cost function.",
     paragraphs=(
-        "The gradient says which way the cost rises. To add it is to climb; it has to be subtracted. And it says how steep "
+        "The gradient says which way the cost rises. To add it is to climb; it has to be subtracted. And it says how "
+        "steep "
         "the hill is, not how far to go: that is chosen, by the learning rate η, which the article never names. So the "
         "step is w ← w − η·∂C/∂w.",
         "One can say in advance how far down a step leads: −η·‖∂C/∂w‖², the closer the smaller η is.",
@@ -210,13 +270,21 @@ ROW_20 = Lesson(
         "descent, or Adam, or another optimizer uses it.",
     ),
     widgets=(
-        Widget("sign", "Follow a sign", (
-            Moves("moves", "Step", {"minus": "w ← w − η·∂C/∂w", "plus": "w ← w + η·∂C/∂w, the article's sign"}),
-            Slider("rate", "learning rate η", 0.001, 4, 0.001, 0.1),
-        ), _sign),
-        Widget("optimizers", "One gradient, several updates", (
-            Choice("optimizer", "Optimizer", {k: k for k in OPTIMIZERS}, "sgd"),
-        ), _optimizers),
+        Widget(
+            "sign",
+            "Follow a sign",
+            (
+                Moves("moves", "Step", {"minus": "w ← w − η·∂C/∂w", "plus": "w ← w + η·∂C/∂w, the article's sign"}),
+                Slider("rate", "learning rate η", 0.001, 4, 0.001, 0.1),
+            ),
+            _sign,
+        ),
+        Widget(
+            "optimizers",
+            "One gradient, several updates",
+            (Choice("optimizer", "Optimizer", {k: k for k in OPTIMIZERS}, "sgd"),),
+            _optimizers,
+        ),
     ),
     tries=(
         Try("Follow the article's sign, and watch C rise", "sign", {"moves": ["plus"], "rate": 0.1}),
@@ -232,10 +300,15 @@ ROW_20 = Lesson(
         Anchor("C after it", 1.6722, lambda: _sign(("minus",), 0.1).numbers["C"]),
         Anchor("C after a step with the article's sign", 1.8485, lambda: _sign(("plus",), 0.1).numbers["C"]),
         Anchor("predicted change of C, −η‖g‖²", -0.08836, lambda: _sign(("minus",), 0.1).numbers["predicted"]),
-        Anchor("actual over predicted change for η = 0.001", 1.0, lambda: (n := _sign(("minus",), 0.001).numbers)["actual"] / n["predicted"], digits=3),
+        Anchor(
+            "actual over predicted change for η = 0.001",
+            1.0,
+            lambda: (n := _sign(("minus",), 0.001).numbers)["actual"] / n["predicted"],
+            digits=3,
+        ),
     ),
     setup=Setup(CHAIN.settings, {}, "network", {"path": "0.W", "index": [0, 0]}, CHAIN.words),
     formulas=lambda: (_update_derivation(),),
-)  # fmt: skip
+)
 
 LESSONS = (ROW_15, ROW_20)

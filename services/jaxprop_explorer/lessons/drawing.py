@@ -1,11 +1,13 @@
-"""Small drawings as SVG: charts and networks. Colours are classes, so that one drawing is right in dark and in light."""
+"""Small drawings as SVG: charts and networks. Colours are classes: one drawing is right in dark and in light."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
 import numpy as np
+
+from jaxprop_explorer.lessons.parts import number
 
 WIDTH, HEIGHT = 440.0, 280.0
 LEFT, RIGHT, TOP, BOTTOM = 52.0, 14.0, 14.0, 42.0
@@ -33,9 +35,16 @@ class Dot:
 
 
 def chart(
-    lines: Sequence[Line], dots: Sequence[Dot] = (), *, x_label: str, y_label: str, said: str,
-    x: tuple[float, float] | None = None, y: tuple[float, float] | None = None, log: bool = False,
-) -> str:  # fmt: skip
+    lines: Sequence[Line],
+    dots: Sequence[Dot] = (),
+    *,
+    x_label: str,
+    y_label: str,
+    said: str,
+    x: tuple[float, float] | None = None,
+    y: tuple[float, float] | None = None,
+    log: bool = False,
+) -> str:
     """Return curves in a frame with ticks; with `log` both axes are logarithmic; `said` tells what is seen."""
     image = _image(WIDTH, HEIGHT, said)
     xs, ys = (_finite([*(v for line in lines for v in getattr(line, n)), *(getattr(d, n) for d in dots)]) for n in "xy")
@@ -48,11 +57,11 @@ def chart(
     for tick in x_ticks:
         px = place(tick, ys[0])[0]
         _line(image, (px, TOP), (px, HEIGHT - BOTTOM), "grid")
-        _text(image, (px, HEIGHT - BOTTOM + 16), _tick(tick), "tick middle")
+        _text(image, (px, HEIGHT - BOTTOM + 16), number(tick, 3), "tick middle")
     for tick in y_ticks:
         py = place(xs[0], tick)[1]
         _line(image, (LEFT, py), (WIDTH - RIGHT, py), "grid")
-        _text(image, (LEFT - 6, py + 4), _tick(tick), "tick end")
+        _text(image, (LEFT - 6, py + 4), number(tick, 3), "tick end")
     _text(image, ((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6), x_label, "name middle")
     turned = _text(image, (14, (TOP + HEIGHT - BOTTOM) / 2), y_label, "name middle")
     turned.set("transform", f"rotate(-90 14 {(TOP + HEIGHT - BOTTOM) / 2:g})")
@@ -70,9 +79,13 @@ def chart(
 
 
 def network(
-    columns: Sequence[Sequence[str]], weights: Sequence[np.ndarray], said: str,
-    *, labels: bool = True, marked: Sequence[tuple[int, int, int]] = (),
-) -> str:  # fmt: skip
+    columns: Sequence[Sequence[str]],
+    weights: Sequence[np.ndarray],
+    said: str,
+    *,
+    labels: bool = True,
+    marked: Sequence[tuple[int, int, int]] = (),
+) -> str:
     """Return a network: columns of labelled units, and between them lines for weights `[I, O]`.
 
     A line's colour and dashes are the sign of its weight, its width the size; 0 is left out. `marked` lines, each a
@@ -100,7 +113,7 @@ def network(
             if labels:
                 (ax, ay), (bx, by) = place[layer][i], place[layer + 1][j]
                 share = 0.36 if (i + j) % 2 else 0.56  # labels of crossing lines stand apart
-                _text(image, (ax + share * (bx - ax), ay + share * (by - ay) - 4), f"{w:.3g}", "value middle halo")
+                _text(image, (ax + share * (bx - ax), ay + share * (by - ay) - 4), number(w, 3), "value middle halo")
     for column, places in zip(columns, place, strict=True):
         for label, (px, py) in zip(column, places, strict=True):
             ET.SubElement(image, "circle", {"cx": f"{px:.1f}", "cy": f"{py:.1f}", "r": "22", "class": "unit"})
@@ -172,7 +185,7 @@ def _room(values: Sequence[float], log: bool, margin: float) -> tuple[float, flo
     return low - margin * width, high + margin * width
 
 
-def _axis(ends: tuple[float, float], log: bool):
+def _axis(ends: tuple[float, float], log: bool) -> tuple[Callable[[float], float], list[float]]:
     """Return a function from a value to its place between 0 and 1, and the ticks."""
     low, high = (math.log10(max(e, 1e-300)) for e in ends) if log else ends
     if log:
@@ -185,8 +198,3 @@ def _axis(ends: tuple[float, float], log: bool):
     step = next(m * unit for m in (1, 2, 2.5, 5, 10) if m * unit >= rough * 0.999)
     ticks = [k * step for k in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
     return lambda v: (v - low) / (high - low), ticks
-
-
-def _tick(value: float) -> str:
-    shown = f"{value:.3g}".replace("e-0", "e-").replace("e+0", "e")
-    return shown.replace("-", "−")

@@ -110,23 +110,47 @@ def _of_miss(unit: Unit, rest: float) -> list[Mistake]:
     at = {A: unit.a, T: unit.target}
     step = "∂C/∂a"
     return [
-        Mistake(SIGN, step, -unit.miss * rest,
-                "The sign of the error is swapped: ∂C/∂a is answer minus target, not target minus answer."),
-        Mistake("half", step, evaluate(derivative(WHOLE, A), at) * rest,
-                "The ½ was forgotten: the cost is ½(a − target)², and its ½ cancels the 2 of the square."),
-        Mistake("not differentiated", step, evaluate(HALF, at) * rest,
-                "This uses C itself in the place of ∂C/∂a. The derivative of ½(a − target)² is a − target."),
-    ]  # fmt: skip
+        Mistake(
+            SIGN,
+            step,
+            -unit.miss * rest,
+            "The sign of the error is swapped: ∂C/∂a is answer minus target, not target minus answer.",
+        ),
+        Mistake(
+            "half",
+            step,
+            evaluate(derivative(WHOLE, A), at) * rest,
+            "The ½ was forgotten: the cost is ½(a − target)², and its ½ cancels the 2 of the square.",
+        ),
+        Mistake(
+            "not differentiated",
+            step,
+            evaluate(HALF, at) * rest,
+            "This uses C itself in the place of ∂C/∂a. The derivative of ½(a − target)² is a − target.",
+        ),
+    ]
 
 
 def _of_slope(unit: Unit, rest: float) -> list[Mistake]:
     """What goes wrong with ∂a/∂z."""
     step, f = "∂a/∂z", LETTER[unit.bend]
     return [
-        Mistake("value for slope", step, unit.a * rest, f"This takes {f}(z) in the place of {f}′(z): the slope is wanted, not the value."),
-        Mistake("slope at a", step, slope(unit.bend, unit.a) * rest, f"The slope {f}′ was taken at a = {number(unit.a, 3)}. It has to be taken at z = {number(unit.z)}."),
-        Mistake("slope forgotten", step, rest, f"The factor ∂a/∂z = {f}′(z) is missing: z reaches the cost only through a."),
-    ]  # fmt: skip
+        Mistake(
+            "value for slope",
+            step,
+            unit.a * rest,
+            f"This takes {f}(z) in the place of {f}′(z): the slope is wanted, not the value.",
+        ),
+        Mistake(
+            "slope at a",
+            step,
+            slope(unit.bend, unit.a) * rest,
+            f"The slope {f}′ was taken at a = {number(unit.a, 3)}. It has to be taken at z = {number(unit.z)}.",
+        ),
+        Mistake(
+            "slope forgotten", step, rest, f"The factor ∂a/∂z = {f}′(z) is missing: z reaches the cost only through a."
+        ),
+    ]
 
 
 def _rounded(factors: list[float]) -> Mistake:
@@ -139,8 +163,18 @@ def _unit_factors(unit: Unit) -> tuple[Factor, Factor]:
     f = LETTER[unit.bend]
     rule = "a·(1 − a)" if unit.bend == "sigmoid" else "1 − a²"
     return (
-        Factor("∂C/∂a", unit.miss, "How does C = ½(a − target)² change with a? It is a − target.", tuple(_of_miss(unit, 1.0))),
-        Factor("∂a/∂z", unit.slope, f"What is the slope {f}′(z)? It can be written with a: {rule}.", tuple(_of_slope(unit, 1.0)[:2])),
+        Factor(
+            "∂C/∂a",
+            unit.miss,
+            "How does C = ½(a − target)² change with a? It is a − target.",
+            tuple(_of_miss(unit, 1.0)),
+        ),
+        Factor(
+            "∂a/∂z",
+            unit.slope,
+            f"What is the slope {f}′(z)? It can be written with a: {rule}.",
+            tuple(_of_slope(unit, 1.0)[:2]),
+        ),
     )
 
 
@@ -152,35 +186,93 @@ def _output_weight(random: np.random.Generator) -> dict[str, Any]:
     j = (i + 1) % 3
     step = "∂z/∂w"
     mistakes = [
-        *_of_miss(unit, unit.slope * x), *_of_slope(unit, unit.miss * x),
-        Mistake("input forgotten", step, delta, f"This is δ. The last factor is missing: ∂z/∂w{n} is the input x{n} = {number(x)}."),
-        Mistake("weight for input", step, delta * w, f"This uses the weight w{n} where the input belongs: ∂z/∂w{n} = x{n}."),
-        Mistake("neighbour", step, delta * unit.x[j], f"This is the answer for w{'₁₂₃'[j]}: it has the input x{'₁₂₃'[j]} in it."),
+        *_of_miss(unit, unit.slope * x),
+        *_of_slope(unit, unit.miss * x),
+        Mistake(
+            "input forgotten",
+            step,
+            delta,
+            f"This is δ. The last factor is missing: ∂z/∂w{n} is the input x{n} = {number(x)}.",
+        ),
+        Mistake(
+            "weight for input", step, delta * w, f"This uses the weight w{n} where the input belongs: ∂z/∂w{n} = x{n}."
+        ),
+        Mistake(
+            "neighbour",
+            step,
+            delta * unit.x[j],
+            f"This is the answer for w{'₁₂₃'[j]}: it has the input x{'₁₂₃'[j]} in it.",
+        ),
         _rounded([unit.miss, unit.slope, x]),
-    ]  # fmt: skip
-    factors = (*_unit_factors(unit), Factor("∂z/∂w", x, f"z = Σ w·x + b. How does it change with w{n}? Only one term has it.", (
-        Mistake("weight for input", step, w, "That is the weight. In w·x it is the input that w is multiplied by."),
-    )))  # fmt: skip
-    return {"question": f"Find ∂C/∂w{n} of this {unit.bend} unit, with C = ½(a − target)².", "given": unit.given(),
-            "truth": delta * x, "factors": factors, "mistakes": mistakes, "example": unit.example(), "place": ("0.W", (i, 0))}  # fmt: skip
+    ]
+    factors = (
+        *_unit_factors(unit),
+        Factor(
+            "∂z/∂w",
+            x,
+            f"z = Σ w·x + b. How does it change with w{n}? Only one term has it.",
+            (
+                Mistake(
+                    "weight for input", step, w, "That is the weight. In w·x it is the input that w is multiplied by."
+                ),
+            ),
+        ),
+    )
+    return {
+        "question": f"Find ∂C/∂w{n} of this {unit.bend} unit, with C = ½(a − target)².",
+        "given": unit.given(),
+        "truth": delta * x,
+        "factors": factors,
+        "mistakes": mistakes,
+        "example": unit.example(),
+        "place": ("0.W", (i, 0)),
+    }
 
 
 def _output_bias(random: np.random.Generator) -> dict[str, Any]:
     unit = Unit(random)
     delta, step = unit.miss * unit.slope, "∂z/∂b"
     mistakes = [
-        *_of_miss(unit, unit.slope), *_of_slope(unit, unit.miss),
-        Mistake("bias for 1", step, delta * unit.b, "This multiplies by b. The bias is added to the sum, so ∂z/∂b = 1."),
-        Mistake("input in a bias", step, delta * unit.x[0], "This multiplies by an input. No input stands at the bias: ∂z/∂b = 1."),
-        Mistake("zero", step, 0.0, "The bias is a number that is learned, no constant: nudge it and z moves just as far. ∂z/∂b = 1."),
+        *_of_miss(unit, unit.slope),
+        *_of_slope(unit, unit.miss),
+        Mistake(
+            "bias for 1", step, delta * unit.b, "This multiplies by b. The bias is added to the sum, so ∂z/∂b = 1."
+        ),
+        Mistake(
+            "input in a bias",
+            step,
+            delta * unit.x[0],
+            "This multiplies by an input. No input stands at the bias: ∂z/∂b = 1.",
+        ),
+        Mistake(
+            "zero",
+            step,
+            0.0,
+            "The bias is a number that is learned, no constant: nudge it and z moves just as far. ∂z/∂b = 1.",
+        ),
         _rounded([unit.miss, unit.slope]),
-    ]  # fmt: skip
-    factors = (*_unit_factors(unit), Factor("∂z/∂b", 1.0, "z = Σ w·x + b. How far does z move when b moves by 1?", (
-        Mistake("bias for 1", step, unit.b, "That is b itself. It is added, so z moves as far as b does."),
-        Mistake("zero", step, 0.0, "b is no constant here: nudge it and z moves just as far."),
-    )))  # fmt: skip
-    return {"question": f"Find ∂C/∂b of this {unit.bend} unit, with C = ½(a − target)².", "given": unit.given(),
-            "truth": delta, "factors": factors, "mistakes": mistakes, "example": unit.example(), "place": ("0.b", (0,))}  # fmt: skip
+    ]
+    factors = (
+        *_unit_factors(unit),
+        Factor(
+            "∂z/∂b",
+            1.0,
+            "z = Σ w·x + b. How far does z move when b moves by 1?",
+            (
+                Mistake("bias for 1", step, unit.b, "That is b itself. It is added, so z moves as far as b does."),
+                Mistake("zero", step, 0.0, "b is no constant here: nudge it and z moves just as far."),
+            ),
+        ),
+    )
+    return {
+        "question": f"Find ∂C/∂b of this {unit.bend} unit, with C = ½(a − target)².",
+        "given": unit.given(),
+        "truth": delta,
+        "factors": factors,
+        "mistakes": mistakes,
+        "example": unit.example(),
+        "place": ("0.b", (0,)),
+    }
 
 
 def _activation_slope(random: np.random.Generator) -> dict[str, Any]:
@@ -190,20 +282,46 @@ def _activation_slope(random: np.random.Generator) -> dict[str, Any]:
     rule = {"sigmoid": A * (1 - A), "tanh": 1 - A**2}  # the slopes written in the value, checked against the calculus
     mistakes = [
         Mistake("value for slope", step, a, f"This is {f}(z), the value. The slope is wanted."),
-        Mistake("slope at a", step, slope(unit.bend, a), f"The slope was taken at a. It has to be taken at z = {number(unit.z)}."),
-        Mistake("other activation", step, evaluate(rule[other], {A: a}), f"This is the rule for {LETTER[other]}, not for {f}."),
-        Mistake("z for a", step, evaluate(rule[unit.bend], {A: unit.z}), "The rule is right, but z was put in where the value a belongs."),
+        Mistake(
+            "slope at a",
+            step,
+            slope(unit.bend, a),
+            f"The slope was taken at a. It has to be taken at z = {number(unit.z)}.",
+        ),
+        Mistake(
+            "other activation",
+            step,
+            evaluate(rule[other], {A: a}),
+            f"This is the rule for {LETTER[other]}, not for {f}.",
+        ),
+        Mistake(
+            "z for a",
+            step,
+            evaluate(rule[unit.bend], {A: unit.z}),
+            "The rule is right, but z was put in where the value a belongs.",
+        ),
         Mistake("rest only", step, 1 - a, "This is 1 − a, only a part of the rule."),
         Mistake(SIGN, step, -unit.slope, f"{f} rises everywhere, so its slope is not negative."),
         _rounded([a, evaluate(rule[unit.bend], {A: a}) / a]),
-    ]  # fmt: skip
+    ]
     factors = (
         Factor("a", a, f"First the value: a = {f}(z), which is given."),
-        Factor("∂a/∂z", unit.slope, "Now the slope, written with a: " + ("a·(1 − a)." if unit.bend == "sigmoid" else "1 − a².")),
+        Factor(
+            "∂a/∂z",
+            unit.slope,
+            "Now the slope, written with a: " + ("a·(1 − a)." if unit.bend == "sigmoid" else "1 − a²."),
+        ),
     )
-    return {"question": f"Find the factor ∂a/∂z of this {unit.bend} unit: the slope {f}′(z).", "given": unit.given(),
-            "truth": unit.slope, "factors": factors, "mistakes": mistakes, "example": unit.example(), "place": ("0.b", (0,)),
-            "joined": "The last number is the answer."}  # fmt: skip
+    return {
+        "question": f"Find the factor ∂a/∂z of this {unit.bend} unit: the slope {f}′(z).",
+        "given": unit.given(),
+        "truth": unit.slope,
+        "factors": factors,
+        "mistakes": mistakes,
+        "example": unit.example(),
+        "place": ("0.b", (0,)),
+        "joined": "The last number is the answer.",
+    }
 
 
 class TwoPaths:
@@ -220,7 +338,9 @@ class TwoPaths:
         self.a = np.array([value("sigmoid", float(z)) for z in self.z])
         self.slopes = [slope("sigmoid", float(z)) for z in self.z]
         self.y = self.a @ self.W2
-        self.errors = [evaluate(derivative(HALF, A), {A: float(y), T: t}) for y, t in zip(self.y, self.targets, strict=True)]
+        self.errors = [
+            evaluate(derivative(HALF, A), {A: float(y), T: t}) for y, t in zip(self.y, self.targets, strict=True)
+        ]
         self.terms = [float(e * w) for e, w in zip(self.errors, self.W2[self.j], strict=True)]
         self.back, self.slope = sum(self.terms), self.slopes[self.j]
 
@@ -237,52 +357,113 @@ class TwoPaths:
         shown += [(f"w from hidden {j + 1} to output {k + 1}", self.W2[j, k]) for k in (0, 1)]
         shown += [(f"target {k + 1}", self.targets[k]) for k in (0, 1)]
         answers = [(f"y{'₁₂'[k]}", number(float(self.y[k]), 4)) for k in (0, 1)]
-        return (*((name, number(float(v))) for name, v in shown), (f"a{n} = σ(z{n})", number(float(self.a[j]), 4)), *answers)
+        return (
+            *((name, number(float(v))) for name, v in shown),
+            (f"a{n} = σ(z{n})", number(float(self.a[j]), 4)),
+            *answers,
+        )
 
     def mistakes(self, rest: float, slope_too: bool) -> list[Mistake]:
         """What goes wrong on the way to the hidden unit; `rest` is the product of all that follows ∂C/∂a."""
         step, one, other = "the sum over paths", self.terms, 1 - self.j
         wrong_way = sum(e * w for e, w in zip(self.errors, self.W2[:, self.j], strict=True))
         found = [
-            Mistake("path 2 dropped", step, one[0] * rest, "The path through output 2 is missing: the hidden unit goes into both outputs."),
-            Mistake("path 1 dropped", step, one[1] * rest, "The path through output 1 is missing: the hidden unit goes into both outputs."),
-            Mistake("weights forgotten", step, sum(self.errors) * rest, "The errors of both outputs are added without the weights on the way: each is weighed with the weight that leads there."),
-            Mistake("other weights", step, wrong_way * rest, f"These are the weights into output {self.j + 1}. The ones that leave hidden unit {self.j + 1} are wanted."),
+            Mistake(
+                "path 2 dropped",
+                step,
+                one[0] * rest,
+                "The path through output 2 is missing: the hidden unit goes into both outputs.",
+            ),
+            Mistake(
+                "path 1 dropped",
+                step,
+                one[1] * rest,
+                "The path through output 1 is missing: the hidden unit goes into both outputs.",
+            ),
+            Mistake(
+                "weights forgotten",
+                step,
+                sum(self.errors) * rest,
+                "The errors of both outputs are added without the weights on the way: each is weighed with the "
+                "weight that leads there.",
+            ),
+            Mistake(
+                "other weights",
+                step,
+                wrong_way * rest,
+                f"These are the weights into output {self.j + 1}. The ones that leave hidden unit {self.j + 1} are "
+                "wanted.",
+            ),
             Mistake(SIGN, "∂C/∂a", -self.back * rest, "The sign of the error is swapped: it is answer minus target."),
-            Mistake("half", "∂C/∂a", 2 * self.back * rest, "The ½ was forgotten: the cost is half the sum of the squares."),
-            Mistake("neighbour", step, sum(e * w for e, w in zip(self.errors, self.W2[other], strict=True)) * self.slopes[other] * rest / self.slope,
-                    f"This is the answer for hidden unit {other + 1}, the neighbour."),
-        ]  # fmt: skip
+            Mistake(
+                "half", "∂C/∂a", 2 * self.back * rest, "The ½ was forgotten: the cost is half the sum of the squares."
+            ),
+            Mistake(
+                "neighbour",
+                step,
+                sum(e * w for e, w in zip(self.errors, self.W2[other], strict=True))
+                * self.slopes[other]
+                * rest
+                / self.slope,
+                f"This is the answer for hidden unit {other + 1}, the neighbour.",
+            ),
+        ]
         if slope_too:
             bend = rest / self.slope * self.back
             a, z = float(self.a[self.j]), float(self.z[self.j])
             found += [
                 Mistake("value for slope", "∂a/∂z", a * bend, "This takes σ(z) in the place of σ′(z)."),
-                Mistake("slope at a", "∂a/∂z", slope("sigmoid", a) * bend, f"The slope σ′ was taken at a. It has to be taken at z = {number(z)}."),
+                Mistake(
+                    "slope at a",
+                    "∂a/∂z",
+                    slope("sigmoid", a) * bend,
+                    f"The slope σ′ was taken at a. It has to be taken at z = {number(z)}.",
+                ),
                 Mistake("slope forgotten", "∂a/∂z", bend, "The factor σ′(z) of the hidden unit is missing."),
-            ]  # fmt: skip
+            ]
         return found
 
     def factors(self) -> tuple[Factor, ...]:
         """The way back, step by step."""
         j = self.j
         through = [
-            Factor(f"through output {k + 1}", self.terms[k], f"The error of output {k + 1} is y − target; times the weight from hidden unit {j + 1} to it.", (
-                Mistake("weight forgotten", "the sum over paths", self.errors[k], "That is the error of the output; it still has to be multiplied by the weight."),
-                Mistake(SIGN, "∂C/∂a", -self.terms[k], "The sign is swapped: it is answer minus target."),
-            )) for k in (0, 1)
-        ]  # fmt: skip
+            Factor(
+                f"through output {k + 1}",
+                self.terms[k],
+                f"The error of output {k + 1} is y − target; times the weight from hidden unit {j + 1} to it.",
+                (
+                    Mistake(
+                        "weight forgotten",
+                        "the sum over paths",
+                        self.errors[k],
+                        "That is the error of the output; it still has to be multiplied by the weight.",
+                    ),
+                    Mistake(SIGN, "∂C/∂a", -self.terms[k], "The sign is swapped: it is answer minus target."),
+                ),
+            )
+            for k in (0, 1)
+        ]
         slopes = (Mistake("value for slope", "∂a/∂z", float(self.a[j]), "That is σ(z), the value."),)
-        return (*through, Factor("∂C/∂a", self.back, "What comes back along both paths is added."),
-                Factor("∂a/∂z", self.slope, "The slope σ′(z) of the hidden unit: a·(1 − a).", slopes))  # fmt: skip
+        return (
+            *through,
+            Factor("∂C/∂a", self.back, "What comes back along both paths is added."),
+            Factor("∂a/∂z", self.slope, "The slope σ′(z) of the hidden unit: a·(1 − a).", slopes),
+        )
 
 
 def _hidden_error(random: np.random.Generator) -> dict[str, Any]:
     net = TwoPaths(random)
     mistakes = [*net.mistakes(net.slope, True), _rounded([net.back, net.slope])]
-    return {"question": f"Find δ = ∂C/∂z of hidden unit {net.j + 1}. The outputs are linear, C = ½Σ(y − target)².",
-            "given": net.given(), "truth": net.back * net.slope, "factors": net.factors(), "mistakes": mistakes,
-            "example": net.example(), "place": ("0.b", (net.j,)), "joined": "Multiply ∂C/∂a by ∂a/∂z."}  # fmt: skip
+    return {
+        "question": f"Find δ = ∂C/∂z of hidden unit {net.j + 1}. The outputs are linear, C = ½Σ(y − target)².",
+        "given": net.given(),
+        "truth": net.back * net.slope,
+        "factors": net.factors(),
+        "mistakes": mistakes,
+        "example": net.example(),
+        "place": ("0.b", (net.j,)),
+        "joined": "Multiply ∂C/∂a by ∂a/∂z.",
+    }
 
 
 def _hidden_weight(random: np.random.Generator) -> dict[str, Any]:
@@ -291,15 +472,46 @@ def _hidden_weight(random: np.random.Generator) -> dict[str, Any]:
     delta = net.back * net.slope
     mistakes = [
         *net.mistakes(net.slope * x, True),
-        Mistake("input forgotten", step, delta, f"This is δ. The last factor is missing, the input x{'₁₂'[net.i]} = {number(x)}."),
-        Mistake("weight for input", step, delta * w, f"This uses the weight itself, {number(w)}, where the input belongs."),
-        Mistake("other input", step, delta * net.x[1 - net.i], f"This has the input x{'₁₂'[1 - net.i]}; the weight begins at x{'₁₂'[net.i]}."),
+        Mistake(
+            "input forgotten",
+            step,
+            delta,
+            f"This is δ. The last factor is missing, the input x{'₁₂'[net.i]} = {number(x)}.",
+        ),
+        Mistake(
+            "weight for input", step, delta * w, f"This uses the weight itself, {number(w)}, where the input belongs."
+        ),
+        Mistake(
+            "other input",
+            step,
+            delta * net.x[1 - net.i],
+            f"This has the input x{'₁₂'[1 - net.i]}; the weight begins at x{'₁₂'[net.i]}.",
+        ),
         _rounded([net.back, net.slope, x]),
-    ]  # fmt: skip
-    factors = (*net.factors(), Factor("∂z/∂w", x, "The input where the weight begins.", (Mistake("weight for input", step, w, "That is the weight."),)))
-    question = f"Find ∂C/∂w for the weight ({number(w)}) from x{'₁₂'[net.i]} to hidden unit {net.j + 1}. The outputs are linear, C = ½Σ(y − target)²."
-    return {"question": question, "given": net.given(), "truth": delta * x, "factors": factors, "mistakes": mistakes,
-            "example": net.example(), "place": ("0.W", (net.i, net.j)), "joined": "Multiply ∂C/∂a, ∂a/∂z and ∂z/∂w."}  # fmt: skip
+    ]
+    factors = (
+        *net.factors(),
+        Factor(
+            "∂z/∂w",
+            x,
+            "The input where the weight begins.",
+            (Mistake("weight for input", step, w, "That is the weight."),),
+        ),
+    )
+    question = (
+        f"Find ∂C/∂w for the weight ({number(w)}) from x{'₁₂'[net.i]} to hidden unit {net.j + 1}. The outputs are "
+        "linear, C = ½Σ(y − target)²."
+    )
+    return {
+        "question": question,
+        "given": net.given(),
+        "truth": delta * x,
+        "factors": factors,
+        "mistakes": mistakes,
+        "example": net.example(),
+        "place": ("0.W", (net.i, net.j)),
+        "joined": "Multiply ∂C/∂a, ∂a/∂z and ∂z/∂w.",
+    }
 
 
 def _update(random: np.random.Generator) -> dict[str, Any]:
@@ -312,22 +524,51 @@ def _update(random: np.random.Generator) -> dict[str, Any]:
         return {"truth": 0.0, "mistakes": ()}
     mistakes = [
         Mistake("unchanged", step, w, "This is the weight as it was. A step changes it by −η·∂C/∂w."),
-        Mistake("added", step, w + rate * g, "The gradient was added, as the article says. That climbs: C rises. It has to be subtracted."),
-        Mistake("rate forgotten", step, w - g, f"The learning rate η = {number(rate)} is missing: a step is η times the gradient."),
-        Mistake("change only", step, -rate * g, "This is the change −η·∂C/∂w. The new weight is the old one plus this change."),
+        Mistake(
+            "added",
+            step,
+            w + rate * g,
+            "The gradient was added, as the article says. That climbs: C rises. It has to be subtracted.",
+        ),
+        Mistake(
+            "rate forgotten",
+            step,
+            w - g,
+            f"The learning rate η = {number(rate)} is missing: a step is η times the gradient.",
+        ),
+        Mistake(
+            "change only",
+            step,
+            -rate * g,
+            "This is the change −η·∂C/∂w. The new weight is the old one plus this change.",
+        ),
         Mistake("gradient only", step, g, "This is the gradient. The new weight is w − η·∂C/∂w."),
         Mistake("divided", step, w - g / rate, "The gradient was divided by η. It has to be multiplied."),
         Mistake("rate only", step, w - rate, "This subtracts η alone, without the gradient."),
-    ]  # fmt: skip
+    ]
     factors = (
         Factor("∂C/∂w", g, f"It is given: {number(g, 4)}."),
-        Factor("η · ∂C/∂w", rate * g, "Multiply by the learning rate.", (
-            Mistake("rate forgotten", step, g, "That is the gradient alone."), Mistake("divided", step, g / rate, "Multiply, do not divide."))),
-    )  # fmt: skip
+        Factor(
+            "η · ∂C/∂w",
+            rate * g,
+            "Multiply by the learning rate.",
+            (
+                Mistake("rate forgotten", step, g, "That is the gradient alone."),
+                Mistake("divided", step, g / rate, "Multiply, do not divide."),
+            ),
+        ),
+    )
     given = ((f"w{n}", number(w)), (f"∂C/∂w{n}", number(g, 4)), ("η", number(rate)))
-    return {"question": f"Take one step of gradient descent: what is the new w{n}?", "given": given, "truth": w - rate * g,
-            "factors": factors, "mistakes": mistakes, "example": unit.example(), "place": ("0.W", (i, 0)),
-            "joined": "Subtract it from w."}  # fmt: skip
+    return {
+        "question": f"Take one step of gradient descent: what is the new w{n}?",
+        "given": given,
+        "truth": w - rate * g,
+        "factors": factors,
+        "mistakes": mistakes,
+        "example": unit.example(),
+        "place": ("0.W", (i, 0)),
+        "joined": "Subtract it from w.",
+    }
 
 
 def _promise(random: np.random.Generator) -> dict[str, Any]:
@@ -343,22 +584,56 @@ def _promise(random: np.random.Generator) -> dict[str, Any]:
         Mistake(SIGN, "∂C/∂y", -truth, "The sign of the error is swapped: it is answer minus target."),
         Mistake("half", "∂C/∂y", 2 * truth, "The ½ was forgotten: the cost is ½(y − target)²."),
         Mistake("input forgotten", step, miss * other, f"The input is missing: y = w₁·w₂·x, so ∂y/∂w{n} = w{m}·x."),
-        Mistake("other weight forgotten", step, miss * x, f"The weight w{m} is missing: what w{n} does passes through it."),
-        Mistake("own weight", step, miss * own * x, f"This has w{n} itself as a factor. The other one is wanted: this is the answer for w{m}."),
-        Mistake("both weights", step, miss * y, f"This multiplies by all of y. By w{n} itself the derivative of w₁·w₂·x is w{m}·x."),
-        Mistake("not differentiated", "∂C/∂y", evaluate(HALF, {A: y, T: target}) * other * x, "This uses C itself in the place of ∂C/∂y."),
+        Mistake(
+            "other weight forgotten", step, miss * x, f"The weight w{m} is missing: what w{n} does passes through it."
+        ),
+        Mistake(
+            "own weight",
+            step,
+            miss * own * x,
+            f"This has w{n} itself as a factor. The other one is wanted: this is the answer for w{m}.",
+        ),
+        Mistake(
+            "both weights",
+            step,
+            miss * y,
+            f"This multiplies by all of y. By w{n} itself the derivative of w₁·w₂·x is w{m}·x.",
+        ),
+        Mistake(
+            "not differentiated",
+            "∂C/∂y",
+            evaluate(HALF, {A: y, T: target}) * other * x,
+            "This uses C itself in the place of ∂C/∂y.",
+        ),
         _rounded([miss, other, x]),
-    ]  # fmt: skip
+    ]
     factors = (
         Factor("y", y, "First forward: y = w₁·w₂·x."),
-        Factor("∂C/∂y", miss, "The difference y − target.", (Mistake(SIGN, "∂C/∂y", -miss, "Answer minus target, not the other way round."),)),
-        Factor(step, other * x, f"y = w₁·w₂·x: by w{n} its derivative is w{m}·x.", (Mistake("own weight", step, own * x, f"That has w{n} itself in it."),)),
-    )  # fmt: skip
+        Factor(
+            "∂C/∂y",
+            miss,
+            "The difference y − target.",
+            (Mistake(SIGN, "∂C/∂y", -miss, "Answer minus target, not the other way round."),),
+        ),
+        Factor(
+            step,
+            other * x,
+            f"y = w₁·w₂·x: by w{n} its derivative is w{m}·x.",
+            (Mistake("own weight", step, own * x, f"That has w{n} itself in it."),),
+        ),
+    )
     given = (("w₁", number(w[0])), ("w₂", number(w[1])), ("x", number(x)), ("target", number(target)))
     example = nets.chain(w, x, target)
-    return {"question": f"Two linear units in a row, y = w₁·w₂·x, C = ½(y − target)². Find ∂C/∂w{n}.", "given": given,
-            "truth": truth, "factors": factors, "mistakes": mistakes, "example": example, "place": (f"{i}.W", (0, 0)),
-            "joined": f"Multiply ∂C/∂y by {step}."}  # fmt: skip
+    return {
+        "question": f"Two linear units in a row, y = w₁·w₂·x, C = ½(y − target)². Find ∂C/∂w{n}.",
+        "given": given,
+        "truth": truth,
+        "factors": factors,
+        "mistakes": mistakes,
+        "example": example,
+        "place": (f"{i}.W", (0, 0)),
+        "joined": f"Multiply ∂C/∂y by {step}.",
+    }
 
 
 KINDS: Mapping[str, tuple[str, Callable[[np.random.Generator], dict[str, Any]]]] = {

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,21 +30,21 @@ class Example:
     @property
     def y(self) -> np.ndarray:
         """What it answers, `[N, O]`."""
-        return np.asarray(self.net(self.x, self.params))
+        return np.asarray(_passes(self.net, self.cost)(self.x, self.params, self.targets).y)
 
     @property
     def tape(self) -> dict[str, Any]:
         """The record of a forward and a backward pass, by path."""
-        return dict(manual.trace(self.net, self.cost)(self.x, self.params, self.targets))
+        return _passes(self.net, self.cost)(self.x, self.params, self.targets).tape
 
     def grads(self) -> tuple[float, Any]:
         """C, and ∂C/∂θ by the chain rule."""
-        value, grads = manual.value_and_grad(self.net, self.cost)(self.x, self.params, self.targets)
-        return float(value), grads
+        found = _passes(self.net, self.cost)(self.x, self.params, self.targets)
+        return float(found.cost), found.grads
 
     def jax_grads(self) -> Any:
         """∂C/∂θ by `jax.grad`."""
-        return auto.value_and_grad(self.net, self.cost)(self.x, self.params, self.targets)[1]
+        return _passes(self.net, self.cost)(self.x, self.params, self.targets).by_jax
 
     def with_(self, params: Any) -> "Example":
         """The same with another θ."""
@@ -54,14 +55,36 @@ class Example:
         return self.with_(jax.tree.map(lambda p, g: p - rate * g, self.params, self.grads()[1]))
 
 
+class Passes(NamedTuple):
+    """What one program finds: the answer, the tape, C, its gradient by the chain rule, and by `jax.grad`."""
+
+    y: jax.Array
+    tape: dict[str, Any]
+    cost: jax.Array
+    grads: Any
+    by_jax: Any
+
+
+@lru_cache(64)
+def _passes(net: Layer, cost: Cost) -> Callable[..., Passes]:
+    def run(x: jax.Array, params: Any, targets: jax.Array) -> Passes:
+        value, grads = manual.value_and_grad(net, cost)(x, params, targets)
+        tape = dict(manual.trace(net, cost)(x, params, targets))
+        by_jax = auto.value_and_grad(net, cost)(x, params, targets)[1]
+        return Passes(net(x, params), tape, value, grads, by_jax)
+
+    return jax.jit(run)
+
+
 def linear(W: Sequence[Sequence[float]], b: Sequence[float] | None = None) -> LinearParams:
     """Return θ of a `Linear`, in JAX's default float."""
-    return LinearParams(W=jnp.array(W, float), b=None if b is None else jnp.array(b, float))
+    kind = jnp.result_type(float)
+    return LinearParams(W=jnp.asarray(np.array(W, kind)), b=None if b is None else jnp.asarray(np.array(b, kind)))
 
 
 def rows(*values: Sequence[float]) -> jax.Array:
     """Return examples as an array `[N, I]`."""
-    return jnp.array(values, float)
+    return jnp.asarray(np.array(values, jnp.result_type(float)))
 
 
 def unit(target: float = 1.0, cost: Cost | None = None, last: Layer | None = None) -> Example:
@@ -126,6 +149,10 @@ def trained(
     """Return θ after `steps` steps on all rows at once, and the cost before each."""
     run = manual.value_and_grad(net, cost)
 
+    @jax.jit
+    def loop(params: Any, kept: Any) -> Any:
+        return jax.lax.scan(step, (params, kept), length=steps)
+
     def step(state: Any, _: None) -> Any:
         params, kept = state
         value, grads = run(x, params, targets, weights=weights)
@@ -134,7 +161,7 @@ def trained(
             params = optax.apply_updates(params, updates)
         return (params, kept), value
 
-    (params, _), costs = jax.lax.scan(step, (params, optimizer.init(params)), length=steps)
+    (params, _), costs = loop(params, optimizer.init(params))
     return params, np.asarray(costs)
 
 

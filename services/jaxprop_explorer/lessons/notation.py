@@ -15,11 +15,18 @@ def article(node: Equation | Derivation) -> Equation | Derivation:
     """Return the same with the article's letters; the error δ, for which it has no letter, becomes δC/δz."""
     if isinstance(node, Equation):
         return replace(node, sides=tuple(map(_formula, node.sides)))
-    leaves = [*node.values, *(part for step in node.steps for each in step.equations for s in each.sides for part in parts(s))]
-    leaves += [part for step in node.steps for part in step.sentence if isinstance(part, Formula) for part in parts(part)]
+    leaves = [
+        *node.values,
+        *(part for step in node.steps for each in step.equations for s in each.sides for part in parts(s)),
+    ]
+    leaves += [
+        part for step in node.steps for part in step.sentence if isinstance(part, Formula) for part in parts(part)
+    ]
     leaves += [part for part in node.title if isinstance(part, Formula)]
-    names = {leaf: _formula(leaf) for leaf in leaves if isinstance(leaf, Symbol | Derivative) and _formula(leaf) != leaf}
-    return named(node, names)
+    names = {
+        leaf: _formula(leaf) for leaf in leaves if isinstance(leaf, Symbol | Derivative) and _formula(leaf) != leaf
+    }
+    return named(replace(node, facts={}), names)
 
 
 def _formula(node: Formula) -> Formula:

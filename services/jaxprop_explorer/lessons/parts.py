@@ -8,9 +8,8 @@ from typing import Any
 
 import jax
 
-from jaxprop.derivations import Derivation
+from jaxprop.derivations import Derivation, glyphs
 from jaxprop.derivations.derivation import Equation
-from jaxprop.derivations.glyphs import SUPERSCRIPTS
 from jaxprop.errors import JaxpropError, pick
 
 LONGEST = 200  # characters that may be typed, and moves that may be made
@@ -150,7 +149,7 @@ class Try:
 
 @dataclass(frozen=True)
 class Setup:
-    """What a lesson sets up on the page: settings, the numbers of θ by path, the place that is selected, and a panel."""
+    """What a lesson sets up on the page: settings, the numbers of θ by path, what is selected, and a panel."""
 
     settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
     theta: Mapping[str, Any] = field(default_factory=dict, hash=False)
@@ -198,7 +197,7 @@ class Lesson:
     tries: tuple[Try, ...]
     anchors: tuple[Anchor, ...]
     setup: Setup
-    formulas: Callable[[], tuple[Equation | Derivation, ...]] = lambda: ()
+    formulas: Callable[[], tuple[Equation | Derivation, ...]] | None = None
 
     def widget(self, name: str) -> Widget:
         """Return the interaction of that name."""
@@ -212,10 +211,10 @@ def number(value: float, digits: int = 5) -> str:
     >>> number(-0.0336573), number(2.0)
     ('−0.033657', '2')
     """
-    written = f"{0.0 if value == 0 else value:.{digits}g}"
+    written = glyphs.number(float(value), digits)
     mantissa, _, exponent = written.partition("e")
     if exponent:
-        written = f"{mantissa}·10{str(int(exponent)).translate(SUPERSCRIPTS)}"
+        written = f"{mantissa}·10{str(int(exponent)).translate(glyphs.SUPERSCRIPTS)}"
     return written.replace("-", "−")
 
 

@@ -1,6 +1,6 @@
 """The panels of the page: in each file, what the page can ask of one, by name."""
 
-from jaxprop_explorer.panels import chain_rule, digit, model, network, rules, surface
+from jaxprop_explorer.panels import chain_rule, digit, lessons, model, network, rules, surface
 from jaxprop_explorer.panels.command import Command
 
 PANELS: dict[str, dict[str, Command]] = {
@@ -10,4 +10,5 @@ PANELS: dict[str, dict[str, Command]] = {
     "rules": rules.COMMANDS,
     "surface": surface.COMMANDS,
     "digit": digit.COMMANDS,
+    "lessons": lessons.COMMANDS,
 }

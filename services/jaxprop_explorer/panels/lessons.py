@@ -1,4 +1,4 @@
-"""The lessons panel: lessons with interactions, exercises that say which step went wrong, and a course of eight steps."""
+"""The lessons panel: lessons with interactions, exercises that say which step went wrong, and a course."""
 
 from dataclasses import asdict
 from typing import Any
@@ -30,6 +30,13 @@ class Which(Asked):
 
     number: int
     article: bool = False
+
+
+class Saved(Asked):
+    """A lesson, and what the controls of its interactions stand at."""
+
+    number: int
+    values: dict[str, dict[str, float | str | list[str]]] = {}
 
 
 class Interact(Asked):
@@ -88,37 +95,43 @@ def index(session: Session, asked: Asked) -> dict[str, Any]:
 
 
 def open_(session: Session, asked: Which) -> dict[str, Any]:
-    """Return a lesson: words, formulas, interactions as they start, tries, mistakes, and numbers to check."""
+    """Return a lesson as far as nothing has to be computed: words, controls, tries, mistakes and the setting."""
     found = lesson(asked.number)
     order = list(LESSONS)
     at = order.index(found.number)
-    with jax.enable_x64(True):
-        formulas = found.formulas()
-    if asked.article:
-        formulas = tuple(map(article, formulas))
     return {
-        **_named(found), "chapter": found.chapter, "quote": found.quote, "paragraphs": list(found.paragraphs),
-        "formulas": [_formula(each) for each in formulas],
+        **_named(found),
+        "chapter": found.chapter,
+        "quote": found.quote,
+        "paragraphs": list(found.paragraphs),
+        "has_formulas": found.formulas is not None,
         "widgets": [
-            {"name": w.name, "title": w.title, "controls": [c.json() for c in w.controls], "shown": _shown(w.show())}
-            for w in found.widgets
+            {"name": w.name, "title": w.title, "controls": [c.json() for c in w.controls]} for w in found.widgets
         ],
         "tries": [_try(each) for each in found.tries],
         "mistakes": [
             {"number": i if i < ELSEWHERE else None, "said": each.said, "right": each.right, "try": _try(each.shown)}
             for i, each in of_lesson(found.number).items()
         ],
-        "anchors": [
-            {"what": each.what, "expected": number(each.expected, each.digits), "found": number(each.found()),
-             "holds": each.holds}
-            for each in found.anchors
-        ],
-        "setup": {
-            "settings": dict(found.setup.settings), "history": _edits(found), "panel": found.setup.panel,
-            "selected": found.setup.selected and dict(found.setup.selected), "words": found.setup.words,
-        },
-        "before": order[at - 1] if at else None, "after": order[at + 1] if at + 1 < len(order) else None,
-    }  # fmt: skip
+        "anchors": [[each.what, number(each.expected, each.digits)] for each in found.anchors],
+        "setup": _setup(found),
+        "before": order[at - 1] if at else None,
+        "after": order[at + 1] if at + 1 < len(order) else None,
+    }
+
+
+def formulas(session: Session, asked: Which) -> dict[str, Any]:
+    """Return the formulas of a lesson with their numbers."""
+    found = lesson(asked.number).formulas
+    with jax.enable_x64(True):
+        written = found() if found is not None else ()
+    return {"formulas": [_formula(article(each) if asked.article else each) for each in written]}
+
+
+def anchors(session: Session, asked: Which) -> dict[str, Any]:
+    """Return the numbers to check as the library finds them, and whether they are the expected ones."""
+    found = lesson(asked.number).anchors
+    return {"anchors": [{"found": number(each.found()), "holds": each.holds} for each in found]}
 
 
 def show(session: Session, asked: Interact) -> dict[str, Any]:
@@ -130,10 +143,14 @@ def exercise(session: Session, asked: Exercise) -> dict[str, Any]:
     """Return a question, and the numbers that are given."""
     found = exercises.exercise(asked.kind, asked.seed)
     return {
-        "kind": found.kind, "seed": found.seed, "title": exercises.KINDS[found.kind][0], "question": found.question,
-        "given": [list(pair) for pair in found.given], "factors": [factor.name for factor in found.factors],
+        "kind": found.kind,
+        "seed": found.seed,
+        "title": exercises.KINDS[found.kind][0],
+        "question": found.question,
+        "given": [list(pair) for pair in found.given],
+        "factors": [factor.name for factor in found.factors],
         "picture": exercises.picture(found),
-    }  # fmt: skip
+    }
 
 
 def check(session: Session, asked: Answer) -> dict[str, Any]:
@@ -158,14 +175,23 @@ def reveal(session: Session, asked: Exercise) -> dict[str, Any]:
 def course(session: Session, asked: Stage) -> dict[str, Any]:
     """Return a step of the course and its question; after the last one, what was learned."""
     if asked.number == len(STAGES) + 1:
-        return {"number": asked.number, "of": len(STAGES), "learned": [[each.title, each.learned, each.docs] for each in STAGES]}
+        return {
+            "number": asked.number,
+            "of": len(STAGES),
+            "learned": [[each.title, each.learned, each.docs] for each in STAGES],
+        }
     found = stage(asked.number)
     answers = [words for words, _ in found.question.answers] if isinstance(found.question, Choices) else None
     return {
-        "number": asked.number, "of": len(STAGES), "title": found.title, "paragraphs": list(found.paragraphs),
-        "lessons": [_named(lesson(each)) for each in found.lessons], "question": found.question.words, "answers": answers,
+        "number": asked.number,
+        "of": len(STAGES),
+        "title": found.title,
+        "paragraphs": list(found.paragraphs),
+        "lessons": [_named(lesson(each)) for each in found.lessons],
+        "question": found.question.words,
+        "answers": answers,
         "docs": found.docs,
-    }  # fmt: skip
+    }
 
 
 def answer(session: Session, asked: StageAnswer) -> dict[str, Any]:
@@ -196,9 +222,9 @@ def follow(session: Session, asked: Follow) -> dict[str, Any]:
     return {"told": told, "before": float(before), "after": after, "frame": frame}
 
 
-def save(session: Session, asked: Which) -> dict[str, Any]:
+def save(session: Session, asked: Saved) -> dict[str, Any]:
     """Return a lesson as one HTML file that opens without a server."""
-    return {"name": f"lesson-{lesson(asked.number).number}.html", "html": html(asked.number)}
+    return {"name": f"lesson-{lesson(asked.number).number}.html", "html": html(asked.number, asked.values)}
 
 
 def _named(each: Lesson) -> dict[str, Any]:
@@ -208,6 +234,17 @@ def _named(each: Lesson) -> dict[str, Any]:
 
 def _try(each: Try) -> dict[str, Any]:
     return {"label": each.label, "widget": each.widget, "values": dict(each.values)}
+
+
+def _setup(found: Lesson) -> dict[str, Any]:
+    setup = found.setup
+    return {
+        "settings": dict(setup.settings),
+        "history": _edits(found),
+        "panel": setup.panel,
+        "selected": setup.selected and dict(setup.selected),
+        "words": setup.words,
+    }
 
 
 def _edits(found: Lesson) -> list[dict[str, Any]]:
@@ -226,9 +263,14 @@ def _formula(node: Equation | Derivation) -> dict[str, Any]:
 
 def _shown(shown: Shown) -> dict[str, Any]:
     return {
-        "words": shown.words, "numbers": dict(shown.numbers), "picture": shown.picture, "said": shown.said,
-        "rows": [list(row) for row in shown.rows], "code": shown.code, "formulas": [_formula(each) for each in shown.formulas],
-    }  # fmt: skip
+        "words": shown.words,
+        "numbers": dict(shown.numbers),
+        "picture": shown.picture,
+        "said": shown.said,
+        "rows": [list(row) for row in shown.rows],
+        "code": shown.code,
+        "formulas": [_formula(each) for each in shown.formulas],
+    }
 
 
 def _verdict(verdict: Verdict) -> dict[str, Any]:
@@ -238,6 +280,8 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
 COMMANDS = {
     "index": Command(index, locked=False),
     "open": Command(open_, Which, locked=False),
+    "formulas": Command(formulas, Which, locked=False),
+    "anchors": Command(anchors, Which, locked=False),
     "show": Command(show, Interact, locked=False),
     "exercise": Command(exercise, Exercise, locked=False),
     "check": Command(check, Answer, locked=False),
@@ -246,5 +290,5 @@ COMMANDS = {
     "course": Command(course, Stage, locked=False),
     "answer": Command(answer, StageAnswer, locked=False),
     "follow": Command(follow, Follow),
-    "save": Command(save, Which, locked=False),
+    "save": Command(save, Saved, locked=False),
 }
