@@ -1,5 +1,6 @@
 """Derivations in the article's notation: δ for ∂, ŷ for the target, n for an input; so one sees what it mixes up."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from jaxprop.derivations import Derivation
@@ -15,18 +16,20 @@ def article(node: Equation | Derivation) -> Equation | Derivation:
     """Return the same with the article's letters; the error δ, for which it has no letter, becomes δC/δz."""
     if isinstance(node, Equation):
         return replace(node, sides=tuple(map(_formula, node.sides)))
-    leaves = [
-        *node.values,
-        *(part for step in node.steps for each in step.equations for s in each.sides for part in parts(s)),
-    ]
-    leaves += [
-        part for step in node.steps for part in step.sentence if isinstance(part, Formula) for part in parts(part)
-    ]
-    leaves += [part for part in node.title if isinstance(part, Formula)]
-    names = {
-        leaf: _formula(leaf) for leaf in leaves if isinstance(leaf, Symbol | Derivative) and _formula(leaf) != leaf
-    }
-    return named(replace(node, facts={}), names)
+    found = {leaf for formula in _formulas(node) for leaf in parts(formula) if isinstance(leaf, Symbol | Derivative)}
+    return named(replace(node, facts={}), {leaf: _formula(leaf) for leaf in found if _formula(leaf) != leaf})
+
+
+def _formulas(node: Derivation) -> Iterator[Formula]:
+    """Yield every formula of a derivation: of its title, its sentences, equations and tables."""
+    prose = [node.title]
+    for step in node.steps:
+        prose += [step.sentence, step.equations, *(cell for row in step.rows for cell in row)]
+    for part in (part for line in prose for part in line):
+        if isinstance(part, Formula):
+            yield part
+        elif isinstance(part, Equation):
+            yield from part.sides
 
 
 def _formula(node: Formula) -> Formula:

@@ -90,6 +90,7 @@ class Lessons {
       else one.removeAttribute("aria-current");
     }
     this.text.setAttribute("aria-busy", "true");
+    delete this.text.dataset.complete;
     const made = where === "exercise" ? await this.exercises()
       : where.startsWith("course") ? await this.course(Number(where.split("-")[1] ?? 1)) : await this.lesson(Number(where));
     if (turn !== this.turn) return;
@@ -99,6 +100,7 @@ class Lessons {
       if (turn !== this.turn) return;
       await work().catch(() => {});
     }
+    this.text.dataset.complete = "yes"; // tests wait for it
   }
 
   // ---------------------------------------------------------------- a lesson
