@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from jaxprop.derivations import Derivation, dumps, to_latex, to_mathml, to_text
+from jaxprop.derivations import Derivation, dumps, to_html, to_latex, to_mathml, to_text
 
 ENDINGS = {"latex": "tex", "document": "tex", "mathml": "html", "json": "json", "text": "txt", "html": "html"}
 
@@ -14,7 +14,7 @@ def exported(derivation: Derivation, form: str) -> dict[str, Any]:
     """
     write = {
         "latex": to_latex, "document": lambda d: to_latex(d, document=True), "mathml": to_mathml,
-        "json": dumps, "text": to_text,
+        "html": to_html, "json": dumps, "text": to_text,
     }  # fmt: skip
     facts = derivation.facts
     number = "-".join(map(str, [facts["path"].replace(".", "-"), *facts["index"]]))

@@ -139,7 +139,7 @@ def test_the_json_is_that_of_the_command_line(given, tmp_path):
     assert {key: said[key] for key in shown} == shown
 
 
-@pytest.mark.parametrize("form", ["latex", "document", "mathml", "text"])
+@pytest.mark.parametrize("form", ["latex", "document", "mathml", "html", "text"])
 def test_every_form_has_the_value(session, form):
     found = derivation(session(layers=(3,)), Export(path="0.W", index=(0, 0), form=form))
     value = explained(session(layers=(3,)), Ask(path="0.W", index=(0, 0)))["value"].replace("−", "")

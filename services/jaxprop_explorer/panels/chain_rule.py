@@ -98,14 +98,29 @@ def place_of(params: PyTree, path: str, index: tuple[int, ...]) -> tuple[str, tu
 
 
 def article_names(given: Given) -> dict[str, str]:
-    """Return the article's names of what stands on both sides of a cost: a for the answer, ŷ for what it should be."""
+    """Return the article's names: a for the answer, ŷ for what it should be, n₁, n₂ … for inputs, w₁ … for weights."""
     targets = np.asarray(given.targets)
     count = targets.shape[1] if targets.ndim > 1 else 0
     below = (lambda k: "") if count == 1 else (lambda k: f"_{k}")
     names = {f"a{below(k)}": f"y[{k}]" for k in range(count)} | {f"ŷ{below(k)}": f"target[{k}]" for k in range(count)}
     size = np.asarray(given.x).shape[1:]
-    inputs = {f"n{i + 1}": f"x[{i}]" for i in range(size[0])} if len(size) == 1 and 1 < size[0] <= 9 else {}
-    return names | inputs
+    if len(size) == 1 and size[0] <= 9:
+        names |= {"x": "x[0]"} if size[0] == 1 else {f"n{i + 1}": f"x[{i}]" for i in range(size[0])}
+    return names | _numbered(given.params)
+
+
+def _numbered(params: PyTree) -> dict[str, str]:
+    """Return w1, w2, … and b1, … in order, for a network whose layers have one unit each."""
+    known = {path: np.shape(leaf) for path, leaf in by_path(params).items()}
+    if any(shape[-1:] != (1,) for shape in known.values()) or sum(map(np.prod, known.values())) > 12:
+        return {}
+    weights = [f"{path}[{i},0]" for path, shape in known.items() if len(shape) == 2 for i in range(shape[0])]
+    biases = [f"{path}[0]" for path, shape in known.items() if len(shape) == 1]
+    ends = lambda count: [""] if count == 1 else [str(i + 1) for i in range(count)]  # noqa: E731
+    return {
+        **{f"w{end}": place for end, place in zip(ends(len(weights)), weights, strict=True)},
+        **{f"b{end}": place for end, place in zip(ends(len(biases)), biases, strict=True)},
+    }
 
 
 def derivation_of(given: Given, path: str | None, index: tuple[int, ...] | None, article: bool = False) -> Derivation:

@@ -38,7 +38,7 @@ export function cards(app, element, found) {
     const symbol = formula(app, found.symbol, "card-symbol");
     const value = make("output", { className: "card-value number", textContent: found.value });
     const words = `The product: ${found.value}`;
-    parts.push(sign("=", "is"), make("li", { className: "chain-card product", aria: { label: words } }, symbol, make("div"), value));
+    parts.push(sign("=", "is"), make("li", { className: "chain-card product", aria: { label: words } }, symbol, value));
   }
   element.replaceChildren(...parts);
 }
