@@ -108,6 +108,7 @@ class Experiment:
         self.diverged: str | None = None
         self.phase: Phase | None = None
         self.pulled = False
+        self.gradient: PyTree = None  # that the last step went by, over its batch
         self._pace = 0.0  # steps a second, as measured
         self._passed: tuple[int, Passed] | None = None
         self._measured: tuple[int, Measured, Measured | None] | None = None
@@ -252,6 +253,8 @@ class Experiment:
             trained = run(self._state, self._kept, self._x, self._targets, order, np.int32(now))
             taken, finite = jax.device_get((trained.steps, trained.finite))
             self._state = trained.state
+            if taken:
+                self.gradient = trained.grads
             self.step += int(taken)
             self._cursor += int(taken) * self.batch_size
             steps -= now
@@ -296,14 +299,14 @@ class Experiment:
         self._steer()
         if self.phase != "backward":
             self.backward()
-        shown = self.passed()
+        shown, alone = self.passed(), self.batch_size == 1 and self.example == self.batch()[0]
         self._train(1)
-        self._shown, self.phase = shown, "update"
+        self._shown, self.phase = shown._replace(grads=self.gradient) if alone else shown, "update"
         self._changed()
 
     def look(self, example: int) -> None:
         """Take another example into view."""
-        if not 0 <= example < len(self.rows.x):
+        if not isinstance(example, int) or not 0 <= example < len(self.rows.x):
             raise JaxpropError(
                 f"example: found {example}, expected 0 to {len(self.rows.x) - 1}, as many as are trained on"
             )
@@ -334,7 +337,7 @@ class Experiment:
     def set(self, **changes: Any) -> None:
         """Change settings: some keep θ and the steps, with others everything starts anew."""
         self._steer()
-        settings = changed(self.began, changes)
+        settings = changed(self.now(), changes)
         anew = [name for name in changes if name not in KEPT]
         if anew and self.source is None:
             raise JaxpropError(

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax import Array
 from jaxtyping import Bool, Float, Int, PyTree
 
@@ -20,7 +21,7 @@ from jaxprop.costs import Cost
 from jaxprop.layers import Activation, Flatten, Layer, Linear, Softmax, Standardize, Unstandardize
 from jaxprop.network import Chain
 from jaxprop.train.rows import Rows
-from jaxprop.train.steps import Recipe, State, all_finite, step
+from jaxprop.train.steps import Recipe, State, all_finite
 
 STEPS_AT_ONCE = 256
 # compiled in a third of the time, and fast enough for what runs some times a second
@@ -32,11 +33,12 @@ MOST_HEAT = 160  # units that get a heat map
 
 
 class Trained(NamedTuple):
-    """What some steps made: the state, how many were taken, and whether all is finite still."""
+    """What some steps made: the state, how many were taken, if all is finite still, the gradient of the last one."""
 
     state: State
     steps: Int[Array, ""]
     finite: Bool[Array, ""]
+    grads: PyTree
 
 
 @lru_cache(KEPT)
@@ -48,23 +50,38 @@ def training(recipe: Recipe) -> Callable[..., Trained]:
     """
 
     def run(state: State, kept: PyTree, x: Array, targets: Array, order: Int[Array, "S B"], steps: Array) -> Trained:
-        def going(carry: tuple[Array, State, Array]) -> Array:
-            return (carry[0] < steps) & carry[2]
+        def going(carry: Trained) -> Array:
+            return (carry.steps < steps) & carry.finite
 
-        def one(carry: tuple[Array, State, Array]) -> tuple[Array, State, Array]:
-            i, before, _ = carry
-            rows = order[i]
-            after, value = step(recipe, before, Rows(x[rows], targets[rows]), None)
-            params = jax.tree.map(lambda p, k: jnp.where(k, p, jnp.zeros_like(p)), after.params, kept)
-            after = after._replace(params=params)
-            finite = all_finite(params) & jnp.isfinite(value)
-            state = jax.tree.map(lambda new, old: jnp.where(finite, new, old), after, before)
-            return i + finite.astype(i.dtype), state, finite
+        def one(carry: Trained) -> Trained:
+            rows = order[carry.steps]
+            value, after, grads = _step(recipe, carry.state, kept, Rows(x[rows], targets[rows]))
+            finite = all_finite(after.params) & jnp.isfinite(value)
+            made, before = (after, grads), (carry.state, carry.grads)
+            taken = jax.tree.map(lambda new, old: jnp.where(finite, new, old), made, before)
+            return Trained(taken[0], carry.steps + finite.astype(carry.steps.dtype), finite, taken[1])
 
-        taken, state, finite = jax.lax.while_loop(going, one, (jnp.zeros_like(steps), state, jnp.bool_(True)))
-        return Trained(state, taken, finite)
+        nothing = jax.tree.map(jnp.zeros_like, state.params)
+        return jax.lax.while_loop(going, one, Trained(state, jnp.zeros_like(steps), jnp.bool_(True), nothing))
 
     return jax.jit(run)
+
+
+def _step(recipe: Recipe, state: State, kept: PyTree, rows: Rows) -> tuple[Array, State, PyTree]:
+    """Take one step; return C before it, the state after it, and the gradient that it went by.
+
+    The choice of what is kept stands between update and θ: multiplied and added at once, as XLA likes to, θ would
+    differ in its last bit from w − η · g, which the page writes out.
+    """
+    value, grads = recipe.value_and_grad(rows, state.params, None, state.feedback)
+    feedback = state.feedback
+    with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
+        updates, held = recipe.optimizer.update(grads, state.optimizer, state.params)
+    if recipe.rule is not None:
+        updates, feedback = recipe.rule.update(recipe.net, updates, state.params, feedback)
+    updates = jax.tree.map(lambda u, k: jnp.where(k, u, jnp.zeros_like(u)), updates, kept)
+    with jax.numpy_dtype_promotion("standard"):
+        return value, State(optax.apply_updates(state.params, updates), held, feedback), grads
 
 
 @lru_cache(KEPT)

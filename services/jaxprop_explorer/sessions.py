@@ -18,6 +18,8 @@ from jaxprop_explorer.frame import frame
 GRACE = 10.0  # seconds for a page to come back, as it does when it is loaded again
 HEARTBEAT = 2.0  # seconds between signs of life, by which a page that has gone is noticed
 FRAMES_A_SECOND = 30
+UNHEARD = 1.0  # seconds that training goes on though no page listens
+BREATH = 0.002  # seconds between two pieces of work, in which a command gets the lock
 
 
 class Session:
@@ -56,19 +58,24 @@ class Session:
         self.player.start()
 
     def _play(self, work: Callable[[float], bool]) -> None:
+        last_heard = time.monotonic()
         try:
             while self.playing:
                 began = time.monotonic()
                 with self.lock:
                     if not (self.playing and work(1 / FRAMES_A_SECOND)):
                         self.playing = False  # set here only to False: `pause` may have been asked for meanwhile
+                if self.listeners or self._loop is None:
+                    last_heard = began
+                elif began - last_heard > UNHEARD:
+                    self.playing = False  # its page has gone
                 if "frame" not in self.events:  # else the page has not taken the last one yet
                     self.publish("frame", self.frame())
-                time.sleep(max(0.001, 1 / FRAMES_A_SECOND - (time.monotonic() - began)))
+                time.sleep(max(BREATH, 1 / FRAMES_A_SECOND - (time.monotonic() - began)))
+            self.publish("frame", self.frame())
         except Exception as error:
             self.playing = False
             self.publish("notice", {"error": f"training stopped: {error}"})
-        self.publish("frame", self.frame())
 
     def pause(self) -> None:
         """Stop playing, and wait until the last piece of work is done."""
@@ -128,7 +135,11 @@ class Sessions:
             self._all.pop(session.id, None)
 
     def end(self) -> None:
-        """End all of them."""
-        for session in list(self._all.values()):
-            session.end()
+        """End all of them, and wait a little for what they are at."""
+        ended = list(self._all.values())
         self._all.clear()
+        for session in ended:
+            session.end()
+        for session in ended:
+            if session.player is not None:
+                session.player.join(2)

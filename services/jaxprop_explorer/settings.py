@@ -130,7 +130,7 @@ def read(given: dict[str, Any]) -> Settings:
     except ValidationError as error:
         raise JaxpropError("; ".join(_told(one) for one in error.errors())) from None
     except TypeError:
-        raise JaxpropError("settings: expected their names to be text") from None
+        raise JaxpropError(f"settings: found {str(given)[:60]!r}, expected an object of names and values") from None
 
 
 def _told(error: Any) -> str:
