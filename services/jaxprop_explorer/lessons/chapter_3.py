@@ -56,21 +56,20 @@ def _activation(kind: str, z: float) -> Shown:
 
 def _very_wrong(z: float) -> Shown:
     """A sigmoid unit that should answer 0: how strongly two costs ask it to change, over z."""
-    grid = jnp.linspace(-6, 6, 121, dtype=float)[:, None]
-    zeros = jnp.zeros_like(grid)
-    squared = np.asarray(jp.manual.trace(jp.Sigmoid(), jp.HalfSquaredError())(grid, (), zeros)[""].dx)[:, 0]
-    entropy = np.asarray(jp.SigmoidCrossEntropy().delta(grid, zeros))[:, 0]
-    at = jnp.full((1, 1), z, float)
-    one = float(jp.manual.trace(jp.Sigmoid(), jp.HalfSquaredError())(at, (), jnp.zeros_like(at))[""].dx[0, 0])
-    other = float(jp.SigmoidCrossEntropy().delta(at, jnp.zeros_like(at))[0, 0])
-    a = float(jp.Sigmoid()(at)[0, 0])
+    grid = np.append(np.linspace(-6, 6, 121), z)
+    x, zeros = jnp.asarray(grid[:, None]), jnp.asarray(np.zeros((grid.size, 1)))
+    unit = nets.Example(jp.Chain(jp.Sigmoid()), ((),), x, zeros).tape["0"]
+    other_unit = nets.Example(jp.Chain(jp.Identity()), ((),), x, zeros, jp.SigmoidCrossEntropy()).tape["0"]
+    *squared, one = np.asarray(unit.dx)[:, 0].tolist()
+    *entropy, other = np.asarray(other_unit.dx)[:, 0].tolist()
+    a = float(unit.y[-1, 0])
     words = (
         f"At z = {number(z)} the unit answers {number(a)} where 0 is wanted. The squared error asks for a change of "
         f"{number(one)}, the cross-entropy for {number(other)}, {number(other / one, 3)} times as much."
     )
     lines = (
-        Line(grid[:, 0], squared, "δ by half squared error"),
-        Line(grid[:, 0], entropy, "δ by cross-entropy", 2, dashed=True),
+        Line(grid[:-1], squared, "δ by half squared error"),
+        Line(grid[:-1], entropy, "δ by cross-entropy", 2, dashed=True),
     )
     dots = (Dot(z, one, number(one, 3), 1), Dot(z, other, number(other, 3), 2))
     drawn = chart(lines, dots, x_label="z", y_label="δ = ∂C/∂z", y=(-0.05, 1.4), said=words)

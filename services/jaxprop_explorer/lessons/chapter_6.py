@@ -90,8 +90,8 @@ def _sizes(activation: str, layers: int) -> tuple[float, ...]:
     net = jp.Chain(*[layer for _ in range(layers) for layer in (jp.Linear(20), bend)], jp.Linear(1))
     x = jax.random.normal(jax.random.key(1), (16, 20))
     params = net.init(jax.random.key(0), x)
-    tape = jp.manual.trace(net, jp.HalfSquaredError())(x, params, jnp.ones((16, 1), x.dtype))
-    return tuple(float(jnp.sqrt(jnp.mean(tape[str(2 * i + 1)].dx ** 2))) for i in range(layers))
+    tape = nets.Example(net, params, x, jnp.ones((16, 1), x.dtype)).tape
+    return tuple(float(np.sqrt(np.mean(np.square(tape[str(2 * i + 1)].dx)))) for i in range(layers))
 
 
 def _vanish(activation: str, layers: float) -> Shown:

@@ -33,6 +33,9 @@ OPTIMIZERS = {
 }
 
 
+_slope = jax.jit(jax.grad(plot.article_cost))
+
+
 def _descend(start: str, rate: float, momentum: str) -> Shown:
     at = STARTS[start]
     if momentum == "none":
@@ -42,7 +45,7 @@ def _descend(start: str, rate: float, momentum: str) -> Shown:
     end, first = path[-1], np.asarray(at)
     sides = np.sign(path[:, 0] * path[:, 1] - 2)
     crossings = int(np.sum(sides[1:] != sides[:-1]))
-    slope = jax.grad(plot.article_cost)(jnp.asarray(first))
+    slope = np.asarray(_slope(jnp.asarray(first)))
     if diverged:
         words = f"From ({numbers(at)}) with η = {number(rate)} it diverges."
     else:
@@ -75,7 +78,7 @@ def _with_momentum(at: tuple[float, float], rate: float) -> tuple[np.ndarray, bo
     state, path = optimizer.init(theta), [np.asarray(at)]
     for _ in range(60):
         with jax.numpy_dtype_promotion("standard"):
-            update, state = optimizer.update(jax.grad(plot.article_cost)(theta), state)
+            update, state = optimizer.update(_slope(theta), state)
             theta = optax.apply_updates(theta, update)
         if not float(jnp.max(jnp.abs(theta))) < 1e6:  # pyright: ignore
             return np.array(path), True
@@ -83,13 +86,19 @@ def _with_momentum(at: tuple[float, float], rate: float) -> tuple[np.ndarray, bo
     return np.array(path), False
 
 
+@jax.jit
+def _around_the_saddle(points: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """C at the points `[N, 2]`, and its first and second derivatives at (0, 0)."""
+    origin = jnp.zeros(2, points.dtype)
+    C = plot.article_cost
+    return jax.vmap(C)(points), jax.grad(C)(origin), jax.hessian(C)(origin)
+
+
 def _saddle(direction: str) -> Shown:
     """C along a line through (0, 0)."""
     t = np.linspace(-1.5, 1.5, 61)
     sign = 1.0 if direction == "same" else -1.0
-    C = np.array([float(plot.article_cost(jnp.array([v, sign * v]))) for v in t])
-    origin = jnp.zeros(2, float)
-    slope, bends = jax.grad(plot.article_cost)(origin), jax.hessian(plot.article_cost)(origin)
+    C, slope, bends = map(np.asarray, _around_the_saddle(jnp.asarray(np.stack([t, sign * t], axis=1))))
     way = "θ₁ = θ₂" if sign > 0 else "θ₁ = −θ₂"
     words = (
         f"At (0, 0) the gradient is ({numbers(map(float, slope))}), and the second derivatives are "
@@ -98,7 +107,7 @@ def _saddle(direction: str) -> Shown:
     )
     drawn = chart((Line(t, C, f"C along {way}"),), (Dot(0, 2, "(0, 0)", 4),), x_label="θ₁", y_label="C", said=words)
     return Shown(
-        words, {"slope": float(jnp.max(jnp.abs(slope))), "mixed": float(bends[0, 1]), "own": float(bends[0, 0])}, drawn
+        words, {"slope": float(np.max(np.abs(slope))), "mixed": float(bends[0, 1]), "own": float(bends[0, 0])}, drawn
     )
 
 

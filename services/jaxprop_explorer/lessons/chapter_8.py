@@ -99,7 +99,8 @@ ROW_22 = Lesson(
     number=22,
     chapter=8,
     title="Digits: activations forward, errors backward",
-    quote="(beyond the article) … from facial recognition to autocomplete",
+    quote="(The article does not come to this. It names “facial recognition” among the things that deep learning "
+    "does.)",
     paragraphs=(
         "The same two things in every layer read a handwritten digit: sums and bends. Ten outputs, and the largest "
         "is the "

@@ -112,7 +112,7 @@ def network(
                 edge.set("class", f"edge {sign} marked")
             if labels:
                 (ax, ay), (bx, by) = place[layer][i], place[layer + 1][j]
-                share = 0.36 if (i + j) % 2 else 0.56  # labels of crossing lines stand apart
+                share = 0.28  # near where the line begins, labels of crossing lines stand apart
                 _text(image, (ax + share * (bx - ax), ay + share * (by - ay) - 4), number(w, 3), "value middle halo")
     for column, places in zip(columns, place, strict=True):
         for label, (px, py) in zip(column, places, strict=True):

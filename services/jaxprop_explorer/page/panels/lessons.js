@@ -56,23 +56,25 @@ class Lessons {
 
   async start() {
     this.found = await this.ask("index");
-    this.list.append(
+    const all = make("details", { className: "fold all", open: !matchMedia("(max-width: 60rem)").matches }, make("summary", {}, "Contents"));
+    this.list.append(all);
+    all.append(
       button("Course: eight steps", () => this.go("course-1"), { dataset: { at: "course" } }),
       button("Exercises", () => this.go("exercise"), { dataset: { at: "exercise" } }));
     for (const chapter of this.found.chapters) {
       const items = chapter.lessons.map((one) => make("li", {}, button("", () => this.go(String(one.number)), { dataset: { at: one.number } })));
       items.forEach((item, i) => item.firstChild.append(
         make("span", { className: "at" }, String(chapter.lessons[i].number)), chapter.lessons[i].title));
-      this.list.append(make("details", { className: "fold", open: true },
+      all.append(make("details", { className: "fold", open: true },
         make("summary", {}, `${chapter.number}. ${chapter.title}`), make("ol", {}, ...items)));
     }
-    if (matchMedia("(max-width: 60rem)").matches) for (const fold of this.list.querySelectorAll("details")) fold.open = false;
     await this.open(String(this.state.at ?? "1"));
   }
 
   /** Go to a lesson ("17"), the exercises ("exercise") or a step of the course ("course-3"); the back button returns. */
   async go(at) {
     this.app.setState({ lessons: { ...this.state, at } }, true);
+    if (matchMedia("(max-width: 60rem)").matches) this.list.firstChild.open = false;
     await this.open(at);
     this.text.focus({ preventScroll: true });
     this.text.scrollIntoView({ block: "start" });
@@ -180,7 +182,7 @@ class Lessons {
     };
     const actions = [];
     if (panel !== "lessons") {
-      actions.push(button(panel === "network" ? "Set it up and look at it" : `Open it on the page of the ${panel}`, async () => {
+      actions.push(button(panel === "network" ? "Set it up and look at it" : `Open the ${panel} panel`, async () => {
         if (Object.keys(settings).length) await set();
         this.app.setState({ panel }, true);
         this.app.emit("state", this.app.state);
