@@ -53,7 +53,7 @@ class Watch:
         self.row: Row = {}
         self.sessions: list[Session] = []
         self.ended = False
-        self._going, self._news = threading.Event(), threading.Event()
+        self._going, self._news, self._over = threading.Event(), threading.Event(), threading.Event()
         self._going.set()
         self._wide = jax.config.jax_enable_x64  # pyright: ignore[reportAttributeAccessIssue]
         self._showing = threading.Thread(target=self._show_all, name="explorer frames", daemon=True)
@@ -104,6 +104,7 @@ class Watch:
     def close(self, moment: Moment, stopped: str) -> None:
         """Show the last moment, and say that training is over."""
         self.moment, self.ended = moment, True
+        self._over.set()
         self._going.set()
         self._news.set()
         self._showing.join(5 * PATIENCE)
@@ -118,16 +119,18 @@ class Watch:
     def _show_all(self) -> None:
         """Make frames as moments come, for every open page that has taken its last one."""
         with jax.enable_x64(self._wide):  # a thread does not see the setting of the one that started it
-            while not self.ended:
+            last = False
+            while not last:
                 self._news.wait()
                 self._news.clear()
-                began = time.monotonic()
+                last, began = self.ended, time.monotonic()
                 for session in self.sessions:
-                    if not session.ended and (self.ended or "frame" not in session.events):
+                    if not session.ended and (last or "frame" not in session.events):
                         with session.lock:
                             self._put(session)
                             session.publish("frame", session.frame())
-                time.sleep(max(0.0, SECONDS_A_FRAME - (time.monotonic() - began)) if not self.ended else 0)
+                if not last:
+                    self._over.wait(SECONDS_A_FRAME - (time.monotonic() - began))
 
     def _put(self, session: Session) -> None:
         """Let a page's experiment be where the run is."""
