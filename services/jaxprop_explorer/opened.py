@@ -97,7 +97,9 @@ def _value_and_grad(net: Layer, cost: Cost) -> Any:
 def is_chain(net: Layer) -> bool:
     """Return whether the network panel can draw a network: Linear layers and activations, one after the other."""
     flat = (Linear, Activation, Softmax, Standardize, Unstandardize, Flatten, Dropout)
-    return isinstance(net, Chain | Linear) and all(isinstance(leaf.layer, flat) for leaf in leaves(net))
+    return all(
+        isinstance(leaf.layer, flat) and all(type(around) is Chain for _, around in leaf.inside) for leaf in leaves(net)
+    )
 
 
 def of_run(path: Path, data: str | None = None) -> Given:
