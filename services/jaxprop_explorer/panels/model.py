@@ -145,8 +145,8 @@ def entry(session: Session, asked: Entry) -> dict[str, Any]:
     run = derivations.explain(seen.net, seen.cost, seen.settings.learning_rate or 0.01)
     found = run(x, seen.params, targets, asked.path, asked.index)
     return {
-        "path": asked.path, "index": asked.index, "text": str(found), "json": found.json(None), "latex": derivations.to_latex(found),
-        "mathml": derivations.to_mathml(found, heading=3),
+        "path": asked.path, "index": asked.index, "text": str(found), "json": found.json(None),
+        "latex": derivations.to_latex(found), "mathml": derivations.to_mathml(found, heading=3),
     }  # fmt: skip
 
 
