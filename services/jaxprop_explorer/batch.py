@@ -11,7 +11,7 @@ from jaxprop.derivations.derivation import Equation, Prose, Step, shorten, worke
 from jaxprop.derivations.formula import Derivative, Formula, H, Number, Rest, Sum, Symbol, evaluate
 from jaxprop.layers import Layer
 from jaxprop_explorer.cards import gradient_of
-from jaxprop_explorer.nudges import along
+from jaxprop_explorer.nudges import Nudges, costs_along, nudges, sizes, slopes
 
 BATCH = Symbol("C", ("batch",))
 
@@ -19,21 +19,24 @@ BATCH = Symbol("C", ("batch",))
 def of_batch(
     net: Layer, cost: Cost, params: PyTree, x: ArrayLike, targets: ArrayLike, found: Derivation, rows: np.ndarray,
     most: int,
-) -> Derivation:  # fmt: skip
-    """Return the derivation of ∂C/∂w for the mean cost of some rows, w and η being those of `found`: one step."""
+) -> tuple[Derivation, Nudges]:  # fmt: skip
+    """Return the derivation of ∂C/∂w for the mean cost of some rows, w and η being those of `found`: one step.
+
+    Beside it: how far nudges of every size are from it.
+    """
     facts, gradient = found.facts, gradient_of(found)
     rate, at, path, index = facts["learning_rate"], facts["parameter"], facts["path"], tuple(facts["index"])
     x, targets = np.asarray(x)[rows], np.asarray(targets)[rows]
     h = H * max(1.0, abs(at))
-    assert isinstance(gradient, Derivative)
-    value = along(net, cost, x, params, targets, path, index, [0.0, h, -h])
-    step = rate * float(value.slopes.mean())
-    moved = along(net, cost, x, params, targets, path, index, [0.0, -step, step]).costs.mean(axis=1)
-    nudged = value.costs.mean(axis=1)
+    found_slopes = slopes(net, cost, x, params, targets, path, index)
+    step, around = rate * float(found_slopes.of_examples.mean()), sizes(at)
+    by = np.concatenate([around, [h, -h, -step, step]])
+    costs = costs_along(net, cost, x, params, targets, path, index, by).mean(axis=1)
+    ahead, behind, after, flipped = costs[len(around) :]
 
     values: dict[Formula, float] = {gradient.by: at}
     terms = [Derivative(Symbol("C", (int(row),)), gradient.by) for row in rows]
-    values |= {term: float(slope) for term, slope in zip(terms, value.slopes, strict=True)}
+    values |= {term: float(slope) for term, slope in zip(terms, found_slopes.of_examples, strict=True)}
     mean = Derivative(BATCH, gradient.by)
     kept = shorten(Sum(tuple(terms)), most, values)
     words: Prose = (
@@ -45,12 +48,13 @@ def of_batch(
     largest = [term for term in kept.terms if not isinstance(term, Rest)]
     each = (Equation((term, Number(values[term]))) for term in largest)
     known = {
-        "value": values[mean], "jax_grad": value.gradient, "h": h,
-        "finite_difference": float(nudged[1] - nudged[2]) / (2 * h),
-        "before": float(moved[0]), "after": float(moved[1]), "updated": at - rate * values[mean],
-        "predicted_change": -rate * values[mean] ** 2, "actual_change": float(moved[1] - moved[0]),
-        "flipped_change": float(moved[2] - moved[0]),
+        "value": values[mean], "jax_grad": found_slopes.of_mean, "h": h,
+        "finite_difference": float(ahead - behind) / (2 * h),
+        "before": float(costs[0]), "after": float(after), "updated": at - rate * values[mean],
+        "predicted_change": -rate * values[mean] ** 2, "actual_change": float(after - costs[0]),
+        "flipped_change": float(flipped - costs[0]),
     }  # fmt: skip
     title: Prose = (Equation((mean, Number(values[mean]))), f" for {len(rows)} examples")
     written = Step(f"The mean over the {len(rows)} examples of the batch", words, (*each, mean_of))
-    return replace(found, title=title, steps=(written,), values=values, facts={**facts, **known})
+    told = replace(found, title=title, steps=(written,), values=values, facts={**facts, **known})
+    return told, nudges(around, costs[: len(around)], found_slopes.of_mean)

@@ -6,7 +6,7 @@ Both come closer as h shrinks, until what is left of the difference of two costs
 """
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,16 +22,11 @@ from jaxprop.layers import Layer
 H = np.logspace(0, -12, 25)  # two a decade
 
 
-class Line(NamedTuple):
-    """C of every example along one number w: `costs` `[len(by), N]` where w is moved by `by`, and the slopes at w.
+class Slopes(NamedTuple):
+    """∂C_n/∂w of every example, in the direction of w alone, and `jax.grad`'s derivative of their mean."""
 
-    `slopes` are ∂C_n/∂w of every example, in the direction of w; `gradient` is `jax.grad`'s derivative of their mean.
-    """
-
-    by: np.ndarray
-    costs: np.ndarray
-    slopes: np.ndarray
-    gradient: float
+    of_examples: np.ndarray
+    of_mean: float
 
 
 class Nudges(NamedTuple):
@@ -42,32 +37,43 @@ class Nudges(NamedTuple):
     one_way: np.ndarray
 
 
-def along(
+def costs_along(
     net: Layer, cost: Cost, x: ArrayLike, params: PyTree, targets: ArrayLike, path: str, index: tuple[int, ...],
     by: ArrayLike,
-) -> Line:  # fmt: skip
-    """Return C of every example where the number of `path` at `index` is moved by each of `by`, in float64.
+) -> np.ndarray:  # fmt: skip
+    """Return C of every example, `[len(by), N]`, where the number of `path` at `index` is moved by each of `by`.
 
-    Compiled once for a network, a cost and the shapes of x and `by`, whichever number it is. The path "x" is the
-    inputs, whose index begins with the example.
+    In float64, and compiled once for a network, a cost and the shapes of x and `by`, whichever number it is. The path
+    "x" is the inputs, whose index begins with the example.
     """
-    of_x = path == X
-    known = {X: x} if of_x else by_path(params)
-    before = sum(np.size(known[each]) for each in list(known)[: list(known).index(path)])
-    place = before + int(np.ravel_multi_index(index, np.shape(known[path])))
+    place = _place(x, params, path, index)
     with jax.enable_x64(True):
         steps = np.asarray(by, np.float64)
-        found = _along(net, cost, wide(x), wide(params), wide(targets), of_x, place, steps)
-        costs, slopes, gradient = (np.asarray(each) for each in found)
-    return Line(steps, costs, slopes, float(gradient))
+        return np.asarray(_costs(net, cost, wide(x), wide(params), wide(targets), path == X, place, steps))
 
 
-def nudges(line: Line) -> Nudges:
-    """Return the errors of nudges of the mean cost, from costs at (0, h₁, −h₁, h₂, −h₂, …), beside `jax.grad`."""
-    costs = line.costs.mean(axis=1)
-    h, ahead, behind = line.by[1::2], costs[1::2], costs[2::2]
+def slopes(
+    net: Layer, cost: Cost, x: ArrayLike, params: PyTree, targets: ArrayLike, path: str, index: tuple[int, ...]
+) -> Slopes:
+    """Return the derivatives of the examples' costs by one number, and that of their mean, in float64."""
+    place = _place(x, params, path, index)
+    with jax.enable_x64(True):
+        found = _slopes(net, cost, wide(x), wide(params), wide(targets), path == X, place)
+        return Slopes(np.asarray(found[0]), float(found[1]))
+
+
+def nudges(by: np.ndarray, costs: np.ndarray, slope: float) -> Nudges:
+    """Return the errors of nudges, from costs `[len(by)]` at (0, h₁, −h₁, h₂, −h₂, …), beside the slope."""
+    h, ahead, behind = by[1::2], costs[1::2], costs[2::2]
     both, one = (ahead - behind) / (2 * h), (ahead - costs[0]) / h
-    return Nudges(h, np.abs(both - line.gradient), np.abs(one - line.gradient))
+    return Nudges(h, np.abs(both - slope), np.abs(one - slope))
+
+
+def _place(x: ArrayLike, params: PyTree, path: str, index: tuple[int, ...]) -> int:
+    """Which of all numbers of θ, or of x, in one long row."""
+    known = {X: x} if path == X else by_path(params)
+    before = sum(np.size(known[each]) for each in list(known)[: list(known).index(path)])
+    return before + int(np.ravel_multi_index(index, np.shape(known[path])))
 
 
 def sizes(at: float) -> np.ndarray:
@@ -90,16 +96,28 @@ def wide(tree: PyTree) -> PyTree:
     return jax.tree.map(one, tree)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 5))
-def _along(
-    net: Layer, cost: Cost, x: Array, params: PyTree, targets: Array, of_x: bool, place: int, by: Array
-) -> tuple[Array, Array, Array]:
+def _cost_of(net: Layer, cost: Cost, x: Array, params: PyTree, targets: Array, of_x: bool) -> tuple[Array, Any]:
+    """θ or x as one long row, and C of every example as a function of it."""
     theta, tree = ravel_pytree(x if of_x else params)
 
     def costs(theta: Array) -> Array:
-        moved, params_ = (tree(theta), params) if of_x else (x, tree(theta))
-        return cost(net(moved, params_), targets)
+        return cost(net(tree(theta), params) if of_x else net(x, tree(theta)), targets)
 
-    _, slopes = jax.jvp(costs, (theta,), (jnp.zeros_like(theta).at[place].set(1),))
-    gradient = jax.grad(lambda theta: jnp.mean(costs(theta)))(theta)[place]
-    return jax.lax.map(lambda step: costs(theta.at[place].add(step)), by), slopes, gradient
+    return theta, costs
+
+
+@partial(jax.jit, static_argnums=(0, 1, 5))
+def _costs(
+    net: Layer, cost: Cost, x: Array, params: PyTree, targets: Array, of_x: bool, place: int, by: Array
+) -> Array:
+    theta, costs = _cost_of(net, cost, x, params, targets, of_x)
+    return jax.lax.map(lambda step: costs(theta.at[place].add(step)), by)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 5))
+def _slopes(
+    net: Layer, cost: Cost, x: Array, params: PyTree, targets: Array, of_x: bool, place: int
+) -> tuple[Array, Array]:
+    theta, costs = _cost_of(net, cost, x, params, targets, of_x)
+    _, of_examples = jax.jvp(costs, (theta,), (jnp.zeros_like(theta).at[place].set(1),))
+    return of_examples, jax.grad(lambda theta: jnp.mean(costs(theta)))(theta)[place]

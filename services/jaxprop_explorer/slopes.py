@@ -1,11 +1,12 @@
 """φ and φ' of the activation behind a weight, as curves with a dot where the unit is now."""
 
-from functools import lru_cache
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from jaxprop.derivations import Derivation
 from jaxprop.derivations.formula import Derivative, Symbol
@@ -27,8 +28,9 @@ def slope_json(net: Layer, path: str, found: Derivation, printer: Printer) -> di
     reach = REACH
     while reach < 1.1 * abs(z):
         reach *= 2  # by doubling, so that the picture does not jump as z moves
-    zs, values, slopes = curve(layer, reach)
-    _, (value,), (slope,) = (np.asarray(each, float) for each in _at(layer, np.array([z])))
+    zs, values, slopes = curve(layer, reach, float(z))
+    value, slope = values.pop(), slopes.pop()
+    zs.pop()
     equations = [e for step in found.steps for e in step.equations if e.sides[0] in (factor, factor.of)]
     return {
         "activation": type(layer).__name__, "z": zs, "values": values, "slopes": slopes,
@@ -39,24 +41,24 @@ def slope_json(net: Layer, path: str, found: Derivation, printer: Printer) -> di
     }  # fmt: skip
 
 
-@lru_cache(32)
-def curve(layer: Activation, reach: float) -> tuple[list[float], list[float], list[float]]:
-    """Return z from −reach to reach, φ(z) and φ'(z).
+def curve(layer: Activation, reach: float, at: float) -> tuple[list[float], list[float], list[float]]:
+    """Return z from −reach to reach and then `at`, φ(z) and φ'(z), in float64.
 
     >>> from jaxprop.layers import Sigmoid
-    >>> z, values, slopes = curve(Sigmoid(), 4.0)
-    >>> z[48], values[48], slopes[48]
+    >>> z, values, slopes = curve(Sigmoid(), 4.0, 0.0)
+    >>> z[-1], values[-1], slopes[-1]
     (0.0, 0.5, 0.25)
     """
-    z, values, slopes = (np.asarray(each, float) for each in _at(layer, np.linspace(-reach, reach, POINTS)))
-    return z.tolist(), values.tolist(), slopes.tolist()
-
-
-def _at(layer: Activation, z: np.ndarray) -> tuple[Any, Any, Any]:
+    z = np.append(np.linspace(-reach, reach, POINTS), at)
     with jax.enable_x64(True):
-        z = jnp.asarray(z, "float64")[:, None]
-        value, kept = layer.forward(z)
-        return z[:, 0], value[:, 0], jnp.broadcast_to(layer.derivative(kept), z.shape)[:, 0]
+        values, slopes = (np.asarray(each) for each in _values(layer, z[:, None]))
+    return z.tolist(), values[:, 0].tolist(), slopes[:, 0].tolist()
+
+
+@partial(jax.jit, static_argnums=0)
+def _values(layer: Activation, z: Array) -> tuple[Array, Array]:
+    value, kept = layer.forward(z)
+    return value, jnp.broadcast_to(layer.derivative(kept), z.shape)
 
 
 def _after(net: Layer, path: str) -> Activation | None:

@@ -23,7 +23,7 @@ from jaxprop.layers import Layer
 from jaxprop_explorer import cards
 from jaxprop_explorer.batch import of_batch
 from jaxprop_explorer.exports import exported
-from jaxprop_explorer.nudges import Nudges, along, nudges, sizes
+from jaxprop_explorer.nudges import Nudges, costs_along, nudges, sizes
 from jaxprop_explorer.panels.command import Asked, Command
 from jaxprop_explorer.panels.network import shown
 from jaxprop_explorer.sessions import Session
@@ -140,9 +140,7 @@ def chain_rule(given: Given, asked: Ask) -> dict[str, Any]:
     printer = Printer(term_colours(found))
     is_input = path == X
     whole_batch = asked.whole_batch and not (is_input or is_unit)
-    told = of_batch(given.net, given.cost, given.params, given.x, given.targets, found, given.batch, MOST) if (
-        whole_batch
-    ) else found  # fmt: skip
+    told, errors = _batch(given, found) if whole_batch else (found, _nudges(given, found))
     return {
         "path": asked.path or path, "index": list(asked.index if asked.path else index),
         "kind": "input" if is_input else "unit" if is_unit else "weight" if len(index) == 2 else "bias",
@@ -156,7 +154,7 @@ def chain_rule(given: Given, asked: Ask) -> dict[str, Any]:
         "others": [printer.equation(each) for each in chain.others],
         "paths": cards.paths_json(chain, printer),
         "batch": cards.step_json(told.steps[0], printer) if whole_batch else None,
-        "witnesses": _witnesses(told, printer), "nudge": _nudge(given, path, index, found, whole_batch, printer),
+        "witnesses": _witnesses(told, printer), "nudge": _nudge_json(errors, printer),
         "update": None if is_input or is_unit else update_json(told, printer),
         "slope": None if is_input else slope_json(given.net, path, found, printer),
         "steps": [cards.step_json(step, printer) for step in found.steps] if asked.every_step else None,
@@ -199,15 +197,22 @@ def _witnesses(found: Derivation, printer: Printer) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _nudge(
-    given: Given, path: str, index: tuple[int, ...], found: Derivation, whole_batch: bool, printer: Printer
-) -> dict[str, Any]:
+def _batch(given: Given, found: Derivation) -> tuple[Derivation, Nudges]:
+    """The derivative of the mean cost of the batch, in the place of the example's, and nudges of it."""
+    return of_batch(given.net, given.cost, given.params, given.x, given.targets, found, given.batch, MOST)
+
+
+def _nudges(given: Given, found: Derivation) -> Nudges:
+    """Nudges of every size of the example's cost."""
+    row, path, index, by = given.row, found.facts["path"], found.facts["index"], sizes(found.facts["parameter"])
+    x, targets = np.asarray(given.x)[row : row + 1], np.asarray(given.targets)[row : row + 1]
+    at = (0, *index) if path == X else tuple(index)
+    costs = costs_along(given.net, given.cost, x, given.params, targets, path, at, by)
+    return nudges(by, costs[:, 0], found.facts["jax_grad"])
+
+
+def _nudge_json(errors: Nudges, printer: Printer) -> dict[str, Any]:
     """How far nudges of every size are from `jax.grad`, and which size is the best."""
-    rows = given.batch if whole_batch else np.array([given.row])
-    x, targets = np.asarray(given.x)[rows], np.asarray(given.targets)[rows]
-    at = (0, *index) if path == X else index
-    line = along(given.net, given.cost, x, given.params, targets, path, at, sizes(found.facts["parameter"]))
-    errors = nudges(line)
     best = int(np.argmin(errors.both_ways))
     return {
         "h": errors.h.tolist(), "both_ways": errors.both_ways.tolist(), "one_way": errors.one_way.tolist(),
@@ -258,7 +263,7 @@ def move(session: Session, asked: Step) -> None:
         raise JaxpropError("an input is given, not learned: no step moves it; choose a weight or a bias")
     found = derivation_of(given, path, index)
     if asked.whole_batch:
-        found = of_batch(given.net, given.cost, given.params, given.x, given.targets, found, given.batch, MOST)
+        found, _ = _batch(given, found)
     step = given.learning_rate * found.facts["value"]
     session.experiment.edit(path, index, found.facts["parameter"] + (step if asked.flipped else -step))
 
