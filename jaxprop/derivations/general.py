@@ -147,11 +147,9 @@ class General:
 
     def _formula(self, given: Given) -> CostFormula | None:
         """The formulas of the cost, where there are some for one row's y."""
-        y = np.asarray(self.root.passed.y)
-        if self.view.whole or y.ndim != 2:
+        if self.view.whole:
             return None
-        row = y[self.view.at]
-        self.values.update({Symbol("y", (k,)): float(v) for k, v in enumerate(row)})
+        row = np.asarray(self.root.passed.y)[self.view.at]
         return cost_formula(self.question.cost, row, np.asarray(given.targets)[self.view.at], self.values)
 
     def _cost_forward(self) -> Iterator[Equation]:
@@ -161,7 +159,9 @@ class General:
         for symbol, terms in self.cost.sums:
             yield from self.write.sum(symbol, terms)
         yield from self.write.define(self.cost.helpers)
-        yield from self.write.sum(C, self.cost.terms, whole=self.cost.whole, exact=self.before > self.cost.smallest)
+        yield from self.write.sum(
+            C, self.cost.terms, whole=self.cost.whole, exact=abs(self.before) >= self.cost.smallest
+        )
 
     def _cost(self, end: Entry) -> Step:
         """The first factor: how C changes with one number of the answer."""
@@ -170,8 +170,7 @@ class General:
         if cost is None:
             what = " is what the network answers; how the cost changes with it is what the cost itself gives: "
             return Step(title, (y, f"{what}{self.question.cost!r}."), (Equation((end.delta, Number(end.error))),))
-        (k,) = end.shown
-        assert isinstance(k, int)
+        k = end.shown
         equations = [*self.write.define(cost.unit(k))]
         equations += self.write.worked(end.delta, cost.derivative(k), exact=cost.is_exact(k, self.values))
         return Step(title, joined(y, " is what the network answers, ", cost.target, ". ", cost.words), tuple(equations))

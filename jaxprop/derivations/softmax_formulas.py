@@ -173,8 +173,8 @@ class _Softmax:
             Call("log", softmax[c]) if shares[c] > TINY else y[c] - Number(shift or 0) - Call("log", S)
             for c in range(C)
         ]
-        terms: list[Formula] = []
-        for c in sorted(range(C), key=lambda c: c not in self._first(t)):
+        first, terms = set(self._first(t)), []
+        for c in sorted(range(C), key=lambda c: c not in first):
             size = e.values[amounts[c]]
             if size and self.from_best:
                 terms.append(amounts[c] * (Call("log", amounts[c]) - logs[c]))

@@ -157,6 +157,19 @@ def test_a_cost_without_a_formula_has_none():
     assert cost_formula(jp.Cost.of(lambda y, t: jnp.sum(y * t)), np.ones(2), np.ones(2), {}) is None
 
 
+def test_with_positions_the_first_factor_is_that_of_the_position():
+    cost = jp.SoftmaxCrossEntropy(label_smoothing=0.1, class_weights=(0.5, 2.0, 1.0), ignore=-1)
+    net, x, targets = jp.Linear(3), jnp.array([[[1.0, 2.0], [0.5, -1.0], [1.0, 1.0]]]), jnp.array([[2, 1, -1]])
+    params = jp.LinearParams(jnp.array([[0.5, 0.25, -1.0], [1.0, -0.5, 0.75]]), jnp.array([0.1, 0.0, -0.2]))
+    found = explain(net, cost)(x, params, targets, "W", (1, 0))
+    text = " ".join(to_text(found).split())
+    assert "C is the mean over the 2 of 3 positions that do not have the label -1." in text
+    assert "∂C/∂y[0,0] = (softmax(y)[0,0]·Q[0] - q[0,0])/2 ≈ " in text
+    assert "q[0,0] = class_weight[0]·((1 - smoothing)·p[0,0] + smoothing/3) = 0.5·((1 - 0.1)·0 + 0.1/3) ≈" in text
+    assert found.facts["value"] == pytest.approx(found.facts["jax_grad"], rel=TOLERANCE)
+    assert found.error() < TOLERANCE
+
+
 def test_what_has_no_formula_yet_says_so(monkeypatch):
     """A layer and a cost of ours need none: nothing else changes in explain when one is added."""
     monkeypatch.delitem(activation_formulas.RULES, jp.Tanh)
