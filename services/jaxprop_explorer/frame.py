@@ -152,16 +152,18 @@ def _drawn(experiment: Experiment) -> tuple[dict[str, Any] | None, dict[str, Any
     rows, net = experiment.rows, experiment.net
     if not isinstance(net, Chain) or not rows.bounds or not programs.drawn(net, rows.inputs):
         return None, None, None
+    count = rows.inputs + sum(layer.features for layer in net.layers if isinstance(layer, Linear))
+    side = next((side for most, side in programs.UNIT_SIDES if count <= most), programs.UNIT_SIDES[-1][1])
     two = rows.inputs == 2
-    run = programs.drawing(net, experiment.cost, rows.middle if rows.classes else None, two)
+    run = programs.drawing(net, experiment.cost, rows.middle if rows.classes else None, side if two else None)
     grid = _grid(rows.bounds)
     drawing = run(experiment.params, grid)
-    units = [[INPUTS, i, _bytes(row)] for i, row in enumerate(_inputs(rows.bounds))]
+    units = [[INPUTS, i, _bytes(row)] for i, row in enumerate(_inputs(rows.bounds, side))]
     for layer, part in enumerate(drawing.units):
         room = max(0, programs.MOST_HEAT - len(units))
         units += [[layer, i, _bytes(row)] for i, row in enumerate(np.asarray(part)[:room])]
-    side = programs.UNIT_SIDE if two else programs.CURVE
-    heat = {"width": side, "height": side if two else 1, "units": units}
+    width, height = (side, side) if two else (programs.CURVE, 1)
+    heat = {"width": width, "height": height, "units": units}
     if two:
         return heat, _surface(rows, drawing), None
     target = None if rows.function is None else numbers(rows.function(grid[:, 0]))
@@ -193,12 +195,10 @@ def _along(ends: tuple[float, float], points: int) -> np.ndarray:
 
 
 @lru_cache(16)
-def _inputs(bounds: tuple[tuple[float, float], ...]) -> np.ndarray:
+def _inputs(bounds: tuple[tuple[float, float], ...], side: int) -> np.ndarray:
     """Each input as a heat map of itself."""
     grid = _grid(bounds)
-    if len(bounds) == 2:
-        every = programs.SIDE // programs.UNIT_SIDE
-        grid = grid.reshape(programs.SIDE, programs.SIDE, 2)[::every, ::every].reshape(-1, 2)
+    grid = programs.thinned(grid, side) if len(bounds) == 2 else grid
     return np.round(127 * grid / np.max(np.abs(grid), axis=0)).astype(np.int8).T
 
 

@@ -6,7 +6,7 @@ counted while the program runs, so that θ is the same to the last bit however t
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,9 +27,10 @@ STEPS_AT_ONCE = 256
 # compiled in a third of the time, and fast enough for what runs some times a second
 QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 KEPT = 24  # compiled programs of a kind: one takes some MB
-SIDE, UNIT_SIDE, CURVE = 64, 32, 128  # points along an edge of the decision surface, of a unit's heat map, of a curve
-DRAWN = (Linear, Activation, Softmax, Standardize, Unstandardize, Flatten)
 MOST_HEAT = 160  # units that get a heat map
+SIDE, CURVE = 64, 128  # points along an edge of the decision surface, and of a curve
+UNIT_SIDES = ((40, 32), (MOST_HEAT, 16))  # along an edge of a unit's heat map, for up to so many units
+DRAWN = (Linear, Activation, Softmax, Standardize, Unstandardize, Flatten)
 
 
 class Trained(NamedTuple):
@@ -128,11 +129,11 @@ def drawn(net: Layer, inputs: int) -> bool:
 
 
 @lru_cache(KEPT)
-def drawing(net: Chain, cost: Cost, middle: float | None, two: bool) -> Callable[..., Drawing]:
+def drawing(net: Chain, cost: Cost, middle: float | None, side: int | None) -> Callable[..., Drawing]:
     """Return `run(params, x)`, compiled: the units and the answers over a grid x `[points, 1 or 2]`.
 
     What the network answers is `cost.expected(y)`; of two classes how far it is from the middle between them; of
-    more, which it is. Over a plane a unit is drawn at every second point along each side.
+    more, which it is. Over a plane a unit is drawn at `side` points along an edge, over a line (None) at all.
     """
 
     def run(params: PyTree, x: Array) -> Drawing:
@@ -142,7 +143,7 @@ def drawing(net: Chain, cost: Cost, middle: float | None, two: bool) -> Callable
             if at in ends:
                 units.append(y)
         answers = cost.expected(y)
-        parts = [_scaled(_thinned(unit) if two else unit) for unit in units]
+        parts = [_scaled(unit if side is None else thinned(unit, side)) for unit in units]
         surface, scale = _surface(answers, middle)
         return Drawing(tuple(u for u, _ in parts), tuple(s for _, s in parts), surface, scale, answers)
 
@@ -180,10 +181,10 @@ def _surface(answers: Float[Array, "points O"], middle: float | None) -> tuple[A
     return jnp.round(jnp.clip(shown, -1, 1) * 127).astype(jnp.int8), jnp.ones(())
 
 
-def _thinned(values: Array) -> Array:
-    grid = values.reshape(SIDE, SIDE, -1)
-    every = SIDE // UNIT_SIDE
-    return grid[::every, ::every].reshape(UNIT_SIDE * UNIT_SIDE, -1)
+def thinned(values: Any, side: int) -> Any:
+    """Return every so many of values `[SIDE · SIDE, U]`, so that `side` are left along an edge."""
+    every = SIDE // side
+    return values.reshape(SIDE, SIDE, -1)[::every, ::every].reshape(side * side, -1)
 
 
 def _scaled(values: Float[Array, "points U"]) -> tuple[Array, Array]:

@@ -17,7 +17,7 @@ from jaxprop_explorer.frame import frame
 
 GRACE = 10.0  # seconds for a page to come back, as it does when it is loaded again
 HEARTBEAT = 2.0  # seconds between signs of life, by which a page that has gone is noticed
-FRAMES_A_SECOND = 30
+FRAMES_A_SECOND = 20
 UNHEARD = 1.0  # seconds that training goes on though no page listens
 BREATH = 0.002  # seconds between two pieces of work, in which a command gets the lock
 
