@@ -92,10 +92,10 @@ def do(experiment: Experiment, what: tuple) -> None:
         experiment.edit(what[1], (what[2], 0), what[3])
 
 
-@within(max_examples=20, deadline=None, derandomize=True)
-@given(st.lists(st.one_of(STEPS, STEPS, EDITS, PRUNES, CHANGES), max_size=8), st.sampled_from(["adam", "momentum"]))
-def test_settings_history_and_steps_give_the_same_bits_again(done, optimizer):
-    experiment = Experiment.of(SMALL.model_copy(update={"optimizer": optimizer}))
+@within(max_examples=15, deadline=None, derandomize=True)
+@given(st.lists(st.one_of(STEPS, STEPS, EDITS, PRUNES, CHANGES), max_size=8))
+def test_settings_history_and_steps_give_the_same_bits_again(done):
+    experiment = Experiment.of(SMALL.model_copy(update={"optimizer": "adam"}))
     for what in done:
         do(experiment, what)
     given = experiment.given()
@@ -141,7 +141,7 @@ def test_what_keeps_theta_and_what_starts_anew():
     experiment.advance(5)
     kept = bits(experiment)
     experiment.set(learning_rate=0.01)
-    experiment.set(batch_size=16)
+    experiment.set(batch_size=1)
     experiment.set(rule="feedback_alignment")
     assert bits(experiment) == kept and experiment.step == 5
     experiment.set(optimizer="adam")
@@ -170,7 +170,7 @@ def test_a_rate_that_diverges_stops_with_a_sentence_and_finite_numbers():
 
 
 def test_linear_layers_collapse_to_one_matrix():
-    experiment = Experiment.of(Settings(data="moons", layers=(3, 2), activation="linear"))
+    experiment = Experiment.of(Settings(data="moons", layers=(3,), activation="linear"))
     experiment.advance(10)
     W, b, difference = experiment.collapse()
     assert W.shape == (2, 1) and difference < 1e-6

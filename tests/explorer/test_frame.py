@@ -78,10 +78,10 @@ def test_surface_and_heat_maps_are_the_network_over_its_inputs():
 
 
 def test_one_input_is_a_curve_beside_its_target():
-    experiment = Experiment.of(Settings(data="square", layers=(2,)))
+    experiment = Experiment.of(Settings(data="nested", layers=()))
     shown = frame(experiment)
     x, y = np.array(shown["curve"]["x"], np.float32), shown["curve"]["y"]
-    np.testing.assert_allclose(shown["curve"]["target"], x**2, rtol=1e-6)
+    np.testing.assert_allclose(shown["curve"]["target"], 3 * (x**2 + 1), rtol=1e-6)
     np.testing.assert_allclose(y, experiment.net(jnp.asarray(x[:, None]), experiment.params)[:, 0], atol=1e-6)
     assert shown["surface"] is None and shown["heat"]["height"] == 1
 
