@@ -1,7 +1,7 @@
 // The state of the page as its address holds it: readable key=value pairs behind the #, for example
 // #panel=network&data=moons&layers=(4,3)&learning_rate=0.1&steps=120&selected=0.W:1,0
 
-const SINGLE = ["panel", "steps", "example"];   // what stands for itself; every other bare key is a setting
+const SINGLE = ["panel", "steps", "example"]; // what stands for itself; every other bare key is a setting
 
 /** {panel, steps, selected, settings: {...}, history: [...], ...what panels keep} from the fragment of an address. */
 export function read(fragment) {
@@ -31,7 +31,9 @@ function put(state, key, value) {
 /** The fragment, without #, of a state. */
 export function write(state) {
   const pairs = [];
-  const add = (key, value) => { if (value !== null && value !== undefined) pairs.push(`${key}=${shown(value)}`); };
+  const add = (key, value) => {
+    if (value !== null && value !== undefined) pairs.push(`${key}=${shown(value)}`);
+  };
   add("panel", state.panel);
   for (const [key, value] of Object.entries(state.settings ?? {})) add(key, value);
   if (state.steps) add("steps", state.steps);
@@ -48,7 +50,11 @@ export function write(state) {
 
 function place(text) {
   const at = text.lastIndexOf(":");
-  const index = text.slice(at + 1).split(",").filter(Boolean).map(Number);
+  const index = text
+    .slice(at + 1)
+    .split(",")
+    .filter(Boolean)
+    .map(Number);
   return at < 0 ? { path: text, index: [] } : { path: text.slice(0, at), index };
 }
 
@@ -58,13 +64,21 @@ function shown(value) {
   if (Array.isArray(value) && value.every(simple)) text = `(${value.join(",")})`;
   else if (typeof value === "string") text = parse(value) === value ? value : JSON.stringify(value);
   else text = JSON.stringify(value);
-  return encodeURIComponent(text).replaceAll("%2C", ",").replaceAll("%3A", ":").replaceAll("%5B", "[").replaceAll("%5D", "]");
+  return encodeURIComponent(text)
+    .replaceAll("%2C", ",")
+    .replaceAll("%3A", ":")
+    .replaceAll("%5B", "[")
+    .replaceAll("%5D", "]");
 }
 
 function parse(text) {
   if (/^\(.*\)$/.test(text)) return text.slice(1, -1).split(",").filter(Boolean).map(parse);
   if (/^(-?\d+(\.\d+)?(e[+-]?\d+)?|true|false|null|[{["].*)$/is.test(text)) {
-    try { return JSON.parse(text); } catch { return text; }
+    try {
+      return JSON.parse(text);
+    } catch {
+      return text;
+    }
   }
   return text;
 }

@@ -3,7 +3,7 @@
 import { read, write } from "./address.js";
 import { authorized } from "./token.js";
 
-const ADDRESS_EVERY = 400;   // milliseconds: browsers refuse an address that changes more often than some times a second
+const ADDRESS_EVERY = 400; // milliseconds: browsers refuse an address that changes more often than some times a second
 
 export class App {
   constructor(notice) {
@@ -11,9 +11,11 @@ export class App {
     this.notice = notice;
     this.state = read(location.hash);
     this.frame = null;
-    this.pictures = new Map();   // what panels offer as files: {title, file, svg() → text, png() → canvas}
+    this.pictures = new Map(); // what panels offer as files: {title, file, svg() → text, png() → canvas}
     this.selected = this.state.selected ?? null;
-    this.opened = new Promise((resolve) => { this.isOpen = resolve; });
+    this.opened = new Promise((resolve) => {
+      this.isOpen = resolve;
+    });
     addEventListener("popstate", () => this.travelled());
   }
 
@@ -42,7 +44,9 @@ export class App {
     let answer;
     try {
       answer = await authorized(address, {
-        method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body),
+        method: "POST",
+        headers: { "content-type": "application/json" },
+        body: JSON.stringify(body),
       });
     } catch (error) {
       this.notice(this.farewell ?? "The server does not answer. Is `jaxprop explore` still running?", "error");
@@ -67,7 +71,8 @@ export class App {
     if (this.frame && frame.version < this.frame.version) return;
     this.frame = frame;
     this.emit("frame", frame);
-    this.setState(frame.state ?? { steps: frame.step }); // settings, changes and steps, from which the same θ comes again
+    // Settings, changes and steps: from them the same θ comes again.
+    this.setState(frame.state ?? { steps: frame.step });
   }
 
   /** Choose a weight, bias or unit, {path: "0.W", index: [1, 0]}, or nothing (null). */
@@ -132,7 +137,10 @@ export class App {
     }
     if (session !== this.session) return;
     this.emit("connection", "closed");
-    this.notice(this.farewell ?? "The server has ended this page's session. Load the page again to go on from here.", "error");
+    this.notice(
+      this.farewell ?? "The server has ended this page's session. Load the page again to go on from here.",
+      "error",
+    );
   }
 
   async listen(body) {

@@ -26,7 +26,10 @@ const app = new App((text, kind = "") => {
   clearTimeout(fading);
   told.textContent = text;
   told.dataset.kind = kind;
-  if (text && kind !== "error") fading = setTimeout(() => { told.textContent = ""; }, 6000);
+  if (text && kind !== "error")
+    fading = setTimeout(() => {
+      told.textContent = "";
+    }, 6000);
 });
 
 function build() {
@@ -35,7 +38,12 @@ function build() {
     Object.assign(tab, { type: "button", id: `tab-${name}`, textContent: title, tabIndex: -1 });
     tab.setAttribute("role", "tab");
     tab.setAttribute("aria-controls", `page-${name}`);
-    tab.addEventListener("click", () => { if (name !== shown) { app.setState({ panel: name }, true); open(name); } });
+    tab.addEventListener("click", () => {
+      if (name !== shown) {
+        app.setState({ panel: name }, true);
+        open(name);
+      }
+    });
     tabs.append(tab);
     const page = document.createElement("div");
     page.id = `page-${name}`;
@@ -115,7 +123,9 @@ app.on("frame", (frame) => {
 });
 app.on("session", ({ frame }) => {
   // A server may answer for some panels alone, and what it opened may be no chain, which the network panel draws.
-  for (const { name } of PANELS) document.getElementById(`tab-${name}`).hidden = Boolean(frame.panels) && name !== "share" && !frame.panels.includes(name);
+  for (const { name } of PANELS)
+    document.getElementById(`tab-${name}`).hidden =
+      Boolean(frame.panels) && name !== "share" && !frame.panels.includes(name);
   if (frame.opened && !frame.opened.chain && !app.state.panel) open("model");
 });
 app.on("state", (state) => open(state.panel ?? PANELS[0].name));

@@ -25,15 +25,37 @@ export class Controls {
     for (const field of FIELDS) element.append(this.field(field));
     this.layers = make("div", {});
     this.inputs.activation.parentElement.before(
-      make("div", { className: "field" }, make("span", { className: "label", textContent: "Hidden layers" }), this.layers),
+      make(
+        "div",
+        { className: "field" },
+        make("span", { className: "label", textContent: "Hidden layers" }),
+        this.layers,
+      ),
     );
     this.offerOne();
-    const file = make("input", { type: "file", accept: ".csv,.tsv,.txt,text/csv", id: "set-file", className: "visually-hidden", tabIndex: -1 });
-    file.addEventListener("change", () => { if (file.files[0]) load(file.files[0]); file.value = ""; });
+    const file = make("input", {
+      type: "file",
+      accept: ".csv,.tsv,.txt,text/csv",
+      id: "set-file",
+      className: "visually-hidden",
+      tabIndex: -1,
+    });
+    file.addEventListener("change", () => {
+      if (file.files[0]) load(file.files[0]);
+      file.value = "";
+    });
     const open = make("button", { type: "button", textContent: "Own CSV …", title: "Or drop a file on the page" });
     open.addEventListener("click", () => file.click());
     file.setAttribute("aria-label", "A table of your own, as CSV");
-    element.append(make("div", { className: "field" }, make("span", { className: "label", textContent: "Your own data" }), open, file));
+    element.append(
+      make(
+        "div",
+        { className: "field" },
+        make("span", { className: "label", textContent: "Your own data" }),
+        open,
+        file,
+      ),
+    );
   }
 
   /** A button beside the batch size: one example a step, and back to as many as before. */
@@ -81,7 +103,11 @@ export class Controls {
 
   option(one) {
     const value = typeof one === "string" ? one : one.name;
-    return make("option", { value, textContent: one.label ?? value.replaceAll("_", " "), disabled: Boolean(one.disabled) });
+    return make("option", {
+      value,
+      textContent: one.label ?? value.replaceAll("_", " "),
+      disabled: Boolean(one.disabled),
+    });
   }
 
   /** Show the settings that hold now; a field that is being written in is left alone. */
@@ -91,7 +117,8 @@ export class Controls {
       const value = settings[name];
       input.disabled = value === null || value === undefined;
       const text = input.disabled ? "" : String(value);
-      if (input.tagName === "SELECT" && text && ![...input.options].some((o) => o.value === text)) input.append(this.option(text));
+      if (input.tagName === "SELECT" && text && ![...input.options].some((o) => o.value === text))
+        input.append(this.option(text));
       if (input.value !== text) input.value = text;
     }
     this.one.setAttribute("aria-pressed", String(settings.batch_size === 1));

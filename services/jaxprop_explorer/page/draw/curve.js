@@ -14,7 +14,12 @@ function draw(parent, tag, attributes) {
 
 export class CostCurve {
   constructor(element) {
-    this.svg = draw(element, "svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, class: "curve", role: "img", preserveAspectRatio: "none" });
+    this.svg = draw(element, "svg", {
+      viewBox: `0 0 ${WIDTH} ${HEIGHT}`,
+      class: "curve",
+      role: "img",
+      preserveAspectRatio: "none",
+    });
     draw(this.svg, "line", { x1: 0, x2: WIDTH, y1: HEIGHT - FOOT, y2: HEIGHT - FOOT, class: "axis" });
     this.training = draw(this.svg, "path", { class: "curve-training" });
     this.most = element.appendChild(document.createElement("span"));
@@ -34,7 +39,7 @@ export class CostCurve {
       let text = "";
       numbers.forEach((value, k) => {
         if (!Number.isFinite(value)) return;
-        const x = (steps[k] - first) / (last - first) * WIDTH;
+        const x = ((steps[k] - first) / (last - first)) * WIDTH;
         const y = HEIGHT - FOOT - (value / most) * (HEIGHT - FOOT - 4);
         text += `${text ? "L" : "M"}${x.toFixed(1)} ${y.toFixed(1)}`;
       });
@@ -43,8 +48,11 @@ export class CostCurve {
     this.training.setAttribute("d", line(history.cost));
     this.validation.setAttribute("d", line(held));
     this.most.textContent = values.length > 0 ? label(most) : "";
-    const words = steps.length === 0 ? "no step was taken yet" : `now ${label(cost)}, largest shown ${label(most)}` +
-      (validation ? `, ${label(validation.cost)} on the rows held out` : "");
+    const words =
+      steps.length === 0
+        ? "no step was taken yet"
+        : `now ${label(cost)}, largest shown ${label(most)}` +
+          (validation ? `, ${label(validation.cost)} on the rows held out` : "");
     this.svg.setAttribute("aria-label", `Cost after each step: ${words}`);
   }
 }

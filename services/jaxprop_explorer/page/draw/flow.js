@@ -1,16 +1,17 @@
-// A pass in slow motion: dots carry numbers along the weights, column by column. Forward they carry w · a, backward w · δ.
-// Who prefers no motion sees the end of each stage, and goes on with Next.
+// A pass in slow motion: dots carry numbers along the weights, column by column. Forward they carry w · a, backward
+// w · δ. Who prefers no motion sees the end of each stage, and goes on with Next.
 
 import { entries } from "./network.js";
 import { along } from "./layout.js";
 
-const STAGE = 1600;        // milliseconds a stage takes at speed 1
-const CARRIED = 160;       // the most dots of one stage
+const STAGE = 1600; // milliseconds a stage takes at speed 1
+const CARRIED = 160; // the most dots of one stage
 
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 
 export class Flow {
-  /** `tell({direction, stage, of, column, reached, running})` after every stage; reached is null when the pass is over. */
+  /** `tell({direction, stage, of, column, reached, running})` after every stage; reached is null when the pass is
+   * over. */
   constructor(drawing, tell) {
     this.drawing = drawing;
     this.tell = tell;
@@ -23,7 +24,13 @@ export class Flow {
   begin(frame, direction) {
     const count = frame.layers.length;
     const columns = [...Array(count).keys()].map((k) => k + 1);
-    this.pass = { frame, direction, stage: 0, columns: direction === "forward" ? columns : columns.reverse(), part: 0 };
+    this.pass = {
+      frame,
+      direction,
+      stage: 0,
+      columns: direction === "forward" ? columns : columns.reverse(),
+      part: 0,
+    };
     this.pass.reached = new Set(direction === "forward" ? [0] : []);
     this.report();
     if (!still.matches) this.run();
@@ -63,7 +70,7 @@ export class Flow {
     if (!this.running || !this.pass) return;
     const passed = this.last === null ? 0 : Math.min(100, now - this.last);
     this.last = now;
-    this.pass.part += passed * this.speed / STAGE;
+    this.pass.part += (passed * this.speed) / STAGE;
     if (this.pass.part >= 1) this.advance();
     if (!this.pass) return;
     this.draw();
@@ -87,12 +94,18 @@ export class Flow {
     const { pass } = this;
     if (!pass) return;
     this.tell({
-      direction: pass.direction, stage: pass.stage, of: pass.columns.length, column: pass.columns[pass.stage - 1] ?? null,
-      next: pass.columns[pass.stage], reached: new Set(pass.reached), running: this.running,
+      direction: pass.direction,
+      stage: pass.stage,
+      of: pass.columns.length,
+      column: pass.columns[pass.stage - 1] ?? null,
+      next: pass.columns[pass.stage],
+      reached: new Set(pass.reached),
+      running: this.running,
     });
   }
 
-  /** The dots of this stage: [edge, size in (0, 1], positive]. Their sizes only are made here, no number that is shown. */
+  /** The dots of this stage: [edge, size in (0, 1], positive]. Their sizes only are made here, no number that is
+   * shown. */
   carried() {
     const { frame, direction, columns, stage } = this.pass;
     const column = columns[stage];
@@ -100,11 +113,15 @@ export class Flow {
     const layer = frame.layers[n];
     if (!layer) return [];
     const from = n === 0 ? frame.inputs.values : frame.layers[n - 1].a;
-    const amount = ([i, j, w]) => w * (direction === "forward" ? from?.[i] ?? 0 : layer.delta?.[j] ?? 0);
-    const all = entries(layer.W).map((e) => [e, amount(e)]).filter(([, v]) => v !== 0 && Number.isFinite(v));
+    const amount = ([i, j, w]) => w * (direction === "forward" ? (from?.[i] ?? 0) : (layer.delta?.[j] ?? 0));
+    const all = entries(layer.W)
+      .map((e) => [e, amount(e)])
+      .filter(([, v]) => v !== 0 && Number.isFinite(v));
     all.sort((a, b) => Math.abs(b[1]) - Math.abs(a[1]));
     const most = Math.abs(all[0]?.[1] ?? 1);
-    return all.slice(0, CARRIED).map(([[i, j], v]) => [this.drawing.endsOf(n, i, j), Math.sqrt(Math.abs(v) / most), v > 0]);
+    return all
+      .slice(0, CARRIED)
+      .map(([[i, j], v]) => [this.drawing.endsOf(n, i, j), Math.sqrt(Math.abs(v) / most), v > 0]);
   }
 
   draw() {

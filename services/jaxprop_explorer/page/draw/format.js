@@ -40,7 +40,8 @@ export function inputName(frame, k) {
   return name === undefined || /^x\d+$/.test(name) ? `x${subscript(k)}` : name;
 }
 
-/** What the units of a column are called: "x₀", "hidden 1 unit 2", "the output"; units are counted from 0, as in the formulas. */
+/** What the units of a column are called: "x₀", "hidden 1 unit 2", "the output"; units are counted from 0, as in
+ * the formulas. */
 export function unitName(frame, column, unit) {
   if (column === 0) return inputName(frame, unit);
   const layer = frame.layers[column - 1];

@@ -1,9 +1,12 @@
-// Pictures of numbers between −1 and 1: int8 values from the server become pixels between orange (negative) and blue (positive).
+// Pictures of numbers between −1 and 1: int8 values from the server become pixels between orange (negative) and blue
+// (positive).
 
 let table = null;
 
 const scheme = matchMedia("(prefers-color-scheme: dark)");
-scheme.addEventListener("change", () => { table = null; });
+scheme.addEventListener("change", () => {
+  table = null;
+});
 
 /** Calls `draw` whenever the colours of the page change. */
 export function onColours(draw) {
@@ -42,20 +45,27 @@ export function decode(base64) {
 
 const painted = new WeakMap();
 
-/** Paints int8 values (base64) into a canvas, one pixel a value; does nothing when the same picture is there already. */
+/** Paints int8 values (base64) into a canvas, one pixel a value; does nothing when the same picture is there
+ * already. */
 export function paint(canvas, width, height, base64) {
   const shade = colours();
   const before = painted.get(canvas);
   if (before && before.base64 === base64 && before.shade === shade && canvas.width === width) return;
   painted.set(canvas, { base64, shade });
-  if (canvas.width !== width || canvas.height !== height) { canvas.width = width; canvas.height = height; }
+  if (canvas.width !== width || canvas.height !== height) {
+    canvas.width = width;
+    canvas.height = height;
+  }
   const values = decode(base64);
   const context = canvas.getContext("2d");
   const image = context.createImageData(width, height);
   const pixels = image.data;
   for (let k = 0, p = 0; k < values.length; k += 1, p += 4) {
     const [red, green, blue] = shade[values[k] + 128];
-    pixels[p] = red; pixels[p + 1] = green; pixels[p + 2] = blue; pixels[p + 3] = 255;
+    pixels[p] = red;
+    pixels[p + 1] = green;
+    pixels[p + 2] = blue;
+    pixels[p + 3] = 255;
   }
   context.putImageData(image, 0, 0);
 }
@@ -64,7 +74,7 @@ export function paint(canvas, width, height, base64) {
 export function paintNumbers(canvas, width, height, numbers, scale) {
   const bytes = new Uint8Array(numbers.length);
   for (let k = 0; k < numbers.length; k += 1) {
-    bytes[k] = Math.max(-127, Math.min(127, Math.round(127 * numbers[k] / (scale || 1)))) & 255;
+    bytes[k] = Math.max(-127, Math.min(127, Math.round((127 * numbers[k]) / (scale || 1)))) & 255;
   }
   paint(canvas, width, height, btoa(String.fromCharCode(...bytes)));
 }

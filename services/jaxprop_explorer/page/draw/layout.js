@@ -1,8 +1,8 @@
-// Where the units of a network stand: a column a layer. Few units are drawn as tiles, many as a grid of small cells, and
-// an input that is an image as that image, so that no network is too large to be looked at.
+// Where the units of a network stand: a column a layer. Few units are drawn as tiles, many as a grid of small cells,
+// and an input that is an image as that image, so that no network is too large to be looked at.
 
-const TILES = 16;          // up to so many units a column is drawn as tiles
-const CELL = 12;           // size of a cell in a grid
+const TILES = 16; // up to so many units a column is drawn as tiles
+const CELL = 12; // size of a cell in a grid
 const ROWS = 20;
 
 /** {height, columns: [{kind, x, left, right, size, rows, columns, units: [{x, y}]}]} for a drawing `width` wide. */
@@ -31,7 +31,7 @@ function shape(count, isInput, size, width) {
   }
   const rows = Math.min(count, ROWS);
   const columns = Math.ceil(count / rows);
-  const cell = Math.min(CELL, Math.max(4, Math.floor(width * 0.2 / columns)));
+  const cell = Math.min(CELL, Math.max(4, Math.floor((width * 0.2) / columns)));
   return { kind: "grid", count, size: cell, rows, columns, width: columns * cell, height: rows * cell };
 }
 
@@ -57,8 +57,10 @@ export function ends(place, k, i, j) {
 /** The curve of an edge as SVG writes it. */
 export function curve([x0, y0, x1, y1]) {
   const middle = (x0 + x1) / 2;
-  return `M${x0.toFixed(1)} ${y0.toFixed(1)}C${middle.toFixed(1)} ${y0.toFixed(1)} ${middle.toFixed(1)} ${y1.toFixed(1)} ` +
-    `${x1.toFixed(1)} ${y1.toFixed(1)}`;
+  return (
+    `M${x0.toFixed(1)} ${y0.toFixed(1)}C${middle.toFixed(1)} ${y0.toFixed(1)} ${middle.toFixed(1)} ${y1.toFixed(1)} ` +
+    `${x1.toFixed(1)} ${y1.toFixed(1)}`
+  );
 }
 
 /** The point at `t` in [0, 1] of that curve. */
@@ -75,7 +77,8 @@ export function crossing(edge, x) {
   let [low, high] = [0, 1];
   for (let k = 0; k < 12; k += 1) {
     const t = (low + high) / 2;
-    if (along(edge, t)[0] < x) low = t; else high = t;
+    if (along(edge, t)[0] < x) low = t;
+    else high = t;
   }
   return along(edge, low)[1];
 }

@@ -1,13 +1,14 @@
-// The drawing of a network: weights as curves (colour, width and dash), units as tiles with their heat map. Every weight
-// and unit is an element of its own that the keyboard reaches; a new frame changes only what differs.
+// The drawing of a network: weights as curves (colour, width and dash), units as tiles with their heat map. Every
+// weight and unit is an element of its own that the keyboard reaches; a new frame changes only what differs.
 
 import { columnName, inputName, label, number, unitName } from "./format.js";
 import { paint, paintNumbers } from "./heat.js";
 import { crossing, curve, ends, along, layout } from "./layout.js";
 
 const SVG = "http://www.w3.org/2000/svg";
-const LABELLED = 36;       // with more edges than this, numbers on them could not be read
-const PLACES = [0.5, 0.36, 0.64, 0.24, 0.76, 0.43, 0.57, 0.3, 0.7, 0.17, 0.83];   // along an edge, where its number may stand
+const LABELLED = 36; // with more edges than this, numbers on them could not be read
+// Along an edge, where its number may stand.
+const PLACES = [0.5, 0.36, 0.64, 0.24, 0.76, 0.43, 0.57, 0.3, 0.7, 0.17, 0.83];
 
 function make(tag, className, parent) {
   const element = document.createElement(tag);
@@ -40,7 +41,8 @@ export function entry(matrix, i, j) {
 }
 
 export class NetworkDrawing {
-  /** `on.point(item or null)` when something is pointed at or focused, `on.choose(item)` when it is clicked or entered. */
+  /** `on.point(item or null)` when something is pointed at or focused, `on.choose(item)` when it is clicked or
+   * entered. */
   constructor(element, on) {
     this.on = on;
     this.element = element;
@@ -62,10 +64,13 @@ export class NetworkDrawing {
     this.key = "";
     this.view = { direction: "forward", labels: false, selected: null, reached: null };
     this.listen();
-    new ResizeObserver(() => { if (this.frame && this.element.clientWidth) this.update(this.frame, {}); }).observe(element);
+    new ResizeObserver(() => {
+      if (this.frame && this.element.clientWidth) this.update(this.frame, {});
+    }).observe(element);
   }
 
-  /** Draws `frame`; `view` changes what is shown of it: direction, labels, selected, reached (columns that a slow pass reached). */
+  /** Draws `frame`; `view` changes what is shown of it: direction, labels, selected, reached (columns that a slow
+   * pass reached). */
   update(frame, view = {}) {
     Object.assign(this.view, view);
     this.frame = frame;
@@ -93,7 +98,9 @@ export class NetworkDrawing {
     this.nodes.replaceChildren();
     this.curves.replaceChildren();
     this.edges = [];
-    this.columns = this.place.columns.map((column, k) => (column.kind === "tiles" ? this.tiles(column, k) : this.grid(column, k)));
+    this.columns = this.place.columns.map((column, k) =>
+      column.kind === "tiles" ? this.tiles(column, k) : this.grid(column, k),
+    );
     const counts = this.place.columns.map((column) => column.count);
     this.cursor.column = Math.min(this.cursor.column, counts.length - 1);
     this.cursor.unit = Math.min(this.cursor.unit, counts[this.cursor.column] - 1);
@@ -152,15 +159,28 @@ export class NetworkDrawing {
     if (heat) paint(part.canvas, frame.heat.width, frame.heat.height, heat);
     else paintNumbers(part.canvas, 1, 1, [values?.[unit] ?? 0], scale);
     const back = view.direction === "backward";
-    const delta = k > 0 ? frame.layers[k - 1].delta?.[unit] ?? null : null;
+    const delta = k > 0 ? (frame.layers[k - 1].delta?.[unit] ?? null) : null;
     const hidden = view.reached && !view.reached.has(k);
     const shown = back && k > 0 ? delta : values?.[unit];
-    const sign = back && k > 0 && !hidden && delta !== null ? (delta > 0 ? "plus" : delta < 0 ? "minus" : "zero") : "none";
+    const sign =
+      back && k > 0 && !hidden && delta !== null ? (delta > 0 ? "plus" : delta < 0 ? "minus" : "zero") : "none";
     set(part.tile, "data-delta", sign);
     set(part.tile, "data-chosen", String(this.isChosen(k, unit)));
     set(part.tile, "data-waiting", String(Boolean(hidden)));
-    write(part.name, k === 0 || (k === frame.layers.length && frame.layers[k - 1].units > 1) ? this.shortName(k, unit) : "");
-    write(part.value, hidden ? "…" : view.labels || view.reached || back ? (shown === null ? "δ –" : `${back && k > 0 ? "δ " : ""}${label(shown)}`) : "");
+    write(
+      part.name,
+      k === 0 || (k === frame.layers.length && frame.layers[k - 1].units > 1) ? this.shortName(k, unit) : "",
+    );
+    write(
+      part.value,
+      hidden
+        ? "…"
+        : view.labels || view.reached || back
+          ? shown === null
+            ? "δ –"
+            : `${back && k > 0 ? "δ " : ""}${label(shown)}`
+          : "",
+    );
     if (part.bias) {
       const bias = frame.layers[k - 1].b?.[unit];
       set(part.bias, "data-sign", bias === undefined || bias === null ? "none" : bias < 0 ? "minus" : "plus");
@@ -171,7 +191,8 @@ export class NetworkDrawing {
   drawGrid(k, values, scale) {
     const { tile, canvas, mark, column } = this.columns[k];
     const back = this.view.direction === "backward" && k > 0;
-    const shown = back ? this.frame.layers[k - 1].delta ?? [] : values;
+    const hidden = this.view.reached && !this.view.reached.has(k);
+    const shown = hidden ? [] : back ? (this.frame.layers[k - 1].delta ?? []) : values;
     const most = back ? Math.max(1e-12, ...shown.map(Math.abs)) : scale;
     const ordered = new Array(column.rows * column.columns).fill(0);
     shown.forEach((value, n) => {
@@ -199,9 +220,10 @@ export class NetworkDrawing {
     const wanted = [];
     let most = back ? 1e-12 : 0.5;
     frame.layers.forEach((layer, n) => {
-      const shown = back ? layer.dW ?? null : layer.W;
+      const shown = back ? (layer.dW ?? null) : layer.W;
       for (const [i, j, value] of entries(shown ?? layer.W)) {
-        if (this.place.columns[n].units[i] === undefined || this.place.columns[n + 1].units[j] === undefined) continue;
+        if (this.place.columns[n].units[i] === undefined || this.place.columns[n + 1].units[j] === undefined)
+          continue;
         const told = shown === null || shown === undefined ? null : value;
         if (told !== null) most = Math.max(most, Math.abs(told));
         wanted.push([n, i, j, told]);
@@ -240,9 +262,15 @@ export class NetworkDrawing {
     const waiting = view.reached && view.direction === "backward" && !view.reached.has(n + 1);
     const kind = value === null || waiting ? "unknown" : value === 0 ? "zero" : value < 0 ? "minus" : "plus";
     const chosen = this.isChosenEdge(n, i, j);
-    set(path, "class", `edge ${kind}${chosen ? " chosen" : ""}`);
-    const width = kind === "unknown" || kind === "zero" ? 1 : 0.5 + (widest - 0.5) * Math.min(1, Math.abs(value) / most);
-    set(path, "stroke-width", width.toFixed(1));
+    const width =
+      kind === "unknown" || kind === "zero" ? 1 : 0.5 + (widest - 0.5) * Math.min(1, Math.abs(value) / most);
+    const look = `${kind}${chosen ? " chosen" : ""} ${width.toFixed(1)}`;
+    if (look !== path.look) {
+      // a thousand edges ten times a second: what is there is not read back from the page
+      path.look = look;
+      path.setAttribute("class", `edge ${kind}${chosen ? " chosen" : ""}${path === this.lit ? " lit" : ""}`);
+      path.setAttribute("stroke-width", width.toFixed(1));
+    }
     if (!frame.playing) set(path, "aria-label", this.describe(path.item));
   }
 
@@ -262,7 +290,9 @@ export class NetworkDrawing {
     this.spread = this.key;
     const taken = [];
     this.edges.forEach(({ ends: edge }, k) => {
-      const free = PLACES.map((t) => along(edge, t)).find(([x, y]) => taken.every(([a, b]) => Math.abs(a - x) > 38 || Math.abs(b - y) > 12));
+      const free = PLACES.map((t) => along(edge, t)).find(([x, y]) =>
+        taken.every(([a, b]) => Math.abs(a - x) > 38 || Math.abs(b - y) > 12),
+      );
       const text = this.numbers.children[k];
       text.toggleAttribute("hidden", !free);
       if (!free) return;
@@ -284,7 +314,12 @@ export class NetworkDrawing {
 
   isChosenEdge(layer, i, j) {
     const chosen = this.view.selected;
-    return Boolean(chosen) && chosen.path === `${this.frame.layers[layer].path}.W` && chosen.index[0] === i && chosen.index[1] === j;
+    return (
+      Boolean(chosen) &&
+      chosen.path === `${this.frame.layers[layer].path}.W` &&
+      chosen.index[0] === i &&
+      chosen.index[1] === j
+    );
   }
 
   /** A sentence with the numbers of a weight ({layer, i, j}) or a unit ({column, unit}). */
@@ -293,14 +328,18 @@ export class NetworkDrawing {
     if (item.layer !== undefined) {
       const layer = frame.layers[item.layer];
       const from = unitName(frame, item.layer, item.i);
-      return `weight from ${from} to ${unitName(frame, item.layer + 1, item.j)}: ` +
-        `${number(entry(layer.W, item.i, item.j))}, derivative ${number(entry(layer.dW, item.i, item.j))}`;
+      return (
+        `weight from ${from} to ${unitName(frame, item.layer + 1, item.j)}: ` +
+        `${number(entry(layer.W, item.i, item.j))}, derivative ${number(entry(layer.dW, item.i, item.j))}`
+      );
     }
     const name = unitName(frame, item.column, item.unit);
     if (item.column === 0) return `${name}: ${number(frame.inputs.values[item.unit])}`;
     const layer = frame.layers[item.column - 1];
-    return `${name}: z ${number(layer.z?.[item.unit])}, activation ${number(layer.a?.[item.unit])}, ` +
-      `δ ${number(layer.delta?.[item.unit])}`;
+    return (
+      `${name}: z ${number(layer.z?.[item.unit])}, activation ${number(layer.a?.[item.unit])}, ` +
+      `δ ${number(layer.delta?.[item.unit])}`
+    );
   }
 
   /** What the whole drawing shows, for its label. */
@@ -317,7 +356,9 @@ export class NetworkDrawing {
     element.setAttribute("role", "group");
     element.addEventListener("pointermove", (event) => this.on.point(this.under(event)));
     element.addEventListener("pointerleave", () => this.on.point(null));
-    element.addEventListener("click", (event) => this.choose(event.detail === 0 ? event.target.closest(".tile, .edge")?.item : this.under(event)));
+    element.addEventListener("click", (event) =>
+      this.choose(event.detail === 0 ? event.target.closest(".tile, .edge")?.item : this.under(event)),
+    );
     element.addEventListener("focusin", (event) => this.focused(event.target.closest(".tile, .edge")));
     element.addEventListener("focusout", () => this.on.point(null));
     element.addEventListener("keydown", (event) => this.keyed(event));
@@ -351,7 +392,8 @@ export class NetworkDrawing {
   focused(element) {
     if (!element) return;
     set(element, "aria-label", this.describe(element.item));
-    this.cursor = element.item.layer !== undefined ? { ...this.cursor, edge: element.item } : { ...element.item, edge: null };
+    this.cursor =
+      element.item.layer !== undefined ? { ...this.cursor, edge: element.item } : { ...element.item, edge: null };
     this.rove();
     this.on.point(element.item);
   }
@@ -380,7 +422,10 @@ export class NetworkDrawing {
     if (!element) return;
     if (item.column !== undefined) {
       element.item = { column: item.column, unit: item.unit };
-      if (!Array.isArray(this.columns[item.column])) { this.cursor = { ...element.item, edge: null }; this.drawNodes(); }
+      if (!Array.isArray(this.columns[item.column])) {
+        this.cursor = { ...element.item, edge: null };
+        this.drawNodes();
+      }
     }
     if (document.activeElement === element) this.focused(element);
     else element.focus({ preventScroll: false });
@@ -389,7 +434,10 @@ export class NetworkDrawing {
   keyed(event) {
     const element = event.target.closest(".tile, .edge");
     if (!element || event.ctrlKey || event.metaKey || event.altKey) return;
-    const next = element.item.layer !== undefined ? this.fromEdge(element.item, event.key) : this.fromUnit(element.item, event.key);
+    const next =
+      element.item.layer !== undefined
+        ? this.fromEdge(element.item, event.key)
+        : this.fromUnit(element.item, event.key);
     if (next) this.go(next);
     else if (event.key === "Enter" || event.key === " ") this.choose(element.item);
     else if (event.key === "b" && element.item.column > 0) this.choose({ ...element.item, bias: true });
@@ -402,8 +450,10 @@ export class NetworkDrawing {
     const edges = (test) => this.edges.map((e) => e.item).find(test);
     if (key === "ArrowDown") return { column, unit: (unit + 1) % count };
     if (key === "ArrowUp") return { column, unit: (unit + count - 1) % count };
-    if (key === "ArrowRight") return edges((e) => e.layer === column && e.i === unit) ?? this.beside(column + 1, unit);
-    if (key === "ArrowLeft") return edges((e) => e.layer === column - 1 && e.j === unit) ?? this.beside(column - 1, unit);
+    if (key === "ArrowRight")
+      return edges((e) => e.layer === column && e.i === unit) ?? this.beside(column + 1, unit);
+    if (key === "ArrowLeft")
+      return edges((e) => e.layer === column - 1 && e.j === unit) ?? this.beside(column - 1, unit);
     if (key === "Home") return { column: 0, unit: 0 };
     if (key === "End") return { column: this.columns.length - 1, unit: 0 };
     return null;

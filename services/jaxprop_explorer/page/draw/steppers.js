@@ -1,4 +1,5 @@
-// The number of hidden layers, and of units in each, as − and +: the layers among the settings, the units above their column.
+// The number of hidden layers, and of units in each, as − and +: the layers among the settings, the units above
+// their column.
 
 const [MOST_LAYERS, MOST_UNITS] = [6, 512];
 
@@ -29,12 +30,15 @@ export class Steppers {
     const units = widths.map((width, k) => {
       const with_ = (n) => widths.map((one, at) => (at === k ? n : one));
       return this.stepper(`units-${k}`, width, `unit of hidden layer ${k + 1}`, {
-        less: width > 1 ? with_(width - 1) : null, more: width < MOST_UNITS ? with_(width + 1) : null,
+        less: width > 1 ? with_(width - 1) : null,
+        more: width < MOST_UNITS ? with_(width + 1) : null,
       });
     });
     this.field.replaceChildren(layers);
     this.element.replaceChildren(...units);
-    units.forEach((part, k) => { if (!flowing && columns[k + 1] !== undefined) part.style.left = `${columns[k + 1]}px`; });
+    units.forEach((part, k) => {
+      if (!flowing && columns[k + 1] !== undefined) part.style.left = `${columns[k + 1]}px`;
+    });
     for (const part of [this.field, this.element]) {
       for (const button of part.querySelectorAll("button")) button.disabled ||= !steerable;
       if (focused) part.querySelector(`[data-does="${focused}"]`)?.focus();
@@ -48,7 +52,10 @@ export class Steppers {
     part.setAttribute("aria-label", `${count} × ${what}`);
     const button = (sign, text, next, does) => {
       const made = Object.assign(document.createElement("button"), {
-        type: "button", className: "small square", textContent: sign, disabled: next === null,
+        type: "button",
+        className: "small square",
+        textContent: sign,
+        disabled: next === null,
       });
       made.setAttribute("aria-label", text);
       made.dataset.does = does;
@@ -58,7 +65,11 @@ export class Steppers {
     const told = document.createElement("span");
     told.className = "number";
     told.textContent = count;
-    part.append(button("−", `One ${what} less`, less, `${name}-less`), told, button("+", `One ${what} more`, more, `${name}-more`));
+    part.append(
+      button("−", `One ${what} less`, less, `${name}-less`),
+      told,
+      button("+", `One ${what} more`, more, `${name}-more`),
+    );
     return part;
   }
 }

@@ -1,11 +1,11 @@
-// What the output answers everywhere: over two inputs a surface with the rows as points on it, over one input a curve
-// beside the curve that it should become.
+// What the output answers everywhere: over two inputs a surface with the rows as points on it, over one input a
+// curve beside the curve that it should become.
 
 import { label } from "./format.js";
 import { onColours, paint, paintNumbers } from "./heat.js";
 
 const SIDE = 240;
-const PALE = 0.55;         // of the colours, so that the rows stand out: also in panels/network.css
+const PALE = 0.55; // of the colours, so that the rows stand out: also in panels/network.css
 
 function style(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -22,7 +22,10 @@ export class Surface {
     this.over.setAttribute("role", "img");
     this.over.addEventListener("pointermove", (event) => on.move(this.inputsAt(event)));
     this.over.addEventListener("pointerleave", () => on.move(null));
-    onColours(() => { this.drawn = null; if (this.frame) this.update(this.frame); });
+    onColours(() => {
+      this.drawn = null;
+      if (this.frame) this.update(this.frame);
+    });
   }
 
   update(frame) {
@@ -31,7 +34,11 @@ export class Surface {
     this.element.dataset.kind = kind;
     if (kind === "surface") this.drawSurface(frame.surface);
     else if (kind === "curve") this.drawCurve(frame.curve);
-    else { this.drawn = null; this.pen(); this.drawImage(kind === "image" ? side(frame) : 0); }
+    else {
+      this.drawn = null;
+      this.pen();
+      this.drawImage(kind === "image" ? side(frame) : 0);
+    }
   }
 
   /** The example in view, where it is an image. */
@@ -45,7 +52,10 @@ export class Surface {
   pen() {
     const dense = Math.min(2, devicePixelRatio || 1);
     const side = Math.round(SIDE * dense);
-    if (this.over.width !== side) { this.over.width = side; this.over.height = side; }
+    if (this.over.width !== side) {
+      this.over.width = side;
+      this.over.height = side;
+    }
     const pen = this.over.getContext("2d");
     pen.setTransform(dense, 0, 0, dense, 0, 0);
     pen.clearRect(0, 0, SIDE, SIDE);
@@ -63,8 +73,11 @@ export class Surface {
     const [x, y] = this.frame.inputs.values;
     ring(pen, part(x, surface.x) * SIDE, SIDE - part(y, surface.y) * SIDE, 6, style("--ink"), 2);
     const { names } = this.frame.inputs;
-    this.over.setAttribute("aria-label", `The output over ${names.join(" and ")}, from ${label(surface.x[0])} to ` +
-      `${label(surface.x[1])} and from ${label(surface.y[0])} to ${label(surface.y[1])}, with the rows as points`);
+    this.over.setAttribute(
+      "aria-label",
+      `The output over ${names.join(" and ")}, from ${label(surface.x[0])} to ` +
+        `${label(surface.x[1])} and from ${label(surface.y[0])} to ${label(surface.y[1])}, with the rows as points`,
+    );
   }
 
   /** Rows as discs, and as squares where the target is below the middle; hollow where they are held out. */
@@ -93,10 +106,15 @@ export class Surface {
     const known = [...(target ?? y), ...points.target].filter(Number.isFinite);
     const [low, high] = [Math.min(0, ...known), Math.max(0, ...known)];
     const room = (high - low) * 0.1 || 1;
-    const [across, up] = [[x[0], x.at(-1)], [low - room, high + room]];
+    const [across, up] = [
+      [x[0], x.at(-1)],
+      [low - room, high + room],
+    ];
     const stroke = (xs, values, colour, width, dash = []) => {
       pen.beginPath();
-      values.forEach((v, k) => { if (Number.isFinite(v)) pen.lineTo(part(xs[k], across) * SIDE, SIDE - part(v, up) * SIDE); });
+      values.forEach((v, k) => {
+        if (Number.isFinite(v)) pen.lineTo(part(xs[k], across) * SIDE, SIDE - part(v, up) * SIDE);
+      });
       Object.assign(pen, { strokeStyle: colour, lineWidth: width });
       pen.setLineDash(dash);
       pen.stroke();
@@ -114,8 +132,11 @@ export class Surface {
     stroke(x, y, plus, 2.5);
     const now = this.frame.inputs.values[0];
     if (Number.isFinite(now)) stroke([now, now], up, ink, 1, [2, 3]);
-    this.over.setAttribute("aria-label", `The network's answer as a line${target ? ", the target as dashes" : ""}, over ` +
-      `${this.frame.inputs.names[0]} from ${label(across[0])} to ${label(across[1])}`);
+    this.over.setAttribute(
+      "aria-label",
+      `The network's answer as a line${target ? ", the target as dashes" : ""}, over ` +
+        `${this.frame.inputs.names[0]} from ${label(across[0])} to ${label(across[1])}`,
+    );
   }
 
   /** The inputs under the pointer, as numbers. */

@@ -1,4 +1,5 @@
-// The network panel: the network with its numbers, what it answers, its cost on the way, and the buttons that train it.
+// The network panel: the network with its numbers, what it answers, its cost on the way, and the buttons that train
+// it.
 
 import { Controls } from "../draw/controls.js";
 import { CostCurve } from "../draw/curve.js";
@@ -32,15 +33,19 @@ const MARKUP = `
     <div class="net-left">
       <div class="net-layers" role="group" aria-label="Hidden layers"></div>
       <div class="net-drawing"></div>
-      <p class="legend net-legend"><span><i class="edge-key plus"></i><span class="legend-what">weight</span> above 0</span>
+      <p class="legend net-legend">
+        <span><i class="edge-key plus"></i><span><span class="legend-what">weight</span> above 0</span></span>
         <span><i class="edge-key minus"></i>below 0</span><span>wider is larger</span></p>
       <div class="net-told"><p class="told-name"></p><dl class="told-numbers"></dl>
         <div class="actions"><button type="button" class="small told-prune" hidden>Prune</button>
         <button type="button" class="small told-bias" hidden>Its bias</button></div></div>
+      <div class="net-collapse" hidden><button type="button" class="small">Show these layers as one matrix</button>
+        <div class="collapsed scroll" role="status"></div></div>
     </div>
     <div class="net-right">
       <figure><div class="net-surface"></div><figcaption>
-        <div class="net-example"><button type="button" class="small square example-back" aria-label="Example before">‹</button>
+        <div class="net-example">
+          <button type="button" class="small square example-back" aria-label="Example before">‹</button>
         <span><span class="example-word">example</span> <span class="example-now number"></span></span>
         <button type="button" class="small square example-on" aria-label="Next example">›</button></div>
         <p class="surface-told number"></p></figcaption></figure>
@@ -73,9 +78,17 @@ class NetworkPanel {
     this.app = app;
     element.append(...new DOMParser().parseFromString(MARKUP, "text/html").body.childNodes);
     this.find = (selector) => element.querySelector(selector);
-    this.controls = new Controls(this.find(".net-settings .fields"), (changes) => this.set(changes), (file) => this.load(file));
+    this.controls = new Controls(
+      this.find(".net-settings .fields"),
+      (changes) => this.set(changes),
+      (file) => this.load(file),
+    );
     this.drawing = new NetworkDrawing(this.find(".net-drawing"), {
-      point: (item) => { this.pointed = item; this.drawing.highlight(item); this.tell(); },
+      point: (item) => {
+        this.pointed = item;
+        this.drawing.highlight(item);
+        this.tell();
+      },
       choose: (item) => this.choose(item),
     });
     this.surface = new Surface(this.find(".net-surface"), { move: (inputs) => this.probe(inputs) });
@@ -89,15 +102,25 @@ class NetworkPanel {
     onColours(() => this.redraw());
     this.offerPictures();
     this.listenForFiles();
-    app.on("session", () => this.offer().catch(() => {}));
+    app.on("session", () => {
+      this.offer().catch(() => {});
+      this.recall();
+    });
   }
 
   offerPictures() {
     const drawn = () => scene(this.drawing, titles(this.frame));
     this.app.pictures.set("network", {
-      title: "The network", file: "network", svg: () => asSVG(drawn(), titles(this.frame).title), png: () => asCanvas(drawn()),
+      title: "The network",
+      file: "network",
+      svg: () => asSVG(drawn(), titles(this.frame).title),
+      png: () => asCanvas(drawn()),
     });
-    this.app.pictures.set("output", { title: "What the network answers", file: "output", png: () => this.surface.picture() });
+    this.app.pictures.set("output", {
+      title: "What the network answers",
+      file: "output",
+      png: () => this.surface.picture(),
+    });
   }
 
   /** Settings are folded away where the page is narrow. */
@@ -105,18 +128,22 @@ class NetworkPanel {
     const narrow = matchMedia("(max-width: 48rem)");
     const settings = this.find(".net-settings");
     settings.open = !narrow.matches;
-    narrow.addEventListener("change", () => { settings.open = !narrow.matches; });
+    narrow.addEventListener("change", () => {
+      settings.open = !narrow.matches;
+    });
   }
 
   buttons() {
     const { app } = this;
     const quietly = (promise) => promise.catch(() => {});
-    const click = (selector, action) => this.find(selector).addEventListener("click", () => quietly(Promise.resolve(action())));
+    const click = (selector, action) =>
+      this.find(selector).addEventListener("click", () => quietly(Promise.resolve(action())));
     click(".net-step", () => this.ask("step"));
     click(".net-play", () => (app.frame?.playing ? this.ask("pause") : this.play()));
     click(".net-reset", () => this.restart());
     click(".example-back", () => this.ask("look", { by: -1 }));
     click(".example-on", () => this.ask("look", { by: 1 }));
+    click(".net-collapse button", () => this.collapse());
     click(".told-prune", () => this.prune());
     click(".told-bias", () => app.select({ path: `${app.selected.path}.b`, index: app.selected.index }));
     this.find(".net-speed").addEventListener("change", () => {
@@ -125,15 +152,31 @@ class NetworkPanel {
     click(".pass-slow", () => this.slow());
     click(".pass-next", () => this.next());
     click(".pass-update", () => this.applyUpdate());
-    this.find(".pass-speed input").addEventListener("input", (event) => { this.flow.speed = Number(event.target.value); });
+    this.find(".pass-speed input").addEventListener("input", (event) => {
+      this.flow.speed = Number(event.target.value);
+    });
     this.find(".show-labels").addEventListener("change", (event) => {
-      app.setState({ labels: event.target.checked || undefined });
+      this.remember({ labels: event.target.checked });
       this.redraw();
     });
-    this.find(".show-labels").checked = Boolean(app.state.labels);
     for (const radio of this.find(".net-pass").querySelectorAll("input[type=radio]")) {
       radio.addEventListener("change", () => quietly(this.turn(radio.value)));
     }
+  }
+
+  /** What the address holds of this panel: whether numbers are shown, and the direction. */
+  remember(changes) {
+    const view = { ...this.app.state.view, ...changes };
+    for (const [name, value] of Object.entries(view)) if (!value || value === "forward") delete view[name];
+    this.app.setState({ view });
+  }
+
+  recall() {
+    const { labels = false, direction = "forward" } = this.app.state.view ?? {};
+    this.find(".show-labels").checked = Boolean(labels);
+    this.direction = direction === "backward" ? direction : "forward";
+    this.find(`input[value=${this.direction}]`).checked = true;
+    if (this.direction === "backward") this.ask("backward").catch(() => {});
   }
 
   play() {
@@ -189,7 +232,9 @@ class NetworkPanel {
       event.preventDefault();
       document.body.classList.add("dropping");
     });
-    addEventListener("dragleave", (event) => { if (!event.relatedTarget) document.body.classList.remove("dropping"); });
+    addEventListener("dragleave", (event) => {
+      if (!event.relatedTarget) document.body.classList.remove("dropping");
+    });
     addEventListener("drop", (event) => {
       document.body.classList.remove("dropping");
       if (!holds(event)) return;
@@ -211,13 +256,19 @@ class NetworkPanel {
     this.find(".count-epoch").textContent = frame.epoch.toLocaleString("en");
     this.find(".count-cost").textContent = frame.cost === null ? "–" : label(frame.cost);
     const held = frame.validation;
-    this.find(".count-held").textContent = !held ? "–" : label(held.cost) +
-      (held.accuracy === null || held.accuracy === undefined ? "" : ` · ${(100 * held.accuracy).toFixed(0)} %`);
+    this.find(".count-held").textContent = !held
+      ? "–"
+      : label(held.cost) +
+        (held.accuracy === null || held.accuracy === undefined ? "" : ` · ${(100 * held.accuracy).toFixed(0)} %`);
     const play = this.find(".net-play");
     play.textContent = frame.playing ? "Pause" : "Play";
     this.find(".example-now").textContent = frame.example
-      ? `${(frame.example.index + 1).toLocaleString("en")} of ${frame.example.of.toLocaleString("en")}` : "";
+      ? `${(frame.example.index + 1).toLocaleString("en")} of ${frame.example.of.toLocaleString("en")}`
+      : "";
     this.controls.update(frame.settings ?? this.app.state.settings);
+    const flat = frame.layers.length > 1 && frame.layers.slice(0, -1).every((layer) => layer.activation === "linear");
+    this.find(".net-collapse").hidden = !flat || frame.inputs.values.length > 12;
+    if (this.collapsedAt !== frame.version) this.find(".collapsed").replaceChildren();
     if (frame.diverged && frame.diverged !== this.diverged) this.app.notice(frame.diverged, "error");
     this.diverged = frame.diverged;
   }
@@ -225,9 +276,16 @@ class NetworkPanel {
   redraw() {
     if (!this.frame) return;
     this.drawing.update(this.frame, {
-      direction: this.direction, labels: this.find(".show-labels").checked, selected: this.app.selected, reached: this.reached ?? null,
+      direction: this.direction,
+      labels: this.find(".show-labels").checked,
+      selected: this.app.selected,
+      reached: this.reached ?? null,
     });
-    this.steppers.update(this.frame.layers.slice(0, -1).map((layer) => layer.units), this.drawing.place, this.frame.steerable ?? true);
+    this.steppers.update(
+      this.frame.layers.slice(0, -1).map((layer) => layer.units),
+      this.drawing.place,
+      this.frame.steerable ?? true,
+    );
     this.find(".net-drawing").dataset.phase = this.frame.phase ?? "none";
     this.find(".legend-what").textContent = this.direction === "backward" ? "∂C/∂w" : "weight";
     this.find(".net-drawing").setAttribute("aria-label", this.drawing.summary());
@@ -236,9 +294,13 @@ class NetworkPanel {
     this.tellSurface();
   }
 
-  show() { this.redraw(); }
+  show() {
+    this.redraw();
+  }
 
-  hide() { this.flow.end(); }
+  hide() {
+    this.flow.end();
+  }
 
   // ---------------------------------------------------------------- what is pointed at or chosen
 
@@ -269,20 +331,29 @@ class NetworkPanel {
   tell() {
     if (!this.frame) return;
     const item = this.pointed ?? (this.flow.pass ? null : this.itemOf(this.app.selected));
-    const { name, numbers } = item ? this.numbersOf(item) : { name: this.stageWords ?? "Point at a weight or a unit to read its numbers; click it to see where they come from.", numbers: [] };
+    const { name, numbers } = item
+      ? this.numbersOf(item)
+      : {
+          name:
+            this.stageWords ??
+            "Point at a weight or a unit to read its numbers; click it to see where they come from.",
+          numbers: [],
+        };
     this.find(".told-name").textContent = name;
     this.tellActions();
     const list = this.find(".told-numbers");
-    list.replaceChildren(...numbers.map(([symbol, value]) => {
-      const pair = document.createElement("div");
-      const [term, given] = [document.createElement("dt"), document.createElement("dd")];
-      term.textContent = symbol;
-      given.textContent = number(value, 5);
-      given.className = value === null || value === undefined ? "number muted" : "number";
-      if (value !== null && value !== undefined) given.dataset.value = value;
-      pair.append(term, given);
-      return pair;
-    }));
+    list.replaceChildren(
+      ...numbers.map(([symbol, value]) => {
+        const pair = document.createElement("div");
+        const [term, given] = [document.createElement("dt"), document.createElement("dd")];
+        term.textContent = symbol;
+        given.textContent = number(value, 5);
+        given.className = value === null || value === undefined ? "number muted" : "number";
+        if (value !== null && value !== undefined) given.dataset.value = value;
+        pair.append(term, given);
+        return pair;
+      }),
+    );
   }
 
   /** What can be done with what is chosen. */
@@ -292,6 +363,25 @@ class NetworkPanel {
     prune.hidden = item?.layer === undefined;
     bias.hidden = !(item?.column > 0) || Boolean(item.bias) || !this.frame.layers[item.column - 1].b;
     if (!prune.hidden) prune.textContent = this.isPruned(item) ? "Let it grow again" : "Prune it";
+  }
+
+  /** A network without bends is one matrix, however deep it is. */
+  async collapse() {
+    const { W, b, difference } = await this.ask("collapse");
+    const table = document.createElement("table");
+    table.className = "numbers";
+    const row = (name, numbers) => {
+      const line = table.insertRow();
+      line.append(Object.assign(document.createElement("th"), { textContent: name, scope: "row" }));
+      for (const value of numbers) line.insertCell().textContent = number(value, 4);
+    };
+    W.forEach((numbers, k) => row(`from ${inputName(this.frame, k)}`, numbers));
+    row("b", b);
+    table.createCaption().textContent =
+      `W and b of the one layer that these ${this.frame.layers.length} are. ` +
+      `The answers differ by ${number(difference, 2)} at most.`;
+    this.find(".collapsed").replaceChildren(table);
+    this.collapsedAt = this.frame.version;
   }
 
   isPruned({ layer, i, j }) {
@@ -308,15 +398,35 @@ class NetworkPanel {
     if (item.layer !== undefined) {
       const layer = frame.layers[item.layer];
       const name = `Weight from ${unitName(frame, item.layer, item.i)} to ${unitName(frame, item.layer + 1, item.j)}`;
-      return { name, numbers: [["w", entry(layer.W, item.i, item.j)], ["∂C/∂w", entry(layer.dW, item.i, item.j)]] };
+      return {
+        name,
+        numbers: [
+          ["w", entry(layer.W, item.i, item.j)],
+          ["∂C/∂w", entry(layer.dW, item.i, item.j)],
+        ],
+      };
     }
     const name = unitName(frame, item.column, item.unit);
     if (item.column === 0) return { name: `Input ${name}`, numbers: [["x", frame.inputs.values[item.unit]]] };
     const layer = frame.layers[item.column - 1];
     const at = (values) => values?.[item.unit] ?? null;
-    if (item.bias) return { name: `Bias of ${name}`, numbers: [["b", at(layer.b)], ["∂C/∂b", at(layer.db)]] };
+    if (item.bias)
+      return {
+        name: `Bias of ${name}`,
+        numbers: [
+          ["b", at(layer.b)],
+          ["∂C/∂b", at(layer.db)],
+        ],
+      };
     const unit = name.replace(/^the /, "");
-    return { name: unit[0].toUpperCase() + unit.slice(1), numbers: [["z", at(layer.z)], ["a", at(layer.a)], ["δ", at(layer.delta)]] };
+    return {
+      name: unit[0].toUpperCase() + unit.slice(1),
+      numbers: [
+        ["z", at(layer.z)],
+        ["a", at(layer.a)],
+        ["δ", at(layer.delta)],
+      ],
+    };
   }
 
   /** Ask what the network answers under the cursor; while one question is open, only the latest place is kept. */
@@ -342,10 +452,25 @@ class NetworkPanel {
     if (!frame) return;
     const { names, values } = frame.inputs;
     const place = (numbers) => names.map((_, k) => `${inputName(frame, k)} = ${label(numbers[k])}`).join(", ");
-    let text = `y = ${frame.output.slice(0, 4).map(label).join(", ")}${frame.output.length > 4 ? " …" : ""}`;
-    if (this.over) text = `${place(this.answered?.inputs ?? this.over)}: y = ${(this.answered?.y ?? []).slice(0, 4).map(label).join(", ")}`;
-    else if (values.length <= 2) text = `${place(values)}: ${text}, target ${frame.target.map(label).join(", ")}`;
+    let text = this.answerInWords();
+    if (this.over) {
+      const { inputs, y } = this.answered ?? { inputs: this.over, y: [] };
+      text = `${place(inputs)}: y = ${y.slice(0, 4).map(label).join(", ")}`;
+    } else if (values.length <= 2) text = `${place(values)}: ${text}`;
     this.find(".surface-told").textContent = text;
+  }
+
+  /** The answer; of many classes the one with the largest y. */
+  answerInWords() {
+    const { output, classes, target } = this.frame;
+    if (output.length <= 3 || !classes || classes.length !== output.length) {
+      const some = (numbers) => numbers.slice(0, 3).map(label).join(", ") + (numbers.length > 3 ? " …" : "");
+      return `y = ${some(output)}, target ${some(target)}`;
+    }
+    const largest = (numbers) => numbers.indexOf(Math.max(...numbers));
+    const wanted = classes[target.length === 1 ? target[0] : largest(target)];
+    const most = label(Math.max(...output));
+    return `The largest y, ${most}, is that of ${classes[largest(output)]}; the target is ${wanted}.`;
   }
 
   // ---------------------------------------------------------------- forward | backward
@@ -353,7 +478,11 @@ class NetworkPanel {
   async turn(direction) {
     this.flow.end();
     this.direction = direction;
-    if (this.frame.playing) { this.redraw(); return; }
+    this.remember({ direction });
+    if (this.frame.playing) {
+      this.redraw();
+      return;
+    }
     // With one example a step, both passes go by the example that the next step goes by.
     const next = this.frame.settings?.batch_size === 1 && this.frame.phase !== "forward";
     if (direction === "backward" && next) await this.ask("forward");
@@ -382,9 +511,11 @@ class NetworkPanel {
     this.flow.end();
     await this.ask("update");
     const { batch_size: rows } = this.frame.settings;
-    this.stageWords = rows === 1 ? "Updated: every weight has moved by −η · ∂C/∂w. The passes in view are those that it went by."
-      : `Updated by the mean over a batch of ${rows} rows, of which this example is one way to look at it. ` +
-        "With one example a step (“one” at the batch size), the passes in view are those that a step goes by.";
+    this.stageWords =
+      rows === 1
+        ? "Updated: every weight has moved by −η · ∂C/∂w. The passes in view are those that it went by."
+        : `Updated by the mean over a batch of ${rows} rows, of which this example is one way to look at it. ` +
+          "With one example a step (“one” at the batch size), the passes in view are those that a step goes by.";
     this.tell();
   }
 
@@ -398,16 +529,24 @@ class NetworkPanel {
   wordsOf({ direction, reached, next }) {
     const { frame } = this;
     if (!reached) {
-      return direction === "forward" ? `Forward is done: the answer is ${frame.output.slice(0, 3).map((v) => number(v)).join(", ")}.`
-        : "Backward is done: every weight has its ∂C/∂w = a · δ, the activation where it starts times the error where it ends.";
+      return direction === "forward"
+        ? `Forward is done: the answer is ${frame.output
+            .slice(0, 3)
+            .map((v) => number(v))
+            .join(", ")}.`
+        : "Backward is done: ∂C/∂w of a weight is a · δ, the activation where it starts times the error where it ends.";
     }
     const layer = frame.layers[next - 1];
     const units = columnName(frame, next);
     if (direction === "forward") {
-      return `Forward into ${units}: each unit adds up w · a of what comes in and its bias, z, and answers a` +
-        `${["Identity", "linear"].includes(layer.activation) ? " = z" : ` = ${layer.activation}(z)`}.`;
+      return (
+        `Forward into ${units}: each unit adds up w · a of what comes in and its bias, z, and answers a` +
+        `${["Identity", "linear"].includes(layer.activation) ? " = z" : ` = ${layer.activation}(z)`}.`
+      );
     }
-    if (next === frame.layers.length) return "Backward begins at the cost: δ = ∂C/∂z of the output says how C changes with z there.";
-    return `Backward into ${units}: each unit adds up w · δ of where it goes out, times the slope of ${layer.activation} at its z: δ.`;
+    if (next === frame.layers.length)
+      return "Backward begins at the cost: δ = ∂C/∂z of the output says how C changes with z there.";
+    const slope = `times the slope of ${layer.activation} at its z`;
+    return `Backward into ${units}: each unit adds up w · δ of where it goes out, ${slope}: δ.`;
   }
 }

@@ -1,4 +1,5 @@
-// The share panel: the address that holds the whole state, pictures as SVG and PNG, and the chosen derivation in every form.
+// The share panel: the address that holds the whole state, pictures as SVG and PNG, and the chosen derivation in
+// every form.
 
 import { keep } from "../draw/picture.js";
 
@@ -7,11 +8,12 @@ const MARKUP = `
 <div class="columns">
   <section class="stack">
     <h3>This page as a link</h3>
-    <p class="muted">The address holds the settings, every change and the number of steps. Who opens it on their own machine with
-      <code>jaxprop explore</code> sees the same numbers, to the last digit.</p>
+    <p class="muted">The address holds the settings, every change and the number of steps. Who opens it on their own
+      machine with <code>jaxprop explore</code> sees the same numbers, to the last digit.</p>
     <textarea class="share-address" rows="5" readonly aria-label="The address of this page"></textarea>
     <div class="actions"><button type="button" class="primary share-copy">Copy link</button></div>
-    <p class="muted small">After the <code>#</code> stand plain <code>key=value</code> pairs: you can change them by hand.</p>
+    <p class="muted small">After the <code>#</code> stand plain <code>key=value</code> pairs: you can change them
+      by hand.</p>
   </section>
   <section class="stack">
     <h3>Pictures</h3>
@@ -48,7 +50,10 @@ export default {
         await navigator.clipboard.writeText(text);
         app.notice(`${what} is in the clipboard.`);
       } catch {
-        app.notice("The browser does not allow this page to use the clipboard: choose the text and copy it.", "error");
+        app.notice(
+          "The browser does not allow this page to use the clipboard: choose the text and copy it.",
+          "error",
+        );
       }
     }
 
@@ -66,32 +71,39 @@ export default {
       button.addEventListener("click", () => write(form).catch(() => {}));
       find(".share-forms").append(button);
     }
-    find(".share-copy").addEventListener("click", () => copy(location.href, "The address with the whole state of this page"));
+    find(".share-copy").addEventListener("click", () =>
+      copy(location.href, "The address with the whole state of this page"),
+    );
     find(".share-copy-text").addEventListener("click", () => copy(kept.content, "The derivation"));
     find(".share-keep").addEventListener("click", () => keep(kept.file, kept.content, kept.type));
 
     function pictures() {
-      find(".share-pictures").replaceChildren(...[...app.pictures.values()].map((picture) => {
-        const row = document.createElement("div");
-        row.className = "share-picture";
-        const name = document.createElement("span");
-        name.textContent = picture.title;
-        row.append(name);
-        for (const kind of ["svg", "png"]) {
-          if (!picture[kind]) continue;
-          const button = Object.assign(document.createElement("button"), { type: "button", textContent: kind.toUpperCase() });
-          button.setAttribute("aria-label", `${picture.title} as ${kind.toUpperCase()}`);
-          button.addEventListener("click", () => keep(`${picture.file}.${kind}`, picture[kind](), "image/svg+xml"));
-          row.append(button);
-        }
-        return row;
-      }));
+      find(".share-pictures").replaceChildren(
+        ...[...app.pictures.values()].map((picture) => {
+          const row = document.createElement("div");
+          row.className = "share-picture";
+          const name = document.createElement("span");
+          name.textContent = picture.title;
+          row.append(name);
+          for (const kind of ["svg", "png"]) {
+            if (!picture[kind]) continue;
+            const button = Object.assign(document.createElement("button"), {
+              type: "button",
+              textContent: kind.toUpperCase(),
+            });
+            button.setAttribute("aria-label", `${picture.title} as ${kind.toUpperCase()}`);
+            button.addEventListener("click", () => keep(`${picture.file}.${kind}`, picture[kind](), "image/svg+xml"));
+            row.append(button);
+          }
+          return row;
+        }),
+      );
     }
 
     function chosen() {
       const place = app.selected;
       find(".share-chosen").textContent = place
-        ? `Of ${place.path}${place.index.length ? `[${place.index.join(", ")}]` : ""}, the number that is chosen in the network.`
+        ? `Of ${place.path}[${place.index.join(", ")}], which is chosen in the network.`
         : "Choose a weight, a bias or a unit in the network first.";
       for (const button of find(".share-forms").children) button.disabled = !place;
     }
@@ -104,6 +116,13 @@ export default {
     }
 
     app.on("select", chosen);
-    return { update, show() { pictures(); update(); }, hide() {} };
+    return {
+      update,
+      show() {
+        pictures();
+        update();
+      },
+      hide() {},
+    };
   },
 };
