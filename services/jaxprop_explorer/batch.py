@@ -8,12 +8,13 @@ from jaxtyping import ArrayLike, PyTree
 from jaxprop.costs import Cost
 from jaxprop.derivations import Derivation
 from jaxprop.derivations.derivation import Equation, Prose, Step, shorten, worked
-from jaxprop.derivations.formula import Derivative, Formula, H, Number, Rest, Sum, Symbol, evaluate
+from jaxprop.derivations.formula import Derivative, Formula, H, Number, Sum, Symbol, evaluate
 from jaxprop.layers import Layer
 from jaxprop_explorer.cards import gradient_of
 from jaxprop_explorer.nudges import Nudges, costs_along, nudges, sizes, slopes
 
 BATCH = Symbol("C", ("batch",))
+WRITTEN = 3  # terms of the sum over examples
 
 
 def of_batch(
@@ -38,15 +39,15 @@ def of_batch(
     terms = [Derivative(Symbol("C", (int(row),)), gradient.by) for row in rows]
     values |= {term: float(slope) for term, slope in zip(terms, found_slopes.of_examples, strict=True)}
     mean = Derivative(BATCH, gradient.by)
-    kept = shorten(Sum(tuple(terms)), most, values)
+    kept = shorten(Sum(tuple(terms)), WRITTEN, values)
     words: Prose = (
         "The cost of a batch is the mean of its examples' costs, so its derivative is the mean of theirs. ",
         *(terms[0].of, f" is the cost of example {rows[0]}."),
     )
     mean_of = worked(mean, (kept if len(terms) > 1 else terms[0]) / len(terms), values=values)
     values[mean] = evaluate(mean_of.sides[-1])
-    largest = [term for term in kept.terms if not isinstance(term, Rest)]
-    each = (Equation((term, Number(values[term]))) for term in largest)
+    largest = sorted(zip(rows, terms, strict=True), key=lambda pair: -abs(values[pair[1]]))[:most]
+    each = (Equation((term, Number(values[term])), f"example {row}") for row, term in largest)
     known = {
         "value": values[mean], "jax_grad": found_slopes.of_mean, "h": h,
         "finite_difference": float(ahead - behind) / (2 * h),

@@ -4,7 +4,7 @@ Nothing is worked out here. Each symbol, formula and number is a piece of the `D
 is printed by the library.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,16 +117,25 @@ def paths_json(chain: Chain, printer: Printer) -> Json | None:
     return None
 
 
-def _terms(terms: list[Equation], printer: Printer) -> Iterator[Json]:
+def _terms(terms: Sequence[Equation], printer: Printer) -> Iterator[Json]:
     """Each term with its share of the largest, which a bar shows."""
     numbers = [each.sides[-1].value for each in terms if isinstance(each.sides[-1], Number)]
     largest = max(map(abs, numbers)) or 1.0
     for each, value in zip(terms, numbers, strict=True):
-        *formulas, _ = printer.sides(each)
+        formulas = printer.sides(each)[:-1]
         yield {
             "label": each.label, "formulas": formulas, "value": printer.number(value), "exact": value,
             "share": abs(value) / largest, "negative": value < 0,
         }  # fmt: skip
+
+
+def mean_json(step: Step, printer: Printer) -> Json:
+    """Return the mean over a batch: its largest terms, and the equation that adds up all of them."""
+    *terms, mean = step.equations
+    return {
+        "title": step.title, "sentence": printer.prose(step.sentence), "terms": list(_terms(terms, printer)),
+        "sum": printer.equation(mean),
+    }  # fmt: skip
 
 
 def step_json(step: Step, printer: Printer) -> Json:

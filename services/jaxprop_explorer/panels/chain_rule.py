@@ -153,7 +153,7 @@ def chain_rule(given: Given, asked: Ask) -> dict[str, Any]:
         "product": printer.equation(chain.product) if chain.product else None,
         "others": [printer.equation(each) for each in chain.others],
         "paths": cards.paths_json(chain, printer),
-        "batch": cards.step_json(told.steps[0], printer) if whole_batch else None,
+        "batch": cards.mean_json(told.steps[0], printer) if whole_batch else None,
         "witnesses": _witnesses(told, printer), "nudge": _nudge_json(errors, printer),
         "update": None if is_input or is_unit else update_json(told, printer),
         "slope": None if is_input else slope_json(given.net, path, found, printer),

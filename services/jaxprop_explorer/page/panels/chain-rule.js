@@ -26,7 +26,7 @@ const MARKUP = `
 </div>
 <ol class="cr-cards"></ol>
 <div class="cr-product formula"></div>
-<section class="cr-batch" hidden><h3></h3><p class="small muted"></p><div></div></section>
+<section class="cr-batch" hidden><h3></h3><p class="small muted"></p><ol class="cr-terms"></ol><div class="formula"></div></section>
 <section class="cr-paths" hidden><h3>Every path back from the cost</h3><p class="small muted"></p><ol class="cr-terms"></ol><div class="formula"></div></section>
 <section><h3>The same number by other ways</h3><table class="numbers cr-witnesses"><tbody></tbody></table></section>
 <section class="cr-update" aria-label="The update">
@@ -127,18 +127,27 @@ class ChainRule {
   // ---------------------------------------------------------------- questions
 
   async ask() {
-    if (!this.element.getClientRects().length || !this.app.session) return;
-    const chosen = this.app.selected ?? {};
+    if (!this.element.getClientRects().length || !this.app.frame) return;
+    const chosen = this.chosen() ?? {};
     const asked = {
       path: chosen.path ?? null, index: chosen.index ?? [], whole_batch: this.whole_batch, article: this.article,
       every_step: this.find(".cr-steps").open, learning_rate: this.learning_rate,
     };
-    const key = JSON.stringify([asked, this.app.session, this.app.frame?.version]);
+    const key = JSON.stringify([asked, this.app.session, this.app.frame.version]);
     if (key === this.answered) return;
     const found = await this.app.ask("chain-rule/explain", asked);
+    if (!this.shape(found.path)) return; // another network has come meanwhile, and is asked about next
     this.answered = key;
     this.found = found;
     this.draw(found);
+    if (!chosen.path) this.app.select(this.place); // what tells most was picked: it stays, as the numbers move
+  }
+
+  /** What is selected, if this network has it: the one before may have been larger. */
+  chosen() {
+    const place = this.app.selected;
+    const shape = place && this.shape(place.path);
+    return shape && place.index.length === shape.length && place.index.every((k, i) => k < shape[i]) ? place : null;
   }
 
   /** A wish for another value: it is sent when the one before has arrived. */
@@ -212,7 +221,8 @@ class ChainRule {
     if (!found) return;
     section.querySelector("h3").textContent = found.title;
     sentence(this.app, section.querySelector("p"), found.sentence);
-    section.querySelector("div").replaceChildren(...found.equations.map((each) => formula(this.app, each.math)));
+    terms(this.app, section.querySelector("ol"), found.terms);
+    this.app.math(section.querySelector("div"), found.sum.math);
   }
 
   witnesses(found) {
@@ -313,12 +323,13 @@ class ChainRule {
     offer(to, numbered(shape.at(-1)), String(found.index.at(-1)));
   }
 
-  /** How many numbers there are to choose from, along each axis. */
+  /** How many numbers there are to choose from, along each axis; null where there is nothing of that path. */
   shape(path) {
     const { frame } = this.app;
     if (path === "x") return [frame.inputs.values.length];
     const layer = frame.layers.find((one) => path === one.path || path.replace(/\.?[Wb]$/, "") === one.path);
-    return path.endsWith("W") ? layer?.W?.shape ?? [1, 1] : [layer?.units ?? 1];
+    if (!layer || (path.endsWith("b") && !layer.b)) return null;
+    return path.endsWith("W") ? layer.W.shape : [layer.units];
   }
 
   picked(name) {
