@@ -58,21 +58,29 @@ def to_mathml(
 def term_colours(node: Printable) -> dict[str, int]:
     """Return which symbols, as text, have the classes `term-1` … `term-6`: the factors of the chain rule, in order.
 
-    They are the factors in a derivation's facts, or else those of the longest product of derivatives, or of symbols.
+    They are the factors in a derivation's facts: of its product, or, where it is a sum over places, of every term, so
+    that errors have one colour and what came in another. Else they are those of the longest product of derivatives, or
+    of symbols.
 
     >>> C, a, w = map(Symbol, "Caw")
     >>> term_colours(Derivative(C, a) * Derivative(a, w))
     {'∂C/∂a': 1, '∂a/∂w': 2}
     """
-    found: Iterable[Formula | str] = ()
-    if isinstance(node, Derivation) and node.facts.get("factors"):
-        found = (factor["symbol"] for factor in node.facts["factors"])
-    else:
+    facts = node.facts if isinstance(node, Derivation) else {}
+    factors, terms = facts.get("factors", ()), facts.get("terms", ())
+    rows: list[Sequence[Formula | str]] = [[factor["symbol"] for factor in factors]]
+    if terms and len(factors) < 2:
+        rows = [[factor["symbol"] for factor in term["factors"]] for term in terms]
+    elif not factors:
         products = [part for part in _formulas(node) if isinstance(part, Product)]
         named = [product.factors for product in products if all(isinstance(f, NAMED) for f in product.factors)]
-        found = max(named, key=lambda found: (all(isinstance(f, Derivative) for f in found), len(found)), default=())
-    names = dict.fromkeys(each if isinstance(each, str) else to_text(each) for each in found)
-    return {name: i % COLOURS + 1 for i, name in enumerate(names)}
+        rows = [max(named, key=lambda found: (all(isinstance(f, Derivative) for f in found), len(found)), default=())]
+    colours: dict[str, int] = {}
+    for row in rows:
+        names = dict.fromkeys(each if isinstance(each, str) else to_text(each) for each in row)
+        for i, name in enumerate(names):
+            colours.setdefault(name, i % COLOURS + 1)
+    return colours
 
 
 def _formulas(node: Printable) -> Iterable[Formula]:

@@ -136,6 +136,17 @@ def test_a_number_has_the_colour_of_the_symbol_in_whose_place_it_stands():
     ]
 
 
+def test_in_a_sum_over_positions_all_errors_have_one_colour_and_all_that_came_in_another():
+    net, x = jp.Linear(2), jnp.array([[[1.0, 2.0], [0.5, -1.0]]])
+    params = jp.LinearParams(jnp.array([[0.5, 0.25], [1.0, -0.5]]), jnp.array([0.1, 0.0]))
+    derivation = jp.explain(net, jp.HalfSquaredError())(x, params, jnp.zeros((1, 2, 2)), "W", (1, 0))
+    colours = term_colours(derivation)
+    assert colours == {"∂C/∂y[0,0]": 1, "x[0,1]": 2, "∂C/∂y[1,0]": 1, "x[1,1]": 2}
+    drawn = mathml.read(to_mathml(derivation))
+    found = {(e.get("data-symbol"), e.get("class")) for e in drawn.iter() if e.tag == "mn" and e.get("class")}
+    assert {("x[0,1]", "term-2"), ("∂C/∂y[0,0]", "term-1")} <= found
+
+
 def test_where_the_shape_changes_no_number_gets_a_symbol():
     u = Symbol("u")
     taken = At(9 * u**2, (u,), (Number(5),))
