@@ -6,6 +6,7 @@ one step a layer, from the cost down.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ import numpy as np
 from jaxprop.derivations.cost_formulas import CostFormula, cost_formula
 from jaxprop.derivations.derivation import Equation, Prose, Step, to_text
 from jaxprop.derivations.equations import Equations, joined
-from jaxprop.derivations.formula import Derivative, Formula, Number, Symbol
+from jaxprop.derivations.first_factor import Helpers
+from jaxprop.derivations.formula import Derivative, Formula, Number, Symbol, parts, substitute
 from jaxprop.derivations.last_step import LastStep, Terms, Told
 from jaxprop.derivations.passing import Record, root_of
 from jaxprop.derivations.places import Entry, Name, View
@@ -39,7 +41,7 @@ class General:
         if question.is_input:
             self.parameter = Name("x").symbol(self.view.shown((given.at, *question.index)))
         self.gradient = Derivative(C, self.parameter)
-        self.cost = self._formula(given)
+        self.given, self.cost = given, None
         self.spots = [] if question.is_input else spots(self.root, found.uses, question.path, question.index)
         self.last = LastStep(self.parameter, self.gradient, self.spots, self.view, self.write)
 
@@ -47,11 +49,12 @@ class General:
         """Return every step up to the derivative."""
         last = self._of_input() if self.question.is_input else self.last.steps()
         trail, end = self.last.trail, self.last.end
-        back = WayBack(self.write)
-        links = [back.step(link) for link in reversed(trail.links)]
-        cost = [] if end is None else [self._cost(end)]
+        n = end.at[0] if end and self.view.whole else self.view.at
+        self.cost = self._formula(n)
+        first = [self._asked(), self._forward(trail, end, n), *([self._cost(end)] if end else [])]
         stopped = [] if trail.stopped is None else [_stopped(trail)]
-        return (self._asked(), self._forward(trail, end), *cost, *stopped, *links, *last)
+        back = WayBack(self.write)
+        return (*first, *stopped, *(back.step(link) for link in reversed(trail.links)), *last)
 
     def facts(self) -> dict[str, Any]:
         """Return the terms whose sum is the derivative, the largest first, and the way of the largest to the cost."""
@@ -136,32 +139,35 @@ class General:
         belongs = f", in the code {q.path}[{index}], belongs to {kind}{steps_of(self.spots[0].node)}. "
         return Step("The question", joined(q.picked, self.parameter, belongs, C, cost, _names()))
 
-    def _forward(self, trail: Trail, end: Entry | None) -> Step:
+    def _forward(self, trail: Trail, end: Entry | None, n: int) -> Step:
         """What went through the network along the way that is traced, and the cost."""
         entries = [*(link.front for link in trail.links), *([end] if end else [])]
         numbers: dict[Formula, float] = {each.symbol: each.value for each in entries if each.value is not None}
         self.values.update(numbers)
         equations = [Equation((symbol, Number(value))) for symbol, value in numbers.items()]
         words = ("What went through the network, along the way that is traced below, and what it cost.",)
-        return Step("Forward", words, (*equations, *self._cost_forward()))
+        return Step("Forward", words, (*equations, *self._cost_forward(n)))
 
-    def _formula(self, given: Given) -> CostFormula | None:
-        """The formulas of the cost, where there are some for one row's y."""
-        if self.view.whole:
-            return None
-        row = np.asarray(self.root.passed.y)[self.view.at]
-        return cost_formula(self.question.cost, row, np.asarray(given.targets)[self.view.at], self.values)
+    def _formula(self, n: int) -> CostFormula | None:
+        """The formulas of the cost of one row; in a whole batch, every index in them begins with the row."""
+        y, targets = np.asarray(self.root.passed.y)[n], np.asarray(self.given.targets)[n]
+        if not self.view.whole:
+            return cost_formula(self.question.cost, y, targets, self.values)
+        numbers: dict[Formula, float] = {}
+        found = cost_formula(self.question.cost, y, targets, numbers)
+        return None if found is None else of_row(found, n, numbers, self.values)
 
-    def _cost_forward(self) -> Iterator[Equation]:
-        if self.cost is None:
+    def _cost_forward(self, n: int) -> Iterator[Equation]:
+        """C of the row, and where examples are mixed the mean of all."""
+        if self.cost is not None:
+            own = Symbol("C", (n,)) if self.view.whole else C
+            for symbol, terms in self.cost.sums:
+                yield from self.write.sum(symbol, terms)
+            yield from self.write.define(self.cost.helpers)
+            exact = self.view.whole or abs(self.before) >= self.cost.smallest
+            yield from self.write.sum(own, self.cost.terms, whole=self.cost.whole, exact=exact)
+        if self.cost is None or self.view.whole:
             yield Equation((C, Number(self.before)))
-            return
-        for symbol, terms in self.cost.sums:
-            yield from self.write.sum(symbol, terms)
-        yield from self.write.define(self.cost.helpers)
-        yield from self.write.sum(
-            C, self.cost.terms, whole=self.cost.whole, exact=abs(self.before) >= self.cost.smallest
-        )
 
     def _cost(self, end: Entry) -> Step:
         """The first factor: how C changes with one number of the answer."""
@@ -170,10 +176,47 @@ class General:
         if cost is None:
             what = " is what the network answers; how the cost changes with it is what the cost itself gives: "
             return Step(title, (y, f"{what}{self.question.cost!r}."), (Equation((end.delta, Number(end.error))),))
-        k = end.shown
+        k, rows = end.at[1:], len(self.root.passed.y)
+        slope = cost.derivative(k) / rows if self.view.whole else cost.derivative(k)
+        mean = f" The mean over {rows} rows divides by {rows}." if self.view.whole else ""
         equations = [*self.write.define(cost.unit(k))]
-        equations += self.write.worked(end.delta, cost.derivative(k), exact=cost.is_exact(k, self.values))
-        return Step(title, joined(y, " is what the network answers, ", cost.target, ". ", cost.words), tuple(equations))
+        equations += self.write.worked(end.delta, slope, exact=cost.is_exact(k, self.values))
+        words = joined(y, " is what the network answers, ", cost.target, ". ", cost.words, mean)
+        return Step(title, words, tuple(equations))
+
+
+SETTINGS = ("smoothing", "class_weight", "threshold", "delta", "margin")  # of a cost, which are the same for every row
+
+
+def of_row(cost: CostFormula, n: int, numbers: dict[Formula, float], values: dict[Formula, float]) -> CostFormula:
+    """Return the formulas of a row's cost with n as the first index of everything in them; numbers go into `values`.
+
+    >>> from jaxprop import HalfSquaredError
+    >>> numbers, values = {}, {}
+    >>> found = of_row(cost_formula(HalfSquaredError(), np.ones(1), np.zeros(1), numbers), 3, numbers, values)
+    >>> to_text(found.derivative(0)), list(map(to_text, values))
+    ('y[3,0] - target[3,0]', ['y[3,0]', 'target[3,0]'])
+    """
+
+    def name(symbol: Symbol) -> Symbol:
+        return symbol if symbol.name in SETTINGS else Symbol(symbol.name, (n, *symbol.index), symbol.layer)
+
+    def own(formula: Formula) -> Formula:
+        found = substitute(formula, {part: name(part) for part in parts(formula) if isinstance(part, Symbol)})
+        values.update({name(each): value for each, value in numbers.items() if isinstance(each, Symbol)})
+        return found
+
+    def pairs(found: Helpers) -> Helpers:
+        return tuple((name(symbol), own(formula)) for symbol, formula in found)
+
+    return replace(
+        cost,
+        terms=tuple(map(own, cost.terms)),
+        slope=lambda index: own(cost.slope(index)),
+        sums=tuple((name(symbol), tuple(map(own, terms))) for symbol, terms in cost.sums),
+        helpers=pairs(cost.helpers),
+        before=lambda index: pairs(cost.before(index)),
+    )
 
 
 def _names() -> Prose:

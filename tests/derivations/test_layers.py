@@ -52,9 +52,9 @@ def asked(slopes):
     yield from [tuple(map(int, index)) for index in np.argwhere(slopes == 0)[:1]]
 
 
-def holds(found, expected):
+def holds(found, expected, room=110):
     """Everything that a derivation owes, beside what `check` asks of all."""
-    facts = check(found, tolerance=CLOSE)
+    facts = check(found, tolerance=CLOSE, room=room)
     scale = max(abs(float(expected)), 1e-9)
     assert facts["value"] == pytest.approx(float(expected), abs=1e-12 * scale)
     text = to_text(found)
@@ -81,7 +81,7 @@ def test_every_parameter_of_every_layer(case):
             holds(run(x, params, targets, path, index, rng=rng), slopes[path][index])
 
 
-FLOATING = [case for case in LAYERS if not case.integers and len(case.shapes) == 1]
+FLOATING = [case for case in LAYERS if not case.integers and len(case.shapes) == 1 and len(case.shape) > 1]
 
 
 @SLOW
@@ -93,11 +93,11 @@ def test_every_input_of_every_layer(case):
 
     def C(x):
         costs = cost(net(x, params, None if rng is None else jp.Env(rng)), targets)
-        return jnp.mean(costs) if net.mixes_examples else costs[1]
+        return jnp.mean(costs) if net.mixes_examples else costs[-1]
 
-    slopes = np.asarray(jax.jit(jax.grad(C))(x))[1]
+    slopes = np.asarray(jax.jit(jax.grad(C))(x))[-1]
     for index in asked(slopes):
-        found = explain(net, cost)(x, params, targets, "x", index, row=1, rng=rng)
+        found = explain(net, cost)(x, params, targets, "x", index, row=len(x) - 1, rng=rng)
         assert found.facts["value"] == pytest.approx(float(slopes[index]), abs=1e-12 * max(abs(slopes[index]), 1e-9))
         assert found.facts["jax_grad"] == pytest.approx(float(slopes[index]), rel=1e-10, abs=1e-15)
         assert found.error() <= CLOSE and not any(words in to_text(found) for words in UNWRITTEN)
@@ -212,7 +212,7 @@ def test_every_parameter_of_a_model(name):
     for path, every in slopes.items():
         for index in asked(np.asarray(every)):
             found = run(x, params, targets, path, index)
-            holds(found, every[index])
+            holds(found, every[index], room=130)  # paths are long
     assert "<math" in to_mathml(found) and "\\frac" in to_latex(found)
 
 
