@@ -12,7 +12,7 @@ from jaxtyping import PyTree
 from jaxprop.arrays.paths import by_path, join
 from jaxprop.backward.manual import Record
 from jaxprop.derivations.derivation import Equation, shorten, worked
-from jaxprop.derivations.formula import Call, Derivative, Formula, Number, Product, Sum, Symbol
+from jaxprop.derivations.formula import Call, Derivative, Formula, Number, Product, Sum, Symbol, evaluate
 from jaxprop.layers import Layer, Linear, Quantize, ReLU, Step
 from jaxprop.network import leaves
 
@@ -43,6 +43,7 @@ class Unit(NamedTuple):
     back: float
     z: float
     values: Values
+    helpers: list[Equation]
 
     def named(self, name: str, index: tuple[int, ...], layer: int | None, value: float) -> Symbol:
         """Return a symbol, with its number."""
@@ -71,8 +72,11 @@ def _sum(terms: list[Formula], values: Values) -> Formula:
 
 def _signs(unit: Unit) -> Formula:
     """δ through s · sign(W), s as large as a weight is drawn."""
-    s = Call("sqrt", Number(2) / (Number(unit.W.shape[0]) + Number(unit.W.shape[1])))
-    return s * unit.through(lambda k: Call("sign", unit.weight(k)))
+    s = Symbol("s")
+    size = worked(s, Call("sqrt", Number(2) / (Number(unit.W.shape[0]) + Number(unit.W.shape[1]))), values={})
+    unit.helpers.append(size)
+    unit.values[s] = evaluate(size.sides[-1])
+    return unit.through(lambda k: s * Call("sign", unit.weight(k)))
 
 
 def _direct(unit: Unit) -> Formula:
@@ -146,6 +150,7 @@ ABOUT: dict[str, About] = {
 class WayBack(NamedTuple):
     """What comes back to one hidden unit: by the rule, and by the chain rule from the same errors."""
 
+    helpers: tuple[Equation, ...]
     by_rule: Equation
     true: Equation
     found: float
@@ -174,7 +179,7 @@ def way_back(net: Layer, params: PyTree, feedback: PyTree, name: str, tape: Tape
     unit = Unit(
         j, number, np.ravel(tape[path].dy), np.asarray(by_path(params)[join(path, "W")]),
         None if B is None else np.asarray(B), np.ravel(tape[everything[-1].path].dy),
-        float(np.ravel(tape[path].dx)[j]), float(np.ravel(tape[before.path].x)[j]) if about.at else 0.0, {},
+        float(np.ravel(tape[path].dx)[j]), float(np.ravel(tape[before.path].x)[j]) if about.at else 0.0, {}, [],
     )  # fmt: skip
     by_rule = worked(Symbol("δ" if about.at else "ε", (j,), number), about.way(unit), values=unit.values)
     a, z = Symbol("a", (j,), number), Symbol("z", (j,), number)
@@ -185,7 +190,9 @@ def way_back(net: Layer, params: PyTree, feedback: PyTree, name: str, tape: Tape
             Derivative(a, z): float(np.ravel(record.derivative)[j]),
         }
         chain = worked(Derivative(C, z), Product(tuple(factors)), values=factors)
-        return WayBack(by_rule, chain, float(found[j]), Symbol("ε", (j,), number), Derivative(C, a))
-    plain = unit._replace(errors=np.ravel(true[path].dy), values={})
+        return WayBack(
+            tuple(unit.helpers), by_rule, chain, float(found[j]), Symbol("ε", (j,), number), Derivative(C, a)
+        )
+    plain = unit._replace(errors=np.ravel(true[path].dy), values={}, helpers=[])
     chain = worked(Derivative(C, a), plain.through(plain.weight), values=plain.values)
-    return WayBack(by_rule, chain, float(found[j]), Symbol("ε", (j,), number), Derivative(C, a))
+    return WayBack(tuple(unit.helpers), by_rule, chain, float(found[j]), Symbol("ε", (j,), number), Derivative(C, a))

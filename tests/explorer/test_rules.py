@@ -51,7 +51,7 @@ def test_the_true_formula_beside_it_is_the_chain_rules():
     (unit,) = way.true.sides[0].by.index
     errors = jp.manual.trace(given.net, COST)(given.x, given.params, given.targets)["2"].dx[2]
     assert way.true.sides[-1].value == pytest.approx(float(errors[unit]), rel=1e-5)
-    assert "ε" in formulas(given, "feedback_alignment", 2)["rule"]["math"]
+    assert "ε" in formulas(given, "feedback_alignment", 2)["rule"][-1]["math"]
 
 
 def test_angles_and_norms_are_those_of_gradients_built_one_by_one():

@@ -186,7 +186,7 @@ def formulas(given: Given, name: str, row: int) -> dict[str, Any] | None:
         return None
     printer = Printer()
     return {
-        "rule": printer.equation(way.by_rule), "true": printer.equation(way.true),
+        "rule": [printer.equation(each) for each in (*way.helpers, way.by_rule)], "true": printer.equation(way.true),
         "words": [
             "For one unit of the last hidden layer, and the example in view. ", {"math": printer.math(way.came)},
             " is what comes back to it by this rule, in the place of ", {"math": printer.math(way.derivative)}, ".",

@@ -1,6 +1,6 @@
 // Rules and quantities: how far a rule's gradient points away from the true one, and which examples a batch is made of.
 
-import { latest, make, matching, sentence } from "../draw/cards.js";
+import { formula, latest, make, matching, sentence } from "../draw/cards.js";
 import { example } from "../draw/example.js";
 import { figure, lines, range } from "../draw/lines.js";
 
@@ -17,7 +17,7 @@ const MARKUP = `
 </div>
 <p class="rule-does lead"></p>
 <p class="rule-formula-words small muted"></p>
-<dl class="rule-formulas"><div><dt class="small muted">By this rule</dt><dd class="formula rule-formula"></dd></div>
+<dl class="rule-formulas"><div><dt class="small muted">By this rule</dt><dd class="rule-formula"></dd></div>
   <div><dt class="small muted">By the chain rule</dt><dd class="formula rule-true"></dd></div></dl>
 <div class="columns">
   <section aria-labelledby="rule-angles"><h3 id="rule-angles">The angle to the true gradient</h3>
@@ -59,7 +59,7 @@ class Rules {
     on(".columns", "keydown", (event) => this.move(event));
     on(".rule-compare", "click", () => this.compare());
     on(".norm-largest", "click", () => this.see(this.found.largest));
-    on(".segmented", "change", () => this.refresh());
+    on(".segmented", "change", () => { this.find(".norm-told").textContent = "Measuring …"; this.refresh(); });
   }
 
   get of() { return this.find("[name=rule-of]:checked").value; }
@@ -124,7 +124,7 @@ class Rules {
     for (const part of [".rule-formulas", ".rule-formula-words"]) this.find(part).hidden = !found.formula;
     if (found.formula) {
       sentence(app, this.find(".rule-formula-words"), found.formula.words);
-      app.math(this.find(".rule-formula"), found.formula.rule.math);
+      this.find(".rule-formula").replaceChildren(...found.formula.rule.map((each) => formula(app, each.math)));
       app.math(this.find(".rule-true"), found.formula.true.math);
     }
     this.dials(found.angles);
