@@ -72,7 +72,8 @@ class Lessons {
   }
 
   /** Go to a lesson ("17"), the exercises ("exercise") or a step of the course ("course-3"); the back button returns. */
-  async go(at) {
+  async go(where) {
+    const at = Number(where) || where;
     this.app.setState({ lessons: { ...this.state, at } }, true);
     if (matchMedia("(max-width: 60rem)").matches) this.list.firstChild.open = false;
     await this.open(at);
@@ -180,6 +181,10 @@ class Lessons {
       this.app.selected = selected ?? null;
       await this.app.open();
     };
+    const settled = (action) => async () => {   // one after the other: a step goes to the network that was set up
+      this.working = (this.working ?? Promise.resolve()).catch(() => {}).then(action);
+      await this.working;
+    };
     const actions = [];
     if (panel !== "lessons") {
       actions.push(button(panel === "network" ? "Set it up and look at it" : `Open the ${panel} panel`, async () => {
@@ -189,14 +194,15 @@ class Lessons {
       }));
     }
     if (found.number === 20) {
-      actions.push(button("Set it up here", set));
+      actions.push(button("Set it up here", settled(set)));
       const follow = (sign) => async () => {
         const answer = await this.ask("follow", { sign });
         this.app.receive(answer.frame);
         told.hidden = false;
         told.textContent = answer.told;
       };
-      actions.push(button("Step it with the minus", follow("minus")), button("Step it with the article's plus", follow("plus")));
+      actions.push(button("Step it with the minus", settled(follow("minus"))),
+        button("Step it with the article's plus", settled(follow("plus"))));
     }
     return [make("h3", {}, "On the page"), make("p", {}, words), make("div", { className: "actions" }, ...actions), told];
   }
