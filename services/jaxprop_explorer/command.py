@@ -24,6 +24,8 @@ def command(
         Path | None, typer.Argument(metavar="[RUN]", help="A saved model's folder, of any architecture.")
     ] = None,
     data: Annotated[str | None, typer.Option(help="Rows to see RUN on; by default what it was trained on.")] = None,
+    lesson: Annotated[int | None, typer.Option(min=1, help="Open the page at the lesson of this row.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write --lesson as one HTML file here, and open nothing.")] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 is any free one.")] = 8765,
     browser: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,
 ) -> None:
@@ -33,6 +35,8 @@ def command(
     """
     if run is None and data is not None:
         raise JaxpropError(f"--data {data} says on which rows a saved model is seen: name its folder, too")
+    if html is not None and lesson is None:
+        raise JaxpropError(f"--html {html} writes a lesson: say which one, such as --lesson 17")
     try:
         from jaxprop_explorer.application import application
         from jaxprop_explorer.listening import address, bound, server
@@ -41,6 +45,13 @@ def command(
         raise JaxpropError(
             f'jaxprop explore needs the extra `explore` ({error.name} is missing): pip install ".[explore]"'
         ) from None
+    at = ""
+    if lesson is not None:
+        from jaxprop_explorer.lessons.document import save
+
+        at = f"#panel=lessons&lessons.at={save(lesson, html)}"
+        if html is not None:
+            return print(f"Wrote {html}: lesson {lesson} in one file, which opens without a server.")
     with bound(port) as listening:
         app = (
             application()
@@ -48,8 +59,8 @@ def command(
             else application(functools.partial(Opened, of_run(run, data)), opened=introduce)
         )
         listening.listen()
-        print(f"{address(listening)}\nCtrl-C ends it.", flush=True)
-        if browser and not webbrowser.open(address(listening)):
+        print(f"{address(listening)}{at}\nCtrl-C ends it.", flush=True)
+        if browser and not webbrowser.open(address(listening) + at):
             print("No browser was found: open the address in one.", file=sys.stderr)
         with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again, once all has ended
             server(app).run([listening])

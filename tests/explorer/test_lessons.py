@@ -2,6 +2,7 @@
 
 import re
 from itertools import pairwise
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import numpy as np
@@ -161,3 +162,12 @@ def test_the_articles_notation(session):
     assert 'data-symbol="ŷ"' in theirs[-1]["mathml"] and 'data-symbol="ŷ"' not in ours[0]["mathml"]
     assert not any("∂" in symbol for each in theirs for symbol in re.findall('data-symbol="([^"]*)"', each["mathml"]))
     assert not re.search(r"data-symbol=\"δ\"", theirs[0]["mathml"])
+
+
+def test_the_docs_say_which_lesson_has_what():
+    page = (Path(__file__).parents[2] / "docs/explorer/lessons.md").read_text()
+    for each in LESSONS.values():
+        assert f"\n| {each.number} | {each.title} | {each.chapter} |\n" in page
+    for number, each in CORRECTIONS.items():
+        title = lesson(each.lesson).widget(each.shown.widget).title
+        assert f"\n| {'elsewhere' if number == ELSEWHERE else number} | {each.lesson} | {title} |\n" in page

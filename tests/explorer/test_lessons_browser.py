@@ -1,6 +1,7 @@
 """The lessons as people meet them: a lesson's numbers, an exercise wrong and right, the article's sign, the course."""
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -34,7 +35,7 @@ def test_lesson_17_has_its_numbers_and_its_notation(page):
     page.get_by_text("= −0.10097; by jax.grad −0.10097").wait_for(timeout=LONG)
     with page.expect_download() as download:
         page.get_by_role("button", name="Download as HTML").click()
-    written = open(download.value.path()).read()
+    written = Path(download.value.path()).read_text()
     assert "<math" in written and "−0.033657" in written and "= −0.10097; by jax.grad" in written
 
 

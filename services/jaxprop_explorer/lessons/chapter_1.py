@@ -11,7 +11,6 @@ import jaxprop as jp
 from jaxprop import plot
 from jaxprop.derivations.derivation import Equation, worked
 from jaxprop.derivations.formula import Call, Formula, Product, Sum, Symbol
-from jaxprop.errors import JaxpropError
 from jaxprop_explorer.lessons import nets
 from jaxprop_explorer.lessons.drawing import network
 from jaxprop_explorer.lessons.parts import Anchor, Choice, Lesson, Setup, Shown, Try, Widget, number, numbers
@@ -63,7 +62,7 @@ def _prune(edges: str) -> Shown:
     drawn = network(
         columns, [np.asarray(first.W), np.asarray(second.W)], f"The inputs 1, 3, 2, three units n, and m₁. {words}"
     )
-    return Shown(words, {"edges": kept, "z": z, "a": a}, drawn, words)
+    return Shown(words, {"edges": kept, "z": z, "a": a}, drawn, said=words)
 
 
 def _letters(notation: str) -> Shown:
@@ -107,12 +106,18 @@ def _terms(terms: np.ndarray, biases: list[float]) -> tuple[tuple[str, ...], ...
 
 
 @lru_cache(1)
-def _neuron_picture() -> str:
-    """The picture of a neuron beside a perceptron, as an address that holds it."""
-    axes = plot.neuron_and_perceptron()
-    written = io.BytesIO()
-    axes[0].figure.savefig(written, format="svg", metadata={"Date": None})
-    return "data:image/svg+xml;base64," + base64.b64encode(written.getvalue()).decode()
+def _neuron_pictures() -> list[str]:
+    """The pictures of a neuron and of a perceptron, each as an address that holds it."""
+    from matplotlib.figure import Figure
+
+    figures = [Figure((4.6, 4.0), layout="constrained") for _ in range(2)]
+    plot.neuron_and_perceptron(axes=[figure.subplots() for figure in figures])
+    found = []
+    for figure in figures:
+        written = io.BytesIO()
+        figure.savefig(written, format="svg", metadata={"Date": None})
+        found.append("data:image/svg+xml;base64," + base64.b64encode(written.getvalue()).decode())
+    return found
 
 
 def _likened() -> Shown:
@@ -121,9 +126,10 @@ def _likened() -> Shown:
         "output. Not alike: a nerve cell answers in time, with spikes; here a formula gives a number, without time."
     )
     try:
-        return Shown(words, {"likened parts": 4}, _neuron_picture(), f"A neuron and a perceptron side by side. {words}")
-    except JaxpropError as error:  # no matplotlib
-        return Shown(f"{words} ({error})", {"likened parts": 4})
+        neuron, perceptron = _neuron_pictures()
+    except ImportError:
+        return Shown(f"{words} (The picture needs matplotlib.)", {"likened parts": 4})
+    return Shown(words, {"likened parts": 4}, neuron, perceptron, f"A neuron, and a perceptron beside it. {words}")
 
 
 def _units(unit: str) -> Shown:

@@ -111,7 +111,7 @@ def _vanish(activation: str, layers: float) -> Shown:
 def _history() -> Shown:
     words = "1970 is the method, 1982 its use for networks, and since 1986 it has been popular."
     said = "; ".join(f"{year}: {event}" for year, event in HISTORY)
-    return Shown(words, {"reverse mode": 1970, "popular since": 1986}, timeline(HISTORY, said), said)
+    return Shown(words, {"reverse mode": 1970, "popular since": 1986}, timeline(HISTORY, said), said=said)
 
 
 ROW_19 = Lesson(

@@ -8,12 +8,14 @@ from typing import Any
 import jax
 
 from jaxprop.derivations import to_mathml
+from jaxprop.derivations.html import STYLE, document
+from jaxprop.errors import JaxpropError
 from jaxprop_explorer.lessons import LESSONS, Lesson, lesson
 from jaxprop_explorer.lessons.mistakes import ELSEWHERE, of_lesson
 from jaxprop_explorer.lessons.parts import Shown, Widget, number
 
 LOOK = Path(__file__).with_name("document.css")
-DRAWINGS = Path(__file__).parent.parent / "page" / "panels" / "lessons.css"
+PANEL = Path(__file__).parent.parent / "page" / "panels" / "lessons.css"
 
 
 def html(number: int, values: Mapping[str, Mapping[str, Any]] | None = None) -> str:
@@ -39,20 +41,24 @@ def html(number: int, values: Mapping[str, Mapping[str, Any]] | None = None) -> 
         *_mistakes(found),
         *_anchors(found),
     ]
-    return _document(f"{found.number}. {found.title}", body)
+    end = f'<p class="at">One of {len(LESSONS)} lessons of jaxprop, in which every number was computed.</p>'
+    return document(f"{found.number}. {found.title}", "\n".join([*body, end]), _look())
 
 
-def _document(title: str, body: Iterable[str]) -> str:
-    css = LOOK.read_text() + DRAWINGS.read_text().partition("/* drawings */")[2]
-    head = (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>\n{css}</style>\n</head>\n"
-    )
-    foot = (
-        f"<footer>Written by jaxprop, lesson of {len(LESSONS)}: every number is one that the library computed.</footer>"
-    )
-    return head + "<body>\n<main>\n" + "\n".join(body) + f"\n</main>\n{foot}\n</body>\n</html>\n"
+def save(number: int, path: Path | None) -> int:
+    """Write a lesson to a file, if one is given; return its number, once it is known that there is such a lesson."""
+    found = lesson(number)
+    if path is not None:
+        try:
+            path.write_text(html(number), encoding="utf-8")
+        except OSError as error:
+            raise JaxpropError(f"{path}: cannot be written: {error.strerror}") from None
+    return found.number
+
+
+def _look() -> str:
+    """The style of derivations, that of lessons, and the panel's own of drawings."""
+    return STYLE + LOOK.read_text() + PANEL.read_text().partition("/* drawings */")[2]
 
 
 def _paragraphs(words: Iterable[str]) -> list[str]:
@@ -79,10 +85,9 @@ def _value(control: Any, value: Any) -> str:
 
 def _shown(shown: Shown) -> list[str]:
     parts = [f"<p>{escape(shown.words)}</p>"]
-    if shown.picture.startswith("data:"):
-        parts.append(f'<img class="picture" src="{shown.picture}" alt="{escape(shown.said)}">')
-    elif shown.picture:
-        parts.append(shown.picture)
+    for picture in filter(None, (shown.picture, shown.beside)):
+        is_image = picture.startswith("data:")
+        parts.append(f'<img class="picture" src="{picture}" alt="{escape(shown.said)}">' if is_image else picture)
     if shown.rows:
         parts.append(_table(shown.rows))
     if shown.code:
@@ -107,12 +112,12 @@ def _mistakes(found: Lesson) -> list[str]:
     corrections = of_lesson(found.number)
     if not corrections:
         return []
-    rows = [("", "the article", "what is right", "what shows it")]
+    parts = ["<h2>What the article says, and what is right</h2>"]
     for i, each in corrections.items():
         shown = lesson(each.lesson).widget(each.shown.widget).show(dict(each.shown.values))
-        said = "" if i < ELSEWHERE else "(elsewhere) "
-        rows.append((str(i) if i < ELSEWHERE else "", said + each.said, each.right, shown.words))
-    return ["<h2>What the article says, and what is right</h2>", _table(rows)]
+        said = f"{i}. The article: " if i < ELSEWHERE else "Elsewhere: "
+        parts += _paragraphs((said + each.said, f"Right: {each.right}", f"What shows it: {shown.words}"))
+    return parts
 
 
 def _anchors(found: Lesson) -> list[str]:

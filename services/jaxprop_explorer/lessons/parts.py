@@ -21,12 +21,14 @@ Values = dict[str, Any]
 class Shown:
     """What an interaction answers: words, named numbers, and whatever of a picture, a table and formulas there is.
 
-    `picture` is SVG, or the address of an image as data; `said` tells it to those who do not see it.
+    `picture` is SVG, or the address of an image as data, and so is one `beside` it; `said` tells it to those who do not
+    see it.
     """
 
     words: str
     numbers: Mapping[str, float] = field(default_factory=dict)
     picture: str = ""
+    beside: str = ""
     said: str = ""
     rows: tuple[tuple[str, ...], ...] = ()
     code: str = ""

@@ -266,6 +266,7 @@ def _shown(shown: Shown) -> dict[str, Any]:
         "words": shown.words,
         "numbers": dict(shown.numbers),
         "picture": shown.picture,
+        "beside": shown.beside,
         "said": shown.said,
         "rows": [list(row) for row in shown.rows],
         "code": shown.code,

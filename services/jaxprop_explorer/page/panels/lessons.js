@@ -31,11 +31,13 @@ function table(rows) {
     make("thead", {}, cells("th", head)), make("tbody", {}, ...body.map((row) => cells("td", row)))));
 }
 
-/** A drawing that Python made: SVG, or an image as data. */
-function picture(shown) {
-  if (shown.picture.startsWith("data:")) return make("img", { className: "picture", src: shown.picture, alt: shown.said });
-  const parsed = new DOMParser().parseFromString(shown.picture, "image/svg+xml");
-  return document.importNode(parsed.documentElement, true);
+/** The drawings that Python made, side by side: SVG, or images as data. */
+function pictures(shown) {
+  const one = (drawn) => {
+    if (drawn.startsWith("data:")) return make("img", { className: "picture", src: drawn, alt: shown.said });
+    return document.importNode(new DOMParser().parseFromString(drawn, "image/svg+xml").documentElement, true);
+  };
+  return make("div", { className: "pictures" }, ...[shown.picture, shown.beside].filter(Boolean).map(one));
 }
 
 class Lessons {
@@ -246,7 +248,7 @@ class Lessons {
       make("p", { className: "muted" }, "A small network, and one number to find. There is no end of them: each seed is another network."),
       make("div", { className: "field wide" }, make("label", { htmlFor: chosen.id }, "Kind"), chosen),
       make("p", {}, make("strong", {}, found.question), make("span", { className: "muted" }, ` (number ${seed})`)),
-      picture(found),
+      pictures(found),
       make("dl", { className: "given" }, ...found.given.map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, value)))),
       form, verdict,
       make("div", { className: "actions" }, button("Factor by factor", () => this.apart(found, verdict)),
@@ -438,7 +440,7 @@ class Widget {
     this.drawn = true;
     this.place.replaceChildren(make("p", { className: "words", role: "status" }, shown.words));
     if (shown.code) this.place.append(make("pre", {}, shown.code));
-    if (shown.picture) this.place.append(picture(shown));
+    if (shown.picture) this.place.append(pictures(shown));
     if (shown.rows.length) this.place.append(table(shown.rows));
     for (const one of shown.formulas) {
       const place = make("div", { className: "formula" });
