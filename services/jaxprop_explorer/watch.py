@@ -10,7 +10,6 @@ import time
 from typing import Any
 
 import jax
-from jaxtyping import PyTree
 
 from jaxprop.errors import JaxpropError
 from jaxprop.layers import Layer
@@ -37,11 +36,18 @@ ENDED = {
 class Followed(Opened):
     """An experiment that is where a run is."""
 
-    def follow(self, params: PyTree, steps: int) -> None:
-        """Be at this θ, after so many steps."""
-        self.params, self.step = params, steps
+    epochs = 0
+
+    @property
+    def epoch(self) -> int:
+        """How many epochs are over."""
+        return self.epochs
+
+    def follow(self, moment: Moment) -> None:
+        """Be where the run is."""
+        self.params, self.step, self.epochs = moment.params, moment.steps, moment.epochs
         self.changed()
-        self.pulled = steps > 0
+        self.pulled = moment.steps > 0
 
 
 class Watch:
@@ -136,7 +142,7 @@ class Watch:
         """Let a page's experiment be where the run is."""
         moment, seen = self.moment, session.experiment
         if moment is not None and isinstance(seen, Followed) and (seen.params is not moment.params or not seen.step):
-            seen.follow(moment.params, moment.steps)
+            seen.follow(moment)
         session.told["training"] = self.told()
 
     def told(self) -> dict[str, Any]:
@@ -189,15 +195,15 @@ def start(watched: Watched) -> Served:
 
 
 def given(watched: Watched) -> Given:
-    """Return the network of a run with the rows that it is seen on: those held out, if there are any."""
-    recipe, rows = watched.recipe, watched.validation or watched.data
+    """Return the network of a run with the rows that it is seen on."""
+    recipe, rows, held = watched.recipe, watched.data, watched.validation
     if not isinstance(recipe.net, Layer):
         raise JaxpropError("fit: explore=True shows a network layer by layer, found a plain function f(x, params)")
     if len(jax.tree.leaves(rows.x)) != 1 or not hasattr(rows.x, "shape"):
         raise JaxpropError("fit: explore=True shows networks of one input array, found several arrays as x")
-    notes = [f"Rows: {'validation' if watched.validation else 'training'} rows."]
+    notes = ["Rows: those it is trained on."]
     if rows.mask is not None:
         notes.append("The mask of the rows is left out here, so that padding is seen like anything else.")
-    shown = problem(rows.x, rows.targets, None, ())
+    shown = problem(rows.x, rows.targets, None, (), None if held is None else (held.x, held.targets))
     settings = Settings(batch_size=watched.batch_size)
     return Given("The network that is trained", recipe.net, recipe.cost, shown, None, tuple(notes), settings, FIXED)

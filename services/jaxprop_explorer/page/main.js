@@ -1,6 +1,7 @@
 // The shell: a tab for each panel, loaded when it is opened first, and the app that they share.
 
 import { App } from "./app.js";
+import { showOpened } from "./opened.js";
 
 // A panel's module is panels/NAME.js and its look panels/NAME.css. `beside` stands on the same page.
 const PANELS = [
@@ -144,6 +145,7 @@ document.getElementById("copy-link").addEventListener("click", async () => {
   }
 });
 
+showOpened(app, main);
 build();
 // The page is shown before the server has answered, with its space reserved.
 await open(app.state.panel ?? PANELS[0].name);

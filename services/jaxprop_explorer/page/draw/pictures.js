@@ -91,6 +91,7 @@ export class Picture {
     Object.assign(this.canvas, { width: columns, height: rows });
     const cell = Math.max(1, Math.min(18, Math.floor(288 / Math.max(columns, rows * 0.75))));
     this.canvas.style.width = `${columns * cell}px`;
+    this.canvas.style.height = this.given.kind === "strip" ? `${rows * 18}px` : "auto";
     const context = this.canvas.getContext("2d");
     this.values.forEach((value, k) => {
       const { x, y } = this.placeOf(k);

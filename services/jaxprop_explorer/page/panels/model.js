@@ -9,9 +9,6 @@ const MARKUP = `
 <div class="panel-head"><h2 class="model-name">Your model</h2><p class="muted model-about"></p>
   <label class="field-inline model-others" hidden>Served model <select></select></label></div>
 <p class="model-notes small muted"></p>
-<div class="model-training callout" hidden>
-  <p class="number model-training-told"></p><button type="button" class="model-hold">Hold training</button>
-</div>
 <div class="actions model-rows">
   <button type="button" class="small square" data-by="-1" aria-label="Row before">‹</button>
   <label class="field-inline">Row <input type="number" class="model-row" min="0" step="1" value="0"></label>
@@ -86,9 +83,6 @@ class ModelPanel {
     this.find(".model-others select").addEventListener("change", quietly(async (event) => {
       this.app.setState({ served: event.target.value, model: {}, selected: null, steps: 0, history: undefined }, true);
       await this.app.open();
-    }));
-    this.find(".model-hold").addEventListener("click", quietly(async () => {
-      this.training(await this.ask("hold", { held: !this.held }));
     }));
   }
 
@@ -274,23 +268,11 @@ class ModelPanel {
   // ---------------------------------------------------------------- frames
 
   update(frame) {
-    if (frame.training) this.training(frame.training);
     if (!this.about || this.known === null || frame.version === this.known || this.waiting || this.hidden) return;
     this.waiting = true;
     setTimeout(async () => {
       try { await this.again(); } catch { /* the notice says why */ } finally { this.waiting = false; }
     }, LIVE);
-  }
-
-  training(told) {
-    this.held = told.held;
-    this.find(".model-training").hidden = false;
-    const parts = [`Step ${told.steps.toLocaleString("en")}`, `epoch ${told.epochs} of ${told.of_epochs}`];
-    const state = told.ended ? "Training has ended: " : told.held ? "Training waits: " : "Training: ";
-    this.find(".model-training-told").textContent = state + parts.join(", ") + (told.row ? `. At the end of ${told.row}.` : ".");
-    const button = this.find(".model-hold");
-    button.disabled = told.ended;
-    button.textContent = told.held ? "Go on training" : "Hold training";
   }
 
   show() { this.hidden = false; if (this.about) this.again().catch(() => {}); }
