@@ -37,6 +37,10 @@ export class App {
   /** Ask a panel of the server, "network/step"; what goes wrong is shown and thrown. */
   async ask(command, body = {}) {
     await this.opened;
+    if (this.farewell) {   // nobody would answer
+      this.notice(this.farewell, "error");
+      throw new Error(this.farewell);
+    }
     return this.post(`api/sessions/${this.session}/${command}`, body);
   }
 
