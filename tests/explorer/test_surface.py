@@ -19,7 +19,7 @@ from jaxprop_explorer.panels.surface import COMMANDS, SITUATIONS, VIEWS, Look, P
 def test_heights_are_the_articles_cost(session):
     found = look(session(), Look())
     side = np.linspace(-4, 4, found["side"])
-    expected = [[article_cost(jnp.array([s, t])) for s in side[::12]] for t in side[::12]]
+    expected = jax.vmap(jax.vmap(article_cost))(jnp.stack(jnp.meshgrid(side[::12], side[::12]), axis=-1))
     heights = np.reshape(found["heights"], (found["side"], found["side"]))[::12, ::12]
     np.testing.assert_allclose(heights, expected, rtol=1e-4, atol=1e-12)
     assert json.loads(json.dumps(found, allow_nan=False))["view"] == "article"

@@ -9,7 +9,7 @@ from pydantic import Field
 from jaxprop.errors import JaxpropError
 from jaxprop_explorer.digits import nonsense
 from jaxprop_explorer.digits.network import Reading, examples, read_picture
-from jaxprop_explorer.digits.strokes import SIDE, picture, read
+from jaxprop_explorer.digits.strokes import picture, read
 from jaxprop_explorer.panels.command import Asked, Command
 from jaxprop_explorer.sessions import Session
 
@@ -135,8 +135,7 @@ def _maps(values: np.ndarray, scale: float | None = None) -> dict[str, Any]:
 
 
 def offered(session: Session, asked: Asked) -> dict[str, Any]:
-    """Digits and nonsense for those who do not draw; the network is made ready meanwhile."""
-    read_picture(np.zeros((SIDE, SIDE), np.float32), 0)
+    """Digits and nonsense for those who do not draw."""
     random = np.random.default_rng(5)
     scribbles = [nonsense.scribble_strokes(random) for _ in range(6)]
     kinds = [kind for kind in nonsense.KINDS if kind != "scribble"]

@@ -47,13 +47,26 @@ class Plane(NamedTuple):
 
     def theta(self, point: Any) -> PyTree:
         """θ(s, t)."""
-        return _theta(jnp.asarray(point), self.origin, self.u, self.v)
+        s, t = point
+
+        def moved(o: Any, a: Any, b: Any) -> np.ndarray:
+            return (np.asarray(o, np.float64) + s * np.asarray(a) + t * np.asarray(b)).astype(o.dtype)
+
+        return jax.tree.map(moved, self.origin, self.u, self.v)
 
     def place(self, params: PyTree) -> np.ndarray:
         """The point `[2]` of the plane that lies nearest to θ."""
-        gap = jax.tree.map(jnp.subtract, params, self.origin)
-        uu, uv, vv = _dot(self.u, self.u), _dot(self.u, self.v), _dot(self.v, self.v)
-        return np.linalg.solve([[uu, uv], [uv, vv]], [_dot(gap, self.u), _dot(gap, self.v)])
+        ways = np.stack([_flat(self.u), _flat(self.v)], axis=1)
+        return np.linalg.lstsq(ways, _flat(params) - _flat(self.origin))[0]
+
+
+class Around(NamedTuple):
+    """What is known of a point: C, its slope `[2]`, its curvature `[2, 2]`, and the steps ahead `[AHEAD, 3]`."""
+
+    cost: Array
+    slope: Array
+    hessian: Array
+    ahead: Array
 
 
 class Programs(NamedTuple):
@@ -61,8 +74,7 @@ class Programs(NamedTuple):
 
     heights: Callable[..., Array]  # (points [M, 2], *arrays) -> C [M]
     slope: Callable[..., tuple[Array, Array]]  # (point [2], *arrays) -> C, ∂C/∂(s, t) [2]
-    hessian: Callable[..., Array]  # (point [2], *arrays) -> [2, 2]
-    descent: Callable[..., tuple[Array, Array]]  # (point [2], rate, *arrays) -> points [AHEAD, 2], C [AHEAD]
+    around: Callable[..., "Around"]  # (point [2], rate, *arrays)
 
 
 def _theta(point: Array, origin: PyTree, u: PyTree, v: PyTree) -> PyTree:
@@ -71,6 +83,10 @@ def _theta(point: Array, origin: PyTree, u: PyTree, v: PyTree) -> PyTree:
 
 def _dot(one: PyTree, other: PyTree) -> Any:
     return sum(jnp.vdot(a, b) for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True))
+
+
+def _flat(tree: PyTree) -> np.ndarray:
+    return np.concatenate([np.ravel(np.asarray(leaf, np.float64)) for leaf in jax.tree.leaves(tree)])
 
 
 @lru_cache(16)
@@ -87,14 +103,16 @@ def programs(net: Layer, cost: Cost) -> Programs:
         value, grads = manual.value_and_grad(net, cost)(x, _theta(point, origin, u, v), targets)
         return value, jnp.stack([_dot(grads, u), _dot(grads, v)])
 
-    def descent(point: Array, rate: Array, *arrays: Any) -> tuple[Array, Array]:
-        def step(at: Array, _: None) -> tuple[Array, tuple[Array, Array]]:
-            at = at - rate.astype(at.dtype) * slope(at, *arrays)[1].astype(at.dtype)
-            return at, (at, height(at, *arrays))
+    def around(point: Array, rate: Array, *arrays: Any) -> Around:
+        def step(at: Array, _: None) -> tuple[Array, Array]:
+            cost, way = slope(at, *arrays)
+            return at - rate * way.astype(at.dtype), jnp.append(at, cost.astype(at.dtype))
 
-        return jax.lax.scan(step, point, length=AHEAD)[1]
+        cost, way = slope(point, *arrays)
+        ahead = jax.lax.scan(step, point, length=AHEAD + 1)[1][1:]
+        return Around(cost, way, jax.jacfwd(lambda at: slope(at, *arrays)[1])(point), ahead)
 
-    return Programs(jax.jit(heights), jax.jit(slope), jax.jit(jax.hessian(height)), jax.jit(descent))
+    return Programs(jax.jit(heights), jax.jit(slope), jax.jit(around))
 
 
 def heights(plane: Plane) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -131,9 +149,9 @@ def unit(params: PyTree, path: str, index: tuple[int, ...]) -> PyTree:
     shape = known[path].shape
     if len(index) != len(shape) or not all(0 <= i < n for i, n in zip(index, shape, strict=True)):
         raise JaxpropError(f"{path} has the shape {list(shape)}, and no number at {list(index)}")
-    zeros = {name: jnp.zeros_like(leaf) for name, leaf in known.items()}
-    zeros[path] = zeros[path].at[index].set(1)
-    return jax.tree.unflatten(jax.tree.structure(params), list(zeros.values()))
+    zeros = {name: np.zeros(leaf.shape, leaf.dtype) for name, leaf in known.items()}
+    zeros[path][index] = 1
+    return jax.tree.unflatten(jax.tree.structure(params), [jnp.asarray(leaf) for leaf in zeros.values()])
 
 
 def of_two(net: Layer, cost: Cost, x: Array, targets: Array, params: PyTree, chosen: Any) -> Plane:
@@ -141,8 +159,8 @@ def of_two(net: Layer, cost: Cost, x: Array, targets: Array, params: PyTree, cho
     if tuple(chosen[0]) == tuple(chosen[1]):
         raise JaxpropError("choose two different parameters: the surface needs one for each direction")
     u, v = (unit(params, path, tuple(index)) for path, index in chosen)
-    here = [float(_dot(params, direction)) for direction in (u, v)]
-    origin = jax.tree.map(lambda leaf, a, b: jnp.where((a != 0) | (b != 0), 0, leaf), params, u, v)
+    here = [float(_flat(params) @ _flat(direction)) for direction in (u, v)]
+    origin = jax.tree.map(lambda leaf, a, b: jnp.asarray(np.where(a + b != 0, 0, leaf), leaf.dtype), params, u, v)
     reach = [max(3.0, 1.5 * abs(value)) for value in here]
     span = [(value - r, value + r) for value, r in zip(here, reach, strict=True)]
     names = [f"{path}[{', '.join(map(str, index))}]" for path, index in chosen]
@@ -154,57 +172,55 @@ def of_random(net: Layer, cost: Cost, x: Array, targets: Array, params: PyTree, 
 
     Without that scale a network of small weights would look sharper than one of large weights that answers the same.
     """
-    u, v = (_normalised(key, params) for key in jax.random.split(jax.random.key(seed)))
+    random = np.random.default_rng(seed)
+    u, v = (jax.tree.map(lambda leaf: _normalised(random, leaf), params) for _ in range(2))
     span = (-1.5, 1.5)
     return Plane(net, cost, x, targets, params, u, v, ("random direction 1", "random direction 2"), (span, span))
 
 
-def _normalised(key: Array, params: PyTree) -> PyTree:
-    leaves, structure = jax.tree.flatten(params)
-    found = []
-    for leaf, one in zip(leaves, jax.random.split(key, len(leaves)), strict=True):
-        drawn = jax.random.normal(one, leaf.shape, leaf.dtype)
-        axes = tuple(range(leaf.ndim - 1)) if leaf.ndim > 1 else None  # the weights of each unit; a bias as a whole
-        length = jnp.linalg.norm(drawn) if axes is None else jnp.sqrt(jnp.sum(drawn**2, axis=axes, keepdims=True))
-        goal = jnp.linalg.norm(leaf) if axes is None else jnp.sqrt(jnp.sum(leaf**2, axis=axes, keepdims=True))
-        found.append(drawn * (goal / jnp.maximum(length, 1e-12)))
-    return jax.tree.unflatten(structure, found)
+def _normalised(random: np.random.Generator, leaf: Array) -> Array:
+    own = np.asarray(leaf, np.float64)
+    drawn = random.normal(size=own.shape)
+    axes = tuple(range(own.ndim - 1)) if own.ndim > 1 else None  # the weights of each unit; a bias as a whole
+    length, goal = (np.sqrt(np.sum(one**2, axis=axes, keepdims=True)) for one in (drawn, own))
+    return jnp.asarray((drawn * (goal / np.maximum(length, 1e-12))).reshape(own.shape), leaf.dtype)
 
 
 def of_gradient(net: Layer, cost: Cost, x: Array, targets: Array, params: PyTree) -> Plane:
     """The gradient's direction, and the one in which the gradient turns when θ moves along it."""
-
-    def gradient(theta: PyTree) -> PyTree:
-        return jax.grad(lambda p: jnp.mean(cost(net(x, p), targets)))(theta)
-
-    slope = gradient(params)
-    length = float(jnp.sqrt(_dot(slope, slope)))
+    flat, back = ravel_pytree(params)
+    slope, turned = (np.asarray(part, np.float64) for part in _turning(net, cost)(x, params, targets))
+    length = np.linalg.norm(slope)
     if not length > 0:
         raise JaxpropError("the gradient is 0 here, and so has no direction; choose two random directions instead")
-    _, turned = jax.jvp(gradient, (params,), (slope,))
-    share = _dot(turned, slope) / length**2
-    turned = jax.tree.map(lambda t, g: t - share * g, turned, slope)
-    across = float(jnp.sqrt(_dot(turned, turned)))
+    turned -= (turned @ slope) / length**2 * slope
+    across = np.linalg.norm(turned)
     if not across > 1e-6 * length:
         raise JaxpropError("the gradient does not turn along itself here; choose two random directions instead")
-    size = max(1.0, float(jnp.sqrt(_dot(params, params)))) / 2
-    u = jax.tree.map(lambda g: g * (size / length), slope)
-    v = jax.tree.map(lambda t: t * (size / across), turned)
+    size = max(1.0, float(np.linalg.norm(np.asarray(flat, np.float64)))) / 2
+    u, v = (back(jnp.asarray(way * size, flat.dtype)) for way in (slope / length, turned / across))
     span = (-1.5, 1.5)
     return Plane(net, cost, x, targets, params, u, v, ("along the gradient", "across it"), (span, span))
+
+
+@lru_cache(16)
+def _turning(net: Layer, cost: Cost) -> Callable[..., tuple[Array, Array]]:
+    """The gradient g, and how it changes along itself, ∇²C g: both as flat arrays."""
+
+    @jax.jit
+    def run(x: Array, params: PyTree, targets: Array) -> tuple[Array, Array]:
+        flat, back = ravel_pytree(params)
+        gradient = jax.grad(lambda theta: jnp.mean(cost(net(x, back(theta)), targets)))
+        slope = gradient(flat)
+        return slope, jax.jvp(gradient, (flat,), (slope,))[1]
+
+    return run
 
 
 def of_path(net: Layer, cost: Cost, x: Array, targets: Array, params: PyTree, rate: float) -> tuple[Plane, float]:
     """The plane that holds most of the next steps of descent, by their two principal components, and how much."""
     flat, back = ravel_pytree(params)
-
-    def step(theta: Array, _: None) -> tuple[Array, Array]:
-        _, grads = manual.value_and_grad(net, cost)(x, back(theta), targets)
-        theta = theta - rate * ravel_pytree(grads)[0].astype(theta.dtype)
-        return theta, theta
-
-    steps = np.asarray(jax.lax.scan(step, flat, length=AHEAD)[1], np.float64) - np.asarray(flat, np.float64)
-    steps = np.concatenate([np.zeros_like(steps[:1]), steps])
+    steps = np.asarray(_walking(net, cost)(x, params, targets, rate), np.float64) - np.asarray(flat, np.float64)
     if not np.isfinite(steps).all():
         raise JaxpropError(f"with the learning rate {rate:g} the path leaves all finite numbers; choose a smaller one")
     _, sizes, axes = np.linalg.svd(steps - steps.mean(axis=0), full_matrices=False)
@@ -220,3 +236,20 @@ def of_path(net: Layer, cost: Cost, x: Array, targets: Array, params: PyTree, ra
     share = float(np.sum(sizes[:2] ** 2) / np.sum(sizes**2))
     names = ("main direction of the path", "second direction")
     return Plane(net, cost, x, targets, params, u, v, names, (span[0], span[1])), share
+
+
+@lru_cache(16)
+def _walking(net: Layer, cost: Cost) -> Callable[..., Array]:
+    """θ now and after each of the next steps of gradient descent, as rows `[AHEAD + 1, P]`."""
+
+    @jax.jit
+    def run(x: Array, params: PyTree, targets: Array, rate: Array) -> Array:
+        flat, back = ravel_pytree(params)
+
+        def step(theta: Array, _: None) -> tuple[Array, Array]:
+            _, grads = manual.value_and_grad(net, cost)(x, back(theta), targets)
+            return theta - rate * ravel_pytree(grads)[0].astype(theta.dtype), theta
+
+        return jax.lax.scan(step, flat, length=AHEAD + 1)[1]
+
+    return run

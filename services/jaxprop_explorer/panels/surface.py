@@ -211,20 +211,19 @@ def _point(at: np.ndarray) -> Any:
 
 def _told(session: Session, ball: Ball, rate: float) -> dict[str, Any]:
     """The ball, its slope and curvature, the way behind it and ahead, and a sentence."""
-    run, point = planes.programs(ball.plane.net, ball.plane.cost), _point(ball.at)
-    value, slope = (np.asarray(part, np.float64) for part in run.slope(point, *ball.plane.arrays))
-    hessian = np.asarray(run.hessian(point, *ball.plane.arrays), np.float64)
+    run = planes.programs(ball.plane.net, ball.plane.cost).around
+    found = run(_point(ball.at), _point(rate), *ball.plane.arrays)
+    value, slope, hessian, ahead = (np.asarray(part, np.float64) for part in found)
     values = np.linalg.eigvalsh(hessian) if np.isfinite(hessian).all() else np.full(2, np.nan)
-    ahead, costs = (np.asarray(part, np.float64) for part in run.descent(point, _point(rate), *ball.plane.arrays))
-    good = np.isfinite(ahead).all(axis=1) & np.isfinite(costs)
+    good = np.isfinite(ahead).all(axis=1)
     stop = len(good) if good.all() else int(np.argmin(good))
     return {
         "ball": {"x": float(ball.at[0]), "y": float(ball.at[1]), "cost": float(value)},
         "gradient": _finite(slope), "hessian": [_finite(row) for row in hessian], "eigenvalues": _finite(values),
-        "path": ball.path, "ahead": np.column_stack([ahead, costs])[:stop].tolist(),
+        "path": ball.path, "ahead": ahead[:stop].tolist(),
         "steps": len(ball.path) - 1, "rate": rate, "diverged": ball.diverged,
         "version": session.experiment.version,
-        "sentence": sentence(ball, rate, slope, values, costs[0]),
+        "sentence": sentence(ball, rate, slope, values, ahead[0, 2]),
     }  # fmt: skip
 
 
