@@ -454,11 +454,15 @@ class Experiment:
             self._remember("set", {name: value})
 
     def _remember(self, what: str, change: Any) -> None:
-        """Note a change; one at the same place and step stands for the earlier."""
+        """Note a change; one at the same place and step stands for the earlier, whatever other places changed since."""
         place = lambda c: sorted(c) if what == "set" else c[:2]  # noqa: E731
-        latest = self.history[-1] if self.history else {}
-        if latest.get("at") == self.step and what in latest and place(latest[what]) == place(change):
-            self.history.pop()
+        for k in range(len(self.history) - 1, -1, -1):
+            earlier = self.history[k]
+            if earlier["at"] != self.step or what not in earlier:
+                break
+            if place(earlier[what]) == place(change):
+                del self.history[k]
+                break
         if len(self.history) >= MOST_CHANGES:
             raise JaxpropError(f"{MOST_CHANGES:,} changes are all that are kept of one run: start anew")
         self.history.append({"at": self.step, what: change})

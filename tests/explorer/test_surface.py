@@ -12,7 +12,7 @@ from jax.flatten_util import ravel_pytree
 from jaxprop.arrays.paths import by_path
 from jaxprop.errors import JaxpropError
 from jaxprop.plot.surface import article_cost, descend
-from jaxprop_explorer.panels import plane as planes
+from jaxprop_explorer.panels import plane as planes, surface
 from jaxprop_explorer.panels.surface import COMMANDS, SITUATIONS, VIEWS, Look, Place, Steps, look, place, step
 
 
@@ -101,6 +101,25 @@ def test_two_parameters_are_set_where_the_ball_is(session):
     assert float(by_path(page.experiment.params)["0.W"][1, 0]) == pytest.approx(0.75 - 0.5 * found["gradient"][0])
     assert moved["cost"] < found["ball"]["cost"]
     assert "frame" in page.events
+
+
+def test_a_drag_is_kept_as_where_it_ended(session):
+    page = session(layers=(2,))
+    look(page, Look(view="two"))
+    for x in (0.25, 0.5, 0.75):
+        place(page, Place(x=x, y=-x))
+    assert [change["edit"][2] for change in page.experiment.history] == [0.75, -0.75]
+    assert "frame" in page.events
+
+
+def test_a_ball_on_a_cut_through_many_numbers_only_looks(session, monkeypatch):
+    monkeypatch.setattr(surface, "MOST_SET", 3)
+    page = session(layers=(2,))
+    found = look(page, Look(view="random"))
+    assert "the ball only looks" in found["note"]
+    before = page.experiment.version
+    assert place(page, Place(x=0.5, y=0.5))["ball"]["cost"] != found["ball"]["cost"]
+    assert page.experiment.version == before
 
 
 def _rows(page, params):

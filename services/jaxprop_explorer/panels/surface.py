@@ -23,6 +23,7 @@ from jaxprop_explorer.sessions import Session
 View = Literal["article", "two", "random", "gradient", "path"]
 FLAT = 1e-3  # a slope below it counts as the end of the way
 LEVELS = 13
+MOST_SET = 300  # numbers of θ that a ball on a cut through all of them sets
 VIEWS = {
     "article": "the article's f = θ₁θ₂x at x = 1, y = 2",
     "two": "two parameters of the network",
@@ -141,6 +142,8 @@ def _plane(session: Session, asked: Look) -> tuple[Plane, str]:
     if asked.view == "two":
         chosen = asked.chosen or _first_two(session)
         return planes.of_two(*given, chosen), f"{of}; every other parameter stays as it is"
+    if not _sets(session, asked.view):
+        of += f"; of more than {MOST_SET} numbers, here {_numbers(session):,}, none is set: the ball only looks"
     if asked.view == "random":
         return planes.of_random(*given, asked.seed), f"{of}; 0 is where θ is now"
     if asked.view == "gradient":
@@ -190,11 +193,20 @@ def _descend(session: Session, ball: Ball, steps: int, rate: float) -> None:
 
 def _follow(session: Session, ball: Ball) -> None:
     """Set the experiment's θ to where the ball is, and let its page know."""
-    if ball.view == "article":
+    if not _sets(session, ball.view):
         return
     for path, index, value in _changes(session.experiment.params, ball.plane.theta(ball.at)):
         session.experiment.edit(path, index, value)
     session.publish("frame", session.frame())
+
+
+def _sets(session: Session, view: View) -> bool:
+    """Whether a ball on this view sets the experiment's θ."""
+    return view == "two" or (view != "article" and _numbers(session) <= MOST_SET)
+
+
+def _numbers(session: Session) -> int:
+    return sum(leaf.size for leaf in by_path(session.experiment.params).values())
 
 
 def _changes(before: PyTree, after: PyTree) -> list[tuple[str, tuple[int, ...], float]]:

@@ -177,6 +177,7 @@ class SurfacePanel {
   }
 
   receive(found) {
+    clearTimeout(this.later);
     this.seen = { ...this.seen, ...found };
     if (found.heights) this.offer();
     this.relief.show(this.seen);
