@@ -1,10 +1,15 @@
-"""A program that runs once: compiled quickly rather than well."""
+"""A program that runs once, or seldom and on little: compiled quickly rather than well."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import jax
 from jax.stages import Compiled, Lowered
 
 QUICK = {"xla_backend_optimization_level": 0}
 # many small kernels, a third of the time to compile: the emitters of fused ones are slow; jax 0.12 leaves no choice
+Made = TypeVar("Made")
 SIMPLE = {**QUICK, "xla_cpu_use_fusion_emitters": False}
 
 
@@ -26,3 +31,44 @@ def compiled_for_one_run(lowered: Lowered, many_kernels: bool = False) -> Compil
             if "No such compile option" not in str(error):
                 raise
     return lowered.compile(QUICK)  # pyright: ignore[reportArgumentType]
+
+
+def quickly(*static_argnums: int) -> Callable[[Callable[..., Made]], Callable[..., Made]]:
+    """Make a decorator like `jax.jit` whose programs are compiled in a quarter of the time, and run slower.
+
+    For programs that compute little and that somebody waits for: on a CPU only, and as far as JAX lets one choose.
+
+    static_argnums: the arguments that are no arrays, as `jax.jit` takes them.
+
+    >>> @quickly(0)
+    ... def power(n, x):
+    ...     return x**n
+    >>> print(power(3, 2.0))
+    8.0
+    """
+
+    def decorate(function: Callable[..., Made]) -> Callable[..., Made]:
+        @functools.cache
+        def program() -> Callable[..., Made]:
+            return jax.jit(function, static_argnums=static_argnums, compiler_options=_quick_options())
+
+        @functools.wraps(function)
+        def run(*args: Any) -> Made:
+            return program()(*args)
+
+        return run
+
+    return decorate
+
+
+@functools.cache
+def _quick_options() -> dict[str, Any] | None:
+    if jax.default_backend() != "cpu":
+        return None
+    try:
+        jax.jit(lambda: 0, compiler_options=SIMPLE)()
+    except jax.errors.JaxRuntimeError as error:
+        if "No such compile option" not in str(error):
+            raise
+        return QUICK
+    return SIMPLE

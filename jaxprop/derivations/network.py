@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -12,6 +11,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Key, PyTree
 
+from jaxprop.arrays.one_run import quickly
 from jaxprop.costs import Cost
 from jaxprop.derivations.cost_formulas import cost_formula
 from jaxprop.derivations.derivation import Derivation, Equation, Prose, Step, to_text, worked
@@ -283,7 +283,7 @@ def _measure(question: Question, given: Given, learning_rate: float) -> Measured
     return Measured(learning_rate, parameter, before, slope, difference, h, at(-step)[0], at(step)[0])
 
 
-@partial(jax.jit, static_argnums=(0, 1, 3))
+@quickly(0, 1, 3)
 def _cost_and_slopes(net: Layer, cost: Cost, given: Given, of_x: bool, place: int, by: float) -> tuple[Array, Array]:
     """C with the number at `place` of all parameters (or of x) moved, and ∂C/∂(each): one program for all of them."""
     theta, tree = ravel_pytree(given.x if of_x else given.params)

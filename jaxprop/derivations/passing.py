@@ -6,7 +6,6 @@ out, and the errors on both sides. `Node` is a place in the network with its par
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +14,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import PyTree
 
+from jaxprop.arrays.one_run import quickly
 from jaxprop.arrays.paths import join
 from jaxprop.backward import manual
 from jaxprop.costs import Cost
@@ -68,7 +68,7 @@ def record(net: Layer, cost: Cost, given: Given) -> Record:
     return jax.tree.map(numbers, _record(net, cost, given))
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@quickly(0, 1)
 def _record(net: Layer, cost: Cost, given: Given) -> Record:
     """Where examples are mixed C is the mean of the batch, and every error is already a part of that mean."""
     rows = jax.tree.leaves(given.x)[0].shape[0]

@@ -7,7 +7,6 @@ unit meets every other (a `Linear`, a `Softmax`), or to the cost.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Literal
 
 import jax
@@ -15,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike, PyTree
 
+from jaxprop.arrays.one_run import quickly
 from jaxprop.backward import manual
 from jaxprop.backward.manual import Record
 from jaxprop.costs import Cost
@@ -131,7 +131,7 @@ def read(question: Question, given: Given) -> Reading | None:
     )  # fmt: skip
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@quickly(0, 1)
 def tape(net: Layer, cost: Cost, given: Given) -> Rows:
     """One example's part of every record; compiled as one program, as many small ones would take seconds."""
     tape = manual.trace(net, cost)(given.x, given.params, given.targets, rng=given.rng)

@@ -7,7 +7,6 @@ pass, whose errors they meet here. The way follows the largest term.
 """
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax
@@ -16,6 +15,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import PyTree
 
+from jaxprop.arrays.one_run import quickly
 from jaxprop.arrays.paths import by_path, dotted
 from jaxprop.derivations.formula import Derivative, Formula
 from jaxprop.derivations.passing import Node
@@ -171,13 +171,13 @@ def _one_hot(shape: tuple[int, ...], at: int, dtype: Any) -> Array:
     return jnp.zeros(size, dtype).at[at].set(1).reshape(shape)
 
 
-@partial(jax.jit, static_argnums=0)
+@quickly(0)
 def _column(layer: Layer, x: PyTree, params: PyTree, env: Env | None, at: int) -> Array:
     """∂y/∂x[at], in y's shape."""
     return jax.jvp(lambda x: layer(x, params, env), (x,), (_one_hot(x.shape, at, x.dtype),))[1]
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@quickly(0, 1)
 def _inside(layer: Layer, leaf: str, x: PyTree, params: PyTree, env: Env | None, dy: Array, at: int) -> Array:
     """∂y/∂z[at] of a sum z inside the layer: δ = ∂C/∂z is linear in dy, and these are its coefficients."""
     _, cache = layer.forward(x, params, env)
@@ -189,7 +189,7 @@ def _inside(layer: Layer, leaf: str, x: PyTree, params: PyTree, env: Env | None,
     return transpose(_one_hot(delta.shape, at, delta.dtype))[0]
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@quickly(0, 1)
 def _by_parameter(layer: Layer, leaf: str, x: PyTree, params: PyTree, env: Env | None, at: int) -> Array:
     """∂y/∂θ[at], in y's shape."""
 
