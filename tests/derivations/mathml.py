@@ -1,7 +1,7 @@
 """Reads MathML as a person would: evaluates what is drawn, without a look at the formula that it was made from."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
@@ -49,9 +49,8 @@ def sides(equation: Element) -> list[Element]:
 def value(node: Element, known: Mapping[str, float] | None = None) -> float:
     """The number that an element stands for."""
     known = known or {}
-    symbol = node.get("data-symbol", "")
-    if symbol in known:
-        return known[symbol]
+    if _is_symbol(node) and node.attrib["data-symbol"] in known:
+        return known[node.attrib["data-symbol"]]
     parts = list(node)
     match node.tag:
         case "math":
@@ -65,7 +64,10 @@ def value(node: Element, known: Mapping[str, float] | None = None) -> float:
         case "msqrt":
             return math.sqrt(value(parts[0], known))
         case "msup":
-            return math.pow(value(parts[0], known), value(parts[1], known))
+            base = parts[0]
+            alone = base.tag != "mrow" or _closed(base) or (len(base) == 3 and base[1].text == "\u2061")
+            assert alone, "a power of what is not in parentheses"
+            return math.pow(value(base, known), value(parts[1], known))
         case "msub":  # what is below says where: [9u²] with u = 5
             pairs = _split(list(parts[1]), ",")
             at = {pair[0].attrib["data-symbol"]: value(pair[2], known) for pair in pairs}
@@ -87,7 +89,7 @@ def _row(parts: list[Element], known: Mapping[str, float]) -> float:
             return (float(left > right) + float(left >= right)) / 2
         return _row(inside, known)
     total, sign, product, times = 0.0, 1.0, None, True
-    rest = iter(parts)
+    rest = iter(list(_side_by_side(parts)))
     for part in rest:
         if part.tag == "mo" and part.text in SIGNS:
             total += 0.0 if product is None else sign * product
@@ -100,6 +102,20 @@ def _row(parts: list[Element], known: Mapping[str, float]) -> float:
             found = _called(part, rest, known) if _is_function(part) else value(part, known)
             product, times = found if product is None else product * found, False
     return total + (0.0 if product is None else sign * product)
+
+
+def _is_symbol(node: Element) -> bool:
+    """Whether it is a symbol, and not a number in the place of one."""
+    return "data-symbol" in node.attrib and any(letter.isalpha() for letter in "".join(node.itertext()))
+
+
+def _side_by_side(parts: list[Element]) -> Iterator[Element]:
+    """What stands on one line: a row within a row cannot be seen, only its parentheses can."""
+    for part in parts:
+        if part.tag == "mrow" and not _closed(part) and not _is_symbol(part):
+            yield from _side_by_side(list(part))
+        else:
+            yield part
 
 
 def _is_function(part: Element) -> bool:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 import jaxprop as jp
 from jaxprop.derivations import activation_formulas, cost_formulas, explain, to_text
@@ -145,6 +145,8 @@ def others_with_settings(draw):
 
 
 @settings(max_examples=30, deadline=None)
+@example((jp.Hinge(), np.array([1.0, 0.0, 0.0]), np.array(0)))  # both rivals meet the right one
+@example((jp.Hinge(), np.array([0.0, 0.5, 0.5]), np.array(0)))
 @given(softmax_with_settings() | others_with_settings())
 def test_a_cost_s_formula_is_the_cost_s_with_any_settings_and_at_its_corners(drawn):
     cost, y, targets = drawn
