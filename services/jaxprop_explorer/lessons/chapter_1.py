@@ -110,7 +110,7 @@ def _neuron_pictures() -> list[str]:
     """The pictures of a neuron and of a perceptron, each as an address that holds it."""
     from matplotlib.figure import Figure
 
-    figures = [Figure((4.6, 4.0), layout="constrained") for _ in range(2)]
+    figures = [Figure((4.6, 3.3), layout="constrained") for _ in range(2)]
     plot.neuron_and_perceptron(axes=[figure.subplots() for figure in figures])
     found = []
     for figure in figures:

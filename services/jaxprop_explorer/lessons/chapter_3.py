@@ -8,7 +8,7 @@ import numpy as np
 
 import jaxprop as jp
 from jaxprop.derivations.derivation import Equation, worked
-from jaxprop.derivations.formula import Call, Symbol
+from jaxprop.derivations.formula import Call, Formula, Symbol
 from jaxprop_explorer.lessons import nets
 from jaxprop_explorer.lessons.chapter_1 import UNIT
 from jaxprop_explorer.lessons.drawing import Dot, Line, chart, network
@@ -98,7 +98,7 @@ def _normalise(kind: str) -> Shown:
 
 def _sigmoid_formulas() -> tuple[Equation, ...]:
     z = Symbol("z")
-    values = {z: float(nets.unit().tape["1"].x[0, 0])}
+    values: dict[Formula, float] = {z: float(nets.unit().tape["1"].x[0, 0])}
     σ = Call("sigmoid", z)
     return (worked(Symbol("a"), σ, 1 / (1 + Call("exp", -z)), values=values),)
 
@@ -148,7 +148,7 @@ def _chain(w1: float, w2: float, x: float) -> Shown:
 
 def _chain_formulas() -> tuple[Equation, ...]:
     w1, w2, x, y, target = (Symbol(n) for n in ("w₁", "w₂", "x", "y", "target"))
-    values = {w1: 0.4, w2: 0.3, x: 1.0, target: 2.0}
+    values: dict[Formula, float] = {w1: 0.4, w2: 0.3, x: 1.0, target: 2.0}
     answer = worked(y, w1 * w2 * x, values=values)
     values[y] = float(nets.chain().y[0, 0])
     return answer, worked(Symbol("C"), (y - target) ** 2 / 2, values=values)

@@ -7,7 +7,7 @@ import optax
 import jaxprop as jp
 from jaxprop.derivations.calculus import derivative
 from jaxprop.derivations.derivation import Equation, worked
-from jaxprop.derivations.formula import Derivative, Symbol
+from jaxprop.derivations.formula import Derivative, Formula, Symbol
 from jaxprop_explorer.lessons import nets
 from jaxprop_explorer.lessons.chapter_1 import UNIT
 from jaxprop_explorer.lessons.drawing import Dot, Line, chart
@@ -88,7 +88,7 @@ def _swap(notation: str) -> Shown:
 
 def _formulas() -> tuple[Equation, ...]:
     C, a, target = Symbol("C"), Symbol("a"), Symbol("target")
-    values = {a: float(nets.unit().y[0, 0]), target: 1.0}
+    values: dict[Formula, float] = {a: float(nets.unit().y[0, 0]), target: 1.0}
     half = (a - target) ** 2 / 2
     return worked(C, half, values=values), worked(Derivative(C, a), derivative(half, a), values=values)
 

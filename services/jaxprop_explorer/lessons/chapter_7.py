@@ -1,5 +1,7 @@
 """Lessons of chapter 7, gradient descent: rows 15 and 20."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -66,7 +68,7 @@ def _descend(start: str, rate: float, momentum: str) -> Shown:
         Line(-grid, -2 / grid, "", 2, dashed=True),
         Line(np.clip(path[:, 0], -9, 9), np.clip(path[:, 1], -9, 9), "the path"),
     )
-    dots = (Dot(*at, "start", 1), Dot(*np.clip(end, -4, 4), "end", 4))
+    dots = (Dot(at[0], at[1], "start", 1), Dot(*np.clip(end, -4, 4).tolist(), "end", 4))
     drawn = chart(lines, dots, x_label="θ₁", y_label="θ₂", x=(-4.0, 4.0), y=(-4.0, 4.0), said=words)
     found = {"θ₁": float(end[0]), "θ₂": float(end[1]), "crossings": crossings, "diverged": float(diverged)}
     return Shown(words, {k: v for k, v in found.items() if np.isfinite(v)}, drawn)
@@ -157,7 +159,7 @@ def _sign(moves: tuple[str, ...], rate: float) -> Shown:
         )
         words = f"C went from {number(before)} to {number(C)}: it {'rises' if rises else 'falls'}, for {why}."
     signs = {"minus": "−η·∂C/∂w", "plus": "+η·∂C/∂w", "": "start"}
-    rows = [("step", "w₁, w₂", "C", "predicted change", "actual change")]
+    rows: list[tuple[str, ...]] = [("step", "w₁, w₂", "C", "predicted change", "actual change")]
     for i, (move, at, cost, predicted) in list(enumerate(path))[-8:]:
         actual = (number(predicted, 4), number(cost - path[i - 1][2], 4)) if i else ("", "")
         rows.append((signs[move], numbers(at, 4), number(cost), *actual))
@@ -250,7 +252,7 @@ ROW_15 = Lesson(
         Anchor(
             "θ₁θ₂ at the end from (0.4, 0.3)",
             2,
-            lambda: np.prod([_descend("chapter", 0.1, "none").numbers[k] for k in ("θ₁", "θ₂")]),
+            lambda: math.prod([_descend("chapter", 0.1, "none").numbers[k] for k in ("θ₁", "θ₂")]),
             digits=4,
         ),
         Anchor("largest |gradient| at (0, 0)", 0, lambda: _saddle("same").numbers["slope"]),

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from jaxprop.derivations.glyphs import SUPERSCRIPTS
 from jaxprop_explorer.lessons.parts import number
 
 WIDTH, HEIGHT = 440.0, 280.0
@@ -17,11 +19,17 @@ LEFT, RIGHT, TOP, BOTTOM = 52.0, 14.0, 14.0, 42.0
 class Line:
     """A curve; `kind` 1 to 6 is its colour, `dashed` tells it apart without one."""
 
-    x: Sequence[float]
-    y: Sequence[float]
+    x: ArrayLike
+    y: ArrayLike
     label: str
     kind: int = 1
     dashed: bool = False
+
+    @property
+    def points(self) -> list[tuple[float, float]]:
+        """The places that it goes through, without those that are not finite."""
+        pairs = zip(np.ravel(self.x).tolist(), np.ravel(self.y).tolist(), strict=True)
+        return [(x, y) for x, y in pairs if math.isfinite(x) and math.isfinite(y)]
 
 
 @dataclass(frozen=True)
@@ -47,7 +55,8 @@ def chart(
 ) -> str:
     """Return curves in a frame with ticks; with `log` both axes are logarithmic; `said` tells what is seen."""
     image = _image(WIDTH, HEIGHT, said)
-    xs, ys = (_finite([*(v for line in lines for v in getattr(line, n)), *(getattr(d, n) for d in dots)]) for n in "xy")
+    marked = [*(p for line in lines for p in line.points), *((dot.x, dot.y) for dot in dots)]
+    xs, ys = ([p[k] for p in marked] for k in (0, 1))
     (x_at, x_ticks), (y_at, y_ticks) = _axis(x or _room(xs, log, 0), log), _axis(y or _room(ys, log, 0.06), log)
 
     def place(px: float, py: float) -> tuple[float, float]:
@@ -57,17 +66,16 @@ def chart(
     for tick in x_ticks:
         px = place(tick, ys[0])[0]
         _line(image, (px, TOP), (px, HEIGHT - BOTTOM), "grid")
-        _text(image, (px, HEIGHT - BOTTOM + 16), number(tick, 3), "tick middle")
+        _text(image, (px, HEIGHT - BOTTOM + 16), _tick(tick, log), "tick middle")
     for tick in y_ticks:
         py = place(xs[0], tick)[1]
         _line(image, (LEFT, py), (WIDTH - RIGHT, py), "grid")
-        _text(image, (LEFT - 6, py + 4), number(tick, 3), "tick end")
+        _text(image, (LEFT - 6, py + 4), _tick(tick, log), "tick end")
     _text(image, ((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6), x_label, "name middle")
     turned = _text(image, (14, (TOP + HEIGHT - BOTTOM) / 2), y_label, "name middle")
     turned.set("transform", f"rotate(-90 14 {(TOP + HEIGHT - BOTTOM) / 2:g})")
     for line in lines:
-        points = [place(*p) for p in zip(line.x, line.y, strict=True) if all(map(math.isfinite, p))]
-        path = " ".join(f"{px:.1f},{py:.1f}" for px, py in points)
+        path = " ".join(f"{px:.1f},{py:.1f}" for px, py in (place(*point) for point in line.points))
         ET.SubElement(image, "polyline", {"points": path, "class": f"curve k{line.kind}{' dashed' * line.dashed}"})
     for dot in dots:
         px, py = place(dot.x, dot.y)
@@ -84,7 +92,7 @@ def network(
     said: str,
     *,
     labels: bool = True,
-    marked: Sequence[tuple[int, int, int]] = (),
+    marked: Sequence[tuple[int, ...]] = (),
 ) -> str:
     """Return a network: columns of labelled units, and between them lines for weights `[I, O]`.
 
@@ -172,10 +180,6 @@ def _legend(image: ET.Element, lines: Sequence[Line]) -> None:
         _text(image, (LEFT + 40, y), line.label, "tick halo")
 
 
-def _finite(values: Sequence[float]) -> list[float]:
-    return [float(v) for v in values if math.isfinite(v)] or [0.0]
-
-
 def _room(values: Sequence[float], log: bool, margin: float) -> tuple[float, float]:
     """Return the range of the values with some room, never empty."""
     low, high = min(values), max(values)
@@ -198,3 +202,8 @@ def _axis(ends: tuple[float, float], log: bool) -> tuple[Callable[[float], float
     step = next(m * unit for m in (1, 2, 2.5, 5, 10) if m * unit >= rough * 0.999)
     ticks = [k * step for k in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
     return lambda v: (v - low) / (high - low), ticks
+
+
+def _tick(value: float, log: bool) -> str:
+    exponent = round(math.log10(value)) if log else 0
+    return f"10{str(exponent).translate(SUPERSCRIPTS)}" if abs(exponent) > 2 else number(value, 3)

@@ -13,32 +13,32 @@ from typing import Any
 
 import numpy as np
 
-import jaxprop as jp
 from jaxprop.derivations import Derivation
-from jaxprop.derivations.calculus import derivative
-from jaxprop.derivations.formula import Call, Formula, Symbol, evaluate
+from jaxprop.derivations.formula import evaluate
 from jaxprop.errors import JaxpropError, pick
 from jaxprop_explorer.lessons import nets
 from jaxprop_explorer.lessons.answers import Mistake, Verdict, judge, read, told_apart
 from jaxprop_explorer.lessons.drawing import network
 from jaxprop_explorer.lessons.parts import number
+from jaxprop_explorer.lessons.units import (
+    HALF,
+    LETTER,
+    RULES,
+    SIGN,
+    A,
+    Factor,
+    T,
+    TwoPaths,
+    Unit,
+    miss,
+    of_miss,
+    of_slope,
+    rounded,
+    slope,
+    unit_factors,
+)
 
 LARGEST_SEED = 2**31 - 1
-SIGN = "sign"
-Z, A, T = Symbol("z"), Symbol("a"), Symbol("t")
-HALF, WHOLE = (A - T) ** 2 / 2, (A - T) ** 2
-BENDS = {"sigmoid": jp.Sigmoid(), "tanh": jp.Tanh()}
-LETTER = {"sigmoid": "σ", "tanh": "tanh"}
-
-
-@dataclass(frozen=True)
-class Factor:
-    """One factor of the product: its name, its number, how to find it, and what goes wrong with it."""
-
-    name: str
-    value: float
-    ask: str
-    mistakes: tuple[Mistake, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -62,122 +62,6 @@ class Exercise:
         return nets.explained(self.example, *self.place)
 
 
-class Unit:
-    """One unit, or a linear one, with numbers that are drawn; and all that can be asked about it."""
-
-    def __init__(self, random: np.random.Generator, inputs: int = 3) -> None:
-        self.bend = str(random.choice(list(BENDS)))
-        self.x = [float(v) for v in random.choice([-3, -2, 2, 3, 4, 5], inputs, replace=False)]
-        self.w = [float(v) for v in random.choice([-0.75, -0.5, -0.25, 0.25, 0.5, 0.75], inputs, replace=False)]
-        self.b = float(random.choice([-0.4, -0.3, -0.2, 0.2, 0.3, 0.4]))
-        self.target = float(random.choice([-1.0, 0.0, 1.0] if self.bend == "tanh" else [0.0, 1.0]))
-        self.z = sum(w * x for w, x in zip(self.w, self.x, strict=True)) + self.b
-        self.a = value(self.bend, self.z)
-        self.slope = slope(self.bend, self.z)
-        self.miss = evaluate(derivative(HALF, A), {A: self.a, T: self.target})
-
-    def example(self) -> nets.Example:
-        """The same as a network of the library."""
-        net = jp.Chain(jp.Linear(1), BENDS[self.bend])
-        params = (nets.linear([[w] for w in self.w], [self.b]), ())
-        return nets.Example(net, params, nets.rows(self.x), nets.rows([self.target]))
-
-    def given(self) -> tuple[tuple[str, str], ...]:
-        """What the person may use."""
-        pairs = [(f"x{s}", x) for s, x in zip("₁₂₃", self.x, strict=False)]
-        pairs += [(f"w{s}", w) for s, w in zip("₁₂₃", self.w, strict=False)]
-        shown = [(name, number(v)) for name, v in (*pairs, ("b", self.b), ("target", self.target))]
-        return (*shown, ("z", number(self.z)), (f"a = {LETTER[self.bend]}(z)", number(self.a, 4)))
-
-
-def value(bend: str, z: float) -> float:
-    """The value of an activation at z."""
-    return evaluate(Call(bend, Z), {Z: z})
-
-
-def slope(bend: str, z: float) -> float:
-    """The slope of an activation at z, by the library's calculus."""
-    return evaluate(_slope_formula(bend), {Z: z})
-
-
-@lru_cache(8)
-def _slope_formula(bend: str) -> Formula:
-    return derivative(Call(bend, Z), Z)
-
-
-def _of_miss(unit: Unit, rest: float) -> list[Mistake]:
-    """What goes wrong with ∂C/∂a, the other factors being right and their product `rest`."""
-    at = {A: unit.a, T: unit.target}
-    step = "∂C/∂a"
-    return [
-        Mistake(
-            SIGN,
-            step,
-            -unit.miss * rest,
-            "The sign of the error is swapped: ∂C/∂a is answer minus target, not target minus answer.",
-        ),
-        Mistake(
-            "half",
-            step,
-            evaluate(derivative(WHOLE, A), at) * rest,
-            "The ½ was forgotten: the cost is ½(a − target)², and its ½ cancels the 2 of the square.",
-        ),
-        Mistake(
-            "not differentiated",
-            step,
-            evaluate(HALF, at) * rest,
-            "This uses C itself in the place of ∂C/∂a. The derivative of ½(a − target)² is a − target.",
-        ),
-    ]
-
-
-def _of_slope(unit: Unit, rest: float) -> list[Mistake]:
-    """What goes wrong with ∂a/∂z."""
-    step, f = "∂a/∂z", LETTER[unit.bend]
-    return [
-        Mistake(
-            "value for slope",
-            step,
-            unit.a * rest,
-            f"This takes {f}(z) in the place of {f}′(z): the slope is wanted, not the value.",
-        ),
-        Mistake(
-            "slope at a",
-            step,
-            slope(unit.bend, unit.a) * rest,
-            f"The slope {f}′ was taken at a = {number(unit.a, 3)}. It has to be taken at z = {number(unit.z)}.",
-        ),
-        Mistake(
-            "slope forgotten", step, rest, f"The factor ∂a/∂z = {f}′(z) is missing: z reaches the cost only through a."
-        ),
-    ]
-
-
-def _rounded(factors: list[float]) -> Mistake:
-    """All factors rounded to one digit before they are multiplied."""
-    told = "This is rounded too early: keep three or four digits until the end."
-    return Mistake("rounding", "rounding", math.prod(float(f"{f:.1g}") for f in factors), told)
-
-
-def _unit_factors(unit: Unit) -> tuple[Factor, Factor]:
-    f = LETTER[unit.bend]
-    rule = "a·(1 − a)" if unit.bend == "sigmoid" else "1 − a²"
-    return (
-        Factor(
-            "∂C/∂a",
-            unit.miss,
-            "How does C = ½(a − target)² change with a? It is a − target.",
-            tuple(_of_miss(unit, 1.0)),
-        ),
-        Factor(
-            "∂a/∂z",
-            unit.slope,
-            f"What is the slope {f}′(z)? It can be written with a: {rule}.",
-            tuple(_of_slope(unit, 1.0)[:2]),
-        ),
-    )
-
-
 def _output_weight(random: np.random.Generator) -> dict[str, Any]:
     unit = Unit(random)
     i = int(random.integers(3))
@@ -186,8 +70,8 @@ def _output_weight(random: np.random.Generator) -> dict[str, Any]:
     j = (i + 1) % 3
     step = "∂z/∂w"
     mistakes = [
-        *_of_miss(unit, unit.slope * x),
-        *_of_slope(unit, unit.miss * x),
+        *of_miss(unit, unit.slope * x),
+        *of_slope(unit, unit.miss * x),
         Mistake(
             "input forgotten",
             step,
@@ -203,10 +87,10 @@ def _output_weight(random: np.random.Generator) -> dict[str, Any]:
             delta * unit.x[j],
             f"This is the answer for w{'₁₂₃'[j]}: it has the input x{'₁₂₃'[j]} in it.",
         ),
-        _rounded([unit.miss, unit.slope, x]),
+        rounded([unit.miss, unit.slope, x]),
     ]
     factors = (
-        *_unit_factors(unit),
+        *unit_factors(unit),
         Factor(
             "∂z/∂w",
             x,
@@ -233,8 +117,8 @@ def _output_bias(random: np.random.Generator) -> dict[str, Any]:
     unit = Unit(random)
     delta, step = unit.miss * unit.slope, "∂z/∂b"
     mistakes = [
-        *_of_miss(unit, unit.slope),
-        *_of_slope(unit, unit.miss),
+        *of_miss(unit, unit.slope),
+        *of_slope(unit, unit.miss),
         Mistake(
             "bias for 1", step, delta * unit.b, "This multiplies by b. The bias is added to the sum, so ∂z/∂b = 1."
         ),
@@ -250,10 +134,10 @@ def _output_bias(random: np.random.Generator) -> dict[str, Any]:
             0.0,
             "The bias is a number that is learned, no constant: nudge it and z moves just as far. ∂z/∂b = 1.",
         ),
-        _rounded([unit.miss, unit.slope]),
+        rounded([unit.miss, unit.slope]),
     ]
     factors = (
-        *_unit_factors(unit),
+        *unit_factors(unit),
         Factor(
             "∂z/∂b",
             1.0,
@@ -279,7 +163,6 @@ def _activation_slope(random: np.random.Generator) -> dict[str, Any]:
     unit = Unit(random, inputs=2)
     f, step = LETTER[unit.bend], "∂a/∂z"
     a, other = unit.a, "tanh" if unit.bend == "sigmoid" else "sigmoid"
-    rule = {"sigmoid": A * (1 - A), "tanh": 1 - A**2}  # the slopes written in the value, checked against the calculus
     mistakes = [
         Mistake("value for slope", step, a, f"This is {f}(z), the value. The slope is wanted."),
         Mistake(
@@ -291,18 +174,18 @@ def _activation_slope(random: np.random.Generator) -> dict[str, Any]:
         Mistake(
             "other activation",
             step,
-            evaluate(rule[other], {A: a}),
+            evaluate(RULES[other], {A: a}),
             f"This is the rule for {LETTER[other]}, not for {f}.",
         ),
         Mistake(
             "z for a",
             step,
-            evaluate(rule[unit.bend], {A: unit.z}),
+            evaluate(RULES[unit.bend], {A: unit.z}),
             "The rule is right, but z was put in where the value a belongs.",
         ),
         Mistake("rest only", step, 1 - a, "This is 1 − a, only a part of the rule."),
         Mistake(SIGN, step, -unit.slope, f"{f} rises everywhere, so its slope is not negative."),
-        _rounded([a, evaluate(rule[unit.bend], {A: a}) / a]),
+        rounded([a, evaluate(RULES[unit.bend], {A: a}) / a]),
     ]
     factors = (
         Factor("a", a, f"First the value: a = {f}(z), which is given."),
@@ -324,136 +207,64 @@ def _activation_slope(random: np.random.Generator) -> dict[str, Any]:
     }
 
 
-class TwoPaths:
-    """Two hidden sigmoid units, two linear outputs: a hidden unit reaches the cost along two paths."""
+NAMES = ("∂C/∂a", "∂a/∂z", "∂z/∂w")
 
-    def __init__(self, random: np.random.Generator) -> None:
-        self.x = [float(v) for v in random.choice([-2, 2, 3, 4], 2, replace=False)]
-        self.W1 = random.choice([-0.75, -0.5, -0.25, 0.25, 0.5, 0.75], (2, 2), replace=False)
-        self.b1 = random.choice([-0.3, -0.1, 0.1, 0.3], 2, replace=False)
-        self.W2 = random.choice([-2.0, -1.5, -1.0, -0.5, 0.5, 1.5, 2.0], (2, 2), replace=False)
-        self.targets = [float(v) for v in random.choice([-1.0, 0.0, 1.0, 2.0], 2, replace=False)]
-        self.i, self.j = (int(v) for v in random.integers(2, size=2))
-        self.z = np.array(self.x) @ self.W1 + self.b1
-        self.a = np.array([value("sigmoid", float(z)) for z in self.z])
-        self.slopes = [slope("sigmoid", float(z)) for z in self.z]
-        self.y = self.a @ self.W2
-        self.errors = [
-            evaluate(derivative(HALF, A), {A: float(y), T: t}) for y, t in zip(self.y, self.targets, strict=True)
-        ]
-        self.terms = [float(e * w) for e, w in zip(self.errors, self.W2[self.j], strict=True)]
-        self.back, self.slope = sum(self.terms), self.slopes[self.j]
 
-    def example(self) -> nets.Example:
-        """The same as a network of the library."""
-        net = jp.Chain(jp.Linear(2), jp.Sigmoid(), jp.Linear(2, bias=False))
-        params = (nets.linear(self.W1.tolist(), self.b1.tolist()), (), nets.linear(self.W2.tolist()))
-        return nets.Example(net, params, nets.rows(self.x), nets.rows(self.targets))
-
-    def given(self) -> tuple[tuple[str, str], ...]:
-        """What the person may use."""
-        j, n = self.j, "₁₂"[self.j]
-        shown = [("x₁", self.x[0]), ("x₂", self.x[1]), (f"z of hidden unit {j + 1}", self.z[j])]
-        shown += [(f"w from hidden {j + 1} to output {k + 1}", self.W2[j, k]) for k in (0, 1)]
-        shown += [(f"target {k + 1}", self.targets[k]) for k in (0, 1)]
-        answers = [(f"y{'₁₂'[k]}", number(float(self.y[k]), 4)) for k in (0, 1)]
-        return (
-            *((name, number(float(v))) for name, v in shown),
-            (f"a{n} = σ(z{n})", number(float(self.a[j]), 4)),
-            *answers,
-        )
-
-    def mistakes(self, rest: float, slope_too: bool) -> list[Mistake]:
-        """What goes wrong on the way to the hidden unit; `rest` is the product of all that follows ∂C/∂a."""
-        step, one, other = "the sum over paths", self.terms, 1 - self.j
-        wrong_way = sum(e * w for e, w in zip(self.errors, self.W2[:, self.j], strict=True))
-        found = [
+def _one_factor(random: np.random.Generator) -> dict[str, Any]:
+    """The product with one factor left out."""
+    unit = Unit(random)
+    i, blank = int(random.integers(3)), int(random.integers(3))
+    x, w, n, j = unit.x[i], unit.w[i], "₁₂₃"[i], (i + 1) % 3
+    values, name, f = (unit.miss, unit.slope, x), NAMES[blank], LETTER[unit.bend]
+    product = math.prod(values)
+    other = "tanh" if unit.bend == "sigmoid" else "sigmoid"
+    slips = {
+        0: [
+            *of_miss(unit, 1.0),
+            Mistake("answer", name, unit.a, "This is the answer a itself. How far is it from the target?"),
             Mistake(
-                "path 2 dropped",
-                step,
-                one[0] * rest,
-                "The path through output 2 is missing: the hidden unit goes into both outputs.",
+                "error of the unit", name, unit.miss * unit.slope, "This is δ = ∂C/∂z, which has ∂a/∂z in it already."
+            ),
+        ],
+        1: [
+            *of_slope(unit, 1.0)[:2],
+            Mistake(
+                "other activation", name, evaluate(RULES[other], {A: unit.a}), f"This is the rule for {LETTER[other]}."
             ),
             Mistake(
-                "path 1 dropped",
-                step,
-                one[1] * rest,
-                "The path through output 1 is missing: the hidden unit goes into both outputs.",
+                "z for a", name, evaluate(RULES[unit.bend], {A: unit.z}), "Here z was put in where the value a belongs."
             ),
+            Mistake(SIGN, name, -unit.slope, f"{f} rises everywhere, so its slope is not negative."),
+        ],
+        2: [
             Mistake(
-                "weights forgotten",
-                step,
-                sum(self.errors) * rest,
-                "The errors of both outputs are added without the weights on the way: each is weighed with the "
-                "weight that leads there.",
+                "weight for input", name, w, f"This is the weight w{n}. In w·x it is the input that w is multiplied by."
             ),
-            Mistake(
-                "other weights",
-                step,
-                wrong_way * rest,
-                f"These are the weights into output {self.j + 1}. The ones that leave hidden unit {self.j + 1} are "
-                "wanted.",
-            ),
-            Mistake(SIGN, "∂C/∂a", -self.back * rest, "The sign of the error is swapped: it is answer minus target."),
-            Mistake(
-                "half", "∂C/∂a", 2 * self.back * rest, "The ½ was forgotten: the cost is half the sum of the squares."
-            ),
-            Mistake(
-                "neighbour",
-                step,
-                sum(e * w for e, w in zip(self.errors, self.W2[other], strict=True))
-                * self.slopes[other]
-                * rest
-                / self.slope,
-                f"This is the answer for hidden unit {other + 1}, the neighbour.",
-            ),
-        ]
-        if slope_too:
-            bend = rest / self.slope * self.back
-            a, z = float(self.a[self.j]), float(self.z[self.j])
-            found += [
-                Mistake("value for slope", "∂a/∂z", a * bend, "This takes σ(z) in the place of σ′(z)."),
-                Mistake(
-                    "slope at a",
-                    "∂a/∂z",
-                    slope("sigmoid", a) * bend,
-                    f"The slope σ′ was taken at a. It has to be taken at z = {number(z)}.",
-                ),
-                Mistake("slope forgotten", "∂a/∂z", bend, "The factor σ′(z) of the hidden unit is missing."),
-            ]
-        return found
-
-    def factors(self) -> tuple[Factor, ...]:
-        """The way back, step by step."""
-        j = self.j
-        through = [
-            Factor(
-                f"through output {k + 1}",
-                self.terms[k],
-                f"The error of output {k + 1} is y − target; times the weight from hidden unit {j + 1} to it.",
-                (
-                    Mistake(
-                        "weight forgotten",
-                        "the sum over paths",
-                        self.errors[k],
-                        "That is the error of the output; it still has to be multiplied by the weight.",
-                    ),
-                    Mistake(SIGN, "∂C/∂a", -self.terms[k], "The sign is swapped: it is answer minus target."),
-                ),
-            )
-            for k in (0, 1)
-        ]
-        slopes = (Mistake("value for slope", "∂a/∂z", float(self.a[j]), "That is σ(z), the value."),)
-        return (
-            *through,
-            Factor("∂C/∂a", self.back, "What comes back along both paths is added."),
-            Factor("∂a/∂z", self.slope, "The slope σ′(z) of the hidden unit: a·(1 − a).", slopes),
-        )
+            Mistake("neighbour", name, unit.x[j], f"This is x{'₁₂₃'[j]}, the input of the neighbour."),
+            Mistake("term", name, w * x, f"This is the whole term w{n}·x{n}. Its derivative by w{n} is x{n} alone."),
+            Mistake("one", name, 1.0, "That is ∂z/∂b. At a weight stands its input."),
+            Mistake(SIGN, name, -x, "The number is right, but its sign is not."),
+        ],
+    }[blank]
+    slips.append(Mistake("product", name, product, "This is the product, ∂C/∂w. The factor is wanted."))
+    shown = " · ".join("?" if k == blank else number(v, 4) for k, v in enumerate(values))
+    question = f"∂C/∂w{n} = ∂C/∂a · ∂a/∂z · ∂z/∂w{n} = {shown} = {number(product, 4)}. Which number is {name}?"
+    steps = (*unit_factors(unit), Factor(NAMES[2], x, f"How does z change with w{n}? Only one term of Σ w·x has it."))
+    return {
+        "question": question,
+        "given": unit.given(),
+        "truth": values[blank],
+        "factors": (steps[blank],),
+        "mistakes": slips,
+        "example": unit.example(),
+        "place": ("0.W", (i, 0)),
+        "joined": "This is the answer.",
+    }
 
 
 def _hidden_error(random: np.random.Generator) -> dict[str, Any]:
     net = TwoPaths(random)
-    mistakes = [*net.mistakes(net.slope, True), _rounded([net.back, net.slope])]
+    mistakes = [*net.mistakes(net.slope, True), rounded([net.back, net.slope])]
     return {
         "question": f"Find δ = ∂C/∂z of hidden unit {net.j + 1}. The outputs are linear, C = ½Σ(y − target)².",
         "given": net.given(),
@@ -487,7 +298,7 @@ def _hidden_weight(random: np.random.Generator) -> dict[str, Any]:
             delta * net.x[1 - net.i],
             f"This has the input x{'₁₂'[1 - net.i]}; the weight begins at x{'₁₂'[net.i]}.",
         ),
-        _rounded([net.back, net.slope, x]),
+        rounded([net.back, net.slope, x]),
     ]
     factors = (
         *net.factors(),
@@ -576,27 +387,27 @@ def _promise(random: np.random.Generator) -> dict[str, Any]:
     x, target = float(random.choice([2.0, 3.0, -2.0])), float(random.choice([1.0, 2.0, -1.0]))
     i = int(random.integers(2))
     y = w[0] * w[1] * x
-    miss = evaluate(derivative(HALF, A), {A: y, T: target})
+    error = miss(y, target)
     own, other = w[i], w[1 - i]
-    truth, n, m = miss * other * x, "₁₂"[i], "₁₂"[1 - i]
+    truth, n, m = error * other * x, "₁₂"[i], "₁₂"[1 - i]
     step = f"∂y/∂w{n}"
     mistakes = [
         Mistake(SIGN, "∂C/∂y", -truth, "The sign of the error is swapped: it is answer minus target."),
         Mistake("half", "∂C/∂y", 2 * truth, "The ½ was forgotten: the cost is ½(y − target)²."),
-        Mistake("input forgotten", step, miss * other, f"The input is missing: y = w₁·w₂·x, so ∂y/∂w{n} = w{m}·x."),
+        Mistake("input forgotten", step, error * other, f"The input is missing: y = w₁·w₂·x, so ∂y/∂w{n} = w{m}·x."),
         Mistake(
-            "other weight forgotten", step, miss * x, f"The weight w{m} is missing: what w{n} does passes through it."
+            "other weight forgotten", step, error * x, f"The weight w{m} is missing: what w{n} does passes through it."
         ),
         Mistake(
             "own weight",
             step,
-            miss * own * x,
+            error * own * x,
             f"This has w{n} itself as a factor. The other one is wanted: this is the answer for w{m}.",
         ),
         Mistake(
             "both weights",
             step,
-            miss * y,
+            error * y,
             f"This multiplies by all of y. By w{n} itself the derivative of w₁·w₂·x is w{m}·x.",
         ),
         Mistake(
@@ -605,15 +416,15 @@ def _promise(random: np.random.Generator) -> dict[str, Any]:
             evaluate(HALF, {A: y, T: target}) * other * x,
             "This uses C itself in the place of ∂C/∂y.",
         ),
-        _rounded([miss, other, x]),
+        rounded([error, other, x]),
     ]
     factors = (
         Factor("y", y, "First forward: y = w₁·w₂·x."),
         Factor(
             "∂C/∂y",
-            miss,
+            error,
             "The difference y − target.",
-            (Mistake(SIGN, "∂C/∂y", -miss, "Answer minus target, not the other way round."),),
+            (Mistake(SIGN, "∂C/∂y", -error, "Answer minus target, not the other way round."),),
         ),
         Factor(
             step,
@@ -637,6 +448,7 @@ def _promise(random: np.random.Generator) -> dict[str, Any]:
 
 
 KINDS: Mapping[str, tuple[str, Callable[[np.random.Generator], dict[str, Any]]]] = {
+    "one_factor": ("Fill in a factor", _one_factor),
     "activation_slope": ("The slope of an activation", _activation_slope),
     "output_weight": ("A weight of the last layer", _output_weight),
     "output_bias": ("A bias", _output_bias),
@@ -654,7 +466,7 @@ def exercise(kind: str, seed: int) -> Exercise:
     if not 0 <= seed <= LARGEST_SEED:
         raise JaxpropError(f"the number of an exercise is from 0 to {LARGEST_SEED}, found {seed}")
     for attempt in range(1000):
-        random = np.random.default_rng([seed, attempt, list(KINDS).index(kind)])
+        random = np.random.default_rng([seed, attempt, *kind.encode()])
         drawn = KINDS[kind][1](random)
         drawn["mistakes"] = tuple(drawn["mistakes"])
         if 0.01 < abs(drawn["truth"]) < 50 and told_apart(drawn["truth"], drawn["mistakes"]):
