@@ -75,7 +75,7 @@ def test_a_page_that_is_slow_gets_the_latest_frame_alone():
         session.end()
         return [event async for event in session.listen()]
 
-    assert asyncio.run(slow()) == [("frame", {"version": 49}), ("end", {"text": None})]
+    assert asyncio.run(asyncio.wait_for(slow(), 5)) == [("frame", {"version": 49}), ("end", {"text": None})]
 
 
 def test_divergence_stops_playing_and_says_so():
