@@ -23,7 +23,13 @@ def command(
     run: Annotated[
         Path | None, typer.Argument(metavar="[RUN]", help="A saved model's folder, of any architecture.")
     ] = None,
-    data: Annotated[str | None, typer.Option(help="Rows to see RUN on; by default what it was trained on.")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="Rows to see RUN on; by default what it was trained on. Without RUN, rows to learn: a .csv or .npz "
+            "file, or a folder with MNIST's IDX files."
+        ),
+    ] = None,
     lesson: Annotated[int | None, typer.Option(min=1, help="Open the page at the lesson of this row.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write --lesson as one HTML file here, and open nothing.")] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 is any free one.")] = 8765,
@@ -33,8 +39,6 @@ def command(
 
     Only programs on this machine can reach it. Example: `jaxprop explore runs/digits`.
     """
-    if run is None and data is not None:
-        raise JaxpropError(f"--data {data} says on which rows a saved model is seen: name its folder, too")
     if html is not None and lesson is None:
         raise JaxpropError(f"--html {html} writes a lesson: say which one, such as --lesson 17")
     try:
@@ -46,6 +50,10 @@ def command(
             f'jaxprop explore needs the extra `explore` ({error.name} is missing): pip install ".[explore]"'
         ) from None
     at = ""
+    if run is None and data is not None:
+        from jaxprop_explorer.problems import offer
+
+        at = "#" + "&".join(f"{name}={value}" for name, value in offer(Path(data)).items())
     if lesson is not None:
         from jaxprop_explorer.lessons.document import save
 

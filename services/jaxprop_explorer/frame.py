@@ -167,7 +167,7 @@ def _drawn(experiment: Experiment) -> tuple[dict[str, Any] | None, dict[str, Any
     if two:
         return heat, _surface(rows, drawing), None
     target = None if rows.function is None else numbers(rows.function(grid[:, 0]))
-    curve = {"x": numbers(grid), "y": numbers(drawing.answers), "target": target, "points": _points(rows)}
+    curve = {"x": numbers(grid), "y": numbers(drawing.answers[:, 0]), "target": target, "points": _points(rows)}
     return heat, None, curve
 
 

@@ -8,7 +8,7 @@ import hashlib
 import tempfile
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
@@ -20,13 +20,13 @@ from jaxprop import data as datasets
 from jaxprop.cli.build import input_scale, is_table
 from jaxprop.costs import Cost, Hinge
 from jaxprop.data import Data
-from jaxprop.data.rows import as_data, random_numbers
+from jaxprop.data.rows import as_data, random_numbers, read_bytes
 from jaxprop.errors import DataError, pick
 from jaxprop.layers import Standardize, Unstandardize
 
 Function = Callable[[np.ndarray], np.ndarray]
 
-OWN = "own"
+OWN, GIVEN = "own", "given"
 LARGEST_TABLE = 4 * 2**20  # bytes of text
 MOST_ROWS, MOST_COLUMNS = 20_000, 1_000
 TABLES_KEPT = 16
@@ -207,7 +207,9 @@ def source(name: str, noise: float | None = None, validation: float = 0.2, table
     >>> source("double").data
     Data(double (200 rows, seed 0): x [160, 1], targets [160, 1], 40 for validation)
     """
-    pick(name, NAMES, "data")
+    pick(name, (*NAMES, *offered()), "data")
+    if name == GIVEN:
+        return _from_file(FILES[0], validation)
     if name == OWN:
         if table is None:
             raise DataError("No table is here: drop a CSV file on the page, with a first line of column names.")
@@ -384,3 +386,38 @@ class Tables:
 
 TABLES = Tables()
 """The tables that this process was sent lately."""
+
+FILES: list[Path] = []  # what the command was started with, if anything
+
+
+def offer(path: Path) -> dict[str, Any]:
+    """Let pages learn the rows of a file, a folder with MNIST's, or a problem by name; return the settings for it.
+
+    Raises:
+        DataError: they cannot be read.
+    """
+    if str(path) in NAMES and str(path) != OWN:
+        return {"data": str(path)}
+    if path.suffix.lower() in (".csv", ".tsv"):
+        table = Table(read_bytes(path).decode("utf-8-sig", errors="replace"), path.name)
+        table.source()
+        return {"data": OWN, "table": TABLES.keep(table)}
+    _from_file(path, 0.2)
+    FILES[:] = [path]
+    return {"data": GIVEN}
+
+
+def offered() -> dict[str, str]:
+    """Return the name and the label of what `offer` was told, if it was."""
+    return {GIVEN: FILES[0].name} if FILES else {}
+
+
+@lru_cache(2)
+def _from_file(path: Path, validation: float) -> Source:
+    """The first rows of a file: each page holds its own copy of them."""
+    data = datasets.load(path, validation=validation)
+    kept = f", the first {MOST_ROWS:,} of them" if len(data.x) > MOST_ROWS else ""
+    data = replace(data, x=data.x[:MOST_ROWS], targets=data.targets[:MOST_ROWS], test=None)
+    scale = Unstandardize.of(data.targets) if not data.classes else None
+    usual = Usual(layers=(30,), activation="sigmoid" if data.x.shape[1:] == (784,) else "tanh")
+    return Source(GIVEN, path.name + kept, data, usual, standardize=input_scale(str(path), data, None), scale=scale)

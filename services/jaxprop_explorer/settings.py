@@ -15,7 +15,7 @@ from jaxprop.cli.build import activations, cost_kinds
 from jaxprop.costs import Cost
 from jaxprop.errors import JaxpropError, pick
 from jaxprop.layers import Layer
-from jaxprop_explorer.problems import NAMES, NOISE, OWN, TABLES, Problem, Source, source
+from jaxprop_explorer.problems import GIVEN, NAMES, NOISE, OWN, TABLES, Problem, Source, source
 
 MOST_LAYERS, MOST_UNITS = 6, 512
 RULES: dict[str, Rule | None] = {
@@ -109,7 +109,7 @@ class Settings(BaseModel):
 
 
 _KNOWN = {
-    "data": tuple(NAMES),
+    "data": (*NAMES, GIVEN),
     "activation": tuple(name for name in choices.ACTIVATIONS if name not in NOT_ELEMENTWISE),
     "output_activation": tuple(name for name in choices.ACTIVATIONS if name not in ("quantize",)),
     "cost": choices.COSTS,

@@ -1,5 +1,7 @@
 """What is learned: the article's functions, points, digits, and a table that somebody dropped on the page."""
 
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
@@ -105,6 +107,24 @@ def test_a_table_of_ones_own_is_learned():
     assert experiment.measured()[0].cost < before / 4 and experiment.measured()[0].accuracy == 1
     with pytest.raises(DataError, match="drop a CSV file"):
         Experiment.of(Settings(data="own"))
+
+
+def test_rows_given_to_the_command_are_offered_to_pages(tmp_path):
+    np.savez(tmp_path / "rows.npz", x=np.eye(6, 3, dtype=np.float32), y=np.arange(6) % 2)
+    (tmp_path / "petals.csv").write_text(PETALS)
+    assert problems.offer(Path("moons")) == {"data": "moons"}
+    table = read(problems.offer(tmp_path / "petals.csv"))
+    assert table.data == OWN and table.source().classes == ("iris", "rose")
+    assert problems.offered() == {}
+    with pytest.raises(DataError, match="unknown data"):
+        problems.offer(tmp_path / "none")
+    try:
+        found = read(problems.offer(tmp_path / "rows.npz")).source()
+        assert problems.offered() == {"given": "rows.npz"} and found.inputs == 3 and len(found.classes) == 2
+    finally:
+        problems.FILES.clear()
+    with pytest.raises(JaxpropError, match="unknown data 'given'"):
+        read({"data": "given"}).source()
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from jaxprop.network import leaves
 from jaxprop_explorer.experiment import Experiment
 from jaxprop_explorer.frame import numbers
 from jaxprop_explorer.panels.command import Asked, Command
-from jaxprop_explorer.problems import NAMES, NOISE, OWN, TABLES, Table
+from jaxprop_explorer.problems import NAMES, NOISE, OWN, TABLES, Table, offered
 from jaxprop_explorer.sessions import Session
 from jaxprop_explorer.settings import KEPT, MOST_LAYERS, MOST_UNITS, Settings, fitting_costs, known
 
@@ -180,12 +180,14 @@ def choices(session: Session, asked: Asked) -> dict[str, Any]:
     """Return what every control offers; a cost that does not fit the data is marked so."""
     source = session.experiment.source
     fitting = None if source is None else fitting_costs(source)
-    offered = {name: [_choice(value) for value in values] for name, values in known().items()}
-    for choice in offered["cost"]:
+    found = {name: [_choice(value) for value in values] for name, values in known().items()}
+    for choice in found["cost"]:
         choice["disabled"] = fitting is not None and choice["name"] not in fitting
-    offered["data"] = [{"name": name, "label": label, "noise": NOISE.get(name)} for name, label in NAMES.items()]
+    found["data"] = [
+        {"name": name, "label": label, "noise": NOISE.get(name)} for name, label in (NAMES | offered()).items()
+    ]
     limits = {"layers": MOST_LAYERS, "units": MOST_UNITS, "examples": len(session.experiment.rows.x)}
-    return {**offered, "limits": limits, "keeps": list(KEPT), "settings": list(Settings.model_fields)}
+    return {**found, "limits": limits, "keeps": list(KEPT), "settings": list(Settings.model_fields)}
 
 
 def _choice(name: str) -> dict[str, Any]:
