@@ -79,7 +79,7 @@ def _layers(experiment: Experiment, passed: Passed) -> list[dict[str, Any]]:
     for leaf in everything:
         if leaf.path in taken:
             continue
-        bend, own = bends.get(leaf.path), isinstance(leaf.layer, Linear)
+        bend, own = bends.get(leaf.path), isinstance(leaf.layer, Linear) and _has_edges(leaf.path, theta)
         record, last = passed.tape.get(leaf.path), passed.tape.get((bend or leaf).path)
         answers = 0 if last is None else int(np.prod(np.shape(last.y)[1:]))
         found.append(
@@ -93,6 +93,11 @@ def _layers(experiment: Experiment, passed: Passed) -> list[dict[str, Any]]:
             }
         )  # fmt: skip
     return found
+
+
+def _has_edges(path: str, theta: Any) -> bool:
+    """Whether a Linear has a matrix of its own: one in a Repeat has a stack of them, one that is tied has none."""
+    return np.ndim(theta.get(f"{path}.W" if path else "W")) == 2
 
 
 def _of_leaf(path: str, theta: Any, slopes: Any, gone: Any, own: bool, pulled: bool) -> dict[str, Any]:

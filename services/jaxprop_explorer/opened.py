@@ -183,7 +183,7 @@ def made_up(
         x = rng.standard_normal(shape).astype(dtype)
     cost = HalfSquaredError() if cost is None else cost
     try:
-        targets = np.asarray(cost.sample(net(jnp.asarray(x), params), jax.random.key(0)))
+        targets = np.asarray(cost.sample(jax.jit(net)(jnp.asarray(x), params), jax.random.key(0)))
     except JaxpropError as error:
         raise DataError(f"no rows to see the model on: it does not say what it was trained on, and {error}") from None
     return cost, x, targets

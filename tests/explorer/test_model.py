@@ -22,9 +22,10 @@ from tests.drawing import draw
 RNG = np.random.default_rng(0)
 IDS = RNG.integers(0, 7, (3, 5)).astype(np.int32)
 PIXELS = RNG.normal(size=(3, 6, 6, 2))
+BLOCK = jp.Residual(jp.Chain(jp.MultiHeadAttention(2, causal=True), jp.Linear(4)))
 NETS = {
     "attention": (
-        jp.Chain(jp.Embedding(7, 4), jp.Repeat(jp.Residual(jp.MultiHeadAttention(2, causal=True)), 2), jp.Linear(7)),
+        jp.Chain(jp.Embedding(7, 4), jp.Repeat(BLOCK, 2), jp.Linear(7)),
         IDS, jp.SoftmaxCrossEntropy(), IDS[:, ::-1],
     ),
     "convolutions": (
