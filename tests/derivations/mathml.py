@@ -37,7 +37,7 @@ def sides(equation: Element) -> list[Element]:
                 found[-1].append(part)
         return found
     for first, *more in inside:
-        found[-1].extend(first)
+        found[-1].extend(part for part in first if part.tag != "mtext")
         if more:
             sign, line = more
             found += [Element("mrow")] if len(sign) else []
