@@ -13,7 +13,7 @@ RECORDED = json.loads((Path(__file__).parent / "strokes" / "pen_digits.json").re
 def digit(page):
     """A page that shows the digit panel with an empty pad."""
     page.locator("#tab-digit").click()
-    page.locator(".digit-verdict:not(:empty)").wait_for()
+    page.locator(".digit-verdict:not([data-kind='waiting'])").wait_for()
     page.get_by_role("button", name="Clear").click()
     page.get_by_text("Nothing is drawn").wait_for()
     return page
@@ -81,7 +81,7 @@ def test_a_finger_draws_and_the_page_does_not_scroll(chromium, server):
     page.goto(server.address)
     page.locator("html[data-ready]").wait_for(state="attached")
     page.locator("#tab-digit").tap()
-    page.locator(".digit-verdict:not(:empty)").wait_for()
+    page.locator(".digit-verdict:not([data-kind='waiting'])").wait_for()
     page.get_by_role("button", name="Clear").tap()
     verdict(page, "Nothing is drawn")
     box = page.locator(".digit-pad").bounding_box()

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.browser
 def surface(page):
     """A page that shows the surface panel."""
     page.locator("#tab-surface").click()
-    page.locator("#surface .ground-sentence:not(:empty)").wait_for()
+    page.locator('#surface [data-key="steps"]').wait_for()
     return page
 
 

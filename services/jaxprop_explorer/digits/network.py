@@ -79,7 +79,7 @@ def read_picture(picture: np.ndarray, label: int) -> Reading:
     return Reading(np.asarray(jax.nn.softmax(logits)), value, stages, first)
 
 
-def _name(layer: Layer, bent: bool) -> str:
+def _name(layer: Conv | Linear, bent: bool) -> str:
     if isinstance(layer, Conv):
         return f"convolution: {layer.features} pictures"
     return f"{layer.features} neurons" if bent else f"{layer.features} outputs, from 0 to 9, before softmax"

@@ -47,7 +47,7 @@ def _varied(key: Array, pictures: Array) -> Array:
 
 def _one(key: Array, picture: Array) -> Array:
     where, how = jax.random.split(key)
-    turn, shear, wide, tall, right, down = jax.random.uniform(where, 6, minval=-1)
+    turn, shear, wide, tall, right, down = jax.random.uniform(where, (6,), minval=-1)
     turn, shear = 0.22 * turn, 0.25 * shear
     cos, sin = jnp.cos(turn), jnp.sin(turn)
     matrix = jnp.array([[cos, -sin], [sin, cos]]) @ jnp.array([[1.0, 0.0], [shear, 1.0]])
@@ -56,7 +56,7 @@ def _one(key: Array, picture: Array) -> Array:
     at = jnp.stack(jnp.meshgrid(*2 * [jnp.arange(len(picture)) - middle], indexing="ij"))
     source = jnp.einsum("ij,jhw->ihw", matrix, at) + middle + 1.5 * jnp.array([right, down])[:, None, None]
     moved = jax.scipy.ndimage.map_coordinates(picture, list(source), order=1)
-    pen, gain = jax.random.uniform(how, 2, minval=-1)
+    pen, gain = jax.random.uniform(how, (2,), minval=-1)
     around = jnp.stack([jnp.roll(moved, step, axis) for step in (-1, 0, 1) for axis in (0, 1)])
     thick, thin = around.max(axis=0), around.min(axis=0)
     drawn = moved + jnp.maximum(pen, 0) * (thick - moved) + 0.8 * jnp.maximum(-pen, 0) * (thin - moved)
@@ -98,7 +98,7 @@ def rows(pictures: np.ndarray, labels: np.ndarray, scribbles: np.ndarray, epoch:
 
 def accuracy(net: jp.Chain, params: object, pictures: np.ndarray, labels: np.ndarray) -> float:
     """The share of pictures `[N, 28, 28]` that are read right."""
-    return float(np.mean(np.argmax(net(pictures[..., None], params), axis=1) == labels))
+    return float(np.mean(np.argmax(net(jnp.asarray(pictures[..., None]), params), axis=1) == labels))
 
 
 def main(arguments: list[str] | None = None) -> None:

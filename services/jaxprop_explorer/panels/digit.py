@@ -26,9 +26,9 @@ class Drawing(Asked):
 
     strokes: list[list[Point]] = Field(default_factory=list, max_length=200)
     nonsense: str | None = None
-    seed: int = Field(0, ge=0, lt=2**31)
+    seed: int = Field(default=0, ge=0, lt=2**31)
     centred: bool = True
-    label: int | None = Field(None, ge=0, le=9)
+    label: int | None = Field(default=None, ge=0, le=9)
 
 
 def read_drawing(session: Session, asked: Drawing) -> dict[str, Any]:
@@ -76,7 +76,7 @@ def verdict(p: np.ndarray) -> dict[str, str]:
     >>> verdict(np.full(10, 0.1))["kind"], verdict(np.eye(10)[3])["text"]
     ('none', 'The network reads a 3: its probability is over 99.9 %.')
     """
-    second, first = np.argsort(p)[-2:]
+    second, first = (int(digit) for digit in np.argsort(p)[-2:])
     if p[first] < UNSURE:
         text = (
             "This does not look like a digit to the network: its largest probability is only "
@@ -98,7 +98,7 @@ def a(digit: int) -> str:
     return f"an {digit}" if digit == 8 else f"a {digit}"
 
 
-def percent(share: float) -> str:
+def percent(share: Any) -> str:
     """A probability in percent; what is not 1 does not read as 100 %.
 
     >>> percent(0.1234), percent(0.99996)

@@ -246,7 +246,7 @@ def _walking(net: Layer, cost: Cost) -> Callable[..., Array]:
     def run(x: Array, params: PyTree, targets: Array, rate: Array) -> Array:
         flat, back = ravel_pytree(params)
 
-        def step(theta: Array, _: None) -> tuple[Array, Array]:
+        def step(theta: Array, _: Any) -> tuple[Array, Array]:
             _, grads = manual.value_and_grad(net, cost)(x, back(theta), targets)
             return theta - rate * ravel_pytree(grads)[0].astype(theta.dtype), theta
 

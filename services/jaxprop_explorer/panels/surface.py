@@ -44,10 +44,10 @@ class Look(Asked):
 
     view: View = "article"
     chosen: tuple[tuple[str, tuple[int, ...]], tuple[str, tuple[int, ...]]] | None = None
-    seed: int = Field(0, ge=0, lt=2**31)
-    rate: float = Field(0.1, ge=0, le=1e6)
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    rate: float = Field(default=0.1, ge=0, le=1e6)
     start: tuple[float, float] | None = None
-    steps: int = Field(0, ge=0, le=500)
+    steps: int = Field(default=0, ge=0, le=500)
 
 
 class Place(Asked):
@@ -55,14 +55,14 @@ class Place(Asked):
 
     x: float = Field(ge=-1e6, le=1e6)
     y: float = Field(ge=-1e6, le=1e6)
-    rate: float = Field(0.1, ge=0, le=1e6)
+    rate: float = Field(default=0.1, ge=0, le=1e6)
 
 
 class Steps(Asked):
     """How many steps of gradient descent, and how long."""
 
-    steps: int = Field(1, ge=1, le=500)
-    rate: float = Field(0.1, ge=0, le=1e6)
+    steps: int = Field(default=1, ge=1, le=500)
+    rate: float = Field(default=0.1, ge=0, le=1e6)
 
 
 @dataclass
@@ -217,7 +217,7 @@ def _changes(before: PyTree, after: PyTree) -> list[tuple[str, tuple[int, ...], 
     return found
 
 
-def _point(at: np.ndarray) -> Any:
+def _point(at: np.ndarray | float) -> Any:
     return jnp.asarray(at, jnp.result_type(float))
 
 
@@ -227,7 +227,7 @@ def _told(session: Session, ball: Ball, rate: float) -> dict[str, Any]:
     found = run(_point(ball.at), _point(rate), *ball.plane.arrays)
     value, slope, hessian, ahead = (np.asarray(part, np.float64) for part in found)
     values = np.linalg.eigvalsh(hessian) if np.isfinite(hessian).all() else np.full(2, np.nan)
-    good = np.isfinite(ahead).all(axis=1)
+    good = np.all(np.isfinite(ahead), axis=1)
     stop = len(good) if good.all() else int(np.argmin(good))
     return {
         "ball": {"x": float(ball.at[0]), "y": float(ball.at[1]), "cost": float(value)},
@@ -239,34 +239,55 @@ def _told(session: Session, ball: Ball, rate: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def n(value: Any) -> str:
+    """A number as a sentence has it, with three significant digits.
+
+    >>> n(-0.027112), n(7.83e-5)
+    ('−0.0271', '7.83 · 10⁻⁵')
+    """
+    text = f"{float(value):.3g}"
+    whole, _, power = text.partition("e")
+    if power:
+        text = f"{whole} · 10{str(int(power)).translate(RAISED)}"
+    return text.replace("-", "−")
+
+
+RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
 def sentence(ball: Ball, rate: float, slope: np.ndarray, values: np.ndarray, following: float) -> str:
     """What is to be seen, in words: a saddle, a minimum, a step that is too long, the end of all finite numbers."""
     value, low, high = ball.path[-1][2], values[0], values[-1]
     taken = len(ball.path) - 1
-    limit = f"Where C curves by {high:.3g}, a rate above 2/{high:.3g} = {2 / high:.3g} overshoots further every time."
+    limit = ""
+    if high > FLAT:
+        limit = f"Where C curves by {n(high)}, a rate above 2/{n(high)} = {n(2 / high)} overshoots further every time."
     if ball.diverged:
-        begun = " → ".join(f"{cost:.3g}" for *_, cost in ball.path[:4])
+        begun = " → ".join(f"{n(cost)}" for *_, cost in ball.path[:4])
         return (
             f"Diverged: every step overshot further than the last. C went {begun} → …, and after {taken} steps it was "
-            f"no finite number. Choose a smaller η than {rate:g}, and put the ball somewhere else."
+            f"no finite number. Choose a smaller η than {n(rate)}, and put the ball somewhere else."
         )
     size = float(np.linalg.norm(slope))
-    curves = f"the Hessian's eigenvalues are {low:.3g} and {high:.3g}"
+    curves = f"the Hessian's eigenvalues are {n(low)} and {n(high)}"
     if size < FLAT and low < -FLAT and high > FLAT:
-        still = "The gradient is exactly 0" if size == 0 else f"The gradient is only {size:.2g} long"
+        still = "The gradient is exactly 0" if size == 0 else f"The gradient is only {n(size)} long"
         end = "Gradient descent does not move from here" if size == 0 else "Gradient descent leaves it slowly"
         return f"A saddle. {still}, and {curves}: C falls in one direction and rises in the other. {end}."
     if size < FLAT:
-        flat = "along the valley C stays the same" if abs(low) < FLAT < high else "C rises in both directions"
-        shape = flat if low > -FLAT else "C falls away slowly in one direction"
-        return f"The gradient is nearly 0 ({size:.2g}), and {curves}: {shape}. After {taken} steps C is {value:.3g}."
+        shape = "C rises in both directions"
+        if low < -FLAT:
+            shape = "C falls away slowly in one direction"
+        elif low < FLAT:
+            shape = "along the valley C stays the same" if high > FLAT else "it is flat all around"
+        return f"The gradient is nearly 0 ({n(size)}), and {curves}: {shape}. After {taken} steps C is {n(value)}."
     if not np.isfinite(following):
-        return f"The next step at η = {rate:g} leaves all finite numbers. {limit}"
+        return f"The next step at η = {n(rate)} leaves all finite numbers. {limit}"
     if following > value:
         return (
-            f"The step is too long: at η = {rate:g} the next one raises C from {value:.3g} to {following:.3g}. {limit}"
+            f"The step is too long: at η = {n(rate)} the next one raises C from {n(value)} to {n(following)}. {limit}"
         )
-    return f"Downhill: at η = {rate:g} the next step lowers C from {value:.3g} to {following:.3g}; {curves} here."
+    return f"Downhill: at η = {n(rate)} the next step lowers C from {n(value)} to {n(following)}; {curves} here."
 
 
 def _levels(costs: np.ndarray) -> list[float]:

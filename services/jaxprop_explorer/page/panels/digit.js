@@ -25,7 +25,7 @@ const MARKUP = `
   <div class="digit-answer stack">
     <div class="digit-see">
       <figure><canvas class="pixels digit-seen" role="img"></canvas><figcaption>What the network sees: 28 × 28 pixels</figcaption></figure>
-      <p class="callout digit-verdict" aria-live="polite"></p>
+      <p class="callout digit-verdict" aria-live="polite" data-kind="waiting">The network is being made ready …</p>
     </div>
     <div class="digit-bars" role="group" aria-label="Probability of every digit"></div>
   </div>
@@ -34,7 +34,7 @@ const MARKUP = `
       <select id="digit-label"><option value="">– choose a label –</option></select></div>
     <figure><canvas class="pixels digit-pixels" role="img"></canvas>
       <figcaption>The error at the pixels, ∂C/∂x</figcaption></figure>
-    <p class="small muted digit-told"></p>
+    <p class="small muted digit-told">Not computed yet.</p>
   </div>
 </div>
 <div class="digit-layers"></div>`;

@@ -108,14 +108,23 @@ class SurfacePanel {
     const before = { ...this.choice };
     Object.assign(this.choice, changes);
     const { view, seed, rate, start = null, steps = 0, chosen = null } = this.choice;
+    this.busy(true);
     try {
       const asked = { view, seed, rate, start, steps, chosen: view === "two" ? chosen : null };
       this.receive(await this.app.ask("surface/look", asked));
       this.remember();
     } catch {   // the notice says why; what is drawn stays
       this.choice = before;
-      if (this.seen) this.offer();
+      if (this.seen) { this.offer(); this.tell(); }
+    } finally {
+      this.busy(false);
     }
+  }
+
+  /** While a surface is computed the old one stands back. */
+  busy(waiting) {
+    this.find(".ground-pictures").setAttribute("aria-busy", String(waiting));
+    if (waiting) this.find(".ground-sentence").textContent = "The surface is being computed …";
   }
 
   /** Put the ball somewhere. While an answer is on its way only the latest wish is kept. */
