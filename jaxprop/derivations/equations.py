@@ -1,5 +1,6 @@
 """Equations with their numbers: what a writer has written goes into `values`, where later equations find it."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from jaxprop.derivations import formula as tree
@@ -73,9 +74,18 @@ def fitting(terms: Sequence[Formula], values: Mapping[Formula, float], room: int
     '1 + 2 + 3 + 4 + 5 + 6 + 7 + … (23 more terms summing to 437)'
     """
     total = Sum(tuple(terms))
+    numbers = [tree.substitute(term, values) for term in terms[: SHOWN + 1]]
+    try:
+        sizes = [evaluate(term, values) for term in terms]
+    except tree.UndefinedError:
+        sizes = None
     for keep in range(min(len(terms), SHOWN), 1, -1):
         short = shorten(total, keep)
-        if max(len(to_text(short)), len(to_text(tree.substitute(short, values)))) <= room:
+        with_numbers = Sum(tuple(numbers[: keep + 1]))
+        if isinstance(rest := short.terms[-1], Rest):
+            hidden = rest.terms if sizes is None else (Number(math.fsum(sizes[keep:])),)
+            with_numbers = Sum((*numbers[:keep], Rest(hidden, len(rest.terms))))
+        if max(len(to_text(short)), len(to_text(with_numbers))) <= room:
             return short
     return shorten(total, 1)
 
