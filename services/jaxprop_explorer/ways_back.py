@@ -3,7 +3,7 @@
 Formulas are trees of the library, and their numbers are the tape's: a test compares the two.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -66,7 +66,7 @@ class Unit(NamedTuple):
         return self.named("B", (self.j, k), self.layer + 1, self.B[self.j, k])
 
 
-def _sum(terms: list[Formula], values: Values) -> Formula:
+def _sum(terms: Sequence[Formula], values: Values) -> Formula:
     return shorten(Sum(tuple(terms)), MOST, values) if len(terms) > 1 else terms[0]
 
 
@@ -185,7 +185,7 @@ def way_back(net: Layer, params: PyTree, feedback: PyTree, name: str, tape: Tape
     a, z = Symbol("a", (j,), number), Symbol("z", (j,), number)
     if about.at:
         record = true[before.path]
-        factors = {
+        factors: Values = {
             Derivative(C, a): float(np.ravel(record.dy)[j]),
             Derivative(a, z): float(np.ravel(record.derivative)[j]),
         }

@@ -100,6 +100,8 @@ def test_the_largest_bar_is_the_example_with_the_largest_gradient(session):
     assert float(shown["target"].replace("−", "-")) == pytest.approx(float(targets[0]), rel=1e-3)
     y = float(e.net(jnp.asarray(x)[None], e.params)[0, 0])
     assert float(shown["output"].replace("−", "-")) == pytest.approx(y, rel=1e-3)
+    expected = float(e.cost(jnp.asarray([[y]]), jnp.asarray(targets)[None])[0])
+    assert float(shown["cost"].replace("−", "-")) == pytest.approx(expected, rel=1e-3)
     with pytest.raises(jp.JaxpropError, match="there are"):
         example(tab, Row(row=10**6))
 

@@ -51,7 +51,7 @@ class Ask(Place):
     whole_batch: bool = False
     article: bool = False
     every_step: bool = False
-    learning_rate: float | None = Field(None, gt=0)
+    learning_rate: float | None = Field(default=None, gt=0)
 
 
 class Export(Place):
@@ -66,7 +66,7 @@ class Step(Place):
 
     flipped: bool = False
     whole_batch: bool = False
-    learning_rate: float | None = Field(None, gt=0)
+    learning_rate: float | None = Field(default=None, gt=0)
 
 
 class Given(NamedTuple):
@@ -143,7 +143,7 @@ def chain_rule(given: Given, asked: Ask) -> dict[str, Any]:
     told, errors = _batch(given, found) if whole_batch else (found, _nudges(given, found))
     return {
         "path": asked.path or path, "index": list(asked.index if asked.path else index),
-        "kind": "input" if is_input else "unit" if is_unit else "weight" if len(index) == 2 else "bias",
+        "kind": "input" if is_input else "unit" if is_unit else _kind(path),
         "number": {"path": path, "index": list(index), "value": found.facts["parameter"],
                    "text": f"{found.facts['parameter']:.6g}", "reach": _reach(found.facts["parameter"])},
         "asked": printer.prose(_of_unit(chain) if is_unit else found.steps[0].sentence),
@@ -159,6 +159,12 @@ def chain_rule(given: Given, asked: Ask) -> dict[str, Any]:
         "slope": None if is_input else slope_json(given.net, path, found, printer),
         "steps": [cards.step_json(step, printer) for step in found.steps] if asked.every_step else None,
     }  # fmt: skip
+
+
+def _kind(path: str) -> str:
+    """What a parameter is called."""
+    name = path.rpartition(".")[2]
+    return "weight" if name.startswith("W") else "bias" if name in ("b", "bias") else "number"
 
 
 def _of_unit(chain: cards.Chain) -> Prose:

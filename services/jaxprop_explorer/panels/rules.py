@@ -16,6 +16,7 @@ from jaxprop.costs import Cost
 from jaxprop.errors import JaxpropError
 from jaxprop.layers import Layer
 from jaxprop.network import leaves
+from jaxprop.stats.noise_scale import Noise
 from jaxprop_explorer.examples import example_json
 from jaxprop_explorer.panels.chain_rule import batch_of
 from jaxprop_explorer.panels.command import Asked, Command
@@ -97,7 +98,7 @@ def _by_layer(net: Layer, angles: dict[str, np.ndarray]) -> list[dict[str, Any]]
 
 
 def _table(
-    N: int, noise: stats.noise_scale.Noise, signal: PyTree, dead: dict[str, Any], saturated: dict[str, Any], ruled: bool
+    N: int, noise: Noise, signal: PyTree, dead: dict[str, Any], saturated: dict[str, Any], ruled: bool
 ) -> list[dict[str, Any]]:
     """Each number with a sentence on what it tells."""
     printer = Printer(digits=3)
@@ -228,8 +229,8 @@ def _bars(rows: np.ndarray, norms: list[float]) -> list[dict[str, Any]]:
 
 
 def _norms_words(rows: np.ndarray, norms: list[float]) -> str:
-    few, at = Printer(digits=3), int(np.argmax(norms))
-    words = f"Example {rows[at]} has {few.number(norms[at])}; the mean of {len(rows)} is {few.number(np.mean(norms))}."
+    few, at, mean = Printer(digits=3), int(np.argmax(norms)), float(np.mean(norms))
+    words = f"Example {rows[at]} has {few.number(norms[at])}; the mean of {len(rows)} is {few.number(mean)}."
     return f"{words} Drawn are the {MOST_BARS} largest." if len(rows) > MOST_BARS else words
 
 
