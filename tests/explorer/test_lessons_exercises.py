@@ -3,6 +3,7 @@
 import re
 from html.parser import HTMLParser
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -189,3 +190,28 @@ def test_a_lesson_is_one_file_that_needs_nothing_else():
     assert "jax.grad" in written and "✗" not in written
     with pytest.raises(JaxpropError):
         html(23)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_typical_mistakes_are_what_their_names_say(seed):
+    """By another way: a path is dropped from C itself, the input is left out where a bias has none, C is doubled."""
+    asked = exercise("hidden_weight", seed)
+    slips = {mistake.name: mistake.value for mistake in asked.mistakes}
+    path, (i, j) = asked.place
+    example = asked.example
+
+    def gradient(outputs, scale=0.5):
+        def C(params):
+            miss = (example.net(example.x, params) - example.targets)[0]
+            return scale * sum(miss[k] ** 2 for k in outputs)
+
+        return by_path(jax.grad(C)(example.params))
+
+    assert slips["path 2 dropped"] == pytest.approx(float(gradient([0])[path][i, j]))
+    assert slips["path 1 dropped"] == pytest.approx(float(gradient([1])[path][i, j]))
+    assert slips["half"] == pytest.approx(float(gradient([0, 1], 1.0)[path][i, j]))
+    whole = gradient([0, 1])
+    assert slips["input forgotten"] == pytest.approx(float(whole["0.b"][j]))
+    assert slips["neighbour"] == pytest.approx(float(whole[path][i, 1 - j]))
+    assert slips["other input"] == pytest.approx(float(whole[path][1 - i, j]))
+    assert slips["weight for input"] == pytest.approx(float(whole["0.b"][j] * example.params[0].W[i, j]))

@@ -96,7 +96,8 @@ def _ball(dt: float) -> Shown:
 
 def unit_derivation(place: str) -> Derivation:
     """The derivation for one number of row 2's unit."""
-    return nets.explained(nets.unit(), *PLACES[place], nets.UNIT_NAMES)
+    path, at = PLACES[place]
+    return nets.explained(nets.unit(), path, at, nets.UNIT_NAMES)
 
 
 def _factors(place: str) -> Shown:

@@ -68,7 +68,8 @@ def _descend(start: str, rate: float, momentum: str) -> Shown:
         Line(-grid, -2 / grid, "", 2, dashed=True),
         Line(np.clip(path[:, 0], -9, 9), np.clip(path[:, 1], -9, 9), "the path"),
     )
-    dots = (Dot(at[0], at[1], "start", 1), Dot(*np.clip(end, -4, 4).tolist(), "end", 4))
+    x_end, y_end = np.clip(end, -4, 4).tolist()
+    dots = (Dot(at[0], at[1], "start", 1), Dot(x_end, y_end, "end", 4))
     drawn = chart(lines, dots, x_label="θ₁", y_label="θ₂", x=(-4.0, 4.0), y=(-4.0, 4.0), said=words)
     found = {"θ₁": float(end[0]), "θ₂": float(end[1]), "crossings": crossings, "diverged": float(diverged)}
     return Shown(words, {k: v for k, v in found.items() if np.isfinite(v)}, drawn)

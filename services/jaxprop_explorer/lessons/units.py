@@ -91,7 +91,7 @@ def _slope_formula(bend: str) -> Formula:
 
 def of_miss(unit: Unit, rest: float) -> list[Mistake]:
     """What goes wrong with ∂C/∂a, the other factors being right and their product `rest`."""
-    at = {A: unit.a, T: unit.target}
+    at: dict[Formula, float] = {A: unit.a, T: unit.target}
     step = "∂C/∂a"
     return [
         Mistake(
