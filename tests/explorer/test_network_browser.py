@@ -143,6 +143,10 @@ def test_a_pruned_weight_stays_zero(opened):
     page.get_by_role("button", name="Step", exact=True).click()
     page.locator(".count-step").get_by_text("1", exact=True).wait_for()
     assert told(page, "w") == 0
+    page.wait_for_url("**steps=1&changes=0:0.W[[]1,2]:pruned**")
+    page.reload()
+    page.get_by_role("button", name="Let it grow again").wait_for()
+    assert told(page, "w") == 0
 
 
 def test_who_wants_no_motion_goes_on_with_next(opened):

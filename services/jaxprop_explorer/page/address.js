@@ -22,6 +22,7 @@ export function read(fragment) {
 function put(state, key, value) {
   const [first, ...rest] = key.split(".");
   if (key === "selected") state.selected = place(String(value));
+  else if (key === "changes") state.history = String(value).split(";").map(change);
   else if (SINGLE.includes(key)) state[key] = value;
   else if (rest.length === 0 && !key.startsWith("~")) state.settings[key] = value;
   else if (rest.length === 0) state[key.slice(1)] = value;
@@ -38,9 +39,10 @@ export function write(state) {
   for (const [key, value] of Object.entries(state.settings ?? {})) add(key, value);
   if (state.steps) add("steps", state.steps);
   if (state.example) add("example", state.example);
+  if (state.history?.length) add("changes", state.history.map(shortly).join(";"));
   if (state.selected) add("selected", `${state.selected.path}:${(state.selected.index ?? []).join(",")}`);
   for (const [key, value] of Object.entries(state)) {
-    if ([...SINGLE, "settings", "selected"].includes(key)) continue;
+    if ([...SINGLE, "settings", "selected", "history"].includes(key)) continue;
     if (value && typeof value === "object" && !Array.isArray(value)) {
       for (const [inner, one] of Object.entries(value)) add(`${key}.${inner}`, one);
     } else if (!(Array.isArray(value) && value.length === 0)) add(`~${key}`, value);
@@ -58,6 +60,27 @@ function place(text) {
   return at < 0 ? { path: text, index: [] } : { path: text.slice(0, at), index };
 }
 
+// A change is written as its step, what, and the value: "120:learning_rate:0.5", "130:0.W[1,2]:0.25" or
+// "140:0.W[1,2]:pruned".
+function shortly({ at, set, edit, prune }) {
+  if (set) return Object.entries(set).map(([name, value]) => `${at}:${name}:${raw(value)}`).join(";");
+  const [path, index, value] = edit ?? prune;
+  return `${at}:${path}[${index.join(",")}]:${edit ? value : value ? "pruned" : "free"}`;
+}
+
+function change(text) {
+  const [, at, what, value] = /^(\d+):(.+):([^:]*)$/.exec(text);
+  const found = /^(.+)\[([\d,]*)\]$/.exec(what);
+  if (!found) return { at: Number(at), set: { [what]: parse(value) } };
+  const where = [found[1], found[2].split(",").filter(Boolean).map(Number)];
+  if (value === "pruned" || value === "free") return { at: Number(at), prune: [...where, value === "pruned"] };
+  return { at: Number(at), edit: [...where, Number(value)] };
+}
+
+function raw(value) {
+  return typeof value === "string" && parse(value) === value ? value : JSON.stringify(value);
+}
+
 function shown(value) {
   let text;
   const simple = (one) => typeof one === "number" || (typeof one === "string" && /^[\w.-]+$/.test(one));
@@ -67,6 +90,7 @@ function shown(value) {
   return encodeURIComponent(text)
     .replaceAll("%2C", ",")
     .replaceAll("%3A", ":")
+    .replaceAll("%3B", ";")
     .replaceAll("%5B", "[")
     .replaceAll("%5D", "]");
 }

@@ -74,6 +74,7 @@ export class App {
   receive(frame) {
     if (this.frame && frame.version < this.frame.version) return;
     this.frame = frame;
+    if (this.selected && !holds(frame, this.selected)) this.select(null);
     this.emit("frame", frame);
     // Settings, changes and steps: from them the same θ comes again.
     this.setState(frame.state ?? { steps: frame.step });
@@ -172,4 +173,14 @@ export class App {
       this.emit(kind, found);
     }
   }
+}
+
+/** Whether the network of a frame has what is chosen: another one may have come in its place. */
+function holds({ layers, inputs }, { path, index }) {
+  if (path === "x") return index[0] < inputs.values.length;
+  for (const layer of layers) {
+    const shape = path === layer.path ? [layer.units ?? Infinity] : layer.parameters?.[path.slice(layer.path.length + 1)];
+    if (shape && path.startsWith(layer.path)) return index.length > shape.length || index.every((at, k) => at < shape[k]);
+  }
+  return layers.some((layer) => !layer.parameters);
 }

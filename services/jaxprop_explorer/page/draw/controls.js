@@ -18,9 +18,11 @@ function make(tag, properties, ...children) {
 }
 
 export class Controls {
-  /** `change({name: value})` when the reader has changed a setting; `load(file)` for a table of their own. */
-  constructor(element, change, load) {
+  /** `change({name: value})` for a changed setting; `load(file)` for a table; `refuse(words)` for what is no number. */
+  constructor(element, { change, load, refuse }) {
+    this.element = element;
     this.change = change;
+    this.refuse = refuse;
     this.inputs = {};
     for (const field of FIELDS) element.append(this.field(field));
     this.layers = make("div", {});
@@ -44,7 +46,8 @@ export class Controls {
       if (file.files[0]) load(file.files[0]);
       file.value = "";
     });
-    const open = make("button", { type: "button", textContent: "Own CSV …", title: "Or drop a file on the page" });
+    const open = make("button", { type: "button", id: "set-open", textContent: "Own CSV …" });
+    open.title = "Or drop a file on the page";
     open.addEventListener("click", () => file.click());
     file.setAttribute("aria-label", "A table of your own, as CSV");
     element.append(
@@ -85,6 +88,7 @@ export class Controls {
   changed(name, kind, input) {
     if (kind === "number" && (input.value === "" || !input.checkValidity())) {
       input.setAttribute("aria-invalid", "true");
+      this.refuse(`${input.labels[0].textContent}: ${input.validationMessage || "expected a number"}`);
       return;
     }
     input.removeAttribute("aria-invalid");
@@ -111,12 +115,14 @@ export class Controls {
   }
 
   /** Show the settings that hold now; a field that is being written in is left alone. */
-  update(settings) {
+  update(settings, steerable = true) {
+    for (const button of this.element.querySelectorAll(".with-button button, #set-open")) button.disabled = !steerable;
     for (const [name, input] of Object.entries(this.inputs)) {
       if (input === document.activeElement && input.tagName !== "SELECT") continue;
       const value = settings[name];
-      input.disabled = value === null || value === undefined;
-      const text = input.disabled ? "" : String(value);
+      const nothing = value === null || value === undefined;
+      input.disabled = nothing || !steerable;
+      const text = nothing ? "" : String(value);
       if (input.tagName === "SELECT" && text && ![...input.options].some((o) => o.value === text))
         input.append(this.option(text));
       if (input.value !== text) input.value = text;

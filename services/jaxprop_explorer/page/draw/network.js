@@ -220,6 +220,7 @@ export class NetworkDrawing {
     const wanted = [];
     let most = back ? 1e-12 : 0.5;
     frame.layers.forEach((layer, n) => {
+      if (layer.W?.shape[0] !== this.place.columns[n].count) return; // another layer stands between the two columns
       const shown = back ? (layer.dW ?? null) : layer.W;
       for (const [i, j, value] of entries(shown ?? layer.W)) {
         if (this.place.columns[n].units[i] === undefined || this.place.columns[n + 1].units[j] === undefined)

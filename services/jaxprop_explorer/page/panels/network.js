@@ -65,6 +65,8 @@ const MARKUP = `
   </div>
 </div>`;
 
+const STEERING = [".net-play", ".net-step", ".net-reset", ".net-speed", ".pass-update", ".told-prune"];
+
 export default {
   name: "network",
   title: "Network",
@@ -78,11 +80,11 @@ class NetworkPanel {
     this.app = app;
     element.append(...new DOMParser().parseFromString(MARKUP, "text/html").body.childNodes);
     this.find = (selector) => element.querySelector(selector);
-    this.controls = new Controls(
-      this.find(".net-settings .fields"),
-      (changes) => this.set(changes),
-      (file) => this.load(file),
-    );
+    this.controls = new Controls(this.find(".net-settings .fields"), {
+      change: (changes) => this.set(changes),
+      load: (file) => this.load(file).catch(() => {}),
+      refuse: (words) => app.notice(words, "error"),
+    });
     this.drawing = new NetworkDrawing(this.find(".net-drawing"), {
       point: (item) => {
         this.pointed = item;
@@ -141,8 +143,8 @@ class NetworkPanel {
     click(".net-step", () => this.ask("step"));
     click(".net-play", () => (app.frame?.playing ? this.ask("pause") : this.play()));
     click(".net-reset", () => this.restart());
-    click(".example-back", () => this.ask("look", { by: -1 }));
-    click(".example-on", () => this.ask("look", { by: 1 }));
+    click(".example-back", () => this.look(-1));
+    click(".example-on", () => this.look(1));
     click(".net-collapse button", () => this.collapse());
     click(".told-prune", () => this.prune());
     click(".told-bias", () => app.select({ path: `${app.selected.path}.b`, index: app.selected.index }));
@@ -196,17 +198,19 @@ class NetworkPanel {
   async set(changes) {
     this.flow.end();
     this.app.settle();
+    this.app.notice("");
     try {
       await this.ask("set", { changes });
       this.app.setState({}, true);
       if (changes.data) await this.offer();
     } catch {
-      this.controls.update(this.frame.settings); // what was refused is not shown as if it held
+      this.controls.update(this.frame.settings, this.frame.steerable); // what was refused is not shown as if it held
     }
   }
 
   async restart() {
     this.flow.end();
+    if (this.frame.playing) await this.ask("pause");
     await this.ask("restart");
   }
 
@@ -222,7 +226,7 @@ class NetworkPanel {
 
   async offer() {
     this.controls.offer(await this.app.ask("network/choices"));
-    if (this.frame) this.controls.update(this.frame.settings);
+    if (this.frame) this.controls.update(this.frame.settings, this.frame.steerable);
   }
 
   listenForFiles() {
@@ -265,7 +269,8 @@ class NetworkPanel {
     this.find(".example-now").textContent = frame.example
       ? `${(frame.example.index + 1).toLocaleString("en")} of ${frame.example.of.toLocaleString("en")}`
       : "";
-    this.controls.update(frame.settings ?? this.app.state.settings);
+    this.controls.update(frame.settings, frame.steerable);
+    for (const selector of STEERING) this.find(selector).disabled = frame.steerable === false;
     const flat = frame.layers.length > 1 && frame.layers.slice(0, -1).every((layer) => layer.activation === "linear");
     this.find(".net-collapse").hidden = !flat || frame.inputs.values.length > 12;
     if (this.collapsedAt !== frame.version) this.find(".collapsed").replaceChildren();
@@ -454,8 +459,8 @@ class NetworkPanel {
     const place = (numbers) => names.map((_, k) => `${inputName(frame, k)} = ${label(numbers[k])}`).join(", ");
     let text = this.answerInWords();
     if (this.over) {
-      const { inputs, y } = this.answered ?? { inputs: this.over, y: [] };
-      text = `${place(inputs)}: y = ${y.slice(0, 4).map(label).join(", ")}`;
+      const { inputs, y } = this.answered ?? { inputs: this.over, y: null };
+      text = `${place(inputs)}: y = ${y ? y.slice(0, 4).map(label).join(", ") : "…"}`;
     } else if (values.length <= 2) text = `${place(values)}: ${text}`;
     this.find(".surface-told").textContent = text;
   }
@@ -471,6 +476,13 @@ class NetworkPanel {
     const wanted = classes[target.length === 1 ? target[0] : largest(target)];
     const most = label(Math.max(...output));
     return `The largest y, ${most}, is that of ${classes[largest(output)]}; the target is ${wanted}.`;
+  }
+
+  /** Take another example into view; in the backward view its errors are computed too. */
+  async look(by) {
+    this.flow.end();
+    await this.ask("look", { by });
+    if (this.direction === "backward") await this.ask("backward");
   }
 
   // ---------------------------------------------------------------- forward | backward
@@ -495,12 +507,14 @@ class NetworkPanel {
   }
 
   async slow() {
+    if (this.frame.playing) await this.ask("pause");
     if (this.flow.running) this.flow.pause();
     else if (this.flow.pass) this.flow.run();
     else await this.turn(this.direction);
   }
 
   async next() {
+    if (this.frame.playing) await this.ask("pause");
     if (!this.flow.pass) await this.turn(this.direction);
     this.flow.pause();
     this.flow.next();
