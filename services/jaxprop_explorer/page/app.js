@@ -11,6 +11,7 @@ export class App {
     this.notice = notice;
     this.state = read(location.hash);
     this.frame = null;
+    this.changing = null; // resolves when a change of the network, if one is under way, is here
     this.pictures = new Map(); // what panels offer as files: {title, file, svg() → text, png() → canvas}
     this.selected = this.state.selected ?? null;
     this.opened = new Promise((resolve) => {
@@ -42,6 +43,16 @@ export class App {
       throw new Error(this.farewell);
     }
     return this.post(`api/sessions/${this.session}/${command}`, body);
+  }
+
+  /** Ask for another network; `changing` lasts until its frame is here. */
+  async change(command, body = {}) {
+    const arrived = this.ask(command, body).then((answer) => {
+      this.receive(answer);
+      return answer;
+    });
+    this.changing = arrived.catch(() => {});
+    return arrived;
   }
 
   async post(address, body) {
@@ -179,8 +190,14 @@ export class App {
 function holds({ layers, inputs }, { path, index }) {
   if (path === "x") return index[0] < inputs.values.length;
   for (const layer of layers) {
-    const shape = path === layer.path ? [layer.units ?? Infinity] : layer.parameters?.[path.slice(layer.path.length + 1)];
-    if (shape && path.startsWith(layer.path)) return index.length > shape.length || index.every((at, k) => at < shape[k]);
+    const shape = path === layer.path ? [layer.units ?? Infinity] : layer.parameters?.[nameIn(layer, path)];
+    if (shape) return index.length > shape.length || index.every((at, k) => at < shape[k]);
   }
   return layers.some((layer) => !layer.parameters);
+}
+
+/** What a layer itself calls the parameter at a path, if it is one of its own. */
+function nameIn(layer, path) {
+  const prefix = layer.path ? `${layer.path}.` : "";
+  return path.startsWith(prefix) ? path.slice(prefix.length) : "";
 }

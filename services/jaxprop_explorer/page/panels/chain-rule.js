@@ -127,6 +127,7 @@ class ChainRule {
   // ---------------------------------------------------------------- questions
 
   async ask() {
+    await this.app.changing; // else this would be asked of the network that was there before
     if (!this.element.getClientRects().length || !this.app.frame) return;
     const chosen = this.chosen() ?? {};
     const asked = {
@@ -140,7 +141,7 @@ class ChainRule {
     this.answered = key;
     this.found = found;
     this.draw(found);
-    if (!chosen.path) this.app.select(this.place); // what tells most was picked: it stays, as the numbers move
+    if (!chosen.path && !this.app.selected) this.app.select(this.place); // what tells most was picked: it stays, as the numbers move
   }
 
   /** What is selected, if this network has it: the one before may have been larger. */

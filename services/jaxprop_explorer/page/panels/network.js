@@ -36,7 +36,7 @@ const MARKUP = `
       <p class="legend net-legend">
         <span><i class="edge-key plus"></i><span><span class="legend-what">weight</span> above 0</span></span>
         <span><i class="edge-key minus"></i>below 0</span><span>wider is larger</span></p>
-      <div class="net-told"><p class="told-name"></p><dl class="told-numbers"></dl>
+      <div class="net-told"><p class="told-words"></p><p class="told-name"></p><dl class="told-numbers"></dl>
         <div class="actions"><button type="button" class="small told-prune" hidden>Prune</button>
         <button type="button" class="small told-bias" hidden>Its bias</button></div></div>
       <div class="net-collapse" hidden><button type="button" class="small">Show these layers as one matrix</button>
@@ -65,6 +65,7 @@ const MARKUP = `
   </div>
 </div>`;
 
+const INVITATION = "Point at a weight or a unit to read its numbers; click it to see where they come from.";
 const STEERING = [".net-play", ".net-step", ".net-reset", ".net-speed", ".pass-update", ".told-prune"];
 
 export default {
@@ -100,7 +101,10 @@ class NetworkPanel {
     this.direction = "forward";
     this.buttons();
     this.fold();
-    app.on("select", () => this.redraw());
+    app.on("select", () => {
+      this.stageWords = null;
+      this.redraw();
+    });
     onColours(() => this.redraw());
     this.offerPictures();
     this.listenForFiles();
@@ -200,7 +204,7 @@ class NetworkPanel {
     this.app.settle();
     this.app.notice("");
     try {
-      await this.ask("set", { changes });
+      await this.app.change("network/set", { changes });
       this.app.setState({}, true);
       if (changes.data) await this.offer();
     } catch {
@@ -211,13 +215,13 @@ class NetworkPanel {
   async restart() {
     this.flow.end();
     if (this.frame.playing) await this.ask("pause");
-    await this.ask("restart");
+    await this.app.change("network/restart");
   }
 
   /** Learn from a table of the reader's own. */
   async load(file) {
     this.flow.end();
-    const answer = await this.ask("table", { text: await file.text(), name: file.name });
+    const answer = await this.app.change("network/table", { text: await file.text(), name: file.name });
     this.app.setState({}, true);
     await this.offer();
     const notes = answer.notes?.length ? ` ${answer.notes.join(" ")}` : "";
@@ -254,6 +258,7 @@ class NetworkPanel {
     this.frame = frame;
     if (this.flow.pass && (frame.playing || frame.version !== this.flow.pass.frame.version)) this.flow.end();
     if (!this.flow.pass) this.reached = null;
+    if (!frame.phase) this.stageWords = null;
     this.redraw();
     this.curve.update(frame);
     this.find(".count-step").textContent = frame.step.toLocaleString("en");
@@ -335,16 +340,11 @@ class NetworkPanel {
   /** The line under the drawing: what is pointed at, else what is chosen, else what can be done. */
   tell() {
     if (!this.frame) return;
-    const item = this.pointed ?? (this.flow.pass ? null : this.itemOf(this.app.selected));
-    const { name, numbers } = item
-      ? this.numbersOf(item)
-      : {
-          name:
-            this.stageWords ??
-            "Point at a weight or a unit to read its numbers; click it to see where they come from.",
-          numbers: [],
-        };
-    this.find(".told-name").textContent = name;
+    const item = this.pointed ?? this.itemOf(this.app.selected);
+    const { name, numbers } = item ? this.numbersOf(item) : { name: INVITATION, numbers: [] };
+    const words = this.pointed ? null : this.stageWords;
+    this.find(".told-words").textContent = words ?? "";
+    this.find(".told-name").textContent = words && !item ? "" : name;
     this.tellActions();
     const list = this.find(".told-numbers");
     list.replaceChildren(
