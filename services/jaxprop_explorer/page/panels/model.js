@@ -30,7 +30,7 @@ const MARKUP = `
       <label class="field-inline model-time" hidden>Time <select></select></label></div>
     <div class="model-pictures"></div>
   </div>
-  <div class="model-number stack" tabindex="-1" hidden><div class="model-unit"></div><div class="model-derivation prose formula"></div></div>
+  <div class="model-number stack" tabindex="-1" hidden><div class="model-unit"></div><div class="model-derivation prose" tabindex="0" role="region" aria-label="Derivation"></div></div>
 </div>`;
 
 export default {
