@@ -65,14 +65,18 @@ def explain(
 
         ∂C/∂w  =  ∂C/∂a · ∂a/∂z · ∂z/∂w        δ = ∂C/∂z
 
-    For a hidden weight ∂C/∂a is the sum over every path back from the cost, the `most` largest written, the others
-    summed and counted. Beside it stand the value by `jax.grad` and by a nudge, and what the update w - η·∂C/∂w changes.
-    Everything is computed in float64, whatever the dtype of x and the parameters. What is compiled for one parameter
-    serves for all of them.
+    In a chain of `Linear` and activations ∂C/∂a of a hidden weight is the sum over every path back from the cost, the
+    `most` largest written, the others summed and counted. In any other network the derivative is a sum over all the
+    places where the parameter was used: positions, windows of a convolution, ids, steps in time, each with what came in
+    and its error, and tied weights use by use. The error of the largest term is traced back layer by layer, the sum in
+    front of each layer written as far as its `most` largest terms. Layers are told there by their path in the code.
+
+    Beside it stand the value by `jax.grad` and by a nudge, and what the update w - η·∂C/∂w changes. Everything is
+    computed in float64, whatever the dtype of x and the parameters. What is compiled for one parameter serves for all.
 
     Args:
-        net: a Chain, of Chains too, whose layers answer one number per unit. Where a layer stands in between for which
-            no formula is written, its numbers are taken as they are.
+        net: any network. One that mixes the examples of a batch (`BatchNorm`) is written out for all rows of x
+            together: C is their mean. Of a layer of your own, slopes are what `jax.jvp` finds.
         cost: C. One without a formula is taken by its numbers.
         learning_rate: η, the step size of the update.
         most: how many terms of a sum, and how many paths, are written out.
@@ -91,10 +95,14 @@ def explain(
         float64 too. `.facts`, which come first in the JSON: path, index, row, layer, cost, picked,
         value, jax_grad, finite_difference, delta, factors (their product is the value), paths (the largest, with the
         units from the parameter to the output) and rest (how many more, and their sum), learning_rate, parameter,
-        updated, before, after, predicted_change, actual_change, flipped_change.
+        updated, before, after, predicted_change, actual_change, flipped_change. Of a sum over places the only factor is
+        the derivative itself, and there are terms (label, the index of the place, product, and factors with their
+        symbols; with `rest` they add up to the value, and `paths` has the same numbers) and trail (the layers from the
+        parameter to the cost, with the error in front of each). layer is then the path of the layer.
 
     Raises:
-        JaxpropError: for a path, an index or a row that is not there, and for a net that cannot be written out.
+        JaxpropError: for a path, an index or a row that is not there, for a derivative by whole numbers, such as ids,
+            and for a quantity of rows where a layer mixes them.
 
     >>> import jax.numpy as jnp
     >>> import jaxprop as jp
@@ -106,6 +114,11 @@ def explain(
     [('∂C/∂a', -0.20587), ('∂a/∂z', 0.16349), ('∂z/∂w', 3.0)]
     >>> round(found.facts["value"], 5), round(found.facts["jax_grad"], 5)
     (-0.10097, -0.10097)
+    >>> net, x = jp.Chain(jp.Conv(1, (2,)), jp.Flatten(), jp.Linear(1)), jnp.array([[[1.0], [3.0], [2.0]]])
+    >>> params = net.init(jax.random.key(0), x)
+    >>> facts = explain(net, jp.HalfSquaredError())(x, params, jnp.array([[1.0]]), "0.W", (0, 0, 0)).facts
+    >>> sorted(term["label"] for term in facts["terms"]), [link["layer"] for link in facts["trail"]]
+    (['window 0', 'window 1', 'window 2'], ['1', '2'])
     """
     if isinstance(net, str):
         raise JaxpropError(f"explain: {net!r:.60} is an expression; write jp.derive({net!r:.60}, at=2.0)")

@@ -181,6 +181,30 @@ def test_columns_name_the_inputs(tmp_path):
     assert r"x_{\mathrm{age\ (years)}}" in ask(path, "age (years)", "--data", str(tmp_path / "t.csv"), "--latex")
 
 
+@pytest.mark.parametrize(
+    ("layers", "param", "index", "says"),
+    [
+        (
+            (jp.Conv(2, (3, 3), 2), jp.ReLU(), jp.Flatten()),
+            "1.W", "0,1,0,1", "The kernel slides, and this number of it multiplies",
+        ),
+        ((jp.Flatten(), jp.Linear(4), jp.BatchNorm()), "3.scale", "2", "C is the mean over all"),
+    ],
+)  # fmt: skip
+def test_a_weight_of_any_layer(tmp_path, layers, param, index, says):
+    with jax.enable_x64(False):
+        found = data.load("digits")
+        net = jp.Chain(jp.Reshape((8, 8, 1)), *layers, jp.Linear(10))
+        info = {"data": {"name": "digits", "options": {}, "source": "digits"}}
+        params = draw(net, found.x[:2])
+        jp.save(tmp_path / "run", net, params, inputs=found.x[:1], cost=jp.SoftmaxCrossEntropy(), info=info)
+    text = " ".join(ask(tmp_path / "run", "--param", param, "--index", index).split())
+    assert says in text and "How the cost changes with the answer" in text
+    plain = json.loads(ask(tmp_path / "run", "--param", param, "--index", index, "--json"), parse_constant=pytest.fail)
+    assert plain["value"] == pytest.approx(plain["jax_grad"], rel=1e-9)
+    assert sum(term["product"] for term in plain["terms"]) + plain["rest"]["sum"] == pytest.approx(plain["value"])
+
+
 def test_a_file_of_html_and_mathml_of_the_same_numbers(folder, tmp_path):
     """The file is written whole, over one that is there, and says whose numbers it has."""
     file = tmp_path / "made" / "w.html"

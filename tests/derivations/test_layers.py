@@ -1,5 +1,6 @@
 """`explain` of every layer and combinator: the written terms add up to `jax.grad`, and every equation holds."""
 
+from dataclasses import dataclass
 from functools import partial
 
 import jax
@@ -9,7 +10,7 @@ import pytest
 
 import jaxprop as jp
 from jaxprop.derivations import explain, to_latex, to_mathml, to_text
-from jaxprop.network import by_path
+from jaxprop.network import Combinator, by_path, join
 from jaxprop.uses import is_use
 from tests.cases import LAYERS
 from tests.cases.case import one_of_each
@@ -189,6 +190,81 @@ def test_an_error_of_zero_is_said_and_traced_no_further_than_it_goes():
     params = (params[0]._replace(b=jnp.array([-1e3])), *params[1:])
     found = explain(net, jp.HalfSquaredError())(x, params, targets, "0.W", (0, 0, 0))
     assert holds(found, 0.0)["value"] == 0 and "All of its terms are 0" in " ".join(to_text(found).split())
+
+
+@dataclass(frozen=True)
+class Doubled(Combinator):
+    """A combinator that explain has never heard of: 2·f(x)."""
+
+    inner: jp.Layer
+
+    def children(self):
+        return (self.inner,)
+
+    def init(self, key, x):
+        return (self.inner.init(key, x),)
+
+    def __call__(self, x, params, env=None):
+        return 2 * self.inner(x, params[0], env)
+
+    def push(self, walk, x, params, env, path):
+        y, cache = walk.push(self.inner, x, params[0], env, join(path, "0"))
+        return 2 * y, cache
+
+    def pull(self, walk, dy, cache, params, path):
+        dx, uses, notes = walk.pull(self.inner, 2 * dy, cache, params[0], join(path, "0"))
+        return dx, (uses,), notes
+
+
+def test_a_combinator_of_your_own_is_one_link_from_outside_and_a_wall_from_inside():
+    net = jp.Chain(jp.Linear(2), Doubled(jp.Chain(jp.Linear(2), jp.Tanh())), jp.Linear(1))
+    x = jnp.asarray(np.random.default_rng(5).normal(size=(2, 3)))
+    params = jax.tree.map(lambda p: jnp.asarray(np.random.default_rng(p.size).normal(size=p.shape)),
+                          jax.eval_shape(net.init, jax.random.key(0), x))  # fmt: skip
+    run = explain(net, jp.HalfSquaredError())
+    slopes = by_path(gradients(net, jp.HalfSquaredError(), x, params, jnp.ones((2, 1)), None))
+    for path, index, says in (
+        ("0.W", (1, 0), "Doubled is a layer of your own, and its formula is not known here"),
+        ("1.0.0.W", (1, 0), "Doubled, at 1, is a combinator of your own"),
+    ):
+        found = run(x, params, jnp.ones((2, 1)), path, index)
+        assert check(found, tolerance=CLOSE)["value"] == pytest.approx(float(slopes[path][index]), rel=1e-12)
+        assert says in " ".join(to_text(found).split())
+
+
+@dataclass(frozen=True)
+class Powers(jp.Layer):
+    """A layer that only says what it computes; its uses are `Dense`."""
+
+    def init(self, key, x):
+        return {"p": jnp.full(x.shape[-1:], 2.0, x.dtype)}
+
+    def __call__(self, x, params, env=None):
+        return jnp.abs(x) ** params["p"]
+
+
+def test_a_use_of_no_known_kind_is_told_by_what_moves_with_the_parameter():
+    net = jp.Chain(jp.Linear(3), Powers(), jp.LayerNorm(), jp.Linear(1))
+    x = jnp.asarray(np.random.default_rng(6).normal(size=(2, 2)))
+    params = draw(net, x)
+    slopes = by_path(gradients(net, jp.HalfSquaredError(), x, params, jnp.ones((2, 1)), None))
+    found = explain(net, jp.HalfSquaredError())(x, params, jnp.ones((2, 1)), "1.p", (1,))
+    assert check(found, tolerance=CLOSE)["value"] == pytest.approx(float(slopes["1.p"][1]), rel=1e-12)
+    text = " ".join(to_text(found).split())
+    assert "How the answer moves with it" in text and "a push of the parameter shows" in text
+    assert "Through LayerNorm, 2" in text and "∂C/∂p⁽¹⁾[1] = ∂C/∂a⁽¹⁾[1] · ∂a⁽¹⁾[1]/∂p⁽¹⁾[1]" in text
+
+
+def test_names_of_ones_own_stand_in_any_derivation():
+    net = jp.Chain(jp.Conv(1, (2,), padding="VALID"), jp.Flatten(), jp.Linear(1))
+    x = jnp.asarray(np.random.default_rng(7).normal(size=(1, 3, 1)))
+    names = {"k0": "0.W[0,0,0]", "w": "2.W[1,0]", "E": "C"}
+    run = explain(net, jp.HalfSquaredError(), names=names)
+    found = run(x, draw(net, x), jnp.ones((1, 1)), "k0")
+    text = to_text(found)
+    assert "∂E/∂k0" in text and "k0' = k0 - η · ∂E/∂k0" in text and "·w" in text.replace(" ", "")
+    assert "W⁽" not in text and "C" not in [factor["symbol"] for factor in found.facts["terms"][0]["factors"]]
+    assert all("∂C" not in str(link["symbol"]) for link in found.facts["trail"])
 
 
 MODELS = {
