@@ -95,6 +95,7 @@ def application(
         sessions.open(session)
         opened(session)
         shown = await computed(session.frame)
+        pool.submit(experiment.prepare)
         return JSONResponse({"session": session.id, "frame": shown})
 
     async def command(request: Request) -> Response:

@@ -244,6 +244,12 @@ class Experiment:
         self._changed()
         return self.diverged is None
 
+    def prepare(self) -> None:
+        """Compile what a step needs, without taking one: while a page is being read, its first step gets ready."""
+        if self.steerable:
+            order = np.zeros((programs.STEPS_AT_ONCE, self.batch_size), np.int32)
+            programs.training(self.recipe)(self._state, self._kept, self._x, self._targets, order, np.int32(0))
+
     def _train(self, steps: int) -> None:
         run = programs.training(self.recipe)
         while steps > 0 and self.diverged is None:

@@ -211,3 +211,13 @@ def test_another_rate_and_another_page_compile_nothing(compilations):
         other.look(3)
         other.passed(), other.measured()
     assert count[0] == 0
+
+
+def test_a_first_step_gets_ready_without_being_taken(compilations):
+    experiment = Experiment.of(Settings(data="xor", layers=(2,), batch_size=3))
+    before = bits(experiment)
+    experiment.prepare()
+    assert bits(experiment) == before and experiment.step == 0
+    with compilations() as count:
+        experiment.advance(1)
+    assert count[0] == 0 and bits(experiment) != before
