@@ -54,6 +54,16 @@ def of_run(
     return run(x, saved.params, targets, asked, where, row=row), rows.source
 
 
+def with_references(markup: str, encoding: str | None) -> str:
+    """Return HTML in which the letters that an encoding lacks are written by their numbers, as HTML has it.
+
+    >>> with_references("<mi>∂</mi>", "ascii"), with_references("<mi>∂</mi>", "utf-8")
+    ('<mi>&#8706;</mi>', '<mi>∂</mi>')
+    """
+    encoding = encoding or "utf-8"
+    return markup.encode(encoding, "xmlcharrefreplace").decode(encoding)
+
+
 def names_of(text: str) -> dict[str, str]:
     """Return the names that --names gives.
 

@@ -35,7 +35,7 @@ STYLE = f"""
 html {{ background: var(--paper); color: var(--ink); -webkit-text-size-adjust: 100%; }}
 body {{ font: 1rem/1.6 system-ui, sans-serif; max-width: 46rem; margin: 0 auto; padding: 2.5rem 1.25rem 4rem; }}
 h1, h2, h3 {{ line-height: 1.3; font-weight: 600; text-wrap: balance; }}
-h1 {{ font-size: 1.6rem; margin: 0 0 1.5rem; overflow-x: auto; }}
+h1 {{ font-size: 1.6rem; margin: 0 0 1.25rem; padding: 0.25rem 0; overflow-x: auto; }}
 h2 {{ font-size: 1.125rem; margin: 0 0 0.4rem; }}
 h3 {{ font-size: 1rem; margin: 1.5rem 0 0.4rem; }}
 p {{ margin: 0.4rem 0; }}
@@ -43,14 +43,15 @@ a {{ color: inherit; }}
 .source {{ color: var(--muted); font-size: 0.875rem; }}
 .step {{ border-top: 1px solid var(--line); padding: 1.1rem 0 0.7rem; }}
 {" ".join(f".term-{i} {{ color: var(--term-{i}); }}" for i in range(1, 7))}
+{OF_DERIVATIONS}
 @media print {{
 :root {{ --ink: #000; --paper: #fff; --muted: #444; --line: #bbb; color-scheme: light; }}
 :root {{ {" ".join(f"--term-{i}: {colour};" for i, colour in enumerate(LIGHT, 1))} }}
 body {{ font-size: 10.5pt; max-width: none; padding: 0; }}
-.equation, .rows {{ overflow: visible; break-inside: avoid; }}
+h1, .derivation .equation, .derivation .rows {{ overflow: visible; break-inside: avoid; }}
 h1, h2, h3 {{ break-after: avoid; }}
 }}
-{OF_DERIVATIONS}"""
+"""
 
 
 def to_html(derivation: Derivation, digits: int | None = 6, source: str = "") -> str:

@@ -1,6 +1,7 @@
 """`jaxprop explain`: the chain rule written out, for one parameter of a saved model or for an expression."""
 
 import re
+import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
@@ -66,7 +67,7 @@ def command(
 
     Every path back from the cost with its numbers, jax.grad beside it, and what the update changes.
     """
-    from jaxprop.cli.explain import columns, names_of, of_expression, of_run, unasked
+    from jaxprop.cli.explain import columns, names_of, of_expression, of_run, unasked, with_references
     from jaxprop.cli.written import write
     from jaxprop.derivations import dumps, to_html, to_latex, to_mathml, to_text
 
@@ -92,7 +93,7 @@ def command(
     elif latex or document:
         print(to_latex(derivation, digits or 6, document))
     elif mathml:
-        print(to_mathml(derivation, digits or 6))
+        print(with_references(to_mathml(derivation, digits or 6), sys.stdout.encoding))
     elif html is not None:
         write(html, to_html(derivation, digits or 6, source).encode())
         print(html)
