@@ -51,10 +51,10 @@ class Printer:
         """Return a number as text, with a true minus sign.
 
         >>> Printer().number(-0.25), Printer().number(1.5e-7)
-        ('−0.25', '1.5 · 10⁻⁷')
+        ('−0.25', '1.5 × 10⁻⁷')
         """
         mantissa, _, exponent = number(value, self.digits).replace("-", "−").partition("e")
-        return f"{mantissa} · 10{str(int(exponent.replace('−', '-'))).translate(RAISED)}" if exponent else mantissa
+        return f"{mantissa} × 10{str(int(exponent.replace('−', '-'))).translate(RAISED)}" if exponent else mantissa
 
     def _lines(self, node: Formula) -> str:
         """A side on one line, or on as many as a long sum or product needs."""

@@ -73,6 +73,17 @@ def test_a_units_chain_ends_at_its_delta(given):
     assert found["kind"] == "unit" and found["update"] is None and len(found["cards"]) == 2
     assert math.prod(card["exact"] for card in found["cards"]) == pytest.approx(expected, rel=1e-12)
     assert "δ" in found["symbol"]
+    assert found["witnesses"][1]["exact"] == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_unit_without_a_bias_has_its_delta_too_and_no_other_numbers_witness(given):
+    net = jp.Chain(jp.Linear(2, bias=False), jp.Tanh(), jp.Linear(2, bias=False))
+    params = net.init(jax.random.key(0), given.x)
+    found = chain_rule(given._replace(net=net, params=params), Ask(path="0", index=(1,)))
+    tape = jp.manual.trace(net, COST)(given.x, params, given.targets)
+    expected = float(tape["0"].dy[ROW, 1])
+    assert math.prod(card["exact"] for card in found["cards"]) == pytest.approx(expected, rel=1e-5)
+    assert found["witnesses"] == [] and found["nudge"] is None
 
 
 def test_of_a_batch_it_is_the_mean_of_its_examples(given):

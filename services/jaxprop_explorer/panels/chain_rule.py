@@ -140,6 +140,7 @@ def chain_rule(given: Given, asked: Ask) -> dict[str, Any]:
     printer = Printer(term_colours(found))
     is_input = path == X
     whole_batch = asked.whole_batch and not (is_input or is_unit)
+    is_own = not is_unit or _kind(path) == "bias"  # else the other ways are of the weight that δ was read off
     told, errors = _batch(given, found) if whole_batch else (found, _nudges(given, found))
     return {
         "path": asked.path or path, "index": list(asked.index if asked.path else index),
@@ -154,7 +155,8 @@ def chain_rule(given: Given, asked: Ask) -> dict[str, Any]:
         "others": [printer.equation(each) for each in chain.others],
         "paths": cards.paths_json(chain, printer),
         "batch": cards.mean_json(told.steps[0], printer) if whole_batch else None,
-        "witnesses": _witnesses(told, printer), "nudge": _nudge_json(errors, printer),
+        "witnesses": _witnesses(told, printer) if is_own else [],
+        "nudge": _nudge_json(errors, printer) if is_own else None,
         "update": None if is_input or is_unit else update_json(told, printer),
         "slope": None if is_input else slope_json(given.net, path, found, printer),
         "steps": [cards.step_json(step, printer) for step in found.steps] if asked.every_step else None,

@@ -28,7 +28,7 @@ const MARKUP = `
 <div class="cr-product formula"></div>
 <section class="cr-batch" hidden><h3></h3><p class="small muted"></p><ol class="cr-terms"></ol><div class="formula"></div></section>
 <section class="cr-paths" hidden><h3>Every path back from the cost</h3><p class="small muted"></p><ol class="cr-terms"></ol><div class="formula"></div></section>
-<section><h3>The same number by other ways</h3><table class="numbers cr-witnesses"><tbody></tbody></table></section>
+<section class="cr-ways"><h3>The same number by other ways</h3><table class="numbers cr-witnesses"><tbody></tbody></table></section>
 <section class="cr-update" aria-label="The update">
   <div class="panel-head"><h3>One step of gradient descent</h3><div class="actions">
     <label class="small cr-rate">η <input type="number" min="0" step="any" aria-label="Learning rate η of this step"></label>
@@ -175,6 +175,7 @@ class ChainRule {
     this.picker(found);
     sentence(app, this.find(".cr-asked"), found.asked);
     this.value(found);
+    this.find(".cr-whose fieldset").hidden = found.kind === "input" || found.kind === "unit"; // they belong to one example
     this.find(".cr-cost-words").textContent = found.cost.words;
     this.find(".cr-cost").textContent = found.cost.value;
     cards(app, this.find(".cr-cards"), found);
@@ -192,7 +193,7 @@ class ChainRule {
 
   value(found) {
     const [field, drag] = [this.find(".cr-value"), this.find(".cr-drag")];
-    const fixed = found.kind === "input" || found.kind === "unit";
+    const fixed = found.kind === "input" || found.kind === "unit" || this.app.frame.steerable === false;
     this.find(".cr-edit").hidden = fixed;
     if (fixed) return;
     this.app.math(this.find(".cr-symbol"), found.update.symbol);
@@ -227,6 +228,7 @@ class ChainRule {
   }
 
   witnesses(found) {
+    this.find(".cr-ways").hidden = !found.witnesses.length;
     const rows = found.witnesses.map(({ label, value, exact, off }) => {
       const cell = make("td", { className: "number", textContent: value });
       cell.dataset.value = exact;
@@ -254,6 +256,7 @@ class ChainRule {
       row("actual change of C", "", sign + way.actual, way.rises ? "bad" : way.falls ? "good" : ""),
       row("C", "", way.costs),
     );
+    this.find(".cr-step").disabled = app.frame.steerable === false;
     this.find(".cr-outcome").textContent = way.words;
     this.find(".cr-outcome").className = `cr-outcome ${way.rises ? "bad" : ""}`;
   }
@@ -271,10 +274,12 @@ class ChainRule {
         words: `${slope.activation} and its slope: at z = ${slope.text.z} the value is ${slope.text.value}, the slope ${slope.text.slope}.`,
       });
       this.caption(this.slope.told, [
-        ["key-first", `${slope.activation}(z) = ${slope.text.value}`], ["key-second", `its slope = ${slope.text.slope}`],
+        ["first", `${slope.activation}(z) = ${slope.text.value}`], ["second", `its slope = ${slope.text.slope}`],
         ["", `at z = ${slope.text.z}`],
       ]);
     }
+    this.nudge.element.hidden = !nudge;
+    if (!nudge) return;
     lines(this.nudge.svg, {
       series: [{ x: nudge.h, y: nudge.one_way, kind: "second" }, { x: nudge.h, y: nudge.both_ways, kind: "first" }],
       x: { label: "size of the nudge h", log: true, range: range(nudge.h, { log: true }) },
@@ -282,7 +287,7 @@ class ChainRule {
       words: `Error of a nudge against its size h. ${nudge.words} The best is h = ${nudge.best.h}, with an error of ${nudge.best.error}.`,
     });
     this.caption(this.nudge.told, [
-      ["key-first", "error of a nudge both ways"], ["key-second", "one way"], ["", nudge.words], ["", nudge.best.words],
+      ["first", "error of a nudge both ways"], ["second", "one way"], ["", nudge.words], ["", nudge.best.words],
     ]);
   }
 
