@@ -1,7 +1,7 @@
 """Formulas put into words: equations, steps with a sentence, and the derivation they make up, and how they are printed.
 
-Each is printed as text for a terminal, as LaTeX and as JSON. Where printing rounds a number, the sign before or after
-it is ≈, not =.
+Each is printed as text for a terminal, as LaTeX and as JSON, and by `mathml` and `html` for a page. Where printing
+rounds a number, the sign before or after it is ≈, not =.
 """
 
 import json

@@ -1,4 +1,6 @@
-"""How formulas are written: where parentheses, dots and signs go is decided in `Text`; `Latex` replaces its glyphs.
+"""How formulas are written: where parentheses, dots and signs go is decided in `Text`; others replace its glyphs.
+
+These are `Latex` here and `MathML` in `mathml`.
 
 Numbers are written with `digits` significant digits as `%g` writes them (`None`: as many as it takes).
 """
