@@ -27,7 +27,7 @@ const MARKUP = `
   </div>
   <div class="model-open" aria-live="off">
     <div class="model-head"><h3>No layer is open</h3><p class="muted small">Choose one in the table.</p>
-      <label class="field-inline model-time" hidden>Time <select></select></label></div>
+      <label class="field-inline model-time" hidden>Time through the Repeat <select></select></label></div>
     <div class="model-pictures"></div>
   </div>
   <div class="model-number stack" tabindex="-1" hidden><div class="model-unit"></div><div class="model-derivation prose" tabindex="0" role="region" aria-label="Derivation"></div></div>
