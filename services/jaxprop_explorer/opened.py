@@ -55,8 +55,9 @@ class Opened(Experiment):
         state = state or {}
         if not origin.fixed:
             self.again(state.get("history", ()), state.get("steps", 0))
-        if state.get("example"):
-            self.look(state["example"])
+        example = state.get("example")
+        if isinstance(example, int) and 0 < example < len(origin.rows.x):  # else the address is another model's
+            self.look(example)
 
     def passed(self) -> Passed:
         """Return a forward and a backward pass of the example in view; a tape that is very long is left out."""

@@ -169,6 +169,8 @@ def test_a_network_that_may_not_be_changed_says_why(sessions):
         session.experiment.advance(1)
     with pytest.raises(JaxpropError, match="unknown layer 'nowhere'; known: 0, 1"):
         model.layer(session, model.Place(path="nowhere"))
+    for elsewhere in (7, -1, "x", None):  # an address may be another model's
+        assert Opened(session.experiment.origin, {"example": elsewhere, "steps": 5}).example == 0
     with pytest.raises(JaxpropError, match="expected 0 to 2"):
         model.example(session, model.Example(index=3))
     introduce(session)

@@ -162,7 +162,7 @@ def unit(session: Session, asked: Unit) -> dict[str, Any]:
         raise JaxpropError(
             f"there is no {asked.what}[{', '.join(map(str, asked.index))}]: its shape is {list(seen.shape)}"
         )
-    same = {part.title: float(part.array[asked.index]) for part in parts.values()
+    same = {part.title: finite(float(part.array[asked.index])) for part in parts.values()
             if part.entry is None and np.shape(part.array) == seen.shape}  # fmt: skip
     channel, leading = asked.index[-1] if asked.index else 0, []
     for part in parts.values():
@@ -174,7 +174,7 @@ def unit(session: Session, asked: Unit) -> dict[str, Any]:
             index = (*map(int, np.unravel_index(at, into.shape)), channel)
             leading.append({
                 "path": part.entry, "index": [*part.before, *index], "name": part.title,
-                "value": float(part.array[index]), "slope": float(into.ravel()[at]),
+                "value": finite(float(part.array[index])), "slope": finite(float(into.ravel()[at])),
             })  # fmt: skip
     of_y = asked.what in ("y", "dy")
     return {"index": list(asked.index), "values": same, "entries": leading if of_y else []}
