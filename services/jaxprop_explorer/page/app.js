@@ -57,6 +57,7 @@ export class App {
 
   async post(address, body) {
     let answer;
+    this.emit("question", 1);
     try {
       answer = await authorized(address, {
         method: "POST",
@@ -66,6 +67,8 @@ export class App {
     } catch (error) {
       this.notice(this.farewell ?? "The server does not answer. Is `jaxprop explore` still running?", "error");
       throw error;
+    } finally {
+      this.emit("question", -1);
     }
     const found = await answer.json();
     if (!answer.ok) this.notice(found.error, "error");

@@ -130,9 +130,24 @@ app.on("session", ({ frame }) => {
   if (frame.opened && !frame.opened.chain && !app.state.panel) open("model");
 });
 app.on("state", (state) => open(state.panel ?? PANELS[0].name));
-app.on("connection", (state) => {
-  connection.dataset.state = state;
-  connection.textContent = state === "open" ? "connected" : "not connected";
+// What takes longer than a moment, as a first question does while JAX compiles, is said beside the connection.
+const MOMENT = 400; // milliseconds
+let [state, questions, waiting] = ["closed", 0, null];
+
+function tellConnection(busy) {
+  connection.dataset.state = busy ? "busy" : state;
+  connection.textContent = busy ? "computing …" : state === "open" ? "connected" : "not connected";
+}
+
+app.on("connection", (now) => {
+  state = now;
+  tellConnection(false);
+});
+app.on("question", (more) => {
+  questions += more;
+  clearTimeout(waiting);
+  if (questions > 0) waiting = setTimeout(() => tellConnection(true), MOMENT);
+  else tellConnection(false);
 });
 
 document.getElementById("copy-link").addEventListener("click", async () => {
