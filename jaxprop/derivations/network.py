@@ -29,6 +29,7 @@ from jaxprop.derivations.question import (
     check_settings,
     examples_of,
     read_place,
+    rows_of,
 )
 from jaxprop.derivations.reading import C, Reading, float64, is_read, read
 from jaxprop.derivations.steps import Steps
@@ -133,16 +134,17 @@ def explain(
     ) -> Derivation:  # fmt: skip
         examples = examples_of(x, targets)
         known: dict[str, ArrayLike] = dict(by_path(params))
-        known.setdefault(X, np.asarray(x)[0])
-        labels = columns if len(columns or ()) == np.size(known[X]) else None
+        if not isinstance(x, tuple):  # a pair, as of queries and memory, has no number that x[3] could mean
+            known.setdefault(X, np.asarray(x)[0])
+        labels = columns if len(columns or ()) == np.size(known.get(X, 0)) else None
         place, at_index = read_place(path, index, names, labels)
         row = check_row(row, examples)
         # an rng draws for the whole batch, so the row keeps what was drawn for it
         all_rows = rng is not None or net.mixes_examples
         rows, at = (slice(None), row) if all_rows else (slice(row, row + 1), 0)
         with jax.enable_x64(True):
-            inputs = float64(np.asarray(x)[rows])
-            if place == X and X not in by_path(params):
+            inputs = float64(rows_of(x, rows))
+            if place == X and X in known and X not in by_path(params):
                 inputs = np.asarray(inputs, np.float64)
             given = Given(inputs, float64(params), float64(np.asarray(targets)[rows]), rng, at)
             picked = ""
@@ -160,7 +162,7 @@ def explain(
                 derivation = _of_any(question, given, measured)
             symbols = symbols_of(names, labels, question, known, numbered=reading is not None)
             if quantity is not None:
-                every = given._replace(x=float64(np.asarray(x)), targets=float64(np.asarray(targets)))
+                every = given._replace(x=float64(rows_of(x, slice(None))), targets=float64(np.asarray(targets)))
                 derivation = with_quantity(derivation, question, every, quantity)
             return named(derivation, symbols)
 

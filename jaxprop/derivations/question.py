@@ -6,9 +6,10 @@ import operator
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, SupportsIndex
+from typing import Any, NamedTuple, SupportsIndex
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Key, PyTree
 
 from jaxprop.arrays.index import check_index, read_index
@@ -146,12 +147,23 @@ def check_settings(cost: object, learning_rate: object, most: object) -> None:
 
 def examples_of(x: ArrayLike, targets: ArrayLike) -> int:
     """Return N; raise `ShapeError` unless x and targets both have N rows."""
-    if not jnp.ndim(x) or not jnp.ndim(targets) or jnp.shape(x)[0] != jnp.shape(targets)[0]:
+    each = x if isinstance(x, tuple) else (x,)
+    if not jnp.ndim(targets) or any(jnp.shape(part)[:1] != jnp.shape(targets)[:1] for part in each):
+        shapes = ", ".join(str(list(jnp.shape(part))) for part in each)
         raise ShapeError(
-            f"explain: x {list(jnp.shape(x))} and targets {list(jnp.shape(targets))} must have one row per example; "
+            f"explain: x {shapes} and targets {list(jnp.shape(targets))} must have one row per example; "
             "one example is x[None], targets[None]"
         )
-    return jnp.shape(x)[0]
+    return jnp.shape(targets)[0]
+
+
+def rows_of(x: Any, rows: slice) -> Any:
+    """Return some rows of x, and of each of its arrays where x is a tuple of them.
+
+    >>> rows_of([[1, 2], [3, 4]], slice(1, 2)).tolist()
+    [[3, 4]]
+    """
+    return tuple(np.asarray(part)[rows] for part in x) if isinstance(x, tuple) else np.asarray(x)[rows]
 
 
 def is_ours(thing: object) -> bool:

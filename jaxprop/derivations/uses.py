@@ -193,7 +193,11 @@ def is_answer(spot: Spot) -> bool:
 
 def _came_in(spot: Spot, numbers: Any) -> tuple[Name, int]:
     """What came in is called, and how far back in time it is: what goes into the layer, or something made of it."""
-    if _same(numbers, spot.node.passed.x):
+    x = spot.node.passed.x
+    if isinstance(x, tuple):  # queries and memory
+        letter = next((name for name, part in zip("xm", x, strict=False) if _same(numbers, part)), "u")
+        return Name(letter, spot.node.path, spot.node.steps), 0
+    if _same(numbers, x):
         return input_of(spot.node), 0
     _, letter = _inner(spot)
     return Name(letter, spot.node.path, spot.node.steps), int(letter == "h")

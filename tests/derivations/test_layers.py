@@ -255,6 +255,25 @@ def test_a_use_of_no_known_kind_is_told_by_what_moves_with_the_parameter():
     assert "Through LayerNorm, 2" in text and "∂C/∂p⁽¹⁾[1] = ∂C/∂a⁽¹⁾[1] · ∂a⁽¹⁾[1]/∂p⁽¹⁾[1]" in text
 
 
+def test_queries_and_memory_are_two_inputs():
+    net = jp.Chain(jp.MultiHeadAttention(2, cross=True), jp.Flatten(), jp.Linear(1))
+    rng = np.random.default_rng(8)
+    x = tuple(jnp.asarray(rng.normal(size=shape)) for shape in ((2, 2, 4), (2, 3, 4)))
+    params, targets = draw(net, x), jnp.ones((2, 1))
+    slopes = by_path(gradients(net, jp.HalfSquaredError(), x, params, targets, None))
+    run = explain(net, jp.HalfSquaredError())
+    for path, index, says in (
+        ("0.W_query", (1, 2), "x⁽⁰⁾["),
+        ("0.W_key", (3, 0), "m⁽⁰⁾["),
+        ("0.W_output", (0, 1), "u⁽⁰⁾["),
+    ):
+        found = run(x, params, targets, path, index)
+        holds(found, slopes[path][index])
+        assert says in to_text(found)
+    with pytest.raises(jp.JaxpropError, match="unknown path 'x'"):
+        run(x, params, targets, "x", (0,))
+
+
 def test_names_of_ones_own_stand_in_any_derivation():
     net = jp.Chain(jp.Conv(1, (2,), padding="VALID"), jp.Flatten(), jp.Linear(1))
     x = jnp.asarray(np.random.default_rng(7).normal(size=(1, 3, 1)))
