@@ -88,6 +88,7 @@ class Experiment:
     ) -> None:
         self.steerable, self.source, self.began = steerable, source, settings
         self.version = 0
+        self.chosen: tuple[str, tuple[int, ...]] | None = None  # a number of θ that a frame must have
         self._start(net, cost, rows, params, settings)
 
     @classmethod
@@ -318,6 +319,11 @@ class Experiment:
             )
         self.example, self.pulled, self.phase, self._shown = example, False, None, None
         self._changed()
+
+    def choose(self, path: str, index: Sequence[int]) -> None:
+        """Have a number of θ in every frame, however small it is among others."""
+        self._at(self.params, path, index)
+        self.chosen = path, tuple(index)
 
     def edit(self, path: str, index: Sequence[int], value: float) -> None:
         """Set one number of θ."""

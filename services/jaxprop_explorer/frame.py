@@ -87,7 +87,7 @@ def _layers(experiment: Experiment, passed: Passed) -> list[dict[str, Any]]:
                 "path": leaf.path, "label": _label(leaf.layer, found), "kind": type(leaf.layer).__name__,
                 "units": answers,
                 "activation": "linear" if bend is None else _named(bend.layer),
-                **_of_leaf(leaf.path, theta, slopes, gone, own, experiment.pulled),
+                **_of_leaf(leaf.path, theta, slopes, gone, own, experiment.pulled, experiment.chosen),
                 "z": None if record is None else _few(record.y), "a": None if last is None else _few(last.y),
                 "delta": _few(record.dy) if record is not None and experiment.pulled else None,
             }
@@ -100,12 +100,17 @@ def _has_edges(path: str, theta: Any) -> bool:
     return np.ndim(theta.get(f"{path}.W" if path else "W")) == 2
 
 
-def _of_leaf(path: str, theta: Any, slopes: Any, gone: Any, own: bool, pulled: bool) -> dict[str, Any]:
+def _of_leaf(
+    path: str, theta: Any, slopes: Any, gone: Any, own: bool, pulled: bool, chosen: tuple[str, tuple[int, ...]] | None
+) -> dict[str, Any]:
     """The weights of one layer, and their gradients at the same edges."""
     prefix = f"{path}." if path else ""
     W, b = theta.get(prefix + "W"), theta.get(prefix + "b")
     W = np.asarray(W) if own else None
     at = None if W is None or W.size <= MOST_EDGES else _largest(W)
+    if W is not None and at is not None and chosen is not None and chosen[0] == prefix + "W":
+        if all(i < n for i, n in zip(chosen[1], W.shape, strict=True)):
+            at = np.union1d(at, np.ravel_multi_index(chosen[1], W.shape))
     return {
         "W": None if W is None else _matrix(W, at),
         "b": numbers(b) if own else None,

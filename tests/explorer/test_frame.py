@@ -98,6 +98,10 @@ def test_a_large_layer_sends_its_largest_edges_and_their_gradients():
         W[at] == v for at, v in kept.items()
     )
     assert [edge[:2] for edge in first["dW"]["largest"]] == [edge[:2] for edge in first["W"]["largest"]]
+    small = tuple(int(i) for i in np.unravel_index(np.argmin(np.abs(W)), W.shape))
+    experiment.choose("1.W", small)
+    first = frame(experiment)["layers"][0]
+    assert [*small, W[small]] in first["W"]["largest"] and len(first["dW"]["largest"]) == 301
     assert len(last["W"]["values"]) == 200 and shown["surface"] is None and shown["heat"] is None
     assert shown["inputs"]["values"] == experiment.rows.x[0].tolist() and len(shown["output"]) == 10
 

@@ -49,6 +49,13 @@ class Point(Asked):
     x: tuple[float, ...] = Field(min_length=1, max_length=1000)
 
 
+class Place(Asked):
+    """One number of θ."""
+
+    path: str
+    index: tuple[int, ...]
+
+
 class Prune(Asked):
     """One weight, and whether it is kept at 0."""
 
@@ -125,6 +132,12 @@ def look(session: Session, asked: Look) -> dict[str, Any]:
         experiment.look((experiment.example + (1 if asked.by is None else asked.by)) % len(experiment.rows.x))
     else:
         experiment.look(asked.index)
+    return shown(session)
+
+
+def choose(session: Session, asked: Place) -> dict[str, Any]:
+    """Have a weight in every frame from now on, be it too small to be drawn."""
+    session.experiment.choose(asked.path, asked.index)
     return shown(session)
 
 
@@ -219,6 +232,7 @@ COMMANDS = {
     "backward": Command(backward),
     "update": Command(update),
     "look": Command(look, Look),
+    "choose": Command(choose, Place),
     "edit": Command(edit, Edit),
     "prune": Command(prune, Prune),
     "set": Command(set_settings, Changes),

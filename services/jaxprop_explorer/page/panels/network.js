@@ -104,6 +104,7 @@ class NetworkPanel {
     app.on("select", () => {
       this.stageWords = null;
       this.redraw();
+      this.fetchChosen().catch(() => {});
     });
     onColours(() => this.redraw());
     this.offerPictures();
@@ -261,6 +262,7 @@ class NetworkPanel {
     if (!frame.phase) this.stageWords = null;
     this.redraw();
     this.curve.update(frame);
+    this.fetchChosen().catch(() => {});
     this.find(".count-step").textContent = frame.step.toLocaleString("en");
     this.find(".count-epoch").textContent = frame.epoch.toLocaleString("en");
     this.find(".count-cost").textContent = frame.cost === null ? "–" : label(frame.cost);
@@ -324,6 +326,16 @@ class NetworkPanel {
     if (item.layer !== undefined) return { path: `${layers[item.layer].path}.W`, index: [item.i, item.j] };
     const { path } = layers[item.column - 1];
     return { path: item.bias ? `${path}.b` : path, index: [item.unit] };
+  }
+
+  /** Of a large layer a frame holds the largest weights; a chosen one that is not among them is asked for, once. */
+  async fetchChosen() {
+    const item = this.frame && this.itemOf(this.app.selected);
+    const wanted = JSON.stringify([this.app.session, this.app.selected]);
+    if (item?.layer === undefined || this.wanted === wanted) return;
+    if (entry(this.frame.layers[item.layer].W, item.i, item.j) !== null) return;
+    this.wanted = wanted;
+    await this.ask("choose", this.app.selected);
   }
 
   itemOf(place) {
