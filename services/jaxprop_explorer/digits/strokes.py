@@ -85,7 +85,7 @@ def picture(strokes: Strokes, *, centred: bool = True, pen: float = PEN) -> np.n
     >>> small = [[[0.1, 0.1], [0.1, 0.2]]]                    # a short stroke in the corner
     >>> rows = np.flatnonzero(picture(small).max(axis=1))     # fills the box and lies in the middle
     >>> int(rows[0]) + int(rows[-1]), int(np.flatnonzero(picture(small, centred=False).max(axis=1))[-1])
-    (27, 6)
+    (27, 7)
     """
     curves = [SIDE * smooth(stroke) for stroke in read(strokes)]
     if not curves:

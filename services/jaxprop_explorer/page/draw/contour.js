@@ -191,7 +191,8 @@ function axes(pen, seen, box, color) {
   for (const share of [0, 0.25, 0.5, 0.75, 1]) {
     pen.textAlign = "center";
     pen.textBaseline = "top";
-    pen.fillText(told(seen.x[0] + share * (seen.x[1] - seen.x[0])), box.left + share * box.side, box.top + box.side + 4);
+    const [right, down] = [box.left + share * box.side, box.top + box.side + 4];
+    pen.fillText(told(seen.x[0] + share * (seen.x[1] - seen.x[0])), right, down);
     pen.textAlign = "right";
     pen.textBaseline = "middle";
     pen.fillText(told(seen.y[0] + share * (seen.y[1] - seen.y[0])), box.left - 5, box.top + (1 - share) * box.side);

@@ -1,4 +1,5 @@
-// The surface from the side: a small projection of its grid, drawn from far to near; it turns by dragging or arrow keys.
+// The surface from the side: a small projection of its grid, drawn from far to near; it turns by dragging or by arrow
+// keys.
 import { Ground, between, heightAt, inside, ramp } from "./ground.js";
 import { marks } from "./contour.js";
 

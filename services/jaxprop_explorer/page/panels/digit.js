@@ -1,4 +1,5 @@
-// The digit panel: draw a digit, see what the network sees of it, what every layer answers, and how the error comes back.
+// The digit panel: draw a digit, see what the network sees of it, what every layer answers, and how the error of a
+// label comes back.
 
 import { number } from "../draw/format.js";
 import { onColours } from "../draw/heat.js";
@@ -24,7 +25,8 @@ const MARKUP = `
   </div>
   <div class="digit-answer stack">
     <div class="digit-see">
-      <figure><canvas class="pixels digit-seen" role="img"></canvas><figcaption>What the network sees: 28 × 28 pixels</figcaption></figure>
+      <figure><canvas class="pixels digit-seen" role="img"></canvas>
+        <figcaption>What the network sees: 28 × 28 pixels</figcaption></figure>
       <p class="callout digit-verdict" aria-live="polite" data-kind="waiting">The network is being made ready …</p>
     </div>
     <div class="digit-bars" role="group" aria-label="Probability of every digit"></div>
@@ -76,7 +78,8 @@ class DigitPanel {
 
   bars() {
     this.rows = [...LETTERS].map((letter) => {
-      const [row, name, track, bar, told] = ["div", "span", "span", "i", "span"].map((tag) => document.createElement(tag));
+      const tags = ["div", "span", "span", "i", "span"];
+      const [row, name, track, bar, told] = tags.map((tag) => document.createElement(tag));
       row.className = "digit-bar";
       name.textContent = letter;
       track.className = "track";
@@ -185,15 +188,17 @@ class DigitPanel {
     back.classList.toggle("waiting", !pixels);
     paintTiles(back, pixels ?? { ...picture, values: [""] });
     back.setAttribute("aria-label", pixels
-      ? `The error of every pixel, at most ${number(pixels.scale)} in size` : "The error at the pixels: not computed yet");
-    this.find(".digit-told").textContent = told ?? "Choose a label: then its error flows back, layer by layer, to the pixels. Not computed yet.";
+      ? `The error of every pixel, at most ${number(pixels.scale)} in size`
+      : "The error at the pixels: not computed yet");
+    this.find(".digit-told").textContent = told
+      ?? "Choose a label: then its error flows back, layer by layer, to the pixels. Not computed yet.";
     this.layers();
   }
 
   layers() {
     const place = this.find(".digit-layers");
     if (!this.seen.layers.length) {
-      for (const canvas of place.querySelectorAll("canvas")) canvas.getContext("2d").clearRect(0, 0, canvas.width, canvas.height);
+      for (const canvas of place.querySelectorAll("canvas")) canvas.width += 0;   // clears it
       for (const told of place.querySelectorAll(".number")) told.textContent = "–";
       return;
     }

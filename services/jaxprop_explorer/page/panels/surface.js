@@ -12,16 +12,19 @@ const MARKUP = `
   <div class="field ground-view"><label for="ground-view">Surface</label><select id="ground-view"></select></div>
   <div class="ground-pair" hidden>
     <div class="field"><label for="ground-path-0">First parameter</label><select id="ground-path-0"></select></div>
-    <div class="field"><label for="ground-index-0">Its place</label><input id="ground-index-0" inputmode="numeric"></div>
+    <div class="field"><label for="ground-index-0">Its place</label><input id="ground-index-0"
+      inputmode="numeric"></div>
     <div class="field"><label for="ground-path-1">Second parameter</label><select id="ground-path-1"></select></div>
-    <div class="field"><label for="ground-index-1">Its place</label><input id="ground-index-1" inputmode="numeric"></div>
+    <div class="field"><label for="ground-index-1">Its place</label><input id="ground-index-1"
+      inputmode="numeric"></div>
   </div>
   <div class="actions ground-situations" role="group" aria-label="Situations"></div>
   <button type="button" class="ground-seed" hidden>Other directions</button>
 </div>
 <div class="ground-pictures">
   <figure><canvas class="ground-side" tabindex="0" role="img"></canvas>
-    <figcaption>From the side. Drag it or press the arrow keys to turn it; drag the ball to move the ball.</figcaption></figure>
+    <figcaption>From the side. Drag it or press the arrow keys to turn it; drag the ball to move the ball.</figcaption>
+    </figure>
   <figure><canvas class="ground-above" tabindex="0" role="img"></canvas>
     <figcaption>From above. Press anywhere, drag, or press the arrow keys to move the ball.</figcaption></figure>
   <div class="ground-told">
@@ -68,7 +71,8 @@ class SurfacePanel {
     this.view = this.find("#ground-view");
     this.view.addEventListener("change", () => fresh({ view: this.view.value }));
     for (const { path, index } of this.pairs) {
-      const chosen = () => this.pairs.map((one) => [one.path.value, one.index.value.split(/[ ,]+/).filter(Boolean).map(Number)]);
+      const placed = (text) => text.split(/[ ,]+/).filter(Boolean).map(Number);
+      const chosen = () => this.pairs.map((one) => [one.path.value, placed(one.index.value)]);
       path.addEventListener("change", () => { index.value = origin(path); fresh({ chosen: chosen() }); });
       index.addEventListener("change", () => fresh({ chosen: chosen() }));
     }
@@ -245,9 +249,11 @@ class SurfacePanel {
       row.append(term, given);
       return row;
     }));
-    const where = `The ball is at ${names[0]} = ${number(ball.x)}, ${names[1]} = ${number(ball.y)}, where C = ${number(ball.cost)}.`;
+    const at = `${names[0]} = ${number(ball.x)}, ${names[1]} = ${number(ball.y)}`;
+    const where = `The ball is at ${at}, where C = ${number(ball.cost)}.`;
     this.find(".ground-side").setAttribute("aria-label", `The cost from the side. ${where} The arrow keys turn it.`);
-    this.find(".ground-above").setAttribute("aria-label", `The cost from above. ${where} The arrow keys move the ball.`);
+    const above = `The cost from above. ${where} The arrow keys move the ball.`;
+    this.find(".ground-above").setAttribute("aria-label", above);
   }
 }
 
