@@ -1,5 +1,5 @@
-// A pad to draw on with a mouse, a finger or a pen: it keeps strokes as points in the unit square, and the page under it
-// never scrolls.
+// A pad to draw on with a mouse, a finger or a pen: it keeps strokes as points in the unit square, and the page
+// under it never scrolls.
 
 import { Ground } from "./ground.js";
 
