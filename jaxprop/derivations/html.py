@@ -43,7 +43,7 @@ a {{ color: inherit; }}
 .source {{ color: var(--muted); font-size: 0.875rem; }}
 .step {{ border-top: 1px solid var(--line); padding: 1.1rem 0 0.7rem; }}
 {" ".join(f".term-{i} {{ color: var(--term-{i}); }}" for i in range(1, 7))}
-{OF_DERIVATIONS}
+{OF_DERIVATIONS.replace(".derivation .sides", ".sides")}
 @media print {{
 :root {{ --ink: #000; --paper: #fff; --muted: #444; --line: #bbb; color-scheme: light; }}
 :root {{ {" ".join(f"--term-{i}: {colour};" for i, colour in enumerate(LIGHT, 1))} }}

@@ -313,6 +313,9 @@ class _Plain(Text):
     def _power(self, node: tree.Power) -> str:
         return self.write(node.base, ATOM) + _small(self.write(node.exponent))
 
+    def _at(self, node: tree.At) -> str:
+        return f"[{self.write(node.formula)}]" + _small(super()._at(node).partition(" at ")[2])
+
     def _rest(self, node: tree.Rest) -> str:
         return _small(super()._rest(node)[4:-1])
 
