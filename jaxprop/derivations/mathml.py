@@ -274,7 +274,7 @@ class MathML(Text):
         return f"<msubsup{named}>{letter}{under}{over}</msubsup>" if under else f"<msup{named}>{letter}{over}</msup>"
 
     def _derivative(self, node: Derivative) -> str:
-        mark, named = self.marks.get(node.mark, ""), self._named(node)
+        mark, named = self.marks.get(node.mark, f"<mi>{escape(node.mark)}</mi>"), self._named(node)
         marking, self.marking = self.marking, False  # it is one symbol, and what is in it has no number of its own here
         top, bottom = (f"<mrow>{mark}{self.write(part, RATIO)}</mrow>" for part in (node.of, node.by))
         self.marking = marking

@@ -162,6 +162,7 @@ def test_the_articles_notation(session):
     assert 'data-symbol="ŷ"' in theirs[-1]["mathml"] and 'data-symbol="ŷ"' not in ours[0]["mathml"]
     assert not any("∂" in symbol for each in theirs for symbol in re.findall('data-symbol="([^"]*)"', each["mathml"]))
     assert 'data-symbol="target"' in ours[-1]["mathml"] and 'data-symbol="target"' not in theirs[-1]["mathml"]
+    assert "<mi>δ</mi>" in theirs[0]["mathml"] and "<mi>δ</mi>" not in ours[-1]["mathml"]
     assert not re.search(r"data-symbol=\"δ\"", theirs[0]["mathml"])
 
 
