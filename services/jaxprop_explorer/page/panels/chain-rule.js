@@ -137,7 +137,8 @@ class ChainRule {
     const key = JSON.stringify([asked, this.app.session, this.app.frame.version]);
     if (key === this.answered) return;
     const found = await this.app.ask("chain-rule/explain", asked);
-    if (!this.shape(found.path)) return; // another network has come meanwhile, and is asked about next
+    const stale = key !== JSON.stringify([asked, this.app.session, this.app.frame.version]);
+    if (stale && !this.shape(found.path)) return; // another network has come meanwhile, and is asked about next
     this.answered = key;
     this.found = found;
     this.draw(found);
@@ -323,6 +324,8 @@ class ChainRule {
     offer(path, options, found.path);
     const weight = found.kind === "weight" && found.index.length === 2;
     const shape = this.shape(found.path);
+    this.find(".cr-pick").hidden = !shape; // a layer that the drawing does not open
+    if (!shape) return;
     from.closest(".field").hidden = !weight;
     to.closest(".field").querySelector("label").textContent = found.kind === "input" ? "Input" : weight ? "To unit" : "Unit";
     if (weight) offer(from, numbered(shape[0]), String(found.index[0]));

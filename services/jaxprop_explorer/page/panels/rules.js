@@ -74,8 +74,8 @@ class Rules {
     if (!this.element.getClientRects().length || !this.app.session) return;
     const key = JSON.stringify([this.of, this.app.session, this.app.frame?.version]);
     if (key === this.answered) return;
+    this.answered = key; // also if it is refused: then it is not asked again until something changes
     const found = await this.app.ask("rules/measure", { of: this.of });
-    this.answered = key;
     this.found = found;
     this.draw(found);
     if (this.seen !== found.in_view || this.at !== found.version) await this.view(found.in_view);
