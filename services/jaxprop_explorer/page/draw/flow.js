@@ -111,7 +111,7 @@ export class Flow {
     const column = columns[stage];
     const n = direction === "forward" ? column - 1 : column;
     const layer = frame.layers[n];
-    if (!layer) return [];
+    if (!layer || layer.W?.shape[0] !== this.drawing.place.columns[n].count) return [];
     const from = n === 0 ? frame.inputs.values : frame.layers[n - 1].a;
     const amount = ([i, j, w]) => w * (direction === "forward" ? (from?.[i] ?? 0) : (layer.delta?.[j] ?? 0));
     const all = entries(layer.W)

@@ -36,6 +36,7 @@ export function subscript(n) {
 
 /** What input k is called: its column's own name, or x with the number that the formulas give it, from 0 on. */
 export function inputName(frame, k) {
+  if (k >= frame.inputs.values.length) return `input ${k} of this layer`;
   const name = frame.inputs.names[k];
   return name === undefined || /^x\d+$/.test(name) ? `x${subscript(k)}` : name;
 }

@@ -35,7 +35,8 @@ const MARKUP = `
       <div class="net-drawing"></div>
       <p class="legend net-legend">
         <span><i class="edge-key plus"></i><span><span class="legend-what">weight</span> above 0</span></span>
-        <span><i class="edge-key minus"></i>below 0</span><span>wider is larger</span></p>
+        <span><i class="edge-key minus"></i>below 0</span><span>wider is larger</span>
+        <span class="net-between"></span></p>
       <div class="net-told"><p class="told-words"></p><p class="told-name"></p><dl class="told-numbers"></dl>
         <div class="actions"><button type="button" class="small told-prune" hidden>Prune</button>
         <button type="button" class="small told-bias" hidden>Its bias</button></div></div>
@@ -258,6 +259,10 @@ class NetworkPanel {
     const frame = { ...whole, layers: whole.layers.filter((layer) => layer.kind === "Linear") };
     this.frame = frame;
     if (this.flow.pass && (frame.playing || frame.version !== this.flow.pass.frame.version)) this.flow.end();
+    const holds = (layer) => Object.keys(layer.parameters ?? {}).length > 0;
+    const others = whole.layers.filter((layer) => layer.kind !== "Linear" && holds(layer));
+    const kinds = [...new Set(others.map((layer) => layer.kind))].join(", ");
+    this.find(".net-between").textContent = kinds && `${kinds}: not drawn here, but under Your model`;
     if (!this.flow.pass) this.reached = null;
     if (!frame.phase) this.stageWords = null;
     this.redraw();
