@@ -90,7 +90,7 @@ def test_a_cut_through_the_network_sets_its_weights(surface):
     surface.wait_for_function("() => location.hash.includes('surface.view=two')")
     surface.wait_for_timeout(300)
     assert told(surface, "cost") != before
-    surface.wait_for_function("() => location.hash.includes('history')")
-    kept = urllib.parse.unquote(surface.url).partition("history=")[2].partition("&")[0]
+    surface.wait_for_function("() => location.hash.includes('changes=')")
+    kept = urllib.parse.unquote(surface.url).partition("changes=")[2].partition("&")[0]
     edits = [float(number) for number in re.findall(r"-?\d+\.\d+", kept)]
     assert any(number == pytest.approx(told(surface, "x")[0], rel=1e-3) for number in edits), kept
