@@ -73,7 +73,7 @@ class Shelf:
         session.told["panels"] = list(PANELS)
 
 
-def rooted(app: ASGIApp) -> ASGIApp:
+def rooted(app: ASGIApp) -> Any:
     """Return the application for a mount of its questions alone, whose paths it knows from the root of its page."""
 
     async def asked(scope: Scope, receive: Receive, send: Send) -> None:
@@ -82,7 +82,7 @@ def rooted(app: ASGIApp) -> ASGIApp:
     return asked
 
 
-def with_slash(app: ASGIApp) -> ASGIApp:
+def with_slash(app: ASGIApp) -> Any:
     """Return the application behind an address that ends with a slash, to which its files' addresses are relative."""
 
     async def asked(scope: Scope, receive: Receive, send: Send) -> None:

@@ -40,7 +40,7 @@ class Given(NamedTuple):
     rows: Problem
     params: PyTree
     notes: tuple[str, ...] = ()
-    settings: Settings = Settings()
+    settings: Settings = read({})
     fixed: str = ""
 
 

@@ -19,7 +19,7 @@ from jaxprop.train.watching import Moment, Watched
 from jaxprop_explorer.experiment import Experiment
 from jaxprop_explorer.opened import Given, Opened, introduce, problem
 from jaxprop_explorer.sessions import Session
-from jaxprop_explorer.settings import Settings
+from jaxprop_explorer.settings import read
 
 SECONDS_A_FRAME = 0.12  # at the least, from one frame to the next
 PATIENCE = 1.0  # seconds for pages to take the last frame
@@ -205,5 +205,5 @@ def given(watched: Watched) -> Given:
     if rows.mask is not None:
         notes.append("The mask of the rows is left out here, so that padding is seen like anything else.")
     shown = problem(rows.x, rows.targets, None, (), None if held is None else (held.x, held.targets))
-    settings = Settings(batch_size=watched.batch_size)
+    settings = read({"batch_size": watched.batch_size})
     return Given("The network that is trained", recipe.net, recipe.cost, shown, None, tuple(notes), settings, FIXED)

@@ -1,5 +1,5 @@
-// What was opened, if the page did not make its network itself: a saved model, a served one, or a training that is watched,
-// which can be held and go on. A bar above every panel says so, and controls that do not apply are left out.
+// What was opened, if the page did not make its network itself: a saved model, a served one, or a training that is
+// watched, which can be held and go on. A bar above every panel says so, and controls that do not apply are left out.
 
 /** Put the bar into the page before `place`; it appears with the first frame that says what was opened. */
 export function showOpened(app, place) {
@@ -17,7 +17,8 @@ export function showOpened(app, place) {
     document.documentElement.dataset.opened = !opened ? "no" : opened.fixed ? "fixed" : "own";
     bar.hidden = !opened;
     if (!opened) return;
-    told.textContent = training ? words(training) : opened.fixed ? `${opened.name}, as it is served` : `${opened.name}, opened from its folder`;
+    const how = opened.fixed ? "as it is served" : "opened from its folder";
+    told.textContent = training ? words(training) : `${opened.name}, ${how}`;
     hold.hidden = !training;
     if (!training) return;
     held = training.held;
@@ -38,5 +39,6 @@ export function showOpened(app, place) {
 function words({ steps, epochs, of_epochs: of, held, ended, row }) {
   const state = ended ? "Training has ended" : held ? "Training is held" : "Training";
   const last = row ? ` · last ${row}` : "";
-  return `${state}: step ${steps.toLocaleString("en")}, ${epochs.toLocaleString("en")} of ${of.toLocaleString("en")} epochs${last}`;
+  const [step, epoch, most] = [steps, epochs, of].map((count) => count.toLocaleString("en"));
+  return `${state}: step ${step}, ${epoch} of ${most} epochs${last}`;
 }

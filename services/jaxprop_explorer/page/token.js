@@ -25,9 +25,11 @@ function ask(again) {
     : "This server answers to those who have its token.";
   const label = document.createElement("label");
   label.textContent = "Token ";
-  const input = Object.assign(document.createElement("input"), { type: "password", name: "token", required: true, autocomplete: "off" });
+  const input = document.createElement("input");
+  Object.assign(input, { type: "password", name: "token", required: true, autocomplete: "off" });
   label.append(input);
-  const go = Object.assign(document.createElement("button"), { type: "submit", className: "primary", textContent: "Use it" });
+  const go = document.createElement("button");
+  Object.assign(go, { type: "submit", className: "primary", textContent: "Use it" });
   form.append(words, label, go);
   dialog.append(form);
   document.body.append(dialog);

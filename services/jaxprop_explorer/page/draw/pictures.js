@@ -1,5 +1,5 @@
-// Arrays as pictures: maps, matrices and strips of cells, whose numbers come from the server and are read under the pointer
-// or with the arrow keys. Nothing is computed here but colours and places.
+// Arrays as pictures: maps, matrices and strips of cells, whose numbers come from the server and are read under the
+// pointer or with the arrow keys. Nothing is computed here but colours and places.
 
 import { number } from "./format.js";
 import { colour, onColours } from "./heat.js";
@@ -36,7 +36,8 @@ export class Picture {
     this.on = this.button("›", "Next page", 1);
     this.paging = make("span", { className: "picture-pages number" });
     this.pages = make("div", { className: "picture-paging" }, this.back, this.paging, this.on);
-    this.element = make("figure", { className: "picture" }, make("figcaption", {}, this.title, this.scale), this.canvas, this.told, this.pages);
+    const caption = make("figcaption", {}, this.title, this.scale);
+    this.element = make("figure", { className: "picture" }, caption, this.canvas, this.told, this.pages);
     this.listen();
     this.draw(given);
     this.recolour = () => { if (this.element.isConnected) this.paint(); };
@@ -63,7 +64,8 @@ export class Picture {
     this.element.dataset.kind = given.kind;
     this.title.textContent = given.shape.length ? `${given.name}  [${given.shape.join(", ")}]` : given.name;
     const held = given.every > 1 ? `, every ${given.every}th row and column` : "";
-    this.scale.textContent = given.largest === 0 ? "all 0" : `up to ±${number(given.largest)}, RMS ${number(given.rms)}${held}`;
+    const size = given.largest === 0 ? "all 0" : `up to ±${number(given.largest)}, RMS ${number(given.rms)}`;
+    this.scale.textContent = size + held;
     this.pages.hidden = given.pages < 2;
     this.paging.textContent = `${given.page + 1} of ${given.pages}`;
     this.back.disabled = given.page === 0;
@@ -145,7 +147,8 @@ export class Picture {
     const words = `${this.given.name}${index.length ? `[${index.join(", ")}]` : ""} = ${said}`;
     this.told.textContent = words;
     const axes = this.given.axes.length ? ` (${this.given.axes.join(", ")})` : "";
-    this.canvas.setAttribute("aria-label", `${this.given.name}, shape ${this.given.shape.join(" by ") || "one number"}${axes}, ` +
+    const shape = this.given.shape.join(" by ") || "one number";
+    this.canvas.setAttribute("aria-label", `${this.given.name}, shape ${shape}${axes}, ` +
       `largest magnitude ${number(this.given.largest)}, root mean square ${number(this.given.rms)}. ${words}`);
   }
 
@@ -167,7 +170,8 @@ export class Picture {
     });
     canvas.addEventListener("keydown", (event) => {
       const { x, y } = this.placeOf(this.at);
-      const [dx, dy] = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowDown: [0, 1], ArrowUp: [0, -1] }[event.key] ?? [0, 0];
+      const ways = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowDown: [0, 1], ArrowUp: [0, -1] };
+      const [dx, dy] = ways[event.key] ?? [0, 0];
       if (event.key === "Enter") this.take();
       if (!dx && !dy) return;
       event.preventDefault();

@@ -1,4 +1,5 @@
-// The model panel: any network, layer by layer. A layer opened shows what passes through it; a number of it, its derivation.
+// The model panel: any network, layer by layer. A layer opened shows what passes through it; a number of it, its
+// derivation.
 
 import { number } from "../draw/format.js";
 import { Picture } from "../draw/pictures.js";
@@ -18,9 +19,11 @@ const MARKUP = `
 </div>
 <div class="model-bench">
   <div class="model-table">
-    <p class="muted small" id="model-caption">Layers, in the order of the forward pass. RMS: the root mean square for this row.</p>
+    <p class="muted small" id="model-caption">Layers, in the order of the forward pass. RMS: the root mean square for this
+      row.</p>
     <div class="scroll"><table class="numbers" aria-describedby="model-caption">
-    <thead><tr><th scope="col">Layer</th><th scope="col">Path</th><th scope="col">Output</th><th scope="col">Parameters</th>
+    <thead><tr><th scope="col">Layer</th><th scope="col">Path</th><th scope="col">Output</th>
+      <th scope="col">Parameters</th>
       <th scope="col">RMS of y</th><th scope="col">RMS of ∂C/∂y</th></tr></thead><tbody></tbody></table></div>
     <div class="actions model-paging" hidden><button type="button" class="small" data-page="-1">Layers before</button>
       <span class="number muted"></span><button type="button" class="small" data-page="1">Next layers</button></div>
@@ -30,7 +33,8 @@ const MARKUP = `
       <label class="field-inline model-time" hidden>Time through the Repeat <select></select></label></div>
     <div class="model-pictures"></div>
   </div>
-  <div class="model-number stack" tabindex="-1" hidden><div class="model-unit"></div><div class="model-derivation prose" tabindex="0" role="region" aria-label="Derivation"></div></div>
+  <div class="model-number stack" tabindex="-1" hidden><div class="model-unit"></div>
+    <div class="model-derivation prose" tabindex="0" role="region" aria-label="Derivation"></div></div>
 </div>`;
 
 export default {
@@ -41,8 +45,14 @@ export default {
   },
 };
 
+function make(tag, properties = {}, ...children) {
+  const element = Object.assign(document.createElement(tag), properties);
+  element.append(...children);
+  return element;
+}
+
 function cell(text, className = "") {
-  return Object.assign(document.createElement("td"), { textContent: text, className });
+  return make("td", { textContent: text, className });
 }
 
 class ModelPanel {
@@ -79,7 +89,8 @@ class ModelPanel {
       button.addEventListener("click", quietly(() => this.table(this.page + Number(button.dataset.page))));
     }
     this.find(".model-row").addEventListener("change", quietly((event) => this.look(Number(event.target.value))));
-    this.find(".model-time select").addEventListener("change", quietly((event) => this.open(this.path, Number(event.target.value))));
+    const time = this.find(".model-time select");
+    time.addEventListener("change", quietly(() => this.open(this.path, Number(time.value))));
     this.find(".model-others select").addEventListener("change", quietly(async (event) => {
       this.app.setState({ served: event.target.value, model: {}, selected: null, steps: 0, history: undefined }, true);
       await this.app.open();
@@ -98,7 +109,8 @@ class ModelPanel {
     const { name, others = [] } = frame.opened ?? {};
     const choice = this.find(".model-others");
     choice.hidden = others.length < 2;
-    choice.querySelector("select").replaceChildren(...others.map((one) => Object.assign(document.createElement("option"), { value: one, textContent: one })));
+    const options = others.map((one) => make("option", { value: one, textContent: one }));
+    choice.querySelector("select").replaceChildren(...options);
     choice.querySelector("select").value = name;
     this.start();
   }
@@ -106,7 +118,8 @@ class ModelPanel {
   async start() {
     try {
       this.told(await this.ask("about"));
-      if (this.state.row !== undefined && this.state.row !== this.about.example) this.told(await this.ask("example", { index: this.state.row }));
+      const { row } = this.state;
+      if (row !== undefined && row !== this.about.example) this.told(await this.ask("example", { index: row }));
       await this.table(0);
       if (this.state.layer !== undefined) await this.open(String(this.state.layer), this.state.time ?? 0);
       await this.measure();
@@ -118,7 +131,8 @@ class ModelPanel {
   told(about) {
     this.about = about;
     this.find(".model-name").textContent = about.name;
-    const parts = [`${about.parameters.toLocaleString("en")} parameters`, `input [${about.input.join(", ")}]`, about.cost];
+    const count = `${about.parameters.toLocaleString("en")} parameters`;
+    const parts = [count, `input [${about.input.join(", ")}]`, about.cost];
     this.find(".model-about").textContent = parts.join(" · ");
     this.find(".model-notes").textContent = about.notes.join(" ");
     Object.assign(this.find(".model-row"), { value: about.example, max: about.rows - 1 });
@@ -140,7 +154,8 @@ class ModelPanel {
     this.find("tbody").replaceChildren(...rows);
     const paging = this.find(".model-paging");
     paging.hidden = found.of <= found.a_page;
-    paging.querySelector("span").textContent = `${found.first + 1} to ${found.first + found.layers.length} of ${found.of}`;
+    const last = found.first + found.layers.length;
+    paging.querySelector("span").textContent = `${found.first + 1} to ${last} of ${found.of}`;
     paging.querySelector('[data-page="-1"]').disabled = page === 0;
     paging.querySelector('[data-page="1"]').disabled = found.first + found.layers.length >= found.of;
     if (this.measured) this.sizes(this.measured);
@@ -150,7 +165,7 @@ class ModelPanel {
   row(layer) {
     const row = document.createElement("tr");
     row.dataset.path = layer.path;
-    const open = Object.assign(document.createElement("button"), { type: "button", className: "quiet", textContent: layer.kind, title: layer.settings });
+    const open = make("button", { type: "button", className: "quiet", textContent: layer.kind, title: layer.settings });
     open.addEventListener("click", () => this.open(layer.path, 0).catch(() => {}));
     const head = document.createElement("th");
     head.scope = "row";
@@ -166,7 +181,8 @@ class ModelPanel {
     this.known = found.version;
     this.measured = found;
     this.sizes(found);
-    this.find(".model-cost").textContent = [`C = ${number(found.cost, 5)}`, this.about.target && `target: ${this.about.target}`].filter(Boolean).join(" · ");
+    const target = this.about.target ? ` · target: ${this.about.target}` : "";
+    this.find(".model-cost").textContent = `C = ${number(found.cost, 5)}${target}`;
   }
 
   sizes({ layers }) {
@@ -203,8 +219,8 @@ class ModelPanel {
     this.find(".model-head p").textContent = found.documentation.replaceAll("`", "");
     const choice = this.find(".model-time");
     choice.hidden = found.times < 2;
-    const options = Array.from({ length: found.times }, (_, k) => Object.assign(document.createElement("option"), { value: k, textContent: `${k + 1} of ${found.times}` }));
-    choice.querySelector("select").replaceChildren(...options);
+    const option = (_, k) => make("option", { value: k, textContent: `${k + 1} of ${found.times}` });
+    choice.querySelector("select").replaceChildren(...Array.from({ length: found.times }, option));
     choice.querySelector("select").value = found.time;
   }
 
@@ -212,7 +228,7 @@ class ModelPanel {
     const place = this.find(".model-pictures");
     for (const given of found.pictures) {
       const kept = this.pictures.get(given.what);
-      if (kept && kept.given.page !== 0) continue;   // another page than the first is in view: it is asked for below
+      if (kept && kept.given.page !== 0) continue;   // another page is in view: `again` asks for it
       if (kept) kept.draw(given);
       else this.pictures.set(given.what, new Picture(given, {
         choose: (picture, index) => this.choose(picture, index).catch(() => {}),
@@ -220,7 +236,8 @@ class ModelPanel {
       }));
     }
     const elements = [...this.pictures.values()].map((picture) => picture.element);
-    if (place.childElementCount !== elements.length || place.firstChild !== elements[0]) place.replaceChildren(...elements);
+    const same = place.childElementCount === elements.length && place.firstChild === elements[0];
+    if (!same) place.replaceChildren(...elements);
   }
 
   /** The same layer at another θ or row. */
@@ -238,19 +255,20 @@ class ModelPanel {
   async choose(picture, index) {
     if (picture.entry) return this.explain(picture.entry, [...picture.before, ...index]);
     const found = await this.ask("unit", { path: this.path, time: this.time, what: picture.what, index });
-    const head = Object.assign(document.createElement("h3"), { textContent: `Unit [${index.join(", ")}] of ${this.path || "the network"}` });
+    const head = make("h3", { textContent: `Unit [${index.join(", ")}] of ${this.path || "the network"}` });
     const values = Object.entries(found.values).map(([name, value]) => `${name} = ${number(value, 5)}`).join(", ");
-    const told = Object.assign(document.createElement("p"), { className: "number", textContent: values });
-    const list = document.createElement("ul");
+    const told = make("p", { className: "number", textContent: values });
+    const list = make("ul");
     for (const one of found.entries) {
-      const text = `${one.name}[${one.index.join(", ")}] = ${number(one.value, 4)}, ∂C/∂${one.name} = ${number(one.slope, 4)}`;
-      const button = Object.assign(document.createElement("button"), { type: "button", className: "small quiet number", textContent: text });
+      const [value, slope] = [one.value, one.slope].map((size) => number(size, 4));
+      const text = `${one.name}[${one.index.join(", ")}] = ${value}, ∂C/∂${one.name} = ${slope}`;
+      const button = make("button", { type: "button", className: "small quiet number", textContent: text });
       button.addEventListener("click", () => this.explain(one.path, one.index).catch(() => {}));
-      list.append(Object.assign(document.createElement("li"), {}));
-      list.lastChild.append(button);
+      list.append(make("li", {}, button));
     }
-    const words = found.entries.length ? "The parameters that lead to it, those with the steepest slopes first. Choose one to see its derivation." : "";
-    this.find(".model-unit").replaceChildren(head, told, Object.assign(document.createElement("p"), { className: "muted small", textContent: words }), list);
+    const words = "The parameters that lead to it, those with the steepest slopes first. Choose one to see its derivation.";
+    const lead = make("p", { className: "muted small", textContent: found.entries.length ? words : "" });
+    this.find(".model-unit").replaceChildren(head, told, lead, list);
     this.find(".model-derivation").replaceChildren();
     this.find(".model-number").hidden = false;
   }
