@@ -23,7 +23,7 @@ from jaxprop_explorer import programs
 from jaxprop_explorer.problems import Problem, Source
 from jaxprop_explorer.settings import KEPT, RULES, Settings, activation, changed, made_cost, optimizer, read
 
-MOST_STEPS, MOST_CHANGES = 200_000, 2_000  # that an address may ask to be done again
+MOST_STEPS, MOST_CHANGES = 1_000_000, 2_000  # that an address may ask to be done again
 POINTS = 200  # of the history
 MEASURED = 500  # rows that C is measured on, at most
 FEEDBACK = 1  # folded into the key of the first weights, for a rule's own matrices
@@ -254,7 +254,10 @@ class Experiment:
     def _train(self, steps: int) -> None:
         run = programs.training(self.recipe)
         while steps > 0 and self.diverged is None:
-            now = min(steps, programs.STEPS_AT_ONCE)
+            now = min(steps, programs.STEPS_AT_ONCE, MOST_STEPS - self.step)
+            if now <= 0:
+                self.diverged = f"Training stopped: {MOST_STEPS:,} steps are the most that an address brings back."
+                break
             order = np.zeros((programs.STEPS_AT_ONCE, self.batch_size), np.int32)
             order[:now] = self._order(self._cursor, now)
             trained = run(self._state, self._kept, self._x, self._targets, order, np.int32(now))

@@ -79,7 +79,8 @@ def _step(recipe: Recipe, state: State, kept: PyTree, rows: Rows) -> tuple[Array
     with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
         updates, held = recipe.optimizer.update(grads, state.optimizer, state.params)
     if recipe.rule is not None:
-        updates, feedback = recipe.rule.update(recipe.net, updates, state.params, feedback)
+        net: Layer = recipe.net  # pyright: ignore[reportAssignmentType]
+        updates, feedback = recipe.rule.update(net, updates, state.params, feedback)
     updates = jax.tree.map(lambda u, k: jnp.where(k, u, jnp.zeros_like(u)), updates, kept)
     with jax.numpy_dtype_promotion("standard"):
         return value, State(optax.apply_updates(state.params, updates), held, feedback), grads

@@ -10,6 +10,7 @@ from hypothesis import given, settings as within, strategies as st
 from jaxprop.backward import auto
 from jaxprop.errors import JaxpropError
 from jaxprop.network import by_path
+from jaxprop_explorer import experiment as room
 from jaxprop_explorer.experiment import Experiment
 from jaxprop_explorer.settings import Settings
 
@@ -188,7 +189,7 @@ def test_linear_layers_collapse_to_one_matrix():
         ([{"at": 0, "edit": ["0.W", [9, 0], 1.0]}], 3, r"found the place \[9, 0\]"),
         ([{"at": 0, "set": {"layers": [2]}}], 3, "found a change of layers"),
         ([{"at": 0, "boil": 3}], 3, "a change is not readable"),
-        ([], 10**9, "expected 0 to 200,000"),
+        ([], 10**9, "expected 0 to 1,000,000"),
         ("all", 3, "expected a list"),
     ],
     ids=str,
@@ -221,3 +222,12 @@ def test_a_first_step_gets_ready_without_being_taken(compilations):
     with compilations() as count:
         experiment.advance(1)
     assert count[0] == 0 and bits(experiment) != before
+
+
+def test_training_stops_where_an_address_could_not_bring_it_back(monkeypatch):
+    monkeypatch.setattr(room, "MOST_STEPS", 300)
+    experiment = Experiment.of(CHAIN)
+    experiment.advance(299)
+    assert experiment.diverged is None
+    assert not experiment.run(5.0) and experiment.step == 300 and "300 steps are the most" in experiment.diverged
+    assert bits(Experiment.of(CHAIN, experiment.history, 300)) == bits(experiment)
