@@ -43,21 +43,20 @@ class Equations:
         short = [*fitting(terms, self.values, ROOM - taken).terms, *after]
         yield from self.worked(lhs, whole(Sum(tuple(short)) if len(short) > 1 else short[0]), exact=exact)
 
-    def total(
-        self, lhs: Formula, terms: Sequence[tuple[str, Formula, float]], count: int, rest: float
-    ) -> Iterator[Equation]:
-        """Yield `lhs` as the sum of terms, each with its label and its number, and of `count` more that sum to `rest`.
+    def total(self, lhs: Formula, terms: Sequence[tuple[str, Formula]], count: int, rest: float) -> Iterator[Equation]:
+        """Yield `lhs` as the sum of terms, each with its label, and of `count` more that sum to `rest`.
 
         One term alone is written on one line with `lhs`, of several each has a line of its own.
         """
         if len(terms) < 2 and not count:
-            yield from self.worked(lhs, *(term for _, term, _ in terms)) if terms else [_value(lhs, self.values)]
+            yield from self.worked(lhs, *(term for _, term in terms)) if terms else [_value(lhs, self.values)]
             return
-        for label, term, _ in terms:
+        for label, term in terms:
             yield from self.worked(term, term, label=label)
         if count:
             yield Equation((Number(rest),), f"the other {count:,} together")
-        numbers: list[Formula] = [Negation(Number(-n)) if n < 0 else Number(n) for _, _, n in terms]
+        found = (evaluate(term, self.values) for _, term in terms)
+        numbers: list[Formula] = [Negation(Number(-n)) if n < 0 else Number(n) for n in found]
         numbers += [Rest((Number(rest),), count)] if count else []
         yield Equation((lhs, Sum(tuple(numbers)), Number(self.values[lhs])))
 

@@ -107,7 +107,7 @@ class LastStep:
         """One use: its terms and their sum."""
         title = f"Where {self.parameter.name} meets the error"
         title += f", as {_path(spot)}" if len(self.spots) > 1 else ""
-        each = [(term.label, term.term, term.product) for term in terms.told]
+        each = [(term.label, term.term) for term in terms.told]
         equations = tuple(self.write.total(lhs, each, terms.count, terms.rest))
         return Step(title, words_of_use(spot, met, self.view), equations)
 
@@ -137,7 +137,7 @@ class LastStep:
             ": how much every number of its answer moves with the parameter is what a push of the parameter shows "
             "(jax.jvp). Each of them moves the cost by its own error."
         )
-        each = [("", term.term, term.product) for term in told]
+        each = [("", term.term) for term in told]
         equations = tuple(self.write.total(self.gradient, each, self.terms.count, rest))
         return Step("How the answer moves with it", (words,), equations)
 

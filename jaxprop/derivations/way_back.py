@@ -41,9 +41,7 @@ class WayBack:
             return Step(title, *self._activation(link))
         if isinstance(layer, RENAMED) and link.terms:
             return Step(title, words_of(link), (_same(link),))
-        terms = [
-            ("", term.behind.delta * self._slope(link, term), term.behind.error * term.slope) for term in link.terms
-        ]
+        terms = [("", term.behind.delta * self._slope(link, term)) for term in link.terms]
         return Step(title, words_of(link), tuple(self.write.total(link.front.delta, terms, link.count, link.rest)))
 
     def _slope(self, link: Link, term: Term) -> Formula:
@@ -58,8 +56,11 @@ class WayBack:
             name, index = "scale", (front[-1],)
         elif isinstance(node.layer, Convolution):
             index = _kernel(node.layer, node, front, behind)
-        symbol = link.slope(term) if index is None else Symbol(name, (*node.steps, *index), node.path or None)
-        self.values[symbol] = term.slope
+        if index is None:
+            self.values[link.slope(term)] = term.slope
+            return link.slope(term)
+        symbol = Symbol(name, (*node.steps, *index), node.path or None)
+        self.values[symbol] = float(getattr(node.params, name)[index])  # where it is not the slope, sums do not hold
         return symbol
 
     def _activation(self, link: Link) -> tuple[Prose, tuple[Equation, ...]]:

@@ -10,6 +10,7 @@ import pytest
 
 import jaxprop as jp
 from jaxprop.derivations import explain, to_latex, to_mathml, to_text
+from jaxprop.derivations.way_back import JOINED
 from jaxprop.network import Combinator, by_path, join
 from jaxprop.uses import is_use
 from tests.cases import LAYERS
@@ -161,6 +162,21 @@ def test_steps_of_a_repeat_and_the_two_ways_of_a_residual():
     assert "Where ways meet: Residual, 0.inner at step 1" in text and "by 2 ways" in text
     assert {link["layer"] for link in found.facts["trail"]} >= {"0.inner", "1"}
     holds(run(x, params, targets, "0.inner.inner.0.W", (2, 2, 1)), slopes[2, 2, 1])
+
+
+@pytest.mark.parametrize("join", ["concatenate", "multiply"])
+def test_the_end_of_a_branch(join):
+    net = jp.Chain(jp.Linear(2), jp.Parallel(jp.Linear(2), jp.Tanh(), join=join), jp.Linear(1))
+    x = jnp.asarray(np.random.default_rng(4).normal(size=(1, 3)))
+    params, targets = draw(net, x), jnp.ones((1, 1))
+    slopes = by_path(gradients(net, jp.HalfSquaredError(), x, params, targets, None))
+    run = explain(net, jp.HalfSquaredError())
+    for path, index in (("0.W", (1, 0)), ("1.0.W", (0, 1))):
+        found = run(x, params, targets, path, index)
+        holds(found, slopes[path][index])
+        assert f"The end of a branch: Parallel, 1 What the branch answers is {JOINED[join]}" in " ".join(
+            to_text(found).split()
+        )
 
 
 def test_batch_norm_is_written_for_the_whole_batch_and_a_frozen_one_for_a_row():
