@@ -12,11 +12,11 @@ from typer.testing import CliRunner
 
 import jaxprop as jp
 from jaxprop.cli import app
-from jaxprop_explorer.nudges import costs_along, nudges, sizes
 from jaxprop_explorer.panels.chain_rule import Ask, Export, Given, Step, chain_rule, derivation, explained, move
-from jaxprop_explorer.slopes import curve
-from jaxprop_explorer.updates import update_json
-from jaxprop_explorer.written import Printer
+from jaxprop_explorer.shown.nudges import costs_along, nudges, sizes
+from jaxprop_explorer.shown.slopes import curve
+from jaxprop_explorer.shown.updates import update_json
+from jaxprop_explorer.shown.written import Printer
 
 NET, COST = jp.Chain(jp.Linear(4), jp.Tanh(), jp.Linear(3), jp.Sigmoid(), jp.Linear(2)), jp.HalfSquaredError()
 ROW = 3

@@ -15,8 +15,8 @@ from jaxprop_explorer import opened
 from jaxprop_explorer.opened import Given, Opened, introduce, is_chain, of_run, problem
 from jaxprop_explorer.panels import model
 from jaxprop_explorer.panels.command import Asked
-from jaxprop_explorer.pictures import MAPS, SIDE, STRIP, picture
 from jaxprop_explorer.sessions import Session
+from jaxprop_explorer.shown.pictures import MAPS, SIDE, STRIP, picture
 from tests.drawing import draw
 
 RNG = np.random.default_rng(0)

@@ -18,7 +18,7 @@ from jaxprop_explorer.panels.rules import (
     measured,
     way_of,
 )
-from jaxprop_explorer.ways_back import ABOUT
+from jaxprop_explorer.shown.ways_back import ABOUT
 
 COST = jp.HalfSquaredError()
 

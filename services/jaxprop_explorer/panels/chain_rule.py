@@ -20,16 +20,16 @@ from jaxprop.derivations.mathml import term_colours
 from jaxprop.derivations.question import X
 from jaxprop.errors import JaxpropError
 from jaxprop.layers import Layer
-from jaxprop_explorer import cards
-from jaxprop_explorer.batch import of_batch
-from jaxprop_explorer.exports import exported
-from jaxprop_explorer.nudges import Nudges, costs_along, nudges, sizes
 from jaxprop_explorer.panels.command import Asked, Command
 from jaxprop_explorer.panels.network import shown
 from jaxprop_explorer.sessions import Session
-from jaxprop_explorer.slopes import slope_json
-from jaxprop_explorer.updates import update_json
-from jaxprop_explorer.written import Printer
+from jaxprop_explorer.shown import cards
+from jaxprop_explorer.shown.batch import of_batch
+from jaxprop_explorer.shown.exports import exported
+from jaxprop_explorer.shown.nudges import Nudges, costs_along, nudges, sizes
+from jaxprop_explorer.shown.slopes import slope_json
+from jaxprop_explorer.shown.updates import update_json
+from jaxprop_explorer.shown.written import Printer
 
 NUMBERED = re.compile(r"[a-z][0-9₀-₉]*")  # x1 says no more than x[0]
 MOST = 5  # terms of a sum that are written out

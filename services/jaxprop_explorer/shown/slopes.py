@@ -12,7 +12,7 @@ from jaxprop.derivations import Derivation
 from jaxprop.derivations.formula import Derivative, Symbol
 from jaxprop.layers import Activation, Layer
 from jaxprop.network import leaves
-from jaxprop_explorer.written import Printer
+from jaxprop_explorer.shown.written import Printer
 
 POINTS = 97
 REACH = 4.0  # of z on both sides of 0, more where the unit is farther out

@@ -5,8 +5,8 @@ from typing import Any
 from jaxprop.derivations import Derivation
 from jaxprop.derivations.derivation import worked
 from jaxprop.derivations.formula import Formula, Symbol
-from jaxprop_explorer.cards import gradient_of
-from jaxprop_explorer.written import Printer
+from jaxprop_explorer.shown.cards import gradient_of
+from jaxprop_explorer.shown.written import Printer
 
 η = Symbol("η")
 

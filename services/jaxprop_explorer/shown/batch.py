@@ -10,8 +10,8 @@ from jaxprop.derivations import Derivation
 from jaxprop.derivations.derivation import Equation, Prose, Step, shorten, worked
 from jaxprop.derivations.formula import Derivative, Formula, H, Number, Sum, Symbol, evaluate
 from jaxprop.layers import Layer
-from jaxprop_explorer.cards import gradient_of
-from jaxprop_explorer.nudges import Nudges, costs_along, nudges, sizes, slopes
+from jaxprop_explorer.shown.cards import gradient_of
+from jaxprop_explorer.shown.nudges import Nudges, costs_along, nudges, sizes, slopes
 
 BATCH = Symbol("C", ("batch",))
 WRITTEN = 3  # terms of the sum over examples

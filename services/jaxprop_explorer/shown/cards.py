@@ -11,7 +11,7 @@ from typing import Any
 from jaxprop.derivations import Derivation
 from jaxprop.derivations.derivation import Equation, Step
 from jaxprop.derivations.formula import Derivative, Formula, Number, Product
-from jaxprop_explorer.written import Printer
+from jaxprop_explorer.shown.written import Printer
 
 Json = dict[str, Any]
 

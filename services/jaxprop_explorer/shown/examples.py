@@ -10,7 +10,7 @@ from jaxtyping import PyTree
 from jaxprop.costs import Cost
 from jaxprop.layers import Layer
 from jaxprop_explorer.problems import Problem
-from jaxprop_explorer.written import Printer
+from jaxprop_explorer.shown.written import Printer
 
 MOST_POINTS = 300
 MOST_NUMBERS = 24

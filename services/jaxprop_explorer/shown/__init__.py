@@ -1,0 +1,1 @@
+"""What the library found, as the page shows it: cards that multiply, nudges, curves, examples, pictures and files."""
