@@ -149,7 +149,8 @@ def _plane(session: Session, asked: Look) -> tuple[Plane, str]:
     if asked.view == "gradient":
         return planes.of_gradient(*given), f"{of}; 0 is where θ is now"
     plane, share = planes.of_path(*given, asked.rate)
-    return plane, f"{of}; this plane holds {share:.1%} of how the next {planes.AHEAD} steps spread"
+    held = "over 99.9 %" if share > 0.9995 else f"{share:.1%}".replace("%", " %")
+    return plane, f"{of}; this plane holds {held} of how the next {planes.AHEAD} steps spread"
 
 
 def _first_two(session: Session) -> list[tuple[str, tuple[int, ...]]]:
@@ -287,7 +288,8 @@ def sentence(ball: Ball, rate: float, slope: np.ndarray, values: np.ndarray, fol
         return (
             f"The step is too long: at η = {n(rate)} the next one raises C from {n(value)} to {n(following)}. {limit}"
         )
-    return f"Downhill: at η = {n(rate)} the next step lowers C from {n(value)} to {n(following)}; {curves} here."
+    fall = n(value - following)
+    return f"Downhill: at η = {n(rate)} the next step lowers C, now {n(value)}, by {fall}; {curves} here."
 
 
 def _levels(costs: np.ndarray) -> list[float]:

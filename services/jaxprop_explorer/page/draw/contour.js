@@ -1,7 +1,7 @@
 // The surface from above: bands of equal height, contour lines, landmarks, the path and the ball, which can be dragged.
 import { Ground, between, ramp } from "./ground.js";
 
-const EDGE = { left: 44, right: 12, top: 12, bottom: 36 };
+const EDGE = { left: 72, right: 12, top: 12, bottom: 36 };
 
 export class Contour {
   // `moved(x, y)` is told where the ball is dragged or pushed to.
@@ -201,7 +201,7 @@ function axes(pen, seen, box, color) {
   pen.textBaseline = "bottom";
   pen.fillText(seen.names[0], box.left + box.side / 2, box.top + box.side + 34);
   pen.save();
-  pen.translate(box.left - 42, box.top + box.side / 2);
+  pen.translate(box.left - 70, box.top + box.side / 2);
   pen.rotate(-Math.PI / 2);
   pen.textBaseline = "top";
   pen.fillText(seen.names[1], 0, 0);

@@ -100,6 +100,7 @@ export class Relief {
     const at = this.project(width, height);
     this.floor(pen, at, color);
     this.sheet(pen, at);
+    this.names(pen, at, color);
     const on = (x, y) => at(x, y, heightAt(this.seen, x, y));
     marks(pen, this.seen, on, color, (points) => this.over(points));
   }
@@ -161,7 +162,7 @@ export class Relief {
   }
 
   floor(pen, at, color) {
-    const { x, y, low, top, names } = this.seen;
+    const { x, y, low } = this.seen;
     const corners = [[x[0], y[0]], [x[1], y[0]], [x[1], y[1]], [x[0], y[1]]].map(([a, b]) => at(a, b, low));
     pen.strokeStyle = color.muted;
     pen.lineWidth = 0.8;
@@ -169,6 +170,12 @@ export class Relief {
     corners.forEach(([a, b], k) => { if (k) pen.lineTo(a, b); else pen.moveTo(a, b); });
     pen.closePath();
     pen.stroke();
+  }
+
+  names(pen, at, color) {
+    const { x, y, low, top, names } = this.seen;
+    pen.strokeStyle = color.muted;
+    pen.lineWidth = 0.8;
     pen.fillStyle = color.ink;
     pen.font = "12px system-ui, sans-serif";
     pen.textAlign = "center";
