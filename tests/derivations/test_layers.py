@@ -166,12 +166,12 @@ def test_steps_of_a_repeat_and_the_two_ways_of_a_residual():
 
 @pytest.mark.parametrize("join", ["concatenate", "multiply"])
 def test_the_end_of_a_branch(join):
-    net = jp.Chain(jp.Linear(2), jp.Parallel(jp.Linear(2), jp.Tanh(), join=join), jp.Linear(1))
+    net = jp.Chain(jp.Linear(2), jp.Parallel(jp.Tanh(), jp.Linear(2), join=join), jp.Linear(1))
     x = jnp.asarray(np.random.default_rng(4).normal(size=(1, 3)))
     params, targets = draw(net, x), jnp.ones((1, 1))
     slopes = by_path(gradients(net, jp.HalfSquaredError(), x, params, targets, None))
     run = explain(net, jp.HalfSquaredError())
-    for path, index in (("0.W", (1, 0)), ("1.0.W", (0, 1))):
+    for path, index in (("0.W", (1, 0)), ("1.1.W", (0, 1))):
         found = run(x, params, targets, path, index)
         holds(found, slopes[path][index])
         assert f"The end of a branch: Parallel, 1 What the branch answers is {JOINED[join]}" in " ".join(
