@@ -24,10 +24,10 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from jaxprop.errors import JaxpropError
-from jaxprop_explorer.experiment import Experiment
+from jaxprop_explorer.experiments.experiment import Experiment
+from jaxprop_explorer.experiments.settings import read
 from jaxprop_explorer.panels import PANELS
 from jaxprop_explorer.sessions import Session, Sessions
-from jaxprop_explorer.settings import read
 
 T = TypeVar("T")
 PAGE = Path(__file__).parent / "page"

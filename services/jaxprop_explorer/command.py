@@ -51,7 +51,7 @@ def command(
         ) from None
     at = ""
     if run is None and data is not None:
-        from jaxprop_explorer.problems import offer
+        from jaxprop_explorer.experiments.problems import offer
 
         at = "#" + "&".join(f"{name}={value}" for name, value in offer(Path(data)).items())
     if lesson is not None:

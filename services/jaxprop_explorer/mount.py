@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from jaxprop.errors import JaxpropError
 from jaxprop_explorer.application import Place, application, pages
-from jaxprop_explorer.experiment import Experiment
+from jaxprop_explorer.experiments.experiment import Experiment
 from jaxprop_explorer.opened import Given, Opened, introduce, of_served
 from jaxprop_explorer.sessions import Session
 from jaxprop_serve.api import Models, Mount, ServeError, Settings

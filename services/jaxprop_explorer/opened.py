@@ -17,10 +17,11 @@ from jaxprop.costs import Cost, HalfSquaredError, SoftmaxCrossEntropy
 from jaxprop.errors import DataError, JaxpropError
 from jaxprop.layers import Activation, Dropout, Embedding, Flatten, Layer, Linear, Softmax, Standardize, Unstandardize
 from jaxprop.network import Chain, leaves
-from jaxprop_explorer.experiment import Experiment, Measured, Passed
-from jaxprop_explorer.problems import MARGIN, Problem
+from jaxprop_explorer.experiments.experiment import Experiment, Passed
+from jaxprop_explorer.experiments.measuring import Measured
+from jaxprop_explorer.experiments.problems import MARGIN, Problem
+from jaxprop_explorer.experiments.settings import Settings, read
 from jaxprop_explorer.sessions import Session
-from jaxprop_explorer.settings import Settings, read
 
 MADE_UP = 16  # rows, where a model's own are not to be had
 MOST_ROWS = 10_000  # that a page can look through, and train on

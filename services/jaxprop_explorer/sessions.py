@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from jaxprop.errors import JaxpropError
-from jaxprop_explorer.experiment import Experiment
-from jaxprop_explorer.frame import frame
+from jaxprop_explorer.experiments.experiment import Experiment
+from jaxprop_explorer.experiments.frame import frame
 
 GRACE = 10.0  # seconds for a page to come back, as it does when it is loaded again
 HEARTBEAT = 2.0  # seconds between signs of life, by which a page that has gone is noticed

@@ -16,10 +16,10 @@ from jaxprop.layers import Layer
 from jaxprop.train.progress import describe_row
 from jaxprop.train.result import Row
 from jaxprop.train.watching import Moment, Watched
-from jaxprop_explorer.experiment import Experiment
+from jaxprop_explorer.experiments.experiment import Experiment
+from jaxprop_explorer.experiments.settings import read
 from jaxprop_explorer.opened import Given, Opened, introduce, problem
 from jaxprop_explorer.sessions import Session
-from jaxprop_explorer.settings import read
 
 SECONDS_A_FRAME = 0.12  # at the least, from one frame to the next
 PATIENCE = 1.0  # seconds for pages to take the last frame

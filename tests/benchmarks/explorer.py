@@ -16,12 +16,12 @@ import jax
 import numpy as np
 
 import jaxprop as jp
-from jaxprop_explorer.experiment import Experiment
-from jaxprop_explorer.frame import frame
+from jaxprop_explorer.experiments.experiment import Experiment
+from jaxprop_explorer.experiments.frame import frame
+from jaxprop_explorer.experiments.problems import Problem
+from jaxprop_explorer.experiments.settings import Settings
 from jaxprop_explorer.panels.network import Play, play
-from jaxprop_explorer.problems import Problem
 from jaxprop_explorer.sessions import Session
-from jaxprop_explorer.settings import Settings
 
 SECONDS = 4.0
 

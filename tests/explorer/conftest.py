@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from jaxprop_explorer.experiment import Experiment
+from jaxprop_explorer.experiments.experiment import Experiment
+from jaxprop_explorer.experiments.settings import Settings
 from jaxprop_explorer.sessions import Session
-from jaxprop_explorer.settings import Settings
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 

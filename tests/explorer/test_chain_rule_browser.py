@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import jaxprop as jp
-from jaxprop_explorer.experiment import Experiment
-from jaxprop_explorer.settings import Settings
+from jaxprop_explorer.experiments.experiment import Experiment
+from jaxprop_explorer.experiments.settings import Settings
 
 pytestmark = pytest.mark.browser
 SETTINGS = {"data": "xor", "layers": (3, 2), "seed": 4, "cost": "half_squared_error"}

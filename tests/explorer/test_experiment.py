@@ -10,9 +10,10 @@ from hypothesis import given, settings as within, strategies as st
 from jaxprop.backward import auto
 from jaxprop.errors import JaxpropError
 from jaxprop.network import by_path
-from jaxprop_explorer import experiment as room
-from jaxprop_explorer.experiment import Experiment
-from jaxprop_explorer.settings import Settings
+from jaxprop_explorer.experiments import experiment as room
+from jaxprop_explorer.experiments.collapse import collapse
+from jaxprop_explorer.experiments.experiment import Experiment
+from jaxprop_explorer.experiments.settings import Settings
 
 SMALL = Settings(data="xor", layers=(3,), batch_size=4)
 CHAIN = Settings(data="chain")
@@ -173,12 +174,12 @@ def test_a_rate_that_diverges_stops_with_a_sentence_and_finite_numbers():
 def test_linear_layers_collapse_to_one_matrix():
     experiment = Experiment.of(Settings(data="moons", layers=(3,), activation="linear"))
     experiment.advance(10)
-    W, b, difference = experiment.collapse()
+    W, b, difference = collapse(experiment.net, experiment.params, jnp.asarray(experiment.rows.x))
     assert W.shape == (2, 1) and difference < 1e-6
     x = experiment.rows.x.astype(np.float64)
     np.testing.assert_allclose(x @ W + b, experiment.net(jnp.asarray(experiment.rows.x), experiment.params), atol=1e-6)
     with pytest.raises(JaxpropError, match=r"Tanh\(\) bends"):
-        Experiment.of(SMALL).collapse()
+        collapse((bent := Experiment.of(SMALL)).net, bent.params, jnp.asarray(bent.rows.x))
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from jaxprop.backward import auto
-from jaxprop_explorer.experiment import Experiment
-from jaxprop_explorer.frame import frame
-from jaxprop_explorer.settings import Settings
+from jaxprop_explorer.experiments.experiment import Experiment
+from jaxprop_explorer.experiments.frame import frame
+from jaxprop_explorer.experiments.settings import Settings
 
 SMALL = Settings(data="xor", layers=(3,), batch_size=4)
 

@@ -8,10 +8,10 @@ import pytest
 
 from jaxprop.cli.build import cost_kinds
 from jaxprop.errors import DataError, JaxpropError
-from jaxprop_explorer import problems
-from jaxprop_explorer.experiment import Experiment
-from jaxprop_explorer.problems import NAMES, OWN, Table, Tables, source
-from jaxprop_explorer.settings import Settings, fitting_costs, made_cost, read
+from jaxprop_explorer.experiments import problems
+from jaxprop_explorer.experiments.experiment import Experiment
+from jaxprop_explorer.experiments.problems import NAMES, OWN, Table, Tables, source
+from jaxprop_explorer.experiments.settings import Settings, fitting_costs, made_cost, read
 
 PETALS = "petal,colour,kind\n1.5,red,iris\n4.0,red,rose\n2.0,blue,iris\n4.5,blue,rose\n1.0,red,iris\n3.5,red,rose\n"
 

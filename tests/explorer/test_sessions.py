@@ -13,10 +13,10 @@ import pytest
 from jaxprop.errors import JaxpropError
 from jaxprop.network import by_path
 from jaxprop_explorer import sessions as room
-from jaxprop_explorer.experiment import Experiment
+from jaxprop_explorer.experiments.experiment import Experiment
+from jaxprop_explorer.experiments.settings import Settings
 from jaxprop_explorer.panels.network import Play, Steps, pause, play, step
 from jaxprop_explorer.sessions import Session, Sessions
-from jaxprop_explorer.settings import Settings
 
 SMALL = Settings(data="xor", layers=(3,), batch_size=4)
 

@@ -8,12 +8,14 @@ from pydantic import Field
 from jaxprop.errors import JaxpropError
 from jaxprop.layers import Linear
 from jaxprop.network import leaves
-from jaxprop_explorer.experiment import Experiment
-from jaxprop_explorer.frame import numbers
+from jaxprop_explorer.experiments.collapse import collapse as collapsed
+from jaxprop_explorer.experiments.experiment import Experiment
+from jaxprop_explorer.experiments.frame import numbers
+from jaxprop_explorer.experiments.measuring import MEASURED
+from jaxprop_explorer.experiments.problems import NAMES, NOISE, OWN, TABLES, Table, offered
+from jaxprop_explorer.experiments.settings import KEPT, MOST_LAYERS, MOST_UNITS, Settings, fitting_costs, known
 from jaxprop_explorer.panels.command import Asked, Command
-from jaxprop_explorer.problems import NAMES, NOISE, OWN, TABLES, Table, offered
 from jaxprop_explorer.sessions import Session
-from jaxprop_explorer.settings import KEPT, MOST_LAYERS, MOST_UNITS, Settings, fitting_costs, known
 
 
 class Steps(Asked):
@@ -181,7 +183,7 @@ def table(session: Session, asked: OwnTable) -> dict[str, Any]:
 def collapse(session: Session, asked: Asked) -> dict[str, Any]:
     """Return the one matrix that a network without bends is, and how far its answers are from the network's."""
     experiment = session.experiment
-    W, b, difference = experiment.collapse()
+    W, b, difference = collapsed(experiment.net, experiment.params, jnp.asarray(experiment.rows.x[:MEASURED]))
     return {"W": W.tolist(), "b": b.tolist(), "difference": difference, "layers": _linear_layers(experiment)}
 
 

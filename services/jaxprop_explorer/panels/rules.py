@@ -17,10 +17,10 @@ from jaxprop.errors import JaxpropError
 from jaxprop.layers import Layer
 from jaxprop.network import leaves
 from jaxprop.stats.noise_scale import Noise
+from jaxprop_explorer.experiments.settings import RULES
 from jaxprop_explorer.panels.chain_rule import batch_of
 from jaxprop_explorer.panels.command import Asked, Command
 from jaxprop_explorer.sessions import Session
-from jaxprop_explorer.settings import RULES
 from jaxprop_explorer.shown.examples import example_json
 from jaxprop_explorer.shown.ways_back import ABOUT, WayBack, way_back
 from jaxprop_explorer.shown.written import Printer

@@ -9,7 +9,7 @@ from jaxtyping import PyTree
 
 from jaxprop.costs import Cost
 from jaxprop.layers import Layer
-from jaxprop_explorer.problems import Problem
+from jaxprop_explorer.experiments.problems import Problem
 from jaxprop_explorer.shown.written import Printer
 
 MOST_POINTS = 300

@@ -15,7 +15,7 @@ from jaxprop.cli.build import activations, cost_kinds
 from jaxprop.costs import Cost
 from jaxprop.errors import JaxpropError, pick
 from jaxprop.layers import Layer
-from jaxprop_explorer.problems import GIVEN, NAMES, NOISE, OWN, TABLES, Problem, Source, source
+from jaxprop_explorer.experiments.problems import GIVEN, NAMES, NOISE, OWN, TABLES, Problem, Source, source
 
 MOST_LAYERS, MOST_UNITS = 6, 512
 RULES: dict[str, Rule | None] = {

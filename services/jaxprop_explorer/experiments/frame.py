@@ -10,9 +10,10 @@ import numpy as np
 from jaxprop.cli.build import snake
 from jaxprop.layers import Activation, Flatten, Layer, Linear, Softmax, Standardize, Unstandardize
 from jaxprop.network import Chain, by_path, leaves
-from jaxprop_explorer import programs
-from jaxprop_explorer.experiment import Experiment, Measured, Passed
-from jaxprop_explorer.problems import Problem
+from jaxprop_explorer.experiments import programs
+from jaxprop_explorer.experiments.experiment import Experiment, Passed
+from jaxprop_explorer.experiments.measuring import Measured
+from jaxprop_explorer.experiments.problems import Problem
 
 MOST_EDGES = 1000  # of one layer that are all sent
 LARGEST_EDGES = 300  # of a larger one

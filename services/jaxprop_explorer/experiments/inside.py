@@ -17,7 +17,7 @@ from jaxprop.costs import Cost
 from jaxprop.errors import pick
 from jaxprop.layers import Layer, MultiHeadAttention
 from jaxprop.network import Leaf, Repeat, by_path, leaves
-from jaxprop_explorer.experiment import Experiment
+from jaxprop_explorer.experiments.experiment import Experiment
 from jaxprop_explorer.shown.pictures import picture
 
 SYMBOLS = {"x": "x", "y": "y", "dy": "∂C/∂y", "dx": "∂C/∂x"}

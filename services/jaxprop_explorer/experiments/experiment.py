@@ -9,23 +9,22 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jaxtyping import PyTree
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from jaxprop.backward.manual import Record
 from jaxprop.costs import Cost
 from jaxprop.errors import JaxpropError
-from jaxprop.layers import Identity, Layer, Linear
-from jaxprop.network import Chain, by_path
+from jaxprop.layers import Layer
+from jaxprop.network import by_path
 from jaxprop.train.batches import epoch_order
-from jaxprop.train.metrics import decided
 from jaxprop.train.steps import Recipe, State, begin
-from jaxprop_explorer import programs
-from jaxprop_explorer.problems import Problem, Source
-from jaxprop_explorer.settings import KEPT, RULES, Settings, activation, changed, made_cost, optimizer, read
+from jaxprop_explorer.experiments import programs
+from jaxprop_explorer.experiments.history import MOST_STEPS, Change, read_changes, remember
+from jaxprop_explorer.experiments.making import made, same_rows
+from jaxprop_explorer.experiments.measuring import Measured, accuracy, rows_measured
+from jaxprop_explorer.experiments.problems import Problem, Source
+from jaxprop_explorer.experiments.settings import KEPT, RULES, Settings, changed, optimizer, read
 
-MOST_STEPS, MOST_CHANGES = 1_000_000, 2_000  # that an address may ask to be done again
 POINTS = 200  # of the history
-MEASURED = 500  # rows that C is measured on, at most
 FEEDBACK = 1  # folded into the key of the first weights, for a rule's own matrices
 
 Phase = Literal["forward", "backward", "update"]
@@ -39,24 +38,6 @@ class Passed(NamedTuple):
     tape: dict[str, Record]
     cost: Array
     grads: PyTree
-
-
-class Measured(NamedTuple):
-    """How good the network is on rows: the mean cost, and the share of classes that are right, None for numbers."""
-
-    cost: float
-    accuracy: float | None
-
-
-class Change(BaseModel):
-    """What was changed after `at` steps: one number of θ, whether it is pruned, or settings."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    at: int = Field(ge=0, le=MOST_STEPS)
-    edit: tuple[str, tuple[int, ...], float] | None = None
-    prune: tuple[str, tuple[int, ...], bool] | None = None
-    set: dict[str, Any] | None = None
 
 
 class Experiment:
@@ -95,10 +76,10 @@ class Experiment:
     def of(cls, settings: Settings, history: Sequence[Any] = (), steps: int = 0) -> "Experiment":
         """Return the experiment that these settings describe, after the same changes and steps."""
         source = settings.source()
-        made = cls(*_made(settings, source), settings.complete(source), source=source)
-        made.began = settings
-        made.again(history, steps)
-        return made
+        found = cls(*made(settings, source), settings.complete(source), source=source)
+        found.began = settings
+        found.again(history, steps)
+        return found
 
     def _start(self, net: Layer, cost: Cost, rows: Problem, params: PyTree, settings: Settings) -> None:
         """Begin: θ as given, no step taken, nothing changed."""
@@ -115,7 +96,7 @@ class Experiment:
         self._measured: tuple[int, Measured, Measured | None] | None = None
         self._shown: Passed | None = None  # the pass that the last update went by
         self._x, self._targets = jnp.asarray(rows.x), jnp.asarray(rows.targets)
-        self._rows_measured = _rows_measured(rows)
+        self._rows_measured = rows_measured(rows)
         self._kept = jax.tree.map(lambda p: np.ones(np.shape(p), bool), params)
         self._state = State(params, None)
         if self.steerable:
@@ -208,7 +189,7 @@ class Experiment:
     def _measure(self, costs: np.ndarray, expected: np.ndarray, targets: np.ndarray) -> Measured:
         if not len(costs):
             return Measured(0.0, None)
-        return Measured(float(np.mean(costs, dtype=np.float64)), _accuracy(self.rows, self.cost, expected, targets))
+        return Measured(float(np.mean(costs, dtype=np.float64)), accuracy(self.rows, self.cost, expected, targets))
 
     def _note(self, cost: float, validation: float | None) -> None:
         """Add a point to the history of the cost; every second one goes where they become too many."""
@@ -337,7 +318,7 @@ class Experiment:
         if not bool(kept):
             raise JaxpropError(f"{path} at {list(index)} is pruned, so it stays 0: restore it first")
         self._put(path, index, value)
-        self._remember("edit", [path, list(index), float(value)])
+        remember(self.history, self.step, "edit", [path, list(index), float(value)])
         self._touched()
 
     def prune(self, path: str, index: Sequence[int], pruned: bool = True) -> None:
@@ -346,7 +327,7 @@ class Experiment:
         self._at(self._kept, path, index)
         self._kept = _with(self._kept, path, tuple(index), not pruned)
         self._put(path, index, 0.0)
-        self._remember("prune", [path, list(index), bool(pruned)])
+        remember(self.history, self.step, "prune", [path, list(index), bool(pruned)])
         self._touched()
 
     def set(self, **changes: Any) -> None:
@@ -375,8 +356,8 @@ class Experiment:
         if self.source is None:
             raise JaxpropError("this model was opened as it is: open it again to start anew")
         settings = self.began if settings is None else settings
-        source = self.source if _same(settings, self.began) else settings.source()
-        parts = _made(settings, source)
+        source = self.source if same_rows(settings, self.began) else settings.source()
+        parts = made(settings, source)
         complete = settings.complete(source)
         kept = vars(self).copy()
         try:
@@ -388,7 +369,7 @@ class Experiment:
 
     def again(self, history: Sequence[Any], steps: int) -> None:
         """Do the same changes and steps again."""
-        found = _changes(history, steps)
+        found = read_changes(history, steps)
         every = max(1, steps // 50)
         for change in [*found, None]:
             until = steps if change is None else change.at
@@ -419,38 +400,6 @@ class Experiment:
         on_the_way = {name: value for change in self.history for name, value in change.get("set", {}).items()}
         return changed(self.began, on_the_way)
 
-    def collapse(self) -> tuple[np.ndarray, np.ndarray, float]:
-        """Return W and b of the one linear layer that a network without bends is, x W + b with x after any scaling.
-
-        The third is the largest difference between its answers and the network's on the rows.
-        """
-        if not isinstance(self.net, Chain):
-            raise JaxpropError("only a chain of layers can be collapsed")
-        bends = [layer for layer, _ in self._bending()]
-        if bends:
-            raise JaxpropError(f"{bends[0]!r} bends: only a network whose activations are all linear is one matrix")
-        layers = list(zip(self.net.layers, self.params, strict=True))
-        first = next((i for i, (layer, _) in enumerate(layers) if isinstance(layer, Linear)), None)
-        if first is None:
-            raise JaxpropError("found no linear layer to collapse")
-        x = self._x[:MEASURED]
-        for layer, p in layers[:first]:
-            x = layer(x, p)
-        W = np.eye(x.shape[-1])
-        b = np.zeros(x.shape[-1])
-        for layer, p in layers[first:]:
-            if isinstance(layer, Linear):
-                own = np.asarray(p.W, np.float64)
-                W, b = W @ own, b @ own + (0 if p.b is None else np.asarray(p.b, np.float64))
-        answers = np.asarray(self.net(self._x[:MEASURED], self.params), np.float64)
-        return W, b, float(np.max(np.abs(np.asarray(x, np.float64) @ W + b - answers)))
-
-    def _bending(self) -> list[tuple[Layer, int]]:
-        """Layers after the first Linear that are no linear function."""
-        layers = list(self.net.layers) if isinstance(self.net, Chain) else [self.net]
-        first = next((i for i, layer in enumerate(layers) if isinstance(layer, Linear)), 0)
-        return [(layer, i) for i, layer in enumerate(layers) if i > first and not isinstance(layer, Linear | Identity)]
-
     # how it is done
 
     def _keep_on(self, changes: dict[str, Any]) -> None:
@@ -466,21 +415,7 @@ class Experiment:
             self.settings = before
             raise
         for name, value in changes.items():
-            self._remember("set", {name: value})
-
-    def _remember(self, what: str, change: Any) -> None:
-        """Note a change; one at the same place and step stands for the earlier, whatever other places changed since."""
-        place = lambda c: sorted(c) if what == "set" else c[:2]  # noqa: E731
-        for k in range(len(self.history) - 1, -1, -1):
-            earlier = self.history[k]
-            if earlier["at"] != self.step or what not in earlier:
-                break
-            if place(earlier[what]) == place(change):
-                del self.history[k]
-                break
-        if len(self.history) >= MOST_CHANGES:
-            raise JaxpropError(f"{MOST_CHANGES:,} changes are all that are kept of one run: start anew")
-        self.history.append({"at": self.step, what: change})
+            remember(self.history, self.step, "set", {name: value})
 
     def _steer(self) -> None:
         if not self.steerable:
@@ -515,30 +450,6 @@ class Experiment:
         self.version += 1
 
 
-def _made(settings: Settings, source: Source) -> tuple[Layer, Cost, Problem, PyTree]:
-    """Return the network, the cost, the rows and the first θ of complete settings."""
-    complete = settings.complete(source)
-    cost, rows = made_cost(complete, source)
-    first = [] if source.standardize is None else [source.standardize]
-    bend, bias = activation(complete.activation or "tanh"), bool(complete.bias)
-    hidden = [layer for width in complete.layers or () for layer in (Linear(width, bias=bias), bend)]
-    ending = [] if complete.output_activation == "identity" else [activation(complete.output_activation or "identity")]
-    net = Chain(*first, *hidden, Linear(source.outputs(cost), bias=bias), *ending)
-    params = programs.beginning(net)(complete.seed, rows.x[:1])
-    given, known = source.first, by_path(params)
-    if set(given) == set(known) and all(np.shape(given[path]) == np.shape(known[path]) for path in given):
-        params = jax.tree.unflatten(
-            jax.tree.structure(params), [jnp.asarray(given[path], known[path].dtype) for path in known]
-        )
-    return net, cost, rows, params
-
-
-def _same(a: Settings, b: Settings) -> bool:
-    """Whether two settings mean the same rows."""
-    names = {"data", "noise", "validation", "table", "target", "labels"}
-    return a.model_dump(include=names) == b.model_dump(include=names)
-
-
 def _with(tree: PyTree, path: str, index: tuple[int, ...], value: Any) -> PyTree:
     """Return a tree with one number set."""
     known = by_path(tree)
@@ -546,39 +457,3 @@ def _with(tree: PyTree, path: str, index: tuple[int, ...], value: Any) -> PyTree
     changed[index] = value  # on the host: nothing is compiled for it
     changed = jnp.asarray(changed)
     return jax.tree.unflatten(jax.tree.structure(tree), [changed if p == path else leaf for p, leaf in known.items()])
-
-
-def _changes(history: Sequence[Any], steps: int) -> list[Change]:
-    """Check what an address says was done."""
-    if not isinstance(steps, int) or not 0 <= steps <= MOST_STEPS:
-        raise JaxpropError(f"steps: found {steps!r}, expected 0 to {MOST_STEPS:,}")
-    if not isinstance(history, list | tuple) or len(history) > MOST_CHANGES:
-        raise JaxpropError(f"history: expected a list of up to {MOST_CHANGES:,} changes")
-    try:
-        found = [Change.model_validate(change) for change in history]
-    except ValidationError as error:
-        at = ".".join(map(str, error.errors()[0]["loc"]))
-        raise JaxpropError(f"history: a change is not readable ({at}: {error.errors()[0]['msg']})") from None
-    at = [*(change.at for change in found), steps]
-    if at != sorted(at):
-        raise JaxpropError("history: found changes out of order, expected each at its step, and none after the last")
-    return found
-
-
-def _rows_measured(rows: Problem) -> tuple[tuple[np.ndarray, np.ndarray], int]:
-    """The first rows that are trained on, then the first that are held out; and how many are trained on."""
-    x, targets = rows.x[:MEASURED], rows.targets[:MEASURED]
-    if rows.held_out is None:
-        return (x, targets), len(x)
-    held = rows.held_out[0][:MEASURED], rows.held_out[1][:MEASURED]
-    return (np.concatenate([x, held[0]]), np.concatenate([targets, held[1]])), len(x)
-
-
-def _accuracy(rows: Problem, cost: Cost, expected: np.ndarray, targets: np.ndarray) -> float | None:
-    """The share of classes that are right."""
-    if not rows.classes:
-        return None
-    if expected.shape[-1] == 1:
-        return float(np.mean((expected > rows.middle) == (targets > rows.middle)))
-    found = decided(cost, expected, targets)
-    return None if found is None else float(np.mean(found[0] == found[1]))
