@@ -153,7 +153,8 @@ def _quantize(layer: layers.Quantize, z: Symbol, a: Symbol, at: float) -> Activa
 def _standardized(
     layer: layers.Standardize | layers.Unstandardize, z: Symbol, a: Symbol, at: float
 ) -> ActivationFormula:
-    mean, std = (Number(v[int(z.index[-1])] if isinstance(v, tuple) else v) for v in (layer.mean, layer.std))
+    # one number per feature, the last axis: a unit that counts positions too comes back to its feature
+    mean, std = (Number(v[int(z.index[-1]) % len(v)] if isinstance(v, tuple) else v) for v in (layer.mean, layer.std))
     if isinstance(layer, layers.Standardize):
         does = "subtracts the mean and divides by the standard deviation; the mean does"
         value, slope = (z - mean) / std, 1 / std
