@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 import jax
 from jax.stages import Compiled, Lowered
 
+Made = TypeVar("Made")
 QUICK = {"xla_backend_optimization_level": 0}
 # many small kernels, a third of the time to compile: the emitters of fused ones are slow; jax 0.12 leaves no choice
-Made = TypeVar("Made")
 SIMPLE = {**QUICK, "xla_cpu_use_fusion_emitters": False}
 
 
