@@ -24,6 +24,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from jaxprop.errors import JaxpropError
+from jaxprop_explorer.experiments import wanted
 from jaxprop_explorer.experiments.experiment import Experiment
 from jaxprop_explorer.experiments.settings import read
 from jaxprop_explorer.panels import PANELS
@@ -84,17 +85,22 @@ def application(
     sessions = Sessions(place.pages)
     pool = ThreadPoolExecutor(place.threads, "explorer", stand_back, (place.niceness,))
 
-    async def computed(work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(pool, work)
+    async def computed(work: Callable[[], T], request: Request) -> T:
+        left = threading.Event()
+        watching = asyncio.create_task(_leaving(request, left))
+        try:
+            return await asyncio.get_running_loop().run_in_executor(pool, wanted.unless, left, work)
+        finally:
+            watching.cancel()
 
     async def open_session(request: Request) -> Response:
         state = await _body(request)
         sessions.check_room()
-        experiment = await computed(lambda: begin(state))
+        experiment = await computed(lambda: begin(state), request)
         session = Session(experiment, asyncio.get_running_loop())
         sessions.open(session)
         opened(session)
-        shown = await computed(session.frame)
+        shown = await computed(session.frame, request)
         pool.submit(experiment.prepare)
         return JSONResponse({"session": session.id, "frame": shown})
 
@@ -113,7 +119,7 @@ def application(
             with session.lock if found.locked else contextlib.nullcontext():
                 return found.handler(session, asked)
 
-        return JSONResponse(await computed(answer))
+        return JSONResponse(await computed(answer, request))
 
     async def events(request: Request) -> Response:
         session = sessions[request.path_params["session"]]
@@ -201,11 +207,18 @@ async def _body(request: Request) -> dict[str, Any]:
             raise JaxpropError(f"this is larger than {LARGEST_BODY // 1_000_000} MB, the most that a page may send")
     try:
         found = json.loads(read or b"{}")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise JaxpropError(f"expected JSON, found something else: {error}") from None
     if not isinstance(found, dict):
         raise JaxpropError(f"expected a JSON object, found {type(found).__name__}")
     return found
+
+
+async def _leaving(request: Request, left: threading.Event) -> None:
+    """Set `left` when whoever sent a request, whose body was read, no longer waits for the answer."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    left.set()
 
 
 async def _refused(_: Request, error: Exception) -> Response:

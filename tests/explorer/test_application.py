@@ -1,5 +1,10 @@
 """The server: what it sends, whom it answers, and what it refuses."""
 
+import json
+import socket
+import time
+import urllib.error
+import urllib.parse
 import urllib.request
 
 import pytest
@@ -30,3 +35,25 @@ def test_a_foreign_page_is_refused(server, headers):
 def test_the_page_opens_and_steps(page):
     page.get_by_role("button", name="Step", exact=True).click()
     page.locator(".count-step").get_by_text("1", exact=True).wait_for()
+
+
+@pytest.mark.parametrize("body", [b"[" * 100_000, b'{"a":' * 100_000, b"\xff\xfe", b"9" * 5000, b"[1]"], ids=len)
+def test_what_is_no_json_object_is_refused_in_words(server, body):
+    asked = urllib.request.Request(server.address + "api/sessions", body, {"content-type": "application/json"})
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(asked, timeout=60)
+    with refused.value as answer:
+        assert answer.code == 400 and "JSON" in json.load(answer)["error"]
+
+
+def test_pages_that_went_before_they_were_answered_leave_no_work_behind(server):
+    long = {"settings": {"data": "digits", "layers": [256] * 6, "batch_size": 500}, "steps": 1_000_000}
+    body = json.dumps(long).encode()
+    host, port = urllib.parse.urlsplit(server.address).netloc.split(":")
+    for _ in range(9):  # one more than there are threads
+        with socket.create_connection((host, int(port))) as connection:
+            head = f"POST /api/sessions HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Length: {len(body)}\r\n\r\n"
+            connection.sendall(head.encode() + body)
+            time.sleep(0.05)
+    status, opened = server.post("api/sessions")
+    assert status == 200 and opened["frame"]["step"] == 0

@@ -155,3 +155,16 @@ def test_a_cost_that_does_not_fit_says_which_do():
     wrong = Settings(data="moons", cost="sigmoid_cross_entropy", output_activation="sigmoid").complete(moons)
     with pytest.raises(JaxpropError, match="applies the sigmoid itself"):
         made_cost(wrong, moons)
+
+
+NAMED = {
+    "null": "a\0b", "long": "💥" * 200, "half a character": "\ud800", "none": "", "up": "..", "root": "/",
+    "up again": "a/..", "long with an ending": "x" * 200 + ".tsv",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMED.values(), ids=NAMED)
+def test_a_table_is_read_under_whatever_name_it_came(name):
+    table = Table("a,b\n1,2\n2,4\n3,6\n4,8\n", name)
+    assert table.source(validation=0).outputs(cost_kinds()["half_squared_error"]()) == 1
+    assert Tables().keep(Table("a,b\n1,\ud800\n", name))

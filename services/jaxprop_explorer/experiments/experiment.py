@@ -17,7 +17,7 @@ from jaxprop.layers import Layer
 from jaxprop.network import by_path
 from jaxprop.train.batches import epoch_order
 from jaxprop.train.steps import Recipe, State, begin
-from jaxprop_explorer.experiments import programs
+from jaxprop_explorer.experiments import programs, wanted
 from jaxprop_explorer.experiments.history import MOST_STEPS, Change, read_changes, remember
 from jaxprop_explorer.experiments.making import made, same_rows
 from jaxprop_explorer.experiments.measuring import Measured, accuracy, rows_measured
@@ -25,6 +25,7 @@ from jaxprop_explorer.experiments.problems import Problem, Source
 from jaxprop_explorer.experiments.settings import KEPT, RULES, Settings, changed, optimizer, read
 
 POINTS = 200  # of the history
+LOOK_UP = 0.5  # seconds of training, about, after which it is asked whether anybody still wants it
 FEEDBACK = 1  # folded into the key of the first weights, for a rule's own matrices
 
 Phase = Literal["forward", "backward", "update"]
@@ -204,10 +205,11 @@ class Experiment:
     def advance(self, steps: int) -> None:
         """Take some steps of the optimizer, each on a batch."""
         self._steer()
-        self._shown, self.phase = None, None
-        self._train(steps)
-        self.pulled = True
-        self._changed()
+        self._shown, self.phase, self.pulled = None, None, True
+        try:
+            self._train(steps)
+        finally:
+            self._changed()  # what was trained before it was given up holds
 
     def run(self, seconds: float, most: int | None = None) -> bool:
         """Train for about so long, or for `most` steps; return whether it can go on."""
@@ -219,9 +221,7 @@ class Experiment:
             if time_left <= 0:
                 break
             steps = max(1, min(left, programs.STEPS_AT_ONCE, int(self._pace * time_left)))
-            started = time.monotonic()
             self._train(steps)
-            self._pace = min(2 * self._pace + 1, steps / max(time.monotonic() - started, 1e-6))
             left -= steps
         self._changed()
         return self.diverged is None
@@ -235,14 +235,18 @@ class Experiment:
     def _train(self, steps: int) -> None:
         run = programs.training(self.recipe)
         while steps > 0 and self.diverged is None:
-            now = min(steps, programs.STEPS_AT_ONCE, MOST_STEPS - self.step)
+            wanted.check()
+            soon = max(1, int(self._pace * LOOK_UP))
+            now = min(steps, programs.STEPS_AT_ONCE, MOST_STEPS - self.step, soon)
             if now <= 0:
                 self.diverged = f"Training stopped: {MOST_STEPS:,} steps are the most that an address brings back."
                 break
             order = np.zeros((programs.STEPS_AT_ONCE, self.batch_size), np.int32)
             order[:now] = self._order(self._cursor, now)
+            started = time.monotonic()
             trained = run(self._state, self._kept, self._x, self._targets, order, np.int32(now))
             taken, finite = jax.device_get((trained.steps, trained.finite))
+            self._pace = min(2 * self._pace + 1, now / max(time.monotonic() - started, 1e-6))
             self._state = trained.state
             if taken:
                 self.gradient = trained.grads

@@ -333,22 +333,30 @@ def _rows(path: Path, table: Table, validation: float) -> Data:
 
 def _in_file(table: Table, read: Callable[[Path], Any]) -> Any:
     """What `read` makes of the text in a file of its name; an error names that file without any folder."""
-    size = len(table.text.encode())
+    text = table.text.encode(errors="replace")  # JSON can hold halves of characters, which no file can
+    size = len(text)
     if size > LARGEST_TABLE:
         raise DataError(
             f"{table.name}: found {size / 2**20:.1f} MiB of text; the page takes up to {LARGEST_TABLE // 2**20} MiB: "
             f"leave rows out, or train with `jaxprop train {table.name}`"
         )
-    name = Path(table.name.replace("\\", "/")).name or "table.csv"
-    if Path(name).suffix.lower() not in (".csv", ".tsv"):
-        name += ".csv"
+    name = _file_name(table.name)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, name)
-        path.write_bytes(table.text.encode())
+        path.write_bytes(text)
         try:
             return read(path)
         except DataError as error:
             raise DataError(str(error).replace(f"{folder}/", "")) from None
+
+
+def _file_name(name: str) -> str:
+    """Return the last part of a name as files of every system can have it: printable, short, and that of a table."""
+    last = "".join(c for c in name.replace("\\", "/").rpartition("/")[2] if c.isprintable())
+    stem, dot, ending = last.rpartition(".")
+    if not dot or ending.lower() not in ("csv", "tsv"):
+        stem, ending = last, "csv"
+    return f"{stem[:50] or 'table'}.{ending}"
 
 
 class Tables:
@@ -365,7 +373,7 @@ class Tables:
 
     def keep(self, table: Table) -> str:
         """Keep a table and return its name; the one not asked for longest goes when there are too many."""
-        name = hashlib.sha256(f"{table.name}\0{table.text}".encode()).hexdigest()[:16]
+        name = hashlib.sha256(f"{table.name}\0{table.text}".encode(errors="replace")).hexdigest()[:16]
         with self._lock:
             self._kept[name] = table
             self._kept.move_to_end(name)
