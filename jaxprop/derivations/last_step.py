@@ -69,9 +69,10 @@ class LastStep:
             terms = self._terms([each], [spot])
             self.values[part] = terms.total
             steps.append(self._step(spot, each, part, terms))
+        turned = ", in some of them transposed" * (len({spot.index for spot in self.spots}) > 1)
         words = (
-            f"The weight is tied: one array is used in {len(parts)} places, in some of them transposed. A nudge of it "
-            "is felt in all of them, so what comes of each use is added."
+            f"The weight is tied: one array is used in {len(parts)} places{turned}. A nudge of it is felt in all of "
+            "them, so what comes of each use is added."
         )
         return [*steps, Step("All uses together", (words,), tuple(self.write.worked(self.gradient, Sum(tuple(parts)))))]
 
@@ -109,7 +110,10 @@ class LastStep:
         title += f", as {_path(spot)}" if len(self.spots) > 1 else ""
         each = [(term.label, term.term) for term in terms.told]
         equations = tuple(self.write.total(lhs, each, terms.count, terms.rest))
-        return Step(title, words_of_use(spot, met, self.view), equations)
+        words = words_of_use(spot, met, self.view)
+        if len(self.spots) > 1:
+            words = (*words, " What comes of this use is called ", lhs, ".")
+        return Step(title, words, equations)
 
     def _by_outputs(self, spot: Spot) -> Step:
         """The last step where nothing is known of the use: how far every number of the answer moves."""

@@ -41,6 +41,7 @@ from jaxprop.network.call import call, require_layer
 
 Facts = dict[str, Any]
 Values = dict[Formula, float]
+ROUNDING = 1e-15  # of C: some roundings of float64
 AFTER, FLIPPED, η = Symbol("C", ("after",)), Symbol("C", ("flipped",)), Symbol("η")
 
 
@@ -258,10 +259,16 @@ def _pick(net: Layer, cost: Cost, given: Given, path: str | None) -> tuple[str, 
         path = next((each for each in able if np.any(slopes[each])), able[0])
     found = np.unravel_index(int(np.argmax(np.abs(slopes[path]))), slopes[path].shape)
     index = tuple(int(i) for i in found)
-    where = (
-        f"Of {path}" if asked else f"Nothing else was asked, so it is about the layer farthest from the cost: of {path}"
-    )
-    return path, index, f"{where}, this number has the largest derivative in size for this row. "
+    where = f"Of {path}" if asked else f"Nothing else was asked, so it is about {_farthest(path, able)}: of {path}"
+    whose = "the whole batch" if net.mixes_examples else "this row"
+    return path, index, f"{where}, this number has the largest derivative in size for {whose}. "
+
+
+def _farthest(path: str, able: Sequence[str]) -> str:
+    """What was picked is called: the weights farthest from the cost, where some farther ones do not matter here."""
+    if path == able[0]:
+        return "the layer farthest from the cost"
+    return "the layer farthest from the cost with a derivative that is not 0"
 
 
 def _slopes(given: Given, slopes: np.ndarray, of_x: bool) -> dict[str, np.ndarray]:
@@ -325,6 +332,12 @@ def _witnesses(what: str, gradient: Formula, value: float, measured: Measured) -
         Equation((gradient, Number(measured.finite_difference)), nudge, exact=False),
     )
     sentence = f"Two ways that use none of the formulas above: jax.grad, and a small nudge of the {what} itself."
+    apart, found = abs(measured.finite_difference - value), max(abs(measured.finite_difference), abs(value))
+    if apart > 1e-3 * found and apart > 1e-9 * abs(measured.before):  # which is more than what C rounds to, over h
+        sentence += (
+            " The nudge finds another number here: within it C has a corner or a jump, as relu has a corner at 0, or "
+            "bends sharply, or the derivative of a layer is a convention."
+        )
     return Step("The same number by other ways", (sentence,), equations)
 
 
@@ -366,6 +379,8 @@ def _sentence(parameter: Symbol, measured: Measured) -> Prose:
 
 
 def _outcome(measured: Measured) -> str:
+    if measured.learning_rate * measured.jax_grad**2 <= ROUNDING * abs(measured.before):
+        return "So small a change is lost where C is rounded: what C does here says nothing."
     down, up = measured.after - measured.before, measured.flipped - measured.before
     fall = "Here C falls" if down < 0 else "Here C rises: the step is too large" if down > 0 else "Here C does not move"
     flipped = "it rises" if up > 0 else "it falls as well: this step is too large" if up < 0 else "it does not move"

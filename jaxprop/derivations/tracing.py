@@ -38,8 +38,9 @@ class Term:
 class Link:
     """One layer on the way: the error in front of it is the sum of the terms, of which the largest are here.
 
-    `count` more add up to `rest`. `kind`: "layer"; "inside", from a number inside of the layer to its answer;
-    "branches", where ways meet; "joined", where a branch ends.
+    `count` more that are not 0 add up to `rest`; `moves` says how many numbers behind move with the one in front, also
+    those whose error is 0. `kind`: "layer"; "inside", from a number inside of the layer to its answer; "branches",
+    where ways meet; "joined", where a branch ends.
     """
 
     node: Node
@@ -48,6 +49,7 @@ class Link:
     terms: tuple[Term, ...]
     count: int = 0
     rest: float = 0.0
+    moves: int = 1
 
     def slope(self, term: Term) -> Formula:
         """The symbol of how much the number behind moves with the one in front."""
@@ -120,7 +122,8 @@ class Trail:
         places = [tuple(int(k) for k in np.unravel_index(i, slopes.shape)) for i in kept]
         terms = tuple(Term(self.view.answer(node, at), float(slopes[at])) for at in places)
         rest = float(np.sum(products.ravel()[order[len(kept) :]]))
-        self.links.append(Link(node, kind, front, terms, len(order) - len(kept), rest))
+        moves = int(np.count_nonzero(slopes))
+        self.links.append(Link(node, kind, front, terms, len(order) - len(kept), rest, moves))
         return terms[0].behind if terms else None
 
     def _branches(self, node: Node, front: Entry) -> Entry | None:

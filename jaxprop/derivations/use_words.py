@@ -32,12 +32,12 @@ def words_of_use(spot: Spot, met: Meetings, view: View) -> Prose:
     added, nothing = isinstance(use, ADDED), times - terms
     if times == 1:
         what = "the error there" if added else "the error there, times what came in"
-        return (f"{_does(spot, met, times)}. So the derivative is {what}.",)
+        return (f"{_does(spot, met, times, view)}. So the derivative is {what}.",)
     what = "of the errors" if added else "of what came in times the error of what it went into"
-    zero = f" {nothing:,} of its terms are 0." if 0 < nothing < times else "" if terms else " All of its terms are 0."
-    return (
-        f"{_does(spot, met, times)}. A nudge of it is felt at all of them: the derivative is the sum {what}.{zero}",
-    )
+    zero = f" {nothing:,} of its terms {'is' if nothing == 1 else 'are'} 0." if 0 < nothing < times else ""
+    zero = zero if terms else " All of its terms are 0."
+    felt = "A nudge of it is felt at all of them: the derivative is the sum"
+    return (f"{_does(spot, met, times, view)}. {felt} {what}.{zero}",)
 
 
 def _unused(spot: Spot, view: View) -> str:
@@ -51,7 +51,7 @@ def _unused(spot: Spot, view: View) -> str:
     return "Every window has nothing but padding where it stands, so nothing depends on it."
 
 
-def _does(spot: Spot, met: Meetings, times: int) -> str:
+def _does(spot: Spot, met: Meetings, times: int, view: View) -> str:
     """Say what is done with the parameter, and where."""
     use, where = spot.use, met.where.partition(" {")[0] or "place"
     places = f"one {where}" if times == 1 else f"{times:,} {_plural(where)}"
@@ -60,8 +60,8 @@ def _does(spot: Spot, met: Meetings, times: int) -> str:
     if isinstance(use, Leading):
         return f"It is added to what stands at position {spot.index[0]}, which moves by just as much"
     if isinstance(use, Patch):
-        padding = "" if times == met.met.size else "; in the others it stands on padding"
-        return f"The kernel slides, and this number of it multiplies one number of every window: of {places}{padding}"
+        every = met.met.size // (1 if view.whole else len(met.met))
+        return _slides(use.window.flipped, places, times < every)
     if isinstance(use, Shift):
         return f"It is added at {places}, and what it is added to moves by just as much"
     again = ""
@@ -69,7 +69,17 @@ def _does(spot: Spot, met: Meetings, times: int) -> str:
         again = ", for every step has the same weights" + (
             "; h is the state before it" if "hidden" in spot.leaf else ""
         )
-    return f"It multiplies one number at {places}{again}"
+    return f"It multiplies one number {'at ' if times == 1 else 'at each of '}{places}{again}"
+
+
+def _slides(is_transposed: bool, places: str, is_short: bool) -> str:
+    """Say how a number of a kernel is used, and where it is not."""
+    if is_transposed:
+        outside = "; in the others what it makes falls outside of the answer" if is_short else ""
+        does = "Every number that comes in is multiplied by the whole kernel and added to a window of the answer"
+        return f"{does}. This number of the kernel is used in {places}{outside}"
+    padding = "; in the others it stands on padding" if is_short else ""
+    return f"The kernel slides, and this number of it multiplies one number in each of {places}{padding}"
 
 
 def _plural(word: str) -> str:
