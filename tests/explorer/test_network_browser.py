@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from jaxprop_explorer.application import PAGE
+from jaxprop_explorer.experiments.problems import Table, Tables
 
 pytestmark = pytest.mark.browser
 
@@ -200,3 +201,55 @@ def test_nothing_is_wider_than_a_phone(opened):
         page.wait_for_timeout(150)
         wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         assert wide <= 0, tab.text_content()
+
+
+REFUSED = {
+    "unknown": ("data=nonsense", "unknown data"),
+    "out of range": ("example=9999&steps=3", "example: found 9999"),
+    "gone": ("data=own&table=abc", "no longer here"),
+    "no number": ("changes=0:0.W[0,0]:abc", "is not readable"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_an_address_that_is_refused_leaves_a_page_that_works(opened, case):
+    address, why = REFUSED[case]
+    page = opened(f"#{address}")
+    assert why in page.locator(".notice").inner_text()
+    page.get_by_role("button", name="Step", exact=True).click()
+    page.locator(".count-step").get_by_text("1", exact=True).wait_for()
+    page.wrong.clear()  # the browser itself writes down that an answer was a refusal
+
+
+def test_an_address_whose_table_was_gone_comes_true_when_the_table_is_dropped(opened):
+    table = {"name": "mine.csv", "mimeType": "text/csv", "buffer": b"a,b\n1,2\n2,4\n3,6\n4,9\n5,9\n6,13\n"}
+    name = Tables().keep(Table(table["buffer"].decode(), "mine.csv"))
+    page = opened(f"#data=own&table={name}&seed=3&steps=7")
+    page.locator("#set-file").set_input_files(files=[table])
+    page.locator(".count-step").get_by_text("7", exact=True).wait_for()
+    assert page.locator("#set-seed").input_value() == "3"
+    page.wrong.clear()
+
+
+@pytest.mark.parametrize("key", ["__proto__.x", "constructor.entries", "~__proto__", "chain.__proto__", "toString"])
+def test_an_address_cannot_change_what_all_objects_have(opened, key):
+    page = opened(f"#{key}=1&steps=2")
+    assert page.evaluate("[({}).x ?? null, typeof Object.entries, Object.keys(Object.prototype)]") == [
+        None, "function", [],
+    ]  # fmt: skip
+    page.locator(".count-step").get_by_text("2", exact=True).wait_for()
+
+
+def test_a_comma_is_a_point_and_what_was_refused_is_forgotten_when_it_is_mended(opened, until):
+    page = opened("#data=xor")
+    rate = page.locator("#set-learning_rate")
+    rate.focus()
+    page.keyboard.press("ControlOrMeta+a")
+    page.keyboard.type("-1")
+    page.keyboard.press("Enter")
+    until("document.querySelector('.notice').textContent.includes('Rate')")
+    page.keyboard.press("ControlOrMeta+a")
+    page.keyboard.type("0,25")
+    page.keyboard.press("Enter")
+    until("location.hash.includes('learning_rate=0.25')")
+    assert page.locator(".notice").inner_text() == "" and rate.get_attribute("aria-invalid") is None

@@ -21,6 +21,8 @@ export function read(fragment) {
 
 function put(state, key, value) {
   const [first, ...rest] = key.split(".");
+  // What every object has is nobody's setting; to write to it would change all objects of the page.
+  if ([key, key.slice(1), first, rest.join(".")].some((name) => name in {})) return;
   if (key === "selected") state.selected = place(String(value));
   else if (key === "changes") state.history = String(value).split(";").map(change);
   else if (SINGLE.includes(key)) state[key] = value;

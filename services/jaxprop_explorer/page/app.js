@@ -24,7 +24,8 @@ export class App {
   async open() {
     this.following?.abort();
     this.farewell = null;
-    const opened = await this.post("api/sessions", this.state);
+    const opened = await this.begun();
+    if (!opened) return;
     this.session = opened.session;
     this.isOpen();
     this.frame = null;
@@ -33,6 +34,37 @@ export class App {
     document.documentElement.dataset.ready = "yes"; // tests wait for it
     if (this.selected) this.emit("select", this.selected);
     this.follow(this.session);
+  }
+
+  /** A session: for the state in the address or, if the server refuses that and says why, for none. */
+  async begun() {
+    try {
+      return await this.post("api/sessions", this.state);
+    } catch (refusal) {
+      this.unmet = this.state;
+      try {
+        const opened = await this.post("api/sessions", {});
+        this.state = { panel: this.state.panel, settings: {} };
+        this.selected = null;
+        this.notice(`${refusal.message} This page starts without what its address asked for.`, "error");
+        return opened;
+      } catch {
+        this.farewell = refusal.message;   // every control says so
+        this.isOpen();
+        this.emit("connection", "closed");
+        return null;
+      }
+    }
+  }
+
+  /** Go back to what the address asked for in vain, now that the table it needs is here. */
+  async retry(table) {
+    if (!table || this.unmet?.settings?.table !== table) return false;
+    this.state = this.unmet;
+    this.selected = this.state.selected ?? null;
+    this.unmet = null;
+    await this.open();
+    return true;
   }
 
   /** Ask a panel of the server, "network/step"; what goes wrong is shown and thrown. */
@@ -48,6 +80,7 @@ export class App {
   /** Ask for another network; `changing` lasts until its frame is here. */
   async change(command, body = {}) {
     const arrived = this.ask(command, body).then((answer) => {
+      this.notice("");   // what went wrong before is mended
       this.receive(answer);
       return answer;
     });

@@ -126,6 +126,7 @@ export class Controls {
       if (input.tagName === "SELECT" && text && ![...input.options].some((o) => o.value === text))
         input.append(this.option(text));
       if (input.value !== text) input.value = text;
+      input.removeAttribute("aria-invalid");
     }
     this.one.setAttribute("aria-pressed", String(settings.batch_size === 1));
   }

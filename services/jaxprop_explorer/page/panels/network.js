@@ -224,8 +224,10 @@ class NetworkPanel {
   async load(file) {
     this.flow.end();
     const answer = await this.app.change("network/table", { text: await file.text(), name: file.name });
+    const back = await this.app.retry(answer.state?.settings.table);
     this.app.setState({}, true);
     await this.offer();
+    if (back) return;
     const notes = answer.notes?.length ? ` ${answer.notes.join(" ")}` : "";
     this.app.notice(`${file.name}: learning ${answer.target_column} from the other columns.${notes}`);
   }
