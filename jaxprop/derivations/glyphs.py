@@ -262,7 +262,7 @@ class Latex(Text):
 
     def _symbol(self, node: Symbol) -> str:
         base, index = base_and_index(node)
-        below = [i if len(i) == 1 or i.isdigit() else self._upright(i) for i in index]
+        below = [i if re.fullmatch(r"[^\W_]|\d+", i) else self._upright(i) for i in index]
         above = "" if node.layer is None else f"^{{({self._layer(node.layer)})}}"
         return self._name(base) + above + (f"_{{{','.join(below)}}}" if below else "")
 

@@ -17,6 +17,7 @@ from jaxprop.layers import Linear
 from jaxprop.network import leaves
 
 ENTRY = re.compile(r"(?P<path>.+?)(?:\[(?P<index>[\d ,]+)\])?")
+TAKEN = ("C", "y", "target", "η")
 UNITS = re.compile(r"(?P<name>[xy]|target|p|(?:[azδ]|delta)(?P<layer>\d+)|C)")
 
 
@@ -38,6 +39,11 @@ def symbols_of(
         for i, column in enumerate(columns or ())
     }
     for name, entry in names.items():
+        if not name.strip() or (name in TAKEN and entry != name):
+            raise JaxpropError(
+                f"names: {name!r} is given to {entry!r}; expected a name that is not empty and none of "
+                f"{', '.join(TAKEN)}, which stand for something else in every derivation"
+            )
         match = ENTRY.fullmatch(entry) if isinstance(entry, str) else None
         path = match["path"] if match else ""
         index: tuple[int, ...] = read_index(match["index"] or "") if match else ()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import jaxprop as jp
-from jaxprop.derivations import explain, to_text
+from jaxprop.derivations import explain, to_latex, to_text
 from tests.drawing import draw
 
 HALF = jp.HalfSquaredError()
@@ -92,3 +92,18 @@ def test_a_change_that_is_lost_in_rounding_is_no_rise():
     words = told(net, x, jnp.full((4, 3), 0.2), "0.b", (0,))
     assert "is lost where C is rounded" in words or "The derivative is 0" in words
     assert "too large" not in words
+
+
+@pytest.mark.parametrize("name", ["", " ", "C", "y", "η"])
+def test_a_name_that_would_be_read_as_something_else_is_refused(name):
+    net, x = jp.Chain(jp.Linear(1)), normal(1, 2)
+    with pytest.raises(jp.JaxpropError, match="expected a name that is not empty and none of C, y, target, η"):
+        explain(net, HALF, names={name: "0.W[0,0]"})(x, draw(net, x), jnp.ones((1, 1)), "0.W", (0, 0))
+
+
+@pytest.mark.parametrize("column", ["{", "}", "\\", "%", "a{b"])
+def test_a_column_of_any_name_is_written_for_latex(column):
+    net, x = jp.Chain(jp.Linear(1)), normal(1, 2)
+    found = explain(net, HALF, columns=[column, "b"])(x, draw(net, x), jnp.ones((1, 1)), "0.W", (0, 0))
+    plain = to_latex(found).replace(r"\{", "").replace(r"\}", "")
+    assert plain.count("{") == plain.count("}") and "x_{%}" not in plain and "_{\\}" not in plain
