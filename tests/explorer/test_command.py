@@ -30,6 +30,11 @@ def test_what_cannot_be_opened_is_told_in_one_sentence(tmp_path):
         command(run=tmp_path, port=0, browser=False)
     with pytest.raises(JaxpropError, match=r"x\.csv: cannot be read"):
         command(data="x.csv", port=0, browser=False)
+    with pytest.raises(JaxpropError, match=r"unknown ending of --html '\.txt'"):
+        command(lesson=1, html=tmp_path / "x.txt")
+    (tmp_path / "file").touch()
+    with pytest.raises(JaxpropError, match=r"x\.html: cannot be written"):
+        command(lesson=1, html=tmp_path / "file" / "x.html")
     with socket.socket() as taken:
         taken.bind((HOST, 0))
         taken.listen()

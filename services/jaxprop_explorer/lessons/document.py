@@ -7,9 +7,10 @@ from typing import Any
 
 import jax
 
+from jaxprop.cli.written import write
 from jaxprop.derivations import to_mathml
 from jaxprop.derivations.html import STYLE, document
-from jaxprop.errors import JaxpropError
+from jaxprop.errors import pick
 from jaxprop_explorer.lessons import LESSONS, Lesson, lesson
 from jaxprop_explorer.lessons.mistakes import ELSEWHERE, of_lesson
 from jaxprop_explorer.lessons.parts import Shown, Widget, number
@@ -49,10 +50,8 @@ def save(number: int, path: Path | None) -> int:
     """Write a lesson to a file, if one is given; return its number, once it is known that there is such a lesson."""
     found = lesson(number)
     if path is not None:
-        try:
-            path.write_text(html(number), encoding="utf-8")
-        except OSError as error:
-            raise JaxpropError(f"{path}: cannot be written: {error.strerror}") from None
+        pick(path.suffix.lower(), (".html", ".htm"), "ending of --html")
+        write(path, html(number).encode())
     return found.number
 
 
