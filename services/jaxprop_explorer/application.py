@@ -126,6 +126,7 @@ def application(
 
         async def lines() -> AsyncIterator[str]:
             session.listeners += 1
+            session.rests_since = None
             try:
                 yield ": welcome\n\n"
                 async for event in session.listen():
@@ -138,6 +139,11 @@ def application(
 
         return StreamingResponse(lines(), media_type="text/event-stream")
 
+    async def rest(request: Request) -> Response:
+        session, asked = sessions[request.path_params["session"]], await _body(request)
+        sessions.rest(session, asked.get("resting") is True)
+        return JSONResponse({})
+
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
@@ -147,6 +153,7 @@ def application(
     routes = [
         Route("/api/sessions", open_session, methods=["POST"]),
         Route("/api/sessions/{session}/events", events),
+        Route("/api/sessions/{session}/rest", rest, methods=["POST"]),
         Route("/api/sessions/{session}/{panel}/{command}", command, methods=["POST"]),
         Mount("/", StaticFiles(directory=PAGE, html=True)),
     ]

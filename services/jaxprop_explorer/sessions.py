@@ -1,6 +1,7 @@
 """One tab of a browser is one session: an experiment, a lock, and the events that its page is to hear of.
 
 A session lives as long as its page listens. A page that is slow gets the latest frame, never a queue of old ones.
+A page out of sight may rest instead: a browser keeps only six connections to a server, for all of its tabs.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from jaxprop_explorer.experiments.experiment import Experiment
 from jaxprop_explorer.experiments.frame import frame
 
 GRACE = 10.0  # seconds for a page to come back, as it does when it is loaded again
+REST = 3600.0  # seconds that a session is kept whose page is out of sight
 HEARTBEAT = 2.0  # seconds between signs of life, by which a page that has gone is noticed
 FRAMES_A_SECOND = 20
 UNHEARD = 1.0  # seconds that training goes on though no page listens
@@ -35,6 +37,7 @@ class Session:
         self.player: threading.Thread | None = None
         self.playing = self.ended = False
         self.listeners = 0
+        self.rests_since: float | None = None  # as its page says when it lets go of its connection
         self._loop, self._news = loop, asyncio.Event()
 
     def frame(self) -> dict[str, Any]:
@@ -110,7 +113,10 @@ class Sessions:
         self.most, self._all = most, dict[str, Session]()
 
     def check_room(self) -> None:
-        """Raise `JaxpropError` if as many pages are open as may be."""
+        """Raise `JaxpropError` if as many pages are open as may be; one that rests gives way."""
+        resting = {one.rests_since: one for one in self._all.values() if one.rests_since and not one.listeners}
+        if resting and len(self._all) >= self.most:
+            self._end(resting[min(resting)])
         if len(self._all) >= self.most:
             raise JaxpropError(f"{self.most} pages are open on this server already; close one of them and try again")
 
@@ -129,10 +135,23 @@ class Sessions:
         """End the session after the time of grace, unless somebody listens by then."""
         asyncio.get_running_loop().call_later(GRACE, self._end_if_left, session)
 
+    def rest(self, session: Session, resting: bool) -> None:
+        """Keep a session for long though its page does not listen, or no longer."""
+        session.rests_since = time.monotonic() if resting else None
+        self.end_if_left(session)
+
     def _end_if_left(self, session: Session) -> None:
-        if not session.listeners:
-            session.end()
-            self._all.pop(session.id, None)
+        if session.listeners or session.id not in self._all:
+            return
+        rested = REST if session.rests_since is None else time.monotonic() - session.rests_since
+        if rested < REST:
+            asyncio.get_running_loop().call_later(REST - rested, self._end_if_left, session)
+        else:
+            self._end(session)
+
+    def _end(self, session: Session) -> None:
+        session.end()
+        self._all.pop(session.id, None)
 
     def end(self) -> None:
         """End all of them, and wait a little for what they are at."""

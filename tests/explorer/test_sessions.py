@@ -140,3 +140,29 @@ def test_a_tab_that_is_closed_ends_its_work(server):
     time.sleep(0.3)
     assert frame()["step"] == steps
     until(lambda: "session has ended" in frame().get("error", ""), room.GRACE + 8)
+
+
+def test_a_page_out_of_sight_keeps_its_session_until_it_goes_or_room_is_needed(monkeypatch):
+    monkeypatch.setattr(room, "GRACE", 0.02)
+
+    async def live() -> None:
+        all_, experiment = Sessions(2), Experiment.of(SMALL)
+        first, second, third = (Session(experiment) for _ in range(3))
+        for session in (first, second):
+            all_.open(session)
+            all_.rest(session, True)
+        await asyncio.sleep(0.1)
+        assert all_[first.id] is first and all_[second.id] is second
+        all_.open(third)
+        assert first.ended and not second.ended
+        all_.rest(second, False)
+        await asyncio.sleep(0.1)
+        assert second.ended and third.ended
+        monkeypatch.setattr(room, "REST", 0.05)
+        last = Session(experiment)
+        all_.open(last)
+        all_.rest(last, True)
+        await asyncio.sleep(0.2)
+        assert last.ended
+
+    asyncio.run(live())

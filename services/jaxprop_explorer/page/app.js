@@ -18,6 +18,8 @@ export class App {
       this.isOpen = resolve;
     });
     addEventListener("popstate", () => this.travelled());
+    document.addEventListener("visibilitychange", () => this.attend());
+    addEventListener("pagehide", () => this.rest(false));
   }
 
   /** Open a session for the state in the address, and follow its events. */
@@ -34,6 +36,29 @@ export class App {
     document.documentElement.dataset.ready = "yes"; // tests wait for it
     if (this.selected) this.emit("select", this.selected);
     this.follow(this.session);
+    this.attend();
+  }
+
+  /** Listen while the page is in sight or something moves; else let go, for a browser has six connections in all. */
+  attend() {
+    const { playing, training } = this.frame ?? {};
+    const wanted = !document.hidden || playing || (training && !training.ended);
+    if (!this.session || this.farewell || Boolean(wanted) === this.attending) return;
+    if (wanted) {
+      this.follow(this.session);
+    } else {
+      this.attending = false;
+      this.following.abort();
+      this.rest(true);
+    }
+  }
+
+  /** Tell the server whether the session is to be kept though nobody listens. */
+  rest(resting) {
+    if (!this.session) return;
+    const body = JSON.stringify({ resting });
+    const headers = { "content-type": "application/json" };
+    authorized(`api/sessions/${this.session}/rest`, { method: "POST", headers, body, keepalive: true }).catch(() => {});
   }
 
   /** A session: for the state in the address or, if the server refuses that and says why, for none. */
@@ -179,9 +204,14 @@ export class App {
   }
 
   async follow(session) {
+    this.attending = true;
     this.following = new AbortController();
     try {
       const answer = await authorized(`api/sessions/${session}/events`, { signal: this.following.signal });
+      if (!answer.ok && session === this.session) {
+        await this.open();   // it ended while the page rested: the address brings the same numbers back
+        return;
+      }
       this.emit("connection", "open");
       await this.listen(answer.body);
     } catch (error) {
@@ -213,8 +243,10 @@ export class App {
     const data = /^data: (.*)$/m.exec(event)?.[1];
     if (!kind) return;
     const found = JSON.parse(data);
-    if (kind === "frame") this.receive(found);
-    else if (kind === "notice") this.notice(found.error ?? found.text, found.error ? "error" : "");
+    if (kind === "frame") {
+      this.receive(found);
+      this.attend();
+    } else if (kind === "notice") this.notice(found.error ?? found.text, found.error ? "error" : "");
     else {
       if (kind === "end") this.farewell = found.text;
       this.emit(kind, found);
