@@ -285,7 +285,7 @@ ROW_5 = Lesson(
             0,
             lambda: _by_hand("x", 1.0, 0.0).numbers["mean squared error"],
         ),
-        Anchor("the trained network at 0.5", 0.50, lambda: _outside(1.0).numbers["at 0.5"], digits=2),
+        Anchor("the trained network at 0.5, to one digit", 0.5, lambda: _outside(1.0).numbers["at 0.5"], digits=1),
     ),
     setup=Setup(LINE, {}, "network", None, "Points of f(x) = x, and one linear unit."),
 )

@@ -193,7 +193,8 @@ ROW_1 = Lesson(
     quote="In this network, each layer of neurons is connected to every neuron in the previous layer.",
     paragraphs=(
         "Circles are units, lines are weights. Every unit is joined to every unit of the layer before, so a layer of n "
-        "units after one of m has m·n lines, and the whole network Σ nₗ·nₗ₊₁.",
+        "units after one of m has m·n lines, and the whole network Σ nₗ·nₗ₊₁ of them, where "
+        "nₗ is the number of units in layer l.",
         "Colour is the sign of a weight (and a dashed line is a negative one), width is its size. What no line shows: "
         "each unit but the inputs also has a bias.",
     ),
@@ -356,9 +357,9 @@ ROW_12 = Lesson(
         Try("Other weights with the same product", "chain", {"w1": 0.6, "w2": 0.2, "x": 1}),
     ),
     anchors=(
-        Anchor("a for w = (0.4, 0.3), x = 1", 0.12, lambda: nets.chain().y[0, 0]),
+        Anchor("y for w = (0.4, 0.3), x = 1", 0.12, lambda: nets.chain().y[0, 0]),
         Anchor("C for the target 2", 1.7672, lambda: nets.chain().grads()[0]),
-        Anchor("a for w = (0.6, 0.2)", 0.12, lambda: nets.chain((0.6, 0.2)).y[0, 0]),
+        Anchor("y for w = (0.6, 0.2)", 0.12, lambda: nets.chain((0.6, 0.2)).y[0, 0]),
     ),
     setup=Setup(CHAIN.settings, {}, "network", {"path": "0.W", "index": [0, 0]}, CHAIN.words),
     formulas=_chain_formulas,
@@ -373,8 +374,8 @@ ROW_13 = Lesson(
     "multiplied by the weights x.",
     paragraphs=(
         "This output is linear and has no bias. (Its weights are called v here, for x is the input already.)",
-        "Later the article derives the gradient as if the output had a σ around it. For this output a is z, so "
-        "∂a/∂z = 1 and ∂C/∂vₘ = (a − target)·aₘ, without σ′. Both kinds of output are in use, linear ones for "
+        "Later the article derives the gradient as if the output had a σ around it. For this output the answer a "
+        "is z, so ∂a/∂z = 1 and ∂C/∂vₘ = (a − target)·aₘ, without σ′. Both kinds of output are in use, linear ones for "
         "quantities and σ or softmax for classes; one must know which one it is.",
         "Layers are counted: layer 1 is the first with weights, layer L the last, and a⁽ˡ⁾ is what layer l hands on. "
         "So what the last layer takes in is a⁽ᴸ⁻¹⁾, here the two activations. The article writes a_{L−1} and does not "

@@ -155,7 +155,7 @@ ROW_14 = Lesson(
     ),
     tries=(
         Try("Leave the ½ out", "half", {"cost": "whole", "target": 1}),
-        Try("Keep x, and change only the target: C is another", "half", {"cost": "half", "target": 0}),
+        Try("Change the target alone, and see C change", "half", {"cost": "half", "target": 0}),
         Try("Ask optax.squared_error", "names", {"library": "squared_error"}),
         Try("Switch to the article's notation", "swap", {"notation": "article"}),
     ),

@@ -124,7 +124,7 @@ def _many(samples: float) -> Shown:
     mean = each.mean(axis=0)
     best = float(product[mean.argmin()])
     words = f"The mean over {len(x)} sample{'s' * (len(x) > 1)} is least at θ₁θ₂ = {number(best, 3)}. "
-    words += "Each sample has a hill of its own, and training goes down their mean."
+    words += "Each sample has a landscape of its own, and training goes down their mean."
     lines = [Line(product, row, "", 3, dashed=True) for row in each[:8]] + [Line(product, mean, "the mean")]
     drawn = chart(lines, x_label="θ₁θ₂", y_label="C", y=(0.0, 5.0), said=words)
     return Shown(words, {"best": best, "samples": len(x)}, drawn)
@@ -277,7 +277,8 @@ ROW_20 = Lesson(
         "steep "
         "the hill is, not how far to go: that is chosen, by the learning rate η, which the article never names. So the "
         "step is w ← w − η·∂C/∂w.",
-        "One can say in advance how far down a step leads: −η·‖∂C/∂w‖², the closer the smaller η is.",
+        "One can say in advance how far down a step leads: C changes by about −η·‖∂C/∂w‖², where ‖·‖² is "
+        "the sum of the squares, and the smaller η is, the closer that comes.",
         "And this is no longer backpropagation. Backpropagation computes the gradient and changes nothing; gradient "
         "descent, or Adam, or another optimizer uses it.",
     ),

@@ -109,14 +109,15 @@ ROW_22 = Lesson(
         "them would change the answer.",
         "The gradient is exact, but of this cost on these examples. Whether making it small is what you want, it "
         "cannot say. "
-        "Shown noise, the network is sure of a digit: it was never asked to say “none”.",
+        "Shown noise, the network is sure of a digit: it was never asked to say “none”. "
+        "(The network of the digit panel was.)",
     ),
     widgets=(
         Widget(
             "digit",
             "A digit, and the error at its pixels",
             (
-                Slider("which", "digit", 1, 60, 1, 1),
+                Slider("which", "picture", 1, 60, 1, 1),
                 Choice("label", "Label", {"own": "what it is", **{str(d): str(d) for d in range(10)}}, "own"),
             ),
             _digit,

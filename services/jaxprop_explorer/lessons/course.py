@@ -84,7 +84,7 @@ class Stage:
 
 
 def _wrong(*slips: tuple[str, float, str]) -> tuple[Mistake, ...]:
-    return tuple(Mistake(name, name, value, told) for name, value, told in slips)
+    return tuple(Mistake(name, "", value, told) for name, value, told in slips)  # a question has no steps to name
 
 
 def _sum_question() -> tuple[float, tuple[Mistake, ...]]:
@@ -253,7 +253,8 @@ STAGES: Sequence[Stage] = (
         (
             "The cost makes one number of the miss: half its square. The ½ is there so that its slope is the plain "
             "difference.",
-            "It takes an answer and a target. One sample says little, so training makes the mean over many small.",
+            "It takes an answer and a target. One sample says little, so training makes the mean cost of "
+            "many samples small.",
         ),
         (14, 6, 10),
         Question(

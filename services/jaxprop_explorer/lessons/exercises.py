@@ -474,11 +474,16 @@ def exercise(kind: str, seed: int) -> Exercise:
     raise JaxpropError(f"no exercise {kind} could be made from {seed}; take another number")
 
 
+def _named(letter: str, units: int) -> list[str]:
+    return [letter] if units == 1 else [f"{letter}{'₁₂₃'[k]}" for k in range(units)]
+
+
 def picture(asked: Exercise) -> str:
     """Return the network of an exercise, drawn with its weights; what is asked about is marked."""
     weights = [np.asarray(p.W) for p in asked.example.params if p]
     inputs = [number(float(v), 3) for v in np.asarray(asked.example.x)[0]]
-    columns = [inputs, *(["a"] if W.shape[1] == 1 else [f"{k + 1}" for k in range(W.shape[1])] for W in weights)]
+    letters = ["a"] if len(weights) == 1 else ["a", "y"]  # what the units of a layer hand on, as the question calls it
+    columns = [inputs, *(_named(letter, W.shape[1]) for letter, W in zip(letters, weights, strict=True))]
     path, at = asked.place
     layer = [i for i, p in enumerate(asked.example.params) if p].index(int(path.split(".")[0]))
     marked = ((layer, *at),) if path.endswith("W") else ()

@@ -245,7 +245,7 @@ class Lessons {
     const next = () => { this.keep({ seed: seed + 1 }); return this.open("exercise"); };
     return [
       make("h2", {}, "Exercises"),
-      make("p", { className: "muted" }, "A small network, and one number to find. There is no end of them: each seed is another network."),
+      make("p", { className: "muted" }, "A small network, and one number to find. There is no end of them: each number is another network."),
       make("div", { className: "field wide" }, make("label", { htmlFor: chosen.id }, "Kind"), chosen),
       make("p", {}, make("strong", {}, found.question), make("span", { className: "muted" }, ` (number ${seed})`)),
       pictures(found),
