@@ -107,11 +107,11 @@ def _table(
     rows = [
         {
             "name": "Noise scale", "value": printer.number(scale) if math.isfinite(scale) else "none",
-            "tells": _noise_tells(N, scale) + (" It is of the rule's gradient." if ruled else ""),
+            "tells": _noise_tells(N, scale) + (" This is the noise of the rule's gradient." if ruled else ""),
             "page": "noise_scale",
         },
         {
-            "name": "Signal to noise", "value": f"{certain:.0%} of {len(of_parameters):,}",
+            "name": "Signal to noise", "value": f"{100 * certain:.0f} % of {len(of_parameters):,}",
             "tells": "The share of weights and biases whose mean derivative is larger than its own standard error. Of "
             "the others even the sign is chance.",
             "page": "variance",
@@ -120,8 +120,8 @@ def _table(
     for name, units, tells in (
         ("Dead units", dead, "Their activation is flat at every one of these examples, so no error goes back through "
          "them and the weights before them stay as they are."),
-        ("Saturated units", saturated, f"At every example the slope is below {SATURATED:.0%} of the largest that it "
-         "can be: they learn, but slowly."),
+        ("Saturated units", saturated, f"At every example the slope is below {100 * SATURATED:.0f} % of the largest "
+         "that it can be: they learn, but slowly."),
     ):  # fmt: skip
         count, of = sum(int(u.mask.sum()) for u in units.values()), sum(u.mask.size for u in units.values())
         if of:

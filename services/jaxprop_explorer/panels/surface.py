@@ -1,7 +1,7 @@
 """The surface panel: the cost over two directions, a ball that stands where θ does, and gradient descent on it.
 
-The article's f(x, θ) = θ₁θ₂x at x = 1, y = 2 comes first; every other view cuts the experiment's own θ. A ball that is
-moved there sets θ, so that all panels follow.
+The article's f(x, θ) = θ₁θ₂x at x = 1, target 2, comes first; every other view cuts the experiment's own θ. A ball
+that is moved there sets θ, so that all panels follow.
 """
 
 import itertools
@@ -25,7 +25,7 @@ FLAT = 1e-3  # a slope below it counts as the end of the way
 LEVELS = 13
 MOST_SET = 300  # numbers of θ that a ball on a cut through all of them sets
 VIEWS = {
-    "article": "the article's f = θ₁θ₂x at x = 1, y = 2",
+    "article": "the article's f = θ₁θ₂x at x = 1, target 2",
     "two": "two parameters of the network",
     "random": "two random directions",
     "gradient": "along and across the gradient",
@@ -266,8 +266,8 @@ def sentence(ball: Ball, rate: float, slope: np.ndarray, values: np.ndarray, fol
     if ball.diverged:
         begun = " → ".join(f"{n(cost)}" for *_, cost in ball.path[:4])
         return (
-            f"Diverged: every step overshot further than the last. C went {begun} → …, and after {taken} steps it was "
-            f"no finite number. Choose a smaller η than {n(rate)}, and put the ball somewhere else."
+            f"Diverged: the steps overshot further and further. C went {begun} → …, and the step after these {taken} "
+            f"led to no finite number. Choose a smaller η than {n(rate)}, and put the ball somewhere else."
         )
     size = float(np.linalg.norm(slope))
     curves = f"the Hessian's eigenvalues are {n(low)} and {n(high)}"

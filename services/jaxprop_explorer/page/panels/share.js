@@ -18,6 +18,7 @@ const MARKUP = `
   <section class="stack">
     <h3>Pictures</h3>
     <p class="muted">What the panels show now, as files that need nothing else.</p>
+    <p class="share-none muted">No panel has drawn one yet: open Network first, for example.</p>
     <div class="share-pictures stack"></div>
   </section>
   <section class="stack">
@@ -78,6 +79,7 @@ export default {
     find(".share-keep").addEventListener("click", () => keep(kept.file, kept.content, kept.type));
 
     function pictures() {
+      find(".share-none").hidden = app.pictures.size > 0;
       find(".share-pictures").replaceChildren(
         ...[...app.pictures.values()].map((picture) => {
           const row = document.createElement("div");

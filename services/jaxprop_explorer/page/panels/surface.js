@@ -236,7 +236,7 @@ class SurfacePanel {
     const rows = [
       [names[0], number(ball.x, 4), "x"], [names[1], number(ball.y, 4), "y"], ["C", number(ball.cost, 4), "cost"],
       ["steps", String(steps), "steps"],
-      ["∂C", gradient.map((one) => number(one)).join(", "), "gradient"],
+      ["gradient", gradient.map((one) => number(one)).join(", "), "gradient"],
       ["Hessian", hessian.map((row) => row.map((one) => number(one)).join("   ")).join("\n"), "hessian"],
       ["its eigenvalues", eigenvalues.map((one) => number(one)).join(", "), "eigenvalues"],
     ];
