@@ -2,6 +2,16 @@
 // their column.
 
 const [MOST_LAYERS, MOST_UNITS] = [6, 512];
+const WITH_A_WORD = 140; // pixels between columns from which on a number has its word beside it
+
+/** What the first and the last column of the drawing are called. */
+function names(columns) {
+  return [["inputs", columns[0]], ["output", columns.at(-1)]].map(([text, x]) => {
+    const name = Object.assign(document.createElement("span"), { className: "column-name", textContent: text });
+    name.style.left = `${x}px`;
+    return name;
+  });
+}
 
 export class Steppers {
   /** `change([widths of the hidden layers])` */
@@ -35,9 +45,10 @@ export class Steppers {
       });
     });
     this.field.replaceChildren(layers);
-    this.element.replaceChildren(...units);
+    this.element.replaceChildren(...units, ...(flowing ? [] : names(columns)));
     units.forEach((part, k) => {
       if (!flowing && columns[k + 1] !== undefined) part.style.left = `${columns[k + 1]}px`;
+      if (!flowing && gap >= WITH_A_WORD) part.querySelector(".number").append(widths[k] === 1 ? " unit" : " units");
     });
     for (const part of [this.field, this.element]) {
       for (const button of part.querySelectorAll("button")) button.disabled ||= !steerable;

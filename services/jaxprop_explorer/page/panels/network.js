@@ -12,6 +12,8 @@ import { Steppers } from "../draw/steppers.js";
 import { Surface } from "../draw/surface.js";
 
 const MARKUP = `
+<p class="net-lead">Press <b>Play</b> and watch this network learn. Then click a line: <b>Chain rule</b> shows how that
+  weight reaches the cost, factor by factor.</p>
 <details class="fold net-settings" open><summary>Settings</summary><div class="fields"></div></details>
 <div class="net-bench">
   <div class="net-run">
@@ -49,7 +51,8 @@ const MARKUP = `
           <button type="button" class="small square example-back" aria-label="Example before">‹</button>
         <span><span class="example-word">example</span> <span class="example-now number"></span></span>
         <button type="button" class="small square example-on" aria-label="Next example">›</button></div>
-        <p class="surface-told number"></p></figcaption></figure>
+        <p class="surface-told number"></p>
+        <p class="surface-key muted small">Filled points are learned from, hollow ones are held out.</p></figcaption></figure>
       <figure><div class="net-curve"></div><figcaption class="legend"><span><i class="curve-key"></i>cost</span>
         <span><i class="curve-key dashed"></i>held out</span></figcaption></figure>
     </div>
@@ -278,10 +281,12 @@ class NetworkPanel {
       ? "–"
       : label(held.cost) +
         (held.accuracy === null || held.accuracy === undefined ? "" : ` · ${(100 * held.accuracy).toFixed(0)} %`);
+    this.find(".net-lead").hidden = frame.steerable === false;
+    this.find(".surface-key").hidden = !frame.surface || !frame.validation;
     const play = this.find(".net-play");
     play.textContent = frame.playing ? "Pause" : "Play";
     this.find(".example-now").textContent = frame.example
-      ? `${(frame.example.index + 1).toLocaleString("en")} of ${frame.example.of.toLocaleString("en")}`
+      ? `${frame.example.index.toLocaleString("en")} (of ${frame.example.of.toLocaleString("en")})`
       : "";
     this.controls.update(frame.settings, frame.steerable);
     for (const selector of STEERING) this.find(selector).disabled = frame.steerable === false;
