@@ -16,7 +16,7 @@ from jaxprop.derivations.derivation import Equation, Prose, Step, to_text
 from jaxprop.derivations.equations import Equations, joined
 from jaxprop.derivations.first_factor import Helpers
 from jaxprop.derivations.formula import Derivative, Formula, Number, Symbol, parts, substitute
-from jaxprop.derivations.last_step import LastStep, Terms, Told
+from jaxprop.derivations.last_step import THETA, LastStep, Terms, Told
 from jaxprop.derivations.passing import Record, root_of
 from jaxprop.derivations.places import Entry, Name, View
 from jaxprop.derivations.question import Given, Question, is_ours
@@ -37,7 +37,7 @@ class General:
         self.values: dict[Formula, float] = {C: before}
         self.write = Equations(self.values, question.most)
         leaf = question.path.removeprefix(question.layer_path).lstrip(".")
-        self.parameter = Symbol(leaf, question.index, question.layer_path or None)
+        self.parameter = Symbol(leaf or THETA, question.index, question.layer_path or None)
         if question.is_input:
             self.parameter = Name("x").symbol(self.view.shown((given.at, *question.index)))
         self.gradient = Derivative(C, self.parameter)
@@ -135,8 +135,8 @@ class General:
         kind = repr(q.layer)
         if not is_ours(q.layer):
             kind = f"{type(q.layer).__name__}, a layer of your own. Its formula is not known here"
-        index = ", ".join(map(str, q.index))
-        belongs = f", in the code {q.path}[{index}], belongs to {kind}{steps_of(self.spots[0].node)}. "
+        index = f"[{', '.join(map(str, q.index))}]" * bool(q.index)
+        belongs = f", in the code {q.path or 'params'}{index}, belongs to {kind}{steps_of(self.spots[0].node)}. "
         return Step("The question", joined(q.picked, self.parameter, belongs, C, cost, _names()))
 
     def _forward(self, trail: Trail, end: Entry | None, n: int) -> Step:

@@ -15,6 +15,8 @@ from jaxprop.derivations.tracing import Trail
 from jaxprop.derivations.use_words import words_of_use
 from jaxprop.derivations.uses import Meetings, Spot, is_answer, meetings
 
+THETA = "θ"  # what parameters that are one array without a name are called
+
 
 class Told(NamedTuple):
     """One term of the derivative: where it arises, its factors with their numbers, and its number."""
@@ -122,7 +124,7 @@ class LastStep:
         products = (slopes * errors).ravel()
         order = np.argsort(-np.abs(products), kind="stable")[: np.count_nonzero(products)]
         kept = order if len(order) <= self.most + 1 else order[: self.most]
-        own, told = Symbol(spot.leaf, (*node.steps, *spot.index), node.path or None), []
+        own, told = Symbol(spot.leaf or THETA, (*node.steps, *spot.index), node.path or None), []
         for i in kept:
             at = tuple(int(k) for k in np.unravel_index(i, slopes.shape))
             behind = self.view.answer(node, at)

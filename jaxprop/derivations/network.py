@@ -127,6 +127,8 @@ def explain(
     require_layer(net, "explain")
     check_settings(cost, learning_rate, most)
     check_quantity(quantity)
+    if not isinstance(names or {}, Mapping) or not all(isinstance(name, str) for name in names or ()):
+        raise JaxpropError(f'explain: names must be a mapping such as {{"w5": "0.W[0,0]"}}, found {names!r}')
     names, columns = dict(names or {}), None if columns is None else tuple(columns)
 
     def run(
@@ -149,6 +151,10 @@ def explain(
                 inputs = np.asarray(inputs, np.float64)
             given = Given(inputs, float64(params), float64(np.asarray(targets)[rows]), rng, at)
             picked = ""
+            if at_index is None and place in known and not np.ndim(known[str(place)]):
+                at_index = ()
+            if place is None and not by_path(params):
+                raise JaxpropError("explain: this network has no parameters, so there is nothing to change")
             if place is None or (at_index is None and place in known and np.ndim(known[str(place)])):
                 place, at_index, picked = _pick(net, cost, given, None if place is None else str(place))
             question = ask(net, cost, most, known, place, at_index, row, picked)
@@ -253,8 +259,6 @@ def _pick(net: Layer, cost: Cost, given: Given, path: str | None) -> tuple[str, 
     weights = [f"{leaf.path}.W".lstrip(".") for leaf in leaves(net) if type(leaf.layer) is Linear]
     asked = path
     if path is None:
-        if not slopes:
-            raise JaxpropError("explain: this network has no parameters, so there is nothing to change")
         able = [*(each for each in weights if each in slopes), *slopes]
         path = next((each for each in able if np.any(slopes[each])), able[0])
     found = np.unravel_index(int(np.argmax(np.abs(slopes[path]))), slopes[path].shape)

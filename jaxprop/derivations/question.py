@@ -15,6 +15,7 @@ from jaxtyping import Array, ArrayLike, Key, PyTree
 from jaxprop.arrays.index import check_index, read_index
 from jaxprop.checks import check_whole
 from jaxprop.costs import Cost
+from jaxprop.costs.cost import CostOf
 from jaxprop.errors import JaxpropError, ShapeError
 from jaxprop.layers import Layer, Linear
 from jaxprop.network import Chain, Leaf, leaves
@@ -73,7 +74,7 @@ def ask(
     """
     everything = tuple(leaves(net))
     path = _known_path(path, everything, known)
-    owners = (i for i, leaf in enumerate(everything) if not leaf.path or path.startswith(leaf.path + "."))
+    owners = (i for i, leaf in enumerate(everything) if not leaf.path or (path + ".").startswith(leaf.path + "."))
     if path == X:
         owners = (i for i, leaf in enumerate(everything) if type(leaf.layer) is Linear or i == len(everything) - 1)
     place = next(owners)
@@ -117,7 +118,7 @@ def _known_path(path: object, everything: tuple[Leaf, ...], known: Mapping[str, 
         own = [parameter for parameter in known if parameter.startswith(name + ".")]
         if not own and (path + ".").startswith(name + "."):
             raise JaxpropError(f"path {path!r}: layer {name}, {layer!r}, has no parameters; known: {listed(known)}")
-        if path == name:
+        if path == name and own:
             raise JaxpropError(f"path {path!r} is a layer, {layer!r}; its parameters are {', '.join(own)}")
     same = {name.lower(): name for name in known}
     near = difflib.get_close_matches(path.lower(), same, n=1)
@@ -154,6 +155,8 @@ def examples_of(x: ArrayLike, targets: ArrayLike) -> int:
             f"explain: x {shapes} and targets {list(jnp.shape(targets))} must have one row per example; "
             "one example is x[None], targets[None]"
         )
+    if not jnp.shape(targets)[0]:
+        raise JaxpropError("explain: x and targets have no rows, expected at least one example")
     return jnp.shape(targets)[0]
 
 
@@ -167,5 +170,10 @@ def rows_of(x: Any, rows: slice) -> Any:
 
 
 def is_ours(thing: object) -> bool:
-    """Whether a layer or a cost is jaxprop's own, and no user's."""
-    return type(thing).__module__.split(".")[0] == "jaxprop"
+    """Whether a layer or a cost is jaxprop's own, and no user's.
+
+    >>> from jaxprop import HalfSquaredError
+    >>> is_ours(HalfSquaredError()), is_ours(Cost.of(lambda y, t: (y - t) ** 2))
+    (True, False)
+    """
+    return type(thing).__module__.split(".")[0] == "jaxprop" and not isinstance(thing, CostOf)

@@ -1,5 +1,7 @@
 """What derivations say in words is true of what was computed: how many, of what, and why."""
 
+from dataclasses import dataclass
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -107,3 +109,43 @@ def test_a_column_of_any_name_is_written_for_latex(column):
     found = explain(net, HALF, columns=[column, "b"])(x, draw(net, x), jnp.ones((1, 1)), "0.W", (0, 0))
     plain = to_latex(found).replace(r"\{", "").replace(r"\}", "")
     assert plain.count("{") == plain.count("}") and "x_{%}" not in plain and "_{\\}" not in plain
+
+
+@dataclass(frozen=True)
+class Scaled(jp.Layer):
+    """A layer whose parameters are one array without a name."""
+
+    shape: tuple[int, ...] = (2,)
+
+    def init(self, key, x):
+        return jnp.ones(self.shape, x.dtype)
+
+    def __call__(self, x, params, env=None):
+        return x * params
+
+
+def test_parameters_without_a_name_are_called_theta():
+    x, targets = normal(1, 2), jnp.ones((1, 2))
+    for net, params, path, says in (
+        (jp.Chain(jp.Linear(2), Scaled()), None, "1", "θ⁽¹⁾[1], in the code 1[1], belongs to Scaled"),
+        (Scaled(), jnp.ones(2), "", "θ[1], in the code params[1], belongs to Scaled"),
+    ):
+        assert says in told(net, x, targets, path, (1,), params)
+    assert "θ⁽¹⁾, in the code 1, belongs to" in told(jp.Chain(jp.Linear(2), Scaled(())), x, targets, "1")
+
+
+def test_a_cost_of_a_function_has_no_formula_here():
+    words = told(jp.Chain(jp.Linear(2)), normal(1, 2), jnp.ones((1, 2)), cost=jp.Cost.of(lambda y, t: jnp.sum(y * t)))
+    assert "no formula is known here for this cost" in words and "yet" not in words
+
+
+def test_what_cannot_be_explained_is_told_in_a_sentence():
+    net, x = jp.Chain(jp.Linear(1)), normal(2, 2)
+    params, targets = draw(net, x), jnp.ones((2, 1))
+    with pytest.raises(jp.JaxpropError, match="x and targets have no rows"):
+        explain(net, HALF)(x[:0], params, targets[:0])
+    with pytest.raises(jp.JaxpropError, match="no parameters, so there is nothing to change"):
+        explain(jp.Tanh(), HALF)(x, (), jnp.ones((2, 2)))
+    for names in (["w5"], {5: "0.W[0,0]"}):
+        with pytest.raises(jp.JaxpropError, match="names must be a mapping such as"):
+            explain(net, HALF, names=names)
