@@ -270,3 +270,29 @@ def test_more_tabs_than_a_browser_has_connections(opened, page):
     tabs[0].evaluate(TURN, False)
     tabs[0].get_by_role("button", name="Play", exact=True).click()
     tabs[0].locator(".count-step").get_by_text(re.compile(r"^\d\d")).wait_for()  # a frame of the stream
+
+
+OBSERVE = """() => {
+  window.read = [];
+  const spoken = '[aria-live], [role=status], [role=alert], output';
+  const quiet = element => (element.getAttribute('aria-live') ?? 'polite') === 'off';
+  new MutationObserver(changes => {
+    for (const { target } of changes) {
+      const region = (target.closest ? target : target.parentElement)?.closest(spoken);
+      if (region && !quiet(region)) window.read.push(region.className);
+    }
+  }).observe(document.body, { childList: true, subtree: true, characterData: true });
+}"""
+
+
+@pytest.mark.parametrize("panel", ["network", "rules"])
+def test_nothing_is_read_out_with_every_frame(opened, until, panel):
+    page = opened("#data=xor")
+    choose(page, WEIGHT)
+    page.locator(".card-value").first.wait_for()
+    page.get_by_role("button", name="Play", exact=True).click()
+    page.get_by_role("tab", name=panel.capitalize()).click()
+    page.locator("#network .net-drawing, .rule-dials output").locator("visible=true").first.wait_for()
+    page.evaluate(OBSERVE)
+    page.wait_for_timeout(1500)
+    assert page.evaluate("window.read") == []

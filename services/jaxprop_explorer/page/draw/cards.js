@@ -36,7 +36,7 @@ export function cards(app, element, found) {
   }
   if (found.cards.length > 1) {
     const symbol = formula(app, found.symbol, "card-symbol");
-    const value = make("output", { className: "card-value number", textContent: found.value });
+    const value = quiet("card-value number", found.value);
     const words = `The product: ${found.value}`;
     parts.push(sign("=", "is"), make("li", { className: "chain-card product", aria: { label: words } }, symbol, value));
   }
@@ -54,7 +54,7 @@ function one(app, card) {
     middle.append(make("div", { className: "card-side" }, make("span", { className: "card-equals" }, i ? "≈" : "="), formula(app, side, "formula")));
   }
   const why = sentence(app, make("p", { className: "card-why small muted" }), card.why);
-  const value = make("output", { className: `card-value number ${colour}`, textContent: card.value });
+  const value = quiet(`card-value number ${colour}`, card.value);
   value.dataset.value = card.exact;
   return make(
     "li", { className: `chain-card edge-${card.term}`, aria: { label: `${card.title}: ${card.value}` } },
@@ -72,7 +72,7 @@ export function terms(app, element, found) {
     return make(
       "li", {}, make("span", { className: "term-label small muted" }, term.label),
       make("span", { className: "term-formula" }, ...sides.flat()),
-      make("output", { className: "number term-value", textContent: term.value }),
+      quiet("number term-value", term.value),
       make("span", { className: "term-track", aria: { hidden: "true" } }, bar),
     );
   }));
@@ -109,4 +109,9 @@ export function latest(work, gap = () => 0) {
     }
     running = false;
   };
+}
+
+/** A number that follows from others; a screen reader reads it where it stands, not whenever it changes. */
+function quiet(className, textContent) {
+  return make("output", { className, textContent, ariaLive: "off" });
 }

@@ -22,7 +22,7 @@ const MARKUP = `
   <fieldset class="segmented"><legend class="visually-hidden">Whose cost</legend>
     <label><input type="radio" name="cr-whose" value="example" checked><span>This example</span></label>
     <label><input type="radio" name="cr-whose" value="batch"><span>The batch</span></label></fieldset>
-  <p class="small"><span class="cr-cost-words muted"></span> C = <output class="number cr-cost"></output></p>
+  <p class="small"><span class="cr-cost-words muted"></span> C = <output class="number cr-cost" aria-live="off"></output></p>
 </div>
 <ol class="cr-cards"></ol>
 <div class="cr-product formula"></div>
@@ -118,7 +118,10 @@ class ChainRule {
     this.refresh();
   }
 
-  update() { this.refresh(); }
+  update(frame) {
+    this.find(".cr-outcome").ariaLive = frame.playing ? "off" : "polite"; // else it would be read out with every frame
+    this.refresh();
+  }
 
   show() { this.refresh(); }
 

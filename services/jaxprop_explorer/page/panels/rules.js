@@ -64,7 +64,10 @@ class Rules {
 
   get of() { return this.find("[name=rule-of]:checked").value; }
 
-  update() { this.refresh(); }
+  update(frame) {
+    this.find(".example-view").ariaLive = frame.playing ? "off" : "polite";
+    this.refresh();
+  }
 
   show() { this.refresh(); }
 
@@ -140,7 +143,7 @@ class Rules {
     this.find(".rule-dials").replaceChildren(...rows.map(({ label, angle, text, share }) => {
       const bar = make("span", { className: `dial-bar ${angle === null ? "none" : angle > 90 ? "minus" : "plus"}` });
       bar.style.width = `${100 * (share ?? 0)}%`;
-      const value = make("output", { className: "number", textContent: text });
+      const value = make("output", { className: "number", textContent: text, ariaLive: "off" });
       if (angle !== null) value.dataset.value = angle;
       return make("li", {}, make("span", {}, label), make("span", { className: "dial", aria: { hidden: "true" } }, bar), value);
     }));
