@@ -42,7 +42,7 @@ export function entry(matrix, i, j) {
 
 export class NetworkDrawing {
   /** `on.point(item or null)` when something is pointed at or focused, `on.choose(item)` when it is clicked or
-   * entered. */
+   * entered, `on.resize()` when it has another width and is to be drawn again. */
   constructor(element, on) {
     this.on = on;
     this.element = element;
@@ -65,7 +65,7 @@ export class NetworkDrawing {
     this.view = { direction: "forward", labels: false, selected: null, reached: null };
     this.listen();
     new ResizeObserver(() => {
-      if (this.frame && this.element.clientWidth) this.update(this.frame, {});
+      if (this.frame && this.element.clientWidth) this.on.resize();
     }).observe(element);
   }
 

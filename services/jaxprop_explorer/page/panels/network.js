@@ -97,6 +97,7 @@ class NetworkPanel {
         this.tell();
       },
       choose: (item) => this.choose(item),
+      resize: () => this.redraw(), // the numbers of units stand above their columns
     });
     this.surface = new Surface(this.find(".net-surface"), { move: (inputs) => this.probe(inputs) });
     this.curve = new CostCurve(this.find(".net-curve"));
