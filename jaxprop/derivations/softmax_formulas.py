@@ -20,6 +20,7 @@ from jaxprop.derivations.formula import Call, Formula, Number, Sum, Symbol, eval
 LARGEST_EXPONENT = 500.0  # exp(710) is too large for a float64
 TINY = 1e-300
 WRITTEN = 4  # terms of a sum over classes that is not the cost itself
+ROUNDED = 1e-5  # how far they are where they were rounded to float32
 WHOLE = 1e-13  # how far probabilities may be from 1, to be called that
 
 Place = tuple[int, ...]
@@ -70,7 +71,7 @@ class _Softmax:
         """Return the cost's formula: of one position, or the mean over those that count."""
         one = len(self.places) == 1 and len(self.counted) == 1
         words: Prose = ("softmax makes probabilities of the answers; the slope is their difference to the right ones.",)
-        words = (*words, *self._about_amounts(self.counted[0] if self.counted else None))
+        words = (*words, *self._about_amounts())
         return CostFormula(
             **(self._of_one() if one else self._of_many()),
             shape=self.example.y.shape,
@@ -116,7 +117,8 @@ class _Softmax:
         return [int(c) for c in np.flatnonzero(self._q(t))[:WRITTEN]]
 
     def _p(self, t: Place) -> np.ndarray:
-        return np.eye(self.C)[int(self.example.targets[t])] if self.labels else self.example.targets[t]
+        p = self.example.targets[t]
+        return (np.arange(self.C) == int(p)).astype(float) if self.labels else p  # np.eye has C² numbers
 
     def _q(self, t: Place) -> np.ndarray:
         p = self._p(t)
@@ -217,20 +219,24 @@ class _Softmax:
             ", all others are 0",
         )
 
-    def _about_amounts(self, t: Place | None) -> Prose:
+    def _about_amounts(self) -> Prose:
         """Say what was made of the targets."""
         said: list[str | Formula | Equation] = []
         if self.smoothing:
             said.append(" Some of every probability is spread over all classes, as much as smoothing says.")
         if self.weights is not None:
             said.append(" Each class counts as much as its class_weight.")
-        total = None if t is None else self.classes(t).total
-        total = total and Symbol(total.name)
+        off = [abs(float(np.sum(self._q(t))) - 1) for t in self.counted]
+        total = Symbol("Q" if said else "P") if any(each >= WHOLE for each in off) else None
         if said:
             together = (", together ", total) if total else ()
             said += [" So ", Symbol("p"), " becomes ", Symbol("q"), *together, "."]
         elif total:
-            said += [" The right ones do not add up to 1, but to ", total, "."]
+            where = "" if min(off) >= WHOLE else ", at some positions,"
+            if max(off) < ROUNDED:
+                said += [f" As the right ones are rounded, they{where} add up to ", total, ", which is nearly 1."]
+            else:
+                said += [f" The right ones{where} do not add up to 1, but to ", total, "."]
         return tuple(said)
 
     def _about_mean(self) -> Prose:

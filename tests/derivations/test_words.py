@@ -1,5 +1,6 @@
 """What derivations say in words is true of what was computed: how many, of what, and why."""
 
+import tracemalloc
 from dataclasses import dataclass
 
 import jax
@@ -149,3 +150,30 @@ def test_what_cannot_be_explained_is_told_in_a_sentence():
     for names in (["w5"], {5: "0.W[0,0]"}):
         with pytest.raises(jp.JaxpropError, match="names must be a mapping such as"):
             explain(net, HALF, names=names)
+
+
+@pytest.mark.parametrize(
+    ("targets", "says"),
+    [
+        ([[0.5, 0.5], [0.25, 0.75]], ""),
+        ([[0.5, 0.5], [0.25, 0.5]], "The right ones, at some positions, do not add up to 1, but to P."),
+        ([[1.0, 0.5], [0.25, 0.5]], "The right ones do not add up to 1, but to P."),
+        ([[0.5, 0.5], [0.25, 0.75 + 1e-7]], "As the right ones are rounded, they, at some positions, add up to P"),
+    ],
+    ids=["all 1", "one not", "none", "rounded"],
+)
+def test_what_probabilities_add_up_to_is_told_of_every_position(targets, says):
+    words = told(jp.Chain(jp.Linear(2)), normal(1, 2, 2), jnp.array([targets]), "0.b", cost=jp.SoftmaxCrossEntropy())
+    assert says in words and ("add up" in words) == bool(says)
+
+
+def test_a_large_vocabulary_takes_no_square_of_its_size():
+    C = 2000
+    net, x = jp.Chain(jp.Linear(C)), normal(1, 2, 1)
+    asked = x, draw(net, x), jnp.array([[1, 2]]), "0.b", (1,)
+    run = explain(net, jp.SoftmaxCrossEntropy())
+    tracemalloc.start()
+    run(*asked)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 8 * C**2 / 2
