@@ -50,6 +50,12 @@ export function unitName(frame, column, unit) {
   return layer.units === 1 ? "the output" : `output ${unit}`;
 }
 
+/** Where a weight begins: not at an input where another layer, such as a convolution, stands before the first that
+ * is drawn. */
+export function startName(frame, column, unit) {
+  return column === 0 && frame.behind ? `input ${unit} of this layer` : unitName(frame, column, unit);
+}
+
 export function columnName(frame, column) {
   if (column === 0) return "inputs";
   return column < frame.layers.length ? `hidden ${column}` : "output";

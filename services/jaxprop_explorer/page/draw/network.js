@@ -1,7 +1,7 @@
 // The drawing of a network: weights as curves (colour, width and dash), units as tiles with their heat map. Every
 // weight and unit is an element of its own that the keyboard reaches; a new frame changes only what differs.
 
-import { columnName, inputName, label, number, unitName } from "./format.js";
+import { columnName, inputName, label, number, startName, unitName } from "./format.js";
 import { paint, paintNumbers } from "./heat.js";
 import { crossing, curve, ends, along, layout } from "./layout.js";
 
@@ -328,7 +328,7 @@ export class NetworkDrawing {
     const { frame } = this;
     if (item.layer !== undefined) {
       const layer = frame.layers[item.layer];
-      const from = unitName(frame, item.layer, item.i);
+      const from = startName(frame, item.layer, item.i);
       return (
         `weight from ${from} to ${unitName(frame, item.layer + 1, item.j)}: ` +
         `${number(entry(layer.W, item.i, item.j))}, derivative ${number(entry(layer.dW, item.i, item.j))}`

@@ -64,7 +64,7 @@ class Lessons {
       button("Course: eight steps", () => this.go("course-1"), { dataset: { at: "course" } }),
       button("Exercises", () => this.go("exercise"), { dataset: { at: "exercise" } }),
       make("p", { className: "muted small" },
-        "Lessons stand in the order to learn them; a number is that of the article's row."));
+        "Lessons stand in the order to learn them. Their numbers are those of the article's figures."));
     for (const chapter of this.found.chapters) {
       const items = chapter.lessons.map((one) => make("li", {}, button("", () => this.go(String(one.number)), { dataset: { at: one.number } })));
       items.forEach((item, i) => item.firstChild.append(

@@ -4,7 +4,7 @@
 import { Controls } from "../draw/controls.js";
 import { CostCurve } from "../draw/curve.js";
 import { Flow } from "../draw/flow.js";
-import { columnName, inputName, label, number, unitName } from "../draw/format.js";
+import { columnName, inputName, label, number, startName, unitName } from "../draw/format.js";
 import { onColours } from "../draw/heat.js";
 import { NetworkDrawing, entry } from "../draw/network.js";
 import { asCanvas, asSVG, scene, titles } from "../draw/picture.js";
@@ -52,7 +52,8 @@ const MARKUP = `
         <span><span class="example-word">example</span> <span class="example-now number"></span></span>
         <button type="button" class="small square example-on" aria-label="Next example">›</button></div>
         <p class="surface-told number"></p>
-        <p class="surface-key muted small">Filled points are learned from, hollow ones are held out.</p></figcaption></figure>
+        <p class="surface-key muted small">Filled points are learned from, hollow ones are held out.</p>
+        </figcaption></figure>
       <figure><div class="net-curve"></div><figcaption class="legend"><span><i class="curve-key"></i>cost</span>
         <span><i class="curve-key dashed"></i>held out</span></figcaption></figure>
     </div>
@@ -267,6 +268,7 @@ class NetworkPanel {
     if (this.flow.pass && (frame.playing || frame.version !== this.flow.pass.frame.version)) this.flow.end();
     const holds = (layer) => Object.keys(layer.parameters ?? {}).length > 0;
     const others = whole.layers.filter((layer) => layer.kind !== "Linear" && holds(layer));
+    frame.behind = others.length > 0 && whole.layers.indexOf(others[0]) < whole.layers.indexOf(frame.layers[0]);
     const kinds = [...new Set(others.map((layer) => layer.kind))].join(", ");
     this.find(".net-between").textContent = kinds && `${kinds}: not drawn here, but under Your model`;
     if (!this.flow.pass) this.reached = null;
@@ -427,7 +429,7 @@ class NetworkPanel {
     const { frame } = this;
     if (item.layer !== undefined) {
       const layer = frame.layers[item.layer];
-      const name = `Weight from ${unitName(frame, item.layer, item.i)} to ${unitName(frame, item.layer + 1, item.j)}`;
+      const name = `Weight from ${startName(frame, item.layer, item.i)} to ${unitName(frame, item.layer + 1, item.j)}`;
       return {
         name,
         numbers: [
@@ -573,7 +575,8 @@ class NetworkPanel {
             .slice(0, 3)
             .map((v) => number(v))
             .join(", ")}.`
-        : "Backward is done: ∂C/∂w of a weight is a · δ, the activation where it starts times the error where it ends.";
+        : "Backward is done: ∂C/∂w of a weight is a · δ, the activation where it starts times the error " +
+          "where it ends.";
     }
     const layer = frame.layers[next - 1];
     const units = columnName(frame, next);
