@@ -28,7 +28,7 @@ from jaxprop_explorer.experiments import wanted
 from jaxprop_explorer.experiments.experiment import Experiment
 from jaxprop_explorer.experiments.settings import read
 from jaxprop_explorer.panels import PANELS
-from jaxprop_explorer.sessions import Session, Sessions
+from jaxprop_explorer.sessions import Session, SessionEndedError, Sessions
 
 T = TypeVar("T")
 PAGE = Path(__file__).parent / "page"
@@ -229,7 +229,7 @@ async def _leaving(request: Request, left: threading.Event) -> None:
 
 
 async def _refused(_: Request, error: Exception) -> Response:
-    return JSONResponse({"error": str(error)}, 400)
+    return JSONResponse({"error": str(error)}, 410 if isinstance(error, SessionEndedError) else 400)
 
 
 async def _unforeseen(_: Request, error: Exception) -> Response:

@@ -24,6 +24,10 @@ UNHEARD = 1.0  # seconds that training goes on though no page listens
 BREATH = 0.002  # seconds between two pieces of work, in which a command gets the lock
 
 
+class SessionEndedError(JaxpropError):
+    """A page asks in the name of a session that is no longer there."""
+
+
 class Session:
     """What one page works on. `memory` is what its panels keep, each under its own name."""
 
@@ -128,7 +132,7 @@ class Sessions:
 
     def __getitem__(self, name: str) -> Session:
         if name not in self._all:
-            raise JaxpropError("this page's session has ended; load the page again")
+            raise SessionEndedError("this page's session has ended; load the page again")
         return self._all[name]
 
     def end_if_left(self, session: Session) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from jaxprop_explorer.application import PAGE
 from jaxprop_explorer.experiments.problems import Table, Tables
+from jaxprop_explorer.sessions import GRACE
 
 pytestmark = pytest.mark.browser
 
@@ -296,3 +297,16 @@ def test_nothing_is_read_out_with_every_frame(opened, until, panel):
     page.evaluate(OBSERVE)
     page.wait_for_timeout(1500)
     assert page.evaluate("window.read") == []
+
+
+def test_a_page_whose_session_ended_goes_on_from_its_address(opened):
+    page = opened("#data=xor&steps=7")
+    page.locator(".count-step").get_by_text("7", exact=True).wait_for()
+    page.evaluate("Object.defineProperty(document, 'hidden', { get: () => true, configurable: true })")
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")  # lets go of the stream, and rests
+    page.evaluate("dispatchEvent(new Event('pagehide'))")  # and then goes, as into the browser's memory
+    page.wait_for_timeout(1000 * GRACE + 1500)
+    page.get_by_role("button", name="Step", exact=True).click()
+    page.locator(".count-step").get_by_text("8", exact=True).wait_for()
+    assert page.locator(".notice").inner_text() == ""
+    page.wrong.clear()  # the browser itself writes down that an answer was a refusal

@@ -77,7 +77,7 @@ def test_a_rate_that_diverges_is_said(surface):
     surface.locator(".ground-play").click()
     surface.locator(".ground-sentence.bad").wait_for()
     assert surface.locator(".ground-sentence").inner_text().startswith("Diverged")
-    assert surface.locator(".ground-play").inner_text() == "Play"
+    surface.locator(".ground-play").get_by_text("Play", exact=True).wait_for()
 
 
 def test_a_cut_through_the_network_sets_its_weights(surface):

@@ -4,6 +4,7 @@ import { read, write } from "./address.js";
 import { authorized } from "./token.js";
 
 const ADDRESS_EVERY = 400; // milliseconds: browsers refuse an address that changes more often than some times a second
+const GONE = 410; // the status of an answer to a session that has ended
 
 export class App {
   constructor(notice) {
@@ -93,13 +94,23 @@ export class App {
   }
 
   /** Ask a panel of the server, "network/step"; what goes wrong is shown and thrown. */
-  async ask(command, body = {}) {
+  async ask(command, body = {}, again = true) {
     await this.opened;
     if (this.farewell) {   // nobody would answer
       this.notice(this.farewell, "error");
       throw new Error(this.farewell);
     }
-    return this.post(`api/sessions/${this.session}/${command}`, body);
+    const session = this.session;
+    try {
+      return await this.post(`api/sessions/${session}/${command}`, body);
+    } catch (error) {
+      if (error.status !== GONE) throw error;
+      if (!again) this.notice(error.message, "error");
+      if (!again) throw error;
+      // The page was away for long, asleep or in the browser's memory: its address brings the same numbers back.
+      if (session === this.session) await (this.opening ??= this.open().finally(() => (this.opening = null)));
+      return this.ask(command, body, false);
+    }
   }
 
   /** Ask for another network; `changing` lasts until its frame is here. */
@@ -129,9 +140,9 @@ export class App {
       this.emit("question", -1);
     }
     const found = await answer.json();
-    if (!answer.ok) this.notice(found.error, "error");
-    if (!answer.ok) throw new Error(found.error);
-    return found;
+    if (answer.ok) return found;
+    if (answer.status !== GONE) this.notice(found.error, "error");
+    throw Object.assign(new Error(found.error), { status: answer.status });
   }
 
   on(event, listener) {

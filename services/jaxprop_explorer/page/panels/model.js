@@ -81,7 +81,14 @@ class ModelPanel {
   }
 
   listen(element) {
-    const quietly = (action) => (event) => Promise.resolve(action(event)).catch(() => {});
+    const quietly = (action) => async (event) => {
+      if (!this.about) return; // nothing is here yet that could be gone through
+      try {
+        await action(event);
+      } catch {
+        // The notice says why.
+      }
+    };
     for (const button of element.querySelectorAll("[data-by]")) {
       button.addEventListener("click", quietly(() => this.look(this.about.example + Number(button.dataset.by))));
     }

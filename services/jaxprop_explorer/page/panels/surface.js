@@ -79,7 +79,7 @@ class SurfacePanel {
     this.find(".ground-seed").addEventListener("click", () => fresh({ seed: (this.choice.seed + 1) % 1000 }));
     this.find(".ground-step").addEventListener("click", () => { this.stop(); this.run(1); });
     this.find(".ground-play").addEventListener("click", () => this.toggle());
-    this.find(".ground-back").addEventListener("click", () => this.place(...this.seen.path[0]));
+    this.find(".ground-back").addEventListener("click", () => this.seen && this.place(...this.seen.path[0]));
     this.rate = this.find("#ground-rate");
     this.rate.addEventListener("input", () => {
       this.tellRate(Number((10 ** Number(this.rate.value)).toPrecision(2)));
