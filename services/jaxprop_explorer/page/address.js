@@ -65,7 +65,10 @@ function place(text) {
 // A change is written as its step, what, and the value: "120:learning_rate:0.5", "130:0.W[1,2]:0.25" or
 // "140:0.W[1,2]:pruned".
 function shortly({ at, set, edit, prune }) {
-  if (set) return Object.entries(set).map(([name, value]) => `${at}:${name}:${raw(value)}`).join(";");
+  if (set)
+    return Object.entries(set)
+      .map(([name, value]) => `${at}:${name}:${raw(value)}`)
+      .join(";");
   const [path, index, value] = edit ?? prune;
   return `${at}:${path}[${index.join(",")}]:${edit ? value : value ? "pruned" : "free"}`;
 }

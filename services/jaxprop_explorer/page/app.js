@@ -75,7 +75,7 @@ export class App {
         this.notice(`${refusal.message} This page starts without what its address asked for.`, "error");
         return opened;
       } catch {
-        this.farewell = refusal.message;   // every control says so
+        this.farewell = refusal.message; // every control says so
         this.isOpen();
         this.emit("connection", "closed");
         return null;
@@ -96,7 +96,8 @@ export class App {
   /** Ask a panel of the server, "network/step"; what goes wrong is shown and thrown. */
   async ask(command, body = {}, again = true) {
     await this.opened;
-    if (this.farewell) {   // nobody would answer
+    if (this.farewell) {
+      // nobody would answer
       this.notice(this.farewell, "error");
       throw new Error(this.farewell);
     }
@@ -116,7 +117,7 @@ export class App {
   /** Ask for another network; `changing` lasts until its frame is here. */
   async change(command, body = {}) {
     const arrived = this.ask(command, body).then((answer) => {
-      this.notice("");   // what went wrong before is mended
+      this.notice(""); // what went wrong before is mended
       this.receive(answer);
       return answer;
     });
@@ -220,7 +221,7 @@ export class App {
     try {
       const answer = await authorized(`api/sessions/${session}/events`, { signal: this.following.signal });
       if (!answer.ok && session === this.session) {
-        await this.open();   // it ended while the page rested: the address brings the same numbers back
+        await this.open(); // it ended while the page rested: the address brings the same numbers back
         return;
       }
       this.emit("connection", "open");

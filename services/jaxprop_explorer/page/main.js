@@ -160,7 +160,8 @@ document.getElementById("copy-link").addEventListener("click", async () => {
   }
 });
 
-// In a field for a number a browser drops a comma that is typed, so that 0,5 would be read as 5: it is taken as a point.
+// In a field for a number a browser drops a comma that is typed, so that 0,5 would be read as 5: it is taken as
+// a point.
 document.addEventListener("beforeinput", (event) => {
   const typed = event.data ?? "";
   if (event.target.type !== "number" || !/^[^.,]*,[^.,]*$/.test(typed)) return;

@@ -1,6 +1,6 @@
 // Requests to a server that asks for a token, such as the model server: the page asks the reader for it, once a tab.
 
-const KEY = "jaxprop-token";   // in sessionStorage: it is gone with the tab, and no other site sees it
+const KEY = "jaxprop-token"; // in sessionStorage: it is gone with the tab, and no other site sees it
 let asking = null;
 
 /** fetch, with the token if there is one; it is asked for when the server answers 401. */
@@ -10,7 +10,9 @@ export async function authorized(address, options = {}) {
     const headers = token ? { ...options.headers, authorization: `Bearer ${token}` } : options.headers;
     const answer = await fetch(address, { ...options, headers });
     if (answer.status !== 401) return answer;
-    asking ??= ask(token !== null).finally(() => { asking = null; });
+    asking ??= ask(token !== null).finally(() => {
+      asking = null;
+    });
     await asking;
   }
 }
@@ -21,7 +23,8 @@ function ask(again) {
   const form = document.createElement("form");
   form.method = "dialog";
   const words = document.createElement("p");
-  words.textContent = again ? "The server does not take this token. Which is the right one?"
+  words.textContent = again
+    ? "The server does not take this token. Which is the right one?"
     : "This server answers to those who have its token.";
   const label = document.createElement("label");
   label.textContent = "Token ";

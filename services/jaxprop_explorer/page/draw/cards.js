@@ -18,12 +18,14 @@ export function formula(app, markup, className = "formula") {
 
 /** Fill an element with a sentence: words, and formulas as {math}. */
 export function sentence(app, element, parts) {
-  element.replaceChildren(...parts.map((part) => {
-    if (typeof part === "string") return document.createTextNode(part);
-    const inside = make("span");
-    app.math(inside, part.math);
-    return inside;
-  }));
+  element.replaceChildren(
+    ...parts.map((part) => {
+      if (typeof part === "string") return document.createTextNode(part);
+      const inside = make("span");
+      app.math(inside, part.math);
+      return inside;
+    }),
+  );
   return element;
 }
 
@@ -51,31 +53,49 @@ function one(app, card) {
   const colour = card.term ? `term-${card.term}` : "";
   const middle = make("div", { className: "card-formulas" });
   for (const [i, side] of card.formulas.entries()) {
-    middle.append(make("div", { className: "card-side" }, make("span", { className: "card-equals" }, i ? "≈" : "="), formula(app, side, "formula")));
+    middle.append(
+      make(
+        "div",
+        { className: "card-side" },
+        make("span", { className: "card-equals" }, i ? "≈" : "="),
+        formula(app, side, "formula"),
+      ),
+    );
   }
   const why = sentence(app, make("p", { className: "card-why small muted" }), card.why);
   const value = quiet(`card-value number ${colour}`, card.value);
   value.dataset.value = card.exact;
   return make(
-    "li", { className: `chain-card edge-${card.term}`, aria: { label: `${card.title}: ${card.value}` } },
-    make("h4", {}, card.title), formula(app, card.symbol, `card-symbol ${colour}`), middle, value,
+    "li",
+    { className: `chain-card edge-${card.term}`, aria: { label: `${card.title}: ${card.value}` } },
+    make("h4", {}, card.title),
+    formula(app, card.symbol, `card-symbol ${colour}`),
+    middle,
+    value,
     make("details", { className: "card-more" }, make("summary", {}, "Why"), why),
   );
 }
 
 /** Terms of a sum: each with its formula, its number and a bar as long as its share of the largest. */
 export function terms(app, element, found) {
-  element.replaceChildren(...found.map((term) => {
-    const bar = make("span", { className: `term-bar ${term.negative ? "minus" : "plus"}` });
-    bar.style.width = `${Math.max(1, 100 * term.share)}%`;
-    const sides = term.formulas.map((side, i) => [i ? make("span", { className: "muted" }, " ≈ ") : "", formula(app, side, "inline-formula")]);
-    return make(
-      "li", {}, make("span", { className: "term-label small muted" }, term.label),
-      make("span", { className: "term-formula" }, ...sides.flat()),
-      quiet("number term-value", term.value),
-      make("span", { className: "term-track", aria: { hidden: "true" } }, bar),
-    );
-  }));
+  element.replaceChildren(
+    ...found.map((term) => {
+      const bar = make("span", { className: `term-bar ${term.negative ? "minus" : "plus"}` });
+      bar.style.width = `${Math.max(1, 100 * term.share)}%`;
+      const sides = term.formulas.map((side, i) => [
+        i ? make("span", { className: "muted" }, " ≈ ") : "",
+        formula(app, side, "inline-formula"),
+      ]);
+      return make(
+        "li",
+        {},
+        make("span", { className: "term-label small muted" }, term.label),
+        make("span", { className: "term-formula" }, ...sides.flat()),
+        quiet("number term-value", term.value),
+        make("span", { className: "term-track", aria: { hidden: "true" } }, bar),
+      );
+    }),
+  );
 }
 
 /** Point at a symbol, or at its number, and all places where it stands are marked. */
@@ -83,13 +103,17 @@ export function matching(element) {
   const mark = (name) => {
     for (const each of element.querySelectorAll(".same")) each.classList.remove("same");
     if (name === undefined) return;
-    for (const each of element.querySelectorAll("[data-symbol]")) each.classList.toggle("same", each.dataset.symbol === name);
+    for (const each of element.querySelectorAll("[data-symbol]"))
+      each.classList.toggle("same", each.dataset.symbol === name);
   };
   element.addEventListener("pointerover", (event) => mark(event.target.closest?.("[data-symbol]")?.dataset.symbol));
   element.addEventListener("pointerleave", () => mark(undefined));
 }
 
-const pause = (milliseconds) => new Promise((done) => { setTimeout(done, milliseconds); });
+const pause = (milliseconds) =>
+  new Promise((done) => {
+    setTimeout(done, milliseconds);
+  });
 
 /**
  * Run `work` when asked, and again once if asked while it ran: the latest wish wins, and none waits in a queue. `gap()`
@@ -104,7 +128,11 @@ export function latest(work, gap = () => 0) {
     running = true;
     while (again) {
       again = false;
-      try { await work(); } catch { /* shown already */ }
+      try {
+        await work();
+      } catch {
+        /* shown already */
+      }
       if (again && gap()) await pause(gap());
     }
     running = false;

@@ -12,7 +12,10 @@ export class Contour {
     this.ground = new Ground(canvas, (pen, width, height, color) => this.paint(pen, width, height, color));
     canvas.addEventListener("pointerdown", (event) => this.take(event));
     canvas.addEventListener("pointermove", (event) => this.drag(event));
-    for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, () => { this.held = false; });
+    for (const end of ["pointerup", "pointercancel"])
+      canvas.addEventListener(end, () => {
+        this.held = false;
+      });
     canvas.addEventListener("keydown", (event) => this.push(event));
   }
 
@@ -29,8 +32,11 @@ export class Contour {
   }
 
   at(box, x, y) {
-    const { x: [x0, x1], y: [y0, y1] } = this.seen;
-    return [box.left + box.side * (x - x0) / (x1 - x0), box.top + box.side * (1 - (y - y0) / (y1 - y0))];
+    const {
+      x: [x0, x1],
+      y: [y0, y1],
+    } = this.seen;
+    return [box.left + (box.side * (x - x0)) / (x1 - x0), box.top + box.side * (1 - (y - y0) / (y1 - y0))];
   }
 
   take(event) {
@@ -45,7 +51,10 @@ export class Contour {
     const bounds = this.canvas.getBoundingClientRect();
     const box = this.frame(bounds.width, bounds.height);
     const share = (value) => Math.min(Math.max(value / box.side, 0), 1);
-    const { x: [x0, x1], y: [y0, y1] } = this.seen;
+    const {
+      x: [x0, x1],
+      y: [y0, y1],
+    } = this.seen;
     const right = share(event.clientX - bounds.left - box.left);
     const up = 1 - share(event.clientY - bounds.top - box.top);
     this.moved(x0 + right * (x1 - x0), y0 + up * (y1 - y0));
@@ -89,8 +98,8 @@ function bands({ side, heights, levels }) {
       const [i, j] = [Math.min(Math.floor(column / 4), side - 2), Math.min(Math.floor(row / 4), side - 2)];
       const [s, t] = [column / 4 - i, row / 4 - j];
       const of = (a, b) => heights[b * side + a];
-      const height = (1 - t) * ((1 - s) * of(i, j) + s * of(i + 1, j))
-        + t * ((1 - s) * of(i, j + 1) + s * of(i + 1, j + 1));
+      const height =
+        (1 - t) * ((1 - s) * of(i, j) + s * of(i + 1, j)) + t * ((1 - s) * of(i, j + 1) + s * of(i + 1, j + 1));
       const share = between(levels, height);
       pen.fillStyle = ramp(Math.floor(share * levels.length) / levels.length);
       pen.fillRect(column, fine - 1 - row, 1, 1);
@@ -101,14 +110,19 @@ function bands({ side, heights, levels }) {
 
 // The lines of equal height, by marching over the squares of the grid.
 function lines(pen, { side, heights, levels, x, y }, at) {
-  const place = (i, j) => at(x[0] + (x[1] - x[0]) * i / (side - 1), y[0] + (y[1] - y[0]) * j / (side - 1));
+  const place = (i, j) => at(x[0] + ((x[1] - x[0]) * i) / (side - 1), y[0] + ((y[1] - y[0]) * j) / (side - 1));
   pen.strokeStyle = "rgb(255 255 255 / 0.45)";
   pen.lineWidth = 0.7;
   pen.beginPath();
   for (const level of levels.slice(1, -1)) {
     for (let j = 0; j < side - 1; j += 1) {
       for (let i = 0; i < side - 1; i += 1) {
-        const corners = [[i, j], [i + 1, j], [i + 1, j + 1], [i, j + 1]];
+        const corners = [
+          [i, j],
+          [i + 1, j],
+          [i + 1, j + 1],
+          [i, j + 1],
+        ];
         const crossed = [];
         corners.forEach(([a, b], k) => {
           const [c, d] = corners[(k + 1) % 4];
@@ -130,16 +144,41 @@ function lines(pen, { side, heights, levels, x, y }, at) {
 // What stands on the surface, given where a place (x, y) lies in the picture: minima, saddle, path, way ahead, ball.
 export function marks(pen, seen, at, color, over = (points) => points) {
   for (const branch of seen.minima) {
-    line(pen, over(branch).map(([x, y]) => at(x, y)), "#ffffff", 5);
-    line(pen, over(branch).map(([x, y]) => at(x, y)), "#b2431e", 2.2);
+    line(
+      pen,
+      over(branch).map(([x, y]) => at(x, y)),
+      "#ffffff",
+      5,
+    );
+    line(
+      pen,
+      over(branch).map(([x, y]) => at(x, y)),
+      "#b2431e",
+      2.2,
+    );
   }
   if (seen.saddle) cross(pen, at(...seen.saddle));
   const ahead = [seen.path.at(-1), ...seen.ahead];
   pen.setLineDash([3, 4]);
-  line(pen, over(ahead).map(([x, y]) => at(x, y)), "#1d2330", 1.4);
+  line(
+    pen,
+    over(ahead).map(([x, y]) => at(x, y)),
+    "#1d2330",
+    1.4,
+  );
   pen.setLineDash([]);
-  line(pen, over(seen.path).map(([x, y]) => at(x, y)), "#ffffff", 4);
-  line(pen, over(seen.path).map(([x, y]) => at(x, y)), "#1d2330", 2);
+  line(
+    pen,
+    over(seen.path).map(([x, y]) => at(x, y)),
+    "#ffffff",
+    4,
+  );
+  line(
+    pen,
+    over(seen.path).map(([x, y]) => at(x, y)),
+    "#1d2330",
+    2,
+  );
   for (const [x, y] of seen.path) dot(pen, at(x, y), 2.6, "#1d2330", "#ffffff", 0.8);
   dot(pen, at(seen.ball.x, seen.ball.y), 9, color.negative, "#ffffff", 2.5);
 }
@@ -149,7 +188,10 @@ function line(pen, points, color, width) {
   pen.lineWidth = width;
   pen.lineJoin = "round";
   pen.beginPath();
-  points.forEach(([x, y], k) => { if (k) pen.lineTo(bound(x), bound(y)); else pen.moveTo(bound(x), bound(y)); });
+  points.forEach(([x, y], k) => {
+    if (k) pen.lineTo(bound(x), bound(y));
+    else pen.moveTo(bound(x), bound(y));
+  });
   pen.stroke();
 }
 
@@ -169,7 +211,10 @@ function dot(pen, [x, y], radius, fill, edge, width) {
 }
 
 function cross(pen, [x, y]) {
-  for (const [color, width] of [["#ffffff", 6], ["#1d2330", 2.5]]) {
+  for (const [color, width] of [
+    ["#ffffff", 6],
+    ["#1d2330", 2.5],
+  ]) {
     pen.strokeStyle = color;
     pen.lineWidth = width;
     pen.beginPath();

@@ -7,12 +7,28 @@ const SIZE = 160;
 
 /** Draw what `rules/example` answered into an element. */
 export function example(element, found) {
-  const facts = [["target", found.target], ["the network answers", found.output], ["cost", found.cost]];
-  const list = make("dl", { className: "example-facts" }, ...facts.map(([name, value]) => make(
-    "div", {}, make("dt", { className: "small muted" }, name), make("dd", { className: "number", textContent: value }),
-  )));
+  const facts = [
+    ["target", found.target],
+    ["the network answers", found.output],
+    ["cost", found.cost],
+  ];
+  const list = make(
+    "dl",
+    { className: "example-facts" },
+    ...facts.map(([name, value]) =>
+      make(
+        "div",
+        {},
+        make("dt", { className: "small muted" }, name),
+        make("dd", { className: "number", textContent: value }),
+      ),
+    ),
+  );
   const drawn = { image, point, numbers }[found.kind](found);
-  element.replaceChildren(make("h4", {}, `Example ${found.row}`), make("div", { className: "example-body" }, drawn, list));
+  element.replaceChildren(
+    make("h4", {}, `Example ${found.row}`),
+    make("div", { className: "example-body" }, drawn, list),
+  );
 }
 
 function image({ side, shades, row, target }) {
@@ -33,7 +49,10 @@ function point({ points, at, group, numbers: named, row }) {
   svg.setAttribute("viewBox", `0 0 ${SIZE} ${SIZE}`);
   svg.setAttribute("class", "example-plane");
   svg.setAttribute("role", "img");
-  svg.setAttribute("aria-label", `Example ${row} lies at ${named.map(({ name, value }) => `${name} = ${value}`).join(", ")}`);
+  svg.setAttribute(
+    "aria-label",
+    `Example ${row} lies at ${named.map(({ name, value }) => `${name} = ${value}`).join(", ")}`,
+  );
   const dot = ([x, y], which, radius, more = "") => {
     const circle = document.createElementNS(SVG, "circle");
     const place = { cx: SIZE * x, cy: SIZE * (1 - y), r: radius, class: `group-${which} ${more}` };
@@ -46,7 +65,20 @@ function point({ points, at, group, numbers: named, row }) {
 }
 
 function numbers({ numbers: named, more }) {
-  const rows = named.map(({ name, value }) => make("tr", {}, make("th", { scope: "row", textContent: name }), make("td", { className: "number", textContent: value })));
-  const rest = more ? [make("tr", {}, make("td", { colSpan: 2, className: "muted", textContent: `and ${more} more` }))] : [];
-  return make("div", { className: "scroll example-numbers" }, make("table", { className: "numbers" }, make("tbody", {}, ...rows, ...rest)));
+  const rows = named.map(({ name, value }) =>
+    make(
+      "tr",
+      {},
+      make("th", { scope: "row", textContent: name }),
+      make("td", { className: "number", textContent: value }),
+    ),
+  );
+  const rest = more
+    ? [make("tr", {}, make("td", { colSpan: 2, className: "muted", textContent: `and ${more} more` }))]
+    : [];
+  return make(
+    "div",
+    { className: "scroll example-numbers" },
+    make("table", { className: "numbers" }, make("tbody", {}, ...rows, ...rest)),
+  );
 }

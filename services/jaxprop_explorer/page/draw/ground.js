@@ -1,8 +1,19 @@
 // A canvas that keeps its resolution and colours: it draws anew when its size or the colour scheme changes.
 
-const STOPS = { // from the lowest height to the highest
-  light: [[253, 246, 214], [188, 214, 196], [96, 152, 172], [38, 76, 118]],
-  dark: [[247, 226, 150], [120, 172, 164], [52, 104, 140], [24, 44, 78]],
+const STOPS = {
+  // from the lowest height to the highest
+  light: [
+    [253, 246, 214],
+    [188, 214, 196],
+    [96, 152, 172],
+    [38, 76, 118],
+  ],
+  dark: [
+    [247, 226, 150],
+    [120, 172, 164],
+    [52, 104, 140],
+    [24, 44, 78],
+  ],
 };
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
@@ -66,8 +77,10 @@ export function between(levels, height) {
 // The height of the drawn surface at a place, between its grid points.
 export function heightAt(seen, x, y) {
   const { side, heights } = seen;
-  const [i, j] = [[x, seen.x], [y, seen.y]].map(([value, [low, high]]) =>
-    Math.min(Math.max((value - low) / (high - low), 0), 1) * (side - 1));
+  const [i, j] = [
+    [x, seen.x],
+    [y, seen.y],
+  ].map(([value, [low, high]]) => Math.min(Math.max((value - low) / (high - low), 0), 1) * (side - 1));
   const [a, b] = [Math.min(Math.floor(i), side - 2), Math.min(Math.floor(j), side - 2)];
   const [s, t] = [i - a, j - b];
   const of = (column, row) => heights[row * side + column];

@@ -25,7 +25,8 @@ function scale([low, high], [from, to], log) {
 function decades(a, b) {
   const every = Math.max(1, Math.ceil((b - a) / 5));
   const marks = [];
-  for (let k = Math.ceil(a); k <= Math.floor(b); k += 1) if (k % every === 0) marks.push([10 ** k, `10${superscript(k)}`]);
+  for (let k = Math.ceil(a); k <= Math.floor(b); k += 1)
+    if (k % every === 0) marks.push([10 ** k, `10${superscript(k)}`]);
   return marks;
 }
 
@@ -38,7 +39,8 @@ function steps(low, high) {
   const size = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((m) => m * size).find((s) => s >= rough);
   const marks = [];
-  for (let v = Math.ceil(low / step - 1e-9) * step; v <= high + 1e-9 * step; v += step) marks.push([v, number(Math.abs(v) < step / 1e6 ? 0 : v, 2)]);
+  for (let v = Math.ceil(low / step - 1e-9) * step; v <= high + 1e-9 * step; v += step)
+    marks.push([v, number(Math.abs(v) < step / 1e6 ? 0 : v, 2)]);
   return marks;
 }
 
@@ -61,11 +63,18 @@ export function lines(svg, { series, dots = [], guides = [], x, y, words }) {
   }
   draw(svg, "text", { x: WIDTH - RIGHT, y: HEIGHT - 3, class: "axis-name", "text-anchor": "end" }, x.label);
   for (const guide of guides) {
-    draw(svg, "line", { x1: across.place(guide.x), x2: across.place(guide.x), y1: TOP, y2: HEIGHT - FOOT, class: "guide" });
+    draw(svg, "line", {
+      x1: across.place(guide.x),
+      x2: across.place(guide.x),
+      y1: TOP,
+      y2: HEIGHT - FOOT,
+      class: "guide",
+    });
   }
   for (const line of series) draw(svg, "path", { d: path(line, across, up), class: `line ${line.kind}` });
   for (const dot of dots) {
-    if (across.holds(dot.x) && up.holds(dot.y)) draw(svg, "circle", { cx: across.place(dot.x), cy: up.place(dot.y), r: 4.5, class: `dot ${dot.kind}` });
+    if (across.holds(dot.x) && up.holds(dot.y))
+      draw(svg, "circle", { cx: across.place(dot.x), cy: up.place(dot.y), r: 4.5, class: `dot ${dot.kind}` });
   }
 }
 
@@ -73,7 +82,10 @@ function path({ x, y }, across, up) {
   let text = "";
   let pen = "M";
   x.forEach((at, i) => {
-    if (!across.holds(at) || !up.holds(y[i])) { pen = "M"; return; }
+    if (!across.holds(at) || !up.holds(y[i])) {
+      pen = "M";
+      return;
+    }
     text += `${pen}${across.place(at).toFixed(1)} ${up.place(y[i]).toFixed(1)}`;
     pen = "L";
   });

@@ -223,8 +223,7 @@ export class NetworkDrawing {
       if (layer.W?.shape[0] !== this.place.columns[n].count) return; // another layer stands between the two columns
       const shown = back ? (layer.dW ?? null) : layer.W;
       for (const [i, j, value] of entries(shown ?? layer.W)) {
-        if (this.place.columns[n].units[i] === undefined || this.place.columns[n + 1].units[j] === undefined)
-          continue;
+        if (this.place.columns[n].units[i] === undefined || this.place.columns[n + 1].units[j] === undefined) continue;
         const told = shown === null || shown === undefined ? null : value;
         if (told !== null) most = Math.max(most, Math.abs(told));
         wanted.push([n, i, j, told]);
@@ -451,8 +450,7 @@ export class NetworkDrawing {
     const edges = (test) => this.edges.map((e) => e.item).find(test);
     if (key === "ArrowDown") return { column, unit: (unit + 1) % count };
     if (key === "ArrowUp") return { column, unit: (unit + count - 1) % count };
-    if (key === "ArrowRight")
-      return edges((e) => e.layer === column && e.i === unit) ?? this.beside(column + 1, unit);
+    if (key === "ArrowRight") return edges((e) => e.layer === column && e.i === unit) ?? this.beside(column + 1, unit);
     if (key === "ArrowLeft")
       return edges((e) => e.layer === column - 1 && e.j === unit) ?? this.beside(column - 1, unit);
     if (key === "Home") return { column: 0, unit: 0 };

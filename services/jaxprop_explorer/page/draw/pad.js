@@ -3,7 +3,7 @@
 
 import { Ground } from "./ground.js";
 
-const NEAR = 0.006;   // a point nearer to the last one than this share of the pad is left out
+const NEAR = 0.006; // a point nearer to the last one than this share of the pad is left out
 const PEN = 2.6 / 28;
 
 export class Pad {
@@ -15,7 +15,10 @@ export class Pad {
     this.ground = new Ground(canvas, (pen, width, height, color) => this.paint(pen, width, height, color));
     canvas.addEventListener("pointerdown", (event) => this.begin(event));
     canvas.addEventListener("pointermove", (event) => this.go(event));
-    for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, () => { this.stroke = null; });
+    for (const end of ["pointerup", "pointercancel"])
+      canvas.addEventListener(end, () => {
+        this.stroke = null;
+      });
   }
 
   set(strokes) {
@@ -73,7 +76,8 @@ export class Pad {
       pen.beginPath();
       pen.moveTo(...at[0]);
       if (at.length === 1) pen.lineTo(...at[0]);
-      for (let k = 1; k < at.length; k += 1) {   // bends at the points, passes through the middles
+      for (let k = 1; k < at.length; k += 1) {
+        // bends at the points, passes through the middles
         const end = k === at.length - 1 ? at[k] : [(at[k][0] + at[k + 1][0]) / 2, (at[k][1] + at[k + 1][1]) / 2];
         pen.quadraticCurveTo(...at[k], ...end);
       }

@@ -4,8 +4,8 @@
 import { number } from "./format.js";
 import { colour, onColours } from "./heat.js";
 
-const ROW = 32;        // cells of a strip in one line
-const GAP = 1;         // cells between maps
+const ROW = 32; // cells of a strip in one line
+const GAP = 1; // cells between maps
 
 function make(tag, properties = {}, ...children) {
   const element = Object.assign(document.createElement(tag), properties);
@@ -40,7 +40,9 @@ export class Picture {
     this.element = make("figure", { className: "picture" }, caption, this.canvas, this.told, this.pages);
     this.listen();
     this.draw(given);
-    this.recolour = () => { if (this.element.isConnected) this.paint(); };
+    this.recolour = () => {
+      if (this.element.isConnected) this.paint();
+    };
     onColours(this.recolour);
   }
 
@@ -77,9 +79,13 @@ export class Picture {
 
   /** How the cells lie: maps side by side, a matrix as it is, a strip in lines. */
   layout() {
-    const { kind, size: [height, width], count } = this.given;
+    const {
+      kind,
+      size: [height, width],
+      count,
+    } = this.given;
     if (kind === "maps") {
-      const across = Math.min(count, Math.max(1, Math.round(Math.sqrt(count * height / width))));
+      const across = Math.min(count, Math.max(1, Math.round(Math.sqrt((count * height) / width))));
       return { across, down: Math.ceil(count / across), height, width };
     }
     if (kind === "strip") return { across: 1, down: 1, height: Math.ceil(width / ROW), width: Math.min(width, ROW) };
@@ -127,7 +133,14 @@ export class Picture {
 
   /** The index in the array of the k-th cell on this page. */
   indexOf(k) {
-    const { kind, size: [height, width], first, every, shape, inner } = this.given;
+    const {
+      kind,
+      size: [height, width],
+      first,
+      every,
+      shape,
+      inner,
+    } = this.given;
     if (kind === "strip") return shape.length ? [first[0] + k] : [];
     if (kind === "matrix") return [first[0] + Math.floor(k / width), first[1] + (k % width)];
     const within = k % (height * width);
@@ -148,25 +161,35 @@ export class Picture {
     this.told.textContent = words;
     const axes = this.given.axes.length ? ` (${this.given.axes.join(", ")})` : "";
     const shape = this.given.shape.join(" by ") || "one number";
-    this.canvas.setAttribute("aria-label", `${this.given.name}, shape ${shape}${axes}, ` +
-      `largest magnitude ${number(this.given.largest)}, root mean square ${number(this.given.rms)}. ${words}`);
+    this.canvas.setAttribute(
+      "aria-label",
+      `${this.given.name}, shape ${shape}${axes}, ` +
+        `largest magnitude ${number(this.given.largest)}, root mean square ${number(this.given.rms)}. ${words}`,
+    );
   }
 
   listen() {
     const { canvas } = this;
     const cell = (event) => {
       const box = canvas.getBoundingClientRect();
-      const x = Math.floor((event.clientX - box.left) / box.width * canvas.width);
-      const y = Math.floor((event.clientY - box.top) / box.height * canvas.height);
+      const x = Math.floor(((event.clientX - box.left) / box.width) * canvas.width);
+      const y = Math.floor(((event.clientY - box.top) / box.height) * canvas.height);
       return this.cellAt(x, y);
     };
     canvas.addEventListener("pointermove", (event) => {
       const k = cell(event);
-      if (k >= 0) { this.at = k; this.tell(); }
+      if (k >= 0) {
+        this.at = k;
+        this.tell();
+      }
     });
     canvas.addEventListener("click", (event) => {
       const k = cell(event);
-      if (k >= 0) { this.at = k; this.tell(); this.take(); }
+      if (k >= 0) {
+        this.at = k;
+        this.tell();
+        this.take();
+      }
     });
     canvas.addEventListener("keydown", (event) => {
       const { x, y } = this.placeOf(this.at);
@@ -176,7 +199,10 @@ export class Picture {
       if (!dx && !dy) return;
       event.preventDefault();
       const next = [1, 1 + GAP].map((by) => this.cellAt(x + dx * by, y + dy * by)).find((k) => k >= 0);
-      if (next !== undefined) { this.at = next; this.tell(); }
+      if (next !== undefined) {
+        this.at = next;
+        this.tell();
+      }
     });
   }
 

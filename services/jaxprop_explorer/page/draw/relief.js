@@ -16,7 +16,10 @@ export class Relief {
     this.ground = new Ground(canvas, (pen, width, height, color) => this.paint(pen, width, height, color));
     canvas.addEventListener("pointerdown", (event) => this.take(event));
     canvas.addEventListener("pointermove", (event) => this.drag(event));
-    for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, () => { this.held = null; });
+    for (const end of ["pointerup", "pointercancel"])
+      canvas.addEventListener(end, () => {
+        this.held = null;
+      });
     canvas.addEventListener("keydown", (event) => this.push(event));
   }
 
@@ -27,7 +30,12 @@ export class Relief {
 
   // The projection for a size of the picture: a place (x, y) and its height as [right, down, nearness].
   project(width, height) {
-    const { x: [x0, x1], y: [y0, y1], low, top } = this.seen;
+    const {
+      x: [x0, x1],
+      y: [y0, y1],
+      low,
+      top,
+    } = this.seen;
     const [cos, sin, up, flat] = [Math.cos(this.turn), Math.sin(this.turn), Math.cos(this.tilt), Math.sin(this.tilt)];
     const size = Math.min(0.6 * width, 0.66 * height);
     return (x, y, cost) => {
@@ -86,7 +94,7 @@ export class Relief {
     let best = [Infinity];
     for (let j = 0; j < side; j += 1) {
       for (let i = 0; i < side; i += 1) {
-        const place = [x[0] + (x[1] - x[0]) * i / (side - 1), y[0] + (y[1] - y[0]) * j / (side - 1)];
+        const place = [x[0] + ((x[1] - x[0]) * i) / (side - 1), y[0] + ((y[1] - y[0]) * j) / (side - 1)];
         const [a, b, near] = at(...place, heights[j * side + i]);
         const far = Math.hypot(a - right, b - down) - 2 * near; // of two that lie there, the nearer one
         if (far < best[0]) best = [far, place];
@@ -111,7 +119,7 @@ export class Relief {
     for (let k = 1; k < points.length; k += 1) {
       if (!inside(this.seen, points[k - 1])) break;
       for (let part = 1; part <= 12; part += 1) {
-        const point = [0, 1].map((i) => points[k - 1][i] + (points[k][i] - points[k - 1][i]) * part / 12);
+        const point = [0, 1].map((i) => points[k - 1][i] + ((points[k][i] - points[k - 1][i]) * part) / 12);
         if (inside(this.seen, point)) found.push(point);
       }
     }
@@ -126,8 +134,13 @@ export class Relief {
     for (let j = 0; j <= count; j += 1) {
       for (let i = 0; i <= count; i += 1) {
         const [column, row] = [i * stride, j * stride];
-        points.push(at(x[0] + (x[1] - x[0]) * column / (side - 1), y[0] + (y[1] - y[0]) * row / (side - 1),
-          heights[row * side + column]));
+        points.push(
+          at(
+            x[0] + ((x[1] - x[0]) * column) / (side - 1),
+            y[0] + ((y[1] - y[0]) * row) / (side - 1),
+            heights[row * side + column],
+          ),
+        );
       }
     }
     const order = (flip) => Array.from({ length: count }, (_, k) => (flip ? count - 1 - k : k));
@@ -136,15 +149,22 @@ export class Relief {
     pen.lineWidth = 0.5;
     for (const j of rows) {
       for (const i of columns) {
-        const corner = [j * (count + 1) + i, j * (count + 1) + i + 1, (j + 1) * (count + 1) + i + 1,
-          (j + 1) * (count + 1) + i];
+        const corner = [
+          j * (count + 1) + i,
+          j * (count + 1) + i + 1,
+          (j + 1) * (count + 1) + i + 1,
+          (j + 1) * (count + 1) + i,
+        ];
         const quad = corner.map((k) => points[k]);
-        const middle = heights[(j * stride) * side + i * stride];
+        const middle = heights[j * stride * side + i * stride];
         const steep = quad[0][1] + quad[1][1] - quad[2][1] - quad[3][1];
         const color = ramp(between(levels, middle), 1.03 - Math.min(Math.max(steep / 160, -0.05), 0.16));
         pen.fillStyle = pen.strokeStyle = color;
         pen.beginPath();
-        quad.forEach(([a, b], k) => { if (k) pen.lineTo(a, b); else pen.moveTo(a, b); });
+        quad.forEach(([a, b], k) => {
+          if (k) pen.lineTo(a, b);
+          else pen.moveTo(a, b);
+        });
         pen.closePath();
         pen.fill();
         pen.stroke();
@@ -156,18 +176,32 @@ export class Relief {
   mesh(pen, quad, i, j) {
     pen.strokeStyle = "rgb(29 35 48 / 0.16)";
     pen.beginPath();
-    if (i % 4 === 0) { pen.moveTo(quad[0][0], quad[0][1]); pen.lineTo(quad[3][0], quad[3][1]); }
-    if (j % 4 === 0) { pen.moveTo(quad[0][0], quad[0][1]); pen.lineTo(quad[1][0], quad[1][1]); }
+    if (i % 4 === 0) {
+      pen.moveTo(quad[0][0], quad[0][1]);
+      pen.lineTo(quad[3][0], quad[3][1]);
+    }
+    if (j % 4 === 0) {
+      pen.moveTo(quad[0][0], quad[0][1]);
+      pen.lineTo(quad[1][0], quad[1][1]);
+    }
     pen.stroke();
   }
 
   floor(pen, at, color) {
     const { x, y, low } = this.seen;
-    const corners = [[x[0], y[0]], [x[1], y[0]], [x[1], y[1]], [x[0], y[1]]].map(([a, b]) => at(a, b, low));
+    const corners = [
+      [x[0], y[0]],
+      [x[1], y[0]],
+      [x[1], y[1]],
+      [x[0], y[1]],
+    ].map(([a, b]) => at(a, b, low));
     pen.strokeStyle = color.muted;
     pen.lineWidth = 0.8;
     pen.beginPath();
-    corners.forEach(([a, b], k) => { if (k) pen.lineTo(a, b); else pen.moveTo(a, b); });
+    corners.forEach(([a, b], k) => {
+      if (k) pen.lineTo(a, b);
+      else pen.moveTo(a, b);
+    });
     pen.closePath();
     pen.stroke();
   }

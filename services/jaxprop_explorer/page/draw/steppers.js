@@ -6,7 +6,10 @@ const WITH_A_WORD = 140; // pixels between columns from which on a number has it
 
 /** What the first and the last column of the drawing are called. */
 function names(columns) {
-  return [["inputs", columns[0]], ["output", columns.at(-1)]].map(([text, x]) => {
+  return [
+    ["inputs", columns[0]],
+    ["output", columns.at(-1)],
+  ].map(([text, x]) => {
     const name = Object.assign(document.createElement("span"), { className: "column-name", textContent: text });
     name.style.left = `${x}px`;
     return name;

@@ -3,7 +3,7 @@
 import { cards, formula, latest, make, matching, sentence, terms } from "../draw/cards.js";
 import { figure, lines, range } from "../draw/lines.js";
 
-const WHILE_PLAYING = 150;   // milliseconds between two questions, so that training has the machine to itself
+const WHILE_PLAYING = 150; // milliseconds between two questions, so that training has the machine to itself
 
 const MARKUP = `
 <div class="panel-head"><h2>Chain rule</h2></div>
@@ -22,16 +22,21 @@ const MARKUP = `
   <fieldset class="segmented"><legend class="visually-hidden">Whose cost</legend>
     <label><input type="radio" name="cr-whose" value="example" checked><span>This example</span></label>
     <label><input type="radio" name="cr-whose" value="batch"><span>The batch</span></label></fieldset>
-  <p class="small"><span class="cr-cost-words muted"></span> C = <output class="number cr-cost" aria-live="off"></output></p>
+  <p class="small"><span class="cr-cost-words muted">
+    </span> C = <output class="number cr-cost" aria-live="off"></output></p>
 </div>
 <ol class="cr-cards"></ol>
 <div class="cr-product formula"></div>
-<section class="cr-batch" hidden><h3></h3><p class="small muted"></p><ol class="cr-terms"></ol><div class="formula"></div></section>
-<section class="cr-paths" hidden><h3>Every path back from the cost</h3><p class="small muted"></p><ol class="cr-terms"></ol><div class="formula"></div></section>
-<section class="cr-ways"><h3>The same number by other ways</h3><table class="numbers cr-witnesses"><tbody></tbody></table></section>
+<section class="cr-batch" hidden><h3></h3><p class="small muted"></p><ol class="cr-terms"></ol>
+  <div class="formula"></div></section>
+<section class="cr-paths" hidden><h3>Every path back from the cost</h3><p class="small muted"></p>
+  <ol class="cr-terms"></ol><div class="formula"></div></section>
+<section class="cr-ways"><h3>The same number by other ways</h3><table class="numbers cr-witnesses"><tbody>
+  </tbody></table></section>
 <section class="cr-update" aria-label="The update">
   <div class="panel-head"><h3>One step of gradient descent</h3><div class="actions">
-    <label class="small cr-rate">η <input type="number" min="0" step="any" aria-label="Learning rate η of this step"></label>
+    <label class="small cr-rate">η
+      <input type="number" min="0" step="any" aria-label="Learning rate η of this step"></label>
     <button type="button" class="small cr-flip" aria-pressed="false">Flip the sign</button>
     <button type="button" class="small cr-step">Take this step</button></div></div>
   <div class="formula cr-new"></div>
@@ -44,11 +49,13 @@ const MARKUP = `
   <div class="actions"><label class="field"><span class="label">As</span><select class="cr-form">
     <option value="latex">LaTeX</option><option value="document">LaTeX, a whole document</option>
     <option value="mathml">HTML with MathML</option><option value="html">a page that opens by itself</option>
-    <option value="json">JSON, as jaxprop explain --json</option><option value="text">plain text</option></select></label>
+    <option value="json">JSON, as jaxprop explain --json</option><option value="text">plain text</option>
+    </select></label>
     <button type="button" class="cr-copy">Copy</button><button type="button" class="cr-download">Download</button></div>
   <textarea class="cr-text" rows="8" readonly aria-label="The derivation in this form"></textarea>
 </details>
-<label class="check small"><input type="checkbox" class="cr-article"> Names as in the article: a for the answer, ŷ for the target</label>`;
+<label class="check small"><input type="checkbox" class="cr-article"> Names as in the article: a for the
+  answer, ŷ for the target</label>`;
 
 export default {
   name: "chain-rule",
@@ -67,7 +74,10 @@ class ChainRule {
     this.slope = figure("");
     this.nudge = figure("");
     this.find(".cr-figures").append(this.slope.element, this.nudge.element);
-    this.refresh = latest(() => this.ask(), () => (app.frame?.playing ? WHILE_PLAYING : 0));
+    this.refresh = latest(
+      () => this.ask(),
+      () => (app.frame?.playing ? WHILE_PLAYING : 0),
+    );
     this.send = latest(() => this.edit());
     matching(element);
     this.listen();
@@ -82,8 +92,14 @@ class ChainRule {
     app.on("select", () => this.refresh());
     for (const name of ["path", "from", "to"]) on(`#cr-${name}`, "change", () => this.picked(name));
     on(".cr-drag", "input", (event) => this.wish(event.target.value));
-    on(".cr-drag", "change", () => { this.spread = null; this.wished = undefined; });
-    on(".cr-value", "change", (event) => { this.spread = null; this.wish(event.target.value); });
+    on(".cr-drag", "change", () => {
+      this.spread = null;
+      this.wished = undefined;
+    });
+    on(".cr-value", "change", (event) => {
+      this.spread = null;
+      this.wish(event.target.value);
+    });
     on(".cr-whose", "change", () => this.keep());
     on(".cr-article", "change", () => this.keep());
     on(".cr-rate input", "change", () => this.refresh());
@@ -100,18 +116,26 @@ class ChainRule {
     on(".cr-download", "click", () => this.download());
   }
 
-  get whole_batch() { return this.find("[value=batch]").checked; }
+  get whole_batch() {
+    return this.find("[value=batch]").checked;
+  }
 
-  get article() { return this.find(".cr-article").checked; }
+  get article() {
+    return this.find(".cr-article").checked;
+  }
 
-  get flipped() { return this.find(".cr-flip").getAttribute("aria-pressed") === "true"; }
+  get flipped() {
+    return this.find(".cr-flip").getAttribute("aria-pressed") === "true";
+  }
 
   get learning_rate() {
     const value = Number(this.find(".cr-rate input").value);
     return value > 0 ? value : null;
   }
 
-  get place() { return { path: this.found.path, index: this.found.index }; }
+  get place() {
+    return { path: this.found.path, index: this.found.index };
+  }
 
   keep() {
     this.app.setState({ chain: { whose: this.whole_batch ? "batch" : "example", article: this.article } });
@@ -123,7 +147,9 @@ class ChainRule {
     this.refresh();
   }
 
-  show() { this.refresh(); }
+  show() {
+    this.refresh();
+  }
 
   hide() {}
 
@@ -134,8 +160,12 @@ class ChainRule {
     if (!this.element.getClientRects().length || !this.app.frame) return;
     const chosen = this.chosen() ?? {};
     const asked = {
-      path: chosen.path ?? null, index: chosen.index ?? [], whole_batch: this.whole_batch, article: this.article,
-      every_step: this.find(".cr-steps").open, learning_rate: this.learning_rate,
+      path: chosen.path ?? null,
+      index: chosen.index ?? [],
+      whole_batch: this.whole_batch,
+      article: this.article,
+      every_step: this.find(".cr-steps").open,
+      learning_rate: this.learning_rate,
     };
     const key = JSON.stringify([asked, this.app.session, this.app.frame.version]);
     if (key === this.answered) return;
@@ -145,7 +175,8 @@ class ChainRule {
     this.answered = key;
     this.found = found;
     this.draw(found);
-    if (!chosen.path && !this.app.selected) this.app.select(this.place); // what tells most was picked: it stays, as the numbers move
+    // What tells most was picked: it stays, as the numbers move.
+    if (!chosen.path && !this.app.selected) this.app.select(this.place);
   }
 
   /** What is selected, if this network has it: the one before may have been larger. */
@@ -168,8 +199,17 @@ class ChainRule {
   }
 
   async step() {
-    const asked = { ...this.place, flipped: this.flipped, whole_batch: this.whole_batch, learning_rate: this.learning_rate };
-    try { await this.app.ask("chain-rule/step", asked); } catch { /* the app has shown what the server said */ }
+    const asked = {
+      ...this.place,
+      flipped: this.flipped,
+      whole_batch: this.whole_batch,
+      learning_rate: this.learning_rate,
+    };
+    try {
+      await this.app.ask("chain-rule/step", asked);
+    } catch {
+      /* the app has shown what the server said */
+    }
   }
 
   // ---------------------------------------------------------------- drawing
@@ -179,7 +219,8 @@ class ChainRule {
     this.picker(found);
     sentence(app, this.find(".cr-asked"), found.asked);
     this.value(found);
-    this.find(".cr-whose fieldset").hidden = found.kind === "input" || found.kind === "unit"; // they belong to one example
+    // They belong to one example.
+    this.find(".cr-whose fieldset").hidden = found.kind === "input" || found.kind === "unit";
     this.find(".cr-cost-words").textContent = found.cost.words;
     this.find(".cr-cost").textContent = found.cost.value;
     cards(app, this.find(".cr-cards"), found);
@@ -236,7 +277,13 @@ class ChainRule {
     const rows = found.witnesses.map(({ label, value, exact, off }) => {
       const cell = make("td", { className: "number", textContent: value });
       cell.dataset.value = exact;
-      return make("tr", {}, make("th", { scope: "row", textContent: label }), cell, make("td", { className: "number muted", textContent: off }));
+      return make(
+        "tr",
+        {},
+        make("th", { scope: "row", textContent: label }),
+        cell,
+        make("td", { className: "number muted", textContent: off }),
+      );
     });
     this.find(".cr-witnesses tbody").replaceChildren(...rows);
   }
@@ -255,7 +302,9 @@ class ChainRule {
     };
     const sign = way.rises ? "▲ " : way.falls ? "▼ " : "";
     this.find(".cr-changes tbody").replaceChildren(
-      row("w", update.symbol, update.value), row("the step", way.step, way.moved), row("w′", "", way.updated),
+      row("w", update.symbol, update.value),
+      row("the step", way.step, way.moved),
+      row("w′", "", way.updated),
       row("predicted change of C", way.predicted_by, way.predicted),
       row("actual change of C", "", sign + way.actual, way.rises ? "bad" : way.falls ? "good" : ""),
       row("C", "", way.costs),
@@ -272,42 +321,79 @@ class ChainRule {
       const across = range(slope.z, { room: 0 });
       const { z, value, slope: steep } = slope.at;
       lines(this.slope.svg, {
-        series: [{ x: slope.z, y: slope.values, kind: "first" }, { x: slope.z, y: slope.slopes, kind: "second" }],
-        dots: [{ x: z, y: value, kind: "first" }, { x: z, y: steep, kind: "second" }], guides: [{ x: z }],
-        x: { label: "z", range: across }, y: { range: range([...slope.values, ...slope.slopes, 0]) },
-        words: `${slope.activation} and its slope: at z = ${slope.text.z} the value is ${slope.text.value}, the slope ${slope.text.slope}.`,
+        series: [
+          { x: slope.z, y: slope.values, kind: "first" },
+          { x: slope.z, y: slope.slopes, kind: "second" },
+        ],
+        dots: [
+          { x: z, y: value, kind: "first" },
+          { x: z, y: steep, kind: "second" },
+        ],
+        guides: [{ x: z }],
+        x: { label: "z", range: across },
+        y: { range: range([...slope.values, ...slope.slopes, 0]) },
+        words:
+          `${slope.activation} and its slope: at z = ${slope.text.z} the value is ${slope.text.value}, ` +
+          `the slope ${slope.text.slope}.`,
       });
       this.caption(this.slope.told, [
-        ["first", `${slope.activation}(z) = ${slope.text.value}`], ["second", `its slope = ${slope.text.slope}`],
+        ["first", `${slope.activation}(z) = ${slope.text.value}`],
+        ["second", `its slope = ${slope.text.slope}`],
         ["", `at z = ${slope.text.z}`],
       ]);
     }
     this.nudge.element.hidden = !nudge;
     if (!nudge) return;
     lines(this.nudge.svg, {
-      series: [{ x: nudge.h, y: nudge.one_way, kind: "second" }, { x: nudge.h, y: nudge.both_ways, kind: "first" }],
+      series: [
+        { x: nudge.h, y: nudge.one_way, kind: "second" },
+        { x: nudge.h, y: nudge.both_ways, kind: "first" },
+      ],
       x: { label: "size of the nudge h", log: true, range: range(nudge.h, { log: true }) },
       y: { log: true, range: range([...nudge.both_ways, ...nudge.one_way], { log: true }) },
-      words: `Error of a nudge against its size h. ${nudge.words} The best is h = ${nudge.best.h}, with an error of ${nudge.best.error}.`,
+      words:
+        `Error of a nudge against its size h. ${nudge.words} The best is h = ${nudge.best.h}, with an ` +
+        `error of ${nudge.best.error}.`,
     });
     this.caption(this.nudge.told, [
-      ["first", "error of a nudge both ways"], ["second", "one way"], ["", nudge.words], ["", nudge.best.words],
+      ["first", "error of a nudge both ways"],
+      ["second", "one way"],
+      ["", nudge.words],
+      ["", nudge.best.words],
     ]);
   }
 
   caption(element, parts) {
-    element.replaceChildren(...parts.map(([key, text]) => make("span", {}, ...(key ? [make("i", { className: `key ${key}` })] : []), `${text} `)));
+    element.replaceChildren(
+      ...parts.map(([key, text]) =>
+        make("span", {}, ...(key ? [make("i", { className: `key ${key}` })] : []), `${text} `),
+      ),
+    );
     element.className = "legend";
   }
 
   steps(found) {
     const list = found.map((step, i) => {
-      const equations = step.equations.map(({ label, math }) => make(
-        "div", { className: "cr-equation" }, label ? make("span", { className: "small muted" }, `${label}: `) : "", formula(this.app, math),
-      ));
+      const equations = step.equations.map(({ label, math }) =>
+        make(
+          "div",
+          { className: "cr-equation" },
+          label ? make("span", { className: "small muted" }, `${label}: `) : "",
+          formula(this.app, math),
+        ),
+      );
       const rows = step.rows.map((row) => make("tr", {}, ...row.map((cell) => sentence(this.app, make("td"), cell))));
-      const table = rows.length ? [make("div", { className: "scroll" }, make("table", { className: "numbers" }, make("tbody", {}, ...rows)))] : [];
-      return make("section", {}, make("h4", {}, `${i + 1}. ${step.title}`), sentence(this.app, make("p", { className: "small" }), step.sentence), ...equations, ...table);
+      const table = rows.length
+        ? [make("div", { className: "scroll" }, make("table", { className: "numbers" }, make("tbody", {}, ...rows)))]
+        : [];
+      return make(
+        "section",
+        {},
+        make("h4", {}, `${i + 1}. ${step.title}`),
+        sentence(this.app, make("p", { className: "small" }), step.sentence),
+        ...equations,
+        ...table,
+      );
     });
     this.find(".cr-steps > div").replaceChildren(...list);
   }
@@ -330,7 +416,8 @@ class ChainRule {
     this.find(".cr-pick").hidden = !shape; // a layer that the drawing does not open
     if (!shape) return;
     from.closest(".field").hidden = !weight;
-    to.closest(".field").querySelector("label").textContent = found.kind === "input" ? "Input" : weight ? "To unit" : "Unit";
+    to.closest(".field").querySelector("label").textContent =
+      found.kind === "input" ? "Input" : weight ? "To unit" : "Unit";
     if (weight) offer(from, numbered(shape[0]), String(found.index[0]));
     offer(to, numbered(shape.at(-1)), String(found.index.at(-1)));
   }
@@ -356,9 +443,15 @@ class ChainRule {
   async fill() {
     if (!this.find(".cr-export").open || !this.found) return;
     try {
-      this.written = await this.app.ask("chain-rule/derivation", { ...this.place, form: this.find(".cr-form").value, article: this.article });
+      this.written = await this.app.ask("chain-rule/derivation", {
+        ...this.place,
+        form: this.find(".cr-form").value,
+        article: this.article,
+      });
       this.find(".cr-text").value = this.written.text;
-    } catch { /* the app has shown what the server said */ }
+    } catch {
+      /* the app has shown what the server said */
+    }
   }
 
   async copy() {
@@ -368,7 +461,10 @@ class ChainRule {
       this.app.notice("The derivation is in the clipboard.");
     } catch {
       this.find(".cr-text").select();
-      this.app.notice("The browser does not allow this page to use the clipboard: the text is selected, copy it from there.", "error");
+      this.app.notice(
+        "The browser does not allow this page to use the clipboard: the text is selected, copy it from there.",
+        "error",
+      );
     }
   }
 

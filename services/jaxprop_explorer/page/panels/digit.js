@@ -61,15 +61,24 @@ class DigitPanel {
     this.pad = new Pad(this.find(".digit-pad"), (strokes) => this.change({ strokes, nonsense: null }));
     this.bars();
     this.controls();
-    onColours(() => { if (this.seen) this.draw(); });
-    app.on("state", (state) => { if (state.digit && this.seen) this.restore(state.digit); });
+    onColours(() => {
+      if (this.seen) this.draw();
+    });
+    app.on("state", (state) => {
+      if (state.digit && this.seen) this.restore(state.digit);
+    });
   }
 
   controls() {
     this.find(".digit-undo").addEventListener("click", () => this.take(this.pad.strokes.slice(0, -1)));
     this.find(".digit-clear").addEventListener("click", () => this.take([]));
-    this.find(".digit-shrink").addEventListener("click", () => this.take(this.pad.strokes.map((stroke) =>
-      stroke.map(([x, y]) => [Number((0.55 + 0.4 * x).toFixed(3)), Number((0.55 + 0.4 * y).toFixed(3))]))));
+    this.find(".digit-shrink").addEventListener("click", () =>
+      this.take(
+        this.pad.strokes.map((stroke) =>
+          stroke.map(([x, y]) => [Number((0.55 + 0.4 * x).toFixed(3)), Number((0.55 + 0.4 * y).toFixed(3))]),
+        ),
+      ),
+    );
     this.find(".digit-centre").addEventListener("change", (event) => this.change({ centred: event.target.checked }));
     const label = this.find("#digit-label");
     label.append(...[...LETTERS].map((letter) => new Option(`a ${letter}`, letter)));
@@ -97,11 +106,12 @@ class DigitPanel {
     this.offered = this.app.ask("digit/offered");
     try {
       this.offer(await this.offered);
-    } catch {   // the notice says why; the next time that the panel is shown it is tried again
+    } catch {
+      // the notice says why; the next time that the panel is shown it is tried again
       this.offered = null;
       return;
     }
-    if (this.pad.strokes.length) return;   // somebody was quicker
+    if (this.pad.strokes.length) return; // somebody was quicker
     if (this.app.state.digit) this.restore(this.app.state.digit);
     else this.find(".digit-examples button:nth-child(4)").click();
   }
@@ -115,19 +125,26 @@ class DigitPanel {
       made.addEventListener("click", press);
       return made;
     };
-    this.find(".digit-examples").append(...[...LETTERS].map((letter) => {
-      const known = digits.filter((one) => one.digit === Number(letter));
-      const made = button(letter, () => this.take(known[this.turn(letter) % known.length].strokes));
-      made.className = "square";
-      made.setAttribute("aria-label", `A drawn ${letter}`);
-      return made;
-    }));
-    this.find(".digit-nonsense").append(button("scribble", () =>
-      this.take(scribbles[this.turn("scribble") % scribbles.length])));
-    this.find(".digit-nonsense").append(...nonsense.map((kind) => button(kind, () => {
-      this.pad.set([]);
-      this.change({ strokes: [], nonsense: kind, seed: this.turn(kind) });
-    })));
+    this.find(".digit-examples").append(
+      ...[...LETTERS].map((letter) => {
+        const known = digits.filter((one) => one.digit === Number(letter));
+        const made = button(letter, () => this.take(known[this.turn(letter) % known.length].strokes));
+        made.className = "square";
+        made.setAttribute("aria-label", `A drawn ${letter}`);
+        return made;
+      }),
+    );
+    this.find(".digit-nonsense").append(
+      button("scribble", () => this.take(scribbles[this.turn("scribble") % scribbles.length])),
+    );
+    this.find(".digit-nonsense").append(
+      ...nonsense.map((kind) =>
+        button(kind, () => {
+          this.pad.set([]);
+          this.change({ strokes: [], nonsense: kind, seed: this.turn(kind) });
+        }),
+      ),
+    );
   }
 
   turn(name) {
@@ -161,7 +178,8 @@ class DigitPanel {
         this.draw();
       }
       this.app.setState({ digit: { ...this.drawing } });
-    } catch {   // the notice says why
+    } catch {
+      // the notice says why
       this.wish = false;
     } finally {
       this.asking = false;
@@ -187,18 +205,21 @@ class DigitPanel {
     const back = this.find(".digit-pixels");
     back.classList.toggle("waiting", !pixels);
     paintTiles(back, pixels ?? { ...picture, values: [""] });
-    back.setAttribute("aria-label", pixels
-      ? `The error of every pixel, at most ${number(pixels.scale)} in size`
-      : "The error at the pixels: not computed yet");
-    this.find(".digit-told").textContent = told
-      ?? "Choose a label: then its error flows back, layer by layer, to the pixels. Not computed yet.";
+    back.setAttribute(
+      "aria-label",
+      pixels
+        ? `The error of every pixel, at most ${number(pixels.scale)} in size`
+        : "The error at the pixels: not computed yet",
+    );
+    this.find(".digit-told").textContent =
+      told ?? "Choose a label: then its error flows back, layer by layer, to the pixels. Not computed yet.";
     this.layers();
   }
 
   layers() {
     const place = this.find(".digit-layers");
     if (!this.seen.layers.length) {
-      for (const canvas of place.querySelectorAll("canvas")) canvas.width += 0;   // clears it
+      for (const canvas of place.querySelectorAll("canvas")) canvas.width += 0; // clears it
       for (const told of place.querySelectorAll(".number")) told.textContent = "–";
       return;
     }
@@ -206,7 +227,10 @@ class DigitPanel {
     this.seen.layers.forEach(({ name, a, delta }, k) => {
       const row = place.children[k];
       row.querySelector("h3").textContent = name;
-      for (const [key, maps, what] of [["a", a, "activations a"], ["delta", delta, "errors δ = ∂C/∂z"]]) {
+      for (const [key, maps, what] of [
+        ["a", a, "activations a"],
+        ["delta", delta, "errors δ = ∂C/∂z"],
+      ]) {
         const canvas = row.querySelector(`.layer-${key} canvas`);
         const told = row.querySelector(`.layer-${key} .number`);
         canvas.classList.toggle("waiting", !maps);
@@ -222,16 +246,22 @@ function layer() {
   const row = document.createElement("div");
   row.className = "digit-layer";
   const head = document.createElement("h3");
-  row.append(head, ...[["a", "activations a"], ["delta", "errors δ"]].map(([key, what]) => {
-    const figure = document.createElement("figure");
-    figure.className = `layer-${key}`;
-    const canvas = Object.assign(document.createElement("canvas"), { className: "pixels" });
-    canvas.setAttribute("role", "img");
-    const caption = document.createElement("figcaption");
-    const told = Object.assign(document.createElement("span"), { className: "number" });
-    caption.append(`${what}, `, told);
-    figure.append(canvas, caption);
-    return figure;
-  }));
+  row.append(
+    head,
+    ...[
+      ["a", "activations a"],
+      ["delta", "errors δ"],
+    ].map(([key, what]) => {
+      const figure = document.createElement("figure");
+      figure.className = `layer-${key}`;
+      const canvas = Object.assign(document.createElement("canvas"), { className: "pixels" });
+      canvas.setAttribute("role", "img");
+      const caption = document.createElement("figcaption");
+      const told = Object.assign(document.createElement("span"), { className: "number" });
+      caption.append(`${what}, `, told);
+      figure.append(canvas, caption);
+      return figure;
+    }),
+  );
   return row;
 }

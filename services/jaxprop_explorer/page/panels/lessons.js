@@ -1,4 +1,5 @@
-// The lessons panel: lessons with interactions, exercises and a course. All words, numbers and drawings come from Python.
+// The lessons panel: lessons with interactions, exercises and a course. All words, numbers and drawings come
+// from Python.
 
 export default {
   name: "lessons",
@@ -26,9 +27,18 @@ function button(words, action, properties = {}) {
 
 function table(rows) {
   const [head, ...body] = rows;
-  const cells = (tag, row) => make("tr", {}, ...row.map((cell) => make(tag, tag === "th" ? { scope: "col" } : {}, cell)));
-  return make("div", { className: "scroll" }, make("table", { className: "numbers" },
-    make("thead", {}, cells("th", head)), make("tbody", {}, ...body.map((row) => cells("td", row)))));
+  const cells = (tag, row) =>
+    make("tr", {}, ...row.map((cell) => make(tag, tag === "th" ? { scope: "col" } : {}, cell)));
+  return make(
+    "div",
+    { className: "scroll" },
+    make(
+      "table",
+      { className: "numbers" },
+      make("thead", {}, cells("th", head)),
+      make("tbody", {}, ...body.map((row) => cells("td", row))),
+    ),
+  );
 }
 
 /** The drawings that Python made, side by side: SVG, or images as data. */
@@ -48,34 +58,67 @@ class Lessons {
     element.classList.add("lessons");
     element.append(this.list, this.text);
     this.turn = 0;
-    app.on("state", () => { if (this.ready) this.open(this.state.at ?? "1"); });
+    app.on("state", () => {
+      if (this.ready) this.open(this.state.at ?? "1");
+    });
     this.ready = this.start();
   }
 
-  get state() { return this.app.state.lessons ?? {}; }
+  get state() {
+    return this.app.state.lessons ?? {};
+  }
 
-  ask(command, body) { return this.app.ask(`lessons/${command}`, body); }
+  ask(command, body) {
+    return this.app.ask(`lessons/${command}`, body);
+  }
 
   async start() {
     this.found = await this.ask("index");
-    const all = make("details", { className: "fold all", open: !matchMedia("(max-width: 60rem)").matches }, make("summary", {}, "Contents"));
+    const all = make(
+      "details",
+      { className: "fold all", open: !matchMedia("(max-width: 60rem)").matches },
+      make("summary", {}, "Contents"),
+    );
     this.list.append(all);
     all.append(
       button("Course: eight steps", () => this.go("course-1"), { dataset: { at: "course" } }),
       button("Exercises", () => this.go("exercise"), { dataset: { at: "exercise" } }),
-      make("p", { className: "muted small" },
-        "Lessons stand in the order to learn them. Their numbers are those of the article's figures."));
+      make(
+        "p",
+        { className: "muted small" },
+        "Lessons stand in the order to learn them. Their numbers are those of the article's figures.",
+      ),
+    );
     for (const chapter of this.found.chapters) {
-      const items = chapter.lessons.map((one) => make("li", {}, button("", () => this.go(String(one.number)), { dataset: { at: one.number } })));
-      items.forEach((item, i) => item.firstChild.append(
-        make("span", { className: "at" }, String(chapter.lessons[i].number)), chapter.lessons[i].title));
-      all.append(make("details", { className: "fold", open: true },
-        make("summary", {}, `${chapter.number}. ${chapter.title}`), make("ol", {}, ...items)));
+      const items = chapter.lessons.map((one) =>
+        make(
+          "li",
+          {},
+          button("", () => this.go(String(one.number)), { dataset: { at: one.number } }),
+        ),
+      );
+      items.forEach((item, i) =>
+        item.firstChild.append(
+          make("span", { className: "at" }, String(chapter.lessons[i].number)),
+          chapter.lessons[i].title,
+        ),
+      );
+      all.append(
+        make(
+          "details",
+          { className: "fold", open: true },
+          make("summary", {}, `${chapter.number}. ${chapter.title}`),
+          make("ol", {}, ...items),
+        ),
+      );
     }
     await this.open(String(this.state.at ?? "1"));
   }
 
-  /** Go to a lesson ("17"), the exercises ("exercise") or a step of the course ("course-3"); the back button returns. */
+  /**
+   * Go to a lesson ("17"), the exercises ("exercise") or a step of the course ("course-3"); the back
+   * button returns.
+   */
   async go(where) {
     const at = Number(where) || where;
     this.app.setState({ lessons: { ...this.state, at } }, true);
@@ -85,7 +128,9 @@ class Lessons {
     this.text.scrollIntoView({ block: "start" });
   }
 
-  keep(changes) { this.app.setState({ lessons: { ...this.state, ...changes } }); }
+  keep(changes) {
+    this.app.setState({ lessons: { ...this.state, ...changes } });
+  }
 
   async open(at) {
     const turn = ++this.turn;
@@ -98,8 +143,12 @@ class Lessons {
     }
     this.text.setAttribute("aria-busy", "true");
     delete this.text.dataset.complete;
-    const made = where === "exercise" ? await this.exercises()
-      : where.startsWith("course") ? await this.course(Number(where.split("-")[1] ?? 1)) : await this.lesson(Number(where));
+    const made =
+      where === "exercise"
+        ? await this.exercises()
+        : where.startsWith("course")
+          ? await this.course(Number(where.split("-")[1] ?? 1))
+          : await this.lesson(Number(where));
     if (turn !== this.turn) return;
     this.text.replaceChildren(...made);
     this.text.removeAttribute("aria-busy");
@@ -115,11 +164,19 @@ class Lessons {
   async lesson(number) {
     const found = await this.ask("open", { number });
     const article = Boolean(this.state.article);
-    const formulas = make("div", { className: "formulas", hidden: !found.has_formulas }, make("p", { className: "muted" }, "…"));
+    const formulas = make(
+      "div",
+      { className: "formulas", hidden: !found.has_formulas },
+      make("p", { className: "muted" }, "…"),
+    );
     const anchors = table([["", "expected", "by the library"], ...found.anchors.map((one) => [...one, "…"])]);
     this.widgets = new Map(found.widgets.map((one) => [one.name, new Widget(this, number, one)]));
-    const notation = make("label", { className: "check small" }, make("input", { type: "checkbox", checked: article }),
-      "article notation");
+    const notation = make(
+      "label",
+      { className: "check small" },
+      make("input", { type: "checkbox", checked: article }),
+      "article notation",
+    );
     notation.firstChild.addEventListener("change", (event) => {
       this.keep({ article: event.target.checked || undefined });
       this.write(number, formulas).catch(() => {});
@@ -132,7 +189,12 @@ class Lessons {
       make("blockquote", { className: "quote" }, make("p", {}, found.quote)),
       ...found.paragraphs.map((words) => make("p", {}, words)),
       formulas,
-      ...(found.tries.length ? [make("h3", {}, "Try"), make("ul", { className: "tries" }, ...found.tries.map((one) => make("li", {}, this.tried(one))))] : []),
+      ...(found.tries.length
+        ? [
+            make("h3", {}, "Try"),
+            make("ul", { className: "tries" }, ...found.tries.map((one) => make("li", {}, this.tried(one)))),
+          ]
+        : []),
       ...[...this.widgets.values()].map((one) => one.element),
       ...this.mistakes(found.mistakes),
       make("h3", {}, "Numbers to check"),
@@ -173,29 +235,45 @@ class Lessons {
 
   mistakes(mistakes) {
     if (!mistakes.length) return [];
-    return [make("h3", {}, "What the article says, and what is right"), ...mistakes.map((one) => make("div", { className: "mistake" },
-      make("p", { className: "said" }, one.said), make("p", { className: "right" }, one.right), this.tried(one.try)))];
+    return [
+      make("h3", {}, "What the article says, and what is right"),
+      ...mistakes.map((one) =>
+        make(
+          "div",
+          { className: "mistake" },
+          make("p", { className: "said" }, one.said),
+          make("p", { className: "right" }, one.right),
+          this.tried(one.try),
+        ),
+      ),
+    ];
   }
 
   setup(found) {
     const { settings, history, panel, selected, words } = found.setup;
     const told = make("p", { className: "callout", role: "status", hidden: true });
     const set = async () => {
-      this.app.setState({ settings, history: history.length ? history : undefined, steps: 0, selected: selected ?? undefined }, true);
+      this.app.setState(
+        { settings, history: history.length ? history : undefined, steps: 0, selected: selected ?? undefined },
+        true,
+      );
       this.app.selected = selected ?? null;
       await this.app.open();
     };
-    const settled = (action) => async () => {   // one after the other: a step goes to the network that was set up
+    const settled = (action) => async () => {
+      // one after the other: a step goes to the network that was set up
       this.working = (this.working ?? Promise.resolve()).catch(() => {}).then(action);
       await this.working;
     };
     const actions = [];
     if (panel !== "lessons") {
-      actions.push(button(panel === "network" ? "Set it up and look at it" : `Open the ${panel} panel`, async () => {
-        if (Object.keys(settings).length) await set();
-        this.app.setState({ panel }, true);
-        this.app.emit("state", this.app.state);
-      }));
+      actions.push(
+        button(panel === "network" ? "Set it up and look at it" : `Open the ${panel} panel`, async () => {
+          if (Object.keys(settings).length) await set();
+          this.app.setState({ panel }, true);
+          this.app.emit("state", this.app.state);
+        }),
+      );
     }
     if (found.number === 20) {
       actions.push(button("Set it up here", settled(set)));
@@ -205,10 +283,17 @@ class Lessons {
         told.hidden = false;
         told.textContent = answer.told;
       };
-      actions.push(button("Step it with the minus", settled(follow("minus"))),
-        button("Step it with the article's plus", settled(follow("plus"))));
+      actions.push(
+        button("Step it with the minus", settled(follow("minus"))),
+        button("Step it with the article's plus", settled(follow("plus"))),
+      );
     }
-    return [make("h3", {}, "On the page"), make("p", {}, words), make("div", { className: "actions" }, ...actions), told];
+    return [
+      make("h3", {}, "On the page"),
+      make("p", {}, words),
+      make("div", { className: "actions" }, ...actions),
+      told,
+    ];
   }
 
   turns(found) {
@@ -233,28 +318,60 @@ class Lessons {
     const kind = this.state.kind ?? this.found.kinds[0][0];
     const seed = Number(this.state.seed ?? 1);
     const found = await this.ask("exercise", { kind, seed });
-    const chosen = make("select", { id: "exercise-kind" }, ...this.found.kinds.map(([name, title]) =>
-      make("option", { value: name, selected: name === kind }, title)));
-    chosen.addEventListener("change", () => { this.keep({ kind: chosen.value, seed: 1 }); this.open("exercise"); });
+    const chosen = make(
+      "select",
+      { id: "exercise-kind" },
+      ...this.found.kinds.map(([name, title]) => make("option", { value: name, selected: name === kind }, title)),
+    );
+    chosen.addEventListener("change", () => {
+      this.keep({ kind: chosen.value, seed: 1 });
+      this.open("exercise");
+    });
     const verdict = make("div", { className: "verdict stack", role: "status" });
     const answer = make("input", { id: "exercise-answer", autocomplete: "off", inputMode: "text" });
-    const form = make("form", {}, make("div", { className: "field" }, make("label", { htmlFor: answer.id }, "Your answer, such as −0.034, −0,034 or 3/8"), answer),
-      make("button", { className: "primary" }, "Check"));
+    const form = make(
+      "form",
+      {},
+      make(
+        "div",
+        { className: "field" },
+        make("label", { htmlFor: answer.id }, "Your answer, such as −0.034, −0,034 or 3/8"),
+        answer,
+      ),
+      make("button", { className: "primary" }, "Check"),
+    );
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       this.check(found, answer.value, verdict).catch(() => {});
     });
-    const next = () => { this.keep({ seed: seed + 1 }); return this.open("exercise"); };
+    const next = () => {
+      this.keep({ seed: seed + 1 });
+      return this.open("exercise");
+    };
     return [
       make("h2", {}, "Exercises"),
-      make("p", { className: "muted" }, "A small network, and one number to find. There is no end of them: each number is another network."),
+      make(
+        "p",
+        { className: "muted" },
+        "A small network, and one number to find. There is no end of them: each number is another network.",
+      ),
       make("div", { className: "field wide" }, make("label", { htmlFor: chosen.id }, "Kind"), chosen),
       make("p", {}, make("strong", {}, found.question), make("span", { className: "muted" }, ` (number ${seed})`)),
       pictures(found),
-      make("dl", { className: "given" }, ...found.given.map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, value)))),
-      form, verdict,
-      make("div", { className: "actions" }, button("Factor by factor", () => this.apart(found, verdict)),
-        button("Show the whole way", () => this.reveal(found, verdict)), button("Another one", next)),
+      make(
+        "dl",
+        { className: "given" },
+        ...found.given.map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, value))),
+      ),
+      form,
+      verdict,
+      make(
+        "div",
+        { className: "actions" },
+        button("Factor by factor", () => this.apart(found, verdict)),
+        button("Show the whole way", () => this.reveal(found, verdict)),
+        button("Another one", next),
+      ),
     ];
   }
 
@@ -273,18 +390,30 @@ class Lessons {
   async apart({ kind, seed, factors }, place, keep = false) {
     const told = make("p", { className: "callout", role: "status" });
     const inputs = factors.map((name, i) => make("input", { id: `factor-${i}`, autocomplete: "off" }));
-    const form = make("form", {}, ...factors.map((name, i) => make("div", { className: "field", hidden: i > 0 },
-      make("label", { htmlFor: `factor-${i}` }, name), inputs[i])), make("button", {}, "Check this step"));
+    const form = make(
+      "form",
+      {},
+      ...factors.map((name, i) =>
+        make("div", { className: "field", hidden: i > 0 }, make("label", { htmlFor: `factor-${i}` }, name), inputs[i]),
+      ),
+      make("button", {}, "Check this step"),
+    );
     const show = (found) => {
       told.textContent = found.told;
       told.classList.toggle("bad", Boolean(found.step) && found.told.startsWith("The step that went wrong"));
-      inputs.forEach((input, i) => { input.parentElement.hidden = i > found.done; });
+      inputs.forEach((input, i) => {
+        input.parentElement.hidden = i > found.done;
+      });
       inputs[Math.min(found.done, inputs.length - 1)].focus();
     };
     form.addEventListener("submit", async (event) => {
       event.preventDefault();
-      const answers = inputs.filter((input) => !input.parentElement.hidden && input.value.trim()).map((input) => input.value);
-      this.ask("factors", { kind, seed, answers }).then(show).catch(() => {});
+      const answers = inputs
+        .filter((input) => !input.parentElement.hidden && input.value.trim())
+        .map((input) => input.value);
+      this.ask("factors", { kind, seed, answers })
+        .then(show)
+        .catch(() => {});
     });
     if (!keep) place.replaceChildren();
     place.append(told, form);
@@ -303,12 +432,29 @@ class Lessons {
   async course(number) {
     const found = await this.ask("course", { number });
     const passed = String(this.state.passed ?? "").padEnd(found.of, "-");
-    const progress = make("ol", { className: "progress", attributes: { "aria-label": "Steps" } }, ...this.found.stages.map((title, i) =>
-      make("li", {}, button(String(i + 1), () => this.go(`course-${i + 1}`), { dataset: { passed: passed[i] === "y" ? "yes" : "no" },
-        attributes: { "aria-label": `Step ${i + 1}: ${title}${passed[i] === "y" ? ", answered" : ""}`, ...(i + 1 === number ? { "aria-current": "step" } : {}) } }))));
+    const progress = make(
+      "ol",
+      { className: "progress", attributes: { "aria-label": "Steps" } },
+      ...this.found.stages.map((title, i) =>
+        make(
+          "li",
+          {},
+          button(String(i + 1), () => this.go(`course-${i + 1}`), {
+            dataset: { passed: passed[i] === "y" ? "yes" : "no" },
+            attributes: {
+              "aria-label": `Step ${i + 1}: ${title}${passed[i] === "y" ? ", answered" : ""}`,
+              ...(i + 1 === number ? { "aria-current": "step" } : {}),
+            },
+          }),
+        ),
+      ),
+    );
     if (found.learned) return this.finished(found, progress, passed);
     const verdict = make("div", { className: "verdict stack", role: "status" });
-    const on = button(number < found.of ? `Step ${number + 1} ›` : "Finish ›", () => this.go(`course-${number + 1}`), { className: "primary", hidden: passed[number - 1] !== "y" });
+    const on = button(number < found.of ? `Step ${number + 1} ›` : "Finish ›", () => this.go(`course-${number + 1}`), {
+      className: "primary",
+      hidden: passed[number - 1] !== "y",
+    });
     const answer = async (typed) => {
       const told = await this.ask("answer", { number, answer: typed });
       verdict.replaceChildren(this.verdict(told));
@@ -319,20 +465,44 @@ class Lessons {
       progress.children[number - 1].firstChild.dataset.passed = "yes";
     };
     return [
-      make("h2", {}, `Step ${number} of ${found.of}: ${found.title}`), progress,
+      make("h2", {}, `Step ${number} of ${found.of}: ${found.title}`),
+      progress,
       ...found.paragraphs.map((words) => make("p", {}, words)),
       make("p", { className: "muted" }, "Lessons of this step: "),
-      make("ul", { className: "tries" }, ...found.lessons.map((one) => make("li", {}, button(`${one.number}. ${one.title}`, () => this.go(String(one.number)))))),
-      make("h3", {}, "Question"), make("p", {}, found.question),
-      found.answers ? make("div", { className: "choices" }, ...found.answers.map((words, i) => button(words, () => answer(String(i))))) : this.typed(answer),
-      verdict, make("div", { className: "actions" }, on),
+      make(
+        "ul",
+        { className: "tries" },
+        ...found.lessons.map((one) =>
+          make(
+            "li",
+            {},
+            button(`${one.number}. ${one.title}`, () => this.go(String(one.number))),
+          ),
+        ),
+      ),
+      make("h3", {}, "Question"),
+      make("p", {}, found.question),
+      found.answers
+        ? make(
+            "div",
+            { className: "choices" },
+            ...found.answers.map((words, i) => button(words, () => answer(String(i)))),
+          )
+        : this.typed(answer),
+      verdict,
+      make("div", { className: "actions" }, on),
       make("p", { className: "small muted" }, "The chapter in full: ", make("code", {}, found.docs)),
     ];
   }
 
   typed(answer) {
     const input = make("input", { id: "course-answer", autocomplete: "off" });
-    const form = make("form", {}, make("div", { className: "field" }, make("label", { htmlFor: input.id }, "Your answer"), input), make("button", { className: "primary" }, "Check"));
+    const form = make(
+      "form",
+      {},
+      make("div", { className: "field" }, make("label", { htmlFor: input.id }, "Your answer"), input),
+      make("button", { className: "primary" }, "Check"),
+    );
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       answer(input.value).catch(() => {});
@@ -343,10 +513,21 @@ class Lessons {
   finished(found, progress, passed) {
     const right = [...passed].filter((one) => one === "y").length;
     return [
-      make("h2", {}, right === found.of ? "That was the course." : `${right} of ${found.of} questions answered`), progress,
+      make("h2", {}, right === found.of ? "That was the course." : `${right} of ${found.of} questions answered`),
+      progress,
       make("p", {}, "What there was to learn:"),
-      make("ol", {}, ...found.learned.map(([title, words, docs]) => make("li", {}, make("strong", {}, `${title}. `), words, " ", make("code", { className: "muted" }, docs)))),
-      make("div", { className: "actions" }, button("Go on with the exercises", () => this.go("exercise"), { className: "primary" })),
+      make(
+        "ol",
+        {},
+        ...found.learned.map(([title, words, docs]) =>
+          make("li", {}, make("strong", {}, `${title}. `), words, " ", make("code", { className: "muted" }, docs)),
+        ),
+      ),
+      make(
+        "div",
+        { className: "actions" },
+        button("Go on with the exercises", () => this.go("exercise"), { className: "primary" }),
+      ),
     ];
   }
 
@@ -357,47 +538,72 @@ class Lessons {
   hide() {}
 }
 
-/** One interaction: controls, and what Python shows for their values; while an answer is under way only the latest is asked. */
+/**
+ * One interaction: controls, and what Python shows for their values; while an answer is under way
+ * only the latest is asked.
+ */
 class Widget {
   constructor(panel, number, found) {
     Object.assign(this, { panel, number, name: found.name });
     this.values = Object.fromEntries(found.controls.map((control) => [control.name, control.start]));
     this.setters = new Map();
     this.place = make("div", { className: "shown" });
-    this.element = make("section", { className: "widget card", attributes: { "aria-label": found.title } }, make("h3", {}, found.title),
-      make("div", { className: "fields" }, ...found.controls.map((control) => this.control(control))), this.place);
+    this.element = make(
+      "section",
+      { className: "widget card", attributes: { "aria-label": found.title } },
+      make("h3", {}, found.title),
+      make("div", { className: "fields" }, ...found.controls.map((control) => this.control(control))),
+      this.place,
+    );
     this.place.append(make("p", { className: "words muted" }, "…"));
   }
 
   /** Ask for what is shown at the start, unless somebody moved a control already. */
-  first() { return this.asking ?? (this.drawn ? Promise.resolve() : this.refresh()); }
+  first() {
+    return this.asking ?? (this.drawn ? Promise.resolve() : this.refresh());
+  }
 
   control(control) {
     const id = `widget-${this.name}-${control.name}`;
-    return { slider: () => this.slider(control, id), choice: () => this.choice(control, id), typed: () => this.typed(control, id), moves: () => this.moves(control) }[control.kind]();
+    return {
+      slider: () => this.slider(control, id),
+      choice: () => this.choice(control, id),
+      typed: () => this.typed(control, id),
+      moves: () => this.moves(control),
+    }[control.kind]();
   }
 
   slider({ name, label, low, high, step, start }, id) {
     const input = make("input", { id, type: "range", min: low, max: high, step });
     const value = make("output", { className: "value", htmlFor: id });
-    const set = (to) => { input.value = to; value.textContent = String(Number(to)).replace("-", "−"); };
+    const set = (to) => {
+      input.value = to;
+      value.textContent = String(Number(to)).replace("-", "−");
+    };
     set(start);
     this.setters.set(name, set);
-    input.addEventListener("input", () => { set(input.value); this.change(name, Number(input.value)); });
+    input.addEventListener("input", () => {
+      set(input.value);
+      this.change(name, Number(input.value));
+    });
     return make("div", { className: "field" }, make("label", { htmlFor: id }, `${label} = `, value), input);
   }
 
   choice({ name, label, options, start }, id) {
     const select = make("select", { id }, ...options.map(([value, words]) => make("option", { value }, words)));
     select.value = start;
-    this.setters.set(name, (to) => { select.value = to; });
+    this.setters.set(name, (to) => {
+      select.value = to;
+    });
     select.addEventListener("change", () => this.change(name, select.value));
     return make("div", { className: "field" }, make("label", { htmlFor: id }, label), select);
   }
 
   typed({ name, label, start }, id) {
     const input = make("input", { id, value: start, autocomplete: "off", spellcheck: false });
-    this.setters.set(name, (to) => { input.value = to; });
+    this.setters.set(name, (to) => {
+      input.value = to;
+    });
     input.addEventListener("input", () => this.change(name, input.value));
     return make("div", { className: "field" }, make("label", { htmlFor: id }, label), input);
   }
@@ -405,8 +611,17 @@ class Widget {
   moves({ name, label, options }) {
     this.setters.set(name, () => {});
     const more = options.map(([value, words]) => button(words, () => this.change(name, [...this.values[name], value])));
-    return make("div", { className: "field moves" }, make("span", { className: "label" }, label),
-      make("div", { className: "actions" }, ...more, button("Start again", () => this.change(name, []), { className: "quiet" })));
+    return make(
+      "div",
+      { className: "field moves" },
+      make("span", { className: "label" }, label),
+      make(
+        "div",
+        { className: "actions" },
+        ...more,
+        button("Start again", () => this.change(name, []), { className: "quiet" }),
+      ),
+    );
   }
 
   change(name, value) {

@@ -4,7 +4,7 @@
 import { number } from "../draw/format.js";
 import { Picture } from "../draw/pictures.js";
 
-const LIVE = 400;      // milliseconds between two looks at a network that is training
+const LIVE = 400; // milliseconds between two looks at a network that is training
 
 const MARKUP = `
 <div class="panel-head"><h2 class="model-name">Your model</h2><p class="muted model-about"></p>
@@ -19,7 +19,8 @@ const MARKUP = `
 </div>
 <div class="model-bench">
   <div class="model-table">
-    <p class="muted small" id="model-caption">Layers, in the order of the forward pass. RMS: the root mean square for this
+    <p class="muted small" id="model-caption">Layers, in the order of the forward pass. RMS: the root mean square
+    for this
       row.</p>
     <div class="scroll"><table class="numbers" aria-describedby="model-caption">
     <thead><tr><th scope="col">Layer</th><th scope="col">Path</th><th scope="col">Output</th>
@@ -90,18 +91,36 @@ class ModelPanel {
       }
     };
     for (const button of element.querySelectorAll("[data-by]")) {
-      button.addEventListener("click", quietly(() => this.look(this.about.example + Number(button.dataset.by))));
+      button.addEventListener(
+        "click",
+        quietly(() => this.look(this.about.example + Number(button.dataset.by))),
+      );
     }
     for (const button of element.querySelectorAll("[data-page]")) {
-      button.addEventListener("click", quietly(() => this.table(this.page + Number(button.dataset.page))));
+      button.addEventListener(
+        "click",
+        quietly(() => this.table(this.page + Number(button.dataset.page))),
+      );
     }
-    this.find(".model-row").addEventListener("change", quietly((event) => this.look(Number(event.target.value))));
+    this.find(".model-row").addEventListener(
+      "change",
+      quietly((event) => this.look(Number(event.target.value))),
+    );
     const time = this.find(".model-time select");
-    time.addEventListener("change", quietly(() => this.open(this.path, Number(time.value))));
-    this.find(".model-others select").addEventListener("change", quietly(async (event) => {
-      this.app.setState({ served: event.target.value, model: {}, selected: null, steps: 0, history: undefined }, true);
-      await this.app.open();
-    }));
+    time.addEventListener(
+      "change",
+      quietly(() => this.open(this.path, Number(time.value))),
+    );
+    this.find(".model-others select").addEventListener(
+      "change",
+      quietly(async (event) => {
+        this.app.setState(
+          { served: event.target.value, model: {}, selected: null, steps: 0, history: undefined },
+          true,
+        );
+        await this.app.open();
+      }),
+    );
   }
 
   // ---------------------------------------------------------------- the whole network
@@ -178,8 +197,14 @@ class ModelPanel {
     head.scope = "row";
     head.append(open);
     const times = layer.repeats > 1 ? ` × ${layer.repeats}` : "";
-    row.append(head, cell(layer.path || "·", "path"), cell(`[${layer.output.join(", ")}]${times}`),
-      cell(layer.parameters ? layer.parameters.toLocaleString("en") : "–"), cell("…", "size-y"), cell("…", "size-dy"));
+    row.append(
+      head,
+      cell(layer.path || "·", "path"),
+      cell(`[${layer.output.join(", ")}]${times}`),
+      cell(layer.parameters ? layer.parameters.toLocaleString("en") : "–"),
+      cell("…", "size-y"),
+      cell("…", "size-dy"),
+    );
     return row;
   }
 
@@ -216,7 +241,10 @@ class ModelPanel {
     this.keep({ layer: path, time: time || undefined });
     this.mark();
     this.head(found);
-    if (other) { this.pictures.clear(); this.find(".model-number").hidden = true; }
+    if (other) {
+      this.pictures.clear();
+      this.find(".model-number").hidden = true;
+    }
     this.show_pictures(found);
     await this.measure();
   }
@@ -235,12 +263,16 @@ class ModelPanel {
     const place = this.find(".model-pictures");
     for (const given of found.pictures) {
       const kept = this.pictures.get(given.what);
-      if (kept && kept.given.page !== 0) continue;   // another page is in view: `again` asks for it
+      if (kept && kept.given.page !== 0) continue; // another page is in view: `again` asks for it
       if (kept) kept.draw(given);
-      else this.pictures.set(given.what, new Picture(given, {
-        choose: (picture, index) => this.choose(picture, index).catch(() => {}),
-        turn: (what, page) => this.ask("part", { path: this.path, time: this.time, what, page }),
-      }));
+      else
+        this.pictures.set(
+          given.what,
+          new Picture(given, {
+            choose: (picture, index) => this.choose(picture, index).catch(() => {}),
+            turn: (what, page) => this.ask("part", { path: this.path, time: this.time, what, page }),
+          }),
+        );
     }
     const elements = [...this.pictures.values()].map((picture) => picture.element);
     const same = place.childElementCount === elements.length && place.firstChild === elements[0];
@@ -263,7 +295,9 @@ class ModelPanel {
     if (picture.entry) return this.explain(picture.entry, [...picture.before, ...index]);
     const found = await this.ask("unit", { path: this.path, time: this.time, what: picture.what, index });
     const head = make("h3", { textContent: `Unit [${index.join(", ")}] of ${this.path || "the network"}` });
-    const values = Object.entries(found.values).map(([name, value]) => `${name} = ${number(value, 5)}`).join(", ");
+    const values = Object.entries(found.values)
+      .map(([name, value]) => `${name} = ${number(value, 5)}`)
+      .join(", ");
     const told = make("p", { className: "number", textContent: values });
     const list = make("ul");
     for (const one of found.entries) {
@@ -273,7 +307,8 @@ class ModelPanel {
       button.addEventListener("click", () => this.explain(one.path, one.index).catch(() => {}));
       list.append(make("li", {}, button));
     }
-    const words = "The parameters that lead to it, those with the steepest slopes first. Choose one to see its derivation.";
+    const words =
+      "The parameters that lead to it, those with the steepest slopes first. Choose one to see its derivation.";
     const lead = make("p", { className: "muted small", textContent: found.entries.length ? words : "" });
     this.find(".model-unit").replaceChildren(head, told, lead, list);
     this.find(".model-derivation").replaceChildren();
@@ -296,11 +331,22 @@ class ModelPanel {
     if (!this.about || this.known === null || frame.version === this.known || this.waiting || this.hidden) return;
     this.waiting = true;
     setTimeout(async () => {
-      try { await this.again(); } catch { /* the notice says why */ } finally { this.waiting = false; }
+      try {
+        await this.again();
+      } catch {
+        /* the notice says why */
+      } finally {
+        this.waiting = false;
+      }
     }, LIVE);
   }
 
-  show() { this.hidden = false; if (this.about) this.again().catch(() => {}); }
+  show() {
+    this.hidden = false;
+    if (this.about) this.again().catch(() => {});
+  }
 
-  hide() { this.hidden = true; }
+  hide() {
+    this.hidden = true;
+  }
 }

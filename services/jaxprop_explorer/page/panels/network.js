@@ -576,7 +576,7 @@ class NetworkPanel {
             .map((v) => number(v))
             .join(", ")}.`
         : "Backward is done: ∂C/∂w of a weight is a · δ, the activation where it starts times the error " +
-          "where it ends.";
+            "where it ends.";
     }
     const layer = frame.layers[next - 1];
     const units = columnName(frame, next);

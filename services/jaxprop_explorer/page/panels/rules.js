@@ -4,14 +4,15 @@ import { formula, latest, make, matching, sentence } from "../draw/cards.js";
 import { example } from "../draw/example.js";
 import { figure, lines, range } from "../draw/lines.js";
 
-const WHILE_PLAYING = 250;   // milliseconds between two questions, so that training has the machine to itself
-const KINDS = 6;             // ways to draw a line
+const WHILE_PLAYING = 250; // milliseconds between two questions, so that training has the machine to itself
+const KINDS = 6; // ways to draw a line
 
 const MARKUP = `
 <div class="panel-head"><h2>Rules and quantities</h2></div>
 <div class="fields">
   <div class="field"><label for="rule-choice">How errors come back</label><select id="rule-choice"></select></div>
-  <div class="field"><span class="label">Measured on</span><fieldset class="segmented"><legend class="visually-hidden">Measured on</legend>
+  <div class="field"><span class="label">Measured on</span><fieldset class="segmented">
+    <legend class="visually-hidden">Measured on</legend>
     <label><input type="radio" name="rule-of" value="batch" checked><span>The next batch</span></label>
     <label><input type="radio" name="rule-of" value="all"><span>All rows</span></label></fieldset></div>
 </div>
@@ -21,20 +22,25 @@ const MARKUP = `
   <div><dt class="small muted">By the chain rule</dt><dd class="formula rule-true"></dd></div></dl>
 <div class="columns">
   <section aria-labelledby="rule-angles"><h3 id="rule-angles">The angle to the true gradient</h3>
-    <p class="small muted">0° is backpropagation. Below 90° a small enough step still lowers C. 90° is what a direction drawn at random has.</p>
+    <p class="small muted">0° is backpropagation. Below 90° a small enough step still lowers C. 90° is what a
+    direction drawn at random has.</p>
     <ol class="rule-dials"></ol>
     <div class="rule-time"></div>
     <div class="actions"><button type="button" class="small rule-compare">Compare all rules at this step</button></div>
-    <div class="scroll"><table class="numbers rule-table" hidden><caption></caption><thead><tr><th scope="col">Rule</th><th scope="col">in all</th></tr></thead><tbody></tbody></table></div>
+    <div class="scroll"><table class="numbers rule-table" hidden><caption></caption><thead><tr>
+    <th scope="col">Rule</th><th scope="col">in all</th></tr></thead><tbody></tbody></table></div>
   </section>
   <section aria-labelledby="rule-examples"><h3 id="rule-examples">How hard each example pulls</h3>
-    <p class="small muted">The length of every example's own gradient. Far longer ones than the rest are outliers, wrong labels, or what is not learned yet.</p>
+    <p class="small muted">The length of every example's own gradient. Far longer ones than the rest are outliers,
+    wrong labels, or what is not learned yet.</p>
     <div class="norm-bars" role="toolbar" aria-label="The norms of the examples' gradients"></div>
-    <div class="actions"><button type="button" class="small norm-largest">See the largest</button><span class="small muted norm-told"></span></div>
+    <div class="actions"><button type="button" class="small norm-largest">See the largest</button>
+    <span class="small muted norm-told"></span></div>
     <div class="card example-view" aria-live="polite"></div>
   </section>
 </div>
-<section aria-labelledby="rule-quantities"><h3 id="rule-quantities">What the batch says</h3><dl class="quantities"></dl></section>`;
+<section aria-labelledby="rule-quantities"><h3 id="rule-quantities">What the batch says</h3>
+  <dl class="quantities"></dl></section>`;
 
 export default {
   name: "rules",
@@ -52,24 +58,34 @@ class Rules {
     this.find = (selector) => element.querySelector(selector);
     this.time = figure("");
     this.find(".rule-time").append(this.time.element);
-    this.refresh = latest(() => this.ask(), () => (app.frame?.playing ? WHILE_PLAYING : 0));
+    this.refresh = latest(
+      () => this.ask(),
+      () => (app.frame?.playing ? WHILE_PLAYING : 0),
+    );
     matching(element);
     const on = (selector, event, action) => this.find(selector).addEventListener(event, action);
     on("#rule-choice", "change", (event) => this.choose(event.target.value));
     on(".columns", "keydown", (event) => this.move(event));
     on(".rule-compare", "click", () => this.compare());
     on(".norm-largest", "click", () => this.see(this.found.largest));
-    on(".segmented", "change", () => { this.find(".norm-told").textContent = "Measuring …"; this.refresh(); });
+    on(".segmented", "change", () => {
+      this.find(".norm-told").textContent = "Measuring …";
+      this.refresh();
+    });
   }
 
-  get of() { return this.find("[name=rule-of]:checked").value; }
+  get of() {
+    return this.find("[name=rule-of]:checked").value;
+  }
 
   update(frame) {
     this.find(".example-view").ariaLive = frame.playing ? "off" : "polite";
     this.refresh();
   }
 
-  show() { this.refresh(); }
+  show() {
+    this.refresh();
+  }
 
   hide() {}
 
@@ -107,7 +123,11 @@ class Rules {
 
   /** Take an example into view, here and in the network panel. */
   async see(row) {
-    try { await this.app.ask("network/look", { index: row }); } catch { /* the app has shown what the server said */ }
+    try {
+      await this.app.ask("network/look", { index: row });
+    } catch {
+      /* the app has shown what the server said */
+    }
   }
 
   async view(row) {
@@ -121,7 +141,8 @@ class Rules {
   draw(found) {
     const { app } = this;
     const choice = this.find("#rule-choice");
-    if (!choice.options.length) choice.append(...found.choices.map(({ name, title }) => make("option", { value: name, textContent: title })));
+    if (!choice.options.length)
+      choice.append(...found.choices.map(({ name, title }) => make("option", { value: name, textContent: title })));
     if (document.activeElement !== choice || !app.frame?.playing) choice.value = found.rule.name;
     this.find(".rule-does").textContent = found.rule.does;
     for (const part of [".rule-formulas", ".rule-formula-words"]) this.find(part).hidden = !found.formula;
@@ -133,20 +154,36 @@ class Rules {
     this.dials(found.angles);
     this.overTime(found.over_time);
     this.bars(found);
-    this.find(".quantities").replaceChildren(...found.table.map(({ name, value, tells }) => make(
-      "div", { className: "quantity" }, make("dt", {}, name), make("dd", { className: "number", textContent: value }), make("dd", { className: "small muted" }, tells),
-    )));
+    this.find(".quantities").replaceChildren(
+      ...found.table.map(({ name, value, tells }) =>
+        make(
+          "div",
+          { className: "quantity" },
+          make("dt", {}, name),
+          make("dd", { className: "number", textContent: value }),
+          make("dd", { className: "small muted" }, tells),
+        ),
+      ),
+    );
   }
 
   dials({ layers, total }) {
     const rows = [...layers, { label: "all together", angle: total.angle, text: total.text, share: total.share }];
-    this.find(".rule-dials").replaceChildren(...rows.map(({ label, angle, text, share }) => {
-      const bar = make("span", { className: `dial-bar ${angle === null ? "none" : angle > 90 ? "minus" : "plus"}` });
-      bar.style.width = `${100 * (share ?? 0)}%`;
-      const value = make("output", { className: "number", textContent: text, ariaLive: "off" });
-      if (angle !== null) value.dataset.value = angle;
-      return make("li", {}, make("span", {}, label), make("span", { className: "dial", aria: { hidden: "true" } }, bar), value);
-    }));
+    this.find(".rule-dials").replaceChildren(
+      ...rows.map(({ label, angle, text, share }) => {
+        const bar = make("span", { className: `dial-bar ${angle === null ? "none" : angle > 90 ? "minus" : "plus"}` });
+        bar.style.width = `${100 * (share ?? 0)}%`;
+        const value = make("output", { className: "number", textContent: text, ariaLive: "off" });
+        if (angle !== null) value.dataset.value = angle;
+        return make(
+          "li",
+          {},
+          make("span", {}, label),
+          make("span", { className: "dial", aria: { hidden: "true" } }, bar),
+          value,
+        );
+      }),
+    );
   }
 
   overTime(points) {
@@ -155,34 +192,60 @@ class Rules {
     if (!shown) return;
     const count = Math.max(...points.map((point) => point.layers.length));
     const x = points.map((point) => point.step);
-    const series = [...Array(count).keys()].map((k) => ({ x, y: points.map((point) => point.layers[k] ?? NaN), kind: `kind-${k % KINDS + 1}` }));
-    const changes = points.slice(1).filter((point, i) => point.rule !== points[i].rule).map((point) => ({ x: point.step }));
+    const series = [...Array(count).keys()].map((k) => ({
+      x,
+      y: points.map((point) => point.layers[k] ?? NaN),
+      kind: `kind-${(k % KINDS) + 1}`,
+    }));
+    const changes = points
+      .slice(1)
+      .filter((point, i) => point.rule !== points[i].rule)
+      .map((point) => ({ x: point.step }));
     lines(this.time.svg, {
-      series, guides: changes, x: { label: "step", range: range(x, { room: 0 }) },
+      series,
+      guides: changes,
+      x: { label: "step", range: range(x, { room: 0 }) },
       y: { range: [0, Math.max(100, ...points.flatMap((point) => point.layers.map((a) => a ?? 0)))] },
-      words: `Angles of ${count} layers in degrees, from step ${x[0]} to ${x.at(-1)}; now ${this.found.angles.layers.map((l) => `${l.label} ${l.text}`).join(", ")}.`,
+      words:
+        `Angles of ${count} layers in degrees, from step ${x[0]} to ${x.at(-1)}; now ` +
+        `${this.found.angles.layers.map((l) => `${l.label} ${l.text}`).join(", ")}.`,
     });
     this.time.told.className = "legend";
-    this.time.told.replaceChildren(...[...Array(count).keys()].map((k) => make("span", {}, make("i", { className: `key kind-${k % KINDS + 1}` }), `layer ${k + 1}`)));
+    this.time.told.replaceChildren(
+      ...[...Array(count).keys()].map((k) =>
+        make("span", {}, make("i", { className: `key kind-${(k % KINDS) + 1}` }), `layer ${k + 1}`),
+      ),
+    );
   }
 
   bars(found) {
     const holder = this.find(".norm-bars");
     const focused = holder.contains(document.activeElement) ? document.activeElement.dataset.row : null;
-    holder.replaceChildren(...found.bars.map((bar) => {
-      const chosen = bar.row === found.in_view;
-      const button = make("button", { type: "button", className: "norm-bar", tabIndex: -1, title: `example ${bar.row}: ${bar.text}` });
-      button.dataset.row = bar.row;
-      button.dataset.value = bar.norm;
-      button.setAttribute("aria-label", `Example ${bar.row}, norm ${bar.text}${bar.row === found.largest ? ", the largest" : ""}`);
-      button.setAttribute("aria-pressed", chosen);
-      const fill = make("span", { className: bar.row === found.largest ? "largest" : "" });
-      fill.style.height = `${Math.max(1, 100 * bar.share)}%`;
-      button.append(fill);
-      button.addEventListener("click", () => this.see(bar.row));
-      return button;
-    }));
-    const stop = holder.querySelector(focused ? `[data-row="${focused}"]` : "[aria-pressed=true]") ?? holder.firstElementChild;
+    holder.replaceChildren(
+      ...found.bars.map((bar) => {
+        const chosen = bar.row === found.in_view;
+        const button = make("button", {
+          type: "button",
+          className: "norm-bar",
+          tabIndex: -1,
+          title: `example ${bar.row}: ${bar.text}`,
+        });
+        button.dataset.row = bar.row;
+        button.dataset.value = bar.norm;
+        button.setAttribute(
+          "aria-label",
+          `Example ${bar.row}, norm ${bar.text}${bar.row === found.largest ? ", the largest" : ""}`,
+        );
+        button.setAttribute("aria-pressed", chosen);
+        const fill = make("span", { className: bar.row === found.largest ? "largest" : "" });
+        fill.style.height = `${Math.max(1, 100 * bar.share)}%`;
+        button.append(fill);
+        button.addEventListener("click", () => this.see(bar.row));
+        return button;
+      }),
+    );
+    const stop =
+      holder.querySelector(focused ? `[data-row="${focused}"]` : "[aria-pressed=true]") ?? holder.firstElementChild;
     if (stop) stop.tabIndex = 0;
     if (focused) stop?.focus();
     this.find(".norm-told").textContent = found.norms_words;
@@ -207,13 +270,29 @@ class Rules {
     const table = this.find(".rule-table");
     const count = Math.max(0, ...found.rules.map((row) => row.layers.length));
     const head = ["Rule", ...[...Array(count).keys()].map((k) => `layer ${k + 1}`), "in all"];
-    table.querySelector("thead tr").replaceChildren(...head.map((text) => make("th", { scope: "col", textContent: text })));
-    table.querySelector("tbody").replaceChildren(...found.rules.map((row) => {
-      const first = make("th", { scope: "row", textContent: row.title });
-      if (row.refused) return make("tr", {}, first, make("td", { colSpan: count + 1, className: "rule-refused small muted", textContent: row.refused }));
-      return make("tr", {}, first, ...[...row.layers, row.total].map((cell) => make("td", { className: "number", textContent: cell.text })));
-    }));
-    table.querySelector("caption").textContent = `Angles at step ${found.step}; matrices that a rule draws at random are drawn anew here.`;
+    table
+      .querySelector("thead tr")
+      .replaceChildren(...head.map((text) => make("th", { scope: "col", textContent: text })));
+    table.querySelector("tbody").replaceChildren(
+      ...found.rules.map((row) => {
+        const first = make("th", { scope: "row", textContent: row.title });
+        if (row.refused)
+          return make(
+            "tr",
+            {},
+            first,
+            make("td", { colSpan: count + 1, className: "rule-refused small muted", textContent: row.refused }),
+          );
+        return make(
+          "tr",
+          {},
+          first,
+          ...[...row.layers, row.total].map((cell) => make("td", { className: "number", textContent: cell.text })),
+        );
+      }),
+    );
+    table.querySelector("caption").textContent =
+      `Angles at step ${found.step}; matrices that a rule draws at random are drawn anew here.`;
     table.hidden = false;
   }
 }

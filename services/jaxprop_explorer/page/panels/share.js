@@ -51,10 +51,7 @@ export default {
         await navigator.clipboard.writeText(text);
         app.notice(`${what} is in the clipboard.`);
       } catch {
-        app.notice(
-          "The browser does not allow this page to use the clipboard: choose the text and copy it.",
-          "error",
-        );
+        app.notice("The browser does not allow this page to use the clipboard: choose the text and copy it.", "error");
       }
     }
 

@@ -4,8 +4,8 @@ import { Contour } from "../draw/contour.js";
 import { number } from "../draw/format.js";
 import { Relief } from "../draw/relief.js";
 
-const PAUSE = 90;   // milliseconds between the steps of playing
-const MOST = 500;   // steps that one path takes
+const PAUSE = 90; // milliseconds between the steps of playing
+const MOST = 500; // steps that one path takes
 const MARKUP = `
 <div class="panel-head"><h2>The cost as a landscape</h2></div>
 <div class="ground-choice">
@@ -63,7 +63,10 @@ class SurfacePanel {
     this.contour = new Contour(this.find(".ground-above"), (x, y) => this.place(x, y));
     this.pairs = [0, 1].map((k) => ({ path: this.find(`#ground-path-${k}`), index: this.find(`#ground-index-${k}`) }));
     this.controls();
-    app.on("session", () => { this.seen = null; if (this.shown) this.look(); });
+    app.on("session", () => {
+      this.seen = null;
+      if (this.shown) this.look();
+    });
   }
 
   controls() {
@@ -73,11 +76,17 @@ class SurfacePanel {
     for (const { path, index } of this.pairs) {
       const placed = (text) => text.split(/[ ,]+/).filter(Boolean).map(Number);
       const chosen = () => this.pairs.map((one) => [one.path.value, placed(one.index.value)]);
-      path.addEventListener("change", () => { index.value = origin(path); fresh({ chosen: chosen() }); });
+      path.addEventListener("change", () => {
+        index.value = origin(path);
+        fresh({ chosen: chosen() });
+      });
       index.addEventListener("change", () => fresh({ chosen: chosen() }));
     }
     this.find(".ground-seed").addEventListener("click", () => fresh({ seed: (this.choice.seed + 1) % 1000 }));
-    this.find(".ground-step").addEventListener("click", () => { this.stop(); this.run(1); });
+    this.find(".ground-step").addEventListener("click", () => {
+      this.stop();
+      this.run(1);
+    });
     this.find(".ground-play").addEventListener("click", () => this.toggle());
     this.find(".ground-back").addEventListener("click", () => this.seen && this.place(...this.seen.path[0]));
     this.rate = this.find("#ground-rate");
@@ -117,9 +126,13 @@ class SurfacePanel {
       const asked = { view, seed, rate, start, steps, chosen: view === "two" ? chosen : null };
       this.receive(await this.app.ask("surface/look", asked));
       this.remember();
-    } catch {   // the notice says why; what is drawn stays
+    } catch {
+      // the notice says why; what is drawn stays
       this.choice = before;
-      if (this.seen) { this.offer(); this.tell(); }
+      if (this.seen) {
+        this.offer();
+        this.tell();
+      }
     } finally {
       this.busy(false);
     }
@@ -144,7 +157,8 @@ class SurfacePanel {
         this.receive(await this.app.ask("surface/place", { x: a, y: b, rate: this.choice.rate }));
       }
       this.remember();
-    } catch {   // the notice says why
+    } catch {
+      // the notice says why
       this.wish = null;
     } finally {
       this.asking = false;
@@ -157,15 +171,21 @@ class SurfacePanel {
   }
 
   async toggle() {
-    if (this.playing) { this.stop(); return; }
+    if (this.playing) {
+      this.stop();
+      return;
+    }
     this.playing = true;
     this.find(".ground-play").textContent = "Pause";
     try {
       while (this.playing && !this.seen.diverged && this.seen.steps < MOST) {
         await this.run(1);
-        await new Promise((done) => { setTimeout(done, PAUSE); });
+        await new Promise((done) => {
+          setTimeout(done, PAUSE);
+        });
       }
-    } catch {   // the notice says why
+    } catch {
+      // the notice says why
     } finally {
       this.stop();
     }
@@ -214,11 +234,13 @@ class SurfacePanel {
     this.rate.value = Math.log10(rate);
     this.tellRate(rate);
     this.pairs.forEach(({ path, index }, k) => {
-      path.replaceChildren(...parameters.map((one) => {
-        const option = new Option(`${one.path} [${one.shape.join(", ")}]`, one.path);
-        option.dataset.shape = one.shape.join(",");
-        return option;
-      }));
+      path.replaceChildren(
+        ...parameters.map((one) => {
+          const option = new Option(`${one.path} [${one.shape.join(", ")}]`, one.path);
+          option.dataset.shape = one.shape.join(",");
+          return option;
+        }),
+      );
       if (chosen) [path.value, index.value] = [chosen[k][0], chosen[k][1].join(", ")];
     });
     this.find(".ground-pair").hidden = view !== "two";
@@ -234,21 +256,25 @@ class SurfacePanel {
     if (told.textContent !== sentence) told.textContent = sentence;
     told.classList.toggle("bad", diverged);
     const rows = [
-      [names[0], number(ball.x, 4), "x"], [names[1], number(ball.y, 4), "y"], ["C", number(ball.cost, 4), "cost"],
+      [names[0], number(ball.x, 4), "x"],
+      [names[1], number(ball.y, 4), "y"],
+      ["C", number(ball.cost, 4), "cost"],
       ["steps", String(steps), "steps"],
       ["gradient", gradient.map((one) => number(one)).join(", "), "gradient"],
       ["Hessian", hessian.map((row) => row.map((one) => number(one)).join("   ")).join("\n"), "hessian"],
       ["its eigenvalues", eigenvalues.map((one) => number(one)).join(", "), "eigenvalues"],
     ];
-    this.find(".ground-numbers").replaceChildren(...rows.map(([name, value, key]) => {
-      const [row, term, given] = ["div", "dt", "dd"].map((tag) => document.createElement(tag));
-      term.textContent = name;
-      given.textContent = value;
-      given.className = "number";
-      given.dataset.key = key;
-      row.append(term, given);
-      return row;
-    }));
+    this.find(".ground-numbers").replaceChildren(
+      ...rows.map(([name, value, key]) => {
+        const [row, term, given] = ["div", "dt", "dd"].map((tag) => document.createElement(tag));
+        term.textContent = name;
+        given.textContent = value;
+        given.className = "number";
+        given.dataset.key = key;
+        row.append(term, given);
+        return row;
+      }),
+    );
     const at = `${names[0]} = ${number(ball.x)}, ${names[1]} = ${number(ball.y)}`;
     const where = `The ball is at ${at}, where C = ${number(ball.cost)}.`;
     this.find(".ground-side").setAttribute("aria-label", `The cost from the side. ${where} The arrow keys turn it.`);
@@ -259,5 +285,10 @@ class SurfacePanel {
 
 function origin(select) {
   const shape = select.selectedOptions[0].dataset.shape;
-  return shape ? shape.split(",").map(() => 0).join(", ") : "";
+  return shape
+    ? shape
+        .split(",")
+        .map(() => 0)
+        .join(", ")
+    : "";
 }
