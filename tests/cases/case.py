@@ -106,9 +106,9 @@ class CostCase:
         return self.name
 
 
-def one_of_each(cases: Iterable[Any]) -> Iterator[Any]:
+def one_of_each(cases: Iterable[Any], first: Any = (), rest: Any = pytest.mark.slow) -> Iterator[Any]:
     """The first row of each kind, and the others behind the slow marker: each costs a compilation."""
     seen = set()
     for case in cases:
-        yield pytest.param(case, marks=[pytest.mark.slow] * (case.kind in seen), id=str(case))
+        yield pytest.param(case, marks=rest if case.kind in seen else first, id=str(case))
         seen.add(case.kind)

@@ -86,8 +86,7 @@ def test_every_parameter_of_every_layer(case):
 FLOATING = [case for case in LAYERS if not case.integers and len(case.shapes) == 1 and len(case.shape) > 1]
 
 
-@SLOW
-@pytest.mark.parametrize("case", FLOATING, ids=str)
+@pytest.mark.parametrize("case", list(one_of_each(FLOATING, first=SLOW, rest=pytest.mark.exhaustive)))
 def test_every_input_of_every_layer(case):
     x = case.x(jnp.float64)
     net, params, targets = network_around(case.layer, x)

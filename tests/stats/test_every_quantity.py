@@ -1,7 +1,7 @@
 """Every quantity of the table × every layer and network, against per-example loops: alone, and weighted and sharded.
 
-By default on one of them; `-m slow` on one of each kind (what is not drawn, weighted and sharded), and two networks
-with what is drawn; `-m exhaustive` on all.
+By default on one of them; `-m slow` on one of each kind and three networks (what is not drawn, weighted and sharded),
+and two networks with what is drawn; `-m exhaustive` on all.
 """
 
 from dataclasses import replace
@@ -106,7 +106,15 @@ def test_as_from_loops(make):
     compared(problem, collected(problem, ROWS), ROWS)
 
 
-@pytest.mark.parametrize("make", list(subjects(lambda name, kind, seen: kind is None or kind not in seen)))
+SHARDED = ("lstm", "mean-pooled", "gpt, gram")  # of the networks: what a loop, a mask and a tie bring with them
+
+
+def sharded(name, kind, seen):
+    """One row of each kind of layer, and the networks above."""
+    return name in SHARDED if kind is None else kind not in seen
+
+
+@pytest.mark.parametrize("make", list(subjects(sharded)))
 def test_weighted_and_with_examples_on_two_devices(make):
     """Without what is drawn: keys do not give the same numbers on two devices."""
     problem = weighted(make())
