@@ -17,8 +17,9 @@ JAX computes it wrongly where N is sharded under jit.
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jax.numpy as jnp
 from jax import Array, lax
@@ -52,7 +53,7 @@ class Window:
         """Return Σ_ki f_{st+dk−p, i} W_{k i o}, `[N, *T, O]`."""
         fine, W = _promoted(fine, W)
         W, channels = (lax.rev(W, self._axes), "OI") if self.flipped else (W, "IO")
-        return lax.conv_general_dilated(
+        return _convolved(
             fine, W, self.strides, self.pads, None, self.dilation, self._dimensions(channels), self.groups
         )
 
@@ -67,9 +68,7 @@ class Window:
         coarse, W = _promoted(coarse, W)
         W, channels = (W, "IO") if self.flipped else (lax.rev(self._regrouped(W), self._axes), "OI")
         ones = (1,) * len(self.kernel)
-        return lax.conv_general_dilated(
-            coarse, W, ones, pads, self.strides, self.dilation, self._dimensions(channels), self.groups
-        )
+        return _convolved(coarse, W, ones, pads, self.strides, self.dilation, self._dimensions(channels), self.groups)
 
     def contract(self, fine: Array, coarse: Array, dtype: DTypeLike) -> Array:
         """Return Σ_nt f_{n, st+dk−p, i} c_{n t o} in W's shape: c is the kernel, I the batch, and N is summed over."""
@@ -81,7 +80,7 @@ class Window:
         channels = "CN" if self.flipped else "NC"
         dimensions = (f"C{sp}N", f"I{sp}O", f"{sp}{channels}")
         # strides and dilation change places: a step of k is d elements of f, a step of t is s
-        W = lax.conv_general_dilated(
+        W = _convolved(
             fine, coarse, self.dilation, self._exact_pads, None, self.strides, dimensions,
             batch_group_count=self.groups, preferred_element_type=widest,
         )  # fmt: skip
@@ -161,6 +160,33 @@ class Window:
         *K, I, O = W.shape
         W = W.reshape(*K, I, self.groups, O // self.groups)
         return jnp.swapaxes(W, -3, -2).reshape(*K, self.groups * I, O // self.groups)
+
+
+def _convolved(
+    array: Array,
+    kernel: Array,
+    strides: Sequence[int],
+    pads: Sequence[tuple[int, int]],
+    spread: Sequence[int] | None,
+    dilation: Sequence[int],
+    dimensions: tuple[str, str, str],
+    groups: int = 1,
+    **more: Any,
+) -> Array:
+    """`lax.conv_general_dilated`, with a padding that crops at the low side, or holds whole windows, done before it.
+
+    XLA:CPU of jax 0.10 computes float32 convolutions of two axes wrongly where their padding on the low side is
+    negative: it reads what lies beside the array. JAX's derivatives crop so where a window lies in padding alone.
+    """
+    axes = SPATIAL[: len(pads)]
+    reach = [(kernel.shape[dimensions[1].index(axis)] - 1) * d for axis, d in zip(axes, dilation, strict=True)]
+    if not all(0 <= low <= most for (low, _), most in zip(pads, reach, strict=True)):
+        before = [(0, 0, 0)] * array.ndim
+        for axis, (low, high), step in zip(axes, pads, spread or (1,) * len(pads), strict=True):
+            before[dimensions[0].index(axis)] = (low, high, step - 1)
+        array, spread = lax.pad(array, jnp.zeros((), array.dtype), before), None
+        pads = [(0, 0)] * len(pads)
+    return lax.conv_general_dilated(array, kernel, strides, pads, spread, dilation, dimensions, groups, **more)
 
 
 def _promoted(one: Array, other: Array) -> tuple[Array, Array]:
