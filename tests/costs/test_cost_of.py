@@ -65,4 +65,4 @@ def test_what_it_refuses_and_cannot_do(tmp_path):
     with pytest.raises(jp.ShapeError, match=r"Cost.of\(pinball\): targets \(2, 3\) do not fit outputs \(6, 3\)"):
         jp.Cost.of(pinball).delta(X, X[:2])
     derived = jp.explain(NET, jp.Cost.of(pinball))(X, params, TARGETS, "0.W", (0, 0))
-    assert "no formula is written for it yet" in " ".join(str(derived).split())
+    assert "no formula is known here for this cost" in " ".join(str(derived).split())
