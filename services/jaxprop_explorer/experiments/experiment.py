@@ -23,6 +23,7 @@ from jaxprop_explorer.experiments.making import made, same_rows
 from jaxprop_explorer.experiments.measuring import Measured, accuracy, rows_measured
 from jaxprop_explorer.experiments.problems import Problem, Source
 from jaxprop_explorer.experiments.settings import KEPT, RULES, Settings, changed, optimizer, read
+from jaxprop_explorer.experiments.theta import array_at, is_in, with_number
 
 POINTS = 200  # of the history
 LOOK_UP = 0.5  # seconds of training, about, after which it is asked whether anybody still wants it
@@ -329,7 +330,7 @@ class Experiment:
         """Set one weight to 0 and keep it there, or let it go again."""
         self._steer()
         self._at(self._kept, path, index)
-        self._kept = _with(self._kept, path, tuple(index), not pruned)
+        self._kept = with_number(self._kept, path, index, not pruned)
         self._put(path, index, 0.0)
         remember(self.history, self.step, "prune", [path, list(index), bool(pruned)])
         self._touched()
@@ -428,18 +429,15 @@ class Experiment:
             )
 
     def _at(self, tree: PyTree, path: str, index: Sequence[int]) -> Any:
-        known = by_path(tree)
-        if path not in known:
-            raise JaxpropError(f"there is no parameter {path!r}; known: {', '.join(known)}")
-        shape = np.shape(known[path])
-        if len(index) != len(shape) or not all(0 <= i < n for i, n in zip(index, shape, strict=True)):
+        array = array_at(tree, path)
+        if not is_in(index, np.shape(array)):
             raise JaxpropError(
-                f"{path}: found the place {list(index)}, expected one within {list(shape)}, counted from 0"
+                f"{path}: found the place {list(index)}, expected one within {list(np.shape(array))}, counted from 0"
             )
-        return known[path][tuple(index)]
+        return array[tuple(index)]
 
     def _put(self, path: str, index: Sequence[int], value: float) -> None:
-        self.params = _with(self.params, path, tuple(index), value)
+        self.params = with_number(self.params, path, index, value)
 
     def _touched(self) -> None:
         """Forget the passes: θ is another one than they were made with."""
@@ -452,12 +450,3 @@ class Experiment:
 
     def _changed(self) -> None:
         self.version += 1
-
-
-def _with(tree: PyTree, path: str, index: tuple[int, ...], value: Any) -> PyTree:
-    """Return a tree with one number set."""
-    known = by_path(tree)
-    changed = np.array(known[path])
-    changed[index] = value  # on the host: nothing is compiled for it
-    changed = jnp.asarray(changed)
-    return jax.tree.unflatten(jax.tree.structure(tree), [changed if p == path else leaf for p, leaf in known.items()])

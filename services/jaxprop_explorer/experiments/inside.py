@@ -81,11 +81,6 @@ def _whole(array: Any) -> bool:
     return np.dtype(array.dtype).kind not in "fc"
 
 
-def is_in(index: tuple[int, ...], shape: tuple[int, ...]) -> bool:
-    """Return whether an array of this shape has a number at this index."""
-    return len(index) == len(shape) and all(0 <= i < size for i, size in zip(index, shape, strict=True))
-
-
 def leaf_at(seen: Experiment, path: str) -> Leaf:
     """Return the layer of that path; JaxpropError names those that there are."""
     known = {leaf.path: leaf for leaf in leaves(seen.net, seen.params)}

@@ -14,7 +14,8 @@ from jaxprop.errors import JaxpropError, pick
 from jaxprop.network import by_path, leaves
 from jaxprop.network.summary import summary
 from jaxprop_explorer.experiments.frame import finite
-from jaxprop_explorer.experiments.inside import is_in, leaf_at, pictures_of, sizes, times
+from jaxprop_explorer.experiments.inside import leaf_at, pictures_of, sizes, times
+from jaxprop_explorer.experiments.theta import is_in
 from jaxprop_explorer.opened import Opened, label
 from jaxprop_explorer.panels.command import Asked, Command
 from jaxprop_explorer.sessions import Session

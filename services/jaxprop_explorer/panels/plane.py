@@ -15,12 +15,12 @@ from jax import Array
 from jax.flatten_util import ravel_pytree
 from jaxtyping import PyTree
 
-from jaxprop.arrays.paths import by_path
 from jaxprop.backward import manual
 from jaxprop.costs import Cost, HalfSquaredError
 from jaxprop.errors import JaxpropError
 from jaxprop.layers import Layer, Linear
 from jaxprop.network import Chain
+from jaxprop_explorer.experiments.theta import array_at, is_in, with_number
 
 AHEAD = 60  # steps of gradient descent that are looked ahead
 MOST_ROWS = 256  # of the data, whose mean cost is drawn
@@ -143,15 +143,10 @@ def article() -> Plane:
 
 def unit(params: PyTree, path: str, index: tuple[int, ...]) -> PyTree:
     """The direction in which only the number at `path` and `index` moves. Raises JaxpropError if there is none."""
-    known = by_path(params)
-    if path not in known:
-        raise JaxpropError(f"there is no parameter {path!r}; known: {', '.join(known)}")
-    shape = known[path].shape
-    if len(index) != len(shape) or not all(0 <= i < n for i, n in zip(index, shape, strict=True)):
+    shape = np.shape(array_at(params, path))
+    if not is_in(index, shape):
         raise JaxpropError(f"{path} has the shape {list(shape)}, and no number at {list(index)}")
-    zeros = {name: np.zeros(leaf.shape, leaf.dtype) for name, leaf in known.items()}
-    zeros[path][index] = 1
-    return jax.tree.unflatten(jax.tree.structure(params), [jnp.asarray(leaf) for leaf in zeros.values()])
+    return with_number(jax.tree.map(jnp.zeros_like, params), path, index, 1)
 
 
 def of_two(net: Layer, cost: Cost, x: Array, targets: Array, params: PyTree, chosen: Any) -> Plane:

@@ -17,6 +17,7 @@ from jaxtyping import Array, ArrayLike, PyTree
 from jaxprop.arrays.paths import by_path
 from jaxprop.costs import Cost
 from jaxprop.derivations.question import X
+from jaxprop.derivations.reading import float64
 from jaxprop.layers import Layer
 
 H = np.logspace(0, -12, 25)  # two a decade
@@ -49,7 +50,7 @@ def costs_along(
     place = _place(x, params, path, index)
     with jax.enable_x64(True):
         steps = np.asarray(by, np.float64)
-        return np.asarray(_costs(net, cost, wide(x), wide(params), wide(targets), path == X, place, steps))
+        return np.asarray(_costs(net, cost, float64(x), float64(params), float64(targets), path == X, place, steps))
 
 
 def slopes(
@@ -58,7 +59,7 @@ def slopes(
     """Return the derivatives of the examples' costs by one number, and that of their mean, in float64."""
     place = _place(x, params, path, index)
     with jax.enable_x64(True):
-        found = _slopes(net, cost, wide(x), wide(params), wide(targets), path == X, place)
+        found = _slopes(net, cost, float64(x), float64(params), float64(targets), path == X, place)
         return Slopes(np.asarray(found[0]), float(found[1]))
 
 
@@ -84,16 +85,6 @@ def sizes(at: float) -> np.ndarray:
     """
     h = H * max(1.0, abs(at))
     return np.concatenate([[0.0], np.stack([h, -h], axis=1).ravel()])
-
-
-def wide(tree: PyTree) -> PyTree:
-    """Return the tree as numpy arrays, floating ones in float64."""
-
-    def one(leaf: ArrayLike) -> np.ndarray:
-        leaf = np.asarray(leaf)
-        return leaf.astype(np.float64) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
-
-    return jax.tree.map(one, tree)
 
 
 def _cost_of(net: Layer, cost: Cost, x: Array, params: PyTree, targets: Array, of_x: bool) -> tuple[Array, Any]:

@@ -1,13 +1,6 @@
 // What a derivation is laid out with: elements, sentences with formulas in them, cards that multiply, bars for terms.
 
-/** An element with properties, a class, and children. */
-export function make(tag, properties = {}, ...children) {
-  const { aria, ...own } = properties;
-  const element = Object.assign(document.createElement(tag), own);
-  for (const [name, value] of Object.entries(aria ?? {})) element.setAttribute(`aria-${name}`, value);
-  element.append(...children);
-  return element;
-}
+import { make } from "./elements.js";
 
 /** An element that holds MathML which Python wrote. */
 export function formula(app, markup, className = "formula") {

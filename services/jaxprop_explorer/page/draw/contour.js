@@ -1,5 +1,5 @@
 // The surface from above: bands of equal height, contour lines, landmarks, the path and the ball, which can be dragged.
-import { Ground, between, ramp } from "./ground.js";
+import { Ground, between, grasp, ramp } from "./ground.js";
 
 const EDGE = { left: 72, right: 12, top: 12, bottom: 36 };
 
@@ -10,13 +10,7 @@ export class Contour {
     this.moved = moved;
     this.seen = null;
     this.ground = new Ground(canvas, (pen, width, height, color) => this.paint(pen, width, height, color));
-    canvas.addEventListener("pointerdown", (event) => this.take(event));
-    canvas.addEventListener("pointermove", (event) => this.drag(event));
-    for (const end of ["pointerup", "pointercancel"])
-      canvas.addEventListener(end, () => {
-        this.held = false;
-      });
-    canvas.addEventListener("keydown", (event) => this.push(event));
+    grasp(canvas, this);
   }
 
   show(seen) {
@@ -44,6 +38,10 @@ export class Contour {
     this.held = true;
     this.canvas.setPointerCapture(event.pointerId);
     this.drag(event);
+  }
+
+  drop() {
+    this.held = false;
   }
 
   drag(event) {

@@ -1,5 +1,7 @@
 // The settings of an experiment as fields; what each offers comes from the server, so that page and library agree.
 
+import { make } from "./elements.js";
+
 const FIELDS = [
   { name: "data", text: "Data", kind: "choice" },
   { name: "noise", text: "Noise", kind: "number", step: "0.05", min: 0, max: 1 },
@@ -10,12 +12,6 @@ const FIELDS = [
   { name: "batch_size", text: "Batch size", kind: "number", step: "1", min: 1 },
   { name: "seed", text: "Seed", kind: "number", step: "1", min: 0 },
 ];
-
-function make(tag, properties, ...children) {
-  const element = Object.assign(document.createElement(tag), properties);
-  element.append(...children);
-  return element;
-}
 
 export class Controls {
   /** `change({name: value})` for a changed setting; `load(file)` for a table; `refuse(words)` for what is no number. */

@@ -1,6 +1,6 @@
 // One example of the data: a point among the others, an image, or a list of numbers; its target, its answer, its cost.
 
-import { make } from "./cards.js";
+import { make } from "./elements.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const SIZE = 160;

@@ -45,6 +45,24 @@ export class Ground {
   }
 }
 
+/** Let an object hear what a pointer does on its canvas: `take`, `drag` and `drop`; and keys, if it has `push`. */
+export function grasp(canvas, owner) {
+  canvas.addEventListener("pointerdown", (event) => owner.take(event));
+  canvas.addEventListener("pointermove", (event) => owner.drag(event));
+  for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, () => owner.drop());
+  if (owner.push) canvas.addEventListener("keydown", (event) => owner.push(event));
+}
+
+/** Begin a closed line through points. */
+export function outline(pen, points) {
+  pen.beginPath();
+  points.forEach(([a, b], k) => {
+    if (k) pen.lineTo(a, b);
+    else pen.moveTo(a, b);
+  });
+  pen.closePath();
+}
+
 // The page's colours, as the style sheet has them now.
 export function colors(element) {
   const style = getComputedStyle(element);

@@ -1,7 +1,7 @@
 // A pad to draw on with a mouse, a finger or a pen: it keeps strokes as points in the unit square, and the page
 // under it never scrolls.
 
-import { Ground } from "./ground.js";
+import { Ground, grasp } from "./ground.js";
 
 const NEAR = 0.006; // a point nearer to the last one than this share of the pad is left out
 const PEN = 2.6 / 28;
@@ -13,12 +13,7 @@ export class Pad {
     this.drawn = drawn;
     this.strokes = [];
     this.ground = new Ground(canvas, (pen, width, height, color) => this.paint(pen, width, height, color));
-    canvas.addEventListener("pointerdown", (event) => this.begin(event));
-    canvas.addEventListener("pointermove", (event) => this.go(event));
-    for (const end of ["pointerup", "pointercancel"])
-      canvas.addEventListener(end, () => {
-        this.stroke = null;
-      });
+    grasp(canvas, this);
   }
 
   set(strokes) {
@@ -32,7 +27,7 @@ export class Pad {
     this.ground.draw();
   }
 
-  begin(event) {
+  take(event) {
     if (event.button) return;
     event.preventDefault();
     this.canvas.focus({ preventScroll: true });
@@ -42,7 +37,11 @@ export class Pad {
     this.changed();
   }
 
-  go(event) {
+  drop() {
+    this.stroke = null;
+  }
+
+  drag(event) {
     if (!this.stroke) return;
     for (const one of event.getCoalescedEvents?.() ?? [event]) {
       const [x, y] = this.where(one);

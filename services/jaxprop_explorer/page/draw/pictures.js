@@ -1,17 +1,12 @@
 // Arrays as pictures: maps, matrices and strips of cells, whose numbers come from the server and are read under the
 // pointer or with the arrow keys. Nothing is computed here but colours and places.
 
+import { make } from "./elements.js";
 import { number } from "./format.js";
 import { colour, onColours } from "./heat.js";
 
 const ROW = 32; // cells of a strip in one line
 const GAP = 1; // cells between maps
-
-function make(tag, properties = {}, ...children) {
-  const element = Object.assign(document.createElement(tag), properties);
-  element.append(...children);
-  return element;
-}
 
 function floats(base64) {
   const text = atob(base64);

@@ -1,6 +1,6 @@
 // The surface from the side: a small projection of its grid, drawn from far to near; it turns by dragging or by arrow
 // keys.
-import { Ground, between, heightAt, inside, ramp } from "./ground.js";
+import { Ground, between, grasp, heightAt, inside, outline, ramp } from "./ground.js";
 import { marks } from "./contour.js";
 
 const REACH = 16; // pixels around the ball that count as the ball
@@ -14,13 +14,7 @@ export class Relief {
     this.tilt = 0.62;
     this.seen = null;
     this.ground = new Ground(canvas, (pen, width, height, color) => this.paint(pen, width, height, color));
-    canvas.addEventListener("pointerdown", (event) => this.take(event));
-    canvas.addEventListener("pointermove", (event) => this.drag(event));
-    for (const end of ["pointerup", "pointercancel"])
-      canvas.addEventListener(end, () => {
-        this.held = null;
-      });
-    canvas.addEventListener("keydown", (event) => this.push(event));
+    grasp(canvas, this);
   }
 
   show(seen) {
@@ -55,6 +49,10 @@ export class Relief {
     const ball = this.project(clientWidth, clientHeight)(this.seen.ball.x, this.seen.ball.y, this.seen.ball.cost);
     this.held = { x, y, ball: Math.hypot(ball[0] - x, ball[1] - y) < REACH };
     this.canvas.setPointerCapture(event.pointerId);
+  }
+
+  drop() {
+    this.held = null;
   }
 
   drag(event) {
@@ -160,12 +158,7 @@ export class Relief {
         const steep = quad[0][1] + quad[1][1] - quad[2][1] - quad[3][1];
         const color = ramp(between(levels, middle), 1.03 - Math.min(Math.max(steep / 160, -0.05), 0.16));
         pen.fillStyle = pen.strokeStyle = color;
-        pen.beginPath();
-        quad.forEach(([a, b], k) => {
-          if (k) pen.lineTo(a, b);
-          else pen.moveTo(a, b);
-        });
-        pen.closePath();
+        outline(pen, quad);
         pen.fill();
         pen.stroke();
         if (i % 4 === 0 || j % 4 === 0) this.mesh(pen, quad, i, j);
@@ -197,12 +190,7 @@ export class Relief {
     ].map(([a, b]) => at(a, b, low));
     pen.strokeStyle = color.muted;
     pen.lineWidth = 0.8;
-    pen.beginPath();
-    corners.forEach(([a, b], k) => {
-      if (k) pen.lineTo(a, b);
-      else pen.moveTo(a, b);
-    });
-    pen.closePath();
+    outline(pen, corners);
     pen.stroke();
   }
 

@@ -1,6 +1,7 @@
 // The chain-rule panel: what was clicked in the network, its derivative as cards that multiply, and what a step does.
 
-import { cards, formula, latest, make, matching, sentence, terms } from "../draw/cards.js";
+import { cards, formula, latest, matching, sentence, terms } from "../draw/cards.js";
+import { make } from "../draw/elements.js";
 import { figure, lines, range } from "../draw/lines.js";
 
 const WHILE_PLAYING = 150; // milliseconds between two questions, so that training has the machine to itself

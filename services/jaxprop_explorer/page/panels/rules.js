@@ -1,6 +1,7 @@
 // Rules and quantities: how far a rule's gradient points away from the true one, and which examples a batch is made of.
 
-import { formula, latest, make, matching, sentence } from "../draw/cards.js";
+import { formula, latest, matching, sentence } from "../draw/cards.js";
+import { make } from "../draw/elements.js";
 import { example } from "../draw/example.js";
 import { figure, lines, range } from "../draw/lines.js";
 
