@@ -38,7 +38,7 @@ ROOMS = {
     "stats": ("Quantities", (jp.stats,)),
     "check": ("Checks", ()),
     "derivations": ("Derivations", (derivations,)),
-    "train": ("Training", ()),
+    "train": ("Training", (jp.train,)),
     "saved": ("Saved models", ()),
     "flax": ("Flax", ()),
     "data": ("Data", (jp.data,)),

@@ -5,7 +5,10 @@ run.py         one run: its state, and what is measured            steps.py     
 rows.py        rows as they are given, checked                     optimizers.py  what some optimizers need more
 batches.py     shuffled rows, gathered meanwhile                   metrics.py     `evaluate` and `predict`
 progress.py    what is shown                                       nonfinite.py   where the first NaN arose
-confusion.py   which classes are taken for which                   monitor.py      quantities as training goes
+confusion.py   which classes are taken for which                   monitor.py     quantities as training goes
+parts.py       `step` and `epoch`, for a loop of one's own          precision.py   in which numbers a step computes
+sources/       where rows come from, in memory or larger than it   devices/       many devices, many processes
+checkpoints/   going on where a run was                            logs/          where a run is written down
 """
 
 from jaxprop.train.fitting import fit as fit

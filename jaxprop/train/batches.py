@@ -13,6 +13,9 @@ import jax
 import numpy as np
 from jaxtyping import Array, PyTree, Shaped
 
+from jaxprop.train.devices import Devices
+from jaxprop.train.sources import Source
+
 CHUNK_BYTES = 16 * 2**20  # two chunks are alive at once
 
 
@@ -36,18 +39,18 @@ def epoch_order(seed: np.ndarray, epoch: int, rows: int) -> np.ndarray:
 class Batches:
     """The epochs of a training set: `epoch(order)` yields chunks of full batches, then the last partial one.
 
-    `data` is a tree of numpy arrays with one first axis N; a chunk holds as many batches as fit into 16 MiB.
+    A chunk holds as many batches as fit into 16 MiB. With `devices` they lie spread over these.
     """
 
-    def __init__(self, data: PyTree[Shaped[np.ndarray, "N ..."]], batch_size: int) -> None:
-        leaves = jax.tree.leaves(data)
-        self.data, self.batch_size, self.rows = data, batch_size, leaves[0].shape[0]
-        batch_bytes = sum(leaf.nbytes for leaf in leaves) * batch_size // self.rows
+    def __init__(self, source: Source, batch_size: int, devices: Devices | None = None) -> None:
+        self.source, self.batch_size, self.rows, self.devices = source, batch_size, source.rows, devices
+        like = source.read(np.zeros(1, int))  # one row says what all are like
+        batch_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(like)) * batch_size
         self.full, self.rest = divmod(self.rows, batch_size)
         self.capacity = min(self.full, max(1, CHUNK_BYTES // max(1, batch_bytes)))
         # two sets of buffers, used in turn: touching fresh memory costs more than the copy. A set is written again
         # only when the chunk made of it has been used up, since `device_put` on a CPU does not copy
-        self.buffers = [jax.tree.map(self._buffer, data) for _ in range(2)]
+        self.buffers = [jax.tree.map(self._buffer, like) for _ in range(2)]
         self.turn = 0
 
     @property
@@ -55,11 +58,11 @@ class Batches:
         """Steps in an epoch, the partial batch included."""
         return self.full + (self.rest > 0)
 
-    def epoch(self, order: np.ndarray, pool: ThreadPoolExecutor) -> Iterator[Chunk]:
-        """Yield the chunks of one epoch, the next being gathered while one is used."""
-        starts = range(0, self.full, max(1, self.capacity))
+    def epoch(self, order: np.ndarray, pool: ThreadPoolExecutor, first: int = 0) -> Iterator[Chunk]:
+        """Yield the chunks of one epoch from its step `first` on, the next being gathered while one is used."""
+        starts = range(first, self.full, max(1, self.capacity))
         plans = [(start, min(self.capacity, self.full - start)) for start in starts]
-        plans += [(self.full, 0)] if self.rest else []
+        plans += [(self.full, 0)] if self.rest and first < self.steps else []
         pending, wide = None, jax.config.jax_enable_x64  # pyright: ignore[reportAttributeAccessIssue]
         for start, steps in [*plans, (None, None)]:
             following = None if start is None else pool.submit(self._gather, order, start, steps, wide)
@@ -74,19 +77,21 @@ class Batches:
     def _chunk(self, order: np.ndarray, start: int, steps: int) -> Chunk:
         first = start * self.batch_size
         if steps == 0:  # what is left over after the last full batch
-            tail = order[first:]
-            return Chunk(jax.device_put(jax.tree.map(lambda a: a[tail][None], self.data)), 1, self.rest)
+            tail = self.source.read(order[first:])
+            return Chunk(self._place(jax.tree.map(lambda a: a[None], tail)), 1, self.rest)
         chosen = order[first : first + steps * self.batch_size]
         buffers = self.buffers[self.turn]
         self.turn = 1 - self.turn
 
-        def fill(array: np.ndarray, buffer: np.ndarray) -> np.ndarray:
-            np.take(array, chosen, axis=0, out=buffer[: len(chosen)], mode="clip")
+        def stacked(array: np.ndarray) -> np.ndarray:
             # every chunk has the same shape, so that one program runs them all
-            return buffer.reshape(self.capacity, self.batch_size, *array.shape[1:])
+            return array.reshape(self.capacity, self.batch_size, *array.shape[1:])
 
-        chunk = jax.device_put(jax.tree.map(fill, self.data, buffers))
+        chunk = self._place(jax.tree.map(stacked, self.source.read(chosen, buffers)))
         return Chunk(jax.block_until_ready(chunk), steps, self.batch_size)
+
+    def _place(self, batches: PyTree) -> PyTree:
+        return jax.device_put(batches) if self.devices is None else self.devices.place_batches(batches)
 
     def _buffer(self, array: np.ndarray) -> np.ndarray:
         return _aligned((self.capacity * self.batch_size, *array.shape[1:]), array.dtype)

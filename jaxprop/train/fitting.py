@@ -7,6 +7,7 @@ gathers rows meanwhile (`batches.py`); `run.py` keeps the state, and Ctrl-C leav
 import contextlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array
+from jax.sharding import Mesh
 from jaxtyping import ArrayLike, Float, Key, PyTree, Shaped
 
 from jaxprop.arrays.given import as_key
@@ -25,7 +27,10 @@ from jaxprop.errors import JaxpropError, ShapeError, pick
 from jaxprop.layers.settings import shortly
 from jaxprop.network.call import Network, require, require_layer
 from jaxprop.stats import Quantity
+from jaxprop.train.checkpoints import read_checkpoints
+from jaxprop.train.devices import read_mesh
 from jaxprop.train.monitor import read_monitor
+from jaxprop.train.precision import read_precision
 from jaxprop.train.progress import Progress
 from jaxprop.train.result import FitResult, FitState, Row, TrainingInterrupted
 from jaxprop.train.rows import read_rows
@@ -59,6 +64,10 @@ def fit(
     rule: RuleLike | None = None,
     feedback: PyTree = None,
     explore: bool | Start = False,
+    precision: str | None = None,
+    mesh: str | Mesh | None = None,
+    checkpoints: str | Path | None = None,
+    resume: bool = False,
 ) -> FitResult:
     """Train f(x, θ) on rows `(x, targets)`, first axis N, and return the parameters with their history.
 
@@ -103,6 +112,12 @@ def fit(
             address is printed. Numbers stay the same, bit for bit. A function starts a watcher of your own, see
             jaxprop/train/watching.py.
 
+        precision: "bfloat16" or "float16" computes steps in it and keeps θ in float32; "float32" and "float64" do both
+            in one. By default as θ and rows are.
+        mesh: the devices to compute on, such as "data=8", or a `jax.sharding.Mesh`; by default one.
+        checkpoints: a folder that keeps the run as it goes on, so that it can go on after a `kill -9`.
+        resume: whether to go on from what the folder keeps, bit for bit; `epochs` is then the number in all.
+
     Raises:
         DataError: rows cannot be used.
         JaxpropError: the optimizer needs what `fit` does not have.
@@ -124,9 +139,12 @@ def fit(
     _check_feedback(rule, feedback, state)
     key, start = _key(key), starter(explore)
     held = None if validation is None else read_rows(validation, "validation")
-    recipe, rows = _recipe(net, cost, optimizer, grad, rule), read_rows(data, "data", weights, mask)
-    watching = read_monitor(monitor, every, recipe)
-    run = Run(recipe, rows, held, params if state is None else state, batch_size, key, watching, feedback)
+    recipe = _recipe(net, cost, optimizer, grad, rule, precision)
+    rows, devices = read_rows(data, "data", weights, mask), read_mesh(mesh)
+    watching, keeper = read_monitor(monitor, every, recipe), read_checkpoints(checkpoints, resume)
+    begin = params if state is None else state
+    run = Run(recipe, rows, held, begin, batch_size, key, watching, feedback, devices, keeper)
+    keeper.restore(run)
     shown = Progress(epochs * run.batches.steps, run.epochs + epochs, progress)
     with run.watched(start, epochs), shown, ThreadPoolExecutor(1) as pool:
         try:
@@ -136,17 +154,24 @@ def fit(
                     return run.result("callback")
                 if patience is not None and run.epochs - run.best.epoch >= patience:
                     return run.result("early")
+            return run.result("finished")
         except KeyboardInterrupt:
             raise TrainingInterrupted(run.result("interrupted")) from None
         except Exception as error:
             with contextlib.suppress(AttributeError):
                 error.result = run.result("failed")  # pyright: ignore[reportAttributeAccessIssue]
             raise
-        return run.result("finished")
+        finally:
+            keeper.close(run)
 
 
 def _recipe(
-    net: Network, cost: Cost, optimizer: optax.GradientTransformation, grad: Way | None, rule: RuleLike | None
+    net: Network,
+    cost: Cost,
+    optimizer: optax.GradientTransformation,
+    grad: Way | None,
+    rule: RuleLike | None,
+    precision: str | None,
 ) -> Recipe:
     require(net, cost, "fit")
     if not isinstance(cost, Cost):
@@ -162,7 +187,8 @@ def _recipe(
         raise JaxpropError('fit: found rule= and grad="auto": jax.grad knows the chain rule alone; leave grad out')
     if grad == "manual":
         require_layer(net, 'grad="manual"' if rule is None else "fit with a rule")
-    return Recipe(net, cost, optimizer, grad, None if rule is None else as_rule(rule, "fit: rule"))
+    given_rule = None if rule is None else as_rule(rule, "fit: rule")
+    return Recipe(net, cost, optimizer, grad, given_rule, read_precision(precision))
 
 
 def _key(given: Any) -> Key[Array, ""]:

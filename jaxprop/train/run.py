@@ -22,12 +22,15 @@ from jaxprop.layers.layer import Layer
 from jaxprop.network.call import call
 from jaxprop.network.freeze import freeze_statistics
 from jaxprop.train.batches import Batches, Chunk, epoch_order
+from jaxprop.train.checkpoints import Keeper
+from jaxprop.train.devices import Devices
 from jaxprop.train.metrics import measured
 from jaxprop.train.monitor import Monitor
 from jaxprop.train.nonfinite import explain
 from jaxprop.train.progress import Progress
 from jaxprop.train.result import Best, FitResult, FitState, Row
 from jaxprop.train.rows import Rows
+from jaxprop.train.sources import InMemory
 from jaxprop.train.steps import Recipe, State, begin, copied, taking
 from jaxprop.train.watching import Moment, Start, Watched, Watcher
 
@@ -50,17 +53,23 @@ class Run:
         key: Key[Array, ""],
         monitor: Monitor | None = None,
         feedback: PyTree = None,
+        devices: Devices | None = None,
+        keeper: Keeper | None = None,
     ) -> None:
         self.recipe, self.data, self.validation = recipe, data, validation
-        self.monitor = monitor
-        self.batches, self.take = Batches(data, batch_size), taking(recipe)
+        self.monitor, self.devices, self.keeper = monitor, devices, keeper or Keeper()
+        self.batches, self.take = Batches(InMemory(data), batch_size, devices), taking(recipe)
         init_key, order_key, self.layer_key = jax.random.split(key, 3)
         self.order_seed = np.asarray(jax.random.key_data(order_key))
+        self.key, self.batch_size = key, batch_size
         self.state = self._start(start, init_key, feedback)
+        if devices is not None:
+            self.state = devices.place(self.state)
         self.latest = copied(self.state)
         self.epochs, self.steps = (start.epochs, start.steps) if isinstance(start, FitState) else (0, 0)
         self.best = Best(self.latest.for_use(), self.epochs, math.inf)
         self.history: list[Row] = []
+        self.epoch_costs: list[np.ndarray] = []  # of the steps that the epoch has behind it, by chunk of rows
         self.steps_a_second = 0.0
         self.watcher: Watcher | None = None
         self.cost: float | None = None  # the mean over the latest chunk's steps
@@ -68,17 +77,22 @@ class Run:
         self.started = time.monotonic()
 
     def epoch(self, shown: Progress, pool: ThreadPoolExecutor) -> Row:
-        """Go through all rows once, then measure; return the epoch's row of the history."""
-        summed, before = 0.0, self.steps
-        for chunk in self.batches.epoch(epoch_order(self.order_seed, self.epochs, self.batches.rows), pool):
-            start, costs = 0, np.zeros(chunk.steps)
+        """Go through all rows once, or through what a kept run has left of them, then measure.
+
+        Return the epoch's row of the history.
+        """
+        first, order = self.place, epoch_order(self.order_seed, self.epochs, self.batches.rows)
+        before = self.steps - first
+        for chunk in self.batches.epoch(order, pool, first):
+            start = 0
             while start < chunk.steps:
                 stop = min(chunk.steps, start + max(1, int(self.steps_a_second * self.seconds_a_chunk)))
                 stop = min(stop, start + self._look(chunk, start))
-                costs[start:stop] = self.advance(chunk, start, stop)
+                self.epoch_costs.append(self.advance(chunk, start, stop))
                 shown.advance(stop - start)
+                self.keeper.after_steps(self)
                 start = stop
-            summed += chunk.rows * float(np.sum(costs))  # at once: the sum does not tell how long chunks were
+        summed, self.epoch_costs = self._summed(), []
         self.epochs += 1
         params = self.state.for_use()
         row: Row = {"epoch": self.epochs, "cost": summed / self.batches.rows} | self._validated(params)
@@ -92,7 +106,20 @@ class Run:
         shown.epoch(row)
         if self.watcher is not None:
             self.watcher.epoch(row)
+        self.keeper.after_epoch(self)
         return row
+
+    @property
+    def place(self) -> int:
+        """How many steps of the epoch are behind."""
+        return sum(map(len, self.epoch_costs))
+
+    def _summed(self) -> float:
+        """Σ over the rows of an epoch of its batches' costs, at once: it does not tell how long chunks were."""
+        costs = np.concatenate(self.epoch_costs)
+        rows = np.full(len(costs), self.batches.batch_size)
+        rows[self.batches.full :] = self.batches.rest
+        return float(np.sum(rows * costs))
 
     @contextlib.contextmanager
     def watched(self, start: Start | None, epochs: int) -> Iterator[None]:

@@ -18,6 +18,7 @@ from jaxprop.layers.layer import Layer
 from jaxprop.network.call import Network, call
 from jaxprop.stats import Collected, Quantity, collect
 from jaxprop.train import optimizers
+from jaxprop.train.precision import Precision
 from jaxprop.train.rows import Rows
 from jaxprop.uses import weighted, weighted_sum
 
@@ -35,6 +36,7 @@ class Recipe:
     optimizer: optax.GradientTransformation
     way: Way
     rule: Rule | None = None
+    precision: Precision | None = None
 
     def value_and_grad(self, rows: Rows, params: PyTree, rng: Rng, feedback: PyTree = None) -> tuple[Array, PyTree]:
         """Return C = Σ_n w_n C_n / N of a batch, and ∂C/∂θ, by the rule if there is one."""

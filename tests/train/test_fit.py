@@ -12,6 +12,7 @@ import jaxprop as jp
 from jaxprop.arrays.relative import relative
 from jaxprop.errors import DataError, JaxpropError, ShapeError, TrainingError
 from jaxprop.train.batches import Batches, epoch_order
+from jaxprop.train.sources import InMemory
 from tests.drawing import draw
 
 RNG = np.random.default_rng(0)
@@ -69,7 +70,7 @@ def test_is_the_plain_loop(batch_size):
 def test_an_epoch_in_several_chunks_is_the_same(monkeypatch):
     whole = fit()
     monkeypatch.setattr("jaxprop.train.batches.CHUNK_BYTES", 16 * 4 * 8)  # one batch a chunk
-    assert Batches((X, SQUARES), 16).capacity == 1
+    assert Batches(InMemory((X, SQUARES)), 16).capacity == 1
     assert relative(fit().params, whole.params) < 1e-13
     monkeypatch.setattr("jaxprop.train.run.SECONDS_A_CHUNK", 0.0)  # one step a call
     assert relative(fit().params, whole.params) < 1e-13
@@ -79,7 +80,7 @@ def test_every_row_is_used_once_an_epoch_in_a_new_order():
     from concurrent.futures import ThreadPoolExecutor
 
     rows = np.arange(23)[:, None]
-    batches = Batches((rows, rows), 5)
+    batches = Batches(InMemory((rows, rows)), 5)
     orders = []
     with ThreadPoolExecutor(1) as pool:
         for epoch in range(2):

@@ -1,0 +1,1 @@
+"""`step` and `epoch`: training as pure functions, for a loop of one's own."""
