@@ -147,6 +147,8 @@ def surface(module, prefix="", seen=()):
     found = {}
     for name in names:
         value = getattr(module, name)
+        if prefix and getattr(jaxprop, name, None) is value:
+            continue  # it has its shorter name: jp.fit, though jp.train.fit is the same
         found[prefix + name] = value
         if isinstance(value, types.ModuleType) and value not in seen:
             found |= surface(value, f"{prefix}{name}.", (*seen, module))

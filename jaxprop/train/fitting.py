@@ -5,7 +5,7 @@ gathers rows meanwhile (`batches.py`); `run.py` keeps the state, and Ctrl-C leav
 """
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from jaxprop.network.call import Network, require, require_layer
 from jaxprop.stats import Quantity
 from jaxprop.train.checkpoints import read_checkpoints
 from jaxprop.train.devices import read_mesh
+from jaxprop.train.logs import read_log
 from jaxprop.train.monitor import read_monitor
 from jaxprop.train.precision import read_precision
 from jaxprop.train.progress import Progress
@@ -36,7 +37,7 @@ from jaxprop.train.result import FitResult, FitState, Row, TrainingInterrupted
 from jaxprop.train.rows import read_rows
 from jaxprop.train.run import Run
 from jaxprop.train.steps import Recipe, Way
-from jaxprop.train.watching import Start, starter
+from jaxprop.train.watching import Start, starter, together
 
 Pair = tuple[PyTree[Shaped[ArrayLike, "N ..."]], Shaped[ArrayLike, "N ..."]]
 
@@ -68,6 +69,7 @@ def fit(
     mesh: str | Mesh | None = None,
     checkpoints: str | Path | None = None,
     resume: bool = False,
+    log: str | Path | Start | Sequence[str | Path | Start] | None = None,
 ) -> FitResult:
     """Train f(x, θ) on rows `(x, targets)`, first axis N, and return the parameters with their history.
 
@@ -93,7 +95,7 @@ def fit(
         patience: after how many epochs without a better (validation) cost it stops, with the best parameters.
         grad: "auto" for `jax.grad`, "manual" for the hand-derived chain rule; the numbers are the same. By default
             "auto", with a rule "manual".
-        progress: whether a bar, or a line now and then, is written to stderr.
+        progress: whether a bar, or in a file or pipe a line an epoch, is written to stderr.
         weights: how much each row counts, w `[N]`, none below 0; by default all alike.
         mask: what padding is masked by, with first axis N such as `[N, T]`, as the layers take it. Targets of padding
             are what the cost ignores, such as label −1.
@@ -117,6 +119,8 @@ def fit(
         mesh: the devices to compute on, such as "data=8", or a `jax.sharding.Mesh`; by default one.
         checkpoints: a folder that keeps the run as it goes on, so that it can go on after a `kill -9`.
         resume: whether to go on from what the folder keeps, bit for bit; `epochs` is then the number in all.
+        log: where the run is written down while it goes on: "run.csv" (a table), "run.jsonl" (JSON lines), or a folder
+            for TensorBoard; several in a list.
 
     Raises:
         DataError: rows cannot be used.
@@ -137,7 +141,8 @@ def fit(
         check_whole(value.item() if isinstance(value, np.integer) else value, f"fit: {name}")
     _check_going_on(params, state, on_epoch)
     _check_feedback(rule, feedback, state)
-    key, start = _key(key), starter(explore)
+    explorer = starter(explore)
+    key, start = _key(key), together([*([] if explorer is None else [explorer]), *read_log(log)])
     held = None if validation is None else read_rows(validation, "validation")
     recipe = _recipe(net, cost, optimizer, grad, rule, precision)
     rows, devices = read_rows(data, "data", weights, mask), read_mesh(mesh)

@@ -1,4 +1,4 @@
-"""What a training run shows while it runs: a bar in a terminal, a line now and then elsewhere. Written to stderr."""
+"""What a training run shows while it runs: a bar in a terminal, a line an epoch elsewhere. Written to stderr."""
 
 import sys
 import time
@@ -13,7 +13,7 @@ from rich.table import Column
 
 from jaxprop.tables import shown
 
-SAY_EVERY = 5.0  # seconds between lines where there is no terminal
+SAY_EVERY = 60.0  # seconds between lines within an epoch where there is no terminal
 
 
 def describe_row(row: dict[str, float]) -> str:
@@ -86,9 +86,9 @@ class Progress:
                 print(f"{text} · {self.done:,}/{self.total:,} steps · {self.speed()}", file=sys.stderr)
 
     def epoch(self, row: dict[str, float]) -> None:
-        """An epoch is done: about ten of them are said, the last one always."""
-        self.latest = describe_row(row)
-        every = max(1, self.epochs // 10)
+        """An epoch is done: in a file or pipe each is said; in a terminal, above the bar, about ten, the last always."""
+        self.latest, self.said = describe_row(row), time.monotonic()
+        every = max(1, self.epochs // 10) if self.live else 1
         if self.enabled and (row["epoch"] % every == 0 or row["epoch"] == self.epochs):
             line = f"{self.latest} · {clock(row['seconds'])} · {self.speed()}"
             with self._showing():

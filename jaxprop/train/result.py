@@ -17,6 +17,9 @@ class FitState(NamedTuple):
 
     A pytree of arrays and whole numbers, safe to keep and to write to disk. `params` is θ in training: for a few
     optimizers (lookahead, schedule-free) it is not what is for use.
+
+    >>> FitState(params=0.5, optimizer=(), epochs=2, steps=20).steps
+    20
     """
 
     params: PyTree
@@ -31,6 +34,9 @@ class Best:
     """The parameters of the best epoch so far, by validation cost (by training cost without validation).
 
     An epoch whose cost is not finite is better than none: until one is finite, the best is the latest.
+
+    >>> Best(params=0.5, epoch=2, cost=0.125).epoch
+    2
     """
 
     params: PyTree

@@ -1,11 +1,12 @@
-"""Watching a training run while it runs: `fit(..., explore=)`.
+"""Watching a training run while it runs: `fit(..., explore=)` and `fit(..., log=)`.
 
 Whoever watches comes from an installed package, as the entry point `explorer` of the group `jaxprop.watchers`: the
 library knows none. Between chunks of steps it is told of the run's moment: θ as it is then, in arrays that no step
 takes away, so that nothing is copied for it.
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -64,6 +65,43 @@ class Watcher(Protocol):
 
 
 Start = Callable[[Watched], Watcher]
+
+
+def together(starts: Sequence[Start]) -> Start | None:
+    """Return what starts all of some watchers as one; None for none.
+
+    >>> together([]) is None
+    True
+    """
+    return (lambda about: Together([start(about) for start in starts])) if starts else None
+
+
+class Together:
+    """Several watchers, told one after the other. One that fails does not keep the others from being closed."""
+
+    def __init__(self, watchers: Sequence[Watcher]) -> None:
+        self.watchers = watchers
+
+    @property
+    def looking(self) -> bool:
+        """Whether somebody looks now."""
+        return any(watcher.looking for watcher in self.watchers)
+
+    def report(self, moment: Moment) -> None:
+        """Take note of a moment."""
+        for watcher in self.watchers:
+            watcher.report(moment)
+
+    def epoch(self, row: Row) -> None:
+        """Take note of an epoch's row of the history."""
+        for watcher in self.watchers:
+            watcher.epoch(row)
+
+    def close(self, moment: Moment, stopped: str) -> None:
+        """End, each of them."""
+        with contextlib.ExitStack() as stack:
+            for watcher in self.watchers:
+                stack.callback(watcher.close, moment, stopped)
 
 
 def starter(explore: bool | Start) -> Start | None:
