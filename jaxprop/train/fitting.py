@@ -155,7 +155,9 @@ def fit(
         try:
             for _ in range(epochs):
                 row = run.epoch(shown, pool)
-                if on_epoch is not None and on_epoch(row, run.going_on()):
+                done = on_epoch is not None and on_epoch(row, run.going_on())
+                run.tell(row)
+                if done:
                     return run.result("callback")
                 if patience is not None and run.epochs - run.best.epoch >= patience:
                     return run.result("early")

@@ -86,7 +86,7 @@ class Progress:
                 print(f"{text} · {self.done:,}/{self.total:,} steps · {self.speed()}", file=sys.stderr)
 
     def epoch(self, row: dict[str, float]) -> None:
-        """An epoch is done: in a file or pipe each is said; in a terminal, above the bar, about ten, the last always."""
+        """An epoch is done: each is said in a file or pipe; above a terminal's bar about ten are, the last always."""
         self.latest, self.said = describe_row(row), time.monotonic()
         every = max(1, self.epochs // 10) if self.live else 1
         if self.enabled and (row["epoch"] % every == 0 or row["epoch"] == self.epochs):

@@ -104,10 +104,13 @@ class Run:
         if judged < self.best.cost or not math.isfinite(self.best.cost):  # never better than NaN would lose the run
             self.best = Best(copied(params), self.epochs, judged)
         shown.epoch(row)
+        return row
+
+    def tell(self, row: Row) -> None:
+        """Tell whoever watches and keeps of an epoch that is over: its row now has what `on_epoch` added to it."""
         if self.watcher is not None:
             self.watcher.epoch(row)
         self.keeper.after_epoch(self)
-        return row
 
     @property
     def place(self) -> int:

@@ -100,6 +100,7 @@ class _Rows(abc.ABC):
 
     def close(self, moment: Moment, stopped: str) -> None:
         """End: every line is written already."""
+        return None
 
     @abc.abstractmethod
     def read(self) -> list[dict[str, Any]]:
