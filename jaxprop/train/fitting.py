@@ -28,7 +28,7 @@ from jaxprop.layers.settings import shortly
 from jaxprop.network.call import Network, require, require_layer
 from jaxprop.stats import Quantity
 from jaxprop.train.checkpoints import read_checkpoints
-from jaxprop.train.devices import read_mesh
+from jaxprop.train.devices import Devices, read_mesh
 from jaxprop.train.logs import read_log
 from jaxprop.train.monitor import read_monitor
 from jaxprop.train.precision import read_precision
@@ -144,8 +144,9 @@ def fit(
     explorer = starter(explore)
     key, start = _key(key), together([*([] if explorer is None else [explorer]), *read_log(log)])
     held = None if validation is None else read_rows(validation, "validation")
-    recipe = _recipe(net, cost, optimizer, grad, rule, precision)
-    rows, devices = read_rows(data, "data", weights, mask), read_mesh(mesh)
+    devices = read_mesh(mesh, net, batch_size)
+    recipe = _recipe(net, cost, optimizer, grad, rule, precision, devices)
+    rows = read_rows(data, "data", weights, mask)
     watching, keeper = read_monitor(monitor, every, recipe), read_checkpoints(checkpoints, resume)
     begin = params if state is None else state
     run = Run(recipe, rows, held, begin, batch_size, key, watching, feedback, devices, keeper)
@@ -179,6 +180,7 @@ def _recipe(
     grad: Way | None,
     rule: RuleLike | None,
     precision: str | None,
+    devices: Devices | None,
 ) -> Recipe:
     require(net, cost, "fit")
     if not isinstance(cost, Cost):
@@ -195,7 +197,7 @@ def _recipe(
     if grad == "manual":
         require_layer(net, 'grad="manual"' if rule is None else "fit with a rule")
     given_rule = None if rule is None else as_rule(rule, "fit: rule")
-    return Recipe(net, cost, optimizer, grad, given_rule, read_precision(precision))
+    return Recipe(net, cost, optimizer, grad, given_rule, read_precision(precision), devices)
 
 
 def _key(given: Any) -> Key[Array, ""]:

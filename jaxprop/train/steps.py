@@ -18,6 +18,7 @@ from jaxprop.layers.layer import Layer
 from jaxprop.network.call import Network, call
 from jaxprop.stats import Collected, Quantity, collect
 from jaxprop.train import optimizers
+from jaxprop.train.devices import Devices
 from jaxprop.train.precision import Precision
 from jaxprop.train.rows import Rows
 from jaxprop.uses import weighted, weighted_sum
@@ -37,14 +38,17 @@ class Recipe:
     way: Way
     rule: Rule | None = None
     precision: Precision | None = None
+    devices: Devices | None = None
 
     def value_and_grad(self, rows: Rows, params: PyTree, rng: Rng, feedback: PyTree = None) -> tuple[Array, PyTree]:
         """Return C = Σ_n w_n C_n / N of a batch, and ∂C/∂θ, by the rule if there is one."""
-        given = {"weights": _over_examples(rows), "rng": rng, "mask": rows.mask}
+        given, params = {"weights": _over_examples(rows), "rng": rng, "mask": rows.mask}, self._gathered(params)
         if self.way == "auto":
-            return auto.value_and_grad(self.net, self.cost)(rows.x, params, rows.targets, **given)
-        run = manual.value_and_grad(self.net, self.cost, rule=self.rule)  # pyright: ignore[reportArgumentType]
-        return run(rows.x, params, rows.targets, **given, feedback=feedback)
+            value, grads = auto.value_and_grad(self.net, self.cost)(rows.x, params, rows.targets, **given)
+        else:
+            run = manual.value_and_grad(self.net, self.cost, rule=self.rule)  # pyright: ignore[reportArgumentType]
+            value, grads = run(rows.x, params, rows.targets, **given, feedback=feedback)
+        return value, grads if self.devices is None else self.devices.kept(grads, params)
 
     def collected(
         self, quantities: Sequence[Quantity], rows: Rows, params: PyTree, rng: Rng, feedback: PyTree = None
@@ -52,16 +56,19 @@ class Recipe:
         """Return C, ∂C/∂θ and some quantities of a batch, by the rule if there is one."""
         given = {"weights": _over_examples(rows), "rng": rng, "mask": rows.mask}
         run = collect(self.net, self.cost, quantities, rule=self.rule)  # pyright: ignore[reportArgumentType]
-        return run(rows.x, params, rows.targets, **given, feedback=feedback)
+        return run(rows.x, self._gathered(params), rows.targets, **given, feedback=feedback)
 
     def value(self, rows: Rows, params: PyTree, rng: Rng) -> Array:
         """Return C alone, as a function that JAX may differentiate again."""
-        costs = self.cost(call(self.net, rows.x, params, rng, rows.mask), rows.targets)
+        costs = self.cost(call(self.net, rows.x, self._gathered(params), rng, rows.mask), rows.targets)
         return weighted(lambda w: weighted_sum(costs, w), _over_examples(rows), costs.shape[0])
 
     def key(self, rng: Key[Array, ""], step: ArrayLike) -> Rng:
         """A step's own key, for layers that draw; a plain function takes none."""
         return jax.random.fold_in(rng, step) if isinstance(self.net, Layer) else None
+
+    def _gathered(self, params: PyTree) -> PyTree:
+        return params if self.devices is None else self.devices.gathered(params)
 
 
 def _over_examples(rows: Rows) -> Float[Array, " N"] | None:
@@ -104,7 +111,8 @@ def step(recipe: Recipe, state: State, rows: Rows, rng: Rng) -> tuple[State, Flo
     )
     updates, feedback = _with_feedback(recipe, updates, state)
     with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
-        return State(optax.apply_updates(state.params, updates), optimizer, feedback), value
+        after = State(optax.apply_updates(state.params, updates), optimizer, feedback)
+    return after if recipe.devices is None else recipe.devices.kept(after), value
 
 
 def _with_feedback(recipe: Recipe, updates: PyTree, state: State) -> tuple[PyTree, PyTree]:

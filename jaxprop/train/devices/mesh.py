@@ -1,35 +1,196 @@
-"""Which devices a run computes on, and what lies on which of them."""
+"""Which devices a run computes on, and what lies on which of them.
 
+    data     devices that each take some of a batch's rows, and hold θ whole
+    fsdp     devices that each take some of a batch's rows, and hold some of θ and of the optimizer's state
+    model    devices that share the work on the same rows, each with some of the features, heads or vocabulary
+
+`mesh="data=8"` names the axes and how many devices each has; −1 stands for all that are left. A step is one program:
+XLA divides it by where rows and θ lie (`jit` with shardings), and sums over all rows are sums over all devices.
+"""
+
+import functools
+import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
-from jax.sharding import Mesh
-from jaxtyping import PyTree
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, PyTree, Shaped
 
-from jaxprop.errors import JaxpropError
+from jaxprop.errors import JaxpropError, pick
+from jaxprop.train.devices.layouts import DATA, FSDP, MODEL, Layout, layout
+from jaxprop.train.optimizers import point
+
+AXES = (DATA, FSDP, MODEL)
 
 
 @dataclass(frozen=True)
 class Devices:
-    """The devices of a run, as a mesh whose axes say what they are for: data, fsdp and model."""
+    """The devices of a run, as a mesh whose axes say what they are for: `data`, `fsdp` and `model`.
+
+    mesh: the devices. net: the network, whose structure says what `model` divides, or any f(x, θ). `Devices.of` makes
+    one, and checks what is asked for. Under `jit` (`jp.train.step` in a loop of your own) it is enough to place what
+    goes in:
+
+    >>> from jaxprop import Linear
+    >>> net, x = Linear(3), np.ones((8, 2), np.float32)
+    >>> devices = Devices.of("data=-1", net)
+    >>> params = devices.place(net.init(jax.random.key(0), x))
+    >>> jax.jit(net)(devices.rows(x), params).shape
+    (8, 3)
+    """
 
     mesh: Mesh
+    net: Any = None
 
-    def place(self, state: PyTree) -> PyTree:
-        """Return a state with each array where the layout says."""
-        raise NotImplementedError
+    @classmethod
+    def of(cls, given: "str | Mesh | Devices", net: Any = None, what: str = "mesh") -> "Devices":
+        """Return the devices that a text such as "data=4,model=2" or a `jax.sharding.Mesh` asks for.
 
-    def place_batches(self, batches: PyTree) -> PyTree:
-        """Return batches `[steps, B, ...]`, whose rows lie on this process, spread over the devices along B."""
-        raise NotImplementedError
+        Args:
+            given: axes among data, fsdp and model with how many devices each has, −1 for all that are left; together
+                they are all devices that there are. A mesh may have fewer.
+            net: the network whose parameters are placed.
+            what: what it is called in errors.
+
+        Raises:
+            JaxpropError: an axis is unknown or comes twice, or there are not as many devices.
+
+        >>> Devices.of("data=3,banana=2")
+        Traceback (most recent call last):
+            ...
+        jaxprop.errors.JaxpropError: unknown axis of mesh 'banana'; known: data, fsdp, model
+        """
+        if isinstance(given, Devices):
+            return cls(given.mesh, net)
+        if isinstance(given, Mesh):
+            for name in given.axis_names:
+                pick(str(name), AXES, f"axis of {what}")
+            axes = (AxisType.Auto,) * len(given.axis_names)
+            return cls(Mesh(given.devices, given.axis_names, axis_types=axes), net)
+        sizes = _sizes(given, what)
+        axes = (AxisType.Auto,) * len(sizes)
+        return cls(jax.make_mesh(tuple(sizes.values()), tuple(sizes), axis_types=axes), net)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """How many devices each axis has."""
+        return {str(name): size for name, size in self.mesh.shape.items()}
+
+    @property
+    def shards(self) -> int:
+        """In how many parts the rows of a batch are divided."""
+        return math.prod(self.sizes.get(axis, 1) for axis in (DATA, FSDP))
+
+    def place(self, tree: PyTree) -> PyTree:
+        """Return θ, or a state with `.params` and what belongs to them, with each array where its layout says.
+
+        Arrays that belong to no parameter, and scalars, lie on every device; what is no array stays as it is.
+        """
+        return jax.tree.map(lambda a, s: _put(a, s) if hasattr(a, "shape") else a, tree, self._shardings(tree))
+
+    def rows(self, rows: PyTree[Shaped[Any, "N ..."]]) -> PyTree[Shaped[Array, "N ..."]]:
+        """Return rows, spread over the devices; where N does not divide evenly, each device has all of them."""
+        return jax.tree.map(lambda a: _put(a, self._of_rows(np.shape(a), 0)), rows)
+
+    def place_batches(self, batches: PyTree[Shaped[Any, "steps B ..."]]) -> PyTree[Shaped[Array, "steps B ..."]]:
+        """Return batches with a leading axis of steps, the rows of each spread over the devices as `rows` does."""
+        return jax.tree.map(lambda a: _put(a, self._of_rows(np.shape(a), 1)), batches)
+
+    def everywhere(self, tree: PyTree) -> PyTree:
+        """Return arrays that lie whole on every device."""
+        return jax.tree.map(lambda a: _put(a, NamedSharding(self.mesh, PartitionSpec())), tree)
+
+    def kept(self, tree: PyTree, params: PyTree = None) -> PyTree:
+        """Inside a compiled function, let a tree lie where `place` puts it; `params` is its θ, if it has none."""
+        return jax.tree.map(jax.lax.with_sharding_constraint, tree, self._shardings(tree, params))
+
+    def gathered(self, params: PyTree) -> PyTree:
+        """Inside a compiled function, return θ as a step computes with it: whole but for what `model` divides."""
+        if FSDP not in self.sizes:
+            return params
+        one = dict(self.sizes) | {FSDP: 1}
+        specs = layout(self.net, params, one).specs(params)
+        return jax.tree.map(
+            lambda a, s: jax.lax.with_sharding_constraint(a, NamedSharding(self.mesh, s)), params, specs
+        )
+
+    def layout(self, params: PyTree) -> Layout:
+        """Return which axis of which array of θ lies on which axis of the mesh."""
+        return layout(self.net, params, self.sizes)
+
+    def _shardings(self, tree: PyTree, params: PyTree = None) -> PyTree[NamedSharding]:
+        params = point(getattr(tree, "params", tree)) if params is None else params
+        specs = self.layout(params).specs(tree)
+        return jax.tree.map(functools.partial(NamedSharding, self.mesh), specs)
+
+    def _of_rows(self, shape: tuple[int, ...], axis: int) -> NamedSharding:
+        axes = tuple(name for name in (DATA, FSDP) if name in self.sizes)
+        divides = axes and shape[axis] % self.shards == 0
+        return NamedSharding(self.mesh, PartitionSpec(*(None,) * axis, axes) if divides else PartitionSpec())
 
 
-def read_mesh(given: Any) -> Devices | None:
-    """Return the devices that were asked for; None is one device.
+def read_mesh(given: Any, net: Any = None, batch_size: int | None = None) -> Devices | None:
+    """Return the devices that `fit` was asked for; None is one device.
 
     >>> read_mesh(None) is None
     True
     """
     if given is None:
         return None
-    raise JaxpropError("fit: mesh is not there yet")
+    devices = Devices.of(given, net, "fit: mesh")
+    if batch_size is not None and batch_size % devices.shards:
+        raise JaxpropError(
+            f"fit: batch_size={batch_size} cannot be divided among the {devices.shards} devices that take rows in "
+            f"mesh={_written(devices)!r}: make it a multiple of {devices.shards}"
+        )
+    return devices
+
+
+def _written(devices: Devices) -> str:
+    return ",".join(f"{name}={size}" for name, size in devices.sizes.items())
+
+
+def _sizes(given: Any, what: str) -> dict[str, int]:
+    """The axes of a text, in its order."""
+    parts = re.split(r"\s*,\s*", given.strip()) if isinstance(given, str) else []
+    found = [re.fullmatch(r"(\w+)\s*=\s*(-1|[1-9]\d*)", part) for part in parts]
+    if not found or not all(found):
+        raise JaxpropError(
+            f'{what} must be such as "data=8" or "data=4,model=2" (each axis with how many devices, −1 for all that '
+            f"are left), or a jax.sharding.Mesh, found {given!r}"
+        )
+    sizes = {}
+    for match in found:
+        name, size = match.groups()  # pyright: ignore[reportOptionalMemberAccess]
+        if pick(name, AXES, f"axis of {what}") in sizes:
+            raise JaxpropError(f"{what}: found {name} twice in {given!r}: name each axis once")
+        sizes[name] = int(size)
+    there, asked = jax.device_count(), math.prod(size for size in sizes.values() if size > 0)
+    left = [name for name, size in sizes.items() if size < 0]
+    if len(left) > 1:
+        raise JaxpropError(f"{what}: found −1 twice in {given!r}: one axis alone can take all devices that are left")
+    if asked > there or (there % asked if left else there != asked):
+        several = "is 1 device" if there == 1 else f"are {there} devices"
+        hint = (
+            "on a CPU, jax.config.update('jax_num_cpu_devices', n) before JAX is first used makes n of it"
+            if asked > there
+            else "write -1 for one of the axes, or give a jax.sharding.Mesh of the devices that you want"
+        )
+        raise JaxpropError(
+            f"{what}: {given!r} asks for {asked}{' × some' if left else ''}, and there {several}: {hint}"
+        )
+    return sizes | {name: there // asked for name in left}
+
+
+def _put(array: Any, sharding: NamedSharding) -> Any:
+    """An array laid out; of one that is the same in every process, each puts its own part."""
+    if sharding.is_fully_addressable or (isinstance(array, jax.Array) and not array.is_fully_addressable):
+        return jax.device_put(array, sharding)
+    if jax.dtypes.issubdtype(getattr(array, "dtype", None), jax.dtypes.prng_key):
+        data = _put(jax.random.key_data(array), sharding)
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(array))
+    host = np.asarray(array)
+    return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
