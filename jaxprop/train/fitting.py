@@ -31,7 +31,7 @@ from jaxprop.train.checkpoints import read_checkpoints
 from jaxprop.train.devices import Devices, read_mesh
 from jaxprop.train.logs import read_log
 from jaxprop.train.monitor import read_monitor
-from jaxprop.train.precision import read_precision
+from jaxprop.train.precision import kept, read_precision, with_enough_bits
 from jaxprop.train.progress import Progress
 from jaxprop.train.result import FitResult, FitState, Row, TrainingInterrupted
 from jaxprop.train.rows import read_rows
@@ -42,6 +42,7 @@ from jaxprop.train.watching import Start, starter, together
 Pair = tuple[PyTree[Shaped[ArrayLike, "N ..."]], Shaped[ArrayLike, "N ..."]]
 
 
+@with_enough_bits
 def fit(
     net: Network,
     cost: Cost,
@@ -147,6 +148,7 @@ def fit(
     devices = read_mesh(mesh, net, batch_size)
     recipe = _recipe(net, cost, optimizer, grad, rule, precision, devices)
     rows = read_rows(data, "data", weights, mask)
+    rows, held = kept((rows, held), recipe.precision)
     watching, keeper = read_monitor(monitor, every, recipe), read_checkpoints(checkpoints, resume)
     begin = params if state is None else state
     run = Run(recipe, rows, held, begin, batch_size, key, watching, feedback, devices, keeper)

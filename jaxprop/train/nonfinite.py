@@ -16,12 +16,18 @@ from jaxprop.layers.layer import Layer
 from jaxprop.network import leaves
 from jaxprop.network.call import Network, Rng, Targets, call, environment
 from jaxprop.train.optimizers import point
+from jaxprop.train.precision import SMALLEST
 from jaxprop.train.rows import Rows
 from jaxprop.train.steps import Recipe, State, copied, taking
 
 ADVICE = (
     "Try a smaller learning rate, standardised inputs (a Standardize layer first), "
     "clipped gradients (optax.chain(optax.clip_by_global_norm(1.0), ...)), or another init"
+)
+
+IN_FLOAT16 = (
+    f"It is so in float16, which ends at 65504, with every loss scale down to {SMALLEST:.2g}: no step could be taken. "
+    'precision="bfloat16" has the range of float32. '
 )
 
 
@@ -37,16 +43,19 @@ def explain(
 ) -> NoReturn:
     """Take the steps of `take` again, one at a time, to the first that is not finite, and raise TrainingError."""
     for i in range(start, stop):
-        after, costs, good = taking(recipe)(copied(state), batches, np.int32(i), np.int32(i + 1), rng, np.int32(done))
-        if not (good and np.isfinite(costs[i])):
+        after, _, good = taking(recipe)(copied(state), batches, np.int32(i), np.int32(i + 1), rng, np.int32(done))
+        if not good:
             rows, params = jax.tree.map(lambda a, i=i: a[i], batches), point(state.params)
-            key = recipe.key(rng, done + i)
-            by_rule = {} if recipe.rule is None else {"rule": recipe.rule, "feedback": state.feedback, "rng": key}
-            where = first_nonfinite(recipe.net, recipe.cost, rows.x, params, rows.targets, rows.mask, **by_rule)
+            key, scale = recipe.key(rng, done + i), None if state.scaling is None else state.scaling.scale
+            low = recipe.computed(rows, params, state.feedback, scale)
+            by_rule = {} if recipe.rule is None else {"rule": recipe.rule, "feedback": low.feedback, "rng": key}
+            where = first_nonfinite(
+                low.net, low.cost, low.rows.x, low.params, low.rows.targets, low.rows.mask, **by_rule
+            )
             if where is None:
-                _, grads = jax.jit(recipe.value_and_grad)(rows, params, key, state.feedback)
+                _, grads = jax.jit(recipe.value_and_grad)(rows, params, key, state.feedback, scale)
                 where = _first(grads, "the gradient of")
-            raise _error(done + i + 1, epoch, where or "the update of the parameters")
+            raise _error(done + i + 1, epoch, where or "the update of the parameters", state.scaling is not None)
         state = after
     raise _error(done + stop, epoch, "something that another run of the same steps does not show")
 
@@ -119,5 +128,8 @@ def _is_finite(tree: PyTree) -> bool:
     return all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(tree))
 
 
-def _error(step: int, epoch: int, where: str) -> TrainingError:
-    return TrainingError(f"training stopped at step {step} (epoch {epoch}): the first not finite is {where}. {ADVICE}")
+def _error(step: int, epoch: int, where: str, in_float16: bool = False) -> TrainingError:
+    why = IN_FLOAT16 if in_float16 else ""
+    return TrainingError(
+        f"training stopped at step {step} (epoch {epoch}): the first not finite is {where}. {why}{ADVICE}"
+    )

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from jaxtyping import PyTree
 
 from jaxprop.train.monitored import Monitored
+from jaxprop.train.precision import Scaling
 
 Row = dict[str, float]  # an epoch in the history
 
@@ -13,7 +14,8 @@ Row = dict[str, float]  # an epoch in the history
 class FitState(NamedTuple):
     """What a run needs to go on: θ as it is trained, the optimizer's state, and the epochs and steps behind it.
 
-    `feedback` is that of a backward rule (`fit(..., rule=)`), None without one.
+    `feedback` is that of a backward rule (`fit(..., rule=)`), None without one; `scaling` the loss scale of
+    `precision="float16"`.
 
     A pytree of arrays and whole numbers, safe to keep and to write to disk. `params` is θ in training: for a few
     optimizers (lookahead, schedule-free) it is not what is for use.
@@ -27,6 +29,7 @@ class FitState(NamedTuple):
     epochs: int
     steps: int
     feedback: PyTree = None
+    scaling: Scaling | None = None
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from jaxprop.train.devices import Devices
 from jaxprop.train.metrics import measured
 from jaxprop.train.monitor import Monitor
 from jaxprop.train.nonfinite import explain
+from jaxprop.train.precision import as_kept, kept, scaling
 from jaxprop.train.progress import Progress
 from jaxprop.train.result import Best, FitResult, FitState, Row
 from jaxprop.train.rows import Rows
@@ -96,6 +97,8 @@ class Run:
         self.epochs += 1
         params = self.state.for_use()
         row: Row = {"epoch": self.epochs, "cost": summed / self.batches.rows} | self._validated(params)
+        if self.state.scaling is not None:
+            row |= {"loss_scale": float(self.state.scaling.scale), "skipped_steps": int(self.state.scaling.skipped)}
         if self.monitor is not None:
             row |= self.monitor.latest(before)
         row["seconds"] = time.monotonic() - self.started
@@ -122,7 +125,10 @@ class Run:
         costs = np.concatenate(self.epoch_costs)
         rows = np.full(len(costs), self.batches.batch_size)
         rows[self.batches.full :] = self.batches.rest
-        return float(np.sum(rows * costs))
+        counted = np.isfinite(costs)  # of a step that overflowed float16 and was not taken there may be none
+        if not np.any(counted):
+            return math.nan
+        return float(np.sum((rows * costs)[counted]) * (np.sum(rows) / np.sum(rows[counted])))
 
     @contextlib.contextmanager
     def watched(self, start: Start | None, epochs: int) -> Iterator[None]:
@@ -168,7 +174,7 @@ class Run:
         self.state, costs, good = self.take(self.state, batches, *counts[:2], self.layer_key, counts[2])
         costs, good = jax.device_get((costs, good))
         costs = np.asarray(costs, np.float64)[start:stop]
-        if not (good and np.all(np.isfinite(costs))):
+        if not good:
             self.state = self.latest  # what is not finite is of no use
             explain(self.recipe, self.latest, batches, start, stop, self.layer_key, done, self.epochs + 1)
         self.steps += stop - start
@@ -181,13 +187,13 @@ class Run:
     def going_on(self) -> FitState:
         """Return what another run goes on from, in arrays that no step takes away."""
         gone = any(leaf.is_deleted() for leaf in jax.tree.leaves(self.state))  # stopped within a step: as it was before
-        params, optimizer, feedback = self.latest if gone else copied(self.state)
-        return FitState(params, optimizer, self.epochs, self.steps, feedback)
+        params, optimizer, feedback, scaling = self.latest if gone else copied(self.state)
+        return FitState(params, optimizer, self.epochs, self.steps, feedback, scaling)
 
     def result(self, stopped: str) -> FitResult:
         """Return what there is now: the best parameters if it stopped before its end, else the last."""
         state, self.stopped = self.going_on(), stopped
-        self.latest = State(state.params, state.optimizer, state.feedback)
+        self.latest = State(state.params, state.optimizer, state.feedback, state.scaling)
         params, row = self.latest.for_use(), self.history[-1] if self.history else {}
         if stopped not in ("finished", "callback") and self.history:
             params = self.best.params
@@ -203,18 +209,22 @@ class Run:
                 raise JaxpropError("fit: a plain function f(x, params) needs its params: pass params=")
             start = self.recipe.net.init(key, self.data.x)
         if not isinstance(start, FitState):
-            params = jax.tree.map(jnp.array, start)
-            feedback = self._feedback(params, feedback, key)
+            params = kept(jax.tree.map(jnp.array, start), self.recipe.precision)
+            feedback = kept(self._feedback(params, feedback, key), self.recipe.precision)
             self._check_fit(params, feedback)
             return begin(self.recipe, params, feedback)
-        given = State(*jax.tree.map(jnp.array, (start.params, start.optimizer, start.feedback)))
+        precision = self.recipe.precision
+        given = State(*jax.tree.map(jnp.array, (start.params, start.optimizer, start.feedback, start.scaling)))
+        given = given._replace(params=kept(given.params, precision), feedback=kept(given.feedback, precision))
+        if given.scaling is None or precision != "float16":
+            given = given._replace(scaling=scaling(precision))
         if given.feedback is None:
-            given = given._replace(feedback=self._feedback(given.for_use(), feedback, key))
+            given = given._replace(feedback=kept(self._feedback(given.for_use(), feedback, key), precision))
         self._check_fit(given.for_use(), given.feedback)
         fresh = jax.eval_shape(lambda: begin(self.recipe, given.for_use(), given.feedback))
         if jax.tree.structure(fresh) != jax.tree.structure(given):
             raise ShapeError("fit: state is that of another optimizer: give the one that it was made with")
-        return copied(given)
+        return copied(given if precision is None else as_kept(given, fresh))
 
     def _feedback(self, params: PyTree, given: PyTree, key: Key[Array, ""]) -> PyTree:
         """The feedback to start with: what was given, or for a rule a fresh one."""

@@ -19,7 +19,7 @@ from jaxprop.network.call import Network, call
 from jaxprop.stats import Collected, Quantity, collect
 from jaxprop.train import optimizers
 from jaxprop.train.devices import Devices
-from jaxprop.train.precision import Precision
+from jaxprop.train.precision import Computed, Precision, Scaling, computed, kept, scaling
 from jaxprop.train.rows import Rows
 from jaxprop.uses import weighted, weighted_sum
 
@@ -40,28 +40,47 @@ class Recipe:
     precision: Precision | None = None
     devices: Devices | None = None
 
-    def value_and_grad(self, rows: Rows, params: PyTree, rng: Rng, feedback: PyTree = None) -> tuple[Array, PyTree]:
-        """Return C = Σ_n w_n C_n / N of a batch, and ∂C/∂θ, by the rule if there is one."""
-        given, params = {"weights": _over_examples(rows), "rng": rng, "mask": rows.mask}, self._gathered(params)
+    def value_and_grad(
+        self, rows: Rows, params: PyTree, rng: Rng, feedback: PyTree = None, scale: Float[Array, ""] | None = None
+    ) -> tuple[Array, PyTree]:
+        """Return C = Σ_n w_n C_n / N of a batch, and ∂C/∂θ, by the rule if there is one.
+
+        scale: what errors are multiplied by on their way back, in float16; the gradient is divided by it again.
+        """
+        low = self.computed(rows, params, feedback, scale)
+        given = {"weights": _over_examples(low.rows), "rng": rng, "mask": low.rows.mask}
         if self.way == "auto":
-            value, grads = auto.value_and_grad(self.net, self.cost)(rows.x, params, rows.targets, **given)
+            run = auto.value_and_grad(low.net, low.cost)
         else:
-            run = manual.value_and_grad(self.net, self.cost, rule=self.rule)  # pyright: ignore[reportArgumentType]
-            value, grads = run(rows.x, params, rows.targets, **given, feedback=feedback)
+            run = manual.value_and_grad(low.net, low.cost, rule=self.rule)  # pyright: ignore[reportArgumentType]
+            given["feedback"] = low.feedback
+        value, grads = low.raised(*run(low.rows.x, low.params, low.rows.targets, **given), params)
         return value, grads if self.devices is None else self.devices.kept(grads, params)
+
+    def computed(
+        self, rows: Rows, params: PyTree, feedback: PyTree = None, scale: Float[Array, ""] | None = None
+    ) -> Computed:
+        """Return what a step computes with: f, C, rows and θ in its precision, θ gathered where it is spread."""
+        low = computed(self.precision, self.net, self.cost, rows, params, feedback, scale)
+        return low._replace(params=self._gathered(low.params))
 
     def collected(
         self, quantities: Sequence[Quantity], rows: Rows, params: PyTree, rng: Rng, feedback: PyTree = None
     ) -> Collected:
-        """Return C, ∂C/∂θ and some quantities of a batch, by the rule if there is one."""
+        """Return C, ∂C/∂θ and some quantities of a batch, by the rule if there is one.
+
+        They are computed as θ is kept: what is squared or inverted is not to be rounded to half precision first.
+        """
+        rows = kept(rows, self.precision)
         given = {"weights": _over_examples(rows), "rng": rng, "mask": rows.mask}
         run = collect(self.net, self.cost, quantities, rule=self.rule)  # pyright: ignore[reportArgumentType]
         return run(rows.x, self._gathered(params), rows.targets, **given, feedback=feedback)
 
     def value(self, rows: Rows, params: PyTree, rng: Rng) -> Array:
         """Return C alone, as a function that JAX may differentiate again."""
-        costs = self.cost(call(self.net, rows.x, self._gathered(params), rng, rows.mask), rows.targets)
-        return weighted(lambda w: weighted_sum(costs, w), _over_examples(rows), costs.shape[0])
+        low = self.computed(rows, params)
+        costs = low.cost(call(low.net, low.rows.x, low.params, rng, low.rows.mask), low.rows.targets)
+        return weighted(lambda w: weighted_sum(costs, w), _over_examples(low.rows), costs.shape[0])
 
     def key(self, rng: Key[Array, ""], step: ArrayLike) -> Rng:
         """A step's own key, for layers that draw; a plain function takes none."""
@@ -81,6 +100,7 @@ class State(NamedTuple):
     params: PyTree
     optimizer: PyTree
     feedback: PyTree = None
+    scaling: Scaling | None = None  # of float16
 
     def for_use(self) -> PyTree:
         """The parameters that are for use."""
@@ -95,24 +115,35 @@ def begin(recipe: Recipe, params: PyTree, feedback: PyTree = None) -> State:
     # optax mixes dtypes, and its zeros are made on the host
     with jax.numpy_dtype_promotion("standard"), jax.transfer_guard_host_to_device("allow"):
         # copied as a whole: some optimizers keep params themselves, and a buffer is donated only once
-        return copied(State(*optimizers.start(recipe.optimizer, params), feedback))
+        return copied(State(*optimizers.start(recipe.optimizer, params), feedback, scaling(recipe.precision)))
 
 
 def step(recipe: Recipe, state: State, rows: Rows, rng: Rng) -> tuple[State, Float[Array, ""]]:
-    """Take one step; return the new state and the cost before it."""
-    value, grads = recipe.value_and_grad(rows, optimizers.point(state.params), rng, state.feedback)
+    """Take one step; return the new state and the cost before it. In float16 a step that overflows is not taken."""
+    scale = None if state.scaling is None else state.scaling.scale
+    value, grads = recipe.value_and_grad(rows, optimizers.point(state.params), rng, state.feedback, scale)
     updates, optimizer = optimizers.update(
         *(recipe.optimizer, state.params, state.optimizer, value, grads),
         cost=lambda params: recipe.value(rows, params, rng),
-        gradient=lambda params: recipe.value_and_grad(rows, params, rng, state.feedback)[1],
+        gradient=lambda params: recipe.value_and_grad(rows, params, rng, state.feedback, scale)[1],
         found=lambda quantities: (
             recipe.collected(quantities, rows, optimizers.point(state.params), rng, state.feedback).found
         ),
     )
     updates, feedback = _with_feedback(recipe, updates, state)
     with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
-        after = State(optax.apply_updates(state.params, updates), optimizer, feedback)
+        after = State(optax.apply_updates(state.params, updates), optimizer, feedback, state.scaling)
+    after = _if_finite(state, after, (value, grads, updates))
     return after if recipe.devices is None else recipe.devices.kept(after), value
+
+
+def _if_finite(before: State, after: State, found: PyTree) -> State:
+    """The state after a step, or the one before where it overflowed, with the next loss scale, if there is one."""
+    if before.scaling is None:
+        return after
+    good = all_finite(found)
+    chosen = jax.tree.map(lambda a, b: jnp.where(good, a, b), after, before)
+    return chosen._replace(scaling=before.scaling.after(good))
 
 
 def _with_feedback(recipe: Recipe, updates: PyTree, state: State) -> tuple[PyTree, PyTree]:
@@ -144,7 +175,9 @@ def take(
     rng: Key[Array, ""],
     done: ArrayLike,
 ) -> tuple[State, Float[Array, " steps"], Bool[Array, ""]]:
-    """Take the steps `start` to `stop` of some batches; return the new state, every step's cost, and if θ is finite.
+    """Take the steps `start` to `stop` of some batches; return the new state, every step's cost, and if all went well.
+
+    It did if θ and the costs are finite; in float16, if a loss scale is left that may be right.
 
     `batches` are rows with a leading axis of steps. `done` counts the steps before these batches: every step of a run
     has an rng key of its own, fold_in(rng, step).
@@ -158,7 +191,8 @@ def take(
         return state, costs.at[i].set(value.astype(costs.dtype))
 
     state, costs = jax.lax.fori_loop(start, stop, one, (state, jnp.zeros(capacity)))
-    return state, costs, all_finite(state.params)
+    good = all_finite((state.params, costs)) if state.scaling is None else ~state.scaling.lost
+    return state, costs, good
 
 
 def all_finite(tree: PyTree) -> Bool[Array, ""]:
