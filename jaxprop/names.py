@@ -33,6 +33,7 @@ from jaxprop.train import (
 from jaxprop.saved.model import describe as describe, load as load, save as save
 from jaxprop.network.summary import summary as summary
 from jaxprop.check import check_layer as check_layer
+from jaxprop.reports import report as report
 from jaxprop.saved.export import export as export, load_exported as load_exported
 
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ FLOORS = [
     {"saved"},
     {"check", "stats", "xray", "derivations"},
     {"train"},
-    {"data", "plot", "flax"},
+    {"data", "plot", "flax", "reports"},
     {"cli", "__main__", "__init__", "names"},
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

@@ -43,6 +43,7 @@ ROOMS = {
     "flax": ("Flax", ()),
     "data": ("Data", (jp.data,)),
     "plot": ("Pictures", (plot,)),
+    "reports": ("Reports", ()),
     "errors": ("Errors", (errors,)),
 }
 
