@@ -8,7 +8,10 @@ from jaxprop.reports import Subject, write
 from jaxprop.train import FitResult
 from jaxprop.train.rows import Rows
 
-SETTINGS = ("data", "optimizer", "learning_rate", "batch_size", "seed", "grad", "precision", "mesh", "stopped", "epochs")
+SETTINGS = (
+    *("data", "optimizer", "learning_rate", "batch_size", "seed", "grad", "precision", "mesh"),
+    *("stopped", "epochs"),
+)
 
 
 def written(run: SavedRun, data: str | None, path: Path, result: FitResult | None = None) -> Path:

@@ -3,6 +3,7 @@
 import math
 import sys
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,12 @@ from jaxprop import data as datasets
 from jaxprop.arrays.paths import by_path
 from jaxprop.cli import build
 from jaxprop.cli.commands.train import DEFAULT_STEPS, Plan
-from jaxprop.cli.runs import targets_for
+from jaxprop.cli.runs import open_run, targets_for
 from jaxprop.columns import Category, Table
 from jaxprop.costs import Cost
 from jaxprop.data import Data
 from jaxprop.data.rows import Rows
-from jaxprop.errors import pick
+from jaxprop.errors import JaxpropError, pick
 from jaxprop.layers import Unstandardize
 from jaxprop.network import Chain
 from jaxprop.saved.folder import check_writable
@@ -43,6 +44,8 @@ class Outcome:
 
 def run(plan: Plan) -> Outcome:
     """Load the rows, build the network, train it, and save it in the plan's folder."""
+    if plan.report and find_spec("matplotlib") is None:  # found before training, not after
+        raise JaxpropError('--report draws with matplotlib, which is not installed: pip install ".[plot]"')
     data = datasets.load(plan.data, **plan.options)
     net, cost = network(plan, data)
     for note in [*data.notes, *as_read(data.table if plan.progress else None)]:
@@ -65,7 +68,21 @@ def run(plan: Plan) -> Outcome:
         result.monitor.to_csv(records)
     else:
         records.unlink(missing_ok=True)  # one of an earlier run would be taken for this one's
-    return Outcome(summary, describe(summary, net, params, plan.out))
+    text = describe(summary, net, params, plan.out)
+    if plan.report:
+        text += f"\n{pictured(plan, result)}"
+    return Outcome(summary, text)
+
+
+def pictured(plan: Plan, result: FitResult) -> str:
+    """Write the report and the picture of a run that is saved; say where they are."""
+    from jaxprop import plot
+    from jaxprop.cli.report import written
+
+    paths = [written(open_run(plan.out), None, plan.out / "report.html", result)]
+    if any(math.isfinite(row["cost"]) for row in result.history):
+        paths.append(plot.save(plot.history(result.history), plan.out / "training.png"))
+    return " · ".join(map(str, paths))
 
 
 def network(plan: Plan, data: Data) -> tuple[Chain, Cost]:
@@ -102,7 +119,7 @@ def train(plan: Plan, data: Data, net: Chain, cost: Cost, scale: Unstandardize |
             key=jax.random.key(plan.seed), patience=patience, grad=plan.grad, progress=plan.progress,  # pyright: ignore
             validation=None if data.validation is None else prepared(data.validation),
             monitor=None if plan.monitor is None else build.monitored(plan.monitor), every=plan.every,
-            explore=plan.explore,
+            explore=plan.explore, log=plan.log,
         )  # fmt: skip
     except TrainingInterrupted as stop:
         if not stop.result.steps:

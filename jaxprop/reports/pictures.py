@@ -15,12 +15,13 @@ SMALLEST = 6  # pixels along a side, of what is taken for an image
 
 def drawn(picture: Any, alt: str) -> str:
     """Return the figure of some axes as an element of a page, and close it."""
-    from matplotlib import pyplot as plt
+    from matplotlib import pyplot as plt, rc_context
 
     figure = np.asarray(picture, dtype=object).flat[0].figure
     written = io.BytesIO()
-    figure.draw_without_rendering()  # the layout settles in the second drawing
-    figure.savefig(written, format="svg", metadata={"Date": None})
+    with rc_context({"svg.hashsalt": "jaxprop"}):  # drawn anew it has the same bytes
+        figure.draw_without_rendering()  # the layout settles in the second drawing
+        figure.savefig(written, format="svg", metadata={"Date": None})
     plt.close(figure)
     return _image("svg+xml", written.getvalue(), alt, "drawing")
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from jaxtyping import PyTree
 
 from jaxprop.costs import Cost
@@ -25,6 +24,7 @@ class Subject:
 
     numbers: where each of the rows stands in its source, `[N]`.    facts: what else is said of the run, by name.
 
+    >>> import numpy as np
     >>> from jaxprop import HalfSquaredError, Linear
     >>> Subject(Linear(1), HalfSquaredError(), (), Rows(np.ones((1, 1)), np.ones((1, 1))), ()).title
     'Training report'
@@ -76,7 +76,7 @@ def report(
         DataError: rows cannot be used.
         JaxpropError: the file cannot be written, or matplotlib is not there.
 
-    >>> import tempfile, optax
+    >>> import tempfile, numpy as np, optax
     >>> from jaxprop import HalfSquaredError, Linear, fit
     >>> x, cost = np.linspace(-1, 1, 8, dtype=np.float32)[:, None], HalfSquaredError()
     >>> result = fit(Linear(1), cost, optax.sgd(0.1), (x, 2 * x), epochs=5, progress=False)
@@ -104,6 +104,7 @@ def report(
 def write(subject: Subject, path: str | Path) -> Path:
     """Write the report on a subject; see `report`. A file that was there stays until the new one is whole.
 
+    >>> import numpy as np
     >>> from jaxprop import HalfSquaredError, Linear
     >>> net, x = Linear(1), np.ones((4, 1), np.float32)
     >>> subject = Subject(net, HalfSquaredError(), net.init(jax.random.key(0), x), Rows(x, x), [])

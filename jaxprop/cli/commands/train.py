@@ -46,6 +46,8 @@ class Plan:
     monitor: str | None = None
     every: int = 20
     explore: bool = False
+    log: tuple[Path, ...] = ()
+    report: bool = False
     out: Path
     progress: bool = True
 
@@ -111,6 +113,13 @@ def command(
     explore: Annotated[
         bool, Option("--explore", help="A page in the browser to watch it on while it trains; its address is printed.")
     ] = False,
+    log: Annotated[
+        list[Path] | None, Option(help="A file that gets a line an epoch, .csv or .jsonl; may be given several times.")
+    ] = None,
+    tensorboard: Annotated[Path | None, Option(help="A folder for TensorBoard to read.", metavar="DIR")] = None,
+    report: Annotated[
+        bool, Option("--report", help="Write report.html and training.png in the folder of the model.")
+    ] = False,
     out: Annotated[Path | None, Option(help="Folder of the saved model; runs/DATA by default.")] = None,
     json: Annotated[bool, Option("--json", help="The result as JSON on stdout; progress stays on stderr.")] = False,
     quiet: Annotated[bool, Option("--quiet", help="No progress.")] = False,
@@ -130,6 +139,7 @@ def command(
         cost=cost, optimizer=optimizer, learning_rate=learning_rate, epochs=epochs, batch_size=batch_size, seed=seed,
         grad=grad, init=init, bias=bias, standardize=standardize, patience=patience,
         monitor=monitor, every=every or Plan.every, explore=explore,
+        log=tuple([*(log or ()), *([] if tensorboard is None else [tensorboard])]), report=report,
         out=out or Path("runs") / Path(data).stem, progress=not quiet,
     )  # fmt: skip
     outcome = run(plan)
