@@ -41,7 +41,7 @@ def commit(folder: Path, files: dict[str, bytes]) -> None:
     with writing(folder), _alone(folder):
         try:
             for name, data in files.items():
-                _write(folder / name, data)
+                write_whole(folder / name, data)
         finally:
             _sweep(folder)
 
@@ -105,7 +105,7 @@ def _alone(folder: Path) -> Iterator[None]:
             os.close(descriptor)
 
 
-def _write(file: Path, data: bytes) -> None:
+def write_whole(file: Path, data: bytes) -> None:
     """Write a file whole, durably, or not at all; who may read it is the umask's to say, as for any file."""
     temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
     try:

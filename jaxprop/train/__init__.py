@@ -11,6 +11,7 @@ sources/       where rows come from, in memory or larger than it   devices/     
 checkpoints/   going on where a run was                            logs/          where a run is written down
 """
 
+from jaxprop.train.checkpoints import Checkpoints as Checkpoints
 from jaxprop.train.fitting import fit as fit
 from jaxprop.train.metrics import evaluate as evaluate, predict as predict
 from jaxprop.train.monitored import Monitored as Monitored

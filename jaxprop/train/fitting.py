@@ -5,6 +5,8 @@ gathers rows meanwhile (`batches.py`); `run.py` keeps the state, and Ctrl-C leav
 """
 
 import contextlib
+import signal
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -27,7 +29,7 @@ from jaxprop.errors import JaxpropError, ShapeError, pick
 from jaxprop.layers.settings import shortly
 from jaxprop.network.call import Network, require, require_layer
 from jaxprop.stats import Quantity
-from jaxprop.train.checkpoints import read_checkpoints
+from jaxprop.train.checkpoints import Checkpoints, read_checkpoints
 from jaxprop.train.devices import Devices, read_mesh
 from jaxprop.train.logs import read_log
 from jaxprop.train.monitor import read_monitor
@@ -36,6 +38,7 @@ from jaxprop.train.progress import Progress
 from jaxprop.train.result import FitResult, FitState, Row, TrainingInterrupted
 from jaxprop.train.rows import read_rows
 from jaxprop.train.run import Run
+from jaxprop.train.signals import Asked
 from jaxprop.train.steps import Recipe, Way
 from jaxprop.train.watching import Start, starter, together
 
@@ -68,7 +71,7 @@ def fit(
     explore: bool | Start = False,
     precision: str | None = None,
     mesh: str | Mesh | None = None,
-    checkpoints: str | Path | None = None,
+    checkpoints: str | Path | Checkpoints | None = None,
     resume: bool = False,
     log: str | Path | Start | Sequence[str | Path | Start] | None = None,
 ) -> FitResult:
@@ -103,7 +106,7 @@ def fit(
         on_epoch: called after every epoch with its row of the history, to which it may add, and with the state, which
             is safe to keep; training stops if it returns something true.
         state: what an earlier run left as `result.state`, to go on from: with the same key, rows and batch size two
-            runs of 5 epochs are one of 10, bit for bit.
+            runs of 5 epochs are one of 10, bit for bit; one that was interrupted ends its epoch first.
         monitor: quantities of jp.stats by name, taken of θ and the next batch as training goes: `result.monitor`. The
             numbers are also in each epoch's row, the latest of that epoch.
         every: how many steps lie from one record to the next, counted from step 0 of the first run. One that would fall
@@ -118,8 +121,10 @@ def fit(
         precision: "bfloat16" or "float16" computes steps in it and keeps θ in float32; "float32" and "float64" do both
             in one. By default as θ and rows are.
         mesh: the devices to compute on, such as "data=8", or a `jax.sharding.Mesh`; by default one.
-        checkpoints: a folder that keeps the run as it goes on, so that it can go on after a `kill -9`.
-        resume: whether to go on from what the folder keeps, bit for bit; `epochs` is then the number in all.
+        checkpoints: a folder that keeps the run as it goes on, so that it can go on after a `kill -9`; a path, or
+            `jp.train.Checkpoints(path, every_seconds=)`. A folder that keeps a run already is refused without `resume`.
+        resume: whether to go on from what the folder keeps, bit for bit; `epochs` is then the number in all. One that
+            keeps nothing yet is begun with, and a run that had ended gives its result again.
         log: where the run is written down while it goes on: "run.csv" (a table), "run.jsonl" (JSON lines), or a folder
             for TensorBoard; several in a list.
 
@@ -129,7 +134,7 @@ def fit(
         ShapeError: shapes do not fit.
         TrainingError: a number became NaN or infinite; the text names the step and the first such layer. What there
             was before is its `.result`, as it is that of whatever else ends training, such as an error in on_epoch.
-        TrainingInterrupted: Ctrl-C was pressed; a KeyboardInterrupt with `.result`.
+        TrainingInterrupted: Ctrl-C was pressed, or SIGTERM came; a KeyboardInterrupt with `.result`.
 
     >>> x = np.linspace(-1, 1, 64, dtype=np.float32)[:, None]
     >>> from jaxprop import HalfSquaredError, Linear
@@ -152,27 +157,49 @@ def fit(
     watching, keeper = read_monitor(monitor, every, recipe), read_checkpoints(checkpoints, resume)
     begin = params if state is None else state
     run = Run(recipe, rows, held, begin, batch_size, key, watching, feedback, devices, keeper)
-    keeper.restore(run)
-    shown = Progress(epochs * run.batches.steps, run.epochs + epochs, progress)
-    with run.watched(start, epochs), shown, ThreadPoolExecutor(1) as pool:
+    said = keeper.restore(run)
+    if said and progress:
+        print(f"fit: {said}", file=sys.stderr)
+    until = run.began + epochs
+    shown = Progress((until - run.epochs) * run.batches.steps - run.place, until, progress)
+    with run.stopping, run.watched(start, until - run.epochs), shown, ThreadPoolExecutor(1) as pool:
         try:
-            for _ in range(epochs):
-                row = run.epoch(shown, pool)
-                done = on_epoch is not None and on_epoch(row, run.going_on())
-                run.tell(row)
-                if done:
-                    return run.result("callback")
-                if patience is not None and run.epochs - run.best.epoch >= patience:
-                    return run.result("early")
-            return run.result("finished")
-        except KeyboardInterrupt:
-            raise TrainingInterrupted(run.result("interrupted")) from None
+            return _epochs(run, until, patience, on_epoch, shown, pool)
+        except KeyboardInterrupt as stop:
+            asked = stop if isinstance(stop, Asked) else None
+            number = signal.SIGINT if asked is None else asked.number
+            raise TrainingInterrupted(run.end("interrupted", whole=asked is not None), number) from None
         except Exception as error:
             with contextlib.suppress(AttributeError):
-                error.result = run.result("failed")  # pyright: ignore[reportAttributeAccessIssue]
+                error.result = run.end("failed")  # pyright: ignore[reportAttributeAccessIssue]
             raise
-        finally:
-            keeper.close(run)
+
+
+def _epochs(
+    run: Run,
+    until: int,
+    patience: int | None,
+    on_epoch: Callable[[Row, FitState], object] | None,
+    shown: Progress,
+    pool: ThreadPoolExecutor,
+) -> FitResult:
+    """Train until that epoch, or until there is a reason to stop."""
+    if run.stopped == "callback":  # a kept run that on_epoch had ended: it may be of another mind now
+        if on_epoch is not None and on_epoch(run.history[-1], run.going_on()):
+            return run.end("callback")
+        run.stopped = "failed"
+    while True:
+        if patience is not None and run.epochs - run.best.epoch >= patience:
+            return run.end("early")
+        if run.epochs >= until:
+            return run.end("finished")
+        run.stopping.here()
+        row = run.epoch(shown, pool)
+        done = on_epoch is not None and on_epoch(row, run.going_on())
+        run.stopped = "callback" if done else run.stopped
+        run.tell(row)
+        if done:
+            return run.end("callback")
 
 
 def _recipe(

@@ -70,6 +70,24 @@ class Monitor:
         found = Monitored.of(dict(zip(*self.watch, strict=True)), self.steps[-1:], self.records[-1:])
         return {name: value for name, value in found.rows()[0].items() if name not in ("step", "cost")}
 
+    def kept(self) -> dict[str, PyTree]:
+        """Return what the next records go on from, and the records so far, stacked, as arrays that can be kept."""
+        return {"before": self.before, "records": jax.tree.map(lambda *a: np.stack(a), *self.records or [()])}
+
+    def put(self, steps: list[int], records: list[PyTree], before: dict[str, PyTree]) -> None:
+        """Go on from records of an earlier run."""
+        self.steps, self.records, self.before = steps, records, before
+
+    def like(self, state: State, batches: Rows, rng: Key[Array, ""]) -> tuple[PyTree, dict[str, PyTree]]:
+        """Return the trees of a record and of what the next goes on from, in shapes."""
+        look = looking(self.recipe, self.watch)
+        value, norm, found = jax.eval_shape(look, state, batches, np.int32(0), rng, np.int32(0))
+        before: dict[str, PyTree] = dict.fromkeys(self.watch.names)
+        for name, quantity in zip(*self.watch, strict=True):
+            if _folds(quantity):
+                before[name], found[name] = jax.eval_shape(folding(quantity), None, found[name])
+        return (value, norm, found), before
+
     def monitored(self) -> Monitored:
         """Return the records so far, stacked."""
         return Monitored.of(dict(zip(*self.watch, strict=True)), self.steps, self.records)

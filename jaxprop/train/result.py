@@ -1,9 +1,11 @@
 """What a training run gives back, whole or interrupted."""
 
+import signal
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from jaxtyping import PyTree
+import numpy as np
+from jaxtyping import Float, PyTree
 
 from jaxprop.train.monitored import Monitored
 from jaxprop.train.precision import Scaling
@@ -11,11 +13,27 @@ from jaxprop.train.precision import Scaling
 Row = dict[str, float]  # an epoch in the history
 
 
+class Within(NamedTuple):
+    """Where in an epoch a run was stopped: the costs of its steps so far, `[S]`, of so many rows in such batches."""
+
+    rows: int
+    batch_size: int
+    costs: Float[np.ndarray, " S"]
+
+    def of(self, rows: int, batch_size: int) -> bool:
+        """Whether it is a place in the epochs of such rows and batches.
+
+        >>> Within(10, 2, np.zeros(3)).of(10, 2), Within(10, 2, np.zeros(3)).of(10, 5)
+        (True, False)
+        """
+        return (self.rows, self.batch_size) == (rows, batch_size)
+
+
 class FitState(NamedTuple):
     """What a run needs to go on: θ as it is trained, the optimizer's state, and the epochs and steps behind it.
 
     `feedback` is that of a backward rule (`fit(..., rule=)`), None without one; `scaling` the loss scale of
-    `precision="float16"`.
+    `precision="float16"`; `within` is where in an epoch the run was stopped, None between two.
 
     A pytree of arrays and whole numbers, safe to keep and to write to disk. `params` is θ in training: for a few
     optimizers (lookahead, schedule-free) it is not what is for use.
@@ -30,6 +48,7 @@ class FitState(NamedTuple):
     steps: int
     feedback: PyTree = None
     scaling: Scaling | None = None
+    within: Within | None = None
 
 
 @dataclass(frozen=True)
@@ -84,7 +103,9 @@ class FitResult:
 
 
 class TrainingInterrupted(KeyboardInterrupt):
-    """Tell that Ctrl-C stopped `fit`: `.result` holds what there was, its params the best so far.
+    """Tell that Ctrl-C or SIGTERM stopped `fit`: `.result` holds what there was, its params the best so far.
+
+    `.signal` is which of the two; a program that ends on it exits with 128 + that, as a shell expects.
 
     >>> nothing_yet = FitResult(params=0.0, history=(), best=Best(0.0, 0, float("inf")), steps=0, seconds=0.0)
     >>> try:
@@ -94,6 +115,6 @@ class TrainingInterrupted(KeyboardInterrupt):
     training interrupted after 0 steps · 0.0
     """
 
-    def __init__(self, result: FitResult) -> None:
+    def __init__(self, result: FitResult, signal: int = signal.SIGINT) -> None:
         super().__init__(f"training interrupted after {result.steps:,} steps")
-        self.result = result
+        self.result, self.signal = result, int(signal)

@@ -29,8 +29,9 @@ from jaxprop.train.monitor import Monitor
 from jaxprop.train.nonfinite import explain
 from jaxprop.train.precision import as_kept, kept, scaling
 from jaxprop.train.progress import Progress
-from jaxprop.train.result import Best, FitResult, FitState, Row
+from jaxprop.train.result import Best, FitResult, FitState, Row, Within
 from jaxprop.train.rows import Rows
+from jaxprop.train.signals import Stopping
 from jaxprop.train.sources import InMemory
 from jaxprop.train.steps import Recipe, State, begin, copied, taking
 from jaxprop.train.watching import Moment, Start, Watched, Watcher
@@ -68,9 +69,13 @@ class Run:
             self.state = devices.place(self.state)
         self.latest = copied(self.state)
         self.epochs, self.steps = (start.epochs, start.steps) if isinstance(start, FitState) else (0, 0)
+        self.began = self.epochs
         self.best = Best(self.latest.for_use(), self.epochs, math.inf)
         self.history: list[Row] = []
         self.epoch_costs: list[np.ndarray] = []  # of the steps that the epoch has behind it, by chunk of rows
+        if isinstance(start, FitState) and start.within is not None and start.within.of(self.batches.rows, batch_size):
+            self.epoch_costs = [np.asarray(start.within.costs)]
+        self.stopping = Stopping()
         self.steps_a_second = 0.0
         self.watcher: Watcher | None = None
         self.cost: float | None = None  # the mean over the latest chunk's steps
@@ -91,8 +96,9 @@ class Run:
                 stop = min(stop, start + self._look(chunk, start))
                 self.epoch_costs.append(self.advance(chunk, start, stop))
                 shown.advance(stop - start)
-                self.keeper.after_steps(self)
                 start = stop
+                self.keeper.after_steps(self)
+                self.stopping.here()
         summed, self.epoch_costs = self._summed(), []
         self.epochs += 1
         params = self.state.for_use()
@@ -188,7 +194,16 @@ class Run:
         """Return what another run goes on from, in arrays that no step takes away."""
         gone = any(leaf.is_deleted() for leaf in jax.tree.leaves(self.state))  # stopped within a step: as it was before
         params, optimizer, feedback, scaling = self.latest if gone else copied(self.state)
-        return FitState(params, optimizer, self.epochs, self.steps, feedback, scaling)
+        within = None
+        if self.epoch_costs:
+            within = Within(self.batches.rows, self.batches.batch_size, np.concatenate(self.epoch_costs))
+        return FitState(params, optimizer, self.epochs, self.steps, feedback, scaling, within)
+
+    def end(self, stopped: str, whole: bool = True) -> FitResult:
+        """Return what there is at last, kept where it is to be; not whole: stopped where something may be half done."""
+        result = self.result(stopped)
+        self.keeper.close(self, whole)
+        return result
 
     def result(self, stopped: str) -> FitResult:
         """Return what there is now: the best parameters if it stopped before its end, else the last."""

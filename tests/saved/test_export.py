@@ -97,9 +97,9 @@ def test_what_cannot_be_exported(tmp_path):
 def test_a_second_export_replaces_the_first_and_a_failed_one_does_not(an_export, tmp_path, monkeypatch):
     folder = copied(an_export[0], tmp_path)
     before = {file.name: file.read_bytes() for file in folder.iterdir()}
-    write = folder_module._write
+    write = folder_module.write_whole
     monkeypatch.setattr(
-        folder_module, "_write", lambda file, data: write(file, data) if "json" not in file.name else 1 / 0
+        folder_module, "write_whole", lambda file, data: write(file, data) if "json" not in file.name else 1 / 0
     )
     with pytest.raises(ZeroDivisionError):
         jp.export(folder, lambda x, params: 2 * x, (), inputs=np.ones((1, 2), np.float32))

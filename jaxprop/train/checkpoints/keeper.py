@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from jaxprop.errors import JaxpropError
+from jaxprop.train.checkpoints.settings import read_settings
 
 if TYPE_CHECKING:
     from jaxprop.train.run import Run
@@ -11,8 +11,9 @@ if TYPE_CHECKING:
 class Keeper:
     """Keep nothing."""
 
-    def restore(self, run: "Run") -> None:
-        """Put a run where the kept one was: before its first step."""
+    def restore(self, run: "Run") -> str:
+        """Put a run where the kept one was, before its first step; return what there is to say of it."""
+        return ""
 
     def after_steps(self, run: "Run") -> None:
         """Take note that a run has taken some steps: `run.latest` is before them, `run.state` after."""
@@ -20,8 +21,8 @@ class Keeper:
     def after_epoch(self, run: "Run") -> None:
         """Take note that an epoch of a run is over, and measured."""
 
-    def close(self, run: "Run") -> None:
-        """End: why, is `run.stopped`."""
+    def close(self, run: "Run", whole: bool = True) -> None:
+        """End: why, is `run.stopped`. A run that is not whole was stopped where something may be half done."""
 
 
 def read_checkpoints(given: Any, resume: Any) -> Keeper:
@@ -30,6 +31,9 @@ def read_checkpoints(given: Any, resume: Any) -> Keeper:
     >>> type(read_checkpoints(None, False)).__name__
     'Keeper'
     """
-    if given is None and not resume:
+    settings = read_settings(given, resume)
+    if settings is None:
         return Keeper()
-    raise JaxpropError("fit: checkpoints are not there yet")
+    from jaxprop.train.checkpoints.on_disk import KeeperOnDisk
+
+    return KeeperOnDisk(settings, resume)
