@@ -23,8 +23,8 @@ def described(value: Any) -> dict[str, str]:
     """Return settings by dotted path: numbers, names of functions, sums of arrays.
 
     >>> import optax
-    >>> {path: said for path, said in described(optax.sgd(0.5)).items() if path.endswith("step_size")}
-    {'update.scale.step_size': '-0.5'}
+    >>> described(optax.scale(-0.5))["update.scale.step_size"]
+    '-0.5'
     """
     found: dict[str, str] = {}
     for path, said in _told(value, "", {}):

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import jax
-import numpy as np
 from jaxtyping import PyTree
 
 from jaxprop.arrays.paths import by_path
@@ -48,7 +47,7 @@ def named(monitor: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
 def shapes(tree: PyTree) -> dict[str, str]:
     """Return dtype and shape of every array of a tree.
 
-    >>> shapes({"W": np.zeros((2, 3), np.float32)})
+    >>> shapes({"W": jax.numpy.zeros((2, 3), "float32")})
     {'W': 'float32[2, 3]'}
     """
     return {path: f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in by_path(tree).items()}
