@@ -61,7 +61,10 @@ def add_plugins() -> None:
 
 
 def main() -> NoReturn:
-    """Run the command line and exit with its code: 0, 1 (it did not work), 2 (not understood) or 130 (Ctrl-C)."""
+    """Run the command line and exit with its code: 0, 1 (it did not work), 2 (not understood), 130 (Ctrl-C).
+
+    Training that SIGTERM ends exits with 143, as a shell calls it.
+    """
     speak_any_encoding()
     add_plugins()
     warnings.filterwarnings("always", category=UserWarning, message=r"(?!.*deprecat)")

@@ -56,7 +56,7 @@ def train_digits(out: Path, seed: int, progress: bool) -> float:
     outcome = train.run(plan)
     if outcome.interrupted:
         print(outcome.text, file=sys.stderr)
-        sys.exit(130)
+        sys.exit(128 + outcome.interrupted)
     return outcome.summary["seconds"]
 
 

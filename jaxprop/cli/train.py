@@ -35,11 +35,7 @@ class Outcome:
 
     summary: dict[str, Any]
     text: str
-
-    @property
-    def interrupted(self) -> bool:
-        """Whether Ctrl-C ended it."""
-        return self.summary["stopped"] == "interrupted"
+    interrupted: int = 0  # the signal that ended it, if one did
 
 
 def run(plan: Plan) -> Outcome:
@@ -51,7 +47,7 @@ def run(plan: Plan) -> Outcome:
     for note in [*data.notes, *as_read(data.table if plan.progress else None)]:
         print(f"jaxprop: {note}", file=sys.stderr)
     scale = build.target_scale(plan.data, data, cost, plan.output_activation)
-    result = train(plan, data, net, cost, scale)
+    result, stopped_by = train(plan, data, net, cost, scale)
     params = result.params
     if scale is not None:  # trained on standardised numbers, answers in their own unit
         net, params = Chain(*net.layers, scale), (*params, ())
@@ -69,9 +65,11 @@ def run(plan: Plan) -> Outcome:
     else:
         records.unlink(missing_ok=True)  # one of an earlier run would be taken for this one's
     text = describe(summary, net, params, plan.out)
+    if stopped_by and plan.checkpoints is not None:
+        text += f"\n{plan.checkpoints} keeps the run: the same command with --resume goes on"
     if plan.report:
         text += f"\n{pictured(plan, result)}"
-    return Outcome(summary, text)
+    return Outcome(summary, text, stopped_by)
 
 
 def pictured(plan: Plan, result: FitResult) -> str:
@@ -98,8 +96,11 @@ def network(plan: Plan, data: Data) -> tuple[Chain, Cost]:
     return net, cost
 
 
-def train(plan: Plan, data: Data, net: Chain, cost: Cost, scale: Unstandardize | None) -> FitResult:
-    """Train on targets that `scale`, if any, standardises; after Ctrl-C return what there is, if there is anything."""
+def train(plan: Plan, data: Data, net: Chain, cost: Cost, scale: Unstandardize | None) -> tuple[FitResult, int]:
+    """Train on targets that `scale`, if any, standardises; return the result, and the signal that ended it or 0.
+
+    After Ctrl-C or SIGTERM it is what there is, if there is anything.
+    """
 
     def prepared(rows: Rows) -> Rows:
         x, targets = rows
@@ -114,18 +115,19 @@ def train(plan: Plan, data: Data, net: Chain, cost: Cost, scale: Unstandardize |
     patience = plan.patience or (usual.patience if data.validation is not None else None)
     check_writable(plan.out)  # found before training, not after
     try:
-        return fit(
+        result = fit(
             net, cost, optimizer, prepared((data.x, data.targets)), epochs=epochs, batch_size=plan.batch_size,
             key=jax.random.key(plan.seed), patience=patience, grad=plan.grad, progress=plan.progress,  # pyright: ignore
             validation=None if data.validation is None else prepared(data.validation),
             monitor=None if plan.monitor is None else build.monitored(plan.monitor), every=plan.every,
-            explore=plan.explore, log=plan.log,
+            explore=plan.explore, log=plan.log, checkpoints=plan.checkpoints, resume=plan.resume,
         )  # fmt: skip
+        return result, 0
     except TrainingInterrupted as stop:
         if not stop.result.steps:
             print(f"jaxprop: {stop}: nothing is saved", file=sys.stderr)
-            sys.exit(130)
-        return stop.result
+            sys.exit(128 + stop.signal)
+        return stop.result, stop.signal
 
 
 def summarise(plan: Plan, data: Data, net: Chain, cost: Cost, result: FitResult) -> dict[str, Any]:

@@ -48,6 +48,8 @@ class Plan:
     explore: bool = False
     log: tuple[Path, ...] = ()
     report: bool = False
+    checkpoints: Path | None = None
+    resume: bool = False
     out: Path
     progress: bool = True
 
@@ -120,6 +122,12 @@ def command(
     report: Annotated[
         bool, Option("--report", help="Write report.html and training.png in the folder of the model.")
     ] = False,
+    checkpoints: Annotated[
+        Path | None, Option(help="Folder that keeps the run as it goes on; OUT/checkpoints with --resume.")
+    ] = None,
+    resume: Annotated[
+        bool, Option("--resume", help="Go on with the run that the folder keeps; begin one where it keeps none.")
+    ] = False,
     out: Annotated[Path | None, Option(help="Folder of the saved model; runs/DATA by default.")] = None,
     json: Annotated[bool, Option("--json", help="The result as JSON on stdout; progress stays on stderr.")] = False,
     quiet: Annotated[bool, Option("--quiet", help="No progress.")] = False,
@@ -134,13 +142,15 @@ def command(
     held = int(validation) if validation and validation >= 1 and validation.is_integer() else validation
     asked = dict(target=target, features=columns, labels=labels, slope=slope, noise=noise, validation=held)
     options: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+    out = out or Path("runs") / Path(data).stem
     plan = Plan(
         data=data, options=options, layers=layers, activation=activation, output_activation=output_activation,
         cost=cost, optimizer=optimizer, learning_rate=learning_rate, epochs=epochs, batch_size=batch_size, seed=seed,
         grad=grad, init=init, bias=bias, standardize=standardize, patience=patience,
         monitor=monitor, every=every or Plan.every, explore=explore,
         log=tuple([*(log or ()), *([] if tensorboard is None else [tensorboard])]), report=report,
-        out=out or Path("runs") / Path(data).stem, progress=not quiet,
+        checkpoints=checkpoints or (out / "checkpoints" if resume else None), resume=resume,
+        out=out, progress=not quiet,
     )  # fmt: skip
     outcome = run(plan)
     if json:
@@ -148,4 +158,4 @@ def command(
     else:
         print(outcome.text)
     if outcome.interrupted:
-        sys.exit(130)
+        sys.exit(128 + outcome.interrupted)

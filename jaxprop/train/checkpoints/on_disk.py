@@ -65,7 +65,7 @@ class KeeperOnDisk(Keeper):
         wanted = targets(run, about["arrays"])
         put(run, orbax.restored(self.orbax.result(), self.path / folder.name_of(number), wanted), about)
         self.saved = self._mark(run)
-        steps = f" and {run.place:,} steps of the next" if run.place else ""
+        steps = f" and {run.place} of the {run.batches.steps} steps of the next" if run.place else ""
         return f"{self.settings.path} keeps a run: it goes on after epoch {run.epochs}{steps}"
 
     def after_steps(self, run: "Run") -> None:
