@@ -1,7 +1,11 @@
 """Where training rows come from: arrays in memory, or files that are larger than it.
 
 source.py      what `fit` asks of rows that it reads by number        in_memory.py   arrays
+files.py       arrays whose rows lie in files                         given.py       what people give as rows
+grain.py       Grain's data sets: rows by number, or a stream of batches
 """
 
+from jaxprop.train.sources.given import read_data as read_data
+from jaxprop.train.sources.grain import Stream as Stream
 from jaxprop.train.sources.in_memory import InMemory as InMemory
-from jaxprop.train.sources.source import Source as Source
+from jaxprop.train.sources.source import Checked as Checked, Source as Source, sample as sample

@@ -1,0 +1,203 @@
+"""Grain's data sets as rows: one that is indexed is read by number, one that is gone through gives batches.
+
+Grain need not be installed: whatever has `__len__` and `__getitem__`, or can be gone through again and again, will do.
+"""
+
+import hashlib
+import itertools
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter, thread_time
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxprop.arrays.given import in_own_precision
+from jaxprop.checks import check_whole
+from jaxprop.errors import DataError
+from jaxprop.train.rows import Rows, as_numpy
+from jaxprop.train.sources.source import Source
+
+THREADS = 16  # as many as Grain's own ReadOptions has
+WAITING = 3.0  # how many times the processor's time reading takes where a disk or a network is waited for
+
+
+class Records(Source):
+    """The elements of a `grain.MapDataset`, or of anything else with `len` and an index: (x, targets) of one row.
+
+    >>> class Squares:
+    ...     def __len__(self):
+    ...         return 4
+    ...     def __getitem__(self, i):
+    ...         return {"x": np.float32([i]), "targets": np.float32([i * i])}
+    >>> Records(Squares()).read(np.array([3, 1])).targets.tolist()
+    [[9.0], [1.0]]
+    """
+
+    def __init__(self, records: Any, name: str = "data") -> None:
+        self.records, self.name, self.waits = records, name, False
+        if not 0 < self.rows < sys.maxsize // 2:
+            found = "no end" if self.rows else "no elements"
+            raise DataError(
+                f"{name}: the data set has {found}; expected rows to go through in an epoch: leave repeat out"
+            )
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are, N."""
+        return len(self.records)
+
+    def read(self, numbers: np.ndarray, out: Any = None) -> Any:
+        """Return the rows of these numbers, see `Source`."""
+        wall, busy = perf_counter(), thread_time()
+        chosen = numbers.tolist()
+        if self.waits and len(chosen) > 1:
+            with ThreadPoolExecutor(THREADS) as pool:
+                found = list(pool.map(self._row, chosen))
+        else:
+            found = list(map(self._row, chosen))
+            self.waits = perf_counter() - wall > WAITING * (thread_time() - busy)
+        first = found[0]
+        for number, row in zip(chosen, found, strict=True):
+            if jax.tree.map(np.shape, row) != jax.tree.map(np.shape, first):
+                raise DataError(
+                    f"{self.where(number)} is of {_shapes(row)}, {self.where(chosen[0])} of {_shapes(first)}; expected "
+                    "one shape for all: pad or cut them"
+                )
+        if out is None:
+            return jax.tree.map(lambda *parts: np.stack(parts), *found)
+        return jax.tree.map(_fill, out, *found)
+
+    def _row(self, number: int) -> Rows:
+        element = self.records[number]
+        if element is None:
+            raise DataError(
+                f"{self.where(number)} is filtered out, which leaves the number of rows unknown; filter after "
+                "to_iter_dataset(), and batch there"
+            )
+        return as_rows(element, self.where(number))
+
+    def where(self, number: int) -> str:
+        """Return where a row lies, for errors."""
+        return f"{self.name}: element {number}"
+
+    def identity(self) -> dict[str, Any]:
+        """Return what tells these rows from others: how many there are, of what kind, the first and the last."""
+        first_and_last = self.read(np.array([0, self.rows - 1]))
+        digest = hashlib.sha256(b"".join(leaf.tobytes() for leaf in jax.tree.leaves(first_and_last)))
+        return {"kind": type(self.records).__name__, "rows": self.rows, "sha256": digest.hexdigest()}
+
+
+class Stream:
+    """Batches in the order in which a data set gives them: a `grain.IterDataset`, whose pipeline shuffles and batches.
+
+    Args:
+        batches: gives (x, targets) of a batch each, or dicts with x and targets, whenever it is gone through.
+        steps_per_epoch: how many batches are an epoch; by default it is over when they are. The next one goes on from
+            there, and where a data set ends it begins again.
+
+    >>> stream = Stream([(np.ones((2, 1), np.float32), np.zeros(2, np.float32))] * 3)
+    >>> len(list(stream.epoch(0)))
+    3
+    """
+
+    def __init__(self, batches: Any, steps_per_epoch: int | None = None, name: str = "data") -> None:
+        if iter(batches) is batches:
+            raise DataError(
+                f"{name} is a {type(batches).__name__}, which can be gone through once; expected batches that an epoch "
+                "can go through again, such as a grain.IterDataset"
+            )
+        if steps_per_epoch is not None:
+            check_whole(steps_per_epoch, "Stream: steps_per_epoch")
+        self.batches, self.steps, self.name = batches, steps_per_epoch, name
+        self.running: Iterator[Any] | None = None  # goes on from epoch to epoch
+
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[Rows]:
+        """Yield the batches of an epoch from its step `first` on; those before are read, and not used."""
+        if self.steps is None:
+            given = itertools.islice(iter(self.batches), first, None)
+            yield from self._read(given, first)
+            return
+        if self.running is None:
+            self.running = self._endless()
+            first += epoch * self.steps
+            for _ in range(first):
+                next(self.running)
+            first %= self.steps
+        yield from self._read(itertools.islice(self.running, self.steps - first), first)
+
+    def _endless(self) -> Iterator[Any]:
+        while True:
+            some = False
+            for batch in self.batches:
+                some = True
+                yield batch
+            if not some:
+                return
+
+    def _read(self, given: Iterator[Any], first: int) -> Iterator[Rows]:
+        step = first - 1
+        for step, batch in enumerate(given, first):
+            where = f"{self.name}: batch {step}"
+            rows = as_rows(batch, where)
+            lengths = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(rows)}
+            if len(lengths) != 1 or lengths & {(), (0,)}:
+                raise DataError(f"{where} is of {_shapes(rows)}; expected x [B, ...] and targets [B, ...] of one B ≥ 1")
+            yield rows
+        if step < first:
+            raise DataError(f"{self.name}: the data set gave no batch; expected at least one an epoch")
+
+    def first(self, rows: int) -> Rows:
+        """Return the first rows of the stream, of as many batches as that takes."""
+        found: list[Rows] = []
+        for batch in self._read(iter(self.batches), 0):
+            found.append(batch)
+            if sum(len(part.targets) for part in found) >= rows:
+                break
+        return jax.tree.map(lambda *parts: np.concatenate(parts)[:rows], *found)
+
+    def identity(self) -> dict[str, Any]:
+        """Return what tells this stream from others: what it calls itself, and its first batch."""
+        first = self.first(1)
+        digest = hashlib.sha256(b"".join(leaf.tobytes() for leaf in jax.tree.leaves(first)))
+        return {"kind": type(self.batches).__name__, "steps": self.steps, "sha256": digest.hexdigest()}
+
+
+def is_rows_by_number(given: Any) -> bool:
+    """Return whether this is a data set that is indexed, such as a `grain.MapDataset`; arrays and lists are none."""
+    plain = isinstance(given, str | bytes | dict | list | tuple | np.ndarray) or hasattr(given, "__array__")
+    return not plain and all(hasattr(type(given), name) for name in ("__len__", "__getitem__"))
+
+
+def is_stream(given: Any) -> bool:
+    """Return whether this is gone through from its beginning, such as a `grain.IterDataset` or a `grain.DataLoader`."""
+    return hasattr(type(given), "__iter__") and not hasattr(type(given), "__len__") and not isinstance(given, dict)
+
+
+def as_rows(element: Any, where: str) -> Rows:
+    """Return an element of a data set as `Rows`, in JAX's own precision."""
+    if isinstance(element, dict) and {"x", "targets"} <= element.keys() <= {"x", "targets", "weights", "mask"}:
+        parts = {name: as_numpy(part, f"{where}: {name}") for name, part in element.items()}
+    elif isinstance(element, tuple | list) and len(element) == 2:
+        parts = {name: as_numpy(part, f"{where}: {name}") for name, part in zip(("x", "targets"), element, strict=True)}
+    else:
+        found = f"a dict with {', '.join(map(str, element))}" if isinstance(element, dict) else type(element).__name__
+        raise DataError(
+            f"{where} is {found}; expected a pair (x, targets), or a dict with x and targets: write "
+            "dataset.map(lambda element: (..., ...))"
+        )
+    return Rows(**{n: jax.tree.map(lambda a, n=n: in_own_precision(a, f"{where}: {n}"), p) for n, p in parts.items()})
+
+
+def _shapes(rows: Rows) -> str:
+    return " and ".join(
+        f"{name} {jax.tree.map(lambda a: list(np.shape(a)), part)}"
+        for name, part in zip(("x", "targets"), rows, strict=False)
+    )
+
+
+def _fill(buffer: np.ndarray, *parts: np.ndarray) -> np.ndarray:
+    np.stack(parts, out=buffer[: len(parts)])
+    return buffer
