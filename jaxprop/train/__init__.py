@@ -4,6 +4,7 @@ fitting.py     `fit`: what may be asked, and the epochs            result.py    
 run.py         one run: its state, and what is measured            steps.py       θ ← θ + update, compiled
 rows.py        rows as they are given, checked                     optimizers.py  what some optimizers need more
 batches.py     shuffled rows, gathered meanwhile                   metrics.py     `evaluate` and `predict`
+streamed.py    batches in the order of a stream
 progress.py    what is shown                                       nonfinite.py   where the first NaN arose
 confusion.py   which classes are taken for which                   monitor.py     quantities as training goes
 parts.py       `step` and `epoch`, for a loop of one's own          precision.py   in which numbers a step computes

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, PyTree, Shaped
 
 from jaxprop.train.devices import Devices
+from jaxprop.train.rows import Rows
 from jaxprop.train.sources import Source
 
 CHUNK_BYTES = 16 * 2**20  # two chunks are alive at once
@@ -58,6 +59,20 @@ class Batches:
         """Steps in an epoch, the partial batch included."""
         return self.full + (self.rest > 0)
 
+    def order(self, seed: np.ndarray, epoch: int) -> np.ndarray:
+        """Return the order of rows in an epoch."""
+        return epoch_order(seed, epoch, self.rows)
+
+    def sizes(self, steps: int) -> np.ndarray:
+        """Return how many rows each of the first steps of an epoch has."""
+        sizes = np.full(steps, self.batch_size)
+        sizes[self.full :] = self.rest
+        return sizes
+
+    def some(self, seed: np.ndarray, rows: int) -> Rows:
+        """Return some rows, chosen at random: they may lie sorted."""
+        return self.source.read(epoch_order(seed, 0, self.rows)[:rows])
+
     def epoch(self, order: np.ndarray, pool: ThreadPoolExecutor, first: int = 0) -> Iterator[Chunk]:
         """Yield the chunks of one epoch from its step `first` on, the next being gathered while one is used."""
         starts = range(first, self.full, max(1, self.capacity))
@@ -94,10 +109,10 @@ class Batches:
         return jax.device_put(batches) if self.devices is None else self.devices.place_batches(batches)
 
     def _buffer(self, array: np.ndarray) -> np.ndarray:
-        return _aligned((self.capacity * self.batch_size, *array.shape[1:]), array.dtype)
+        return aligned((self.capacity * self.batch_size, *array.shape[1:]), array.dtype)
 
 
-def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+def aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """Return an uninitialised array at a 64-byte boundary, which `device_put` on a CPU takes over without copying."""
     size = math.prod(shape) * dtype.itemsize
     raw = np.empty(size + 64, np.uint8)

@@ -33,12 +33,12 @@ from jaxprop.train.checkpoints import Checkpoints, read_checkpoints
 from jaxprop.train.devices import Devices, read_mesh
 from jaxprop.train.logs import read_log
 from jaxprop.train.monitor import read_monitor
-from jaxprop.train.precision import kept, read_precision, with_enough_bits
+from jaxprop.train.precision import read_precision, with_enough_bits
 from jaxprop.train.progress import Progress
 from jaxprop.train.result import FitResult, FitState, Row, TrainingInterrupted
-from jaxprop.train.rows import read_rows
 from jaxprop.train.run import Run
 from jaxprop.train.signals import Asked
+from jaxprop.train.sources import in_precision, read_data
 from jaxprop.train.steps import Recipe, Way
 from jaxprop.train.watching import Start, starter, together
 
@@ -149,11 +149,11 @@ def fit(
     _check_feedback(rule, feedback, state)
     explorer = starter(explore)
     key, start = _key(key), together([*([] if explorer is None else [explorer]), *read_log(log)])
-    held = None if validation is None else read_rows(validation, "validation")
+    held = None if validation is None else read_data(validation, "validation")
     devices = read_mesh(mesh, net, batch_size)
     recipe = _recipe(net, cost, optimizer, grad, rule, precision, devices)
-    rows = read_rows(data, "data", weights, mask)
-    rows, held = kept((rows, held), recipe.precision)
+    rows = read_data(data, "data", weights, mask)
+    rows, held = (in_precision(part, recipe.precision) for part in (rows, held))
     watching, keeper = read_monitor(monitor, every, recipe), read_checkpoints(checkpoints, resume)
     begin = params if state is None else state
     run = Run(recipe, rows, held, begin, batch_size, key, watching, feedback, devices, keeper)
@@ -161,7 +161,8 @@ def fit(
     if said and progress:
         print(f"fit: {said}", file=sys.stderr)
     until = run.began + epochs
-    shown = Progress((until - run.epochs) * run.batches.steps - run.place, until, progress)
+    steps = run.batches.steps
+    shown = Progress(None if steps is None else (until - run.epochs) * steps - run.place, until, progress)
     with run.stopping, run.watched(start, until - run.epochs), shown, ThreadPoolExecutor(1) as pool:
         try:
             return _epochs(run, until, patience, on_epoch, shown, pool)

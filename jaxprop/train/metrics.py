@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -17,6 +17,7 @@ from jaxprop.layers.layer import Layer
 from jaxprop.network import leaves
 from jaxprop.network.call import Network, call, require, require_order
 from jaxprop.train.rows import Rows, read_mask, read_weights
+from jaxprop.train.sources import Checked, Source, Stream, as_inputs, as_source, is_stream, read_data
 
 ROWS_AT_ONCE = 4096
 
@@ -25,7 +26,13 @@ class Measure(Protocol):
     """What `evaluate` returns: a function of x, θ and targets."""
 
     def __call__(
-        self, x: PyTree, params: PyTree, targets: ArrayLike, *, weights: ArrayLike | None = None, mask: PyTree = None
+        self,
+        x: PyTree,
+        params: PyTree,
+        targets: ArrayLike | None = None,
+        *,
+        weights: ArrayLike | None = None,
+        mask: PyTree = None,
     ) -> dict[str, float]:
         """Measure on rows."""
         ...
@@ -38,7 +45,8 @@ def predict(
 
     Args:
         net: a Layer, or any callable f(x, params).
-        x: rows `[N, ...]`, or a tree of arrays with one first axis.
+        x: rows `[N, ...]`, or a tree of arrays with one first axis; or rows that are not in memory, such as
+            `jp.data.stored` gives.
         params: θ.
         mask: what padding is masked by, with first axis N, as the layers take it.
 
@@ -50,11 +58,17 @@ def predict(
     >>> predict(lambda x, w: w * x, [[1.0], [3.0]], 2.0).ravel().tolist()
     [2.0, 6.0]
     """
-    return _predicted(net, _checked(net, x, params, "predict(net, x, params)"), params, mask)
+    order = "predict(net, x, params)"
+    if (source := as_inputs(x)) is not None:
+        return np.concatenate([_outputs_of(net, rows, params) for rows in _parts_of(_looked_at(net, source, order))])
+    x = _checked(net, x, params, order)
+    return np.concatenate([_outputs_of(net, rows, params) for rows in _parts_in_memory(Rows(x, None, None, mask))])
 
 
 def evaluate(net: Network, cost: Cost, *old: object) -> Measure:
     """Return `run(x, params, targets, *, weights=None, mask=None)`, which measures {'cost', and 'accuracy' or 'r2'}.
+
+    Rows that are not in memory, as `fit` takes them, bring their targets: `run(rows, params)`.
 
     cost: Σ w_n C_n / Σ w_n, with w_n = 1 if there are no weights; the others are weighted alike.
     accuracy: the share of rows whose largest output is the label's (integer labels, or one-hot rows), positions that
@@ -83,8 +97,18 @@ def evaluate(net: Network, cost: Cost, *old: object) -> Measure:
     require(net, cost, "evaluate")
 
     def run(
-        x: PyTree, params: PyTree, targets: ArrayLike, *, weights: ArrayLike | None = None, mask: PyTree = None
+        x: PyTree,
+        params: PyTree,
+        targets: ArrayLike | None = None,
+        *,
+        weights: ArrayLike | None = None,
+        mask: PyTree = None,
     ) -> dict[str, float]:
+        if targets is None:
+            source = read_data(x, "x", weights, mask) if as_source(x) is not None or is_stream(x) else None
+            if source is None or isinstance(source, Rows):
+                raise ShapeError(f"evaluate: there are no targets: write {order}")
+            return measured(net, cost, _looked_at(net, source, order), params)[0]
         x, expected = _checked(net, x, params, order), np.asarray(as_arrays(targets, "targets"))
         weights = None if weights is None else read_weights(weights, _rows(x))
         return measured(net, cost, Rows(x, expected, weights, mask), params)[0]
@@ -92,21 +116,50 @@ def evaluate(net: Network, cost: Cost, *old: object) -> Measure:
     return run
 
 
-def measured(net: Network, cost: Cost, rows: Rows, params: PyTree) -> tuple[dict[str, float], Float[np.ndarray, " N"]]:
-    """Return what `evaluate` measures, and the cost of every row."""
-    y, targets = _predicted(net, rows.x, params, rows.mask), rows.targets
-    parts = (jax.device_put((y[some], targets[some])) for some in _parts(len(y)))
-    costs = np.concatenate([np.asarray(jax.device_get(_costs(cost, *part)), np.float64) for part in parts])
+def measured(
+    net: Network, cost: Cost, rows: Rows | Source | Stream, params: PyTree
+) -> tuple[dict[str, float], Float[np.ndarray, " N"]]:
+    """Return what `evaluate` measures, and the cost of every row; no more than some thousand rows are held at once."""
+    costs, weights, tally = [], [], Tally(cost)
+    parts = _parts_in_memory(rows) if isinstance(rows, Rows) else _parts_of(rows)
+    for part in parts:
+        y = _outputs_of(net, part, params)
+        found = _costs(cost, *jax.device_put((y, part.targets)))
+        costs.append(np.asarray(jax.device_get(found), np.float64))
+        weights += [] if part.weights is None else [part.weights]
+        tally.add(y, part.targets, part.weights)
+    found = np.concatenate(costs)
     with np.errstate(all="ignore"):  # what is not finite shows in the figures
-        return {"cost": _mean(costs, rows.weights)} | _score(cost, y, targets, rows.weights), costs
+        return {"cost": _mean(found, np.concatenate(weights) if weights else None)} | tally.score(), found
 
 
-def _predicted(net: Network, x: PyTree, params: PyTree, mask: PyTree) -> np.ndarray:
-    """f(x, θ), part by part."""
-    rows = _rows(x)
-    given = (x, read_mask(mask, rows))
-    parts = (jax.device_put(jax.tree.map(lambda a, some=some: a[some], given)) for some in _parts(rows))
-    return np.concatenate([np.asarray(jax.device_get(_outputs(net, part, params, mask))) for part, mask in parts])
+def _parts_in_memory(rows: Rows) -> Iterator[Rows]:
+    """At most `ROWS_AT_ONCE` rows at a time."""
+    count = _rows(rows.x)
+    given = rows._replace(mask=read_mask(rows.mask, count))
+    return (jax.tree.map(lambda a, some=some: a[some], given) for some in _parts(count))
+
+
+def _parts_of(source: Source | Stream) -> Iterator[Rows]:
+    """The same of rows that are not in memory; of a stream its batches."""
+    if isinstance(source, Stream):
+        return source.epoch(0)
+    parts = _parts(source.rows)
+    return (source.read(np.arange(some.start, min(some.stop, source.rows))) for some in parts)
+
+
+def _looked_at(net: Network, source: Source | Stream, what: str) -> Source | Stream:
+    """Rows that are looked at as they are read, for a network that answers for each row alone."""
+    _check_network(net, what)
+    if isinstance(source, Stream):
+        return source
+    return Checked(source, lambda rows: net.check_values(rows.x) if isinstance(net, Layer) else None)
+
+
+def _outputs_of(net: Network, rows: Rows, params: PyTree) -> np.ndarray:
+    """f(x, θ) of some rows."""
+    x, mask = jax.device_put((rows.x, rows.mask))
+    return np.asarray(jax.device_get(_outputs(net, x, params, mask)))
 
 
 def _checked(net: Network, x: PyTree, params: PyTree, what: str) -> PyTree:
@@ -116,25 +169,67 @@ def _checked(net: Network, x: PyTree, params: PyTree, what: str) -> PyTree:
     x = as_arrays(x, "x")
     if isinstance(net, Layer):
         net.check_values(x)
-        mixing = next((leaf for leaf in leaves(net) if isinstance(leaf.layer, BatchNorm)), None)
-        if mixing is not None:
-            raise JaxpropError(
-                f"{what}: found {place(mixing.layer, mixing.path)}, which would make the answer for a row depend on "
-                "the other rows; first write net, params = jp.freeze_statistics(net, x, params), with the training rows"
-            )
+    _check_network(net, what)
     return x
 
 
-def _score(cost: Cost, y: np.ndarray, targets: np.ndarray, weights: np.ndarray | None) -> dict[str, float]:
-    """Accuracy or R², or nothing where neither says anything."""
-    if (found := decided(cost, y, targets)) is not None:
-        truth, chosen, counted = found
-        return _share(truth == chosen, counted, weights)
-    numbers = np.asarray(targets, np.float64)
-    mean = np.average(numbers, axis=0, weights=weights)
-    residual = _mean((numbers - np.asarray(cost.expected(y))) ** 2, weights)
-    spread = _mean((numbers - mean) ** 2, weights)
-    return {"r2": float(1 - residual / spread)} if spread > 0 else {}  # constant targets have none
+def _check_network(net: Network, what: str) -> None:
+    """Refuse a BatchNorm, whose statistics would be those of the rows."""
+    require(net, None, what)
+    mixing = [leaf for leaf in leaves(net) if isinstance(leaf.layer, BatchNorm)] if isinstance(net, Layer) else []
+    if mixing:
+        raise JaxpropError(
+            f"{what}: found {place(mixing[0].layer, mixing[0].path)}, which would make the answer for a row depend on "
+            "the other rows; first write net, params = jp.freeze_statistics(net, x, params), with the training rows"
+        )
+
+
+class Tally:
+    """Accuracy or R², added up over parts of the rows."""
+
+    def __init__(self, cost: Cost) -> None:
+        self.cost = cost
+        self.classes = True  # as long as every part is of classes
+        self.right = self.counted = 0.0
+        self.weight = 0.0
+        self.mean: Any = 0.0  # of the targets, for each output
+        self.spread: Any = 0.0  # Σ w (ŷ − mean ŷ)²
+        self.residual = 0.0  # Σ w (ŷ − y)²
+
+    def add(self, y: np.ndarray, targets: np.ndarray, weights: np.ndarray | None) -> None:
+        """Take some rows into account."""
+        found = decided(self.cost, y, targets)
+        with np.errstate(all="ignore"):
+            if found is None:
+                self.classes = False
+            elif self.classes:
+                truth, chosen, counted = found
+                weight = counted * _along(1.0 if weights is None else weights, truth)
+                self.right += float(np.sum((truth == chosen) * weight))
+                self.counted += float(np.sum(weight))
+            if found is None or not np.issubdtype(np.asarray(targets).dtype, np.integer):
+                self._add_numbers(y, np.asarray(targets, np.float64), weights)
+
+    def _add_numbers(self, y: np.ndarray, numbers: np.ndarray, weights: np.ndarray | None) -> None:
+        """Means and spreads of two parts make those of both (Chan, Golub and LeVeque 1979)."""
+        w = np.ones(len(numbers)) if weights is None else np.asarray(weights, np.float64)
+        total = float(np.sum(w))
+        if not total:
+            return
+        mean = np.average(numbers, axis=0, weights=w)
+        both = self.weight + total
+        between = (mean - self.mean) ** 2 * (self.weight * total / both)
+        self.spread = self.spread + np.sum(_along(w, numbers) * (numbers - mean) ** 2, axis=0) + between
+        self.mean = self.mean + (mean - self.mean) * (total / both)
+        self.residual += float(np.sum(_along(w, numbers) * (numbers - np.asarray(self.cost.expected(y))) ** 2))
+        self.weight = both
+
+    def score(self) -> dict[str, float]:
+        """Return accuracy or R², or nothing where neither says anything."""
+        if self.classes:
+            return {"accuracy": self.right / self.counted} if self.counted else {}
+        spread = float(np.sum(self.spread))
+        return {"r2": 1 - self.residual / spread} if spread > 0 else {}  # constant targets have none
 
 
 def decided(
@@ -153,12 +248,6 @@ def decided(
     if cost.outputs == "logits" and np.all((targets == 0) | (targets == 1)):
         return (targets == 1).astype(int), (y > 0).astype(int), np.ones(y.shape, bool)
     return None
-
-
-def _share(right: Bool[np.ndarray, "N ..."], counted: np.ndarray, weights: np.ndarray | None) -> dict[str, float]:
-    """How much of what counts is right, if anything counts."""
-    weight = counted * _along(1.0 if weights is None else weights, right)
-    return {"accuracy": float(np.sum(right * weight) / np.sum(weight))} if np.any(weight) else {}
 
 
 def _mean(values: Float[np.ndarray, "N ..."], weights: np.ndarray | None) -> float:

@@ -43,7 +43,7 @@ def clock(seconds: float) -> str:
 class Progress:
     """Steps done, their rate and the time left; `enabled=False` shows nothing."""
 
-    def __init__(self, total_steps: int, epochs: int, enabled: bool = True) -> None:
+    def __init__(self, total_steps: int | None, epochs: int, enabled: bool = True) -> None:
         self.total, self.epochs, self.enabled = total_steps, epochs, enabled
         self.done, self.start, self.said, self.latest = 0, time.monotonic(), 0.0, ""
         self.first: tuple[int, float] | None = None  # steps and time when compiling was over
@@ -83,7 +83,8 @@ class Progress:
                 self.bar.update(self.task, completed=self.done, description=text, rate=self.speed())
                 self.bar.refresh()
             else:
-                print(f"{text} · {self.done:,}/{self.total:,} steps · {self.speed()}", file=sys.stderr)
+                of = "" if self.total is None else f"/{self.total:,}"
+                print(f"{text} · {self.done:,}{of} steps · {self.speed()}", file=sys.stderr)
 
     def epoch(self, row: dict[str, float]) -> None:
         """An epoch is done: each is said in a file or pipe; above a terminal's bar about ten are, the last always."""
@@ -111,5 +112,5 @@ class Progress:
         if self.done <= steps:
             return f"{self.done / max(time.monotonic() - self.start, 1e-9):,.0f} steps/s"
         rate = (self.done - steps) / max(time.monotonic() - start, 1e-9)
-        left = (self.total - self.done) / max(rate, 1e-9)
-        return f"{rate:,.0f} steps/s" + (f" · {clock(left)} left" if self.done < self.total else "")
+        left = 0 if self.total is None else self.total - self.done  # of a stream nobody knows
+        return f"{rate:,.0f} steps/s" + (f" · {clock(left / max(rate, 1e-9))} left" if left > 0 else "")

@@ -21,7 +21,7 @@ from jaxprop.errors import JaxpropError, ShapeError
 from jaxprop.layers.layer import Layer
 from jaxprop.network.call import call
 from jaxprop.network.freeze import freeze_statistics
-from jaxprop.train.batches import Batches, Chunk, epoch_order
+from jaxprop.train.batches import Batches, Chunk
 from jaxprop.train.checkpoints import Keeper
 from jaxprop.train.devices import Devices
 from jaxprop.train.metrics import measured
@@ -32,8 +32,9 @@ from jaxprop.train.progress import Progress
 from jaxprop.train.result import Best, FitResult, FitState, Row, Within
 from jaxprop.train.rows import Rows
 from jaxprop.train.signals import Stopping
-from jaxprop.train.sources import InMemory
+from jaxprop.train.sources import Checked, InMemory, Source, Stream, check_read, sample
 from jaxprop.train.steps import Recipe, State, begin, copied, taking
+from jaxprop.train.streamed import Streamed
 from jaxprop.train.watching import Moment, Start, Watched, Watcher
 
 SECONDS_A_CHUNK = 1.0
@@ -48,8 +49,8 @@ class Run:
     def __init__(
         self,
         recipe: Recipe,
-        data: Rows,
-        validation: Rows | None,
+        data: Rows | Source | Stream,
+        validation: Rows | Source | None,
         start: PyTree | FitState,
         batch_size: int,
         key: Key[Array, ""],
@@ -58,9 +59,13 @@ class Run:
         devices: Devices | None = None,
         keeper: Keeper | None = None,
     ) -> None:
-        self.recipe, self.data, self.validation = recipe, data, validation
+        self.recipe, self.outputs = recipe, None  # of some rows, once they are known
+        self.source = InMemory(data) if isinstance(data, Rows) else data
+        self.data = data if isinstance(data, Rows) else sample(data)  # what shapes are known from
+        self.validation = Checked(validation, self._check_values) if isinstance(validation, Source) else validation
+        self.held = validation if validation is None or isinstance(validation, Rows) else sample(validation)
         self.monitor, self.devices, self.keeper = monitor, devices, keeper or Keeper()
-        self.batches, self.take = Batches(InMemory(data), batch_size, devices), taking(recipe)
+        self.batches, self.take = self._batches(batch_size), taking(recipe)
         init_key, order_key, self.layer_key = jax.random.split(key, 3)
         self.order_seed = np.asarray(jax.random.key_data(order_key))
         self.key, self.batch_size = key, batch_size
@@ -87,7 +92,7 @@ class Run:
 
         Return the epoch's row of the history.
         """
-        first, order = self.place, epoch_order(self.order_seed, self.epochs, self.batches.rows)
+        first, order = self.place, self.batches.order(self.order_seed, self.epochs)
         before = self.steps - first
         for chunk in self.batches.epoch(order, pool, first):
             start = 0
@@ -99,10 +104,10 @@ class Run:
                 start = stop
                 self.keeper.after_steps(self)
                 self.stopping.here()
-        summed, self.epoch_costs = self._summed(), []
+        cost, self.epoch_costs = self._mean_cost(), []
         self.epochs += 1
         params = self.state.for_use()
-        row: Row = {"epoch": self.epochs, "cost": summed / self.batches.rows} | self._validated(params)
+        row: Row = {"epoch": self.epochs, "cost": cost} | self._validated(params)
         if self.state.scaling is not None:
             row |= {"loss_scale": float(self.state.scaling.scale), "skipped_steps": int(self.state.scaling.skipped)}
         if self.monitor is not None:
@@ -126,15 +131,14 @@ class Run:
         """How many steps of the epoch are behind."""
         return sum(map(len, self.epoch_costs))
 
-    def _summed(self) -> float:
-        """Σ over the rows of an epoch of its batches' costs, at once: it does not tell how long chunks were."""
+    def _mean_cost(self) -> float:
+        """The mean over the rows of an epoch of its batches' costs, at once: it does not tell how long chunks were."""
         costs = np.concatenate(self.epoch_costs)
-        rows = np.full(len(costs), self.batches.batch_size)
-        rows[self.batches.full :] = self.batches.rest
+        rows = self.batches.sizes(len(costs))
         counted = np.isfinite(costs)  # of a step that overflowed float16 and was not taken there may be none
         if not np.any(counted):
             return math.nan
-        return float(np.sum((rows * costs)[counted]) * (np.sum(rows) / np.sum(rows[counted])))
+        return float(np.sum((rows * costs)[counted]) * (np.sum(rows) / np.sum(rows[counted]))) / int(np.sum(rows))
 
     @contextlib.contextmanager
     def watched(self, start: Start | None, epochs: int) -> Iterator[None]:
@@ -144,7 +148,7 @@ class Run:
             return
         batches = self.batches
         until = self.epochs + epochs
-        self.watcher = start(Watched(self.recipe, self.data, self.validation, batches.batch_size, until, batches.steps))
+        self.watcher = start(Watched(self.recipe, self.data, self.held, batches.batch_size, until, batches.steps))
         try:
             self.watcher.report(self._moment())
             yield
@@ -217,6 +221,13 @@ class Run:
         monitored = None if self.monitor is None else self.monitor.monitored()
         return FitResult(params, tuple(self.history), self.best, self.steps, seconds, stopped, row, state, monitored)
 
+    def _batches(self, batch_size: int) -> Batches | Streamed:
+        """What goes through the rows; those that are not in memory are looked at as they come."""
+        if isinstance(self.source, Stream):
+            return Streamed(self.source, self.devices, self._check_values)
+        source = self.source if isinstance(self.source, InMemory) else Checked(self.source, self._check_values)
+        return Batches(source, batch_size, self.devices)
+
     def _start(self, start: PyTree | FitState, key: Key[Array, ""], feedback: PyTree) -> State:
         """The state to start with, as arrays, when everything fits."""
         if start is None:
@@ -251,14 +262,26 @@ class Run:
     def _check_fit(self, params: PyTree, feedback: PyTree) -> None:
         """Find out before the first step whether everything fits."""
         net, cost = self.recipe.net, self.recipe.cost
-        for rows in [self.data] if self.validation is None else [self.data, self.validation]:
+        for rows, origin in ((self.held, self.validation), (self.data, self.source)):
+            if rows is None:
+                continue
             y = jax.eval_shape(lambda x, p, mask: call(net, x, p, mask=mask), rows.x, params, rows.mask)
-            if isinstance(net, Layer):
-                net.check_values(rows.x)
             cost.check(y, rows.targets)
-            cost.check_values(y, rows.targets)
+            self.outputs = y
+            if isinstance(origin, Source) and not isinstance(origin, InMemory):
+                check_read(origin.where, range(len(rows.targets)), rows, self._check_values)
+            else:
+                self._check_values(rows)
         rng = None if self.recipe.rule is None else self.layer_key  # a rule may draw
         jax.eval_shape(self.recipe.value_and_grad, jax.tree.map(lambda a: a[:1], self.data), params, rng, feedback)
+
+    def _check_values(self, rows: Rows) -> None:
+        """Refuse rows that no layer or cost can take, as they are read."""
+        if isinstance(self.recipe.net, Layer):
+            self.recipe.net.check_values(rows.x)
+        if self.outputs is not None:
+            y = jax.ShapeDtypeStruct((len(rows.targets), *self.outputs.shape[1:]), self.outputs.dtype)
+            self.recipe.cost.check_values(y, rows.targets)  # pyright: ignore[reportArgumentType] (its shape is asked for)
 
     def _validated(self, params: PyTree) -> dict[str, float]:
         """Cost and score on the validation rows, if there are any."""
@@ -266,8 +289,7 @@ class Run:
             return {}
         net = self.recipe.net
         if isinstance(net, Layer) and net.mixes_examples:  # statistics of a random subset: rows may lie sorted
-            chosen = epoch_order(self.order_seed, 0, self.batches.rows)[:ROWS_TO_FREEZE]
-            x = jax.device_put(jax.tree.map(lambda a: a[chosen], self.data.x))
+            x = jax.device_put(self.batches.some(self.order_seed, ROWS_TO_FREEZE).x)
             net, params = freeze_statistics(net, x, params)
         found, costs = measured(net, self.recipe.cost, self.validation, params)
         if not math.isfinite(found["cost"]) and all(math.isfinite(row["validation_cost"]) for row in self.history):

@@ -10,6 +10,7 @@ from jaxprop.arrays.paths import by_path
 from jaxprop.errors import JaxpropError
 from jaxprop.layers.layer import Layer
 from jaxprop.train.checkpoints.described import array_sum, described
+from jaxprop.train.sources import InMemory, Source, Stream
 
 if TYPE_CHECKING:
     from jaxprop.train.run import Run
@@ -33,7 +34,7 @@ def identity(run: "Run") -> Identity:
         "precision": {"": str(recipe.precision)},
         "batch_size": {"": str(run.batch_size)},
         "key": {"": f"{run.key.dtype} {jax.random.key_data(run.key).tolist()}"},
-        "data": rows_sum(run.batches.source),
+        "data": rows_sum(run.source),
         "validation": {} if run.validation is None else rows_sum(run.validation),
         "monitor": {} if monitor is None else {"every": str(monitor.every), **dict(zip(*named(monitor), strict=True))},
     }
@@ -55,7 +56,7 @@ def shapes(tree: PyTree) -> dict[str, str]:
 
 def rows_sum(rows: Any) -> dict[str, str]:
     """Return a sum of each array of rows, or what their source says that they are."""
-    if hasattr(rows, "digest"):
+    if isinstance(rows, Source | Stream) and not isinstance(rows, InMemory):
         return {"": str(rows.digest())}
     return {path: array_sum(array) for path, array in by_path(getattr(rows, "data", rows)).items()}
 

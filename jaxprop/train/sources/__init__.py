@@ -5,7 +5,17 @@ files.py       arrays whose rows lie in files                         given.py  
 grain.py       Grain's data sets: rows by number, or a stream of batches
 """
 
-from jaxprop.train.sources.given import read_data as read_data
-from jaxprop.train.sources.grain import Stream as Stream
+from jaxprop.train.sources.given import (
+    as_inputs as as_inputs,
+    as_source as as_source,
+    in_precision as in_precision,
+    read_data as read_data,
+)
+from jaxprop.train.sources.grain import Stream as Stream, is_stream as is_stream
 from jaxprop.train.sources.in_memory import InMemory as InMemory
-from jaxprop.train.sources.source import Checked as Checked, Source as Source, sample as sample
+from jaxprop.train.sources.source import (
+    Checked as Checked,
+    Source as Source,
+    check_read as check_read,
+    sample as sample,
+)

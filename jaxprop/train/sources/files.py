@@ -163,7 +163,7 @@ class FileArray:
         shard = int(np.searchsorted(self.ends, number, side="right"))
         return f"{self.pieces[shard].path}, row {number - int(self.ends[shard]) + self.pieces[shard].rows}"
 
-    def identity(self) -> dict[str, Any]:
+    def digest(self) -> dict[str, Any]:
         """Return what tells these rows from others: files' names and sizes, and bytes from head to tail of each."""
         digest = hashlib.sha256(f"{self.stored} {self.row}".encode())
         for piece in self.pieces:
@@ -213,12 +213,12 @@ class Stored(Source):
         """Return where a row lies, for errors."""
         return next((leaf.where(number) for leaf in self._leaves() if hasattr(leaf, "where")), f"row {number}")
 
-    def identity(self) -> dict[str, Any]:
+    def digest(self) -> dict[str, Any]:
         """Return what tells these rows from others."""
         found = []
         for leaf in self._leaves():
-            if hasattr(leaf, "identity"):
-                found.append(leaf.identity())
+            if hasattr(leaf, "digest"):
+                found.append(leaf.digest())
             else:
                 found.append({"sha256": hashlib.sha256(np.ascontiguousarray(leaf).tobytes()).hexdigest()})
         return {"kind": "Stored", "rows": self.rows, "arrays": found}

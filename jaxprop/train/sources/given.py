@@ -10,10 +10,11 @@ import numpy as np
 from jaxprop.arrays.given import in_own_precision
 from jaxprop.checks import check_finite
 from jaxprop.errors import DataError, JaxpropError
+from jaxprop.train.precision import Precision, kept
 from jaxprop.train.rows import Rows, as_numpy, read_mask, read_rows, read_weights
 from jaxprop.train.sources.files import FileArray, Piece, Stored
 from jaxprop.train.sources.grain import Records, Stream, is_rows_by_number, is_stream
-from jaxprop.train.sources.source import Source, Weighted
+from jaxprop.train.sources.source import Cast, Source, Weighted
 
 
 def read_data(given: Any, name: str = "data", weights: Any = None, mask: Any = None) -> Rows | Source | Stream:
@@ -26,13 +27,24 @@ def read_data(given: Any, name: str = "data", weights: Any = None, mask: Any = N
     """
     if (source := as_source(given, name, weights, mask)) is not None:
         return source
-    if isinstance(given, Stream) or is_stream(given):
+    if is_stream(given):
         if weights is not None or mask is not None:
             raise JaxpropError(
                 f"fit: {name} is a stream, whose rows have no numbers: give weights and masks in its batches"
             )
         return given if isinstance(given, Stream) else Stream(given, name=name)
     return read_rows(given, name, weights, mask)
+
+
+def in_precision(rows: Any, precision: Precision | None) -> Any:
+    """Return rows with their floating numbers as a precision keeps them, wherever they are; None stays None.
+
+    >>> in_precision(Rows(np.ones(1, np.float16), np.arange(1)), "float32").x.dtype.name
+    'float32'
+    """
+    if precision is None or not isinstance(rows, Source | Stream):
+        return kept(rows, precision)
+    return Cast(rows, precision) if isinstance(rows, Source) else rows.mapped(lambda part: kept(part, precision))
 
 
 def as_source(given: Any, name: str = "data", weights: Any = None, mask: Any = None) -> Source | None:
@@ -62,6 +74,16 @@ def as_source(given: Any, name: str = "data", weights: Any = None, mask: Any = N
         weights = read_weights(weights, source.rows, f"{name}: weights")
         weights = weights / np.mean(weights, dtype=weights.dtype)
     return Weighted(source, weights, read_mask(mask, source.rows, f"{name}: mask"))
+
+
+def as_inputs(given: Any) -> Source | None:
+    """Return inputs x that are not in memory as a source, with their targets or without; None for what is in memory.
+
+    >>> as_inputs([[1.0]]) is None
+    True
+    """
+    x = file_array(given)
+    return Stored(Rows(x, None)) if _is_stored(x) else None if isinstance(given, tuple) else as_source(given)
 
 
 def file_array(given: Any) -> Any:

@@ -6,7 +6,7 @@ Grain need not be installed: whatever has `__len__` and `__getitem__`, or can be
 import hashlib
 import itertools
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter, thread_time
 from typing import Any
@@ -18,7 +18,7 @@ from jaxprop.arrays.given import in_own_precision
 from jaxprop.checks import check_whole
 from jaxprop.errors import DataError
 from jaxprop.train.rows import Rows, as_numpy
-from jaxprop.train.sources.source import Source
+from jaxprop.train.sources.source import Source, check_read
 
 THREADS = 16  # as many as Grain's own ReadOptions has
 WAITING = 3.0  # how many times the processor's time reading takes where a disk or a network is waited for
@@ -55,35 +55,57 @@ class Records(Source):
         chosen = numbers.tolist()
         if self.waits and len(chosen) > 1:
             with ThreadPoolExecutor(THREADS) as pool:
-                found = list(pool.map(self._row, chosen))
+                found = list(pool.map(self.records.__getitem__, chosen))
         else:
-            found = list(map(self._row, chosen))
+            found = [self.records[number] for number in chosen]
             self.waits = perf_counter() - wall > WAITING * (thread_time() - busy)
-        first = found[0]
-        for number, row in zip(chosen, found, strict=True):
-            if jax.tree.map(np.shape, row) != jax.tree.map(np.shape, first):
-                raise DataError(
-                    f"{self.where(number)} is of {_shapes(row)}, {self.where(chosen[0])} of {_shapes(first)}; expected "
-                    "one shape for all: pad or cut them"
-                )
-        if out is None:
-            return jax.tree.map(lambda *parts: np.stack(parts), *found)
-        return jax.tree.map(_fill, out, *found)
+        first = as_rows(self._whole(found, chosen), self.where(chosen[0]))  # one says what all are like
+        names = [name for name, part in first._asdict().items() if part is not None]
+        columns = ([self._named(element, name) for element in found] for name in names)
+        parts = {
+            name: self._stacked(first, column, chosen, name, out) for name, column in zip(names, columns, strict=True)
+        }
+        return first._replace(**parts)
 
-    def _row(self, number: int) -> Rows:
-        element = self.records[number]
-        if element is None:
+    def _whole(self, found: list[Any], chosen: list[int]) -> Any:
+        """The first element, when all are there."""
+        if (absent := next((i for i, element in enumerate(found) if element is None), None)) is not None:
             raise DataError(
-                f"{self.where(number)} is filtered out, which leaves the number of rows unknown; filter after "
+                f"{self.where(chosen[absent])} is filtered out, which leaves the number of rows unknown; filter after "
                 "to_iter_dataset(), and batch there"
             )
-        return as_rows(element, self.where(number))
+        return found[0]
+
+    def _named(self, element: Any, name: str) -> Any:
+        """x, targets, weights or mask of an element."""
+        return element[name] if isinstance(element, dict) else element[("x", "targets").index(name)]
+
+    def _stacked(self, first: Rows, column: list[Any], chosen: list[int], name: str, out: Rows | None) -> Any:
+        """One part of all elements, each array of it stacked, into `out` if that is given."""
+        like, into = getattr(first, name), None if out is None else getattr(out, name)
+        leaves, structure = jax.tree.flatten(like)
+        buffers = [None] * len(leaves) if into is None else jax.tree.leaves(into)
+        arrays = [column] if structure == jax.tree.structure(0) else zip(*map(jax.tree.leaves, column), strict=True)
+        try:
+            stacks = [
+                _stack(parts, buffer, f"{self.name}: {name}") for parts, buffer in zip(arrays, buffers, strict=True)
+            ]
+        except ValueError as error:
+            shapes = [jax.tree.map(np.shape, part) for part in column]
+            other = next((i for i, shape in enumerate(shapes) if shape != shapes[0]), None)
+            if other is None:
+                raise DataError(f"{self.name}: {name}: {error}") from None
+            raise DataError(
+                f"{self.where(chosen[other])} has {name} of {shapes[other]}, {self.where(chosen[0])} of {shapes[0]}; "
+                "expected one shape for all: pad or cut them"
+            ) from None
+        return jax.tree.unflatten(structure, stacks)
 
     def where(self, number: int) -> str:
         """Return where a row lies, for errors."""
         return f"{self.name}: element {number}"
 
-    def identity(self) -> dict[str, Any]:
+    def digest(self) -> dict[str, Any]:
         """Return what tells these rows from others: how many there are, of what kind, the first and the last."""
         first_and_last = self.read(np.array([0, self.rows - 1]))
         digest = hashlib.sha256(b"".join(leaf.tobytes() for leaf in jax.tree.leaves(first_and_last)))
@@ -114,11 +136,14 @@ class Stream:
         self.batches, self.steps, self.name = batches, steps_per_epoch, name
         self.running: Iterator[Any] | None = None  # goes on from epoch to epoch
 
-    def epoch(self, epoch: int, first: int = 0) -> Iterator[Rows]:
-        """Yield the batches of an epoch from its step `first` on; those before are read, and not used."""
+    def epoch(self, epoch: int, first: int = 0, check: Callable[[Rows], None] = lambda rows: None) -> Iterator[Rows]:
+        """Yield the batches of an epoch from its step `first` on; those before are read, and not used.
+
+        `check` refuses rows that cannot be trained on; they are finite before it sees them.
+        """
         if self.steps is None:
             given = itertools.islice(iter(self.batches), first, None)
-            yield from self._read(given, first)
+            yield from self._read(given, first, check)
             return
         if self.running is None:
             self.running = self._endless()
@@ -126,7 +151,7 @@ class Stream:
             for _ in range(first):
                 next(self.running)
             first %= self.steps
-        yield from self._read(itertools.islice(self.running, self.steps - first), first)
+        yield from self._read(itertools.islice(self.running, self.steps - first), first, check)
 
     def _endless(self) -> Iterator[Any]:
         while True:
@@ -137,7 +162,9 @@ class Stream:
             if not some:
                 return
 
-    def _read(self, given: Iterator[Any], first: int) -> Iterator[Rows]:
+    def _read(
+        self, given: Iterator[Any], first: int, check: Callable[[Rows], None] = lambda rows: None
+    ) -> Iterator[Rows]:
         step = first - 1
         for step, batch in enumerate(given, first):
             where = f"{self.name}: batch {step}"
@@ -145,24 +172,44 @@ class Stream:
             lengths = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(rows)}
             if len(lengths) != 1 or lengths & {(), (0,)}:
                 raise DataError(f"{where} is of {_shapes(rows)}; expected x [B, ...] and targets [B, ...] of one B ≥ 1")
+            check_read(lambda row, where=where: f"{where}, row {row}", range(len(rows.targets)), rows, check)
             yield rows
         if step < first:
             raise DataError(f"{self.name}: the data set gave no batch; expected at least one an epoch")
 
+    def mapped(self, change: Callable[[Rows], Rows]) -> "Stream":
+        """Return the stream of changed batches."""
+        return Stream(Mapped(self, change), self.steps, self.name)
+
+    def peek(self) -> Iterator[Rows]:
+        """Yield batches from the beginning, without going on in what `epoch` goes through."""
+        return self._read(iter(self.batches), 0)
+
     def first(self, rows: int) -> Rows:
         """Return the first rows of the stream, of as many batches as that takes."""
         found: list[Rows] = []
-        for batch in self._read(iter(self.batches), 0):
+        for batch in self.peek():
             found.append(batch)
             if sum(len(part.targets) for part in found) >= rows:
                 break
         return jax.tree.map(lambda *parts: np.concatenate(parts)[:rows], *found)
 
-    def identity(self) -> dict[str, Any]:
+    def digest(self) -> dict[str, Any]:
         """Return what tells this stream from others: what it calls itself, and its first batch."""
         first = self.first(1)
         digest = hashlib.sha256(b"".join(leaf.tobytes() for leaf in jax.tree.leaves(first)))
         return {"kind": type(self.batches).__name__, "steps": self.steps, "sha256": digest.hexdigest()}
+
+
+class Mapped:
+    """The batches of a stream, changed."""
+
+    def __init__(self, stream: Stream, change: Callable[[Rows], Rows]) -> None:
+        self.stream, self.change = stream, change
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        changed = map(self.change, self.stream.peek())
+        return ({name: part for name, part in rows._asdict().items() if part is not None} for rows in changed)
 
 
 def is_rows_by_number(given: Any) -> bool:
@@ -173,7 +220,7 @@ def is_rows_by_number(given: Any) -> bool:
 
 def is_stream(given: Any) -> bool:
     """Return whether this is gone through from its beginning, such as a `grain.IterDataset` or a `grain.DataLoader`."""
-    return hasattr(type(given), "__iter__") and not hasattr(type(given), "__len__") and not isinstance(given, dict)
+    return isinstance(given, Stream) or (hasattr(type(given), "__iter__") and not hasattr(type(given), "__len__"))
 
 
 def as_rows(element: Any, where: str) -> Rows:
@@ -198,6 +245,13 @@ def _shapes(rows: Rows) -> str:
     )
 
 
-def _fill(buffer: np.ndarray, *parts: np.ndarray) -> np.ndarray:
-    np.stack(parts, out=buffer[: len(parts)])
+def _stack(parts: Sequence[Any], buffer: np.ndarray | None, what: str) -> np.ndarray:
+    """Arrays of one shape along a new first axis, in JAX's own precision; the buffer is filled from its start."""
+    if buffer is not None and np.asarray(parts[0]).dtype == buffer.dtype:
+        np.stack(parts, out=buffer[: len(parts)])
+        return buffer
+    stacked = in_own_precision(np.stack(parts), what)
+    if buffer is None:
+        return stacked
+    buffer[: len(parts)] = stacked
     return buffer

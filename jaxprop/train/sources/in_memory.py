@@ -1,8 +1,6 @@
 """Rows that lie in memory, as numpy arrays."""
 
-import hashlib
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import numpy as np
@@ -36,11 +34,3 @@ class InMemory(Source):
             return buffer
 
         return jax.tree.map(fill, self.data, out)
-
-    def identity(self) -> dict[str, Any]:
-        """Return what tells these rows from others: a digest of all of them."""
-        digest = hashlib.sha256()
-        for array in jax.tree.leaves(self.data):
-            digest.update(f"{array.dtype} {array.shape}".encode())
-            digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
-        return {"kind": "InMemory", "rows": self.rows, "sha256": digest.hexdigest()}

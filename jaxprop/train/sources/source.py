@@ -1,7 +1,8 @@
 """What `fit` asks of the rows that it trains on: how many there are, and some of them, by number."""
 
 import abc
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -9,6 +10,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from jaxprop.errors import DataError
+from jaxprop.train.precision import Precision, kept
 from jaxprop.train.rows import Rows
 
 ROWS_LOOKED_AT = 256  # before the first step, for shapes: where rows are not in memory, all are checked as they come
@@ -43,7 +45,7 @@ class Source(abc.ABC):
         """Return where a row lies, for errors."""
         return f"row {number}"
 
-    def identity(self) -> dict[str, Any]:
+    def digest(self) -> dict[str, Any]:
         """Return, as plain data, what tells these rows from others without reading all of them."""
         return {"kind": type(self).__name__, "rows": self.rows}
 
@@ -87,22 +89,36 @@ class Part(Source):
         """Return where a row lies, for errors."""
         return self.source.where(int(self.numbers[number]))
 
-    def identity(self) -> dict[str, Any]:
+    def digest(self) -> dict[str, Any]:
         """Return what tells these rows from others."""
         chosen = (len(self.numbers), *self.numbers[:: max(1, len(self.numbers) // 64)].tolist())
-        return {"of": self.source.identity(), "rows": chosen}
+        return {"of": self.source.digest(), "rows": chosen}
 
 
-class Weighted(Source):
-    """The rows of a source, with a weight and a mask for each from memory; the weights have the mean 1."""
+class Around(Source):
+    """The rows of a source, with something done to each."""
 
-    def __init__(self, source: Source, weights: np.ndarray | None, mask: PyTree) -> None:
-        self.source, self.weights, self.mask = source, weights, mask
+    source: Source
 
     @property
     def rows(self) -> int:
         """How many rows there are, N."""
         return self.source.rows
+
+    def where(self, number: int) -> str:
+        """Return where a row lies, for errors."""
+        return self.source.where(number)
+
+    def digest(self) -> dict[str, Any]:
+        """Return what tells these rows from others."""
+        return self.source.digest()
+
+
+class Weighted(Around):
+    """The rows of a source, with a weight and a mask for each from memory; the weights have the mean 1."""
+
+    def __init__(self, source: Source, weights: np.ndarray | None, mask: PyTree) -> None:
+        self.source, self.weights, self.mask = source, weights, mask
 
     def read(self, numbers: np.ndarray, out: Any = None) -> Any:
         """Return the rows of these numbers, see `Source`."""
@@ -114,57 +130,58 @@ class Weighted(Source):
             own = filled(own, {name: getattr(out, name) for name in own})
         return theirs._replace(**own)
 
-    def where(self, number: int) -> str:
-        """Return where a row lies, for errors."""
-        return self.source.where(number)
-
-    def identity(self) -> dict[str, Any]:
+    def digest(self) -> dict[str, Any]:
         """Return what tells these rows from others."""
-        return self.source.identity()
+        bytes_of = b"".join(np.ascontiguousarray(part).tobytes() for part in jax.tree.leaves((self.weights, self.mask)))
+        return {"of": self.source.digest(), "weights and mask": hashlib.sha256(bytes_of).hexdigest()}
 
 
-class Checked(Source):
+class Cast(Around):
+    """The rows of a source, with floating numbers as a precision keeps them."""
+
+    def __init__(self, source: Source, precision: Precision) -> None:
+        self.source, self.precision = source, precision
+
+    def read(self, numbers: np.ndarray, out: Any = None) -> Any:
+        """Return the rows of these numbers, see `Source`."""
+        found = self.source.read(numbers, out)  # what is written into `out` takes its dtypes
+        return found if out is not None else kept(found, self.precision)
+
+
+class Checked(Around):
     """The rows of a source, each looked at when it is read for the first time: the first epoch reads every one."""
 
     def __init__(self, source: Source, check: Callable[[Rows], None]) -> None:
         self.source, self.check = source, check
         self.left = source.rows + 1  # one is read before the first epoch
 
-    @property
-    def rows(self) -> int:
-        """How many rows there are, N."""
-        return self.source.rows
-
     def read(self, numbers: np.ndarray, out: Any = None) -> Any:
         """Return the rows of these numbers, see `Source`."""
         found = self.source.read(numbers, out)
         if self.left > 0:
             self.left -= len(numbers)
-            check_read(self.source, numbers, jax.tree.map(lambda part: part[: len(numbers)], found), self.check)
+            read = jax.tree.map(lambda part: part[: len(numbers)], found)
+            check_read(self.source.where, numbers.tolist(), read, self.check)
         return found
 
-    def where(self, number: int) -> str:
-        """Return where a row lies, for errors."""
-        return self.source.where(number)
 
-
-def check_read(source: Source, numbers: np.ndarray, rows: Rows, check: Callable[[Rows], None]) -> None:
+def check_read(where: Callable[[int], str], numbers: Sequence[int], rows: Rows, check: Callable[[Rows], None]) -> None:
     """Raise DataError, with the place of the row, unless rows are finite and `check` lets them pass."""
     for name, part in (("x", rows.x), ("targets", rows.targets), ("weights", rows.weights), ("mask", rows.mask)):
         for array in jax.tree.leaves(part):
-            _check_finite(source, numbers, array, name)
+            _check_finite(where, numbers, array, name)
     try:
         check(rows)
     except DataError:
-        for i, number in enumerate(numbers.tolist()):  # which one it is
+        for i, number in enumerate(numbers):  # which one it is
             try:
                 check(jax.tree.map(lambda part, i=i: part[i : i + 1], rows))
             except DataError as error:
-                raise DataError(f"{source.where(number)}: {error}") from None
+                raise DataError(f"{where(number)}: {error}") from None
         raise
 
 
-def _check_finite(source: Source, numbers: np.ndarray, array: np.ndarray, name: str) -> None:
+def _check_finite(where: Callable[[int], str], numbers: Sequence[int], array: np.ndarray, name: str) -> None:
     if array.dtype.kind in "biu":
         return
     with np.errstate(all="ignore"):
@@ -175,12 +192,15 @@ def _check_finite(source: Source, numbers: np.ndarray, array: np.ndarray, name: 
         row, *column = (int(i) for i in wrong[0])
         at = f", column {', '.join(map(str, column))}," if column else ""
         found = array[tuple(wrong[0])]
-        place = source.where(int(numbers[row]))
-        raise DataError(f"{place}: {name}{at} is {found}; expected finite numbers: remove or repair the row")
+        raise DataError(
+            f"{where(numbers[row])}: {name}{at} is {found}; expected finite numbers: remove or repair the row"
+        )
 
 
-def sample(source: Source) -> Rows:
-    """Return the first rows of a source, from which shapes are known."""
+def sample(source: Any) -> Rows:
+    """Return the first rows of a source or a stream, from which shapes are known."""
+    if not isinstance(source, Source):
+        return source.first(ROWS_LOOKED_AT)
     return source.read(np.arange(min(source.rows, ROWS_LOOKED_AT)))
 
 
