@@ -1,6 +1,6 @@
 """`fit`: an optax training run at full speed, for a Layer or for any f(x, params).
 
-An epoch is a loop compiled once (`steps.py`): batch, gradient, update, with donated state. A thread shuffles and
+An epoch is a loop compiled once (`steps.py`): batch, gradient, update. A thread shuffles and
 gathers rows meanwhile (`batches.py`); `run.py` keeps the state, and Ctrl-C leaves the best so far.
 """
 

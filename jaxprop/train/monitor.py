@@ -24,7 +24,7 @@ from jaxprop.stats.update_to_weight import update_to_weight
 from jaxprop.train.monitored import Monitored
 from jaxprop.train.optimizers import point
 from jaxprop.train.rows import Rows
-from jaxprop.train.steps import PROGRAMS_KEPT, Recipe, State, step
+from jaxprop.train.steps import PROGRAMS_KEPT, Recipe, State, batch, step
 
 LARGEST = 1000  # numbers of an array that are recorded; of a larger one a summary
 RESERVED = ("epoch", "step", "cost", "gradient_norm", "seconds")  # columns of a history
@@ -102,7 +102,7 @@ def looking(recipe: Recipe, watch: Watch) -> Callable[..., tuple[Array, Array, d
 def _look(
     recipe: Recipe, watch: Watch, state: State, batches: Rows, i: ArrayLike, rng: Key[Array, ""], steps: ArrayLike
 ) -> tuple[Array, Array, dict[str, PyTree]]:
-    rows = jax.tree.map(lambda a: jax.lax.dynamic_index_in_dim(a, i, keepdims=False), batches)
+    rows = batch(jax.tree.map(lambda a: jax.lax.dynamic_index_in_dim(a, i, keepdims=False), batches))
     params, key = point(state.params), recipe.key(rng, steps)
     asked = dict(zip(*watch, strict=True))
     own = [name for name, quantity in asked.items() if _of_optimizer(quantity)]

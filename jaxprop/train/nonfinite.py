@@ -18,7 +18,7 @@ from jaxprop.network.call import Network, Rng, Targets, call, environment
 from jaxprop.train.optimizers import point
 from jaxprop.train.precision import SMALLEST
 from jaxprop.train.rows import Rows
-from jaxprop.train.steps import Recipe, State, copied, taking
+from jaxprop.train.steps import Recipe, State, batch, taking
 
 ADVICE = (
     "Try a smaller learning rate, standardised inputs (a Standardize layer first), "
@@ -43,9 +43,9 @@ def explain(
 ) -> NoReturn:
     """Take the steps of `take` again, one at a time, to the first that is not finite, and raise TrainingError."""
     for i in range(start, stop):
-        after, _, good = taking(recipe)(copied(state), batches, np.int32(i), np.int32(i + 1), rng, np.int32(done))
+        after, _, good = taking(recipe)(state, batches, np.int32(i), np.int32(i + 1), rng, np.int32(done))
         if not good:
-            rows, params = jax.tree.map(lambda a, i=i: a[i], batches), point(state.params)
+            rows, params = batch(jax.tree.map(lambda a, i=i: a[i], batches)), point(state.params)
             key, scale = recipe.key(rng, done + i), None if state.scaling is None else state.scaling.scale
             low = recipe.computed(rows, params, state.feedback, scale)
             by_rule = {} if recipe.rule is None else {"rule": recipe.rule, "feedback": low.feedback, "rng": key}

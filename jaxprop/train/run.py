@@ -72,7 +72,7 @@ class Run:
         self.state = self._start(start, init_key, feedback)
         if devices is not None:
             self.state = devices.place(self.state)
-        self.latest = copied(self.state)
+        self.latest = self.state
         self.epochs, self.steps = (start.epochs, start.steps) if isinstance(start, FitState) else (0, 0)
         self.began = self.epochs
         self.best = Best(self.latest.for_use(), self.epochs, math.inf)
@@ -116,7 +116,7 @@ class Run:
         self.history.append(row)
         judged = row.get("validation_cost", row["cost"])
         if judged < self.best.cost or not math.isfinite(self.best.cost):  # never better than NaN would lose the run
-            self.best = Best(copied(params), self.epochs, judged)
+            self.best = Best(params, self.epochs, judged)
         shown.epoch(row)
         return row
 
@@ -156,7 +156,7 @@ class Run:
             self.watcher.close(self._moment(), self.stopped)
 
     def _moment(self) -> Moment:
-        """Where the run is, for whoever watches: `latest` are arrays that no step takes away."""
+        """Where the run is, for whoever watches."""
         return Moment(self.latest.for_use(), self.epochs, self.steps, self.cost)
 
     @property
@@ -175,7 +175,7 @@ class Run:
 
     def advance(self, chunk: Chunk, start: int, stop: int) -> np.ndarray:
         """Take some steps; return their costs."""
-        self.latest = copied(self.state)  # what is donated is gone
+        self.latest = self.state
         if self.watcher is not None:
             self.watcher.report(self._moment())
         began = time.monotonic()
@@ -195,9 +195,8 @@ class Run:
         return costs
 
     def going_on(self) -> FitState:
-        """Return what another run goes on from, in arrays that no step takes away."""
-        gone = any(leaf.is_deleted() for leaf in jax.tree.leaves(self.state))  # stopped within a step: as it was before
-        params, optimizer, feedback, scaling = self.latest if gone else copied(self.state)
+        """Return what another run goes on from."""
+        params, optimizer, feedback, scaling = self.state
         within = None
         if self.epoch_costs:
             within = Within(self.batches.rows, self.batches.batch_size, np.concatenate(self.epoch_costs))

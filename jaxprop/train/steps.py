@@ -43,12 +43,12 @@ class Recipe:
     def value_and_grad(
         self, rows: Rows, params: PyTree, rng: Rng, feedback: PyTree = None, scale: Float[Array, ""] | None = None
     ) -> tuple[Array, PyTree]:
-        """Return C = Σ_n w_n C_n / N of a batch, and ∂C/∂θ, by the rule if there is one.
+        """Return C = Σ_n w_n C_n of a batch, and ∂C/∂θ, by the rule if there is one.
 
         scale: what errors are multiplied by on their way back, in float16; the gradient is divided by it again.
         """
         low = self.computed(rows, params, feedback, scale)
-        given = {"weights": _over_examples(low.rows), "rng": rng, "mask": low.rows.mask}
+        given = {"weights": low.rows.weights, "rng": rng, "mask": low.rows.mask}
         if self.way == "auto":
             run = auto.value_and_grad(low.net, low.cost)
         else:
@@ -72,7 +72,7 @@ class Recipe:
         They are computed as θ is kept: what is squared or inverted is not to be rounded to half precision first.
         """
         rows = kept(rows, self.precision)
-        given = {"weights": _over_examples(rows), "rng": rng, "mask": rows.mask}
+        given = {"weights": rows.weights, "rng": rng, "mask": rows.mask}
         run = collect(self.net, self.cost, quantities, rule=self.rule)  # pyright: ignore[reportArgumentType]
         return run(rows.x, self._gathered(params), rows.targets, **given, feedback=feedback)
 
@@ -80,7 +80,7 @@ class Recipe:
         """Return C alone, as a function that JAX may differentiate again."""
         low = self.computed(rows, params)
         costs = low.cost(call(low.net, low.rows.x, low.params, rng, low.rows.mask), low.rows.targets)
-        return weighted(lambda w: weighted_sum(costs, w), _over_examples(low.rows), costs.shape[0])
+        return weighted(lambda w: weighted_sum(costs, w), low.rows.weights, costs.shape[0])
 
     def key(self, rng: Key[Array, ""], step: ArrayLike) -> Rng:
         """A step's own key, for layers that draw; a plain function takes none."""
@@ -90,8 +90,13 @@ class Recipe:
         return params if self.devices is None else self.devices.gathered(params)
 
 
-def _over_examples(rows: Rows) -> Float[Array, " N"] | None:
-    return None if rows.weights is None else rows.weights / rows.weights.shape[0]
+def batch(rows: Rows) -> Rows:
+    """Return the rows of one batch as a step takes them: weights with the mean 1 become those of C = Σ_n w_n C_n.
+
+    >>> batch(Rows(jnp.ones((4, 1)), jnp.ones((4, 1)), jnp.ones(4))).weights.tolist()
+    [0.25, 0.25, 0.25, 0.25]
+    """
+    return rows if rows.weights is None else rows._replace(weights=rows.weights / rows.weights.shape[0])
 
 
 class State(NamedTuple):
@@ -114,7 +119,7 @@ def begin(recipe: Recipe, params: PyTree, feedback: PyTree = None) -> State:
     """Return the state before the first step, none of whose arrays is one of the caller's."""
     # optax mixes dtypes, and its zeros are made on the host
     with jax.numpy_dtype_promotion("standard"), jax.transfer_guard_host_to_device("allow"):
-        # copied as a whole: some optimizers keep params themselves, and a buffer is donated only once
+        # copied as a whole: some optimizers keep params themselves, and a loop of one's own may donate each buffer once
         return copied(State(*optimizers.start(recipe.optimizer, params), feedback, scaling(recipe.precision)))
 
 
@@ -159,11 +164,14 @@ def _with_feedback(recipe: Recipe, updates: PyTree, state: State) -> tuple[PyTre
 
 @functools.lru_cache(PROGRAMS_KEPT)
 def taking(recipe: Recipe) -> Callable[..., tuple[State, Float[Array, " steps"], Bool[Array, ""]]]:
-    """Return `take(state, batches, start, stop, rng, done)` of a recipe, compiled; `state` is donated.
+    """Return `take(state, batches, start, stop, rng, done)` of a recipe, compiled.
+
+    `state` is not donated: the loop copies it into buffers of its own, so that the state before is there still, at no
+    cost, for whoever asks what it was.
 
     One compiled function a recipe, and the latest few of them: what a jit has compiled stays as long as the jit does.
     """
-    return jax.jit(functools.partial(take, recipe), donate_argnames="state")
+    return jax.jit(functools.partial(take, recipe))
 
 
 def take(
@@ -187,7 +195,7 @@ def take(
     def one(i: Array, carry: tuple[State, Array]) -> tuple[State, Array]:
         state, costs = carry
         rows = jax.tree.map(lambda a: jax.lax.dynamic_index_in_dim(a, i, keepdims=False), batches)
-        state, value = step(recipe, state, rows, recipe.key(rng, done + i))  # XLA drops an unused key
+        state, value = step(recipe, state, batch(rows), recipe.key(rng, done + i))  # XLA drops an unused key
         return state, costs.at[i].set(value.astype(costs.dtype))
 
     state, costs = jax.lax.fori_loop(start, stop, one, (state, jnp.zeros(capacity)))
