@@ -16,6 +16,7 @@ from jaxprop.train.checkpoints import Checkpoints as Checkpoints
 from jaxprop.train.fitting import fit as fit
 from jaxprop.train.metrics import evaluate as evaluate, predict as predict
 from jaxprop.train.monitored import Monitored as Monitored
+from jaxprop.train.parts import epoch as epoch, step as step
 from jaxprop.train.result import (
     Best as Best,
     FitResult as FitResult,

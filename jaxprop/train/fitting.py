@@ -22,24 +22,24 @@ from jaxtyping import ArrayLike, Float, Key, PyTree, Shaped
 
 from jaxprop.arrays.given import as_key
 from jaxprop.arrays.paths import by_path, join
-from jaxprop.backward.rules.edits import RuleLike, as_rule
+from jaxprop.backward.rules.edits import RuleLike
 from jaxprop.checks import check_whole
 from jaxprop.costs import Cost
-from jaxprop.errors import JaxpropError, ShapeError, pick
-from jaxprop.layers.settings import shortly
-from jaxprop.network.call import Network, require, require_layer
+from jaxprop.errors import JaxpropError, ShapeError
+from jaxprop.network.call import Network
 from jaxprop.stats import Quantity
 from jaxprop.train.checkpoints import Checkpoints, read_checkpoints
-from jaxprop.train.devices import Devices, read_mesh
+from jaxprop.train.devices import read_mesh
 from jaxprop.train.logs import read_log
 from jaxprop.train.monitor import read_monitor
-from jaxprop.train.precision import read_precision, with_enough_bits
+from jaxprop.train.parts import read_recipe
+from jaxprop.train.precision import with_enough_bits
 from jaxprop.train.progress import Progress
 from jaxprop.train.result import FitResult, FitState, Row, TrainingInterrupted
 from jaxprop.train.run import Run
 from jaxprop.train.signals import Asked
 from jaxprop.train.sources import in_precision, read_data
-from jaxprop.train.steps import Recipe, Way
+from jaxprop.train.steps import Way
 from jaxprop.train.watching import Start, starter, together
 
 Pair = tuple[PyTree[Shaped[ArrayLike, "N ..."]], Shaped[ArrayLike, "N ..."]]
@@ -151,7 +151,7 @@ def fit(
     key, start = _key(key), together([*([] if explorer is None else [explorer]), *read_log(log)])
     held = None if validation is None else read_data(validation, "validation")
     devices = read_mesh(mesh, net, batch_size)
-    recipe = _recipe(net, cost, optimizer, grad, rule, precision, devices)
+    recipe = read_recipe("fit", net, cost, optimizer, grad, rule, precision, devices)
     rows = read_data(data, "data", weights, mask)
     rows, held = (in_precision(part, recipe.precision) for part in (rows, held))
     watching, keeper = read_monitor(monitor, every, recipe), read_checkpoints(checkpoints, resume)
@@ -201,33 +201,6 @@ def _epochs(
         run.tell(row)
         if done:
             return run.end("callback")
-
-
-def _recipe(
-    net: Network,
-    cost: Cost,
-    optimizer: optax.GradientTransformation,
-    grad: Way | None,
-    rule: RuleLike | None,
-    precision: str | None,
-    devices: Devices | None,
-) -> Recipe:
-    require(net, cost, "fit")
-    if not isinstance(cost, Cost):
-        raise JaxpropError(
-            f"fit: cost must be one such as HalfSquaredError(), found {shortly(cost)}; of a function of one example's "
-            "outputs and targets jaxprop.Cost.of makes a cost"
-        )
-    if not callable(getattr(optimizer, "update", None)):
-        raise JaxpropError(f"fit: optimizer must come from optax, such as optax.adam(0.01), found {optimizer!r}")
-    grad = grad if grad is not None else "auto" if rule is None else "manual"
-    pick(grad, ("auto", "manual"), "grad")
-    if rule is not None and grad == "auto":
-        raise JaxpropError('fit: found rule= and grad="auto": jax.grad knows the chain rule alone; leave grad out')
-    if grad == "manual":
-        require_layer(net, 'grad="manual"' if rule is None else "fit with a rule")
-    given_rule = None if rule is None else as_rule(rule, "fit: rule")
-    return Recipe(net, cost, optimizer, grad, given_rule, read_precision(precision), devices)
 
 
 def _key(given: Any) -> Key[Array, ""]:
