@@ -13,6 +13,7 @@ checkpoints/   going on where a run was                            logs/        
 """
 
 from jaxprop.train.checkpoints import Checkpoints as Checkpoints
+from jaxprop.train.devices import distributed as distributed
 from jaxprop.train.fitting import fit as fit
 from jaxprop.train.metrics import evaluate as evaluate, predict as predict
 from jaxprop.train.monitored import Monitored as Monitored
