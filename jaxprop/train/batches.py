@@ -49,6 +49,9 @@ class Batches:
         batch_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(like)) * batch_size
         self.full, self.rest = divmod(self.rows, batch_size)
         self.capacity = min(self.full, max(1, CHUNK_BYTES // max(1, batch_bytes)))
+        # in a job of several processes, which of a batch's rows this one reads
+        self.own = None if devices is None or jax.process_count() == 1 else devices.own(batch_size)
+        self.read_a_batch = batch_size if self.own is None else len(self.own)
         # two sets of buffers, used in turn: touching fresh memory costs more than the copy. A set is written again
         # only when the chunk made of it has been used up, since `device_put` on a CPU does not copy
         self.buffers = [jax.tree.map(self._buffer, like) for _ in range(2)]
@@ -92,24 +95,29 @@ class Batches:
     def _chunk(self, order: np.ndarray, start: int, steps: int) -> Chunk:
         first = start * self.batch_size
         if steps == 0:  # what is left over after the last full batch
-            tail = self.source.read(order[first:])
-            return Chunk(self._place(jax.tree.map(lambda a: a[None], tail)), 1, self.rest)
+            numbers = order[first:]
+            tail = self.source.read(numbers if self.own is None else numbers[self.devices.own(self.rest)])
+            return Chunk(self._place(jax.tree.map(lambda a: a[None], tail), self.rest), 1, self.rest)
         chosen = order[first : first + steps * self.batch_size]
+        if self.own is not None:
+            chosen = chosen.reshape(steps, self.batch_size)[:, self.own].ravel()
         buffers = self.buffers[self.turn]
         self.turn = 1 - self.turn
 
         def stacked(array: np.ndarray) -> np.ndarray:
             # every chunk has the same shape, so that one program runs them all
-            return array.reshape(self.capacity, self.batch_size, *array.shape[1:])
+            return array.reshape(self.capacity, self.read_a_batch, *array.shape[1:])
 
-        chunk = self._place(jax.tree.map(stacked, self.source.read(chosen, buffers)))
+        chunk = self._place(jax.tree.map(stacked, self.source.read(chosen, buffers)), self.batch_size)
         return Chunk(jax.block_until_ready(chunk), steps, self.batch_size)
 
-    def _place(self, batches: PyTree) -> PyTree:
-        return jax.device_put(batches) if self.devices is None else self.devices.place_batches(batches)
+    def _place(self, batches: PyTree, rows: int) -> PyTree:
+        if self.devices is None:
+            return jax.device_put(batches)
+        return self.devices.place_batches(batches) if self.own is None else self.devices.join_batches(batches, rows)
 
     def _buffer(self, array: np.ndarray) -> np.ndarray:
-        return aligned((self.capacity * self.batch_size, *array.shape[1:]), array.dtype)
+        return aligned((self.capacity * self.read_a_batch, *array.shape[1:]), array.dtype)
 
 
 def aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

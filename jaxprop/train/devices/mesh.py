@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, PyTree, Shaped
+from jaxtyping import Array, Int, PyTree, Shaped
 
 from jaxprop.errors import JaxpropError, pick
 from jaxprop.train.devices.layouts import DATA, FSDP, MODEL, Layout, layout
@@ -98,6 +98,20 @@ class Devices:
     def place_batches(self, batches: PyTree[Shaped[Any, "steps B ..."]]) -> PyTree[Shaped[Array, "steps B ..."]]:
         """Return batches with a leading axis of steps, the rows of each spread over the devices as `rows` does."""
         return jax.tree.map(lambda a: _put(a, self._of_rows(np.shape(a), 1)), batches)
+
+    def own(self, rows: int) -> Int[np.ndarray, " K"]:
+        """Return which rows of a batch this process reads: those of its devices, in their order."""
+        parts = self._of_rows((rows,), 0).addressable_devices_indices_map((rows,)).values()
+        return np.unique(np.concatenate([np.arange(rows)[index] for index in parts]))  # pyright: ignore[reportOptionalIterable]
+
+    def join_batches(self, own: PyTree[Shaped[np.ndarray, "steps K ..."]], rows: int) -> PyTree[Array]:
+        """Return batches `[steps, rows, ...]` of what each process read of them, as `own(rows)` says, spread out."""
+
+        def join(array: np.ndarray) -> Array:
+            shape = (array.shape[0], rows, *array.shape[2:])
+            return jax.make_array_from_process_local_data(self._of_rows(shape, 1), array, shape)
+
+        return jax.tree.map(join, own)
 
     def everywhere(self, tree: PyTree) -> PyTree:
         """Return arrays that lie whole on every device."""

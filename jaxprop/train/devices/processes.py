@@ -21,9 +21,9 @@ HEARTBEAT = 30  # seconds without one from a process until JAX itself ends the j
 GRACE = 10.0  # seconds for news of another process, when a collective fails
 LONG = 10**6  # seconds: JAX's own time-outs end the process in C++, so ours come first
 WAYS = (
-    "SLURM (srun), Open MPI (mpirun) and the TPUs of GKE are detected; elsewhere every process says where process 0 is, "
-    "how many there are and which it is: distributed('10.0.0.1:1234', 4, 0), --coordinator 10.0.0.1:1234 --processes 4 "
-    "--process 0, or JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID"
+    "SLURM (srun), Open MPI (mpirun) and the TPUs of GKE are detected; elsewhere every process says where process 0 "
+    "is, how many there are, and which it is: as in distributed('10.0.0.1:1234', 4, 0), with --coordinator, --processes "
+    "and --process, or in JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID"
 )
 
 
