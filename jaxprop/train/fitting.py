@@ -28,8 +28,8 @@ from jaxprop.costs import Cost
 from jaxprop.errors import JaxpropError, ShapeError
 from jaxprop.network.call import Network
 from jaxprop.stats import Quantity
-from jaxprop.train.checkpoints import Checkpoints, read_checkpoints
-from jaxprop.train.devices import read_mesh
+from jaxprop.train.checkpoints import Checkpoints, identity, read_checkpoints
+from jaxprop.train.devices import await_news, read_mesh
 from jaxprop.train.logs import read_log
 from jaxprop.train.monitor import read_monitor
 from jaxprop.train.parts import read_recipe
@@ -40,6 +40,7 @@ from jaxprop.train.run import Run
 from jaxprop.train.signals import Asked
 from jaxprop.train.sources import in_precision, read_data
 from jaxprop.train.steps import Way
+from jaxprop.train.together import alone, any_process, at_home, check_same, is_first
 from jaxprop.train.watching import Start, starter, together
 
 Pair = tuple[PyTree[Shaped[ArrayLike, "N ..."]], Shaped[ArrayLike, "N ..."]]
@@ -148,7 +149,10 @@ def fit(
     _check_going_on(params, state, on_epoch)
     _check_feedback(rule, feedback, state)
     explorer = starter(explore)
-    key, start = _key(key), together([*([] if explorer is None else [explorer]), *read_log(log)])
+    if explorer is not None and not alone():
+        raise JaxpropError("fit: explore watches a run of one process, and this job has several: leave it out")
+    logs = read_log(log if is_first() else None)
+    key, start = _key(key), together([*([] if explorer is None else [explorer]), *logs])
     held = None if validation is None else read_data(validation, "validation")
     devices = read_mesh(mesh, net, batch_size)
     recipe = read_recipe("fit", net, cost, optimizer, grad, rule, precision, devices)
@@ -157,12 +161,16 @@ def fit(
     watching, keeper = read_monitor(monitor, every, recipe), read_checkpoints(checkpoints, resume)
     begin = params if state is None else state
     run = Run(recipe, rows, held, begin, batch_size, key, watching, feedback, devices, keeper)
+    turns = {"params": begin, "epochs": epochs, "patience": patience, "resume": resume, "mesh": str(mesh)}
+    check_same(lambda: identity(run) | turns)
     said = keeper.restore(run)
-    if said and progress:
+    if said and progress and is_first():
         print(f"fit: {said}", file=sys.stderr)
     until = run.began + epochs
     steps = run.batches.steps
-    shown = Progress(None if steps is None else (until - run.epochs) * steps - run.place, until, progress)
+    shown = Progress(
+        None if steps is None else (until - run.epochs) * steps - run.place, until, progress and is_first()
+    )
     with run.stopping, run.watched(start, until - run.epochs), shown, ThreadPoolExecutor(1) as pool:
         try:
             return _epochs(run, until, patience, on_epoch, shown, pool)
@@ -171,6 +179,7 @@ def fit(
             number = signal.SIGINT if asked is None else asked.number
             raise TrainingInterrupted(run.end("interrupted", whole=asked is not None), number) from None
         except Exception as error:
+            await_news(error)
             with contextlib.suppress(AttributeError):
                 error.result = run.end("failed")  # pyright: ignore[reportAttributeAccessIssue]
             raise
@@ -186,7 +195,7 @@ def _epochs(
 ) -> FitResult:
     """Train until that epoch, or until there is a reason to stop."""
     if run.stopped == "callback":  # a kept run that on_epoch had ended: it may be of another mind now
-        if on_epoch is not None and on_epoch(run.history[-1], run.going_on()):
+        if any_process(on_epoch is not None and bool(on_epoch(run.history[-1], at_home(run.going_on())))):
             return run.end("callback")
         run.stopped = "failed"
     while True:
@@ -196,7 +205,7 @@ def _epochs(
             return run.end("finished")
         run.stopping.here()
         row = run.epoch(shown, pool)
-        done = on_epoch is not None and on_epoch(row, run.going_on())
+        done = any_process(on_epoch is not None and bool(on_epoch(row, at_home(run.going_on()))))
         run.stopped = "callback" if done else run.stopped
         run.tell(row)
         if done:

@@ -25,6 +25,7 @@ from jaxprop.train.monitored import Monitored
 from jaxprop.train.optimizers import point
 from jaxprop.train.rows import Rows
 from jaxprop.train.steps import PROGRAMS_KEPT, Recipe, State, batch, step
+from jaxprop.train.together import at_home
 
 LARGEST = 1000  # numbers of an array that are recorded; of a larger one a summary
 RESERVED = ("epoch", "step", "cost", "gradient_norm", "seconds")  # columns of a history
@@ -60,7 +61,7 @@ class Monitor:
             if _folds(quantity):
                 self.before[name], found[name] = folding(quantity)(self.before[name], found[name])
         # on the host at once: the next chunk is written where this batch lies
-        self.records.append(jax.device_get((value, norm, found)))
+        self.records.append(jax.device_get(at_home((value, norm, found))))
         self.steps.append(steps)
 
     def latest(self, since: int) -> dict[str, float]:

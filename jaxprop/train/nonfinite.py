@@ -19,6 +19,7 @@ from jaxprop.train.optimizers import point
 from jaxprop.train.precision import SMALLEST
 from jaxprop.train.rows import Rows
 from jaxprop.train.steps import Recipe, State, batch, taking
+from jaxprop.train.together import at_home
 
 ADVICE = (
     "Try a smaller learning rate, standardised inputs (a Standardize layer first), "
@@ -125,7 +126,7 @@ def _first(tree: PyTree, what: str) -> str | None:
 
 def _is_finite(tree: PyTree) -> bool:
     """Whether all numbers of a tree are finite, asked on the host: nothing is compiled for it."""
-    return all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(tree))
+    return all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(at_home(tree)))
 
 
 def _error(step: int, epoch: int, where: str, in_float16: bool = False) -> TrainingError:

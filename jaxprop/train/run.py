@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +36,7 @@ from jaxprop.train.signals import Stopping
 from jaxprop.train.sources import Checked, InMemory, Source, Stream, check_read, sample
 from jaxprop.train.steps import Recipe, State, begin, copied, taking
 from jaxprop.train.streamed import Streamed
+from jaxprop.train.together import at_home, numbers_of_first, of_first_process
 from jaxprop.train.watching import Moment, Start, Watched, Watcher
 
 SECONDS_A_CHUNK = 1.0
@@ -97,7 +99,7 @@ class Run:
         for chunk in self.batches.epoch(order, pool, first):
             start = 0
             while start < chunk.steps:
-                stop = min(chunk.steps, start + max(1, int(self.steps_a_second * self.seconds_a_chunk)))
+                stop = min(chunk.steps, start + self._steps_at_once())
                 stop = min(stop, start + self._look(chunk, start))
                 self.epoch_costs.append(self.advance(chunk, start, stop))
                 shown.advance(stop - start)
@@ -113,6 +115,9 @@ class Run:
         if self.monitor is not None:
             row |= self.monitor.latest(before)
         row["seconds"] = time.monotonic() - self.started
+        row = {
+            name: type(row[name])(number) for name, number in zip(row, numbers_of_first([*row.values()]), strict=True)
+        }
         self.history.append(row)
         judged = row.get("validation_cost", row["cost"])
         if judged < self.best.cost or not math.isfinite(self.best.cost):  # never better than NaN would lose the run
@@ -158,6 +163,10 @@ class Run:
     def _moment(self) -> Moment:
         """Where the run is, for whoever watches."""
         return Moment(self.latest.for_use(), self.epochs, self.steps, self.cost)
+
+    def _steps_at_once(self) -> int:
+        """How many steps a chunk is to have: every process of a job takes as many as the first."""
+        return of_first_process(lambda: max(1, int(self.steps_a_second * self.seconds_a_chunk)))
 
     @property
     def seconds_a_chunk(self) -> float:
@@ -208,17 +217,22 @@ class Run:
         self.keeper.close(self, whole)
         return result
 
+    def at_home(self, tree: PyTree) -> PyTree:
+        """Arrays as whoever called `fit` gets them: in its own process, but for those spread over a job that fails."""
+        return at_home(tree, gather=self.stopped != "failed")
+
     def result(self, stopped: str) -> FitResult:
         """Return what there is now: the best parameters if it stopped before its end, else the last."""
-        state, self.stopped = self.going_on(), stopped
+        self.stopped = stopped
+        state = self.at_home(self.going_on())
         self.latest = State(state.params, state.optimizer, state.feedback, state.scaling)
         params, row = self.latest.for_use(), self.history[-1] if self.history else {}
         if stopped not in ("finished", "callback") and self.history:
-            params = self.best.params
+            params = self.at_home(self.best.params)
             row = next(row for row in self.history if row["epoch"] == self.best.epoch)
-        seconds = time.monotonic() - self.started
+        seconds, best = time.monotonic() - self.started, replace(self.best, params=self.at_home(self.best.params))
         monitored = None if self.monitor is None else self.monitor.monitored()
-        return FitResult(params, tuple(self.history), self.best, self.steps, seconds, stopped, row, state, monitored)
+        return FitResult(params, tuple(self.history), best, self.steps, seconds, stopped, row, state, monitored)
 
     def _batches(self, batch_size: int) -> Batches | Streamed:
         """What goes through the rows; those that are not in memory are looked at as they come."""
@@ -286,7 +300,7 @@ class Run:
         """Cost and score on the validation rows, if there are any."""
         if self.validation is None:
             return {}
-        net = self.recipe.net
+        net, params = self.recipe.net, at_home(params)  # each process measures on all of them
         if isinstance(net, Layer) and net.mixes_examples:  # statistics of a random subset: rows may lie sorted
             x = jax.device_put(self.batches.some(self.order_seed, ROWS_TO_FREEZE).x)
             net, params = freeze_statistics(net, x, params)

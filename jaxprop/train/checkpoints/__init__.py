@@ -6,5 +6,6 @@ folder.py      which checkpoint is whole                         arrays.py      
 identity.py    what a run is of: another one is refused          described.py   what can be told of a function
 """
 
+from jaxprop.train.checkpoints.identity import identity as identity
 from jaxprop.train.checkpoints.keeper import Keeper as Keeper, read_checkpoints as read_checkpoints
 from jaxprop.train.checkpoints.settings import Checkpoints as Checkpoints

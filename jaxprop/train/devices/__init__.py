@@ -4,8 +4,7 @@ mesh.py        which devices, and what each axis of them is for
 layouts.py     which axis of which parameter lies on which of them
 processes.py   how the processes of a job find each other, and how they end together
 lifeline.py    how one learns that another has ended
-agreement.py   how they agree on what only one of them knows
 """
 
 from jaxprop.train.devices.mesh import Devices as Devices, read_mesh as read_mesh
-from jaxprop.train.devices.processes import distributed as distributed
+from jaxprop.train.devices.processes import await_news as await_news, distributed as distributed, failed as failed

@@ -147,13 +147,14 @@ class Devices:
 
 
 def read_mesh(given: Any, net: Any = None, batch_size: int | None = None) -> Devices | None:
-    """Return the devices that `fit` was asked for; None is one device.
+    """Return the devices that `fit` was asked for; None is one device, in a job of several processes all of them.
 
     >>> read_mesh(None) is None
     True
     """
-    if given is None:
+    if given is None and jax.process_count() == 1:
         return None
+    given = f"{DATA}={jax.device_count()}" if given is None else given
     devices = Devices.of(given, net, "fit: mesh")
     if batch_size is not None and batch_size % devices.shards:
         raise JaxpropError(

@@ -14,15 +14,16 @@ from typing import NoReturn
 import jax
 
 from jaxprop.checks import check_whole
-from jaxprop.errors import JaxpropError
+from jaxprop.errors import JaxpropError, TrainingError
 from jaxprop.train.devices.lifeline import Lifeline
+from jaxprop.train.result import TrainingInterrupted
 
 HEARTBEAT = 30  # seconds without one from a process until JAX itself ends the job
 GRACE = 10.0  # seconds for news of another process, when a collective fails
 LONG = 10**6  # seconds: JAX's own time-outs end the process in C++, so ours come first
 WAYS = (
     "SLURM (srun), Open MPI (mpirun) and the TPUs of GKE are detected; elsewhere every process says where process 0 "
-    "is, how many there are, and which it is: as in distributed('10.0.0.1:1234', 4, 0), with --coordinator, --processes "
+    "is, how many there are, and which it is: as in distributed('10.0.0.1:1234', 4, 0), by --coordinator, --processes "
     "and --process, or in JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID"
 )
 
@@ -78,7 +79,8 @@ def failed(error: BaseException) -> None:
 
 def await_news(error: BaseException) -> None:
     """Wait a little, if an error may come of another process's end: the news of that end this one, in plainer words."""
-    if _job.line is not None and isinstance(error, jax.errors.JaxRuntimeError):
+    if _job.line is not None and isinstance(error, jax.errors.JaxRuntimeError) and error is not _job.awaited:
+        _job.awaited = error
         time.sleep(GRACE)
 
 
@@ -88,6 +90,7 @@ class _Job:
     def __init__(self) -> None:
         self.line: Lifeline | None = None
         self.code = 0
+        self.awaited: BaseException | None = None  # the error for whose cause it has waited
 
     def watch(self) -> None:
         """From now on tell the others if this process ends by an error."""
@@ -105,7 +108,7 @@ class _Job:
         if self.line is None or self.code:
             return
         self.code = 130 if isinstance(error, KeyboardInterrupt) else 1
-        if not getattr(error, "everywhere", False):
+        if not (isinstance(error, TrainingError | TrainingInterrupted) or getattr(error, "everywhere", False)):
             said = " ".join(str(error).split())
             self.line.tell(f"{type(error).__name__}: {said[:500]}" if said else type(error).__name__)
 
