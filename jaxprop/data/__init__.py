@@ -6,6 +6,7 @@ which is saved), except MNIST's bytes: 0 to 1, as in Nielsen's book.
 """
 
 from jaxprop.data import sources as _sources
+from jaxprop.data.array_record import write_array_record as write_array_record
 from jaxprop.data.arrow_file import parquet as parquet
 from jaxprop.data.csv_file import csv as csv, csv_rows as csv_rows
 from jaxprop.data.idx import mnist as mnist, read_idx as read_idx
@@ -26,6 +27,7 @@ from jaxprop.data.sources import (
     load as load,
     read_table as read_table,
 )
+from jaxprop.data.stored import stored as stored
 from jaxprop.data.tabular import frame as frame, rows_to_predict as rows_to_predict
 
 SOURCES = _sources.SOURCES

@@ -2,8 +2,10 @@
 
 import csv as standard
 import io
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 
@@ -11,6 +13,8 @@ from jaxprop.columns import Table
 from jaxprop.data.rows import Data, read_bytes
 from jaxprop.data.tabular import Cells, rows_to_predict, rows_to_train
 from jaxprop.errors import DataError
+
+HEADER_ENDS = 2**20  # characters within which a file's header ends
 
 
 def csv(
@@ -82,45 +86,63 @@ def csv_rows(
 
 def read_csv(path: str | Path) -> Cells:
     """Return the cells of a CSV file by column; an error names the line."""
-    (at, names), *rows = _lines(path)
-    for i, name in enumerate(names):
-        if not name or name in names[:i]:
-            what = f"is {name!r} again" if name else "has no name"
-            raise DataError(f"{path}, line {at}: column {i + 1} {what}; expected a name of its own for each: rename it")
-    for line, cells in rows:
-        if len(cells) < len(names):
-            what = f"short row: it ends before column {names[len(cells)]!r}"
-        elif len(cells) > len(names):
-            what = f"long row: it goes on after the last column {names[-1]!r}"
-        else:
-            continue
-        raise DataError(f"{path}, line {line}: a {what}: {len(cells)} cells, expected {len(names)}; repair the line")
-    columns = dict(zip(names, map(list, zip(*(cells for _, cells in rows), strict=True)), strict=True))
-    lines = [line for line, _ in rows]
-    return Cells(columns, str(path), Path(path).name, lambda row: f"{path}, line {lines[row]}")
-
-
-def _lines(path: str | Path) -> list[tuple[int, list[str]]]:
-    """(line number, cells) of the header and each row, without blank lines."""
     try:
         text = read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 text (at byte {error.start}); save it as CSV in UTF-8") from None
+    (cells,) = csv_blocks(path, io.StringIO(text, newline=""), None)
+    return cells
+
+
+def csv_blocks(path: str | Path, file: TextIO, rows: int | None) -> Iterator[Cells]:
+    """Yield the cells of an open CSV file by column, at most some rows at a time; an error names the line."""
+    start = file.tell()
+    separator = _separator(file.read(HEADER_ENDS).lstrip())
+    file.seek(start)
+    lines = _lines(path, file, separator)
+    at, names = next(lines, (0, []))
+    for i, name in enumerate(names):
+        if not name or name in names[:i]:
+            what = f"is {name!r} again" if name else "has no name"
+            raise DataError(f"{path}, line {at}: column {i + 1} {what}; expected a name of its own for each: rename it")
+    lines, some = _fitting(path, lines, names), False
+    while block := list(itertools.islice(lines, rows)):
+        some = True
+        columns = dict(zip(names, map(list, zip(*(cells for _, cells in block), strict=True)), strict=True))
+        at_line = [line for line, _ in block]
+        yield Cells(columns, str(path), Path(path).name, lambda row, at=at_line: f"{path}, line {at[row]}")
+    if not some:
+        found = "only a header" if names else "an empty file"
+        raise DataError(f"{path}: found {found}; expected a line of column names, then rows of numbers")
+
+
+def _fitting(
+    path: str | Path, lines: Iterator[tuple[int, list[str]]], names: list[str]
+) -> Iterator[tuple[int, list[str]]]:
+    """The lines, each with a cell for every column."""
+    for line, cells in lines:
+        if len(cells) != len(names):
+            if len(cells) < len(names):
+                what = f"short row: it ends before column {names[len(cells)]!r}"
+            else:
+                what = f"long row: it goes on after the last column {names[-1]!r}"
+            raise DataError(
+                f"{path}, line {line}: a {what}: {len(cells)} cells, expected {len(names)}; repair the line"
+            )
+        yield line, cells
+
+
+def _lines(path: str | Path, file: TextIO, separator: str) -> Iterator[tuple[int, list[str]]]:
+    """(line number, cells) of the header and each row, without blank lines."""
     # strict: an open quote is an error, not a cell that swallows the rest of the file
-    separator = _separator(text.lstrip())
-    reader = standard.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=True)
-    lines = []
+    reader = standard.reader(file, delimiter=separator, skipinitialspace=True, strict=True)
     try:
         for row in reader:
             cells = [cell.strip() for cell in row]
             if cells not in ([], [""]):
-                lines.append((reader.line_num, cells))
+                yield reader.line_num, cells
     except standard.Error as error:
         raise DataError(f"{path}, line {reader.line_num}: not CSV ({error}); check its quotes") from None
-    if len(lines) < 2:
-        found = "only a header" if lines else "an empty file"
-        raise DataError(f"{path}: found {found}; expected a line of column names, then rows of numbers")
-    return lines
 
 
 def _separator(text: str) -> str:
