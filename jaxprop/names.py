@@ -28,7 +28,7 @@ from jaxprop.derivations.expression import derive as derive
 from jaxprop.derivations.network import explain as explain
 from jaxprop.train import (
     FitResult as FitResult, TrainingInterrupted as TrainingInterrupted, evaluate as evaluate, fit as fit,
-    predict as predict,
+    predict as predict, sweep as sweep,
 )
 from jaxprop.saved.model import describe as describe, load as load, save as save
 from jaxprop.network.summary import summary as summary

@@ -1,0 +1,129 @@
+"""Runs side by side: begin, take steps, measure and keep the best, each compiled once for all runs of a program.
+
+Every function is that of one run, mapped over the runs (`jax.vmap`), which are divided among the devices
+(`jax.shard_map`): no device needs anything of another. Rows lie on every device once, and each step gathers those of
+its batch by number, since every seed goes through them in an order of its own.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Bool, Float, Int, Key, PyTree
+
+from jaxprop.train.rows import Rows
+from jaxprop.train.steps import Recipe, State, all_finite, begin, step
+from jaxprop.train.sweeps.scores import Truth, measure
+
+RUNS = "runs"
+
+
+class Lane(NamedTuple):
+    """What makes one run another than the others; stacked, each array has a first axis of runs."""
+
+    numbers: Mapping[str, Float[Array, ""]]  # the settings that are numbers in the program
+    seed: Int[Array, ""]  # which of the orders of rows is its own
+    key: Key[Array, ""]  # what its layers draw from
+
+
+@dataclass(frozen=True)
+class Place:
+    """The devices of a sweep: runs are divided among them, all else lies on each."""
+
+    devices: tuple[jax.Device, ...]
+
+    @property
+    def mesh(self) -> Mesh:
+        """Them in a row."""
+        return Mesh(np.array(self.devices), (RUNS,))
+
+    def runs(self, tree: PyTree) -> PyTree:
+        """Put arrays with a first axis of runs on the devices."""
+        return jax.device_put(tree, NamedSharding(self.mesh, PartitionSpec(RUNS)))
+
+    def everywhere(self, tree: PyTree) -> PyTree:
+        """Put arrays on every device."""
+        return jax.device_put(tree, NamedSharding(self.mesh, PartitionSpec()))
+
+    def over_runs(self, one: Callable[..., Any], shared: int, donate: tuple[int, ...] = ()) -> Any:
+        """Return a function of one run for many: all arguments but the last `shared` have a first axis of runs."""
+
+        def many(*given: Any) -> Any:
+            own = len(given) - shared
+            mapped = jax.vmap(one, in_axes=(0,) * own + (None,) * shared)
+            if len(self.devices) == 1:
+                return mapped(*given)
+            specs = (PartitionSpec(RUNS),) * own + (PartitionSpec(),) * shared
+            # nothing goes from device to device, so there is nothing to check of what varies from one to the other
+            return jax.shard_map(
+                mapped, mesh=self.mesh, in_specs=specs, out_specs=PartitionSpec(RUNS), check_vma=False
+            )(*given)
+
+        return jax.jit(many, donate_argnums=donate)
+
+
+class Program:
+    """What one architecture and batch size compiles to; `recipe_of` makes the recipe of a run of its numbers."""
+
+    def __init__(
+        self, recipe_of: Callable[[Mapping[str, Any]], Recipe], rows: int, batch_size: int, truth: Truth | None, place: Place
+    ) -> None:
+        self.recipe_of, self.place, self.truth = recipe_of, place, truth
+        self.full, self.rest = divmod(rows, batch_size)
+        self.batch_size = batch_size
+        self.begin = place.over_runs(self._begin, shared=2)
+        self.measure = place.over_runs(self._measure, shared=4)
+        self.keep = place.over_runs(self._keep, shared=0)
+        self.for_use = place.over_runs(self._for_use, shared=0)
+        self.take_full = place.over_runs(self._take(batch_size, 0, self.full), shared=5, donate=(0,))
+        self.take_rest = place.over_runs(self._take(self.rest, self.full * batch_size, 1), shared=5, donate=(0,))
+
+    def _begin(self, lane: Lane, params: PyTree, feedback: PyTree) -> State:
+        """The state before the first step, of the θ that the run's seed drew."""
+        own = jax.tree.map(lambda a: a[lane.seed], (params, feedback))
+        return begin(self.recipe_of(lane.numbers), *own)
+
+    def _take(
+        self, size: int, first: int, capacity: int
+    ) -> Callable[..., tuple[State, Float[Array, " steps"], Bool[Array, ""]]]:
+        """`take` for batches of a size, the first of which begins at a place of the order."""
+
+        def take(
+            state: State, lane: Lane, data: Rows, orders: Int[Array, "S N"], start: Array, stop: Array, done: Array
+        ) -> tuple[State, Float[Array, " steps"], Bool[Array, ""]]:
+            recipe = self.recipe_of(lane.numbers)
+
+            def one(i: Array, carry: tuple[State, Array]) -> tuple[State, Array]:
+                state, costs = carry
+                chosen = jax.lax.dynamic_slice(orders, (lane.seed, first + i * size), (1, size))[0]
+                rows = jax.tree.map(lambda a: a.at[chosen].get(mode="promise_in_bounds"), data)
+                state, value = step(recipe, state, rows, recipe.key(lane.key, done + i))
+                return state, costs.at[i].set(value.astype(costs.dtype))
+
+            state, costs = jax.lax.fori_loop(start, stop, one, (state, jnp.zeros(capacity)))
+            good = all_finite((state.params, costs)) if state.scaling is None else ~state.scaling.lost
+            return state, costs, good
+
+        return take
+
+    def _measure(
+        self, state: State, lane: Lane, held: Rows, truth: PyTree, data: Rows, chosen: Int[Array, "S M"] | None
+    ) -> tuple[Array, Array | None]:
+        """The cost of each validation row, and what the score is made of."""
+        assert self.truth is not None
+        recipe = self.recipe_of(lane.numbers)
+        seen = None if chosen is None else jax.tree.map(lambda a: a[chosen[lane.seed]], data.x)
+        return measure(recipe, state.for_use(), held, self.truth.kind, truth, seen)
+
+    def _for_use(self, state: State) -> PyTree:
+        """θ for use, copied: what a step is given is gone after it."""
+        return jax.tree.map(jnp.copy, state.for_use())
+
+    def _keep(self, best: PyTree, state: State, better: Bool[Array, ""]) -> PyTree:
+        """The parameters of the best epoch so far."""
+        return jax.tree.map(lambda new, old: jnp.where(better, new, old), state.for_use(), best)

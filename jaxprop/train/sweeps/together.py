@@ -1,0 +1,152 @@
+"""Runs of one program side by side, epoch after epoch: their state, and what goes into the table."""
+
+import time
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from jaxtyping import Int, PyTree
+
+from jaxprop.train.batches import epoch_order
+from jaxprop.train.progress import Progress
+from jaxprop.train.rows import Rows
+from jaxprop.train.sweeps.gathered import Gathered
+from jaxprop.train.sweeps.memory import evenly, room, taken
+from jaxprop.train.sweeps.programs import Lane, Program
+from jaxprop.train.sweeps.scores import parts
+
+SECONDS_A_CALL = 1.0  # so that progress moves and Ctrl-C works
+ROWS_AT_ONCE = 32768  # of validation, over all runs of a device
+
+
+class Seeds:
+    """What the seeds decide: their keys, and the order of rows in every epoch. The same as for `fit`."""
+
+    def __init__(self, seeds: Sequence[int], rows: int) -> None:
+        self.rows = rows
+        split = [jax.random.split(jax.random.key(seed), 3) for seed in seeds]
+        self.init_keys = [init for init, _, _ in split]
+        self.order_seeds = [np.asarray(jax.random.key_data(order)) for _, order, _ in split]
+        self.layer_keys = [layer for _, _, layer in split]
+
+    def orders(self, epoch: int, most: int | None = None) -> Int[np.ndarray, "S N"]:
+        """Return the order of rows of every seed, or the first of it."""
+        found = [epoch_order(seed, epoch, self.rows)[:most] for seed in self.order_seeds]
+        return np.stack(found).astype(np.int32)
+
+
+class Together:
+    """Some runs of a program: `run` trains them, `params` are those of each run, `best` of each run's best epoch."""
+
+    def __init__(
+        self,
+        program: Program,
+        data: Rows,
+        held: Rows | None,
+        seeds: Seeds,
+        chosen: Int[np.ndarray, "S M"] | None,
+        start: tuple[PyTree, PyTree],
+    ) -> None:
+        self.program, self.seeds, self.start = program, seeds, start
+        self.place = program.place
+        self.data, self.held = self.place.everywhere(data), held
+        self.chosen = None if chosen is None else self.place.everywhere(chosen)
+        self.steps_a_second = 0.0
+
+    def at_once(self, runs: Lane, wanted: int | None) -> int:
+        """Return how many runs go together: so many as fit into memory, or as are wanted; and compile for them.
+
+        `runs` are all of them. XLA says what a program of some runs takes; fewer take their share of that.
+        """
+        devices = len(self.place.devices)
+        count = len(runs.seed)
+        size = evenly(count, min(count, wanted or count), devices)
+        limit = room(list(self.place.devices))
+        while True:
+            self._compile(jax.tree.map(lambda a: a[np.arange(size) % count], runs))
+            bytes_taken = taken(self.take)
+            if wanted is not None or bytes_taken <= limit or size <= devices:
+                return size
+            size = evenly(count, min(size // 2, int(size * limit / bytes_taken)), devices)
+
+    def _compile(self, lanes: Lane) -> None:
+        """Compile the steps for as many runs as there are lanes."""
+        state = jax.eval_shape(self.program.begin, lanes, *self.start)
+        lanes = self.place.runs(lanes)
+        state = jax.tree.map(
+            lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s, weak_type=a.weak_type),
+            *(state, jax.tree.map(lambda _: lanes.seed.sharding, state)),
+        )
+        take = self.program.take_full if self.program.full else self.program.take_rest
+        orders = self.place.everywhere(self.seeds.orders(0))
+        self.take = take.lower(state, lanes, self.data, orders, *self._counts(0, 1, 0)).compile()
+
+    def run(self, lanes: Lane, numbers: list[tuple[int, int]], epochs: int, table: Gathered, shown: Progress) -> None:
+        """Train runs for some epochs; `numbers` say the setting and the seed of each, without those that fill up."""
+        self.lanes = self.place.runs(lanes)
+        self.state = self.program.begin(self.lanes, *self.start)
+        self.best = self.program.for_use(self.state)
+        self.done, self.at = 0, table.lanes(numbers)
+        if self.held is not None:
+            assert self.program.truth is not None
+            size = max(1, ROWS_AT_ONCE * len(self.place.devices) // len(lanes.seed))
+            self.parts = [self.place.everywhere(part) for part in parts(self.held, self.program.truth.expected, size)]
+        orders = self.seeds.orders(0)
+        for epoch in range(epochs):
+            orders = self._epoch(epoch, orders, epoch + 1 < epochs, len(numbers), table, shown)
+
+    def _epoch(
+        self, epoch: int, orders: np.ndarray, goes_on: bool, count: int, table: Gathered, shown: Progress
+    ) -> np.ndarray:
+        """Go through all rows once, measure, and write it down; return the next epoch's orders."""
+        program, costs, good = self.program, [], []
+        on_device = self.place.everywhere(orders)
+        for take, steps, size in self._plan():
+            start = 0
+            while start < steps:
+                began = time.monotonic()
+                stop = min(steps, start + max(1, int(self.steps_a_second * SECONDS_A_CALL)))
+                counts = self._counts(start, stop, self.done - start)
+                self.state, found, fine = take(self.state, self.lanes, self.data, on_device, *counts)
+                costs.append((found, start, stop, size))
+                good.append(fine)
+                if self.steps_a_second * SECONDS_A_CALL < steps:  # a long epoch, or the first call: its rate is to be known
+                    jax.block_until_ready(found)
+                    self.steps_a_second = (stop - start) / max(time.monotonic() - began, 1e-6)
+                self.done += stop - start
+                shown.advance((stop - start) * count)
+                start = stop
+        measured = [] if self.held is None else [self._measure(part) for part in self.parts]
+        following = self.seeds.orders(epoch + 1) if goes_on else orders  # while the devices compute
+        costs, good, measured = jax.device_get((costs, good, measured))
+        row = {"cost": sum(size * np.asarray(c, np.float64)[:, i:j].sum(axis=1) for c, i, j, size in costs)}
+        row["cost"] = row["cost"] / self.seeds.rows
+        if measured:
+            assert program.truth is not None
+            row |= program.truth.means(*_joined(measured))
+        fine = np.all(good, axis=0)
+        better = table.judged(self.at, {name: v[:count] for name, v in row.items()}, fine[:count])
+        mask = np.resize(better, len(fine))
+        best = program.keep(self.best, self.state, self.place.runs(mask)) if better.any() else self.best
+        table.write(self.at, epoch, {name: v[:count] for name, v in row.items()}, fine[:count], better)
+        self.best = best
+        return following
+
+    def _plan(self) -> list[tuple]:
+        """The programs of an epoch, with how many steps each takes, of how many rows."""
+        program = self.program
+        full = [(self.take, program.full, program.batch_size)] if program.full else []
+        rest = self.take if not full else program.take_rest
+        return full + ([(rest, 1, program.rest)] if program.rest else [])
+
+    def _counts(self, start: int, stop: int, done: int) -> tuple:
+        return tuple(self.place.everywhere(tuple(np.int32(n) for n in (start, stop, done))))
+
+    def _measure(self, part: tuple[Rows, PyTree]) -> PyTree:
+        return self.program.measure(self.state, self.lanes, *part, self.data, self.chosen)
+
+
+def _joined(measured: list) -> tuple[np.ndarray, np.ndarray]:
+    """The parts of all rows put together."""
+    costs, found = zip(*measured, strict=True)
+    return np.concatenate(costs, axis=1), np.concatenate(found, axis=1)
