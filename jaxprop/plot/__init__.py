@@ -9,6 +9,7 @@ Pictures of two parts take and return an array of two axes. Nothing is shown and
     saliency                                             which inputs an answer hangs on
     cost_curve, nudge, cost_surface, descend             what a gradient is, and what descent does with it
     history, gradient_sizes, inside                      what happened in training
+    sweep                                                what many trainings came to
 """
 
 from jaxprop.plot._landscape import Descent as Descent
@@ -26,4 +27,5 @@ from jaxprop.plot.surface import (
     cost_surface as cost_surface,
     descend as descend,
 )
+from jaxprop.plot.sweep import sweep as sweep
 from jaxprop.plot.training import gradient_sizes as gradient_sizes, history as history

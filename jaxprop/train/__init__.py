@@ -9,8 +9,8 @@ progress.py    what is shown                                       nonfinite.py 
 confusion.py   which classes are taken for which                   monitor.py     quantities as training goes
 parts.py       `step` and `epoch`, for a loop of one's own          precision.py   in which numbers a step computes
 sources/       where rows come from, in memory or larger than it   devices/       many devices, many processes
-sweeps/        many runs at once
 checkpoints/   going on where a run was                            logs/          where a run is written down
+sweeps/        many runs at once
 """
 
 from jaxprop.train.checkpoints import Checkpoints as Checkpoints

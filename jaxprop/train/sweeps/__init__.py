@@ -1,6 +1,7 @@
 """Many training runs at once: `sweep`, seeds × settings, each run the one that `fit` would make alone.
 
-sweeping.py    `sweep`: what may be asked, and the programs in turn    result.py     what it gives back, as a table
+sweeping.py    `sweep`: what may be asked                              result.py     what it gives back, as a table
+task.py        what all runs share                                     whole.py      the programs in turn
 settings.py    combinations, and who takes which setting               programs.py   runs side by side, compiled
 tracing.py     which settings can be numbers in one program            memory.py     how many runs fit at once
 together.py    runs side by side, epoch after epoch                    scores.py     validation rows, for all of them

@@ -14,7 +14,9 @@ At = tuple[Int[np.ndarray, " R"], Int[np.ndarray, " R"]]  # the setting and the 
 class Gathered:
     """The table of a sweep as it fills. `by` says what runs and epochs are judged by."""
 
-    def __init__(self, settings: Sequence[Setting], seeds: Sequence[int], epochs: int, names: Sequence[str], by: str) -> None:
+    def __init__(
+        self, settings: Sequence[Setting], seeds: Sequence[int], epochs: int, names: Sequence[str], by: str
+    ) -> None:
         shape = (len(settings), len(seeds))
         self.by, self.names = by, tuple(names)
         self.histories = {name: np.full((*shape, epochs), np.nan) for name in names}

@@ -1,15 +1,14 @@
 """How many runs fit into memory at once."""
 
 import os
+from collections.abc import Sequence
 from typing import Any
-
-import jax
 
 SHARE = 0.5  # of the memory that is free
 UNKNOWN = 4 * 2**30  # bytes, where nobody tells
 
 
-def room(devices: list[jax.Device]) -> int:
+def room(devices: Sequence[Any]) -> int:
     """Return the bytes that a program may take on each device: half of what is free."""
     told = devices[0].memory_stats() or {}
     if "bytes_limit" in told:
@@ -35,7 +34,7 @@ def _free() -> int:
 def taken(compiled: Any) -> int:
     """Return the bytes that a compiled program takes on each device while it runs, or 0 where XLA does not tell.
 
-    >>> import jax.numpy as jnp
+    >>> import jax, jax.numpy as jnp
     >>> taken(jax.jit(lambda x: x @ x).lower(jnp.ones((64, 64))).compile()) >= 2 * 64 * 64 * 4
     True
     """

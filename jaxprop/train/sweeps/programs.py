@@ -35,7 +35,7 @@ class Lane(NamedTuple):
 class Place:
     """The devices of a sweep: runs are divided among them, all else lies on each."""
 
-    devices: tuple[jax.Device, ...]
+    devices: tuple[Any, ...]
 
     @property
     def mesh(self) -> Mesh:
@@ -71,7 +71,12 @@ class Program:
     """What one architecture and batch size compiles to; `recipe_of` makes the recipe of a run of its numbers."""
 
     def __init__(
-        self, recipe_of: Callable[[Mapping[str, Any]], Recipe], rows: int, batch_size: int, truth: Truth | None, place: Place
+        self,
+        recipe_of: Callable[[Mapping[str, Any]], Recipe],
+        rows: int,
+        batch_size: int,
+        truth: Truth | None,
+        place: Place,
     ) -> None:
         self.recipe_of, self.place, self.truth = recipe_of, place, truth
         self.full, self.rest = divmod(rows, batch_size)

@@ -28,7 +28,8 @@ class BestRun:
     >>> x = np.linspace(-1, 1, 64, dtype=np.float32)[:, None]
     >>> rates = {"learning_rate": [0.01, 1.0]}
     >>> found = jp.sweep(
-    ...     jp.Linear(1), jp.HalfSquaredError(), optax.sgd, (x, 2 * x), settings=rates, seeds=2, epochs=3, progress=False
+    ...     jp.Linear(1), jp.HalfSquaredError(), optax.sgd, (x, 2 * x), settings=rates, seeds=2, epochs=3,
+    ...     progress=False,
     ... )
     >>> found.best.setting, found.best.row["epoch"], found.best.params.W.shape
     ({'learning_rate': 1.0}, 3, (1, 1))
@@ -61,7 +62,8 @@ class SweepResult(Tabular):
     >>> x = np.linspace(-1, 1, 64, dtype=np.float32)[:, None]
     >>> rates = {"learning_rate": [0.01, 1.0]}
     >>> found = jp.sweep(
-    ...     jp.Linear(1), jp.HalfSquaredError(), optax.sgd, (x, 2 * x), settings=rates, seeds=2, epochs=3, progress=False
+    ...     jp.Linear(1), jp.HalfSquaredError(), optax.sgd, (x, 2 * x), settings=rates, seeds=2, epochs=3,
+    ...     progress=False,
     ... )
     >>> found.histories["cost"].shape, list(found.records[0])
     ((2, 2, 3), ['learning_rate', 'seed', 'epochs', 'cost', 'best_epoch', 'best_cost', 'diverged'])
@@ -139,11 +141,12 @@ class SweepResult(Tabular):
         try:
             pandas = importlib.import_module("pandas")
         except ImportError:
-            raise JaxpropError("to_pandas needs pandas, which is not installed: pip install pandas; or use records")
+            why = "to_pandas needs pandas, which is not installed: pip install pandas; or use records"
+            raise JaxpropError(why) from None
         return pandas.DataFrame(self.records)
 
     def as_table(self) -> Table:
-        """Return the table that is printed: a line a setting, with mean ± spread over its seeds after the last epoch."""
+        """Return the table that is printed: a line a setting: mean ± spread over seeds after the last epoch."""
         names, lines = list(self.settings[0]), self.by_setting()
         some_gone = bool(self.diverged.any())
         head = [*(name.replace("_", " ") for name in names), *(_words(name) for name in self.histories)]
@@ -167,7 +170,9 @@ class SweepResult(Tabular):
             notes.append(f"mean ± standard deviation over {len(self.seeds)} seeds, after the last epoch")
         if self.stopped != "finished":
             known = int((self.epochs > 0).sum())
-            notes.append(f"{self.stopped}: {known} of {self.epochs.size} runs, {int(self._whole().sum())} of them whole")
+            notes.append(
+                f"{self.stopped}: {known} of {self.epochs.size} runs, {int(self._whole().sum())} of them whole"
+            )
         return notes
 
     def _whole(self) -> np.ndarray:

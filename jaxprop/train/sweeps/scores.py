@@ -41,7 +41,7 @@ class Truth:
         if found is None:
             return cls("numbers", targets.astype(np.float64), None, rows.weights)
         truth, chosen, counted = found
-        return cls("signs" if chosen.shape == outputs else "labels", truth, counted, rows.weights)
+        return cls("signs" if chosen.shape == outputs else "labels", truth.astype(np.int32), counted, rows.weights)
 
     @property
     def score(self) -> str | None:
@@ -51,9 +51,7 @@ class Truth:
             return "validation_accuracy" if np.any(self.counted * self._along(self.counted)) else None
         return "validation_r2" if self._spread() > 0 else None
 
-    def means(
-        self, costs: Float[np.ndarray, "R N"], found: np.ndarray | None
-    ) -> dict[str, Float[np.ndarray, " R"]]:
+    def means(self, costs: Float[np.ndarray, "R N"], found: np.ndarray | None) -> dict[str, Float[np.ndarray, " R"]]:
         """Return validation_cost and the score of every run."""
         with np.errstate(all="ignore"):  # what is not finite shows in the figures
             measured = {"validation_cost": self._mean(costs.astype(np.float64))}
@@ -94,7 +92,7 @@ def measure(
     y = call(net, held.x, params, mask=held.mask)
     costs = recipe.cost(y, held.targets)
     if kind == "labels":
-        return costs, jnp.argmax(y, axis=-1) == expected
+        return costs, jnp.argmax(y, axis=-1).astype(expected.dtype) == expected
     if kind == "signs":
         return costs, (y > 0).astype(expected.dtype) == expected
     return costs, jnp.square(expected.astype(y.dtype) - jnp.asarray(recipe.cost.expected(y)))

@@ -50,7 +50,9 @@ def combinations(given: Any) -> list[Setting]:
         )
     for name in found[0]:
         if not isinstance(name, str) or name in RESERVED:
-            what = "a name" if not isinstance(name, str) else f"another name than {name!r}, which is a column of its own"
+            what = (
+                "a name" if not isinstance(name, str) else f"another name than {name!r}, which is a column of its own"
+            )
             raise JaxpropError(f"sweep: a setting must have {what}, found {name!r}")
     return found
 
@@ -103,10 +105,10 @@ class Makers:
                 f"lambda rate: optax.sgd(rate, 0.9), or one of optax's optimizers, found {shortly(optimizer)}"
             )
         made = cls(net, cost, optimizer, takes)
+        made._check_all_taken(names)
         for part, maker in (("net", net), ("cost", cost), ("make_optimizer", optimizer)):
             if takes[part.removeprefix("make_")] is not None:
                 _check_needs(part, maker, names)
-        made._check_all_taken(names)
         return made
 
     def made(self, part: str, setting: Mapping[str, Any]) -> Any:
@@ -130,8 +132,8 @@ class Makers:
                 took = [f"{part} takes {_listed(_parameters(maker))}" for part, maker in asked.items()
                         if self.takes[part.removeprefix("make_")] is not None]  # fmt: skip
                 raise JaxpropError(
-                    f"sweep: nobody takes the setting {name!r}: {'; '.join(took) or 'all three are made already'}. Give "
-                    f"a function with a parameter of that name, such as make_optimizer=lambda {name}: ..."
+                    f"sweep: nobody takes the setting {name!r}: {'; '.join(took) or 'all three are made already'}. "
+                    f"Give a function with a parameter of that name, such as make_optimizer=lambda {name}: ..."
                 )
 
 

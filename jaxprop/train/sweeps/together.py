@@ -63,7 +63,8 @@ class Together:
         size = evenly(count, min(count, wanted or count), devices)
         limit = room(list(self.place.devices))
         while True:
-            self._compile(jax.tree.map(lambda a: a[np.arange(size) % count], runs))
+            some = np.resize(np.arange(count), size)
+            self._compile(jax.tree.map(lambda a, some=some: a[some], runs))
             bytes_taken = taken(self.take)
             if wanted is not None or bytes_taken <= limit or size <= devices:
                 return size
@@ -110,7 +111,9 @@ class Together:
                 self.state, found, fine = take(self.state, self.lanes, self.data, on_device, *counts)
                 costs.append((found, start, stop, size))
                 good.append(fine)
-                if self.steps_a_second * SECONDS_A_CALL < steps:  # a long epoch, or the first call: its rate is to be known
+                if (
+                    self.steps_a_second * SECONDS_A_CALL < steps
+                ):  # a long epoch, or the first call: its rate is to be known
                     jax.block_until_ready(found)
                     self.steps_a_second = (stop - start) / max(time.monotonic() - began, 1e-6)
                 self.done += stop - start
@@ -119,8 +122,8 @@ class Together:
         measured = [] if self.held is None else [self._measure(part) for part in self.parts]
         following = self.seeds.orders(epoch + 1) if goes_on else orders  # while the devices compute
         costs, good, measured = jax.device_get((costs, good, measured))
-        row = {"cost": sum(size * np.asarray(c, np.float64)[:, i:j].sum(axis=1) for c, i, j, size in costs)}
-        row["cost"] = row["cost"] / self.seeds.rows
+        summed = [size * np.asarray(found, np.float64)[:, i:j].sum(axis=1) for found, i, j, size in costs]
+        row = {"cost": np.sum(summed, axis=0) / self.seeds.rows}
         if measured:
             assert program.truth is not None
             row |= program.truth.means(*_joined(measured))

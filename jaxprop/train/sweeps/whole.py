@@ -1,0 +1,206 @@
+"""A sweep as it goes on: its programs, one after the other, and what there is so far."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from jaxprop.errors import JaxpropError, pick
+from jaxprop.layers.layer import Layer
+from jaxprop.layers.settings import shortly
+from jaxprop.train.progress import Progress
+from jaxprop.train.run import ROWS_TO_FREEZE
+from jaxprop.train.steps import Recipe
+from jaxprop.train.sweeps.gathered import Gathered
+from jaxprop.train.sweeps.programs import Lane, Place, Program
+from jaxprop.train.sweeps.result import BestRun, SweepResult
+from jaxprop.train.sweeps.scores import Truth
+from jaxprop.train.sweeps.settings import BATCH_SIZE, Setting
+from jaxprop.train.sweeps.task import Task
+from jaxprop.train.sweeps.together import Seeds, Together
+from jaxprop.train.sweeps.tracing import traceable
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One program: what its runs have in common, and the numbers of its settings."""
+
+    fixed: Setting
+    members: list[int]
+    recipe: Recipe
+    truth: Truth | None
+    steps: int
+
+
+class Whole:
+    """The sweep as it goes on: its plans, and what there is so far."""
+
+    def __init__(
+        self, task: Task, settings: list[Setting], epochs: int, by: str | None, at_once: int | None, keep: bool
+    ) -> None:
+        self.task, self.settings, self.epochs, self.wanted = task, settings, epochs, at_once
+        self.place = Place(_devices(len(settings) * len(task.seeds)))
+        self.seeds = Seeds(task.seeds, len(task.data.targets))
+        self.numbers = self._numbers()
+        self.plans = [self._plan(fixed, members) for fixed, members in self._groups(self.numbers)]
+        measured = ["cost"]
+        if self.plans[0].truth is not None:
+            scores = {plan.truth.score for plan in self.plans if plan.truth is not None and plan.truth.score}
+            measured += ["validation_cost", *sorted(scores)]
+        self.table = Gathered(settings, task.seeds, epochs, measured, self._by(by, measured))
+        self.keep, self.at_once, self.started, self.steps = keep, 0, time.monotonic(), 0
+
+    def _by(self, by: str | None, measured: list[str]) -> str:
+        if by is not None:
+            return pick(by, measured, "by")
+        varied = {name for name in self.task.makers.takes["cost"] or ()}
+        return measured[-1] if varied else measured[min(1, len(measured) - 1)]
+
+    def _groups(self, numbers: tuple[str, ...]) -> list[tuple[Setting, list[int]]]:
+        """Settings that differ in their numbers alone, together."""
+        groups: dict[tuple, tuple[Setting, list[int]]] = {}
+        for k, setting in enumerate(self.settings):
+            fixed = {name: value for name, value in setting.items() if name not in numbers}
+            groups.setdefault(tuple(map(_same, fixed.values())), (fixed, []))[1].append(k)
+        return list(groups.values())
+
+    def _numbers(self) -> tuple[str, ...]:
+        """The settings that are numbers in a program, found out by trying with every program there would be."""
+        numbers = self.task.makers.numeric(self.settings)
+        while True:
+            found = numbers
+            for _, members in self._groups(numbers):
+                found = traceable(found, lambda names, k=members[0]: self._try(self.settings[k], names))
+            if found == numbers:
+                return numbers
+            numbers = found
+
+    def _try(self, setting: Setting, names: tuple[str, ...]) -> None:
+        """Trace what a program with these numbers would do."""
+        recipe = self.task.checked(setting)
+        starts = jax.eval_shape(lambda: self._start(recipe, 1))
+        program = self._program({n: v for n, v in setting.items() if n not in names}, setting, None)
+        lanes = self._lanes([(setting, 0)] * len(self.place.devices), names)
+        state = jax.eval_shape(program.begin, lanes, *starts)
+        take = program.take_full if program.full else program.take_rest
+        orders = jax.ShapeDtypeStruct((1, self.seeds.rows), np.int32)
+        counts = (np.int32(0),) * 3
+        jax.eval_shape(take, state, lanes, self.task.data, orders, *counts)
+
+    def _program(self, fixed: Setting, setting: Setting, truth: Truth | None) -> Program:
+        def recipe_of(numbers: Mapping[str, Any]) -> Recipe:
+            return self.task.recipe({**fixed, **numbers})
+
+        size = setting.get(BATCH_SIZE, self.task.batch_size)
+        return Program(recipe_of, self.seeds.rows, size, truth, self.place)
+
+    def _start(self, recipe: Recipe, seeds: int) -> tuple[PyTree, PyTree]:
+        """θ and feedback of every seed, stacked."""
+        keys = zip(self.seeds.init_keys[:seeds], self.task.seeds, strict=False)
+        return jax.tree.map(lambda *a: jnp.stack(a), *[self.task.start(recipe, key, seed) for key, seed in keys])
+
+    def _lanes(self, runs: list[tuple[Setting, int]], numbers: tuple[str, ...]) -> Lane:
+        """What makes each of some runs another than the others."""
+        values: dict[str, Any] = {name: _stacked([setting[name] for setting, _ in runs]) for name in numbers}
+        which: Any = np.array([s for _, s in runs], np.int32)
+        return Lane(values, which, jnp.stack([self.seeds.layer_keys[s] for s in which]))
+
+    def _plan(self, fixed: Setting, members: list[int]) -> Plan:
+        truth = recipe = None
+        for k in members:
+            setting = self.settings[k]
+            try:
+                recipe = self.task.checked(setting)
+                if k == members[0] or self.task.makers.takes["cost"]:
+                    start = jax.eval_shape(
+                        lambda r=recipe: self.task.start(r, self.seeds.init_keys[0], self.task.seeds[0])
+                    )
+                    truth = self.task.truth(recipe, start)
+                if k == members[0] and not self.numbers:  # with numbers it has been tried
+                    self._try(setting, ())
+            except JaxpropError as error:
+                where = ", ".join(f"{name}={shortly(value)}" for name, value in setting.items())
+                raise type(error)(f"{error} (found with {where})" if where else str(error)) from error
+        assert recipe is not None
+        size = self.settings[members[0]].get(BATCH_SIZE, self.task.batch_size)
+        return Plan(fixed, members, recipe, truth, -(-self.seeds.rows // size))
+
+    def run(self, plan: Plan, shown: Progress) -> None:
+        """Train the runs of one program, as many at once as fit."""
+        task = self.task
+        first = self.settings[plan.members[0]]
+        program = self._program(plan.fixed, first, plan.truth)
+        net = plan.recipe.net
+        mixes = task.held is not None and isinstance(net, Layer) and net.mixes_examples
+        chosen = self.seeds.orders(0, ROWS_TO_FREEZE) if mixes else None
+        start = self.place.everywhere(self._start(plan.recipe, len(task.seeds)))
+        together = Together(program, task.data, task.held, self.seeds, chosen, start)
+        numbers = [(k, s) for k in plan.members for s in range(len(task.seeds))]
+        lanes = self._lanes([(self.settings[k], s) for k, s in numbers], self.numbers)
+        self.at_once = size = together.at_once(lanes, self.wanted)
+        for i in range(0, len(numbers), size):
+            own = numbers[i : i + size]
+            filled = np.resize(np.arange(i, i + len(own)), size)
+            before = self.table.done.sum()
+            try:
+                together.run(jax.tree.map(lambda a, f=filled: a[f], lanes), own, self.epochs, self.table, shown)
+                if self.keep:
+                    trained = jax.device_get(program.for_use(together.state))
+                    for j, (k, s) in enumerate(own):
+                        self.table.params[k, task.seeds[s]] = jax.tree.map(lambda a, j=j: a[j], trained)
+            finally:
+                self.steps += int(self.table.done.sum() - before) * plan.steps
+                self._keep_best(together, own)
+
+    def _keep_best(self, together: Together, own: list[tuple[int, int]]) -> None:
+        """Keep the parameters of the best run, if it is one of these."""
+        number = self.table.ahead(self.table.lanes(own))
+        if number is not None:
+            self.table.best_params = jax.tree.map(lambda a: np.asarray(a[number]), together.best)
+
+    def result(self, stopped: str) -> SweepResult:
+        """Return what there is now."""
+        table, task = self.table, self.task
+        best = None
+        if table.best is not None:
+            k, s = table.best
+            epoch = int(table.best_epoch[k, s])
+            row: dict[str, float] = {"epoch": epoch} | {
+                n: float(v[k, s, epoch - 1]) for n, v in table.histories.items()
+            }
+            recipe = task.recipe(self.settings[k])
+            params = jax.tree.map(jnp.asarray, table.best_params)
+            best = BestRun(self.settings[k], task.seeds[s], params, row, recipe.net, recipe.cost)
+        in_turn = tuple(name for name in self.settings[0] if name not in self.numbers)
+        return SweepResult(
+            tuple(self.settings), task.seeds, table.histories, table.by, table.diverged, table.best_epoch, table.done,
+            best, in_turn, len(self.plans), self.at_once, self.steps, time.monotonic() - self.started, stopped,
+            table.params if self.keep else None,
+        )  # fmt: skip
+
+
+def _stacked(values: list[Any]) -> jax.Array:
+    """Numbers as an array that takes the dtype of what it meets, as Python's own do."""
+    whole = all(isinstance(value, int) for value in values)
+    return jnp.stack([jnp.asarray(value if whole else float(value)) for value in values])
+
+
+def _same(value: Any) -> Any:
+    """What is equal for values that make the same program: 1, 1.0 and True are three."""
+    try:
+        hash(value)
+    except TypeError:
+        return type(value), repr(value)
+    return type(value), value
+
+
+def _devices(runs: int) -> tuple[Any, ...]:
+    """The devices of this process, or the one that the user made the default; no more than there are runs."""
+    chosen = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
+    found = list(jnp.zeros(()).devices()) if chosen is not None else jax.local_devices()
+    return tuple(found[:runs])
