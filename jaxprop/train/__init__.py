@@ -18,6 +18,7 @@ from jaxprop.train.devices import distributed as distributed
 from jaxprop.train.fitting import fit as fit
 from jaxprop.train.metrics import evaluate as evaluate, predict as predict
 from jaxprop.train.monitored import Monitored as Monitored
+from jaxprop.train.parameters import averaged as averaged, choose as choose, frozen as frozen
 from jaxprop.train.parts import epoch as epoch, step as step
 from jaxprop.train.result import (
     Best as Best,

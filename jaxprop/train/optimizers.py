@@ -5,7 +5,7 @@
     grad_fn              ∂C/∂θ as a function of (θ, i)        sharpness-aware minimization in one step (opaque_mode)
     collect_fn           found as a function of quantities    `jaxprop.stats.precondition`
 
-What an optimizer refuses by name is left out, since wrappers pass on all they get. Three keep two points: θ where the
+What an optimizer refuses by name is left out, since wrappers pass on all they get. Four keep two points: θ where the
 gradient is taken, and θ that is for use.
 """
 
@@ -20,8 +20,9 @@ from jaxtyping import Array, PyTree
 
 from jaxprop.errors import JaxpropError
 from jaxprop.stats import Quantity
+from jaxprop.train.parameters import AveragedState, with_extra_args
 
-TWO_POINTS = (optax.contrib.SAMState, optax.contrib.ScheduleFreeState)
+TWO_POINTS = (optax.contrib.SAMState, optax.contrib.ScheduleFreeState, AveragedState)
 
 
 def start(optimizer: optax.GradientTransformation, params: PyTree) -> tuple[PyTree, PyTree]:
@@ -46,21 +47,35 @@ def point(params: PyTree) -> PyTree:
 
 
 def for_use(params: PyTree, state: PyTree) -> PyTree:
-    """Return θ that is for use: what training steps itself, but for three optimizers.
+    """Return θ that is for use: what training steps itself, but for four optimizers.
 
-    Lookahead has the slow of its two; schedule-free its average; sharpness-aware minimization what it had before it
-    climbed, when it stands at an adversarial point.
+    Lookahead has the slow of its two; schedule-free and `averaged` their average; sharpness-aware minimization what it
+    had before it climbed, when it stands at an adversarial point. An array that none of them sees, since it is frozen
+    or another optimizer's, is for use as it is.
     """
     if isinstance(params, optax.LookaheadParams):
         return params.slow
-    found = [node for node in jax.tree.leaves(state, is_leaf=_keeps_two) if _keeps_two(node)]
-    if not found:
-        return params
     with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
-        if isinstance(found[0], optax.contrib.ScheduleFreeState):
-            return optax.contrib.schedule_free_eval_params(found[0], params)
-        at_start = found[0].steps_since_sync == 0
-        return jax.tree.map(lambda p, before: jnp.where(at_start, p, before), params, found[0].cache)
+        for node in filter(_keeps_two, jax.tree.leaves(state, is_leaf=_keeps_two)):
+            params = _of_two(params, node)
+    return params
+
+
+def _of_two(params: PyTree, node: Any) -> PyTree:
+    """The θ for use of one that keeps two; where it keeps none of an array, the array itself."""
+    other = node.average if isinstance(node, AveragedState) else node.z if _is_free(node) else node.cache
+    seen = jax.tree.map(lambda p, o: o if isinstance(o, optax.MaskedNode) else p, params, other)
+    if isinstance(node, AveragedState):
+        chosen = other
+    elif _is_free(node):
+        chosen = optax.contrib.schedule_free_eval_params(node, seen)
+    else:
+        chosen = jax.tree.map(lambda p, before: jnp.where(node.steps_since_sync == 0, p, before), seen, other)
+    return jax.tree.map(lambda p, c: p if isinstance(c, optax.MaskedNode) else c, params, chosen)
+
+
+def _is_free(node: Any) -> bool:
+    return isinstance(node, optax.contrib.ScheduleFreeState)
 
 
 def _keeps_two(node: Any) -> bool:
@@ -83,7 +98,7 @@ def update(
     """
     extra = {"value": value, "grad": grads, "value_fn": cost, "obj_fn": cost, "grad_fn": lambda p, i: gradient(p)}
     extra["collect_fn"] = found
-    step, left = optax.with_extra_args_support(optimizer).update, extra
+    step, left = with_extra_args(optimizer).update, extra
     with jax.numpy_dtype_promotion("standard"):
         while True:
             try:
