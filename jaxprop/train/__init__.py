@@ -26,6 +26,7 @@ from jaxprop.train.result import (
     FitState as FitState,
     TrainingInterrupted as TrainingInterrupted,
 )  # fmt: skip
+from jaxprop.train.sources import Source as Source, Stream as Stream
 from jaxprop.train.sweeps import (
     BestRun as BestRun,
     SweepInterrupted as SweepInterrupted,

@@ -20,7 +20,7 @@ class Streamed:
         self, stream: Stream, devices: Devices | None = None, check: Callable[[Rows], None] = lambda rows: None
     ) -> None:
         self.stream, self.devices, self.check = stream, devices, check
-        first = next(stream.peek())
+        first = stream.one()
         self.batch_size = len(first.targets)
         size = sum(leaf.nbytes for leaf in jax.tree.leaves(first))
         self.capacity = min(stream.steps or 2**31, max(1, CHUNK_BYTES // max(1, size)))

@@ -3,6 +3,7 @@
 Grain need not be installed: whatever has `__len__` and `__getitem__`, or can be gone through again and again, will do.
 """
 
+import contextlib
 import hashlib
 import itertools
 import sys
@@ -135,6 +136,7 @@ class Stream:
             check_whole(steps_per_epoch, "Stream: steps_per_epoch")
         self.batches, self.steps, self.name = batches, steps_per_epoch, name
         self.running: Iterator[Any] | None = None  # goes on from epoch to epoch
+        self.looked_at: list[Rows] = []  # the first batches: starting a pipeline with workers takes seconds
 
     def epoch(self, epoch: int, first: int = 0, check: Callable[[Rows], None] = lambda rows: None) -> Iterator[Rows]:
         """Yield the batches of an epoch from its step `first` on; those before are read, and not used.
@@ -142,8 +144,8 @@ class Stream:
         `check` refuses rows that cannot be trained on; they are finite before it sees them.
         """
         if self.steps is None:
-            given = itertools.islice(iter(self.batches), first, None)
-            yield from self._read(given, first, check)
+            with closing(iter(self.batches)) as given:
+                yield from self._read(itertools.islice(given, first, None), first, check)
             return
         if self.running is None:
             self.running = self._endless()
@@ -179,26 +181,39 @@ class Stream:
 
     def mapped(self, change: Callable[[Rows], Rows]) -> "Stream":
         """Return the stream of changed batches."""
-        return Stream(Mapped(self, change), self.steps, self.name)
-
-    def peek(self) -> Iterator[Rows]:
-        """Yield batches from the beginning, without going on in what `epoch` goes through."""
-        return self._read(iter(self.batches), 0)
+        return Stream(Mapped(Stream(self.batches, None, self.name), change), self.steps, self.name)
 
     def first(self, rows: int) -> Rows:
         """Return the first rows of the stream, of as many batches as that takes."""
-        found: list[Rows] = []
-        for batch in self.peek():
-            found.append(batch)
-            if sum(len(part.targets) for part in found) >= rows:
-                break
-        return jax.tree.map(lambda *parts: np.concatenate(parts)[:rows], *found)
+        if sum(len(batch.targets) for batch in self.looked_at) < rows:
+            with closing(iter(self.batches)) as given:
+                self.looked_at = []
+                for batch in self._read(given, 0):
+                    self.looked_at.append(batch)
+                    if sum(len(part.targets) for part in self.looked_at) >= rows:
+                        break
+        return jax.tree.map(lambda *parts: np.concatenate(parts)[:rows], *self.looked_at)
+
+    def one(self) -> Rows:
+        """Return the first batch."""
+        self.first(1)
+        return self.looked_at[0]
 
     def digest(self) -> dict[str, Any]:
         """Return what tells this stream from others: what it calls itself, and its first batch."""
         first = self.first(1)
         digest = hashlib.sha256(b"".join(leaf.tobytes() for leaf in jax.tree.leaves(first)))
         return {"kind": type(self.batches).__name__, "steps": self.steps, "sha256": digest.hexdigest()}
+
+
+@contextlib.contextmanager
+def closing(given: Iterator[Any]) -> Iterator[Iterator[Any]]:
+    """Close an iterator in the end, if it can be closed: one of Grain's may have processes."""
+    try:
+        yield given
+    finally:
+        if hasattr(given, "close"):
+            given.close()  # pyright: ignore[reportAttributeAccessIssue]
 
 
 class Mapped:
@@ -208,7 +223,7 @@ class Mapped:
         self.stream, self.change = stream, change
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        changed = map(self.change, self.stream.peek())
+        changed = map(self.change, self.stream.epoch(0))
         return ({name: part for name, part in rows._asdict().items() if part is not None} for rows in changed)
 
 
