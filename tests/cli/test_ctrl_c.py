@@ -1,5 +1,6 @@
 """Ctrl-C: what is best so far is saved, and an old model is left alone."""
 
+import json
 import os
 import re
 import signal
@@ -14,7 +15,7 @@ from tests.cli.commands import MOONS, did, is_a_mistake, program, run
 pytestmark = pytest.mark.usefixtures("ctrl_c")
 
 
-def press_ctrl_c_at(monkeypatch, method):
+def press_ctrl_c_at(monkeypatch, method, number=signal.SIGINT):
     """A real signal, sent to this process the second time that training shows its progress so."""
     from jaxprop.train.progress import Progress
 
@@ -24,7 +25,7 @@ def press_ctrl_c_at(monkeypatch, method):
         shown(self, what)
         times.append(what)
         if len(times) == 2:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
 
     monkeypatch.setattr(Progress, method, show)
 
@@ -63,6 +64,21 @@ def test_ctrl_c_before_the_first_step_leaves_an_old_model_alone(empty, monkeypat
     assert (ran.code, ran.out) == (130, "")
     assert ran.err == "jaxprop: training interrupted after 0 steps: nothing is saved\n"
     assert jp.describe("runs/moons").weights.sha256 == before
+
+
+def test_sigterm_keeps_the_best_and_the_run_and_resume_goes_on(empty, monkeypatch):
+    train = ("train", "moons", "--epochs", 4, "--quiet", "--json")
+    whole = json.loads(did(*train, "--out", "whole").out)
+    with monkeypatch.context() as patch:
+        press_ctrl_c_at(patch, "epoch", signal.SIGTERM)
+        ran = run(*train, "--resume")
+    assert (ran.code, ran.err) == (143, "")
+    assert json.loads(ran.out)["epochs"] == 2 and jp.describe("runs/moons").info.training["stopped"] == "interrupted"
+    is_a_mistake(run(*train, "--checkpoints", "runs/moons/checkpoints"), 1, "keeps a run, of 2 epochs", "say --resume")
+    is_a_mistake(run(*train, "--resume", "--seed", 5), 1, "keeps another run: key is")
+    again = json.loads(did(*train, "--resume").out)
+    assert again["final"]["cost"] == whole["final"]["cost"] and again["steps"] == whole["steps"]
+    assert jp.describe("runs/moons").weights.sha256 == jp.describe("whole").weights.sha256
 
 
 @pytest.mark.parametrize("where", ["jaxprop.data.load", "jaxprop.train.run.Run.__init__"])

@@ -86,9 +86,9 @@ def kill(pid, run, moment, since_it_writes):
     return False
 
 
-def half_written(run):
-    """Whether something in the folder is not whole."""
-    return any(path.name.endswith("tmp") or not (path / kept.SEAL).exists() for path in run.glob("*"))
+def half_written(run, before):
+    """Whether a checkpoint that was begun since that number is not whole."""
+    return latest(run) > before and not (run / kept.name_of(latest(run)) / kept.SEAL).exists()
 
 
 def main(folder, kills):
@@ -99,10 +99,11 @@ def main(folder, kills):
     killed, writing, started = 0, 0, time.monotonic()
     options = {"checkpoints": jp.train.Checkpoints(run, every_seconds=0), "resume": True}
     while killed < kills:
+        before = latest(run)
         pid, early = attempt(gone_on, *given, **options), draw.random() < 0.25
         if not kill(pid, run, draw.uniform(0, STARTING if early else GOING), not early):
             break
-        killed, writing = killed + 1, writing + half_written(run)
+        killed, writing = killed + 1, writing + half_written(run, before)
     assert os.waitpid(attempt(gone_on, *given, **options), 0)[1] == 0
     same = pickle.loads(alone.read_bytes()) == pickle.loads(gone_on.read_bytes())
     seconds = time.monotonic() - started

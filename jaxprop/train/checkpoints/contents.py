@@ -11,6 +11,7 @@ from jaxtyping import PyTree
 from jaxprop.arrays.paths import by_path
 from jaxprop.train.result import Best
 from jaxprop.train.steps import copied
+from jaxprop.train.streamed import Streamed
 
 if TYPE_CHECKING:
     from jaxprop.train.run import Run
@@ -23,6 +24,7 @@ def contents(run: "Run") -> tuple[Arrays, dict[str, Any]]:
     # most often the best parameters are those of this very moment: kept once
     now = run.best.epoch == run.epochs and not run.place and bool(run.history)
     arrays = by_path({"state": run.state, "best": () if now else run.best.params, "costs": _costs(run)})
+    arrays["sizes"] = np.asarray(run.batches.sizes(run.place), np.int64)
     about = {
         "epochs": run.epochs,
         "steps": run.steps,
@@ -46,6 +48,8 @@ def put(run: "Run", arrays: Arrays, about: dict[str, Any]) -> None:
     run.history = about["history"]
     run.stopped = about["stopped"] if about["stopped"] == "callback" else run.stopped
     run.epoch_costs = [costs] if len(costs := arrays["costs"]) else []
+    if isinstance(run.batches, Streamed):
+        run.batches.seen = arrays["sizes"].tolist()
     run.started = time.monotonic() - about["seconds"]
     best = about["best"]
     params = copied(run.latest.for_use()) if best["now"] else _tree(run.best.params, arrays, "best")
@@ -70,7 +74,8 @@ def _of_monitor(run: "Run", arrays: Arrays) -> tuple[list[PyTree], dict[str, PyT
     assert monitor is not None
     if "monitor.records.0" not in arrays:
         return [], monitor.before
-    rows = jax.tree.map(lambda a: a[None], batches.source.read(np.zeros(min(batches.batch_size, batches.rows), int)))
+    count = min(batches.batch_size, batches.rows)
+    rows = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, count, *a.shape[1:]), a.dtype), run.data)
     record, before = monitor.like(run.state, rows, run.layer_key)
     stacked = _tree({"records": record}, arrays, "monitor")["records"]
     records = [jax.tree.map(lambda a, i=i: np.asarray(a[i]), stacked) for i in range(len(arrays["monitor.records.0"]))]

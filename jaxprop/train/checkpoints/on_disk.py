@@ -1,5 +1,7 @@
 """A run kept in a folder by Orbax, in the background, as training goes."""
 
+import errno
+import os
 import shutil
 import time
 import warnings
@@ -100,6 +102,8 @@ class KeeperOnDisk(Keeper):
         checkpoint, self.saved = self.path / folder.name_of(self.number), self._mark(run)
         self.number += 1
         try:
+            if any_process(not self._room(arrays)):  # better not begun: a full disk is full for others too
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             orbax.begin(self.orbax.result(), checkpoint, arrays)
         except Exception as error:
             self._failed(checkpoint, error)
@@ -113,6 +117,14 @@ class KeeperOnDisk(Keeper):
             folder.seal(checkpoint, about)
             folder.clear(self.path, self.settings.keep, set(self.damaged))
         return time.monotonic()
+
+    def _room(self, arrays: dict[str, Any]) -> bool:
+        """Whether the disk has room for arrays, as far as that is known."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            return shutil.disk_usage(self.path).free >= sum(array.nbytes for array in arrays.values())
+        except OSError:
+            return True  # writing will tell
 
     def _wait(self) -> None:
         """Wait until nothing is being written."""

@@ -176,7 +176,7 @@ class Stream:
                 raise DataError(f"{where} is of {_shapes(rows)}; expected x [B, ...] and targets [B, ...] of one B ≥ 1")
             check_read(lambda row, where=where: f"{where}, row {row}", range(len(rows.targets)), rows, check)
             yield rows
-        if step < first:
+        if step < 0:  # none since the beginning; one that goes on may stand at its end
             raise DataError(f"{self.name}: the data set gave no batch; expected at least one an epoch")
 
     def mapped(self, change: Callable[[Rows], Rows]) -> "Stream":
