@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import PyTree
 
 from jaxprop import data as datasets
+from jaxprop.arrays.dtypes import has_64_bits
 from jaxprop.arrays.paths import by_path
 from jaxprop.cli.plugins import plugins
 from jaxprop.columns.cells import is_missing
@@ -66,6 +68,8 @@ def open_run(path: Path) -> SavedRun:
     """Load a saved run, with the layers that installed packages offer in the entry-point group `jaxprop.layers`."""
     kinds = [kind for _, kind in plugins("jaxprop.layers")]
     about, params = read(path, kinds)
+    if has_64_bits(*(leaf.dtype for leaf in jax.tree.leaves(params))):  # a command computes as the model was trained
+        jax.config.update("jax_enable_x64", True)
     return SavedRun(path, about.net, on_device(path, about, params), about)
 
 

@@ -1,5 +1,6 @@
 """`jaxprop train`: rows in, a saved model out."""
 
+import contextlib
 import math
 import sys
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from jaxprop import data as datasets
+from jaxprop.arrays.dtypes import enough_bits
 from jaxprop.arrays.paths import by_path
 from jaxprop.cli import build
 from jaxprop.cli.commands.train import DEFAULT_STEPS, Plan
@@ -26,6 +28,7 @@ from jaxprop.network import Chain
 from jaxprop.saved.folder import check_writable
 from jaxprop.saved.model import save
 from jaxprop.train import FitResult, TrainingInterrupted, fit
+from jaxprop.train.precision import read_precision
 from jaxprop.train.progress import describe_row
 
 
@@ -40,6 +43,12 @@ class Outcome:
 
 def run(plan: Plan) -> Outcome:
     """Load the rows, build the network, train it, and save it in the plan's folder."""
+    precision = read_precision(plan.precision)
+    with enough_bits(precision) if precision == "float64" else contextlib.nullcontext():
+        return _run(plan)
+
+
+def _run(plan: Plan) -> Outcome:
     if plan.report and find_spec("matplotlib") is None:  # found before training, not after
         raise JaxpropError('--report draws with matplotlib, which is not installed: pip install ".[plot]"')
     data = datasets.load(plan.data, **plan.options)
@@ -118,6 +127,7 @@ def train(plan: Plan, data: Data, net: Chain, cost: Cost, scale: Unstandardize |
         result = fit(
             net, cost, optimizer, prepared((data.x, data.targets)), epochs=epochs, batch_size=plan.batch_size,
             key=jax.random.key(plan.seed), patience=patience, grad=plan.grad, progress=plan.progress,  # pyright: ignore
+            precision=plan.precision,
             validation=None if data.validation is None else prepared(data.validation),
             monitor=None if plan.monitor is None else build.monitored(plan.monitor), every=plan.every,
             explore=plan.explore, log=plan.log, checkpoints=plan.checkpoints, resume=plan.resume,
@@ -146,6 +156,7 @@ def summarise(plan: Plan, data: Data, net: Chain, cost: Cost, result: FitResult)
         "batch_size": plan.batch_size,
         "seed": plan.seed,
         "grad": plan.grad,
+        "precision": plan.precision,
         "final": of_epoch(result.row or {}),
     }
 

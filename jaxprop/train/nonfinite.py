@@ -16,7 +16,7 @@ from jaxprop.layers.layer import Layer
 from jaxprop.network import leaves
 from jaxprop.network.call import Network, Rng, Targets, call, environment
 from jaxprop.train.optimizers import point
-from jaxprop.train.precision import SMALLEST
+from jaxprop.train.precision import LOST_AFTER
 from jaxprop.train.rows import Rows
 from jaxprop.train.steps import Recipe, State, batch, taking
 from jaxprop.train.together import at_home
@@ -27,7 +27,7 @@ ADVICE = (
 )
 
 IN_FLOAT16 = (
-    f"It is so in float16, which ends at 65504, with every loss scale down to {SMALLEST:.2g}: no step could be taken. "
+    f"It was so in {LOST_AFTER} steps in a row, in float16, which ends at 65504. "
     'precision="bfloat16" has the range of float32. '
 )
 

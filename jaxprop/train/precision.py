@@ -12,7 +12,7 @@ with, and an Unstandardize that it ends with, are computed in float32. Otherwise
 
 Half precision in float16 has no exponent to spare: errors below 6e-8 become 0, so they are scaled by S = 2ˢ, and
 gradients are divided by it again (exactly). If one overflows, the step is not taken and S is halved; after many steps
-that went well it is doubled.
+that went well it is doubled. If the cost itself overflows, the step is not taken either.
 
 Source: Micikevicius et al., "Mixed Precision Training" (2018), sections 3.1 and 3.2.
 """
@@ -28,7 +28,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import ArrayLike, Bool, Float, Int, PyTree
 
-from jaxprop.arrays.dtypes import wide
+from jaxprop.arrays.dtypes import has_64_bits, wide
 from jaxprop.costs import Cost
 from jaxprop.errors import JaxpropError, pick
 from jaxprop.layers import Identity, Standardize, Unstandardize
@@ -40,8 +40,9 @@ from jaxprop.train.rows import Rows
 Given = ParamSpec("Given")
 Made = TypeVar("Made")
 Precision = Literal["float64", "float32", "bfloat16", "float16"]
-LARGEST, FIRST, SMALLEST = 2.0**24, 2.0**15, 2.0**-14  # loss scales; at the smallest nothing is left to try
-GROWS_AFTER = 2000  # steps without an overflow
+LARGEST, FIRST, SMALLEST = 2.0**24, 2.0**15, 2.0**-14  # loss scales
+GROWS_AFTER = 2000  # steps in a row without an overflow
+LOST_AFTER = 30  # steps in a row with one: from the first scale to the smallest
 
 
 def read_precision(given: str | None) -> Precision | None:
@@ -87,6 +88,16 @@ def with_enough_bits(run: Callable[Given, Made]) -> Callable[Given, Made]:
             return run(*args, **given)
 
     return running
+
+
+def check_bits(params: PyTree) -> None:
+    """Raise JaxpropError for θ in float64 while JAX's 64 bits are off: it would be float32 after a step."""
+    wide = [leaf for leaf in jax.tree.leaves(params) if has_64_bits(jnp.result_type(leaf))]
+    if wide and not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
+        raise JaxpropError(
+            'fit: found params in float64 while JAX\'s 64 bits are off: say precision="float64" to go on in float64, '
+            'or precision="float32"'
+        )
 
 
 class Computed(NamedTuple):
@@ -150,6 +161,9 @@ class InWide:
     def __init__(self, cost: Cost, end: Layer | None = None, seed: Array | None = None) -> None:
         self.cost, self.end, self.seed = cost, end, seed
 
+    def __repr__(self) -> str:
+        return repr(self.cost)
+
     def __call__(self, y: Array, targets: ArrayLike) -> Float[Array, " N"]:
         """C_n times the seed."""
         return self._seeded(self.cost(self._forward(y)[0], targets))
@@ -199,7 +213,7 @@ def _without(net: Network, kind: type[Layer], at: int) -> tuple[Layer | None, Ne
 
 
 class Scaling(NamedTuple):
-    """The loss scale of float16, how many steps it has been right for, and how many steps were skipped in all."""
+    """The loss scale of float16; steps in a row that went well, or below 0 that overflowed; steps skipped in all."""
 
     scale: Float[Array, ""]
     since: Int[Array, ""]
@@ -207,20 +221,24 @@ class Scaling(NamedTuple):
 
     @property
     def lost(self) -> Bool[Array, ""]:
-        """Whether no smaller scale is left to try."""
-        return self.scale <= SMALLEST
+        """Whether so many steps in a row overflowed that it will never be otherwise."""
+        return self.since <= -LOST_AFTER
 
-    def after(self, good: Bool[Array, ""]) -> "Scaling":
+    def after(self, good: ArrayLike, value: ArrayLike) -> "Scaling":
         """Return the scale for the next step, after one that was good, or that overflowed and was skipped.
 
-        >>> print(scaling("float16").after(jnp.array(False)).scale, scaling("float16").scale)
+        value: the cost. Where that overflowed, on the way forward, a smaller scale would change nothing.
+
+        >>> print(scaling("float16").after(good=False, value=1.0).scale, scaling("float16").scale)
         16384.0 32768.0
         """
-        grows = self.since + 1 >= GROWS_AFTER
-        larger = jnp.where(grows, jnp.minimum(2 * self.scale, LARGEST), self.scale)
-        scale = jnp.where(good, larger, jnp.maximum(self.scale / 2, SMALLEST))
-        since = jnp.where(good & ~grows, self.since + 1, 0)
-        return Scaling(scale, since, self.skipped + jnp.where(good, 0, 1).astype(self.skipped.dtype))
+        run = jnp.where(good, jnp.maximum(self.since, 0) + 1, jnp.minimum(self.since, 0) - 1)
+        larger = jnp.where(run >= GROWS_AFTER, jnp.minimum(2 * self.scale, LARGEST), self.scale)
+        smaller = jnp.where(jnp.isfinite(value), jnp.maximum(self.scale / 2, SMALLEST), self.scale)
+        since = jnp.where(run >= GROWS_AFTER, 0, run).astype(self.since.dtype)
+        return Scaling(
+            jnp.where(good, larger, smaller), since, jnp.where(good, self.skipped, self.skipped + 1)
+        )  # fmt: skip
 
 
 def scaling(precision: Precision | None) -> Scaling | None:

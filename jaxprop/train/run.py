@@ -28,7 +28,7 @@ from jaxprop.train.devices import Devices
 from jaxprop.train.metrics import measured
 from jaxprop.train.monitor import Monitor
 from jaxprop.train.nonfinite import explain
-from jaxprop.train.precision import as_kept, kept, scaling
+from jaxprop.train.precision import as_kept, check_bits, kept, scaling
 from jaxprop.train.progress import Progress
 from jaxprop.train.result import Best, FitResult, FitState, Row, Within
 from jaxprop.train.rows import Rows
@@ -243,6 +243,8 @@ class Run:
 
     def _start(self, start: PyTree | FitState, key: Key[Array, ""], feedback: PyTree) -> State:
         """The state to start with, as arrays, when everything fits."""
+        if self.recipe.precision is None and start is not None:
+            check_bits(start.params if isinstance(start, FitState) else start)
         if start is None:
             if not isinstance(self.recipe.net, Layer):
                 raise JaxpropError("fit: a plain function f(x, params) needs its params: pass params=")

@@ -138,17 +138,17 @@ def step(recipe: Recipe, state: State, rows: Rows, rng: Rng) -> tuple[State, Flo
     updates, feedback = _with_feedback(recipe, updates, state)
     with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
         after = State(optax.apply_updates(state.params, updates), optimizer, feedback, state.scaling)
-    after = _if_finite(state, after, (value, grads, updates))
+    after = _if_finite(state, after, value, (grads, updates))
     return after if recipe.devices is None else recipe.devices.kept(after), value
 
 
-def _if_finite(before: State, after: State, found: PyTree) -> State:
+def _if_finite(before: State, after: State, value: Array, found: PyTree) -> State:
     """The state after a step, or the one before where it overflowed, with the next loss scale, if there is one."""
     if before.scaling is None:
         return after
-    good = all_finite(found)
+    good = all_finite((value, found))
     chosen = jax.tree.map(lambda a, b: jnp.where(good, a, b), after, before)
-    return chosen._replace(scaling=before.scaling.after(good))
+    return chosen._replace(scaling=before.scaling.after(good, value))
 
 
 def _with_feedback(recipe: Recipe, updates: PyTree, state: State) -> tuple[PyTree, PyTree]:
@@ -185,7 +185,7 @@ def take(
 ) -> tuple[State, Float[Array, " steps"], Bool[Array, ""]]:
     """Take the steps `start` to `stop` of some batches; return the new state, every step's cost, and if all went well.
 
-    It did if θ and the costs are finite; in float16, if a loss scale is left that may be right.
+    It did if θ and the costs are finite; in float16, where steps are skipped, if not all of late were.
 
     `batches` are rows with a leading axis of steps. `done` counts the steps before these batches: every step of a run
     has an rng key of its own, fold_in(rng, step).

@@ -39,6 +39,7 @@ class Plan:
     batch_size: int = 32
     seed: int = 0
     grad: str = "auto"
+    precision: str | None = None
     init: str = "glorot_uniform"
     bias: bool | None = None
     standardize: bool | None = None
@@ -85,6 +86,9 @@ def command(
         int, Option(min=0, max=2**32 - 1, help="Of the first weights and the order of rows; the rows stay the same.")
     ] = Plan.seed,
     grad: Annotated[str, Option(help="auto (jax.grad) or manual (the chain rule by hand).")] = Plan.grad,
+    precision: Annotated[
+        str | None, Option(help="Steps in bfloat16 or float16 (θ in float32), float32 or float64; as the rows are.")
+    ] = None,
     init: Annotated[str, Option(help=f"Initialiser of W: {', '.join(choices.INITIALIZERS)}.")] = Plan.init,
     bias: Annotated[bool | None, Option("--bias/--no-bias", help="On, except for `line`.")] = None,
     standardize: Annotated[
@@ -146,7 +150,7 @@ def command(
     plan = Plan(
         data=data, options=options, layers=layers, activation=activation, output_activation=output_activation,
         cost=cost, optimizer=optimizer, learning_rate=learning_rate, epochs=epochs, batch_size=batch_size, seed=seed,
-        grad=grad, init=init, bias=bias, standardize=standardize, patience=patience,
+        grad=grad, precision=precision, init=init, bias=bias, standardize=standardize, patience=patience,
         monitor=monitor, every=every or Plan.every, explore=explore,
         log=tuple([*(log or ()), *([] if tensorboard is None else [tensorboard])]), report=report,
         checkpoints=checkpoints or (out / "checkpoints" if resume else None), resume=resume,
