@@ -2,9 +2,9 @@
 
     python tests/benchmarks/precision.py [--seeds 10] [--epochs 5] [--data FOLDER] [--rounds 3] [--json FILE]
 
-784-128-10 (ReLU, batch 64, Adam at 0.001), trained by hand and by `jax.grad` in each precision, from the same start over
-the same order of rows as in float32, and measured on the 10,000 test images. The difference to float32 is taken seed by
-seed; beside its mean stands the standard error of that mean.
+784-128-10 (ReLU, batch 64, Adam at 0.001), trained by hand and by `jax.grad` in each precision, from the same start
+over the same order of rows as in float32, and measured on the 10,000 test images. The difference to float32 is taken
+seed by seed; beside its mean stands the standard error of that mean.
 Mark: every mean within 0.1 points of float32's. Times are of epochs, in turn, after compiling.
 """
 
