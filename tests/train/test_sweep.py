@@ -212,7 +212,7 @@ def nothing(**settings):
         ({"settings": [{"learning_rate": 1.0}, {"momentum": 0.9}]}, "found learning_rate and momentum"),
         ({"settings": None}, "make_optimizer needs learning_rate, and the settings are none"),
         ({"make_optimizer": 0.1}, "make_optimizer must be a function of the settings"),
-        ({"make_optimizer": lambda learning_rate: 3}, "must return one of optax's optimizers, found 3"),
+        ({"make_optimizer": lambda learning_rate: 3}, "must come from optax, such as .* found 3"),
         ({"cost": jp.Huber}, "cost must be a Cost .* found the class Huber; write Huber"),
         ({"net": jp.Linear}, "net must be a Layer .* found the class Linear"),
         ({"net": lambda x, w: x @ w}, "needs its params: pass params="),

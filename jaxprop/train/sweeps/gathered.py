@@ -18,7 +18,7 @@ class Gathered:
         self, settings: Sequence[Setting], seeds: Sequence[int], epochs: int, names: Sequence[str], by: str
     ) -> None:
         shape = (len(settings), len(seeds))
-        self.by, self.names = by, tuple(names)
+        self.by, self.epochs = by, epochs
         self.histories = {name: np.full((*shape, epochs), np.nan) for name in names}
         self.done = np.zeros(shape, int)
         self.diverged = np.zeros(shape, int)  # the epoch; 0 for none

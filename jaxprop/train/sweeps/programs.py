@@ -17,7 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Bool, Float, Int, Key, PyTree
 
 from jaxprop.train.rows import Rows
-from jaxprop.train.steps import Recipe, State, all_finite, begin, step
+from jaxprop.train.steps import Recipe, State, all_finite, batch, begin, step
 from jaxprop.train.sweeps.scores import Truth, measure
 
 RUNS = "runs"
@@ -107,7 +107,7 @@ class Program:
                 state, costs = carry
                 chosen = jax.lax.dynamic_slice(orders, (lane.seed, first + i * size), (1, size))[0]
                 rows = jax.tree.map(lambda a: a.at[chosen].get(mode="promise_in_bounds"), data)
-                state, value = step(recipe, state, rows, recipe.key(lane.key, done + i))
+                state, value = step(recipe, state, batch(rows), recipe.key(lane.key, done + i))
                 return state, costs.at[i].set(value.astype(costs.dtype))
 
             state, costs = jax.lax.fori_loop(start, stop, one, (state, jnp.zeros(capacity)))

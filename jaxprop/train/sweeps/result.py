@@ -2,6 +2,7 @@
 
 import csv
 import importlib
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -181,7 +182,7 @@ class SweepResult(Tabular):
 
 
 class SweepInterrupted(TrainingInterrupted):
-    """Tell that Ctrl-C stopped `sweep`: `.result` holds what there was, whole runs and those that were under way.
+    """Tell that Ctrl-C or SIGTERM stopped `sweep`: `.result` holds the runs that there were, whole or not.
 
     >>> issubclass(SweepInterrupted, KeyboardInterrupt)
     True
@@ -189,10 +190,10 @@ class SweepInterrupted(TrainingInterrupted):
 
     result: SweepResult  # pyright: ignore[reportIncompatibleVariableOverride]
 
-    def __init__(self, result: SweepResult) -> None:
+    def __init__(self, result: SweepResult, signal: int = signal.SIGINT) -> None:
         runs = int((result.epochs > 0).sum())
         KeyboardInterrupt.__init__(self, f"sweep interrupted after {result.steps:,} steps of {runs} runs")
-        self.result = result
+        self.result, self.signal = result, int(signal)
 
 
 def _is_number(value: Any) -> bool:

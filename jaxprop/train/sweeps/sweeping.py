@@ -5,21 +5,24 @@ program itself (a layer's size, an optimizer's name) has a program each, in turn
 """
 
 import contextlib
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import ArrayLike, Float, PyTree, Shaped
 
-from jaxprop.backward.rules.edits import RuleLike, as_rule
+from jaxprop.backward.rules.edits import RuleLike
 from jaxprop.checks import check_whole, is_whole
 from jaxprop.costs import Cost
-from jaxprop.errors import JaxpropError, pick
+from jaxprop.errors import JaxpropError
 from jaxprop.layers.settings import shortly
 from jaxprop.network.call import Network
-from jaxprop.train.precision import read_precision
+from jaxprop.train.precision import read_precision, with_enough_bits
 from jaxprop.train.progress import Progress
-from jaxprop.train.rows import read_rows
+from jaxprop.train.rows import Rows
+from jaxprop.train.signals import Asked, Stopping
+from jaxprop.train.sources import in_precision, read_data
 from jaxprop.train.steps import Way
 from jaxprop.train.sweeps.result import SweepInterrupted, SweepResult
 from jaxprop.train.sweeps.settings import BATCH_SIZE, Makers, Setting, combinations
@@ -29,6 +32,7 @@ from jaxprop.train.sweeps.whole import Whole
 Pair = tuple[PyTree[Shaped[ArrayLike, "N ..."]], Shaped[ArrayLike, "N ..."]]
 
 
+@with_enough_bits
 def sweep(
     net: Network | Callable[..., Network],
     cost: Cost | Callable[..., Cost],
@@ -104,32 +108,35 @@ def sweep(
     for name, value in (("epochs", epochs), (BATCH_SIZE, batch_size), ("at_once", 1 if at_once is None else at_once)):
         check_whole(value.item() if isinstance(value, np.integer) else value, f"sweep: {name}")
     task = Task(
-        Makers.of(net, cost, make_optimizer, names), *_way(grad, rule), read_precision(precision), params,
-        read_rows(data, "data", weights, mask), None if validation is None else read_rows(validation, "validation"),
-        batch_size, _seeds(seeds),
+        Makers.of(net, cost, make_optimizer, names), grad, rule, precision, params,
+        _in_memory(data, "data", precision, weights, mask),
+        None if validation is None else _in_memory(validation, "validation", precision), batch_size, _seeds(seeds),
     )  # fmt: skip
     whole = Whole(task, asked, epochs, by, at_once, keep_params)
     total = sum(len(plan.members) * plan.steps for plan in whole.plans) * len(task.seeds) * epochs
     shown = Progress(total, epochs, progress)
-    with shown:
+    with Stopping() as stopping, shown:
         try:
             for plan in whole.plans:
-                whole.run(plan, shown)
+                whole.run(plan, shown, stopping)
             return whole.result("finished")
-        except KeyboardInterrupt:
-            raise SweepInterrupted(whole.result("interrupted")) from None
+        except KeyboardInterrupt as stop:
+            number = stop.number if isinstance(stop, Asked) else signal.SIGINT
+            raise SweepInterrupted(whole.result("interrupted"), number) from None
         except Exception as error:
             with contextlib.suppress(AttributeError):
                 error.result = whole.result("failed")  # pyright: ignore[reportAttributeAccessIssue]
             raise
 
 
-def _way(grad: Any, rule: RuleLike | None) -> tuple[Way, Any]:
-    way = grad if grad is not None else "auto" if rule is None else "manual"
-    pick(way, ("auto", "manual"), "grad")
-    if rule is not None and way == "auto":
-        raise JaxpropError('sweep: found rule= and grad="auto": jax.grad knows the chain rule alone; leave grad out')
-    return way, None if rule is None else as_rule(rule, "sweep: rule")
+def _in_memory(given: Any, name: str, precision: str | None, weights: Any = None, mask: Any = None) -> Rows:
+    rows = in_precision(read_data(given, name, weights, mask), read_precision(precision))
+    if not isinstance(rows, Rows):
+        raise JaxpropError(
+            f"sweep: {name} are read as they are needed, and runs side by side need them in memory: give arrays, such "
+            "as np.load(file)[:]"
+        )
+    return rows
 
 
 def _seeds(given: Any) -> tuple[int, ...]:

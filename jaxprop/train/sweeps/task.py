@@ -9,12 +9,12 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from jaxprop.arrays.shapes import spec
+from jaxprop.backward.rules.edits import RuleLike
 from jaxprop.checks import check_whole
-from jaxprop.costs import Cost
 from jaxprop.errors import JaxpropError
 from jaxprop.layers.layer import Layer
-from jaxprop.layers.settings import shortly
-from jaxprop.network.call import call, require, require_layer
+from jaxprop.network.call import call
+from jaxprop.train.parts import read_recipe
 from jaxprop.train.precision import kept
 from jaxprop.train.rows import Rows
 from jaxprop.train.run import FEEDBACK
@@ -28,9 +28,9 @@ class Task:
     """What all runs share."""
 
     makers: Makers
-    way: Way
-    rule: Any
-    precision: Any
+    grad: Way | None
+    rule: RuleLike | None
+    precision: str | None
     params: Any
     data: Rows
     held: Rows | None
@@ -39,24 +39,13 @@ class Task:
 
     def recipe(self, setting: Mapping[str, Any]) -> Recipe:
         """Make the recipe of a setting, some of whose numbers may be tracers."""
-        made = {part: self.makers.made(part, setting) for part in ("net", "cost", "optimizer")}
-        return Recipe(made["net"], made["cost"], made["optimizer"], self.way, self.rule, self.precision)
+        made = [self.makers.made(part, setting) for part in ("net", "cost", "optimizer")]
+        return read_recipe("sweep", *made, self.grad, self.rule, self.precision)
 
     def checked(self, setting: Setting) -> Recipe:
         """Make the recipe of a setting with its real values, and see that it is one."""
-        recipe = self.recipe(setting)
-        require(recipe.net, recipe.cost, "sweep")
-        if not isinstance(recipe.cost, Cost):
-            raise JaxpropError(f"sweep: cost must be one such as HalfSquaredError(), found {shortly(recipe.cost)}")
-        if not callable(getattr(recipe.optimizer, "update", None)):
-            raise JaxpropError(
-                f"sweep: make_optimizer must return one of optax's optimizers, found {shortly(recipe.optimizer)}"
-            )
-        if self.way == "manual":
-            require_layer(recipe.net, 'grad="manual"' if self.rule is None else "sweep with a rule")
-        for name in (BATCH_SIZE,):
-            check_whole(setting.get(name, 1), f"sweep: {name}")
-        return recipe
+        check_whole(setting.get(BATCH_SIZE, 1), f"sweep: {BATCH_SIZE}")
+        return self.recipe(setting)
 
     def start(self, recipe: Recipe, key: jax.Array, seed: int) -> tuple[PyTree, PyTree]:
         """θ and feedback that a run starts with, as `fit` draws them."""
@@ -67,12 +56,11 @@ class Task:
             given = net.init(key, self.data.x)
         else:
             raise JaxpropError("sweep: a plain function f(x, params) needs its params: pass params=")
-        params = kept(jax.tree.map(jnp.array, given), self.precision)
-        if self.rule is None or not isinstance(net, Layer):
+        params = kept(jax.tree.map(jnp.array, given), recipe.precision)
+        if recipe.rule is None or not isinstance(net, Layer):
             return params, None
-        return params, kept(
-            self.rule.init(jax.random.fold_in(key, FEEDBACK), net, params, spec(self.data.x)), self.precision
-        )
+        feedback = recipe.rule.init(jax.random.fold_in(key, FEEDBACK), net, params, spec(self.data.x))
+        return params, kept(feedback, recipe.precision)
 
     def truth(self, recipe: Recipe, start: tuple[PyTree, PyTree]) -> Truth | None:
         """Check that rows, net and cost fit together; return what validation rows are held against."""

@@ -10,6 +10,7 @@ from jaxtyping import Int, PyTree
 from jaxprop.train.batches import epoch_order
 from jaxprop.train.progress import Progress
 from jaxprop.train.rows import Rows
+from jaxprop.train.signals import Stopping
 from jaxprop.train.sweeps.gathered import Gathered
 from jaxprop.train.sweeps.memory import evenly, room, taken
 from jaxprop.train.sweeps.programs import Lane, Program
@@ -46,8 +47,12 @@ class Together:
         seeds: Seeds,
         chosen: Int[np.ndarray, "S M"] | None,
         start: tuple[PyTree, PyTree],
+        table: Gathered,
+        shown: Progress,
+        stopping: Stopping,
     ) -> None:
         self.program, self.seeds, self.start = program, seeds, start
+        self.table, self.shown, self.stopping = table, shown, stopping
         self.place = program.place
         self.data, self.held = self.place.everywhere(data), held
         self.chosen = None if chosen is None else self.place.everywhere(chosen)
@@ -82,58 +87,60 @@ class Together:
         orders = self.place.everywhere(self.seeds.orders(0))
         self.take = take.lower(state, lanes, self.data, orders, *self._counts(0, 1, 0)).compile()
 
-    def run(self, lanes: Lane, numbers: list[tuple[int, int]], epochs: int, table: Gathered, shown: Progress) -> None:
-        """Train runs for some epochs; `numbers` say the setting and the seed of each, without those that fill up."""
+    def run(self, lanes: Lane, numbers: list[tuple[int, int]]) -> None:
+        """Train runs for all epochs; `numbers` say the setting and the seed of each, without those that fill up."""
         self.lanes = self.place.runs(lanes)
         self.state = self.program.begin(self.lanes, *self.start)
         self.best = self.program.for_use(self.state)
-        self.done, self.at = 0, table.lanes(numbers)
+        self.done, self.at = 0, self.table.lanes(numbers)
         if self.held is not None:
             assert self.program.truth is not None
             size = max(1, ROWS_AT_ONCE * len(self.place.devices) // len(lanes.seed))
             self.parts = [self.place.everywhere(part) for part in parts(self.held, self.program.truth.expected, size)]
         orders = self.seeds.orders(0)
-        for epoch in range(epochs):
-            orders = self._epoch(epoch, orders, epoch + 1 < epochs, len(numbers), table, shown)
+        for epoch in range(self.table.epochs):
+            orders = self._epoch(epoch, orders)
 
-    def _epoch(
-        self, epoch: int, orders: np.ndarray, goes_on: bool, count: int, table: Gathered, shown: Progress
-    ) -> np.ndarray:
+    def _epoch(self, epoch: int, orders: np.ndarray) -> np.ndarray:
         """Go through all rows once, measure, and write it down; return the next epoch's orders."""
-        program, costs, good = self.program, [], []
-        on_device = self.place.everywhere(orders)
-        for take, steps, size in self._plan():
-            start = 0
-            while start < steps:
-                began = time.monotonic()
-                stop = min(steps, start + max(1, int(self.steps_a_second * SECONDS_A_CALL)))
-                counts = self._counts(start, stop, self.done - start)
-                self.state, found, fine = take(self.state, self.lanes, self.data, on_device, *counts)
-                costs.append((found, start, stop, size))
-                good.append(fine)
-                if (
-                    self.steps_a_second * SECONDS_A_CALL < steps
-                ):  # a long epoch, or the first call: its rate is to be known
-                    jax.block_until_ready(found)
-                    self.steps_a_second = (stop - start) / max(time.monotonic() - began, 1e-6)
-                self.done += stop - start
-                shown.advance((stop - start) * count)
-                start = stop
+        program, count = self.program, len(self.at[0])
+        costs, good = self._steps(self.place.everywhere(orders), count)
         measured = [] if self.held is None else [self._measure(part) for part in self.parts]
-        following = self.seeds.orders(epoch + 1) if goes_on else orders  # while the devices compute
+        if epoch + 1 < self.table.epochs:  # while the devices compute
+            orders = self.seeds.orders(epoch + 1)
         costs, good, measured = jax.device_get((costs, good, measured))
         summed = [size * np.asarray(found, np.float64)[:, i:j].sum(axis=1) for found, i, j, size in costs]
         row = {"cost": np.sum(summed, axis=0) / self.seeds.rows}
         if measured:
             assert program.truth is not None
             row |= program.truth.means(*_joined(measured))
-        fine = np.all(good, axis=0)
-        better = table.judged(self.at, {name: v[:count] for name, v in row.items()}, fine[:count])
-        mask = np.resize(better, len(fine))
-        best = program.keep(self.best, self.state, self.place.runs(mask)) if better.any() else self.best
-        table.write(self.at, epoch, {name: v[:count] for name, v in row.items()}, fine[:count], better)
-        self.best = best
-        return following
+        row, fine = {name: values[:count] for name, values in row.items()}, np.all(good, axis=0)
+        better = self.table.judged(self.at, row, fine[:count])
+        if better.any():
+            self.best = program.keep(self.best, self.state, self.place.runs(np.resize(better, len(fine))))
+        self.table.write(self.at, epoch, row, fine[:count], better)
+        return orders
+
+    def _steps(self, orders: PyTree, count: int) -> tuple[list, list]:
+        """Take the steps of an epoch; return their costs, with which of them are these, and whether all went well."""
+        costs, good = [], []
+        for take, steps, size in self._plan():
+            start = 0
+            while start < steps:
+                began, in_a_call = time.monotonic(), max(1, int(self.steps_a_second * SECONDS_A_CALL))
+                stop = min(steps, start + in_a_call)
+                counts = self._counts(start, stop, self.done - start)
+                self.state, found, fine = take(self.state, self.lanes, self.data, orders, *counts)
+                costs.append((found, start, stop, size))
+                good.append(fine)
+                if in_a_call < steps:  # a long epoch, or the first call: how fast it goes is to be known
+                    jax.block_until_ready(found)
+                    self.steps_a_second = (stop - start) / max(time.monotonic() - began, 1e-6)
+                self.done += stop - start
+                self.shown.advance((stop - start) * count)
+                self.stopping.here()
+                start = stop
+        return costs, good
 
     def _plan(self) -> list[tuple]:
         """The programs of an epoch, with how many steps each takes, of how many rows."""

@@ -15,6 +15,7 @@ from jaxprop.layers.layer import Layer
 from jaxprop.layers.settings import shortly
 from jaxprop.train.progress import Progress
 from jaxprop.train.run import ROWS_TO_FREEZE
+from jaxprop.train.signals import Stopping
 from jaxprop.train.steps import Recipe
 from jaxprop.train.sweeps.gathered import Gathered
 from jaxprop.train.sweeps.programs import Lane, Place, Program
@@ -130,7 +131,7 @@ class Whole:
         size = self.settings[members[0]].get(BATCH_SIZE, self.task.batch_size)
         return Plan(fixed, members, recipe, truth, -(-self.seeds.rows // size))
 
-    def run(self, plan: Plan, shown: Progress) -> None:
+    def run(self, plan: Plan, shown: Progress, stopping: Stopping) -> None:
         """Train the runs of one program, as many at once as fit."""
         task = self.task
         first = self.settings[plan.members[0]]
@@ -139,7 +140,7 @@ class Whole:
         mixes = task.held is not None and isinstance(net, Layer) and net.mixes_examples
         chosen = self.seeds.orders(0, ROWS_TO_FREEZE) if mixes else None
         start = self.place.everywhere(self._start(plan.recipe, len(task.seeds)))
-        together = Together(program, task.data, task.held, self.seeds, chosen, start)
+        together = Together(program, task.data, task.held, self.seeds, chosen, start, self.table, shown, stopping)
         numbers = [(k, s) for k in plan.members for s in range(len(task.seeds))]
         lanes = self._lanes([(self.settings[k], s) for k, s in numbers], self.numbers)
         self.at_once = size = together.at_once(lanes, self.wanted)
@@ -148,7 +149,7 @@ class Whole:
             filled = np.resize(np.arange(i, i + len(own)), size)
             before = self.table.done.sum()
             try:
-                together.run(jax.tree.map(lambda a, f=filled: a[f], lanes), own, self.epochs, self.table, shown)
+                together.run(jax.tree.map(lambda a, f=filled: a[f], lanes), own)
                 if self.keep:
                     trained = jax.device_get(program.for_use(together.state))
                     for j, (k, s) in enumerate(own):
