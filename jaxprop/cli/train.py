@@ -30,6 +30,7 @@ from jaxprop.saved.model import save
 from jaxprop.train import FitResult, TrainingInterrupted, fit
 from jaxprop.train.precision import read_precision
 from jaxprop.train.progress import describe_row
+from jaxprop.train.together import is_first
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Outcome:
     summary: dict[str, Any]
     text: str
     interrupted: int = 0  # the signal that ended it, if one did
+    speaks: bool = True  # of several processes, the first
 
 
 def run(plan: Plan) -> Outcome:
@@ -53,7 +55,7 @@ def _run(plan: Plan) -> Outcome:
         raise JaxpropError('--report draws with matplotlib, which is not installed: pip install ".[plot]"')
     data = datasets.load(plan.data, **plan.options)
     net, cost = network(plan, data)
-    for note in [*data.notes, *as_read(data.table if plan.progress else None)]:
+    for note in [*data.notes, *as_read(data.table if plan.progress else None)] if is_first() else []:
         print(f"jaxprop: {note}", file=sys.stderr)
     scale = build.target_scale(plan.data, data, cost, plan.output_activation)
     result, stopped_by = train(plan, data, net, cost, scale)
@@ -61,6 +63,8 @@ def _run(plan: Plan) -> Outcome:
     if scale is not None:  # trained on standardised numbers, answers in their own unit
         net, params = Chain(*net.layers, scale), (*params, ())
     summary = summarise(plan, data, net, cost, result)
+    if not is_first():
+        return Outcome(summary, "", stopped_by, speaks=False)
     source = {"name": plan.data, "options": plan.options, "source": data.source, "seen": datasets.seen(data)}
     info = {
         "classes": data.classes, "columns": data.columns, "target": data.target, "table": data.table,
@@ -122,7 +126,8 @@ def train(plan: Plan, data: Data, net: Chain, cost: Cost, scale: Unstandardize |
     steps = math.ceil(len(data.x) / plan.batch_size)
     epochs = plan.epochs if plan.epochs is not None else max(10, min(1000, math.ceil(DEFAULT_STEPS / steps)))
     patience = plan.patience or (usual.patience if data.validation is not None else None)
-    check_writable(plan.out)  # found before training, not after
+    if is_first():
+        check_writable(plan.out)  # found before training, not after
     try:
         result = fit(
             net, cost, optimizer, prepared((data.x, data.targets)), epochs=epochs, batch_size=plan.batch_size,
@@ -135,7 +140,8 @@ def train(plan: Plan, data: Data, net: Chain, cost: Cost, scale: Unstandardize |
         return result, 0
     except TrainingInterrupted as stop:
         if not stop.result.steps:
-            print(f"jaxprop: {stop}: nothing is saved", file=sys.stderr)
+            if is_first():
+                print(f"jaxprop: {stop}: nothing is saved", file=sys.stderr)
             sys.exit(128 + stop.signal)
         return stop.result, stop.signal
 

@@ -51,6 +51,10 @@ class Plan:
     report: bool = False
     checkpoints: Path | None = None
     resume: bool = False
+    distributed: bool = False
+    coordinator: str | None = None
+    processes: int | None = None
+    process: int | None = None
     out: Path
     progress: bool = True
 
@@ -132,14 +136,26 @@ def command(
     resume: Annotated[
         bool, Option("--resume", help="Go on with the run that the folder keeps; begin one where it keeps none.")
     ] = False,
+    distributed: Annotated[
+        bool,
+        Option("--distributed", help="One of several processes that train together; SLURM and others are detected."),
+    ] = False,
+    coordinator: Annotated[
+        str | None, Option(help="distributed: where all can reach process 0.", metavar="HOST:PORT")
+    ] = None,
+    processes: Annotated[int | None, Option(min=1, help="distributed: how many there are.")] = None,
+    process: Annotated[int | None, Option(min=0, help="distributed: which this is, from 0.")] = None,
     out: Annotated[Path | None, Option(help="Folder of the saved model; runs/DATA by default.")] = None,
     json: Annotated[bool, Option("--json", help="The result as JSON on stdout; progress stays on stderr.")] = False,
     quiet: Annotated[bool, Option("--quiet", help="No progress.")] = False,
 ) -> None:
     """Train a network on DATA and save it."""
+    from jaxprop.cli.job import joined
     from jaxprop.cli.runs import print_json
     from jaxprop.cli.train import run
 
+    if not distributed and not coordinator is processes is process is None:
+        raise JaxpropError("--coordinator, --processes and --process are of a job of several: write --distributed too")
     if every is not None and monitor is None:
         raise JaxpropError(f"--every {every} says how often to record, and --monitor what: write --monitor noise,norms")
     columns = None if features is None else [name.strip() for name in features.split(",")]
@@ -154,10 +170,14 @@ def command(
         monitor=monitor, every=every or Plan.every, explore=explore,
         log=tuple([*(log or ()), *([] if tensorboard is None else [tensorboard])]), report=report,
         checkpoints=checkpoints or (out / "checkpoints" if resume else None), resume=resume,
+        distributed=distributed, coordinator=coordinator, processes=processes, process=process,
         out=out, progress=not quiet,
     )  # fmt: skip
-    outcome = run(plan)
-    if json:
+    with joined(plan):
+        outcome = run(plan)
+    if not outcome.speaks:
+        pass
+    elif json:
         print_json({"out": str(plan.out), **outcome.summary})
     else:
         print(outcome.text)

@@ -4,6 +4,7 @@ import atexit
 import contextlib
 import math
 import os
+import re
 import socket
 import sys
 import threading
@@ -21,6 +22,7 @@ from jaxprop.train.result import TrainingInterrupted
 HEARTBEAT = 30  # seconds without one from a process until JAX itself ends the job
 GRACE = 10.0  # seconds for news of another process, when a collective fails
 LONG = 10**6  # seconds: JAX's own time-outs end the process in C++, so ours come first
+LOST = re.compile("(UNKNOWN|UNAVAILABLE|INTERNAL|ABORTED|CANCELLED|DEADLINE_EXCEEDED): ")  # as XLA begins
 WAYS = (
     "SLURM (srun), Open MPI (mpirun) and the TPUs of GKE are detected; elsewhere every process says where process 0 "
     "is, how many there are, and which it is: as in distributed('10.0.0.1:1234', 4, 0), by --coordinator, --processes "
@@ -79,7 +81,8 @@ def failed(error: BaseException) -> None:
 
 def await_news(error: BaseException) -> None:
     """Wait a little, if an error may come of another process's end: the news of that end this one, in plainer words."""
-    if _job.line is not None and isinstance(error, jax.errors.JaxRuntimeError) and error is not _job.awaited:
+    of_xla = isinstance(error, jax.errors.JaxRuntimeError) or LOST.match(str(error))
+    if _job.line is not None and of_xla and error is not _job.awaited:
         _job.awaited = error
         time.sleep(GRACE)
 
