@@ -136,6 +136,7 @@ def train(plan: Plan, data: Data, net: Chain, cost: Cost, scale: Unstandardize |
             validation=None if data.validation is None else prepared(data.validation),
             monitor=None if plan.monitor is None else build.monitored(plan.monitor), every=plan.every,
             explore=plan.explore, log=plan.log, checkpoints=plan.checkpoints, resume=plan.resume,
+            mesh=plan.mesh,
         )  # fmt: skip
         return result, 0
     except TrainingInterrupted as stop:

@@ -14,7 +14,7 @@ sweeps/        many runs at once
 """
 
 from jaxprop.train.checkpoints import Checkpoints as Checkpoints
-from jaxprop.train.devices import distributed as distributed
+from jaxprop.train.devices import Devices as Devices, distributed as distributed
 from jaxprop.train.fitting import fit as fit
 from jaxprop.train.metrics import evaluate as evaluate, predict as predict
 from jaxprop.train.monitored import Monitored as Monitored

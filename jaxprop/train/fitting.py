@@ -29,7 +29,7 @@ from jaxprop.errors import JaxpropError, ShapeError
 from jaxprop.network.call import Network
 from jaxprop.stats import Quantity
 from jaxprop.train.checkpoints import Checkpoints, identity, read_checkpoints
-from jaxprop.train.devices import await_news, read_mesh
+from jaxprop.train.devices import await_news, read_mesh, refuse_spread
 from jaxprop.train.logs import read_log
 from jaxprop.train.monitor import read_monitor
 from jaxprop.train.parts import read_recipe
@@ -121,7 +121,10 @@ def fit(
 
         precision: "bfloat16" or "float16" computes steps in it and keeps θ in float32; "float32" and "float64" do both
             in one. By default as θ and rows are.
-        mesh: the devices to compute on, such as "data=8", or a `jax.sharding.Mesh`; by default one.
+        mesh: the devices to compute on, by default one: axes and how many devices each has, such as "data=8" (each
+            takes some of a batch's rows), "fsdp=8" (each also holds some of θ and of the optimizer's state) or
+            "data=4,model=2" (two share the work on the same rows), −1 for all that are left; or a `jax.sharding.Mesh`
+            with such axes. θ comes back as it lies there.
         checkpoints: a folder that keeps the run as it goes on, so that it can go on after a `kill -9`; a path, or
             `jp.train.Checkpoints(path, every_seconds=)`. A folder that keeps a run already is refused without `resume`.
         resume: whether to go on from what the folder keeps, bit for bit; `epochs` is then the number in all. One that
@@ -131,7 +134,8 @@ def fit(
 
     Raises:
         DataError: rows cannot be used.
-        JaxpropError: the optimizer needs what `fit` does not have.
+        JaxpropError: the optimizer needs what `fit` does not have, there are not the devices that `mesh` asks for, or
+            rows lie on several devices and `mesh` is not given.
         ShapeError: shapes do not fit.
         TrainingError: a number became NaN or infinite; the text names the step and the first such layer. What there
             was before is its `.result`, as it is that of whatever else ends training, such as an error in on_epoch.
@@ -155,6 +159,9 @@ def fit(
     key, start = _key(key), together([*([] if explorer is None else [explorer]), *logs])
     held = None if validation is None else read_data(validation, "validation")
     devices = read_mesh(mesh, net, batch_size)
+    if devices is None:
+        for name, tree in (("data", data), ("params", params), ("state", state), ("validation", validation)):
+            refuse_spread(tree, name)
     recipe = read_recipe("fit", net, cost, optimizer, grad, rule, precision, devices)
     rows = read_data(data, "data", weights, mask)
     rows, held = (in_precision(part, recipe.precision) for part in (rows, held))

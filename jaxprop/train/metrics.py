@@ -16,6 +16,7 @@ from jaxprop.layers import BatchNorm
 from jaxprop.layers.layer import Layer
 from jaxprop.network import leaves
 from jaxprop.network.call import Network, call, require, require_order
+from jaxprop.train.devices import Devices, devices_of
 from jaxprop.train.rows import Rows, read_mask, read_weights
 from jaxprop.train.sources import Checked, Source, Stream, as_inputs, as_source, is_stream, read_data
 
@@ -158,8 +159,9 @@ def _looked_at(net: Network, source: Source | Stream, what: str) -> Source | Str
 
 def _outputs_of(net: Network, rows: Rows, params: PyTree) -> np.ndarray:
     """f(x, θ) of some rows."""
-    x, mask = jax.device_put((rows.x, rows.mask))
-    return np.asarray(jax.device_get(_outputs(net, x, params, mask)))
+    devices = devices_of(params, net)
+    x, mask = (jax.device_put if devices is None else devices.rows)((rows.x, rows.mask))
+    return np.asarray(jax.device_get(_outputs(net, x, params, mask, devices)))
 
 
 def _checked(net: Network, x: PyTree, params: PyTree, what: str) -> PyTree:
@@ -288,9 +290,9 @@ def _parts(rows: int) -> Iterator[slice]:
     return (slice(i, i + ROWS_AT_ONCE) for i in range(0, max(rows, 1), ROWS_AT_ONCE))
 
 
-@functools.partial(jax.jit, static_argnames="net")
-def _outputs(net: Network, x: PyTree, params: PyTree, mask: PyTree) -> Shaped[Array, "N ..."]:
-    return call(net, x, params, mask=mask)
+@functools.partial(jax.jit, static_argnames=("net", "devices"))
+def _outputs(net: Network, x: PyTree, params: PyTree, mask: PyTree, devices: Devices | None) -> Shaped[Array, "N ..."]:
+    return call(net, x, params if devices is None else devices.gathered(params), mask=mask)
 
 
 @functools.partial(jax.jit, static_argnames="cost")

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, PyTree, Shaped
 
 from jaxprop.arrays.given import as_arrays, as_key
@@ -55,9 +56,11 @@ class Step:
             feedback: what `rule.init` made, for a rule that has some.
         """
         if isinstance(params, FitState):
-            return copied(State(params.params, params.optimizer, params.feedback, params.scaling))
-        arrays = jax.tree.map(jnp.asarray, (params, feedback))
-        return begin(self.recipe, *kept(arrays, self.recipe.precision))
+            state = copied(State(params.params, params.optimizer, params.feedback, params.scaling))
+        else:
+            arrays = jax.tree.map(jnp.asarray, (params, feedback))
+            state = begin(self.recipe, *kept(arrays, self.recipe.precision))
+        return state if self.recipe.devices is None else self.recipe.devices.place(state)
 
     def params(self, state: State) -> PyTree:
         """Return θ for use: that which is trained, or for some optimizers another (an average, the slow of two)."""
@@ -116,6 +119,7 @@ def step(
     grad: Way | None = None,
     rule: RuleLike | None = None,
     precision: str | None = None,
+    mesh: str | Mesh | None = None,
 ) -> Step:
     """Return `run`, which takes one step of training: θ ← θ + update(∂C/∂θ), with C = Σ_n w_n C_n.
 
@@ -128,6 +132,8 @@ def step(
         grad: "auto" for `jax.grad`, "manual" for the hand-derived chain rule. By default "auto", with a rule "manual".
         rule: how errors come back through layers, one of `jp.rules`.
         precision: what a step computes in, as `fit` takes it.
+        mesh: the devices to compute on, as `fit` takes it: `run.start` spreads θ over them, and rows are spread as a
+            step begins, unless `jp.train.Devices` has done so.
 
     Returns:
         `run(x, state, targets, *, weights=None, rng=None, mask=None)`, which returns (state, C before the step).
@@ -148,7 +154,7 @@ def step(
     >>> round(float(run.params(state).W[0, 0]), 3)
     2.0
     """
-    return Step(read_recipe("train.step", net, cost, optimizer, grad, rule, precision))
+    return Step(read_recipe("train.step", net, cost, optimizer, grad, rule, precision, _devices(mesh, net)))
 
 
 def epoch(
@@ -160,6 +166,7 @@ def epoch(
     grad: Way | None = None,
     rule: RuleLike | None = None,
     precision: str | None = None,
+    mesh: str | Mesh | None = None,
 ) -> Epoch:
     """Return `run`, which goes through all rows once in shuffled batches, each a step as `step` takes it.
 
@@ -169,7 +176,7 @@ def epoch(
     thread do it.
 
     Args:
-        net, cost, optimizer, grad, rule, precision: as for `step`.
+        net, cost, optimizer, grad, rule, precision, mesh: as for `step`.
         batch_size: how many rows a step takes.
 
     Returns:
@@ -193,7 +200,8 @@ def epoch(
     (2.0, (3,))
     """
     check_whole(batch_size, "train.epoch: batch_size")
-    return Epoch(read_recipe("train.epoch", net, cost, optimizer, grad, rule, precision), batch_size)
+    devices = _devices(mesh, net)
+    return Epoch(read_recipe("train.epoch", net, cost, optimizer, grad, rule, precision, devices), batch_size)
 
 
 def read_recipe(
@@ -223,6 +231,10 @@ def read_recipe(
         require_layer(net, 'grad="manual"' if rule is None else f"{what} with a rule")
     given_rule = None if rule is None else as_rule(rule, f"{what}: rule")
     return Recipe(net, cost, optimizer, grad, given_rule, read_precision(precision), devices)
+
+
+def _devices(mesh: str | Mesh | None, net: Network) -> Devices | None:
+    return None if mesh is None else Devices.of(mesh, net)
 
 
 def _read(run: Step, x: PyTree, state: Any, targets: Any, weights: Any, rng: Any, mask: PyTree) -> tuple[Rows, Rng]:

@@ -24,10 +24,11 @@ from jaxprop.network.call import call
 from jaxprop.network.freeze import freeze_statistics
 from jaxprop.train.batches import Batches, Chunk
 from jaxprop.train.checkpoints import Keeper
-from jaxprop.train.devices import Devices
+from jaxprop.train.devices import Devices, devices_of
 from jaxprop.train.metrics import measured
 from jaxprop.train.monitor import Monitor
 from jaxprop.train.nonfinite import explain
+from jaxprop.train.optimizers import point
 from jaxprop.train.precision import as_kept, check_bits, kept, scaling
 from jaxprop.train.progress import Progress
 from jaxprop.train.result import Best, FitResult, FitState, Row, Within
@@ -73,6 +74,7 @@ class Run:
         self.key, self.batch_size = key, batch_size
         self.state = self._start(start, init_key, feedback)
         if devices is not None:
+            devices.warn(point(self.state.params), "fit")
             self.state = devices.place(self.state)
         self.latest = self.state
         self.epochs, self.steps = (start.epochs, start.steps) if isinstance(start, FitState) else (0, 0)
@@ -304,7 +306,9 @@ class Run:
             return {}
         net, params = self.recipe.net, at_home(params)  # each process measures on all of them
         if isinstance(net, Layer) and net.mixes_examples:  # statistics of a random subset: rows may lie sorted
-            x = jax.device_put(self.batches.some(self.order_seed, ROWS_TO_FREEZE).x)
+            devices = devices_of(params, net)
+            x = self.batches.some(self.order_seed, ROWS_TO_FREEZE).x
+            x = jax.device_put(x) if devices is None else devices.rows(x)
             net, params = freeze_statistics(net, x, params)
         found, costs = measured(net, self.recipe.cost, self.validation, params)
         if not math.isfinite(found["cost"]) and all(math.isfinite(row["validation_cost"]) for row in self.history):

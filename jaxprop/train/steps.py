@@ -126,6 +126,7 @@ def begin(recipe: Recipe, params: PyTree, feedback: PyTree = None) -> State:
 def step(recipe: Recipe, state: State, rows: Rows, rng: Rng) -> tuple[State, Float[Array, ""]]:
     """Take one step; return the new state and the cost before it. In float16 a step that overflows is not taken."""
     scale = None if state.scaling is None else state.scaling.scale
+    rows = rows if recipe.devices is None else recipe.devices.spread(rows)
     value, grads = recipe.value_and_grad(rows, optimizers.point(state.params), rng, state.feedback, scale)
     updates, optimizer = optimizers.update(
         *(recipe.optimizer, state.params, state.optimizer, value, grads),

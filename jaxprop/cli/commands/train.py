@@ -51,6 +51,7 @@ class Plan:
     report: bool = False
     checkpoints: Path | None = None
     resume: bool = False
+    mesh: str | None = None
     distributed: bool = False
     coordinator: str | None = None
     processes: int | None = None
@@ -136,6 +137,10 @@ def command(
     resume: Annotated[
         bool, Option("--resume", help="Go on with the run that the folder keeps; begin one where it keeps none.")
     ] = False,
+    mesh: Annotated[
+        str | None,
+        Option(help="Devices to train on: data=8, fsdp=8 or data=4,model=2; −1 for all that are left. One by default."),
+    ] = None,
     distributed: Annotated[
         bool,
         Option("--distributed", help="One of several processes that train together; SLURM and others are detected."),
@@ -171,7 +176,7 @@ def command(
         log=tuple([*(log or ()), *([] if tensorboard is None else [tensorboard])]), report=report,
         checkpoints=checkpoints or (out / "checkpoints" if resume else None), resume=resume,
         distributed=distributed, coordinator=coordinator, processes=processes, process=process,
-        out=out, progress=not quiet,
+        mesh=mesh, out=out, progress=not quiet,
     )  # fmt: skip
     with joined(plan):
         outcome = run(plan)

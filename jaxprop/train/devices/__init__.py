@@ -6,5 +6,10 @@ processes.py   how the processes of a job find each other, and how they end toge
 lifeline.py    how one learns that another has ended
 """
 
-from jaxprop.train.devices.mesh import Devices as Devices, read_mesh as read_mesh
+from jaxprop.train.devices.mesh import (
+    Devices as Devices,
+    devices_of as devices_of,
+    read_mesh as read_mesh,
+    refuse_spread as refuse_spread,
+)
 from jaxprop.train.devices.processes import await_news as await_news, distributed as distributed, failed as failed

@@ -11,6 +11,7 @@ XLA divides it by where rows and θ lie (`jit` with shardings), and sums over al
 import functools
 import math
 import re
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,6 +122,10 @@ class Devices:
         """Inside a compiled function, let a tree lie where `place` puts it; `params` is its θ, if it has none."""
         return jax.tree.map(jax.lax.with_sharding_constraint, tree, self._shardings(tree, params))
 
+    def spread(self, rows: PyTree[Shaped[Array, "N ..."]]) -> PyTree[Shaped[Array, "N ..."]]:
+        """Inside a compiled function, let rows lie where `rows` puts them."""
+        return jax.tree.map(lambda a: jax.lax.with_sharding_constraint(a, self._of_rows(a.shape, 0)), rows)
+
     def gathered(self, params: PyTree) -> PyTree:
         """Inside a compiled function, return θ as a step computes with it: whole but for what `model` divides."""
         if FSDP not in self.sizes:
@@ -130,6 +135,21 @@ class Devices:
         return jax.tree.map(
             lambda a, s: jax.lax.with_sharding_constraint(a, NamedSharding(self.mesh, s)), params, specs
         )
+
+    def warn(self, params: PyTree, what: str) -> None:
+        """Say what of θ lies whole on every device, though its axis of the mesh was to divide it."""
+        found = self.layout(params)
+        for axis in (MODEL, FSDP):
+            size, lie = self.sizes.get(axis, 1), [path for path, by in found.whole.items() if by == axis]
+            if size > 1 and not any(axis in np.ravel(axes).tolist() for axes in found.axes.values()):
+                said = f"nothing of this network is divided by {axis}: its {size} devices do the same work"
+            elif size > 1 and lie:
+                arrays = ", ".join(f"{path} {list(found.shapes[path])}" for path in lie[:4])
+                more = f" and {len(lie) - 4} more" if len(lie) > 4 else ""
+                said = f"{arrays}{more} cannot be divided evenly by {axis}={size}: every device holds all of it"
+            else:
+                continue
+            warnings.warn(f"{what}: {said}", stacklevel=4)
 
     def layout(self, params: PyTree) -> Layout:
         """Return which axis of which array of θ lies on which axis of the mesh."""
@@ -164,6 +184,26 @@ def read_mesh(given: Any, net: Any = None, batch_size: int | None = None) -> Dev
     return devices
 
 
+def refuse_spread(given: Any, name: str) -> None:
+    """Raise JaxpropError where arrays lie on several devices, and nothing says that `fit` is to use them."""
+    for leaf in jax.tree.leaves(given):
+        many = len(leaf.sharding.device_set) if isinstance(leaf, jax.Array) else 1
+        if many > 1:
+            raise JaxpropError(
+                f"fit: {name} lies on {many} devices, and without mesh= training uses one: say "
+                f'mesh="{DATA}={many}" to train on them, or bring it to the host with jax.device_get({name})'
+            )
+
+
+def devices_of(params: PyTree, net: Any) -> Devices | None:
+    """Return the devices that θ lies on as `Devices.place` put it there; None for one device, or another mesh."""
+    for leaf in jax.tree.leaves(params):
+        found = leaf.sharding if isinstance(leaf, jax.Array) and not isinstance(leaf, jax.core.Tracer) else None
+        if isinstance(found, NamedSharding) and found.mesh.size > 1 and set(found.mesh.axis_names) <= set(AXES):
+            return Devices(found.mesh, net) if isinstance(found.mesh, Mesh) else None
+    return None
+
+
 def _written(devices: Devices) -> str:
     return ",".join(f"{name}={size}" for name, size in devices.sizes.items())
 
@@ -190,7 +230,7 @@ def _sizes(given: Any, what: str) -> dict[str, int]:
     if asked > there or (there % asked if left else there != asked):
         several = "is 1 device" if there == 1 else f"are {there} devices"
         hint = (
-            "on a CPU, jax.config.update('jax_num_cpu_devices', n) before JAX is first used makes n of it"
+            "on a CPU, JAX_NUM_CPU_DEVICES=n in the environment makes n devices of it"
             if asked > there
             else "write -1 for one of the axes, or give a jax.sharding.Mesh of the devices that you want"
         )
