@@ -17,6 +17,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import Key, PyTree
 
+from jaxprop.arrays.one_run import quickly
 from jaxprop.arrays.shapes import spec
 from jaxprop.errors import JaxpropError, ShapeError
 from jaxprop.layers.layer import Layer
@@ -69,7 +70,7 @@ class Run:
         self.held = validation if validation is None or isinstance(validation, Rows) else sample(validation)
         self.monitor, self.devices, self.keeper = monitor, devices, keeper or Keeper()
         self.batches, self.take = self._batches(batch_size), taking(recipe)
-        init_key, order_key, self.layer_key = jax.random.split(key, 3)
+        init_key, order_key, self.layer_key = _three_keys(key)
         self.order_seed = np.asarray(jax.random.key_data(order_key))
         self.key, self.batch_size = key, batch_size
         self.state = self._start(start, init_key, feedback)
@@ -252,12 +253,12 @@ class Run:
                 raise JaxpropError("fit: a plain function f(x, params) needs its params: pass params=")
             start = self.recipe.net.init(key, self.data.x)
         if not isinstance(start, FitState):
-            params = kept(jax.tree.map(jnp.array, start), self.recipe.precision)
+            params = kept(_as_jax(start), self.recipe.precision)
             feedback = kept(self._feedback(params, feedback, key), self.recipe.precision)
             self._check_fit(params, feedback)
             return begin(self.recipe, params, feedback)
         precision = self.recipe.precision
-        given = State(*jax.tree.map(jnp.array, (start.params, start.optimizer, start.feedback, start.scaling)))
+        given = State(*_as_jax((start.params, start.optimizer, start.feedback, start.scaling)))
         given = given._replace(params=kept(given.params, precision), feedback=kept(given.feedback, precision))
         if given.scaling is None or precision != "float16":
             given = given._replace(scaling=scaling(precision))
@@ -273,7 +274,7 @@ class Run:
         """The feedback to start with: what was given, or for a rule a fresh one."""
         rule, net = self.recipe.rule, self.recipe.net
         if given is not None or rule is None or not isinstance(net, Layer):
-            return jax.tree.map(jnp.array, given)
+            return _as_jax(given)
         return rule.init(jax.random.fold_in(key, FEEDBACK), net, params, spec(self.data.x))
 
     def _check_fit(self, params: PyTree, feedback: PyTree) -> None:
@@ -320,3 +321,14 @@ class Run:
                 stacklevel=3,
             )
         return {f"validation_{name}": value for name, value in found.items()}
+
+
+@quickly()
+def _three_keys(key: Key[Array, ""]) -> tuple[Key[Array, ""], ...]:
+    """Keys for θ, for the order of rows and for what layers draw."""
+    return tuple(jax.random.split(key, 3))
+
+
+def _as_jax(tree: PyTree) -> PyTree:
+    """A tree's numbers as arrays of JAX's, none of which is an array of numpy's that could change."""
+    return jax.tree.map(lambda leaf: leaf if isinstance(leaf, jax.Array) else jnp.array(leaf), tree)

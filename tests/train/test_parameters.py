@@ -10,6 +10,7 @@ import jaxprop as jp
 from jaxprop.arrays.relative import relative
 from jaxprop.errors import JaxpropError
 from jaxprop.train import averaged, choose, frozen
+from jaxprop.train.batches import epoch_order
 from tests.drawing import draw
 
 RNG = np.random.default_rng(0)
@@ -94,8 +95,9 @@ def test_by_name(name):
     assert np.all(np.isfinite(costs)) and all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(run.params(state)))
     step = jp.train.step(NET, HALF, optimizer)
     all_rows = fit(optimizer, epochs=1, batch_size=12, on_epoch=lambda row, state: True)
-    order = jp.train.batches.epoch_order(np.asarray(jax.random.key_data(jax.random.split(KEY, 3)[1])), 0, 12)
-    state, _ = jax.jit(step)(X[order], step.start(draw(NET, X)), TARGETS[order])
+    _, order_key, layer_key = jax.random.split(KEY, 3)
+    order = epoch_order(np.asarray(jax.random.key_data(order_key)), 0, 12)
+    state, _ = jax.jit(step)(X[order], step.start(draw(NET, X)), TARGETS[order], rng=jax.random.fold_in(layer_key, 0))
     assert equal(state[:2], all_rows.state[:2]) and equal(step.params(state), all_rows.params)
 
 
