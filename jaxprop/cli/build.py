@@ -54,7 +54,11 @@ def optimizer(name: str, learning_rate: float) -> optax.GradientTransformation:
     """An optax optimizer by name ('momentum' is SGD with momentum 0.9)."""
     if not 0 < learning_rate < float("inf"):
         raise JaxpropError(f"--learning-rate: found {learning_rate}, expected a positive number")
-    pick(name, choices.OPTIMIZERS, "--optimizer")
+    return of_optax(pick(name, choices.OPTIMIZERS, "--optimizer"), learning_rate)
+
+
+def of_optax(name: str, learning_rate: Any) -> optax.GradientTransformation:
+    """An optax optimizer by a name that is known, with a learning rate that may be a tracer."""
     return optax.sgd(learning_rate, 0.9) if name == "momentum" else getattr(optax, name)(learning_rate)
 
 

@@ -59,19 +59,9 @@ def _run(plan: Plan) -> Outcome:
         print(f"jaxprop: {note}", file=sys.stderr)
     scale = build.target_scale(plan.data, data, cost, plan.output_activation)
     result, stopped_by = train(plan, data, net, cost, scale)
-    params = result.params
-    if scale is not None:  # trained on standardised numbers, answers in their own unit
-        net, params = Chain(*net.layers, scale), (*params, ())
-    summary = summarise(plan, data, net, cost, result)
+    summary, net, params = kept(plan, data, net, cost, scale, result)
     if not is_first():
         return Outcome(summary, "", stopped_by, speaks=False)
-    source = {"name": plan.data, "options": plan.options, "source": data.source, "seen": datasets.seen(data)}
-    info = {
-        "classes": data.classes, "columns": data.columns, "target": data.target, "table": data.table,
-        "data": source,
-        "training": {**summary, "history": [of_epoch(row) for row in thinned(result.history)]},
-    }  # fmt: skip
-    save(plan.out, net, params, inputs=data.x[:1], cost=cost, info=info)
     records = plan.out / "monitor.csv"
     if result.monitor is not None:
         result.monitor.to_csv(records)
@@ -83,6 +73,26 @@ def _run(plan: Plan) -> Outcome:
     if plan.report:
         text += f"\n{pictured(plan, result)}"
     return Outcome(summary, text, stopped_by)
+
+
+def kept(
+    plan: Plan, data: Data, net: Chain, cost: Cost, scale: Unstandardize | None, result: FitResult
+) -> tuple[dict[str, Any], Chain, PyTree]:
+    """Save what training gave in the plan's folder; return the figures, and the network and θ as they are saved."""
+    params = result.params
+    if scale is not None:  # trained on standardised numbers, answers in their own unit
+        net, params = Chain(*net.layers, scale), (*params, ())
+    summary = summarise(plan, data, net, cost, result)
+    if not is_first():  # one process of a job writes
+        return summary, net, params
+    source = {"name": plan.data, "options": plan.options, "source": data.source, "seen": datasets.seen(data)}
+    info = {
+        "classes": data.classes, "columns": data.columns, "target": data.target, "table": data.table,
+        "data": source,
+        "training": {**summary, "history": [of_epoch(row) for row in thinned(result.history)]},
+    }  # fmt: skip
+    save(plan.out, net, params, inputs=data.x[:1], cost=cost, info=info)
+    return summary, net, params
 
 
 def pictured(plan: Plan, result: FitResult) -> str:
@@ -116,15 +126,12 @@ def train(plan: Plan, data: Data, net: Chain, cost: Cost, scale: Unstandardize |
     """
 
     def prepared(rows: Rows) -> Rows:
-        x, targets = rows
-        targets = targets_for(cost, targets, len(data.classes or ()))
-        return x, targets if scale is None else ((targets - scale.mean) / scale.std).astype(targets.dtype)
+        return as_trained(rows, data, cost, scale)
 
     usual = build.suggested(plan.data)
     optimizer = build.optimizer(plan.optimizer, plan.rate)
     pick(plan.grad, ("auto", "manual"), "--grad")
-    steps = math.ceil(len(data.x) / plan.batch_size)
-    epochs = plan.epochs if plan.epochs is not None else max(10, min(1000, math.ceil(DEFAULT_STEPS / steps)))
+    epochs = epochs_of(plan, data)
     patience = plan.patience or (usual.patience if data.validation is not None else None)
     if is_first():
         check_writable(plan.out)  # found before training, not after
@@ -145,6 +152,19 @@ def train(plan: Plan, data: Data, net: Chain, cost: Cost, scale: Unstandardize |
                 print(f"jaxprop: {stop}: nothing is saved", file=sys.stderr)
             sys.exit(128 + stop.signal)
         return stop.result, stop.signal
+
+
+def as_trained(rows: Rows, data: Data, cost: Cost, scale: Unstandardize | None) -> Rows:
+    """Rows as they are trained on: labels as the cost takes them, numbers standardised by `scale`, if there is one."""
+    x, targets = rows
+    targets = targets_for(cost, targets, len(data.classes or ()))
+    return x, targets if scale is None else ((targets - scale.mean) / scale.std).astype(targets.dtype)
+
+
+def epochs_of(plan: Plan, data: Data) -> int:
+    """How often all rows are gone through: as the plan says, by default for about 3,000 steps."""
+    steps = math.ceil(len(data.x) / plan.batch_size)
+    return plan.epochs if plan.epochs is not None else max(10, min(1000, math.ceil(DEFAULT_STEPS / steps)))
 
 
 def summarise(plan: Plan, data: Data, net: Chain, cost: Cost, result: FitResult) -> dict[str, Any]:

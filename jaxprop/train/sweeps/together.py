@@ -57,6 +57,7 @@ class Together:
         self.data, self.held = self.place.everywhere(data), held
         self.chosen = None if chosen is None else self.place.everywhere(chosen)
         self.steps_a_second = 0.0
+        self.told = ""  # where the sweep is, for whoever watches
 
     def at_once(self, runs: Lane, wanted: int | None) -> int:
         """Return how many runs go together: so many as fit into memory, or as are wanted; and compile for them.
@@ -119,6 +120,7 @@ class Together:
         if better.any():
             self.best = program.keep(self.best, self.state, self.place.runs(np.resize(better, len(fine))))
         self.table.write(self.at, epoch, row, fine[:count], better)
+        self.shown.latest = f"{self.told} · epoch {epoch + 1} of {self.table.epochs}"
         return orders
 
     def _steps(self, orders: PyTree, count: int) -> tuple[list, list]:

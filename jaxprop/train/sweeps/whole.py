@@ -147,6 +147,7 @@ class Whole:
         for i in range(0, len(numbers), size):
             own = numbers[i : i + size]
             filled = np.resize(np.arange(i, i + len(own)), size)
+            together.told = self._told(plan, i + 1, len(own), len(numbers))
             before = self.table.done.sum()
             try:
                 together.run(jax.tree.map(lambda a, f=filled: a[f], lanes), own)
@@ -157,6 +158,12 @@ class Whole:
             finally:
                 self.steps += int(self.table.done.sum() - before) * plan.steps
                 self._keep_best(together, own)
+
+    def _told(self, plan: Plan, first: int, count: int, runs: int) -> str:
+        """Where the sweep is, in words."""
+        program = f"program {self.plans.index(plan) + 1} of {len(self.plans)}" if len(self.plans) > 1 else ""
+        some = f"runs {first} to {first + count - 1} of {runs}" if count < runs else f"{runs} runs"
+        return " · ".join(filter(None, (program, some)))
 
     def _keep_best(self, together: Together, own: list[tuple[int, int]]) -> None:
         """Keep the parameters of the best run, if it is one of these."""
