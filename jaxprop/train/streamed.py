@@ -14,14 +14,18 @@ from jaxprop.train.sources import Stream
 
 
 class Streamed:
-    """The epochs of a stream: batches of one shape are put together in chunks; one of another shape has its own."""
+    """The epochs of a stream: batches of one shape are put together in chunks; one of another shape has its own.
+
+    In a job of several processes each has a stream of its own, which gives its part of every batch; they are joined.
+    """
 
     def __init__(
         self, stream: Stream, devices: Devices | None = None, check: Callable[[Rows], None] = lambda rows: None
     ) -> None:
         self.stream, self.devices, self.check = stream, devices, check
         first = stream.one()
-        self.batch_size = len(first.targets)
+        self.processes = 1 if devices is None else jax.process_count()
+        self.batch_size = len(first.targets) * self.processes
         size = sum(leaf.nbytes for leaf in jax.tree.leaves(first))
         self.capacity = min(stream.steps or 2**31, max(1, CHUNK_BYTES // max(1, size)))
         self.buffers = [jax.tree.map(self._buffer, first) for _ in range(2)]  # used in turn, as those of `Batches`
@@ -77,16 +81,19 @@ class Streamed:
                     left.append(batch)
                     break
                 alone = jax.tree.map(lambda part: part[None], batch)
-                return Chunk(jax.block_until_ready(self._place(alone)), 1, len(batch.targets))
+                rows = len(batch.targets) * self.processes
+                return Chunk(jax.block_until_ready(self._place(alone, rows)), 1, rows)
             jax.tree.map(lambda part, buffer, i=steps: np.copyto(buffer[i], part), batch, buffers)
             steps += 1
         if not steps:
             return None
         self.turn = 1 - self.turn
-        return Chunk(jax.block_until_ready(self._place(buffers)), steps, self.batch_size)
+        return Chunk(jax.block_until_ready(self._place(buffers, self.batch_size)), steps, self.batch_size)
 
-    def _place(self, batches: PyTree) -> PyTree:
-        return jax.device_put(batches) if self.devices is None else self.devices.place_batches(batches)
+    def _place(self, batches: PyTree, rows: int) -> PyTree:
+        if self.devices is None:
+            return jax.device_put(batches)
+        return self.devices.place_batches(batches) if self.processes == 1 else self.devices.join_batches(batches, rows)
 
     def _buffer(self, array: np.ndarray) -> np.ndarray:
         return aligned((self.capacity, *array.shape), array.dtype)

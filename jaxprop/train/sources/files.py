@@ -4,6 +4,7 @@ Rows are read, not mapped: a page that is mapped counts as the process's memory 
 back costs more than reading (docs/decisions/22-sources.md has the figures). What is small is read once and kept.
 """
 
+import abc
 import hashlib
 import os
 import weakref
@@ -21,7 +22,7 @@ from jaxtyping import PyTree
 
 from jaxprop.arrays.given import in_own_precision
 from jaxprop.errors import DataError
-from jaxprop.train.sources.source import Source
+from jaxprop.train.sources.source import Source, filled
 
 KEPT = 64 * 2**20  # bytes of an array that is read once and kept
 OPEN = 200  # files of an array that are open at once
@@ -39,8 +40,82 @@ class Piece:
     rows: int
 
 
-class FileArray:
-    """An array `[N, ...]` in one file or in several: `array[numbers]` reads rows.
+class ArrayElsewhere(abc.ABC):
+    """An array `[N, ...]` whose rows are read when they are asked for: `array[numbers]`, `array[2:5]`."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    @property
+    def ndim(self) -> int:
+        """How many axes there are, that of rows among them."""
+        return len(self.shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, chosen: Any) -> np.ndarray:
+        if isinstance(chosen, slice):
+            return self.take(np.arange(len(self))[chosen])
+        numbers = np.asarray(chosen)
+        return self.take(np.arange(len(self))[np.atleast_1d(numbers)]).reshape(*numbers.shape, *self.shape[1:])
+
+    @abc.abstractmethod
+    def take(self, numbers: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """Return the rows of these numbers, in this order; into the first rows of `out` if that is given."""
+
+    @abc.abstractmethod
+    def where(self, number: int) -> str:
+        """Return where a row lies, for errors."""
+
+    @abc.abstractmethod
+    def digest(self) -> dict[str, Any]:
+        """Return what tells these rows from others without reading all of them."""
+
+
+class Chosen(ArrayElsewhere):
+    """Some rows of an array that is elsewhere."""
+
+    def __init__(self, array: ArrayElsewhere, numbers: np.ndarray) -> None:
+        self.array, self.numbers = array, numbers
+        self.shape, self.dtype = (len(numbers), *array.shape[1:]), array.dtype
+
+    def take(self, numbers: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """Return the rows of these numbers, in this order; into the first rows of `out` if that is given."""
+        return self.array.take(self.numbers[numbers], out)
+
+    def where(self, number: int) -> str:
+        """Return where a row lies, for errors."""
+        return self.array.where(int(self.numbers[number]))
+
+    def digest(self) -> dict[str, Any]:
+        """Return what tells these rows from others."""
+        return {"of": self.array.digest(), "rows": hashlib.sha256(self.numbers.tobytes()).hexdigest()}
+
+
+class Inputs(ArrayElsewhere):
+    """The x of a source, as an array."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        like = source.read(np.zeros(1, int)).x
+        self.shape, self.dtype = (source.rows, *like.shape[1:]), like.dtype
+
+    def take(self, numbers: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """Return the rows of these numbers, in this order; into the first rows of `out` if that is given."""
+        return filled(self.source.read(numbers).x, out)
+
+    def where(self, number: int) -> str:
+        """Return where a row lies, for errors."""
+        return self.source.where(number)
+
+    def digest(self) -> dict[str, Any]:
+        """Return what tells these rows from others."""
+        return self.source.digest()
+
+
+class FileArray(ArrayElsewhere):
+    """An array `[N, ...]` in one file or in several, in numbers as JAX has them or, asked for, as `read_as` says.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -50,50 +125,39 @@ class FileArray:
     (3, 2) [[4.0, 5.0], [0.0, 1.0]]
     """
 
-    def __init__(self, pieces: Sequence[Piece], stored: np.dtype, row: tuple[int, ...], name: str = "") -> None:
-        self.pieces, self.stored, self.row, self.name = tuple(pieces), stored, row, name
+    def __init__(
+        self,
+        pieces: Sequence[Piece],
+        stored: np.dtype,
+        row: tuple[int, ...],
+        name: str = "",
+        read_as: np.dtype | None = None,
+    ) -> None:
+        self.pieces, self.stored, self.row, self.name, self.read_as = tuple(pieces), stored, row, name, read_as
         self.ends = np.cumsum([piece.rows for piece in pieces])
         self.row_bytes = stored.itemsize * int(np.prod(row))
         self.open: dict[int, int] = {}  # descriptors, the latest used last
         self.kept: np.ndarray | None = None
         self.slow = False
+        self.shape = (int(self.ends[-1]), *row)
         weakref.finalize(self, _close, self.open)
 
     @property
-    def dtype(self) -> np.dtype:
-        """The dtype of rows as they are read: JAX's own."""
-        return np.dtype(jax.dtypes.canonicalize_dtype(self.stored))
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """[N, ...]."""
-        return (len(self), *self.row)
-
-    @property
-    def ndim(self) -> int:
-        """How many axes there are, that of rows among them."""
-        return 1 + len(self.row)
+    def dtype(self) -> np.dtype:  # pyright: ignore[reportIncompatibleVariableOverride] (JAX's 64 bits may be turned on)
+        """The dtype of rows as they are read."""
+        return np.dtype(jax.dtypes.canonicalize_dtype(self.stored)) if self.read_as is None else self.read_as
 
     @property
     def nbytes(self) -> int:
         """Bytes of all rows as they are stored."""
         return len(self) * self.row_bytes
 
-    def __len__(self) -> int:
-        return int(self.ends[-1])
-
-    def __getitem__(self, chosen: Any) -> np.ndarray:
-        if isinstance(chosen, slice):
-            return self.take(np.arange(len(self))[chosen])
-        numbers = np.asarray(chosen)
-        return self.take(np.arange(len(self))[np.atleast_1d(numbers)]).reshape(*numbers.shape, *self.row)
-
     def take(self, numbers: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Return the rows of these numbers, in this order; into the first rows of `out` if that is given."""
         if self.kept is None and self.nbytes <= KEPT:
             whole = np.empty(self.shape, self.stored)
             self._read(np.arange(len(self)), whole)
-            self.kept = in_own_precision(whole, self.name)
+            self.kept = self._own(whole)
         if self.kept is not None:
             if out is None:
                 return self.kept[numbers]
@@ -104,11 +168,15 @@ class FileArray:
         self._read(numbers, found)
         if direct:
             return out
-        found = in_own_precision(found, self.name)
+        found = self._own(found)
         if out is None:
             return found
         out[: len(numbers)] = found
         return out
+
+    def _own(self, found: np.ndarray) -> np.ndarray:
+        """Rows as they are read, of those as they are stored."""
+        return in_own_precision(found, self.name) if self.read_as is None else found.astype(self.read_as, copy=False)
 
     def _read(self, numbers: np.ndarray, found: np.ndarray) -> None:
         """Read rows, each into its place."""
@@ -211,13 +279,14 @@ class Stored(Source):
 
     def where(self, number: int) -> str:
         """Return where a row lies, for errors."""
-        return next((leaf.where(number) for leaf in self._leaves() if hasattr(leaf, "where")), f"row {number}")
+        away = (leaf for leaf in self._leaves() if isinstance(leaf, ArrayElsewhere))
+        return next((leaf.where(number) for leaf in away), f"row {number}")
 
     def digest(self) -> dict[str, Any]:
         """Return what tells these rows from others."""
         found = []
         for leaf in self._leaves():
-            if hasattr(leaf, "digest"):
+            if isinstance(leaf, ArrayElsewhere):
                 found.append(leaf.digest())
             else:
                 found.append({"sha256": hashlib.sha256(np.ascontiguousarray(leaf).tobytes()).hexdigest()})
@@ -225,7 +294,7 @@ class Stored(Source):
 
 
 def _take(part: Any, numbers: np.ndarray, out: np.ndarray | None) -> np.ndarray:
-    if hasattr(part, "take") and not isinstance(part, np.ndarray):
+    if isinstance(part, ArrayElsewhere):
         return part.take(numbers, out)
     if out is None:
         return part[numbers]

@@ -12,7 +12,7 @@ from jaxprop.checks import check_finite
 from jaxprop.errors import DataError, JaxpropError
 from jaxprop.train.precision import Precision, kept
 from jaxprop.train.rows import Rows, as_numpy, read_mask, read_rows, read_weights
-from jaxprop.train.sources.files import FileArray, Piece, Stored
+from jaxprop.train.sources.files import ArrayElsewhere, FileArray, Piece, Stored
 from jaxprop.train.sources.grain import Records, Stream, is_rows_by_number, is_stream
 from jaxprop.train.sources.source import Cast, Source, Weighted
 
@@ -98,7 +98,7 @@ def file_array(given: Any) -> Any:
 
 
 def _is_stored(part: Any) -> bool:
-    return isinstance(part, FileArray) or (isinstance(part, dict) and any(map(_is_stored, part.values())))
+    return isinstance(part, ArrayElsewhere) or (isinstance(part, dict) and any(map(_is_stored, part.values())))
 
 
 def _paired(parts: list[Any], name: str) -> Source:
@@ -114,10 +114,10 @@ def _paired(parts: list[Any], name: str) -> Source:
 def _part(part: Any, what: str) -> Any:
     if isinstance(part, dict):
         return {name: _part(inner, f"{what}, {name}") for name, inner in part.items()}
-    if not isinstance(part, FileArray):
+    if not isinstance(part, ArrayElsewhere):
         return jax.tree.map(lambda array: in_own_precision(check_finite(array, what), what), as_numpy(part, what))
-    if not (part.stored.kind in "biu" or "float" in part.stored.name):
-        raise DataError(f"{what} is of dtype {part.stored}; expected real numbers: save it with x.astype('float32')")
+    if not (part.dtype.kind in "biu" or "float" in part.dtype.name):
+        raise DataError(f"{what} is of dtype {part.dtype}; expected real numbers: save it with x.astype('float32')")
     if not len(part):
         raise DataError(f"{what} is empty, of shape {list(part.shape)}; expected [N, ...] with at least one row")
     return part
