@@ -12,9 +12,13 @@ from jaxprop import costs, layers, stats
 from jaxprop.cli import choices
 from jaxprop.costs import Cost, HalfSquaredError, SoftmaxCrossEntropy
 from jaxprop.data import Data, is_table_file
+from jaxprop.data.stored import is_stored
 from jaxprop.errors import JaxpropError, pick
 from jaxprop.layers import Flatten, Layer, Linear, Softmax, Standardize, Unstandardize
 from jaxprop.network import Chain
+from jaxprop.train.sources.files import ArrayElsewhere
+
+ROWS_MEASURED = 20_000  # of rows that are not in memory, for their mean and standard deviation
 
 
 def snake(name: str) -> str:
@@ -174,14 +178,17 @@ def is_table(name: str) -> bool:
     >>> is_table("houses.csv"), is_table("square")
     (True, False)
     """
-    return name == "ball" or Path(name).suffix.lower() in (".npz",) or is_table_file(name)
+    return name == "ball" or is_stored(name) or Path(name).suffix.lower() in (".npz",) or is_table_file(name)
 
 
 def input_scale(name: str, data: Data, wanted: bool | None) -> Standardize | None:
     """Standardised columns for tables; one scale for all pixels, so that one that hardly varies is not blown up."""
     if not (is_table(name) or suggested(name).standardize if wanted is None else wanted):
         return None
-    scale = Standardize.of(data.x.reshape(len(data.x), -1), per_feature=is_table(name))
+    x = data.x
+    if isinstance(x, ArrayElsewhere):  # rows from all over it say enough of their mean
+        x = x[np.unique(np.linspace(0, len(x) - 1, ROWS_MEASURED).astype(int))]
+    scale = Standardize.of(x.reshape(len(x), -1), per_feature=is_table(name))
     if data.table is None:
         return scale
     kept = np.array(data.table.scaled)  # what is 0 or 1 stays so

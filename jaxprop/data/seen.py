@@ -1,6 +1,7 @@
 """Which rows a model has seen: what is kept of them, and the same rows again."""
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 from jaxprop.data.rows import Data
 from jaxprop.data.sources import load
 from jaxprop.errors import DataError
+from jaxprop.train.sources.files import ArrayElsewhere
 
 
 class Seen(TypedDict):
@@ -30,6 +32,9 @@ def seen(data: Data) -> Seen:
     digest = hashlib.sha256()
     parts = [(data.x, data.targets), *([] if data.validation is None else [data.validation])]
     for array in (array for part in parts for array in part):
+        if isinstance(array, ArrayElsewhere):
+            digest.update(json.dumps(array.digest()).encode())
+            continue
         digest.update(f"{array.dtype} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array).data.cast("B"))  # its bytes, not a copy of them
     total = data.total if data.total is not None else sum(len(x) for x, _ in parts)

@@ -14,6 +14,7 @@ from jaxprop.data.idx import mnist
 from jaxprop.data.npz_file import npz
 from jaxprop.data.problems import ball, line, moons, spirals, square, xor
 from jaxprop.data.rows import Data, as_data, choose
+from jaxprop.data.stored import is_stored, stored_data
 from jaxprop.data.tabular import Cells
 from jaxprop.errors import DataError
 
@@ -58,6 +59,9 @@ SOURCES: dict[str, Callable[..., Data]] = {
 def load(name: str | Path, **options: Any) -> Data:
     """Return the data of one of `SOURCES` by name, or of a file (.csv, .parquet, .npz, ...) or IDX folder by path.
 
+    Rows stay in their files where these are ArrayRecord or .npy, several (a folder, or a pattern such as "rows/*.csv"),
+    or an .npz file of 256 MB or more that is not compressed: see `stored`.
+
     Args:
         name: the name of a source, or a path.
         options: the source's own, such as `validation` and `seed`.
@@ -68,8 +72,10 @@ def load(name: str | Path, **options: Any) -> Data:
     >>> load("xor", rows=8)
     Data(xor (noise 0.1, 8 rows, seed 0): x [6, 2], targets [6], 2 for validation)
     """
-    source, given = str(name), {}
-    if source not in SOURCES:
+    source, given, sources = str(name), {}, SOURCES
+    if source not in SOURCES and is_stored(name):
+        source, given, sources = "stored", {"path": name}, {"stored": stored_data}
+    elif source not in SOURCES:
         kinds = {".csv": ("csv", "path"), ".tsv": ("csv", "path"), ".npz": ("npz", "path")}
         kinds |= dict.fromkeys(ENDINGS, ("parquet", "path"))
         if Path(name).suffix.lower() not in kinds and not Path(name).is_dir():
@@ -77,18 +83,19 @@ def load(name: str | Path, **options: Any) -> Data:
                 source,
                 SOURCES,
                 "data",
-                "; or a path that ends in .csv, .tsv, .parquet or .npz, or a folder of IDX files",
+                "; or a path that ends in .csv, .tsv, .parquet or .npz, or a folder of IDX files; or rows that stay in "
+                "their files: .npy, .array_record, a folder of these, or a pattern such as rows/*.csv",
             )
         source, first = kinds.get(Path(name).suffix.lower(), ("mnist", "folder"))
         given[first] = name
-    accepted = inspect.signature(SOURCES[source]).parameters
+    accepted = inspect.signature(sources[source]).parameters
     for option in options:
         choose(option, [n for n in accepted if n not in given], f"option of {source}:")
     given |= options
     for option, parameter in accepted.items():
         if parameter.default is parameter.empty and option not in given:
             raise DataError(f"{source} needs {option}=..., as in load({source!r}, {option}='...')")
-    return SOURCES[source](**given)
+    return sources[source](**given)
 
 
 def read_table(path: str | Path) -> Cells:

@@ -1,20 +1,27 @@
 """Rows that stay in their files: `.npy`, `.npz`, ArrayRecord and CSV, in one file or in many."""
 
+import contextlib
 import glob
 import re
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxprop.data.array_record import ArrayRecords
+import numpy as np
+
+from jaxprop.checks import check_finite
+from jaxprop.data.array_record import ROWS_AT_ONCE, ArrayRecords
 from jaxprop.data.csv_shards import csv_shards
 from jaxprop.data.npy_file import npy_array, npz_arrays
+from jaxprop.data.rows import Data, as_labels, split
 from jaxprop.errors import DataError
 from jaxprop.train.rows import Rows
 from jaxprop.train.sources import Source
-from jaxprop.train.sources.files import Stored
+from jaxprop.train.sources.files import Chosen, FileArray, Inputs, Stored
 
 Files = str | Path | Sequence[str | Path]
+LARGE = 2**28  # bytes of an .npz file from which on `load` leaves its rows there
 KINDS = {".npy": "npy", ".npz": "npz", ".array_record": "array_record", ".arrayrecord": "array_record", ".csv": "csv"}
 TARGETS = re.compile(r"^(targets|y)(?![a-z])", re.IGNORECASE)
 
@@ -62,6 +69,95 @@ def stored(x: Files, targets: Files | None = None, **table: Any) -> Source:
         return _arrays(paths, files_of(targets) if targets is not None else None)
     readers: dict[str, Callable[..., Source]] = {"array_record": ArrayRecords, "csv": csv_shards}
     return Stored(Rows(*npz_arrays(paths))) if kind == "npz" else readers[kind](paths, **table)
+
+
+def stored_data(
+    path: str | Path,
+    target: str | None = None,
+    features: Sequence[str] | None = None,
+    labels: bool | None = None,
+    validation: float = 0.2,
+    seed: int | None = 0,
+) -> Data:
+    """Return rows that stay in their files as `Data`: x is read as it is needed, the targets are in memory.
+
+    As from other files, x is float32, and targets `[N]` of integers are labels, renumbered from 0.
+
+    Args:
+        path: a folder, a pattern or a file, as `stored` takes it.
+        target: of CSV: the column of targets.
+        features: of CSV: the columns of x.
+        labels: of CSV: whether the target's values are classes.
+        validation: how many rows are held out, as a fraction below 1 or a number of rows.
+        seed: what chooses them; None for the last rows.
+
+    Raises:
+        DataError: something in a file is wrong; the text names it.
+
+    >>> import tempfile
+    >>> import numpy as np
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.save(Path(folder, "x.npy"), np.ones((10, 3)))
+    ...     np.save(Path(folder, "targets.npy"), np.arange(10) % 2)
+    ...     stored_data(f"{folder}/x.npy").x.shape
+    (8, 3)
+    """
+    asked = {
+        name: value
+        for name, value in (("target", target), ("features", features), ("labels", labels))
+        if value is not None
+    }
+    rows = stored(path, **asked)
+    x = rows.parts.x if isinstance(rows, Stored) else Inputs(rows)
+    if isinstance(x, FileArray):
+        x = FileArray(x.pieces, x.stored, x.row or (1,), x.name, np.dtype(np.float32))
+    targets, classes = _all_targets(rows), getattr(rows, "classes", None)
+    if classes is None and targets.ndim == 1 and targets.dtype.kind in "biu":
+        targets, classes = as_labels(targets.tolist(), f"{path}: targets")
+    elif targets.ndim == 1 and classes is None:
+        targets = targets[:, None]
+    check_finite(targets, f"{path}: targets")
+    targets = targets.astype(np.int32 if classes is not None else np.float32, copy=False)
+    (chosen, kept), held = split(np.arange(len(targets)), targets, validation, seed)
+    table = getattr(rows, "table", None)
+    return Data(
+        Chosen(x, chosen),  # pyright: ignore[reportArgumentType] (read as an array is)
+        kept,
+        None if held is None else (Chosen(x, held[0]), held[1]),  # pyright: ignore[reportArgumentType]
+        classes=classes, target=target, table=table, columns=None if table is None else table.features,
+        notes=getattr(rows, "notes", ()), source=f"{Path(path).name} ({len(targets):,} rows in files)",
+    )  # fmt: skip
+
+
+def _all_targets(rows: Source) -> np.ndarray:
+    """The targets of all rows."""
+    if isinstance(rows, Stored):
+        return rows.parts.targets[:]
+    parts = (np.arange(i, min(i + ROWS_AT_ONCE, rows.rows)) for i in range(0, rows.rows, ROWS_AT_ONCE))
+    return np.concatenate([rows.read(part).targets for part in parts])
+
+
+def is_stored(name: str | Path) -> bool:
+    """Return whether a name is one of rows that stay in their files: a pattern, or a folder or file of such.
+
+    >>> is_stored("rows/*.csv"), is_stored("rows.array_record"), is_stored("rows.csv")
+    (True, True, False)
+    """
+    path = Path(name)
+    if path.is_dir():
+        return any(_ending(inner) in KINDS for inner in path.iterdir())
+    many = not path.exists() and glob.has_magic(str(name))
+    return many or KINDS.get(_ending(path)) in ("npy", "array_record") or (path.suffix == ".npz" and _is_large(path))
+
+
+def _is_large(path: Path) -> bool:
+    """Whether an .npz file is one that had better not be read whole, and need not be."""
+    if not path.is_file() or path.stat().st_size < LARGE:
+        return False
+    with contextlib.suppress(OSError, zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
+        plain = all(info.compress_type == zipfile.ZIP_STORED for info in archive.infolist())
+        return plain and not any("_validation" in name for name in archive.namelist())
+    return False
 
 
 def _arrays(paths: list[Path], targets: list[Path] | None) -> Source:

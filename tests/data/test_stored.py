@@ -183,3 +183,28 @@ def test_what_is_wrong_in_a_table_is_named_by_line(tmp_path, write):
     with refused("'sepal': not in all files; expected the columns of"):
         jp.data.stored([write(FLOWERS), tmp_path / "other.csv"], target="kind")
     assert not [inner for inner in (tmp_path / ".jaxprop").iterdir() if inner.is_dir()]  # nothing half-converted
+
+
+@pytest.mark.parametrize("save", [save_npy, save_npz, save_records])
+def test_load_leaves_rows_in_their_files(save, tmp_path):
+    data = jp.data.load(save(tmp_path), validation=3)
+    x, targets = (np.concatenate([a[:], b[:]]) for a, b in zip((data.x, data.targets), data.validation, strict=True))
+    assert not isinstance(data.x, np.ndarray) and data.x.shape == (9, 2) and data.classes == ("0", "1", "2")
+    place = [np.flatnonzero((row == X).all(axis=1)).item() for row in x]
+    assert sorted(place) == list(range(12)) and np.array_equal(TARGETS[place], targets)
+    again = jp.data.load_again(tmp_path, {"validation": 3}, jp.data.seen(data))
+    assert np.array_equal(again.x[:], data.x[:]) and data.x[-1].tolist() == x[8].tolist()
+    jp.fit(jp.Linear(3), jp.SoftmaxCrossEntropy(), optax.sgd(0.1), (data.x, data.targets), validation=data.validation,
+           epochs=1, progress=False)  # fmt: skip
+    with refused("these are not the 12 rows that the model was trained on"):
+        jp.data.load_again(tmp_path, {"validation": 4}, jp.data.seen(data))
+
+
+def test_a_pattern_of_tables_is_loaded_as_one(tmp_path):
+    for i in range(2):
+        (tmp_path / f"flowers-{i}.csv").write_text(FLOWERS)
+    data = jp.data.load(f"{tmp_path}/*.csv", target="kind", validation=0)
+    assert data.x.shape == (10, 2) and data.classes == ("iris", "rose") and data.table.names == ("petal", "sepal")
+    assert data.source == "*.csv (10 rows in files)" and data.target == "kind"
+    with refused("which column is the target?"):
+        jp.data.load(f"{tmp_path}/*.csv")

@@ -71,7 +71,8 @@ def command(
     data: Annotated[
         str,
         typer.Argument(
-            help=f"{', '.join(choices.SOURCES)}; a .csv, .parquet or .npz file; a folder with MNIST's IDX files"
+            help=f"{', '.join(choices.SOURCES)}; a .csv, .parquet or .npz file; a folder with MNIST's IDX files; rows "
+            "that stay in their files: x.npy, .array_record, a folder of these, or a pattern such as 'rows/*.csv'"
         ),
     ],
     layers: Annotated[str | None, Option(help="Units: inputs, hidden layers, outputs, e.g. 64,32,10.")] = None,
@@ -167,7 +168,7 @@ def command(
     held = int(validation) if validation and validation >= 1 and validation.is_integer() else validation
     asked = dict(target=target, features=columns, labels=labels, slope=slope, noise=noise, validation=held)
     options: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
-    out = out or Path("runs") / Path(data).stem
+    out = out or Path("runs") / _named(Path(data))
     plan = Plan(
         data=data, options=options, layers=layers, activation=activation, output_activation=output_activation,
         cost=cost, optimizer=optimizer, learning_rate=learning_rate, epochs=epochs, batch_size=batch_size, seed=seed,
@@ -188,3 +189,8 @@ def command(
         print(outcome.text)
     if outcome.interrupted:
         sys.exit(128 + outcome.interrupted)
+
+
+def _named(data: Path) -> str:
+    """What a run on some data is called: of a pattern such as rows/*.csv the folder's name."""
+    return data.parent.name or "rows" if set("*?[") & set(data.name) else data.stem
