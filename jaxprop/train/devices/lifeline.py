@@ -47,7 +47,7 @@ class Lifeline:
             self._accept(listener, token)
         elif (line := _reached(hosts, port)) is not None:
             line.sendall(f"{token} {self.index}\n".encode())
-            self._follow(0, line, line.makefile("r", encoding="utf-8"))
+            self.follow(0, line)
         else:
             print(
                 f"jaxprop: process {self.index} cannot reach {' or '.join(hosts)} at port {port}: it learns only from "
@@ -74,15 +74,17 @@ class Lifeline:
                 with contextlib.suppress(OSError, ValueError):
                     said, process = reader.readline(100).split()
                     if secrets.compare_digest(said, token):
-                        self._follow(int(process), line, reader)
+                        self.follow(int(process), line, reader)
                         continue
                 line.close()
 
-    def _follow(self, process: int, line: socket.socket, reader: IO[str]) -> None:
+    def follow(self, process: int, line: socket.socket, reader: IO[str] | None = None) -> None:
+        """Hear from now on, in a thread, what a process at the other end of a line says, and when it ends."""
+        reader = reader or line.makefile("r", encoding="utf-8")
         line.settimeout(None)
         line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # a machine that lost its power sends nothing
         for option, value in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 4)):
-            if hasattr(socket, option):
+            if hasattr(socket, option) and line.family != getattr(socket, "AF_UNIX", None):
                 line.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
         self.lines[process] = line
         threading.Thread(target=self._listen, args=(process, reader), daemon=True).start()
