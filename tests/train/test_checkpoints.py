@@ -35,9 +35,14 @@ def fit(net=NET, cost=HALF, optimizer=ADAM, data=(X, TARGETS), **options):
     return jp.fit(net, cost, optimizer, data, **usual | options)
 
 
+def is_key(leaf):
+    return isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
 def same(a, b):
     """Whether two results hold the same bits, but for how long it took."""
     trees = [(r.params, r.state, r.best.params, None if r.monitor is None else r.monitor.found) for r in (a, b)]
+    trees = jax.tree.map(lambda leaf: jax.random.key_data(leaf) if is_key(leaf) else leaf, trees)
     history = [[{k: v for k, v in row.items() if k != "seconds"} for row in r.history] for r in (a, b)]
     assert jax.tree.structure(trees[0]) == jax.tree.structure(trees[1])
     assert all(np.array_equal(x, y) for x, y in zip(*map(jax.tree.leaves, trees), strict=True))
@@ -365,6 +370,7 @@ def test_so_often_as_was_asked(monkeypatch, tmp_path):
     assert times[-1:] == [8] and len(times) <= 3
 
 
+@pytest.mark.slow
 def test_on_many_devices_and_back(monkeypatch, tmp_path):
     """Two devices begin it, one goes on, with parameters spread and whole."""
     options = {"net": jp.Chain(jp.Linear(8), jp.Tanh(), jp.Linear(1)), "checkpoints": tmp_path, "epochs": 3}
@@ -398,3 +404,22 @@ def test_a_stream_goes_on_at_its_place(monkeypatch, tmp_path, step):
     whole = fit(data=Batches(), params=options["params"])
     interrupted(monkeypatch, step, **options)
     assert same(fit(**options), whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        optax.chain(optax.add_noise(0.1, 0.5, jax.random.key(1)), SGD),
+        optax.lookahead(SGD, 3, 0.5),
+        optax.MultiSteps(ADAM, 3),
+    ],
+    ids=["a key in its state", "two θ", "gradients added up"],
+)
+def test_any_optimizer_goes_on(monkeypatch, tmp_path, optimizer):
+    options = {"optimizer": optimizer, "params": {"w": jnp.ones((3, 1)), "none": jnp.zeros((0, 2))}}
+    options["net"] = lambda x, params: x @ params["w"]
+    whole = fit(**options)
+    interrupted(monkeypatch, 6, checkpoints=tmp_path, **options)
+    result = fit(checkpoints=tmp_path, resume=True, **options)
+    assert same(result, whole)

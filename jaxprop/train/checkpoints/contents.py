@@ -65,7 +65,7 @@ def targets(run: "Run", table: dict[str, Any]) -> Arrays:
     """
     placed = by_path({"state": run.state, "best": run.best.params})
     like = {path: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding) for path, a in placed.items()}
-    return {path: like.get(path, np.empty(shape, dtype)) for path, (dtype, shape) in table.items()}
+    return {path: like[path] if path in like else np.empty(shape, dtype) for path, (dtype, shape) in table.items()}
 
 
 def _of_monitor(run: "Run", arrays: Arrays) -> tuple[list[PyTree], dict[str, PyTree]]:
