@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 import jaxprop as jp
 from tests.drawing import draw
@@ -106,8 +105,11 @@ class CostCase:
         return self.name
 
 
-def one_of_each(cases: Iterable[Any], first: Any = (), rest: Any = pytest.mark.slow) -> Iterator[Any]:
+def one_of_each(cases: Iterable[Any], first: Any = (), rest: Any = None) -> Iterator[Any]:
     """The first row of each kind, and the others behind the slow marker: each costs a compilation."""
+    import pytest  # here, since benchmarks/accelerator.py reads the table on machines that have none
+
+    rest = pytest.mark.slow if rest is None else rest
     seen = set()
     for case in cases:
         yield pytest.param(case, marks=rest if case.kind in seen else first, id=str(case))
