@@ -28,7 +28,7 @@ from jaxprop.network import Chain
 from jaxprop.saved.folder import check_writable
 from jaxprop.saved.model import save
 from jaxprop.train import FitResult, TrainingInterrupted, fit
-from jaxprop.train.precision import read_precision
+from jaxprop.train.precision import kept as as_kept, read_precision
 from jaxprop.train.progress import describe_row
 from jaxprop.train.together import is_first
 
@@ -45,7 +45,7 @@ class Outcome:
 
 def run(plan: Plan) -> Outcome:
     """Load the rows, build the network, train it, and save it in the plan's folder."""
-    precision = read_precision(plan.precision)
+    precision = read_precision(plan.precision, "--precision")
     with enough_bits(precision) if precision == "float64" else contextlib.nullcontext():
         return _run(plan)
 
@@ -91,7 +91,7 @@ def kept(
         "data": source,
         "training": {**summary, "history": [of_epoch(row) for row in thinned(result.history)]},
     }  # fmt: skip
-    save(plan.out, net, params, inputs=data.x[:1], cost=cost, info=info)
+    save(plan.out, net, params, inputs=as_kept(data.x[:1], read_precision(plan.precision)), cost=cost, info=info)
     return summary, net, params
 
 

@@ -22,7 +22,7 @@ from jaxprop.layers.settings import shortly
 from jaxprop.network.call import Network, Rng, Targets, Weights, require, require_layer
 from jaxprop.train import steps
 from jaxprop.train.devices import Devices
-from jaxprop.train.precision import kept, read_precision
+from jaxprop.train.precision import kept, read_precision, scaling
 from jaxprop.train.result import FitState
 from jaxprop.train.rows import Rows
 from jaxprop.train.steps import Recipe, State, Way, batch, begin, copied
@@ -56,7 +56,8 @@ class Step:
             feedback: what `rule.init` made, for a rule that has some.
         """
         if isinstance(params, FitState):
-            state = copied(State(params.params, params.optimizer, params.feedback, params.scaling))
+            scale = scaling(self.recipe.precision, params.scaling)
+            state = copied(State(params.params, params.optimizer, params.feedback, scale))
         else:
             arrays = jax.tree.map(jnp.asarray, (params, feedback))
             state = begin(self.recipe, *kept(arrays, self.recipe.precision))

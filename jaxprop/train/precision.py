@@ -45,13 +45,13 @@ GROWS_AFTER = 2000  # steps in a row without an overflow
 LOST_AFTER = 30  # steps in a row with one: from the first scale to the smallest
 
 
-def read_precision(given: str | None) -> Precision | None:
+def read_precision(given: str | None, name: str = "precision") -> Precision | None:
     """Return the precision that was asked for; None is that of the rows and θ as they are given.
 
     >>> read_precision("bfloat16")
     'bfloat16'
     """
-    return None if given is None else pick(given, get_args(Precision), "precision")  # pyright: ignore
+    return None if given is None else pick(given, get_args(Precision), name)  # pyright: ignore
 
 
 def kept_in(precision: Precision | None) -> Any:
@@ -241,10 +241,10 @@ class Scaling(NamedTuple):
         )  # fmt: skip
 
 
-def scaling(precision: Precision | None) -> Scaling | None:
-    """Return the loss scale that a run in float16 starts with; the others need none."""
-    if precision != "float16":
-        return None
+def scaling(precision: Precision | None, held: Scaling | None = None) -> Scaling | None:
+    """Return the loss scale that a run begins with, in float16 that which it is `held` at; the others have none."""
+    if precision != "float16" or held is not None:
+        return held if precision == "float16" else None
     return Scaling(jnp.array(FIRST, jnp.float32), jnp.array(0, jnp.int32), jnp.array(0, jnp.int32))
 
 

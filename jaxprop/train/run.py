@@ -260,8 +260,7 @@ class Run:
         precision = self.recipe.precision
         given = State(*_as_jax((start.params, start.optimizer, start.feedback, start.scaling)))
         given = given._replace(params=kept(given.params, precision), feedback=kept(given.feedback, precision))
-        if given.scaling is None or precision != "float16":
-            given = given._replace(scaling=scaling(precision))
+        given = given._replace(scaling=scaling(precision, given.scaling))
         if given.feedback is None:
             given = given._replace(feedback=kept(self._feedback(given.for_use(), feedback, key), precision))
         self._check_fit(given.for_use(), given.feedback)

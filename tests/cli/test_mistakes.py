@@ -27,6 +27,7 @@ MISTAKES = [
     ((*ON_DIGITS, "--cost", "half_squared_eror"), 1, ["unknown --cost", "did you mean 'half_squared_error'"]),
     ((*ON_DIGITS, "--optimizer", "adma"), 1, ["unknown --optimizer 'adma' (did you mean 'adam'?)"]),
     ((*ON_DIGITS, "--init", "he_norml"), 1, ["unknown --init 'he_norml' (did you mean 'he_normal'?)"]),
+    ((*ON_DIGITS, "--precision", "float46"), 1, ["unknown --precision 'float46' (did you mean"]),
     ((*ON_DIGITS, "--grad", "manuel"), 1, ["unknown --grad 'manuel' (did you mean 'manual'?)"]),
     ((*ON_DIGITS, "--every", "5"), 1, ["--every 5 says how often to record", "--monitor noise,norms"]),
     (("train", "digts"), 1, ["unknown data 'digts' (did you mean 'digits'?)", ".csv"]),

@@ -56,6 +56,17 @@ def test_a_table_of_words_is_answered_in_words(runs):
     assert [line.split()[1:3] for line in ran.out.splitlines()[2:]] == [["große", "Blüte"], ["kleine", "Blüte"]]
 
 
+@pytest.mark.parametrize("precision", ["float64", pytest.param("bfloat16", marks=pytest.mark.slow)])
+def test_precision_reaches_the_training(precision, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    numbers_csv(tmp_path / "my.csv", 40)
+    ran = did("train", "my.csv", "--target", "price", "--precision", precision, "--epochs", 300, "--quiet", "--json")
+    about, found = jp.describe("runs/my"), strict(ran.out)
+    assert found["precision"] == precision and found["final"]["validation_r2"] > 0.99
+    kept = "float64" if precision == "float64" else "float32"
+    assert {spec.dtype for spec in about.params.values()} == {about.inputs.dtype} == {kept}
+
+
 def test_images_are_flattened(runs):
     assert "Flatten()" in runs["images"].out
     assert len(strict(did("predict", "runs/images", "--rows", "0:4", "--json").out)["predictions"]) == 4
