@@ -5,6 +5,7 @@ Every function is that of one run, mapped over the runs (`jax.vmap`), which are 
 its batch by number, since every seed goes through them in an order of its own.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -17,8 +18,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Bool, Float, Int, Key, PyTree
 
 from jaxprop.train.rows import Rows
-from jaxprop.train.steps import Recipe, State, all_finite, batch, begin, step
-from jaxprop.train.sweeps.scores import Truth, measure
+from jaxprop.train.steps import PROGRAMS_KEPT, Recipe, State, all_finite, batch, begin, step
+from jaxprop.train.sweeps.scores import Kind, measure
+from jaxprop.train.sweeps.task import Recipes
 
 RUNS = "runs"
 
@@ -68,30 +70,49 @@ class Place:
 
 
 class Program:
-    """What one architecture and batch size compiles to; `recipe_of` makes the recipe of a run of its numbers."""
+    """What one architecture and batch size compiles to: the programs of its runs, whose settings are `fixed` but for
+    numbers."""
 
-    def __init__(
-        self,
-        recipe_of: Callable[[Mapping[str, Any]], Recipe],
-        rows: int,
-        batch_size: int,
-        truth: Truth | None,
-        place: Place,
-    ) -> None:
-        self.recipe_of, self.place, self.truth = recipe_of, place, truth
+    def __init__(self, recipes: Recipes, fixed: Mapping[str, Any], rows: int, batch_size: int, place: Place) -> None:
+        self.recipes, self.fixed, self.place = recipes, fixed, place
         self.full, self.rest = divmod(rows, batch_size)
         self.batch_size = batch_size
         self.begin = place.over_runs(self._begin, shared=2)
-        self.measure = place.over_runs(self._measure, shared=4)
         self.keep = place.over_runs(self._keep, shared=0)
         self.for_use = place.over_runs(self._for_use, shared=0)
         self.take_full = place.over_runs(self._take(batch_size, 0, self.full), shared=5, donate=(0,))
         self.take_rest = place.over_runs(self._take(self.rest, self.full * batch_size, 1), shared=5, donate=(0,))
+        self.measures: dict[Kind, Any] = {}
+        self.compiled: dict[Any, Any] = {}
+
+    @property
+    def take(self) -> Any:
+        """The steps of full batches, or if there are none that of the only one."""
+        return self.take_full if self.full else self.take_rest
+
+    def compiled_for(self, *given: Any) -> Any:
+        """Return `take` compiled for arguments, which says what memory it takes; kept like what a jit has compiled."""
+        leaves, tree = jax.tree.flatten(given)
+        exact = jax.config.jax_default_matmul_precision  # pyright: ignore[reportAttributeAccessIssue]
+        key = (tree, exact, tuple((a.shape, a.dtype, getattr(a, "weak_type", False)) for a in leaves))
+        if key not in self.compiled:
+            self.compiled[key] = self.take.lower(*given).compile()
+        return self.compiled[key]
+
+    def measure(self, kind: Kind) -> Any:
+        """Return what measures validation rows of a kind."""
+        if kind not in self.measures:
+            self.measures[kind] = self.place.over_runs(functools.partial(self._measure, kind), shared=4)
+        return self.measures[kind]
+
+    def recipe(self, lane: Lane) -> Recipe:
+        """The recipe of a run."""
+        return self.recipes.of({**self.fixed, **lane.numbers})
 
     def _begin(self, lane: Lane, params: PyTree, feedback: PyTree) -> State:
         """The state before the first step, of the θ that the run's seed drew."""
         own = jax.tree.map(lambda a: a[lane.seed], (params, feedback))
-        return begin(self.recipe_of(lane.numbers), *own)
+        return begin(self.recipe(lane), *own)
 
     def _take(
         self, size: int, first: int, capacity: int
@@ -101,7 +122,7 @@ class Program:
         def take(
             state: State, lane: Lane, data: Rows, orders: Int[Array, "S N"], start: Array, stop: Array, done: Array
         ) -> tuple[State, Float[Array, " steps"], Bool[Array, ""]]:
-            recipe = self.recipe_of(lane.numbers)
+            recipe = self.recipe(lane)
 
             def one(i: Array, carry: tuple[State, Array]) -> tuple[State, Array]:
                 state, costs = carry
@@ -117,13 +138,19 @@ class Program:
         return take
 
     def _measure(
-        self, state: State, lane: Lane, held: Rows, truth: PyTree, data: Rows, chosen: Int[Array, "S M"] | None
+        self,
+        kind: Kind,
+        state: State,
+        lane: Lane,
+        held: Rows,
+        truth: PyTree,
+        data: Rows,
+        chosen: Int[Array, "S M"] | None,
     ) -> tuple[Array, Array | None]:
         """The cost of each validation row, and what the score is made of."""
-        assert self.truth is not None
-        recipe = self.recipe_of(lane.numbers)
+        recipe = self.recipe(lane)
         seen = None if chosen is None else jax.tree.map(lambda a: a[chosen[lane.seed]], data.x)
-        return measure(recipe, state.for_use(), held, self.truth.kind, truth, seen)
+        return measure(recipe, state.for_use(), held, kind, truth, seen)
 
     def _for_use(self, state: State) -> PyTree:
         """θ for use, copied: what a step is given is gone after it."""
@@ -132,3 +159,19 @@ class Program:
     def _keep(self, best: PyTree, state: State, better: Bool[Array, ""]) -> PyTree:
         """The parameters of the best epoch so far."""
         return jax.tree.map(lambda new, old: jnp.where(better, new, old), state.for_use(), best)
+
+
+def program_of(recipes: Recipes, fixed: Mapping[str, Any], rows: int, batch_size: int, place: Place) -> Program:
+    """Return a program, the same one as for an earlier sweep that would compile the same, if it is among the latest."""
+    items = tuple((name, type(value), value) for name, value in fixed.items())
+    try:
+        return _kept(recipes, items, rows, batch_size, place)
+    except TypeError:  # a setting, or what was given, has no hash
+        return Program(recipes, fixed, rows, batch_size, place)
+
+
+@functools.lru_cache(PROGRAMS_KEPT)
+def _kept(
+    recipes: Recipes, fixed: tuple[tuple[str, type, Any], ...], rows: int, batch_size: int, place: Place
+) -> Program:
+    return Program(recipes, {name: value for name, _, value in fixed}, rows, batch_size, place)

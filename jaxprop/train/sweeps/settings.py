@@ -89,7 +89,7 @@ class Makers:
     net: Any
     cost: Any
     optimizer: Any
-    takes: Mapping[str, tuple[str, ...] | None]
+    takes: tuple[tuple[str, tuple[str, ...] | None], ...]  # by part; no dict, for programs are kept by it
 
     @classmethod
     def of(cls, net: Any, cost: Any, optimizer: Any, names: Sequence[str]) -> "Makers":
@@ -104,33 +104,37 @@ class Makers:
                 "sweep: make_optimizer must be a function of the settings, such as optax.adam or "
                 f"lambda rate: optax.sgd(rate, 0.9), or one of optax's optimizers, found {shortly(optimizer)}"
             )
-        made = cls(net, cost, optimizer, takes)
+        made = cls(net, cost, optimizer, tuple(takes.items()))
         made._check_all_taken(names)
         for part, maker in (("net", net), ("cost", cost), ("make_optimizer", optimizer)):
             if takes[part.removeprefix("make_")] is not None:
                 _check_needs(part, maker, names)
         return made
 
+    def taken(self, part: str) -> tuple[str, ...]:
+        """Return the settings that a part is made of."""
+        return dict(self.takes)[part] or ()
+
     def made(self, part: str, setting: Mapping[str, Any]) -> Any:
         """Return the net, cost or optimizer of a setting."""
-        maker, names = getattr(self, part), self.takes[part]
+        maker, names = getattr(self, part), dict(self.takes)[part]
         return maker if names is None else maker(**{name: setting[name] for name in names})
 
     def numeric(self, settings: Sequence[Setting]) -> tuple[str, ...]:
         """Return the settings that may be numbers in one program: optimizer's or cost's own, and numbers everywhere."""
-        named = [*(self.takes["optimizer"] or ()), *(self.takes["cost"] or ())]
-        static = (*(self.takes["net"] or ()), BATCH_SIZE)
+        named = [*self.taken("optimizer"), *self.taken("cost")]
+        static = (*self.taken("net"), BATCH_SIZE)
         return tuple(
             name for name in dict.fromkeys(named) if name not in static and all(_is_number(s[name]) for s in settings)
         )
 
     def _check_all_taken(self, names: Sequence[str]) -> None:
-        taken = {name for found in self.takes.values() for name in found or ()} | {BATCH_SIZE}
+        taken = {name for _, found in self.takes for name in found or ()} | {BATCH_SIZE}
         for name in names:
             if name not in taken:
                 asked = {"make_optimizer": self.optimizer, "cost": self.cost, "net": self.net}
                 took = [f"{part} takes {_listed(_parameters(maker))}" for part, maker in asked.items()
-                        if self.takes[part.removeprefix("make_")] is not None]  # fmt: skip
+                        if dict(self.takes)[part.removeprefix("make_")] is not None]  # fmt: skip
                 raise JaxpropError(
                     f"sweep: nobody takes the setting {name!r}: {'; '.join(took) or 'all three are made already'}. "
                     f"Give a function with a parameter of that name, such as make_optimizer=lambda {name}: ..."

@@ -26,7 +26,7 @@ from jaxprop.train.sources import in_precision, read_data
 from jaxprop.train.steps import Way
 from jaxprop.train.sweeps.result import SweepInterrupted, SweepResult
 from jaxprop.train.sweeps.settings import BATCH_SIZE, Makers, Setting, combinations
-from jaxprop.train.sweeps.task import Task
+from jaxprop.train.sweeps.task import Recipes, Task
 from jaxprop.train.sweeps.whole import Whole
 
 Pair = tuple[PyTree[Shaped[ArrayLike, "N ..."]], Shaped[ArrayLike, "N ..."]]
@@ -108,7 +108,7 @@ def sweep(
     for name, value in (("epochs", epochs), (BATCH_SIZE, batch_size), ("at_once", 1 if at_once is None else at_once)):
         check_whole(value.item() if isinstance(value, np.integer) else value, f"sweep: {name}")
     task = Task(
-        Makers.of(net, cost, make_optimizer, names), grad, rule, precision, params,
+        Recipes(Makers.of(net, cost, make_optimizer, names), grad, rule, precision), params,
         _in_memory(data, "data", precision, weights, mask),
         None if validation is None else _in_memory(validation, "validation", precision), batch_size, _seeds(seeds),
     )  # fmt: skip

@@ -24,28 +24,35 @@ from jaxprop.train.sweeps.settings import BATCH_SIZE, Makers, Setting
 
 
 @dataclass(frozen=True)
-class Task:
-    """What all runs share."""
+class Recipes:
+    """What makes the recipe of a setting; hashable where what was given is, for programs are kept by it."""
 
     makers: Makers
     grad: Way | None
     rule: RuleLike | None
     precision: str | None
+
+    def of(self, setting: Mapping[str, Any]) -> Recipe:
+        """Make the recipe of a setting, some of whose numbers may be tracers."""
+        made = [self.makers.made(part, setting) for part in ("net", "cost", "optimizer")]
+        return read_recipe("sweep", *made, self.grad, self.rule, self.precision)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What all runs share."""
+
+    recipes: Recipes
     params: Any
     data: Rows
     held: Rows | None
     batch_size: int
     seeds: tuple[int, ...]
 
-    def recipe(self, setting: Mapping[str, Any]) -> Recipe:
-        """Make the recipe of a setting, some of whose numbers may be tracers."""
-        made = [self.makers.made(part, setting) for part in ("net", "cost", "optimizer")]
-        return read_recipe("sweep", *made, self.grad, self.rule, self.precision)
-
     def checked(self, setting: Setting) -> Recipe:
         """Make the recipe of a setting with its real values, and see that it is one."""
         check_whole(setting.get(BATCH_SIZE, 1), f"sweep: {BATCH_SIZE}")
-        return self.recipe(setting)
+        return self.recipes.of(setting)
 
     def start(self, recipe: Recipe, key: jax.Array, seed: int) -> tuple[PyTree, PyTree]:
         """θ and feedback that a run starts with, as `fit` draws them."""

@@ -14,7 +14,7 @@ from jaxprop.train.signals import Stopping
 from jaxprop.train.sweeps.gathered import Gathered
 from jaxprop.train.sweeps.memory import evenly, room, taken
 from jaxprop.train.sweeps.programs import Lane, Program
-from jaxprop.train.sweeps.scores import parts
+from jaxprop.train.sweeps.scores import Truth, parts
 
 SECONDS_A_CALL = 1.0  # so that progress moves and Ctrl-C works
 ROWS_AT_ONCE = 32768  # of validation, over all runs of a device
@@ -42,6 +42,7 @@ class Together:
     def __init__(
         self,
         program: Program,
+        truth: Truth | None,
         data: Rows,
         held: Rows | None,
         seeds: Seeds,
@@ -51,7 +52,7 @@ class Together:
         shown: Progress,
         stopping: Stopping,
     ) -> None:
-        self.program, self.seeds, self.start = program, seeds, start
+        self.program, self.truth, self.seeds, self.start = program, truth, seeds, start
         self.table, self.shown, self.stopping = table, shown, stopping
         self.place = program.place
         self.data, self.held = self.place.everywhere(data), held
@@ -84,9 +85,8 @@ class Together:
             lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s, weak_type=a.weak_type),
             *(state, jax.tree.map(lambda _: lanes.seed.sharding, state)),
         )
-        take = self.program.take_full if self.program.full else self.program.take_rest
         orders = self.place.everywhere(self.seeds.orders(0))
-        self.take = take.lower(state, lanes, self.data, orders, *self._counts(0, 1, 0)).compile()
+        self.take = self.program.compiled_for(state, lanes, self.data, orders, *self._counts(0, 1, 0))
 
     def run(self, lanes: Lane, numbers: list[tuple[int, int]]) -> None:
         """Train runs for all epochs; `numbers` say the setting and the seed of each, without those that fill up."""
@@ -95,9 +95,9 @@ class Together:
         self.best = self.program.for_use(self.state)
         self.done, self.at = 0, self.table.lanes(numbers)
         if self.held is not None:
-            assert self.program.truth is not None
+            assert self.truth is not None
             size = max(1, ROWS_AT_ONCE * len(self.place.devices) // len(lanes.seed))
-            self.parts = [self.place.everywhere(part) for part in parts(self.held, self.program.truth.expected, size)]
+            self.parts = [self.place.everywhere(part) for part in parts(self.held, self.truth.expected, size)]
         orders = self.seeds.orders(0)
         for epoch in range(self.table.epochs):
             orders = self._epoch(epoch, orders)
@@ -113,8 +113,8 @@ class Together:
         summed = [size * np.asarray(found, np.float64)[:, i:j].sum(axis=1) for found, i, j, size in costs]
         row = {"cost": np.sum(summed, axis=0) / self.seeds.rows}
         if measured:
-            assert program.truth is not None
-            row |= program.truth.means(*_joined(measured))
+            assert self.truth is not None
+            row |= self.truth.means(*_joined(measured))
         row, fine = {name: values[:count] for name, values in row.items()}, np.all(good, axis=0)
         better = self.table.judged(self.at, row, fine[:count])
         if better.any():
@@ -155,7 +155,8 @@ class Together:
         return tuple(self.place.everywhere(tuple(np.int32(n) for n in (start, stop, done))))
 
     def _measure(self, part: tuple[Rows, PyTree]) -> PyTree:
-        return self.program.measure(self.state, self.lanes, *part, self.data, self.chosen)
+        assert self.truth is not None
+        return self.program.measure(self.truth.kind)(self.state, self.lanes, *part, self.data, self.chosen)
 
 
 def _joined(measured: list) -> tuple[np.ndarray, np.ndarray]:

@@ -1,7 +1,6 @@
 """A sweep as it goes on: its programs, one after the other, and what there is so far."""
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +17,7 @@ from jaxprop.train.run import ROWS_TO_FREEZE
 from jaxprop.train.signals import Stopping
 from jaxprop.train.steps import Recipe
 from jaxprop.train.sweeps.gathered import Gathered
-from jaxprop.train.sweeps.programs import Lane, Place, Program
+from jaxprop.train.sweeps.programs import Lane, Place, Program, program_of
 from jaxprop.train.sweeps.result import BestRun, SweepResult
 from jaxprop.train.sweeps.scores import Truth
 from jaxprop.train.sweeps.settings import BATCH_SIZE, Setting
@@ -59,7 +58,7 @@ class Whole:
     def _by(self, by: str | None, measured: list[str]) -> str:
         if by is not None:
             return pick(by, measured, "by")
-        varied = {name for name in self.task.makers.takes["cost"] or ()}
+        varied = self.task.recipes.makers.taken("cost")
         return measured[-1] if varied else measured[min(1, len(measured) - 1)]
 
     def _groups(self, numbers: tuple[str, ...]) -> list[tuple[Setting, list[int]]]:
@@ -72,7 +71,7 @@ class Whole:
 
     def _numbers(self) -> tuple[str, ...]:
         """The settings that are numbers in a program, found out by trying with every program there would be."""
-        numbers = self.task.makers.numeric(self.settings)
+        numbers = self.task.recipes.makers.numeric(self.settings)
         while True:
             found = numbers
             for _, members in self._groups(numbers):
@@ -85,20 +84,17 @@ class Whole:
         """Trace what a program with these numbers would do."""
         recipe = self.task.checked(setting)
         starts = jax.eval_shape(lambda: self._start(recipe, 1))
-        program = self._program({n: v for n, v in setting.items() if n not in names}, setting, None)
+        program = self._program(setting, names)
         lanes = self._lanes([(setting, 0)] * len(self.place.devices), names)
         state = jax.eval_shape(program.begin, lanes, *starts)
-        take = program.take_full if program.full else program.take_rest
         orders = jax.ShapeDtypeStruct((1, self.seeds.rows), np.int32)
         counts = (np.int32(0),) * 3
-        jax.eval_shape(take, state, lanes, self.task.data, orders, *counts)
+        jax.eval_shape(program.take, state, lanes, self.task.data, orders, *counts)
 
-    def _program(self, fixed: Setting, setting: Setting, truth: Truth | None) -> Program:
-        def recipe_of(numbers: Mapping[str, Any]) -> Recipe:
-            return self.task.recipe({**fixed, **numbers})
-
+    def _program(self, setting: Setting, numbers: tuple[str, ...]) -> Program:
+        fixed = {name: value for name, value in setting.items() if name not in numbers}
         size = setting.get(BATCH_SIZE, self.task.batch_size)
-        return Program(recipe_of, self.seeds.rows, size, truth, self.place)
+        return program_of(self.task.recipes, fixed, self.seeds.rows, size, self.place)
 
     def _start(self, recipe: Recipe, seeds: int) -> tuple[PyTree, PyTree]:
         """θ and feedback of every seed, stacked."""
@@ -117,7 +113,7 @@ class Whole:
             setting = self.settings[k]
             try:
                 recipe = self.task.checked(setting)
-                if k == members[0] or self.task.makers.takes["cost"]:
+                if k == members[0] or self.task.recipes.makers.taken("cost"):
                     start = jax.eval_shape(
                         lambda r=recipe: self.task.start(r, self.seeds.init_keys[0], self.task.seeds[0])
                     )
@@ -135,12 +131,14 @@ class Whole:
         """Train the runs of one program, as many at once as fit."""
         task = self.task
         first = self.settings[plan.members[0]]
-        program = self._program(plan.fixed, first, plan.truth)
+        program = self._program(first, self.numbers)
         net = plan.recipe.net
         mixes = task.held is not None and isinstance(net, Layer) and net.mixes_examples
         chosen = self.seeds.orders(0, ROWS_TO_FREEZE) if mixes else None
         start = self.place.everywhere(self._start(plan.recipe, len(task.seeds)))
-        together = Together(program, task.data, task.held, self.seeds, chosen, start, self.table, shown, stopping)
+        together = Together(
+            program, plan.truth, task.data, task.held, self.seeds, chosen, start, self.table, shown, stopping
+        )
         numbers = [(k, s) for k in plan.members for s in range(len(task.seeds))]
         lanes = self._lanes([(self.settings[k], s) for k, s in numbers], self.numbers)
         self.at_once = size = together.at_once(lanes, self.wanted)
@@ -181,7 +179,7 @@ class Whole:
             row: dict[str, float] = {"epoch": epoch} | {
                 n: float(v[k, s, epoch - 1]) for n, v in table.histories.items()
             }
-            recipe = task.recipe(self.settings[k])
+            recipe = task.recipes.of(self.settings[k])
             params = jax.tree.map(jnp.asarray, table.best_params)
             best = BestRun(self.settings[k], task.seeds[s], params, row, recipe.net, recipe.cost)
         in_turn = tuple(name for name in self.settings[0] if name not in self.numbers)
