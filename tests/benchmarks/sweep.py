@@ -3,10 +3,10 @@
     python -m tests.benchmarks.sweep [--rounds 3] [--epochs 10] [--json FILE]
 
 One after another is `fit` 32 times in one process, compiled once: the learning rate is in the optimizer's state, since
-another `optax.sgd(rate)` would compile anew, as `fit` in a plain loop does (its 32 compilations are timed once, "loop").
-The sweep is given two ways, on one device and with a device for each core, each in a process of its own; each makes the
-same runs, histories and validation included. Seconds are those of the wall, and of the processor for a busy machine.
-The first sweep compiles; it is timed apart. A step needs 6·B·Σ(inputs·outputs) operations, less those of the first
+another `optax.sgd(rate)` would compile anew, as `fit` in a plain loop does (`--loop`: 32 compilations). The sweep is
+measured on one device and with a device for each core; every way has a process of its own and makes the same runs,
+histories and validation included. Seconds are those of the wall, and of the processor for a busy machine. The first
+time compiles, and is given apart. A step needs 6·B·Σ(inputs·outputs) operations, less those of the first
 layer's inputs, and moves θ twice: all of it stays in the cache.
 """
 
