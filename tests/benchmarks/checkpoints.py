@@ -3,7 +3,7 @@
     python tests/benchmarks/checkpoints.py [--rounds 3] [--json FILE]
 
 A run takes about twenty seconds, so its checkpoints are the first, those after epochs that take a hundredth of the
-time, and the last; in a longer run they are fewer. The last line says what one checkpoint takes, of a run that writes one
+time, and the last; in a longer run they are fewer. The last line says what one takes, of a run that writes one
 after another. Importing Orbax (a second) is done before: a program does it once. Mark: ≤ 1.02 by the clock.
 """
 
