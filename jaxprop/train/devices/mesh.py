@@ -186,7 +186,7 @@ def read_mesh(given: Any, net: Any = None, batch_size: int | None = None) -> Dev
 
 def refuse_spread(given: Any, name: str) -> None:
     """Raise JaxpropError where arrays lie on several devices, and nothing says that `fit` is to use them."""
-    for leaf in jax.tree.leaves(given):
+    for leaf in jax.tree.leaves(given, is_leaf=lambda node: hasattr(node, "__next__")):  # an iterator is no tree
         many = len(leaf.sharding.device_set) if isinstance(leaf, jax.Array) else 1
         if many > 1:
             raise JaxpropError(
