@@ -6,7 +6,7 @@ data on the device costs its memory. A thread that copies rows costs neither: nu
 
 import math
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 import jax
@@ -17,6 +17,7 @@ from jaxprop.train.devices import Devices
 from jaxprop.train.rows import Rows
 from jaxprop.train.sources import Source
 
+Order = np.ndarray | Future[np.ndarray]
 CHUNK_BYTES = 16 * 2**20  # two chunks are alive at once
 
 
@@ -56,6 +57,7 @@ class Batches:
         # only when the chunk made of it has been used up, since `device_put` on a CPU does not copy
         self.buffers = [jax.tree.map(self._buffer, like) for _ in range(2)]
         self.turn = 0
+        self.begun: tuple[Order, Future[Chunk]] | None = None  # the first chunk of the epoch to come
 
     @property
     def steps(self) -> int:
@@ -76,21 +78,40 @@ class Batches:
         """Return some rows, chosen at random: they may lie sorted."""
         return self.source.read(epoch_order(seed, 0, self.rows)[:rows])
 
-    def epoch(self, order: np.ndarray, pool: ThreadPoolExecutor, first: int = 0) -> Iterator[Chunk]:
-        """Yield the chunks of one epoch from its step `first` on, the next being gathered while one is used."""
+    def epoch(
+        self, order: Order, pool: ThreadPoolExecutor, first: int = 0, following: Order | None = None
+    ) -> Iterator[Chunk]:
+        """Yield the chunks of one epoch from its step `first` on, the next being gathered while one is used.
+
+        following: the order of the epoch after it, whose first chunk is gathered while the last of this one is used.
+        """
+        own = [(order, *plan) for plan in self._plans(first)]
+        plans = own if following is None else [*own, (following, *self._plans(0)[0])]
+        begun, self.begun = self.begun, None
+        if begun is not None and begun[0] is order and first == 0:
+            ahead = begun[1]
+        else:
+            ahead = self._gather(pool, *plans[0]) if plans else None
+        for i in range(len(own)):
+            chunk, ahead = ahead, self._gather(pool, *plans[i + 1]) if i + 1 < len(plans) else None
+            yield chunk.result()  # pyright: ignore[reportOptionalMemberAccess]
+        if following is not None:
+            self.begun = following, ahead  # pyright: ignore[reportAttributeAccessIssue]
+
+    def _plans(self, first: int) -> list[tuple[int, int]]:
+        """Where the chunks of an epoch from its step `first` on begin, and their steps; 0 for what is left over."""
         starts = range(first, self.full, max(1, self.capacity))
         plans = [(start, min(self.capacity, self.full - start)) for start in starts]
-        plans += [(self.full, 0)] if self.rest and first < self.steps else []
-        pending, wide = None, jax.config.jax_enable_x64  # pyright: ignore[reportAttributeAccessIssue]
-        for start, steps in [*plans, (None, None)]:
-            following = None if start is None else pool.submit(self._gather, order, start, steps, wide)
-            if pending is not None:
-                yield pending.result()
-            pending = following
+        return plans + ([(self.full, 0)] if self.rest and first < self.steps else [])
 
-    def _gather(self, order: np.ndarray, start: int, steps: int, wide: bool) -> Chunk:
-        with jax.enable_x64(wide):  # a thread does not see the setting of the one that started it
-            return self._chunk(order, start, steps)
+    def _gather(self, pool: ThreadPoolExecutor, order: Order, start: int, steps: int) -> Future[Chunk]:
+        wide = jax.config.jax_enable_x64  # pyright: ignore[reportAttributeAccessIssue]
+
+        def gather() -> Chunk:
+            with jax.enable_x64(wide):  # a thread does not see the setting of the one that started it
+                return self._chunk(order.result() if isinstance(order, Future) else order, start, steps)
+
+        return pool.submit(gather)
 
     def _chunk(self, order: np.ndarray, start: int, steps: int) -> Chunk:
         first = start * self.batch_size

@@ -211,7 +211,7 @@ def _epochs(
         if run.epochs >= until:
             return run.end("finished")
         run.stopping.here()
-        row = run.epoch(shown, pool)
+        row = run.epoch(shown, pool, more=run.epochs + 1 < until)
         done = any_process(on_epoch is not None and bool(on_epoch(row, at_home(run.going_on()))))
         run.stopped = "callback" if done else run.stopped
         run.tell(row)

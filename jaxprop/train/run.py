@@ -8,7 +8,7 @@ import math
 import time
 import warnings
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
 import jax
@@ -87,19 +87,21 @@ class Run:
             self.epoch_costs = [np.asarray(start.within.costs)]
         self.stopping = Stopping()
         self.steps_a_second = 0.0
+        self.order: Future[np.ndarray] | None = None  # of the epoch to come
         self.watcher: Watcher | None = None
         self.cost: float | None = None  # the mean over the latest chunk's steps
         self.stopped = "failed"
         self.started = time.monotonic()
 
-    def epoch(self, shown: Progress, pool: ThreadPoolExecutor) -> Row:
+    def epoch(self, shown: Progress, pool: ThreadPoolExecutor, more: bool = False) -> Row:
         """Go through all rows once, or through what a kept run has left of them, then measure.
 
-        Return the epoch's row of the history.
+        Return the epoch's row of the history. more: whether another epoch is to follow, whose rows may be gathered.
         """
-        first, order = self.place, self.batches.order(self.order_seed, self.epochs)
+        first, order = self.place, self.order or pool.submit(self.batches.order, self.order_seed, self.epochs)
+        self.order = pool.submit(self.batches.order, self.order_seed, self.epochs + 1) if more else None
         before = self.steps - first
-        for chunk in self.batches.epoch(order, pool, first):
+        for chunk in self.batches.epoch(order, pool, first, self.order):
             start = 0
             while start < chunk.steps:
                 stop = min(chunk.steps, start + self._steps_at_once())
@@ -192,10 +194,10 @@ class Run:
             self.watcher.report(self._moment())
         began = time.monotonic()
         batches, done = chunk.batches, self.steps - start
-        counts = jax.device_put((np.int32(start), np.int32(stop), np.int32(done)))
-        self.state, costs, good = self.take(self.state, batches, *counts[:2], self.layer_key, counts[2])
-        costs, good = jax.device_get((costs, good))
-        costs = np.asarray(costs, np.float64)[start:stop]
+        counts = (np.int32(start), np.int32(stop), np.int32(done))
+        with jax.transfer_guard("allow"):  # `device_put` and `device_get` take longer than ten steps of a small network
+            self.state, costs, good = self.take(self.state, batches, *counts[:2], self.layer_key, counts[2])
+            costs, good = np.asarray(costs, np.float64)[start:stop], bool(good)
         if not good:
             self.state = self.latest  # what is not finite is of no use
             explain(self.recipe, self.latest, batches, start, stop, self.layer_key, done, self.epochs + 1)

@@ -1,7 +1,7 @@
 """Batches of a stream, in the order in which it gives them, in the form in which `Batches` gives its own."""
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import jax
 import numpy as np
@@ -52,9 +52,11 @@ class Streamed:
         """Return some rows: the first ones."""
         return self.stream.first(rows)
 
-    def epoch(self, order: int, pool: ThreadPoolExecutor, first: int = 0) -> Iterator[Chunk]:
+    def epoch(
+        self, order: Future[int], pool: ThreadPoolExecutor, first: int = 0, following: Future[int] | None = None
+    ) -> Iterator[Chunk]:
         """Yield the chunks of one epoch from its step `first` on, the next being gathered while one is used."""
-        batches = self.stream.epoch(order, first, self.check)
+        batches = self.stream.epoch(order.result(), first, self.check)
         self.seen = self.seen[:first] if len(self.seen) >= first else [self.batch_size] * first
         wide = jax.config.jax_enable_x64  # pyright: ignore[reportAttributeAccessIssue]
         left: list[Rows] = []  # a batch that was read, and did not fit into its chunk
