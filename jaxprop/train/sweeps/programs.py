@@ -7,6 +7,7 @@ its batch by number, since every seed goes through them in an order of its own.
 
 import functools
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -86,17 +87,19 @@ class Program:
         self.compiled: dict[Any, Any] = {}
 
     @property
-    def take(self) -> Any:
-        """The steps of full batches, or if there are none that of the only one."""
-        return self.take_full if self.full else self.take_rest
+    def takes(self) -> list[Any]:
+        """The steps of an epoch: those of full batches, and that of the rest; of the two, those that there are."""
+        return [take for take, steps in ((self.take_full, self.full), (self.take_rest, self.rest)) if steps]
 
-    def compiled_for(self, *given: Any) -> Any:
-        """Return `take` compiled for arguments, which says what memory it takes; kept like what a jit has compiled."""
+    def compiled_for(self, *given: Any) -> list[Any]:
+        """Return `takes` compiled for arguments, which say what memory they take; kept like what a jit has compiled."""
         leaves, tree = jax.tree.flatten(given)
         exact = jax.config.jax_default_matmul_precision  # pyright: ignore[reportAttributeAccessIssue]
         key = (tree, exact, tuple((a.shape, a.dtype, getattr(a, "weak_type", False)) for a in leaves))
         if key not in self.compiled:
-            self.compiled[key] = self.take.lower(*given).compile()
+            lowered = [take.lower(*given) for take in self.takes]
+            with ThreadPoolExecutor() as pool:  # XLA compiles without the interpreter's lock
+                self.compiled[key] = list(pool.map(lambda one: one.compile(), lowered))
         return self.compiled[key]
 
     def measure(self, kind: Kind) -> Any:

@@ -69,9 +69,8 @@ class Task:
         feedback = recipe.rule.init(jax.random.fold_in(key, FEEDBACK), net, params, spec(self.data.x))
         return params, kept(feedback, recipe.precision)
 
-    def truth(self, recipe: Recipe, start: tuple[PyTree, PyTree]) -> Truth | None:
+    def truth(self, recipe: Recipe, params: PyTree) -> Truth | None:
         """Check that rows, net and cost fit together; return what validation rows are held against."""
-        params, feedback = start
         truth = None
         for rows in [self.data] if self.held is None else [self.data, self.held]:
             y = jax.eval_shape(lambda x, p, mask: call(recipe.net, x, p, mask=mask), rows.x, params, rows.mask)
@@ -80,6 +79,4 @@ class Task:
             recipe.cost.check(y, rows.targets)
             recipe.cost.check_values(y, rows.targets)
             truth = Truth.of(recipe.cost, rows, y.shape) if rows is self.held else None
-        rng = jax.random.key(0) if isinstance(recipe.net, Layer) else None
-        jax.eval_shape(recipe.value_and_grad, jax.tree.map(lambda a: a[:1], self.data), params, rng, feedback)
         return truth

@@ -28,7 +28,7 @@ class Seeds:
         split = [jax.random.split(jax.random.key(seed), 3) for seed in seeds]
         self.init_keys = [init for init, _, _ in split]
         self.order_seeds = [np.asarray(jax.random.key_data(order)) for _, order, _ in split]
-        self.layer_keys = [layer for _, _, layer in split]
+        self.layer_keys = np.stack([np.asarray(jax.random.key_data(layer)) for _, _, layer in split])
 
     def orders(self, epoch: int, most: int | None = None) -> Int[np.ndarray, "S N"]:
         """Return the order of rows of every seed, or the first of it."""
@@ -72,7 +72,7 @@ class Together:
         while True:
             some = np.resize(np.arange(count), size)
             self._compile(jax.tree.map(lambda a, some=some: a[some], runs))
-            bytes_taken = taken(self.take)
+            bytes_taken = taken(self.takes[0])
             if wanted is not None or bytes_taken <= limit or size <= devices:
                 return size
             size = evenly(count, min(size // 2, int(size * limit / bytes_taken)), devices)
@@ -86,7 +86,7 @@ class Together:
             *(state, jax.tree.map(lambda _: lanes.seed.sharding, state)),
         )
         orders = self.place.everywhere(self.seeds.orders(0))
-        self.take = self.program.compiled_for(state, lanes, self.data, orders, *self._counts(0, 1, 0))
+        self.takes = self.program.compiled_for(state, lanes, self.data, orders, *self._counts(0, 1, 0))
 
     def run(self, lanes: Lane, numbers: list[tuple[int, int]]) -> None:
         """Train runs for all epochs; `numbers` say the setting and the seed of each, without those that fill up."""
@@ -146,10 +146,8 @@ class Together:
 
     def _plan(self) -> list[tuple]:
         """The programs of an epoch, with how many steps each takes, of how many rows."""
-        program = self.program
-        full = [(self.take, program.full, program.batch_size)] if program.full else []
-        rest = self.take if not full else program.take_rest
-        return full + ([(rest, 1, program.rest)] if program.rest else [])
+        of = [(self.program.full, self.program.batch_size), (1, self.program.rest)]
+        return [(take, *one) for take, one in zip(self.takes, [one for one in of if all(one)], strict=True)]
 
     def _counts(self, start: int, stop: int, done: int) -> tuple:
         return tuple(self.place.everywhere(tuple(np.int32(n) for n in (start, stop, done))))

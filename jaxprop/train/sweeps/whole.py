@@ -83,13 +83,13 @@ class Whole:
     def _try(self, setting: Setting, names: tuple[str, ...]) -> None:
         """Trace what a program with these numbers would do."""
         recipe = self.task.checked(setting)
-        starts = jax.eval_shape(lambda: self._start(recipe, 1))
+        starts = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape), a.dtype), self._spec(recipe))
         program = self._program(setting, names)
         lanes = self._lanes([(setting, 0)] * len(self.place.devices), names)
         state = jax.eval_shape(program.begin, lanes, *starts)
         orders = jax.ShapeDtypeStruct((1, self.seeds.rows), np.int32)
         counts = (np.int32(0),) * 3
-        jax.eval_shape(program.take, state, lanes, self.task.data, orders, *counts)
+        jax.eval_shape(program.takes[0], state, lanes, self.task.data, orders, *counts)
 
     def _program(self, setting: Setting, numbers: tuple[str, ...]) -> Program:
         fixed = {name: value for name, value in setting.items() if name not in numbers}
@@ -99,13 +99,18 @@ class Whole:
     def _start(self, recipe: Recipe, seeds: int) -> tuple[PyTree, PyTree]:
         """θ and feedback of every seed, stacked."""
         keys = zip(self.seeds.init_keys[:seeds], self.task.seeds, strict=False)
-        return jax.tree.map(lambda *a: jnp.stack(a), *[self.task.start(recipe, key, seed) for key, seed in keys])
+        starts = [self.task.start(recipe, key, seed) for key, seed in keys]
+        return jax.tree.map(lambda *a: np.stack([np.asarray(part) for part in a]), *starts)  # compiles nothing
 
     def _lanes(self, runs: list[tuple[Setting, int]], numbers: tuple[str, ...]) -> Lane:
         """What makes each of some runs another than the others."""
         values: dict[str, Any] = {name: _stacked([setting[name] for setting, _ in runs]) for name in numbers}
         which: Any = np.array([s for _, s in runs], np.int32)
-        return Lane(values, which, jnp.stack([self.seeds.layer_keys[s] for s in which]))
+        return Lane(values, which, jax.random.wrap_key_data(self.seeds.layer_keys[which]))
+
+    def _spec(self, recipe: Recipe) -> tuple[PyTree, PyTree]:
+        """What θ and feedback of a run are like."""
+        return jax.eval_shape(lambda key: self.task.start(recipe, key, self.task.seeds[0]), self.seeds.init_keys[0])
 
     def _plan(self, fixed: Setting, members: list[int]) -> Plan:
         truth = recipe = None
@@ -114,10 +119,7 @@ class Whole:
             try:
                 recipe = self.task.checked(setting)
                 if k == members[0] or self.task.recipes.makers.taken("cost"):
-                    start = jax.eval_shape(
-                        lambda r=recipe: self.task.start(r, self.seeds.init_keys[0], self.task.seeds[0])
-                    )
-                    truth = self.task.truth(recipe, start)
+                    truth = self.task.truth(recipe, self._spec(recipe)[0])
                 if k == members[0] and not self.numbers:  # with numbers it has been tried
                     self._try(setting, ())
             except JaxpropError as error:
@@ -192,8 +194,9 @@ class Whole:
 
 def _stacked(values: list[Any]) -> jax.Array:
     """Numbers as an array that takes the dtype of what it meets, as Python's own do."""
-    whole = all(isinstance(value, int) for value in values)
-    return jnp.stack([jnp.asarray(value if whole else float(value)) for value in values])
+    zero = 0 if all(isinstance(value, int) for value in values) else 0.0
+    found = jnp.full(len(values), zero)
+    return found.at[:].set(np.array(values, found.dtype))
 
 
 def _same(value: Any) -> Any:
