@@ -235,6 +235,7 @@ def damages(file):
         "all but a byte": data[:-1],
         "a bit": data[:-1] + bytes([data[-1] ^ 1]),
         "another bit": bytes([data[0] ^ 1]) + data[1:],
+        "one amid": data[: len(data) // 2] + bytes([data[len(data) // 2] ^ 1]) + data[len(data) // 2 + 1 :],
         "more": data + b"\0",
     }.items():
         if left != data:
@@ -265,6 +266,17 @@ def test_of_a_torn_one_the_one_before_is_taken_with_a_word(run, pattern):
         result = fit(checkpoints=run, resume=True)
     assert same(result, fit())
     assert same(fit(checkpoints=run, resume=True), result)  # and no word more
+
+
+def test_the_latest_that_are_whole_are_kept_and_no_damaged_one_counts(tmp_path):
+    for number in range(1, 6):
+        (tmp_path / kept.name_of(number)).mkdir()
+        if number < 5:
+            (tmp_path / kept.name_of(number) / kept.SEAL).write_text("")
+    (tmp_path / "checkpoint-000006.orbax-checkpoint-tmp").mkdir()
+    (tmp_path / "model.json").write_text("")
+    kept.clear(tmp_path, keep=2, damaged={3})
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint-000004", "checkpoint-000002", "model.json"}
 
 
 def test_where_all_are_torn_it_is_refused(run):
@@ -319,6 +331,9 @@ def test_a_disk_without_room_is_not_begun_with(monkeypatch, tmp_path):
     with pytest.warns(UserWarning, match="No space left on device. Training goes on"):
         assert same(fit(epochs=1, checkpoints=tmp_path), fit(epochs=1))
     assert not list(tmp_path.iterdir())
+    with pytest.raises(UserWarning, match="No space left") as raised:  # where warnings are errors
+        fit(checkpoints=tmp_path)
+    assert raised.value.result.state.epochs == 1
 
 
 def test_a_place_that_cannot_be_written_to_is_told_before_training(tmp_path):
@@ -398,6 +413,7 @@ class Batches:
         return ((X[i : i + size], TARGETS[i : i + size]) for i, size in ((0, 16), (16, 10), (26, 16), (42, 8)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [2, 4, 7], ids=lambda step: f"step {step}")
 def test_a_stream_goes_on_at_its_place(monkeypatch, tmp_path, step):
     options = {"data": Batches(), "params": NET.init(jax.random.key(0), X), "checkpoints": tmp_path, "resume": True}

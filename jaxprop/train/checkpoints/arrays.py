@@ -42,6 +42,12 @@ def wait(checkpointer: "AsyncCheckpointer") -> None:
         checkpointer.wait_until_finished()
 
 
+def close(checkpointer: "AsyncCheckpointer") -> None:
+    """End the threads of what writes and reads."""
+    with _quiet():
+        checkpointer.close()
+
+
 def restored(checkpointer: "AsyncCheckpointer", folder: Path, targets: Arrays) -> Arrays:
     """Return the arrays of a folder, each of its target's kind: numpy's, or a JAX array where its sharding says."""
     import orbax.checkpoint as ocp

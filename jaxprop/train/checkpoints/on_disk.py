@@ -46,7 +46,7 @@ class KeeperOnDisk(Keeper):
         check_writable(self.path)
         self.orbax = self.background.submit(orbax.opened)  # slow to import, and not needed at once
         self.of = identity(run)
-        self.number = max(folder.numbers(self.path), default=-1) + 1
+        self.number = of_first_process(lambda: max(folder.numbers(self.path), default=-1) + 1)
         number = of_first_process(self._latest)
         if number == DAMAGED:
             raise JaxpropError(
@@ -64,8 +64,7 @@ class KeeperOnDisk(Keeper):
         for said in self.damaged.values():
             warnings.warn(f"fit: {self.settings.path}: {said}; going on from the one before", stacklevel=3)
         check_same(about["identity"], self.of, self.settings.path)
-        wanted = targets(run, about["arrays"])
-        put(run, orbax.restored(self.orbax.result(), self.path / folder.name_of(number), wanted), about)
+        put(run, self._arrays(number, targets(run, about["arrays"])), about)
         self.saved = self._mark(run)
         steps = f" and {run.place} of the {run.batches.steps} steps of the next" if run.place else ""
         return f"{self.settings.path} keeps a run: it goes on after epoch {run.epochs}{steps}"
@@ -88,6 +87,7 @@ class KeeperOnDisk(Keeper):
             if run.stopped in ENDS and self._mark(run) != self.saved:
                 self.save(run)
                 self._wait()
+            orbax.close(self.orbax.result())
         self.background.shutdown(wait=whole)
 
     def save(self, run: "Run") -> None:
@@ -109,6 +109,14 @@ class KeeperOnDisk(Keeper):
             self._failed(checkpoint, error)
         else:
             self.writing = self.background.submit(self._finish, checkpoint, about)
+
+    def _arrays(self, number: int, wanted: dict[str, Any]) -> dict[str, Any]:
+        """The arrays of a checkpoint that is whole."""
+        checkpoint = self.path / folder.name_of(number)
+        try:
+            return orbax.restored(self.orbax.result(), checkpoint, wanted)
+        except Exception as error:
+            raise JaxpropError(f"fit: {checkpoint} cannot be read: {_reason(error)}") from error
 
     def _finish(self, checkpoint: Path, about: dict[str, Any]) -> float:
         """Wait for Orbax, then seal the checkpoint and remove older ones; return when it was done."""
@@ -141,9 +149,8 @@ class KeeperOnDisk(Keeper):
         if jax.process_index() == 0:
             for left in self.path.glob(f"{checkpoint.name}*"):  # a full disk has no room for half of one
                 shutil.rmtree(left, ignore_errors=True)
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
         warnings.warn(
-            f"fit: a checkpoint could not be written to {self.settings.path}: {reason[:LONGEST]}. Training goes on, "
+            f"fit: a checkpoint could not be written to {self.settings.path}: {_reason(error)}. Training goes on, "
             "and the next one is tried in its turn: make room, or see that the folder can be written to",
             stacklevel=4,
         )
@@ -166,3 +173,8 @@ class KeeperOnDisk(Keeper):
     def _mark(self, run: "Run") -> Any:
         """Where a run is; only that `on_epoch` ended it must be known besides."""
         return run.epochs, run.steps, run.place, run.stopped == "callback"
+
+
+def _reason(error: Exception) -> str:
+    """Why, in a line."""
+    return str(getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__)[:LONGEST]
