@@ -6,6 +6,7 @@ Each process is Python started anew, so most of these are slow. `tests/train/job
 import json
 import os
 import pathlib
+import re
 import socket
 import subprocess
 import sys
@@ -14,8 +15,11 @@ import time
 import jax
 import numpy as np
 import pytest
+import yaml
+from typer.main import get_command
 
 import jaxprop as jp
+from jaxprop.cli import app
 from jaxprop.train.devices.lifeline import Lifeline
 from tests.train import job
 
@@ -240,3 +244,42 @@ def wait(until):
             return
         time.sleep(0.01)
     raise AssertionError("it did not come to pass")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["SLURM", "Open MPI"])
+def test_what_started_them_says_who_is_who(launcher, tmp_path):
+    """As `srun` and `mpirun` would: nothing is said but what they put into the environment."""
+
+    def environment(i):
+        if launcher == "SLURM":
+            of_task = {"SLURM_PROCID": i, "SLURM_LOCALID": i}
+            given = {"SLURM_JOB_ID": os.getpid(), "SLURM_STEP_NODELIST": "127.0.0.1", "SLURM_NTASKS": 2} | of_task
+        else:
+            of_task = {"OMPI_COMM_WORLD_RANK": i, "OMPI_COMM_WORLD_LOCAL_RANK": i}
+            uri = f"{os.getpid() * 2**12}.0;tcp://127.0.0.1:9"
+            given = {"OMPI_MCA_orte_hnp_uri": uri, "OMPI_COMM_WORLD_SIZE": 2} | of_task
+        return [f"{name}={value}" for name, value in given.items()]
+
+    code = "import jax, jaxprop as jp; jp.train.distributed(seconds=60); print('I am', jax.process_index())"
+    with Job([["env", *environment(i), sys.executable, "-c", code] for i in range(2)]) as done:
+        assert done.codes == [0, 0], done.err
+        assert all(f"I am {i}" in done.out[i] for i in range(2))
+
+
+def test_the_manifest_and_the_script_of_the_docs_are_well_formed():
+    section = (ROOT / "docs" / "training.md").read_text("utf-8").split("## Many machines")[1].split("\n## ")[0]
+    (script,), (manifest,) = (re.findall(rf"```{kind}\n(.*?)```", section, re.S) for kind in ("sh", "yaml"))
+    subprocess.run(["bash", "-n"], input=script, text=True, check=True, timeout=20)
+    service, started = yaml.safe_load_all(manifest)
+    pod = started["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    variables = {entry["name"] for entry in container["env"]}
+    assert variables == {"JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"}
+    assert pod["subdomain"] == service["metadata"]["name"]  # else a pod has no name that others find
+    assert service["spec"]["selector"]["job-name"] == started["metadata"]["name"]
+    assert container["env"][1]["value"] == str(started["spec"]["completions"]) == str(started["spec"]["parallelism"])
+    for words in (container["command"], script.split("--kill-on-bad-exit=1 ")[1].split("\n")[0].split()):
+        assert words[:2] == ["jaxprop", "train"]
+        known = {option for param in get_command(app).commands["train"].params for option in param.opts}
+        assert {word for word in words if word.startswith("--")} <= known
