@@ -66,9 +66,16 @@ def kept_in(precision: Precision | None) -> Any:
 def kept(tree: PyTree, precision: Precision | None) -> PyTree:
     """Return a tree with its floating arrays as they are kept; labels, ids and keys stay what they are.
 
+    Raises JaxpropError for float64 while JAX's 64 bits are off.
+
     >>> [leaf.dtype.name for leaf in kept((np.ones(2), np.arange(2)), "float16")]
     ['float32', 'int64']
     """
+    if precision == "float64" and not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
+        raise JaxpropError(
+            'precision="float64" needs JAX\'s 64 bits here: write with jax.enable_x64(True): around it, or '
+            'jax.config.update("jax_enable_x64", True); jp.fit turns them on by itself'
+        )
     return tree if precision is None else _cast(tree, kept_in(precision))
 
 
@@ -133,16 +140,9 @@ def computed(
     """Return what a step computes with: everything as it is without a precision, else rounded to it.
 
     scale: S, of the mean cost of the batch: an example's is multiplied by S / 2ᵏ ≈ S / N.
-
-    Raises JaxpropError for float64 while JAX's 64 bits are off.
     """
     if precision is None:
         return Computed(net, cost, rows, params, feedback)
-    if precision == "float64" and not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
-        raise JaxpropError(
-            'precision="float64" needs JAX\'s 64 bits here: write with jax.enable_x64(True): around it, or '
-            'jax.config.update("jax_enable_x64", True); jp.fit turns them on by itself'
-        )
     dtype, held = jnp.dtype(precision), functools.partial(kept, precision=precision)
     begin, core, end = parts(net)
     x = held(rows.x)

@@ -14,7 +14,8 @@
 Each part is a process of its own with a share of the time, so that one that fails, hangs or runs out of memory costs
 its own rows and no others; what a part did not come to is said in its last row. On a CPU sizes are small (`--quick`).
 Ratios are of minima over runs in turn (measure.py). Products are taken as JAX takes them by default: on a recent NVIDIA
-GPU float32 products are then TF32, and so is the peak that they are measured against.
+GPU float32 products are then TF32, and so is the peak that they are measured against. Nothing else should run on the
+machine: a share above 1 says that something did while the peak was measured.
 """
 
 import argparse
@@ -33,7 +34,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 HERE = pathlib.Path(__file__).resolve().parent
-SHARES = {
+SHARES = {"roofline": 2.0, "networks": 2.0, "quantities": 1.25, "fit": 1.0, "battery": 2.5}  # of the time
     "roofline": 0.25,
     "networks": 0.2,
     "quantities": 0.15,
@@ -42,6 +43,7 @@ SHARES = {
 }  # of the time that is left
 COLUMNS = ("part", "case", "measure", "value", "mark", "note")
 WORKERS, LOCK = max(1, min(8, (os.cpu_count() or 2) // 2)), threading.Lock()
+LAST = 5.0  # seconds that are left for stopping what does not stop, and for the table
 GIVEN_UP = 5.0  # seconds before a part's end from which no case is begun
 
 
@@ -436,11 +438,11 @@ def part(name: str, seconds: float, into: pathlib.Path, setting: str) -> None:
 
 def parts(options: argparse.Namespace) -> tuple[list[Row], dict[str, Any]]:
     """Run every part in a process of its own; return the rows, and what they say of the device."""
-    end = time.monotonic() + 60 * options.minutes
+    end = time.monotonic() + 60 * options.minutes - LAST
     rows, about = [], {}
-    for name in [name for name in PARTS if options.only in name]:
-        left = end - time.monotonic()
-        seconds = left * SHARES[name]
+    names = [name for name in PARTS if options.only in name]
+    for i, name in enumerate(names):
+        seconds = (end - time.monotonic()) * SHARES[name] / sum(SHARES[later] for later in names[i:])
         print(f"{name}: up to {seconds:.0f} s …", file=sys.stderr, flush=True)
         with tempfile.TemporaryDirectory() as folder:
             into = pathlib.Path(folder) / "rows.jsonl"
@@ -476,7 +478,7 @@ def text(value: Any) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--minutes", type=float, default=8.0, help="how long all of it may take")
     parser.add_argument("--only", default="", help=f"the parts that have this in their name: {', '.join(PARTS)}")
     parser.add_argument("--json", type=pathlib.Path, help="write the rows there")
@@ -485,10 +487,10 @@ def main() -> None:
         "--quick", dest="setting", action="store_const", const="quick", default="auto", help="small sizes"
     )
     size.add_argument("--full", dest="setting", action="store_const", const="full", help="full sizes, on a CPU too")
-    for name, kind in (("part", str), ("seconds", float), ("into", pathlib.Path), ("setting", str)):
-        parser.add_argument(
-            f"--{name}", type=kind, help=argparse.SUPPRESS, **({} if name != "setting" else {"dest": "setting"})
-        )
+    parser.add_argument("--part", help=argparse.SUPPRESS)  # these four are for the process of one part
+    parser.add_argument("--seconds", type=float, help=argparse.SUPPRESS)
+    parser.add_argument("--into", type=pathlib.Path, help=argparse.SUPPRESS)
+    parser.add_argument("--setting", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.part:
         part(options.part, options.seconds, options.into, options.setting)
@@ -499,8 +501,8 @@ def main() -> None:
     print(table(rows, about, seconds))
     if options.json:
         options.json.write_text(json.dumps({**about, "seconds": round(seconds), "rows": rows}, indent=1) + "\n")
-    if not rows:
-        sys.exit("nothing was measured: is there a part of this name, and does `import jax` work?")
+    if all(row["measure"] in ("stopped", "failed", "not reached") for row in rows):
+        sys.exit("nothing was measured: is there a part of this name, does `import jax` work, was there time enough?")
 
 
 if __name__ == "__main__":
