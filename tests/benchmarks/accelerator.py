@@ -35,12 +35,6 @@ from typing import Any
 
 HERE = pathlib.Path(__file__).resolve().parent
 SHARES = {"roofline": 2.0, "networks": 2.0, "quantities": 1.25, "fit": 1.0, "battery": 2.5}  # of the time
-    "roofline": 0.25,
-    "networks": 0.2,
-    "quantities": 0.15,
-    "fit": 0.15,
-    "battery": 1.0,
-}  # of the time that is left
 COLUMNS = ("part", "case", "measure", "value", "mark", "note")
 WORKERS, LOCK = max(1, min(8, (os.cpu_count() or 2) // 2)), threading.Lock()
 LAST = 5.0  # seconds that are left for stopping what does not stop, and for the table
