@@ -196,12 +196,11 @@ class Run:
         batches, done = chunk.batches, self.steps - start
         counts = (np.int32(start), np.int32(stop), np.int32(done))
         with jax.transfer_guard("allow"):  # `device_put` and `device_get` take longer than ten steps of a small network
-            self.state, costs, good = self.take(self.state, batches, *counts[:2], self.layer_key, counts[2])
+            state, costs, good = self.take(self.state, batches, *counts[:2], self.layer_key, counts[2])
             costs, good = np.asarray(costs, np.float64)[start:stop], bool(good)
-        if not good:
-            self.state = self.latest  # what is not finite is of no use
+        if not good:  # what is not finite is of no use
             explain(self.recipe, self.latest, batches, start, stop, self.layer_key, done, self.epochs + 1)
-        self.steps += stop - start
+        self.state, self.steps = state, self.steps + stop - start  # at once: a second Ctrl-C may come anywhere
         self.cost, seconds = float(np.mean(costs)), time.monotonic() - began
         # the first call compiles: its rate says nothing but "at least"
         least = 2.0 * self.steps_a_second * (seconds < self.seconds_a_chunk / 2)

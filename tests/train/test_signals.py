@@ -99,6 +99,24 @@ def test_the_second_signal_ends_it_at_once(monkeypatch):
         fit()
 
 
+def test_a_step_that_was_not_waited_for_is_none(monkeypatch):
+    """A second Ctrl-C, while costs are waited for, leaves θ and the count of steps as they were before."""
+    from jaxprop.train.steps import taking
+
+    class Waiting:
+        def __array__(self, *_, **__):
+            raise KeyboardInterrupt
+
+    def waiting(recipe):
+        return lambda *given: (taking(recipe)(*given)[0], Waiting(), True)
+
+    monkeypatch.setattr("jaxprop.train.run.taking", waiting)
+    start = NET.init(jax.random.key(0), X)
+    with pytest.raises(jp.TrainingInterrupted) as stopped:
+        fit(params=start)
+    assert stopped.value.result.state.steps == 0 and equal(stopped.value.result.state.params, start)
+
+
 def test_a_signal_that_comes_when_training_is_over_is_for_what_comes_next(monkeypatch):
     from jaxprop.train.run import Run
 
