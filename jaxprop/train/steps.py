@@ -55,7 +55,7 @@ class Recipe:
             run = manual.value_and_grad(low.net, low.cost, rule=self.rule)  # pyright: ignore[reportArgumentType]
             given["feedback"] = low.feedback
         value, grads = low.raised(*run(low.rows.x, low.params, low.rows.targets, **given), params)
-        return value, grads if self.devices is None else self.devices.kept(grads, params)
+        return value, grads if self.devices is None else self.devices.summed(grads)
 
     def computed(
         self, rows: Rows, params: PyTree, feedback: PyTree = None, scale: Float[Array, ""] | None = None

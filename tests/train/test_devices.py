@@ -54,7 +54,7 @@ NETWORKS = {
     "lstm": (jp.models.rnn_classifier("lstm", 16, CLASSES), rows(5, 8), labels()),
     "batch norm, dropout": (
         jp.Chain(
-            *(jp.Conv(8, (3, 3), groups=1), jp.BatchNorm(), jp.ReLU(), jp.Conv(8, (3, 3), groups=4)),
+            *(jp.Conv(8, (3, 3), bias=False), jp.BatchNorm(), jp.ReLU(), jp.Conv(8, (3, 3), groups=4)),
             *(jp.Flatten(), jp.Dropout(0.5), jp.Linear(CLASSES)),
         ),
         rows(4, 4, 3),

@@ -118,9 +118,9 @@ class Devices:
         """Return arrays that lie whole on every device."""
         return jax.tree.map(lambda a: _put(a, NamedSharding(self.mesh, PartitionSpec())), tree)
 
-    def kept(self, tree: PyTree, params: PyTree = None) -> PyTree:
-        """Inside a compiled function, let a tree lie where `place` puts it; `params` is its θ, if it has none."""
-        return jax.tree.map(jax.lax.with_sharding_constraint, tree, self._shardings(tree, params))
+    def kept(self, tree: PyTree) -> PyTree:
+        """Inside a compiled function, let a tree lie where `place` puts it."""
+        return jax.tree.map(jax.lax.with_sharding_constraint, tree, self._shardings(tree))
 
     def spread(self, rows: PyTree[Shaped[Array, "N ..."]]) -> PyTree[Shaped[Array, "N ..."]]:
         """Inside a compiled function, let rows lie where `rows` puts them."""
@@ -135,6 +135,14 @@ class Devices:
         return jax.tree.map(
             lambda a, s: jax.lax.with_sharding_constraint(a, NamedSharding(self.mesh, s)), params, specs
         )
+
+    def summed(self, grads: PyTree) -> PyTree:
+        """Inside a compiled function, return ∂C/∂θ, summed over all rows, where `place` puts θ.
+
+        First whole, then divided: XLA ends the process over a grouped convolution whose weight gradient is to come out
+        divided, and a sum of which each device keeps a part is one reduce-scatter where XLA knows it, on GPU and TPU.
+        """
+        return self.kept(self.gathered(grads))
 
     def warn(self, params: PyTree, what: str) -> None:
         """Say what of θ lies whole on every device, though its axis of the mesh was to divide it."""
@@ -155,9 +163,8 @@ class Devices:
         """Return which axis of which array of θ lies on which axis of the mesh."""
         return layout(self.net, params, self.sizes)
 
-    def _shardings(self, tree: PyTree, params: PyTree = None) -> PyTree[NamedSharding]:
-        params = point(getattr(tree, "params", tree)) if params is None else params
-        specs = self.layout(params).specs(tree)
+    def _shardings(self, tree: PyTree) -> PyTree[NamedSharding]:
+        specs = self.layout(point(getattr(tree, "params", tree))).specs(tree)
         return jax.tree.map(functools.partial(NamedSharding, self.mesh), specs)
 
     def _of_rows(self, shape: tuple[int, ...], axis: int) -> NamedSharding:
