@@ -47,7 +47,7 @@ class Recipe:
 
         scale: what errors are multiplied by on their way back, in float16; the gradient is divided by it again.
         """
-        low = self.computed(rows, params, feedback, scale)
+        low = self._laid(self.computed(rows, params, feedback, scale))
         given = {"weights": low.rows.weights, "rng": rng, "mask": low.rows.mask}
         if self.way == "auto":
             run = auto.value_and_grad(low.net, low.cost)
@@ -60,9 +60,8 @@ class Recipe:
     def computed(
         self, rows: Rows, params: PyTree, feedback: PyTree = None, scale: Float[Array, ""] | None = None
     ) -> Computed:
-        """Return what a step computes with: f, C, rows and θ in its precision, θ gathered where it is spread."""
-        low = computed(self.precision, self.net, self.cost, rows, params, feedback, scale)
-        return low._replace(params=self._gathered(low.params))
+        """Return what a step computes with: f, C, rows and θ in its precision."""
+        return computed(self.precision, self.net, self.cost, rows, params, feedback, scale)
 
     def collected(
         self, quantities: Sequence[Quantity], rows: Rows, params: PyTree, rng: Rng, feedback: PyTree = None
@@ -74,11 +73,12 @@ class Recipe:
         rows = kept(rows, self.precision)
         given = {"weights": rows.weights, "rng": rng, "mask": rows.mask}
         run = collect(self.net, self.cost, quantities, rule=self.rule)  # pyright: ignore[reportArgumentType]
-        return run(rows.x, self._gathered(params), rows.targets, **given, feedback=feedback)
+        params = params if self.devices is None else self.devices.gathered(params)
+        return run(rows.x, params, rows.targets, **given, feedback=feedback)
 
     def value(self, rows: Rows, params: PyTree, rng: Rng) -> Array:
         """Return C alone, as a function that JAX may differentiate again."""
-        low = self.computed(rows, params)
+        low = self._laid(self.computed(rows, params))
         costs = low.cost(call(low.net, low.rows.x, low.params, rng, low.rows.mask), low.rows.targets)
         return weighted(lambda w: weighted_sum(costs, w), low.rows.weights, costs.shape[0])
 
@@ -86,8 +86,14 @@ class Recipe:
         """A step's own key, for layers that draw; a plain function takes none."""
         return jax.random.fold_in(rng, step) if isinstance(self.net, Layer) else None
 
-    def _gathered(self, params: PyTree) -> PyTree:
-        return params if self.devices is None else self.devices.gathered(params)
+    def _laid(self, low: Computed) -> Computed:
+        """With θ gathered where it is spread over devices: all at once for a rule, which has feedback beside it."""
+        if self.devices is None:
+            return low
+        if self.rule is not None:
+            return low._replace(params=self.devices.gathered(low.params))
+        params = self.devices.gathered(low.params, blocks=False)
+        return low._replace(net=self.devices.gathering(low.net), params=params)
 
 
 def batch(rows: Rows) -> Rows:

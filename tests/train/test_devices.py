@@ -54,9 +54,14 @@ NETWORKS = {
     "lstm": (jp.models.rnn_classifier("lstm", 16, CLASSES), rows(5, 8), labels()),
     "batch norm, dropout": (
         jp.Chain(
-            *(jp.Conv(8, (3, 3), bias=False), jp.BatchNorm(), jp.ReLU(), jp.Conv(8, (3, 3), groups=4)),
+            *(jp.Conv(8, (3, 3), bias=False), jp.BatchNorm(), jp.ReLU()),
             *(jp.Flatten(), jp.Dropout(0.5), jp.Linear(CLASSES)),
         ),
+        rows(4, 4, 3),
+        labels(),
+    ),
+    "grouped": (
+        jp.Chain(jp.Conv(8, (3, 3)), jp.Tanh(), jp.Conv(8, (3, 3), groups=4), jp.GlobalAvgPool(), jp.Linear(CLASSES)),
         rows(4, 4, 3),
         labels(),
     ),
@@ -78,9 +83,15 @@ def trained(name, way, mesh, **more):
 
 
 def apart(found, alone):
-    """How far θ, the optimizer's state and the history are from another run's."""
+    """How far θ, the optimizer's state and the history are from another run's, each array by its own largest entry."""
     parts = [(r.params, r.state.optimizer, [row["cost"] for row in r.history]) for r in (found, alone)]
     return relative(*jax.device_get(parts))
+
+
+def largest_difference(found, alone):
+    """max|Δ| over the entries of θ, which are about 1 and below, and the costs of epochs."""
+    parts = [jax.tree.leaves((r.params, [row["cost"] for row in r.history])) for r in (found, alone)]
+    return max(float(np.max(np.abs(np.asarray(a) - np.asarray(b)))) for a, b in zip(*parts, strict=True))
 
 
 def check_networks(names, pairs):
@@ -89,7 +100,10 @@ def check_networks(names, pairs):
     for name in names:
         alone = {way: trained(name, way, None) for way in {way for way, _ in pairs}}
         for way, mesh in pairs:
-            assert apart(trained(name, way, mesh), alone[way]) <= 1e-6, f"{name}, {way}, {mesh}"
+            if name == "grouped" and "model" in mesh:  # refused, see below
+                continue
+            difference = largest_difference(trained(name, way, mesh), alone[way])
+            assert difference <= 1e-6, f"{name}, {way}, {mesh}: {difference}"
 
 
 def in_a_process(script):
@@ -172,6 +186,15 @@ def test_a_mesh_that_cannot_be(mesh, said):
 def test_a_batch_that_cannot_be_divided():
     with pytest.raises(JaxpropError, match=r"batch_size=7 cannot be divided among the 2 devices .* a multiple of 2"):
         fit(mesh="data=2", batch_size=7)
+
+
+def test_what_model_cannot_divide():
+    """XLA's weight gradient of a grouped convolution is wrong on such a mesh; of a plain function nothing is seen."""
+    net, x, targets = NETWORKS["grouped"]
+    with pytest.raises(JaxpropError, match=r"found model and Conv\(.*groups=4.*\) at 2: .* use data and fsdp alone"):
+        fit(net, "model=2", x, targets)
+    with pytest.raises(JaxpropError, match=r"model divides the layers of a network, and a plain function"):
+        fit(lambda x, w: x @ w, "model=2", params=np.ones((6, 4)))
 
 
 @pytest.mark.slow
@@ -353,6 +376,19 @@ def test_going_on_with_a_state_on_other_devices():
     for mesh, state in (("fsdp=2", found.state), ("model=2", found.state), ("data=2", alone().state)):
         assert apart(fit(mesh=mesh, state=state), on) <= 1e-11
     assert apart(fit(state=jax.device_get(found.state)), on) <= 1e-11
+
+
+@pytest.mark.parametrize("way", ["manual", pytest.param("auto", marks=pytest.mark.slow)])
+def test_repeated_blocks_are_gathered_one_at_a_time(way):
+    """θ of a block is gathered forward and once more on the way back, and never kept whole for all blocks."""
+    from tests.benchmarks.devices import collectives, compiled
+
+    net = jp.Repeat(jp.Linear(64, bias=False), 16)
+    rows = np.ones((2, 64), "f4"), np.zeros(2, int)
+    program, _ = compiled(net, rows, "fsdp=2", way, optax.sgd(0.1))
+    size = 16 * 64 * 64 * 4
+    assert collectives(program.as_text())["all-gather"] == (32, 2 * size)
+    assert program.memory_analysis().temp_size_in_bytes < 1.5 * size  # 3 where all of θ is gathered
 
 
 def test_arrays_of_an_optimizer_lie_as_theirs_of_theta():

@@ -2,6 +2,7 @@
 
 mesh.py        which devices, and what each axis of them is for
 layouts.py     which axis of which parameter lies on which of them
+blocks.py      θ of repeated blocks gathered one block at a time
 processes.py   how the processes of a job find each other, and how they end together
 lifeline.py    how one learns that another has ended
 """

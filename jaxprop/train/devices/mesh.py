@@ -20,7 +20,12 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Int, PyTree, Shaped
 
+from jaxprop.arrays.paths import place
 from jaxprop.errors import JaxpropError, pick
+from jaxprop.layers import Conv, ConvTranspose
+from jaxprop.layers.layer import Layer
+from jaxprop.network import leaves
+from jaxprop.train.devices.blocks import gathering, paths_in_blocks
 from jaxprop.train.devices.layouts import DATA, FSDP, MODEL, Layout, layout
 from jaxprop.train.optimizers import point
 
@@ -57,7 +62,8 @@ class Devices:
             what: what it is called in errors.
 
         Raises:
-            JaxpropError: an axis is unknown or comes twice, or there are not as many devices.
+            JaxpropError: an axis is unknown or comes twice, there are not as many devices, or `model` is to divide a
+                plain function, or a network with a grouped convolution.
 
         >>> Devices.of("data=3,banana=2")
         Traceback (most recent call last):
@@ -65,15 +71,17 @@ class Devices:
         jaxprop.errors.JaxpropError: unknown axis of mesh 'banana'; known: data, fsdp, model
         """
         if isinstance(given, Devices):
-            return cls(given.mesh, net)
-        if isinstance(given, Mesh):
+            mesh = given.mesh
+        elif isinstance(given, Mesh):
             for name in given.axis_names:
                 pick(str(name), AXES, f"axis of {what}")
-            axes = (AxisType.Auto,) * len(given.axis_names)
-            return cls(Mesh(given.devices, given.axis_names, axis_types=axes), net)
-        sizes = _sizes(given, what)
-        axes = (AxisType.Auto,) * len(sizes)
-        return cls(jax.make_mesh(tuple(sizes.values()), tuple(sizes), axis_types=axes), net)
+            mesh = Mesh(given.devices, given.axis_names, axis_types=(AxisType.Auto,) * given.devices.ndim)
+        else:
+            sizes = _sizes(given, what)
+            mesh = jax.make_mesh(tuple(sizes.values()), tuple(sizes), axis_types=(AxisType.Auto,) * len(sizes))
+        if mesh.shape.get(MODEL, 1) > 1:
+            _check_model(net, what)
+        return cls(mesh, net)
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -126,15 +134,24 @@ class Devices:
         """Inside a compiled function, let rows lie where `rows` puts them."""
         return jax.tree.map(lambda a: jax.lax.with_sharding_constraint(a, self._of_rows(a.shape, 0)), rows)
 
-    def gathered(self, params: PyTree) -> PyTree:
-        """Inside a compiled function, return θ as a step computes with it: whole but for what `model` divides."""
+    def gathered(self, params: PyTree, blocks: bool = True) -> PyTree:
+        """Inside a compiled function, return θ as a step computes with it: whole but for what `model` divides.
+
+        blocks: whether also that of the blocks of a `Repeat`, which `gathering` leaves to the moment of their use.
+        """
         if FSDP not in self.sizes:
             return params
-        one = dict(self.sizes) | {FSDP: 1}
-        specs = layout(self.net, params, one).specs(params)
-        return jax.tree.map(
-            lambda a, s: jax.lax.with_sharding_constraint(a, NamedSharding(self.mesh, s)), params, specs
-        )
+        whole = layout(self.net, params, self.sizes | {FSDP: 1})
+        left = () if blocks or not isinstance(self.net, Layer) else paths_in_blocks(self.net, params)
+        axes = whole.axes | {path: self.layout(params).axes[path] for path in left}
+        shardings = self._on_mesh(whole._replace(axes=axes).specs(params))
+        return jax.tree.map(jax.lax.with_sharding_constraint, params, shardings)
+
+    def gathering(self, net: Any) -> Any:
+        """Return a network that gathers θ of the blocks of a `Repeat` one by one, as it comes to them."""
+        if FSDP not in self.sizes or not isinstance(net, Layer):
+            return net
+        return gathering(net, lambda block: Devices(self.mesh, block).gathered)
 
     def summed(self, grads: PyTree) -> PyTree:
         """Inside a compiled function, return ∂C/∂θ, summed over all rows, where `place` puts θ.
@@ -142,7 +159,7 @@ class Devices:
         First whole, then divided: XLA ends the process over a grouped convolution whose weight gradient is to come out
         divided, and a sum of which each device keeps a part is one reduce-scatter where XLA knows it, on GPU and TPU.
         """
-        return self.kept(self.gathered(grads))
+        return self.kept(self.gathered(grads, blocks=False))
 
     def warn(self, params: PyTree, what: str) -> None:
         """Say what of θ lies whole on every device, though its axis of the mesh was to divide it."""
@@ -164,7 +181,9 @@ class Devices:
         return layout(self.net, params, self.sizes)
 
     def _shardings(self, tree: PyTree) -> PyTree[NamedSharding]:
-        specs = self.layout(point(getattr(tree, "params", tree))).specs(tree)
+        return self._on_mesh(self.layout(point(getattr(tree, "params", tree))).specs(tree))
+
+    def _on_mesh(self, specs: PyTree[PartitionSpec]) -> PyTree[NamedSharding]:
         return jax.tree.map(functools.partial(NamedSharding, self.mesh), specs)
 
     def _of_rows(self, shape: tuple[int, ...], axis: int) -> NamedSharding:
@@ -245,6 +264,23 @@ def _sizes(given: Any, what: str) -> dict[str, int]:
             f"{what}: {given!r} asks for {asked}{' × some' if left else ''}, and there {several}: {hint}"
         )
     return sizes | {name: there // asked for name in left}
+
+
+def _check_model(net: Any, what: str) -> None:
+    """Raise JaxpropError for what `model` cannot divide."""
+    if isinstance(net, Layer):
+        for leaf in leaves(net):
+            if isinstance(leaf.layer, Conv | ConvTranspose) and leaf.layer.groups > 1:
+                raise JaxpropError(
+                    f"{what}: found {MODEL} and {place(leaf.layer, leaf.path)}: where rows lie on some of the axes "
+                    "only, XLA computes the weight gradient of a grouped convolution wrongly; use "
+                    f"{DATA} and {FSDP} alone"
+                )
+    elif net is not None:
+        raise JaxpropError(
+            f"{what}: {MODEL} divides the layers of a network, and a plain function f(x, params) has none to see: use "
+            f"{DATA} and {FSDP}"
+        )
 
 
 def _put(array: Any, sharding: NamedSharding) -> Any:
