@@ -144,7 +144,7 @@ def _parts_in_memory(rows: Rows) -> Iterator[Rows]:
 def _parts_of(source: Source | Stream) -> Iterator[Rows]:
     """The same of rows that are not in memory; of a stream its batches."""
     if isinstance(source, Stream):
-        return source.epoch(0)
+        return source.begun().epoch(0)
     parts = _parts(source.rows)
     return (source.read(np.arange(some.start, min(some.stop, source.rows))) for some in parts)
 

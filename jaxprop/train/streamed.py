@@ -22,7 +22,7 @@ class Streamed:
     def __init__(
         self, stream: Stream, devices: Devices | None = None, check: Callable[[Rows], None] = lambda rows: None
     ) -> None:
-        self.stream, self.devices, self.check = stream, devices, check
+        self.stream, self.devices, self.check = stream.begun(), devices, check
         first = stream.one()
         self.processes = 1 if devices is None else jax.process_count()
         self.batch_size = len(first.targets) * self.processes

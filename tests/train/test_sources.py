@@ -8,7 +8,7 @@ import optax
 import pytest
 
 import jaxprop as jp
-from jaxprop.errors import DataError
+from jaxprop.errors import DataError, JaxpropError
 from jaxprop.train.rows import Rows
 from jaxprop.train.sources import Source, Stream, files as files_module, read_data
 from jaxprop.train.sources.files import FileArray, Piece
@@ -119,6 +119,19 @@ def test_a_stream_has_its_own_order_and_epochs():
     counted = fit(Stream(Batches(), steps_per_epoch=4))
     assert counted.steps == 12
     assert equal(counted.params, fit(Batches(), epochs=4).params)  # 12 steps of the same batches in turn
+    stream = Stream(Batches(), steps_per_epoch=4)
+    assert equal(fit(stream).params, fit(stream).params)  # a run begins at the beginning
+
+
+@pytest.mark.parametrize("kind", ["shards", "stream"])
+def test_a_kept_run_goes_on_and_knows_its_rows(kind, tmp_path):
+    data = Stream(Batches(), steps_per_epoch=2) if kind == "stream" else (in_shards(tmp_path, X), TARGETS)
+    other = Stream(Batches((4,)), steps_per_epoch=3) if kind == "stream" else (in_shards(tmp_path, X), TARGETS + 1)
+    keep = {"checkpoints": tmp_path / "kept", "resume": True}
+    fit(data, epochs=2, **keep)
+    assert equal(fit(data, epochs=5, **keep).params, fit(data, epochs=5).params)
+    with pytest.raises(JaxpropError, match=r"keeps another run: data (arrays.1.sha256|steps) is"):
+        fit(other, epochs=6, **keep)
 
 
 def test_a_stream_goes_on_where_it_was():

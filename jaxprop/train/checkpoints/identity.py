@@ -57,7 +57,7 @@ def shapes(tree: PyTree) -> dict[str, str]:
 def rows_sum(rows: Any) -> dict[str, str]:
     """Return a sum of each array of rows, or what their source says that they are."""
     if isinstance(rows, Source | Stream) and not isinstance(rows, InMemory):
-        return {"": str(rows.digest())}
+        return {path: str(said) for path, said in by_path(rows.digest()).items()}
     return {path: array_sum(array) for path, array in by_path(getattr(rows, "data", rows)).items()}
 
 

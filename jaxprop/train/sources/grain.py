@@ -4,6 +4,7 @@ Grain need not be installed: whatever has `__len__` and `__getitem__`, or can be
 """
 
 import contextlib
+import copy
 import hashlib
 import itertools
 import sys
@@ -137,6 +138,12 @@ class Stream:
         self.batches, self.steps, self.name = batches, steps_per_epoch, name
         self.running: Iterator[Any] | None = None  # goes on from epoch to epoch
         self.looked_at: list[Rows] = []  # the first batches: starting a pipeline with workers takes seconds
+
+    def begun(self) -> "Stream":
+        """Return the same stream at its beginning: each run goes through it by itself."""
+        again = copy.copy(self)
+        again.running = None
+        return again
 
     def epoch(self, epoch: int, first: int = 0, check: Callable[[Rows], None] = lambda rows: None) -> Iterator[Rows]:
         """Yield the batches of an epoch from its step `first` on; those before are read, and not used.
