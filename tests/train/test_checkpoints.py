@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -202,6 +203,26 @@ def test_another_run_is_refused_by_name(run, options, words):
     with pytest.raises(JaxpropError, match=rf"keeps another run: .*{words}.*or another folder"):
         fit(checkpoints=run, resume=True, **options)
     assert newest(run) == before
+
+
+def scaled(by):
+    @dataclass(frozen=True)
+    class Scaled(jp.Activation):
+        def value(self, z):
+            return by * z
+
+        def derivative(self, kept):
+            return by
+
+    return jp.Chain(jp.Linear(1), Scaled())
+
+
+def test_what_a_layer_of_ones_own_does_is_told(tmp_path):
+    assert repr(scaled(2.0)) == repr(scaled(3.0))
+    fit(net=scaled(2.0), checkpoints=tmp_path, epochs=1)
+    with pytest.raises(JaxpropError, match=r"network .*scaled\.by is 2\.0 there and 3\.0 here"):
+        fit(net=scaled(3.0), checkpoints=tmp_path, epochs=1, resume=True)
+    fit(net=scaled(2.0), checkpoints=tmp_path, epochs=1, resume=True)
 
 
 def test_what_a_function_closes_over_is_told():

@@ -81,6 +81,12 @@ def test_a_run_that_was_interrupted_goes_on_bit_for_bit(monkeypatch, steps):
     assert [row["cost"] for row in rest.history] == [row["cost"] for row in whole.history][state.epochs :]
 
 
+def test_without_a_signal_the_earlier_handlers_come_back_too(earlier):
+    fit(epochs=1, on_epoch=lambda *_: signal.getsignal(signal.SIGTERM) is earlier and pytest.fail("nobody listens"))
+    assert signal.getsignal(signal.SIGTERM) is earlier
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def test_on_other_rows_it_begins_with_a_whole_epoch(monkeypatch):
     after_steps(monkeypatch, 2, lambda: signal.raise_signal(signal.SIGTERM))
     with pytest.raises(jp.TrainingInterrupted) as stopped:

@@ -73,6 +73,7 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
         yield "", inner
     elif is_dataclass(value):
         yield from [("", type(value).__qualname__), *((f.name, getattr(value, f.name)) for f in fields(value))]
+        yield from () if _known(type(value)) else _methods(type(value))
     elif isinstance(value, tuple) and hasattr(value, "_fields"):
         yield from zip(value._fields, value, strict=True)  # pyright: ignore[reportAttributeAccessIssue]
     elif isinstance(value, Mapping):
@@ -88,8 +89,8 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
 def _of_function(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
     """A function's name, its code if it is a user's own, its defaults and what it has closed over."""
     short = function.__qualname__.split(".<locals>")[0]
-    ours = function.__module__ is not None and function.__module__.split(".")[0] in LIBRARIES
-    yield short, function.__qualname__ if ours else f"{function.__qualname__} {_code(function.__code__):08x}"
+    code = "" if _known(function) else f" {_code(function.__code__):08x}"
+    yield short, f"{function.__qualname__}{code}"
     yield from ((join(short, f"default{i}"), value) for i, value in enumerate(function.__defaults__ or ()))
     yield from ((join(short, name), value) for name, value in (function.__kwdefaults__ or {}).items())
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
@@ -97,6 +98,18 @@ def _of_function(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
             yield join(short, name), cell.cell_contents
         except ValueError:  # not filled yet
             continue
+
+
+def _known(value: Any) -> bool:
+    """Whether a function or class is a library's."""
+    return str(value.__module__).split(".")[0] in LIBRARIES
+
+
+def _methods(cls: type) -> Iterator[tuple[str, Any]]:
+    """The methods of a class by name, but for those that Python wrote."""
+    for name, part in sorted(vars(cls).items()):
+        if isinstance(part, types.FunctionType) and (not name.startswith("__") or name == "__call__"):
+            yield f"code of {name}", part
 
 
 def _code(code: types.CodeType) -> int:

@@ -22,7 +22,9 @@ SHOWN = 3
 def identity(run: "Run") -> Identity:
     """Return what a run is of, before its first step."""
     recipe, monitor = run.recipe, run.monitor
-    net = {"": repr(recipe.net)} if isinstance(recipe.net, Layer) else described(recipe.net)
+    net = described(recipe.net)
+    if isinstance(recipe.net, Layer):  # its `repr` says all but the code of layers of one's own
+        net = {"": repr(recipe.net)} | {path: said for path, said in net.items() if "code of " in path}
     return {
         "network": net,
         "parameters": shapes(run.state.params),
