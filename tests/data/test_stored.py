@@ -143,7 +143,7 @@ def test_records_of_another_kind_are_refused(tmp_path):
     with refused("other.arrayrecord, record 0: the record is not one of jp.data.write_array_record"):
         jp.data.stored(tmp_path / "other.arrayrecord")
     (tmp_path / "other.arrayrecord").write_bytes(b"nothing")
-    with refused("other.arrayrecord: not whole ArrayRecord files"):
+    with refused("other.arrayrecord: not a whole ArrayRecord file"):
         jp.data.stored(tmp_path / "other.arrayrecord")
 
 
