@@ -92,6 +92,26 @@ def test_every_row_is_used_once_an_epoch_in_a_new_order():
     assert orders[0] != orders[1]
 
 
+@pytest.mark.parametrize("batch_size", [4, 5, 40], ids=["even", "a smaller last one", "larger than the rows"])
+def test_the_rows_of_the_next_epoch_are_gathered_ahead_and_are_its_own(batch_size, monkeypatch):
+    from concurrent.futures import ThreadPoolExecutor
+
+    monkeypatch.setattr("jaxprop.train.batches.CHUNK_BYTES", 2 * batch_size * 16)  # two batches a chunk
+    rows = np.arange(20)[:, None]
+    batches, orders = Batches(InMemory((rows, rows)), batch_size), [np.arange(20)[::-1], np.arange(20), np.arange(20)]
+
+    def seen(order, following=None):
+        chunks = batches.epoch(order, pool, 0, following)
+        return [np.asarray(chunk.batches[0])[: chunk.steps].ravel().tolist() for chunk in chunks]
+
+    with ThreadPoolExecutor(1) as pool:
+        for order, following in ((orders[0], orders[1]), (orders[1], orders[2]), (orders[0], None)):
+            assert sum(seen(order, following), []) == order.tolist()
+            assert (batches.begun is None) == (following is None)
+            if following is not None:
+                assert batches.begun[0] is following and batches.begun[1].result().steps >= 1
+
+
 def test_manual_and_auto_are_the_same_run():
     assert relative(fit(grad="manual").params, fit(grad="auto").params) < 1e-11  # 50 rows: the last batch is smaller
 

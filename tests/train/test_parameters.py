@@ -76,7 +76,7 @@ NAMED = {
     "hyperparameters": lambda: optax.inject_hyperparams(optax.adam)(WARM),
     "noise": lambda: optax.chain(optax.add_noise(0.1, 0.5, KEY), optax.sgd(0.1)),
 }  # fmt: skip
-QUICK = ("accumulated", "decay by path", "frozen", "averaged")
+QUICK = ("accumulated", "frozen")
 
 
 @pytest.mark.parametrize(
@@ -101,6 +101,7 @@ def test_by_name(name):
     assert equal(state[:2], all_rows.state[:2]) and equal(step.params(state), all_rows.params)
 
 
+@pytest.mark.slow
 def test_two_accumulated_batches_are_one():
     twice = fit(accumulated(optax.adam(0.05)), batch_size=6)
     assert relative(twice.params, fit(optax.adam(0.05), batch_size=12).params) < 1e-12
@@ -168,6 +169,9 @@ def test_frozen_arrays_keep_their_bits_and_the_others_train_as_if_alone(grad):
     )  # fmt: skip
     for found in (result.params, result.state.params, result.best.params):
         assert equal(found[0], params[0])
+    step = jp.train.step(NET, HALF, frozen(optax.sgd(0.1), "0"), grad=grad)
+    state, _ = step(X, step.start(params), TARGETS)  # outside of jit nobody leaves out a sum with 0
+    assert equal(state.params[0], params[0])
     assert relative(result.params[1:], alone.params) < 1e-12 < 1e-3 < relative(result.params[2], params[2])
 
 

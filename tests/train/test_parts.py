@@ -67,7 +67,7 @@ FED = jp.rules.KolenPollack(0.05)
         (NET, {"grad": "manual"}, {"weights": WEIGHTS}),
         (DRAWS, {"grad": "auto"}, {}),
         (f, {}, {"weights": WEIGHTS}),
-        (NET, {"rule": FED}, {}),
+        pytest.param(NET, {"rule": FED}, {}, marks=pytest.mark.slow),
         pytest.param(DRAWS, {"grad": "manual"}, {"weights": WEIGHTS}, marks=pytest.mark.slow),
         pytest.param(NET, {"precision": "bfloat16"}, {}, marks=pytest.mark.slow),
         pytest.param(NET, {"precision": "float16"}, {}, marks=pytest.mark.slow),
@@ -87,6 +87,7 @@ def test_a_loop_of_ones_own_is_fit(net, how, rows):
     assert relative(np.array(costs), np.array([row["cost"] for row in result.history])) < 1e-15
 
 
+@pytest.mark.slow
 def test_a_mask_reaches_the_layers():
     net = jp.Chain(jp.LSTM(4), jp.Linear(1))
     x, targets = RNG.normal(size=(6, 5, 2)), RNG.normal(size=(6, 5, 1))
@@ -100,7 +101,10 @@ def test_a_mask_reaches_the_layers():
     assert not equal(masked.params[0], run(x, start, targets)[0].params[0])
 
 
-@pytest.mark.parametrize("batch_size", [5, 7, 20], ids=["a smaller last one", "even", "larger than the rows"])
+SLOW_SIZES = [pytest.param(size, marks=pytest.mark.slow) for size in (7, 20)]
+
+
+@pytest.mark.parametrize("batch_size", [5, *SLOW_SIZES], ids=["a smaller last one", "even", "larger than the rows"])
 def test_an_epoch_is_its_steps(batch_size):
     run, step = jp.train.epoch(DRAWS, HALF, ADAM, batch_size=batch_size), jax.jit(jp.train.step(DRAWS, HALF, ADAM))
     start = run.start(draw(DRAWS, X))
