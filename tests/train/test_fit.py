@@ -102,11 +102,11 @@ def test_the_rows_of_the_next_epoch_are_gathered_ahead_and_are_its_own(batch_siz
 
     def seen(order, following=None):
         chunks = batches.epoch(order, pool, 0, following)
-        return [np.asarray(chunk.batches[0])[: chunk.steps].ravel().tolist() for chunk in chunks]
+        return [i for chunk in chunks for i in np.asarray(chunk.batches[0])[: chunk.steps].ravel().tolist()]
 
     with ThreadPoolExecutor(1) as pool:
         for order, following in ((orders[0], orders[1]), (orders[1], orders[2]), (orders[0], None)):
-            assert sum(seen(order, following), []) == order.tolist()
+            assert seen(order, following) == order.tolist()
             assert (batches.begun is None) == (following is None)
             if following is not None:
                 assert batches.begun[0] is following and batches.begun[1].result().steps >= 1
