@@ -94,8 +94,8 @@ def read_csv(path: str | Path) -> Cells:
     return cells
 
 
-def csv_blocks(path: str | Path, file: TextIO, rows: int | None) -> Iterator[Cells]:
-    """Yield the cells of an open CSV file by column, at most some rows at a time; an error names the line."""
+def csv_blocks(path: str | Path, file: TextIO, cells: int | None) -> Iterator[Cells]:
+    """Yield an open CSV file by column, rows of about so many cells at a time; an error names the line."""
     start = file.tell()
     separator = _separator(file.read(HEADER_ENDS).lstrip())
     file.seek(start)
@@ -106,6 +106,7 @@ def csv_blocks(path: str | Path, file: TextIO, rows: int | None) -> Iterator[Cel
             what = f"is {name!r} again" if name else "has no name"
             raise DataError(f"{path}, line {at}: column {i + 1} {what}; expected a name of its own for each: rename it")
     lines, some = _fitting(path, lines, names), False
+    rows = None if cells is None else max(1, cells // max(1, len(names)))
     while block := list(itertools.islice(lines, rows)):
         some = True
         columns = dict(zip(names, map(list, zip(*(cells for _, cells in block), strict=True)), strict=True))

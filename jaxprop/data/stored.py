@@ -41,7 +41,7 @@ def stored(x: Files, targets: Files | None = None, **table: Any) -> Source:
 
     Reading numbers out of text takes a hundred times as long as a step of training. So the shards of a table are
     converted once, in one pass of bounded memory, into .npy files in a folder `.jaxprop` beside them, which is made
-    anew when a shard changes. Their columns are described by the first 100,000 rows (`rows.table`).
+    anew when a shard changes. Their columns are described by their first million cells (`rows.table`).
 
     Args:
         x: a file, a folder, a pattern with * and ?, or a list of files.

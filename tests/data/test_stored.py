@@ -152,7 +152,7 @@ def test_a_table_in_shards_is_converted_once(tmp_path, monkeypatch):
     for i in range(2):  # the first cell that is missing, and a class of its own, come in the second
         more = ["", ",7,lily", "9,8,"] if i else []
         (tmp_path / f"flowers-{i}.csv").write_text("\n".join([head, *lines, *more]))
-    monkeypatch.setattr("jaxprop.data.csv_shards.AT_ONCE", 2)
+    monkeypatch.setattr("jaxprop.data.csv_shards.AT_ONCE", 6)
     rows = jp.data.stored(tmp_path, target="kind")
     whole = jp.data.csv(tmp_path / "flowers-1.csv", target="kind", validation=0)
     found = rows.read(np.arange(rows.rows))
