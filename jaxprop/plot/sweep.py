@@ -127,7 +127,9 @@ def _line(ax: "Axes", result: SweepResult, by: str, name: str, values: np.ndarra
     gone = result.diverged > 0
     if gone.any():
         edge = 0.03 if by.endswith(("accuracy", "r2")) else 0.97
-        crosses = dict(transform=ax.get_xaxis_transform(), color=style.VERMILLION, linestyle="none", marker="x")
+        crosses: dict[str, Any] = dict(
+            transform=ax.get_xaxis_transform(), color=style.VERMILLION, linestyle="none", marker="x"
+        )
         ax.plot(points[gone], np.full(gone.sum(), edge), label="diverged", **crosses)
     if numbers:
         _log(ax.set_xscale, at, "", decades=1)
@@ -165,7 +167,7 @@ def _heat(
         gone = int((result.diverged[k] > 0).sum())
         text = _value(by, table[i, j]) if np.isfinite(table[i, j]) else "diverged" if gone else ""
         text += f"\n{gone} diverged" if gone and np.isfinite(table[i, j]) else ""
-        dark = np.isfinite(table[i, j]) and (image.norm(table[i, j]) < 0.5) == higher
+        dark = np.isfinite(table[i, j]) and (float(np.asarray(image.norm(table[i, j]))) < 0.5) == higher
         style.write(ax, (j, i), text, fontsize=style.SMALL, color="white" if dark else style.INK)
     style.dress(ax, "", varied[1].replace("_", " "), varied[0].replace("_", " "))
     ax.grid(False)

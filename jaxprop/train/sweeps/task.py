@@ -34,8 +34,8 @@ class Recipes:
 
     def of(self, setting: Mapping[str, Any]) -> Recipe:
         """Make the recipe of a setting, some of whose numbers may be tracers."""
-        made = [self.makers.made(part, setting) for part in ("net", "cost", "optimizer")]
-        return read_recipe("sweep", *made, self.grad, self.rule, self.precision)
+        net, cost, optimizer = (self.makers.made(part, setting) for part in ("net", "cost", "optimizer"))
+        return read_recipe("sweep", net, cost, optimizer, self.grad, self.rule, self.precision)
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,7 @@ class Whole:
         """What makes each of some runs another than the others."""
         values: dict[str, Any] = {name: _stacked([setting[name] for setting, _ in runs]) for name in numbers}
         which: Any = np.array([s for _, s in runs], np.int32)
-        return Lane(values, which, jax.random.wrap_key_data(self.seeds.layer_keys[which]))
+        return Lane(values, which, jax.random.wrap_key_data(jnp.asarray(self.seeds.layer_keys[which])))
 
     def _spec(self, recipe: Recipe) -> tuple[PyTree, PyTree]:
         """What θ and feedback of a run are like."""
