@@ -3,20 +3,20 @@ r"""y = softmax(q kᵀ / √D) v W_output: every query takes a mean of the value
 Forward, for example n, query position t, key position s, head h with D = F / H of the features each. Self-attention:
 m = x. Cross-attention: x is a pair (x, m), queries from x and keys and values from the memory m.
 
-    q = x W_query + b_query,   k = m W_key,   v = m W_value + b_value     x [N, T, I]   m [N, S, J]   q [N, T, H, D]
-    s_nhts = Σ_d q_nthd k_nshd / √D                    the score of key s for query t
+    q = (x W_query + b_query) / √D,   k = m W_key,   v = m W_value + b_value              x [N, T, I]   m [N, S, J]
+    s_nhts = Σ_d q_nhtd k_nhsd                         the score of key s for query t     q [N, H, T, D]   k, v [N, H, S, D]
     p_nhts = exp s_nhts / Σ_r exp s_nhtr               over the keys that t may see; 0 for the others
-    u_nthd = Σ_s p_nhts v_nshd                         the mixed values
+    u_nhtd = Σ_s p_nhts v_nhsd                         the mixed values
     y      = u W_output + b_output                     y [N, T, O]
 
 Backward: let dy be given. y, q, k, v are dense maps (`linear.py`), so du = dy W_outputᵀ, and it remains to come back
 through the mixing and the softmax to δ_s, δ_q, δ_k, δ_v:
 
-    δ_v_nshd = Σ_t p_nhts du_nthd                      values meet the errors of the queries that looked at them
-    dp_nhts  = Σ_d du_nthd v_nshd
+    δ_v_nhsd = Σ_t p_nhts du_nhtd                      values meet the errors of the queries that looked at them
+    dp_nhts  = Σ_d du_nhtd v_nhsd
     δ_s_nhts = p_nhts (dp_nhts − Σ_r p_nhtr dp_nhtr)   softmax: ∂p_r/∂s_s = p_r (1[r=s] − p_s)
-    δ_q_nthd = Σ_s δ_s_nhts k_nshd / √D
-    δ_k_nshd = Σ_t δ_s_nhts q_nthd / √D
+    δ_q_nhtd = Σ_s δ_s_nhts k_nhsd / √D                the error at x W_query + b_query
+    δ_k_nhsd = Σ_t δ_s_nhts q_nhtd                     q has its √D already
     dx = δ_q W_queryᵀ + dm,   dm = δ_k W_keyᵀ + δ_v W_valueᵀ              cross: dx is the pair (δ_q W_queryᵀ, dm)
 
 A bias on the keys would add q·b_key to all scores of a query alike, which the softmax does not see: Σ_s δ_s = 0 makes
@@ -70,7 +70,7 @@ class AttentionParams(NamedTuple):
 
 
 class AttentionCache(NamedTuple):
-    """What the backward pass needs: the inputs, q, k, v `[N, T, H, D]`, p `[N, H, T, S]` and u `[N, T, F]`.
+    """What the backward pass needs: the inputs, q, k, v `[N, H, T, D]`, p `[N, H, T, S]` and u `[N, T, F]`.
 
     >>> AttentionCache._fields
     ('x', 'm', 'q', 'k', 'v', 'p', 'u')
@@ -134,25 +134,25 @@ class MultiHeadAttention(Layer):
     def forward(self, x: Any, params: AttentionParams, env: Env | None = None) -> tuple[Array, AttentionCache]:
         x, m = self._inputs(x)
         self._check_params(x, m, params)
-        q = self._by_head(_dense(x, params.W_query, params.b_query))
+        q = self._by_head(_dense(x, params.W_query, params.b_query) * self._scale(params))
         k = self._by_head(_dense(m, params.W_key, None))
         v = self._by_head(_dense(m, params.W_value, params.b_value))
         p = self._probabilities(q, k, self._seen(x, m, env))
-        u = _side_by_side(jnp.einsum("nhts,nshd->nthd", p, v))
+        u = _side_by_side(jnp.einsum("nhts,nhsd->nhtd", p, v))
         y = _dense(u, params.W_output, params.b_output)
         return y, AttentionCache(x, m if self.cross else None, q, k, v, p, u)
 
     def backward(self, dy: Array, cache: AttentionCache, params: AttentionParams) -> tuple[Any, AttentionParams]:
         x, _, q, k, v, p, u = cache
-        m, scale = cache.m if self.cross else x, 1 / math.sqrt(q.shape[-1])
+        m = cache.m if self.cross else x
         du = self._by_head(dy @ params.W_output.T)
-        delta_v = jnp.einsum("nhts,nthd->nshd", p, du)
-        dp = jnp.einsum("nthd,nshd->nhts", du, v, preferred_element_type=wide(dy.dtype))
+        delta_v = jnp.einsum("nhts,nhtd->nhsd", p, du)
+        dp = jnp.einsum("nhtd,nhsd->nhts", du, v, preferred_element_type=wide(dy.dtype))
         p = p.astype(dp.dtype)
         c = jnp.sum(p * dp, axis=-1, keepdims=True)
         delta_s = (p * (dp - c)).astype(dy.dtype)
-        delta_q = jnp.einsum("nhts,nshd->nthd", delta_s, k) * scale
-        delta_k = jnp.einsum("nhts,nthd->nshd", delta_s, q) * scale
+        delta_q = jnp.einsum("nhts,nhsd->nhtd", delta_s, k) * self._scale(params)
+        delta_k = jnp.einsum("nhts,nhtd->nhsd", delta_s, q)
         delta_q, delta_k, delta_v = (_side_by_side(d) for d in (delta_q, delta_k, delta_v))
         dx = delta_q @ params.W_query.T
         dm = delta_k @ params.W_key.T + delta_v @ params.W_value.T
@@ -175,11 +175,16 @@ class MultiHeadAttention(Layer):
         return dense + mixing + softmax + shifts, 2 * dense + 2 * mixing + softmax + shifts
 
     def _by_head(self, a: Array) -> Array:
-        return a.reshape(*a.shape[:2], self.heads, a.shape[-1] // self.heads)
+        """`[N, T, F]` as `[N, H, T, D]`: the products of a head are fastest where its positions lie together."""
+        return jnp.swapaxes(a.reshape(*a.shape[:2], self.heads, a.shape[-1] // self.heads), 1, 2)
+
+    def _scale(self, params: AttentionParams) -> float:
+        """1 / √D."""
+        return 1 / math.sqrt(params.W_query.shape[-1] // self.heads)
 
     def _probabilities(self, q: Array, k: Array, seen: Array | None) -> Array:
         """p `[N, H, T, S]`, of rows that sum to 1, or to 0 where nothing is seen."""
-        scores = jnp.einsum("nthd,nshd->nhts", q, k, preferred_element_type=wide(q.dtype)) / math.sqrt(q.shape[-1])
+        scores = jnp.einsum("nhtd,nhsd->nhts", q, k, preferred_element_type=wide(q.dtype))
         if seen is None:
             return jax.nn.softmax(scores).astype(q.dtype)
         p = jax.nn.softmax(jnp.where(seen, scores, jnp.finfo(scores.dtype).min))
@@ -243,8 +248,9 @@ class MultiHeadAttention(Layer):
 
 
 def _side_by_side(a: Array) -> Array:
-    """The heads of `[N, T, H, D]` as features `[N, T, F]`."""
-    return a.reshape(*a.shape[:2], a.shape[2] * a.shape[3])
+    """The heads of `[N, H, T, D]` as features `[N, T, F]`."""
+    N, H, T, D = a.shape
+    return jnp.swapaxes(a, 1, 2).reshape(N, T, H * D)
 
 
 def _dense(x: Array, W: Array, b: Array | None) -> Array:

@@ -86,8 +86,8 @@ class GRU(Recurrent):
         eta = jnp.concatenate([delta[..., : 2 * F], delta[..., 2 * F :] * r], axis=-1)
         W_input, W_hidden, b, b_hidden = params
         return GRUParams(
-            Outer(x, delta, W_input.shape, W_input.dtype),
-            Outer(h_before, eta, W_hidden.shape, W_hidden.dtype),
+            Outer(x, delta, W_input.shape, W_input.dtype, scanned=True),
+            Outer(h_before, eta, W_hidden.shape, W_hidden.dtype, scanned=True),
             Shift(delta, b.shape, b.dtype),
             Shift(eta[..., 2 * F :], b_hidden.shape, b_hidden.dtype),
         )

@@ -42,16 +42,25 @@ State = tuple[Array, ...]  # (h, …), each [N, F]
 
 
 class RecurrentCache(NamedTuple):
-    """What the backward pass needs: x `[N, T, I]`, h `[T, N, F]`, what the cell kept of every step, and the mask.
+    """What the backward pass needs: x `[N, T, I]`, h_{t−1} `[T, N, F]` and h_T `[N, F]`, what the cell kept, the mask.
+
+    z `[T, N, GF]` is room alone: every δ_t is written over z_t, which nobody reads again.
 
     >>> RecurrentCache._fields
-    ('x', 'h', 'kept', 'mask')
+    ('x', 'z', 'h_before', 'last', 'kept', 'mask')
     """
 
     x: Array
-    h: Array
+    z: Array
+    h_before: Array
+    last: Array
     kept: Any
     mask: Array | None
+
+    @property
+    def h(self) -> Array:
+        """h_t `[T, N, F]`."""
+        return jnp.concatenate([self.h_before[1:], self.last[None]])
 
 
 @dataclass(frozen=True)
@@ -104,36 +113,37 @@ class Recurrent(Layer):
         def step(state: State, at_t: Any) -> tuple[State, Any]:
             z, real = at_t
             after, kept = self.step(z + across(params.b, z), state, params)
-            state = _where(real, after, state)
-            return state, (state[0], kept)
+            return _where(real, after, state), (state[0], kept)
 
         start, (z, mask) = self._start(x, params, env)
-        last, (h, kept) = jax.lax.scan(step, start, (z, mask))
-        return jnp.swapaxes(h, 0, 1) if self.sequence else last[0], RecurrentCache(x, h, kept, mask)
+        (last, *_), (h_before, kept) = jax.lax.scan(step, start, (z, mask))
+        cache = RecurrentCache(x, z, h_before, last, kept, mask)
+        return jnp.swapaxes(cache.h, 0, 1) if self.sequence else last, cache
 
     def backward(self, dy: Array, cache: RecurrentCache, params: Any) -> tuple[Array, Any]:
-        x, h, kept, mask = cache
-        h_before = jnp.concatenate([jnp.zeros_like(h[:1]), h[:-1]])
+        x, z, h_before, last, kept, mask = cache
 
-        def step(d: State, at_t: Any) -> tuple[State, Array]:
-            dy, h, h_before, kept, real = at_t
+        def step(carried: tuple[State, Array], at_t: Any) -> tuple[tuple[State, Array], None]:
+            (d, delta), (t, dy, h, h_before, kept, real) = carried, at_t
             d = d if dy is None else (d[0] + dy, *d[1:])
-            before, delta = self.step_back(d, h, h_before, kept, params)
-            return _where(real, before, d), _where(real, delta, jnp.zeros_like(delta))
+            before, delta_t = self.step_back(d, h, h_before, kept, params)
+            delta_t = _where(real, delta_t, jnp.zeros_like(delta_t))
+            return (_where(real, before, d), jax.lax.dynamic_update_index_in_dim(delta, delta_t, t, 0)), None
 
-        zero = jnp.zeros_like(h[0])
+        zero = jnp.zeros_like(last)
         end = (zero if self.sequence else dy, *[zero] * (self.states - 1))
         errors = jnp.swapaxes(dy, 0, 1) if self.sequence else None
-        _, delta = jax.lax.scan(step, end, (errors, h, h_before, kept, mask), reverse=True)
-        delta, h_before = jnp.swapaxes(delta, 0, 1), jnp.swapaxes(h_before, 0, 1)
-        return delta @ params.W_input.T, self.uses(x, h_before, delta, kept, params)
+        steps = (jnp.arange(len(z)), errors, cache.h, h_before, kept, mask)
+        (_, delta), _ = jax.lax.scan(step, (end, z), steps, reverse=True)
+        dx = jnp.swapaxes(delta @ params.W_input.T, 0, 1)
+        return dx, self.uses(x, jnp.swapaxes(h_before, 0, 1), jnp.swapaxes(delta, 0, 1), kept, params)
 
     def uses(self, x: Array, h_before: Array, delta: Array, kept: Any, params: Any) -> Any:
         """Return one use for each parameter, over all positions: of x, h_{t−1} and δ `[N, T, ...]`."""
         W_input, W_hidden, b = params
         return self.params_of(
-            Outer(x, delta, W_input.shape, W_input.dtype),  # pyright: ignore[reportArgumentType]  a use for an array
-            Outer(h_before, delta, W_hidden.shape, W_hidden.dtype),  # pyright: ignore[reportArgumentType]
+            Outer(x, delta, W_input.shape, W_input.dtype, scanned=True),  # pyright: ignore[reportArgumentType]
+            Outer(h_before, delta, W_hidden.shape, W_hidden.dtype, scanned=True),  # pyright: ignore[reportArgumentType]
             Shift(delta, b.shape, b.dtype),  # pyright: ignore[reportArgumentType]
         )
 

@@ -1,7 +1,7 @@
 """The use of a weight in z = a W: the activation that entered and the error that came back, side by side."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,9 @@ from jaxprop.uses.way import Way, cheapest
 class Outer(Use):
     """A weight in z = a W: ∂C_n/∂W = Σ_t a_nt ⊗ δ_nt, with a `[N, (T,) I]` and δ `[N, (T,) O]`.
 
+    scanned: a and δ `[N, T, ...]` came out of a scan over time and lie in memory with time first, so that `total` sums
+    them in that order. To turn them would be a copy of each.
+
     >>> use = Outer(jnp.array([[1.0, 3.0, 2.0]]), jnp.array([[-0.5]]), (3, 1), jnp.float32)
     >>> use.gradient().ravel()
     Array([-0.5, -1.5, -1. ], dtype=float32)
@@ -31,12 +34,26 @@ class Outer(Use):
     delta: Array
     shape: tuple[int, ...] = static()
     dtype: DTypeLike = static()
+    scanned: bool = field(default=False, kw_only=True, metadata={"static": True})
 
     def total(self, weights: Array | None) -> Array:
-        """Σ_n w_n Σ_t a_nt ⊗ δ_nt: one contraction over all examples and positions."""
-        a = self.a.reshape(-1, self.a.shape[-1])  # [NT, I]: XLA needs less memory for it than for [N, T, I]
-        delta = scale(self.delta, weights).reshape(-1, self.delta.shape[-1])
-        return jax.lax.dot_general(a, delta, (((0,), (0,)), ((), ())), preferred_element_type=self.wide)
+        """Σ_n w_n Σ_t a_nt ⊗ δ_nt: one contraction over all examples and positions.
+
+        XLA:CPU takes up to eight times as long for a tall result as for the same numbers lying on their side, so a tall
+        one is made as δᵀ a and turned; without the barrier XLA would turn the product back.
+        """
+        a, delta = self.a, scale(self.delta, weights)
+        if self.scanned:
+            a, delta = jnp.swapaxes(a, 0, 1), jnp.swapaxes(delta, 0, 1)
+        # [NT, I]: XLA needs less memory for it than for [N, T, I]
+        a, delta = a.reshape(-1, a.shape[-1]), delta.reshape(-1, delta.shape[-1])
+        if a.shape[1] < 2 * delta.shape[1]:
+            return self._over_rows(a, delta)
+        return jax.lax.transpose(jax.lax.optimization_barrier(self._over_rows(delta, a)), (1, 0))
+
+    def _over_rows(self, left: Array, right: Array) -> Array:
+        """leftᵀ right."""
+        return jax.lax.dot_general(left, right, (((0,), (0,)), ((), ())), preferred_element_type=self.wide)
 
     def squares(self, weights: Array | None) -> Array:
         """Σ_n w_n (Σ_t a_nt ⊗ δ_nt)²: for T = 1 it is a² ⊗ δ², one contraction."""
