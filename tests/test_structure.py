@@ -31,7 +31,7 @@ FLOORS = [
     {"check", "stats", "xray", "derivations"},
     {"train"},
     {"data", "plot", "flax", "reports"},
-    {"cli", "__main__", "__init__", "names"},
+    {"cli", "huge_pages", "__main__", "__init__", "names"},
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
