@@ -3,8 +3,8 @@ r"""y = softmax(q kᵀ / √D) v W_output: every query takes a mean of the value
 Forward, for example n, query position t, key position s, head h with D = F / H of the features each. Self-attention:
 m = x. Cross-attention: x is a pair (x, m), queries from x and keys and values from the memory m.
 
-    q = (x W_query + b_query) / √D,   k = m W_key,   v = m W_value + b_value              x [N, T, I]   m [N, S, J]
-    s_nhts = Σ_d q_nhtd k_nhsd                         the score of key s for query t     q [N, H, T, D]   k, v [N, H, S, D]
+    q = (x W_query + b_query) / √D,   k = m W_key,   v = m W_value + b_value      x [N, T, I]   m [N, S, J]
+    s_nhts = Σ_d q_nhtd k_nhsd                         the score of key s for query t    q [N, H, T, D]
     p_nhts = exp s_nhts / Σ_r exp s_nhtr               over the keys that t may see; 0 for the others
     u_nhtd = Σ_s p_nhts v_nhsd                         the mixed values
     y      = u W_output + b_output                     y [N, T, O]

@@ -39,7 +39,9 @@ def ratios(seconds: dict[str, list[float]], name: str, against: str) -> dict[str
     }
 
 
-def arguments(description: str, rounds: int, named: bool = False, peers: bool = False) -> argparse.Namespace:
+def arguments(
+    description: str, rounds: int, named: bool = False, peers: bool = False, torch: bool = False
+) -> argparse.Namespace:
     """The options that every benchmark has; `named` ones can measure some cases only, some also their `peers`."""
     parser = argparse.ArgumentParser(description=description)
     if named:
@@ -47,6 +49,9 @@ def arguments(description: str, rounds: int, named: bool = False, peers: bool = 
     if peers:
         parser.add_argument("--peers", action="store_true", help="measure other libraries beside ours")
         parser.add_argument("--quantities", default="", help="those that have one of these words, between commas")
+    if torch:
+        parser.add_argument("--torch", metavar="PYTHON", help="an interpreter that has torch")
+    if peers or torch:
         parser.add_argument("--processor", action="store_true", help="seconds of the processor, for a busy machine")
     parser.add_argument("--rounds", type=int, default=rounds)
     parser.add_argument("--json", type=pathlib.Path, help="write the figures there")

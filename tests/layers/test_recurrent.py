@@ -153,7 +153,7 @@ def test_each_scan_holds_one_product(kind):
 
 
 # jax 0.12 made jax.grad of an RNN lighter (0.88 here), manual needs the same bytes on both
-SHARE = [(jp.RNN, 0.9), (jp.GRU, 0.8), (jp.LSTM, 0.8)]
+SHARE = [(jp.RNN, 0.9), (jp.GRU, 0.7), (jp.LSTM, 0.7)]  # δ has no room of its own: it takes that of z
 SHARES = [pytest.param(*row, marks=[pytest.mark.slow] * (row[0] is not jp.LSTM)) for row in SHARE]
 
 

@@ -265,3 +265,18 @@ def test_gram_of_a_delta_that_is_constant_over_positions(jit):
     expected = ((np.asarray(x, np.float64).mean(1) ** 2).sum(1)) * (np.asarray(dy, np.float64) ** 2).sum(1)
     for _ in range(3):
         assert relative((jax.jit(norms) if jit else norms)(x, dy), expected) < 1e-5
+
+
+@pytest.mark.parametrize("weights", [None, (0.5, 2.0, 0.0)], ids=["sum", "weighted"])
+@pytest.mark.parametrize("scanned", [False, True])
+@pytest.mark.parametrize(("T", "I", "O"), [(8, 6, 2), (8, 2, 6), (2, 6, 2)], ids=["tall", "wide", "few rows"])
+def test_a_product_is_the_same_lying_on_its_side_and_with_time_first(T, I, O, scanned, weights):
+    a = jax.random.normal(jax.random.key(0), (3, T, I))
+    delta = jax.random.normal(jax.random.key(1), (3, T, O))
+    use = jp.Outer(a, delta, (I, O), a.dtype, scanned=scanned)
+    weights = None if weights is None else jnp.array(weights)
+    w = jnp.ones(3) if weights is None else weights
+    np.testing.assert_allclose(use.total(weights), jnp.einsum("n,nti,nto->io", w, a, delta), rtol=1e-12)
+    written = str(jax.make_jaxpr(use.total)(weights))
+    assert ("optimization_barrier" in written) == (I == 6 and T == 8)  # else turned back, or a copy as large as δ
+    assert written.count("transpose[permutation=(1, 0, 2)]") == 2 * scanned
