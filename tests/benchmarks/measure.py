@@ -40,7 +40,7 @@ def ratios(seconds: dict[str, list[float]], name: str, against: str) -> dict[str
 
 
 def arguments(
-    description: str, rounds: int, named: bool = False, peers: bool = False, torch: bool = False
+    description: str, rounds: int, named: bool = False, peers: bool = False, torch: bool = False, lines: bool = False
 ) -> argparse.Namespace:
     """The options that every benchmark has; `named` ones can measure some cases only, some also their `peers`."""
     parser = argparse.ArgumentParser(description=description)
@@ -49,6 +49,8 @@ def arguments(
     if peers:
         parser.add_argument("--peers", action="store_true", help="measure other libraries beside ours")
         parser.add_argument("--quantities", default="", help="those that have one of these words, between commas")
+    if lines:
+        parser.add_argument("--lines", type=int, default=0, help="how many single operations to print")
     if torch:
         parser.add_argument("--torch", metavar="PYTHON", help="an interpreter that has torch")
     if peers or torch:
