@@ -43,7 +43,9 @@ def array_sum(array: Any) -> str:
     if isinstance(array, jax.Array) and jax.numpy.issubdtype(array.dtype, jax.dtypes.prng_key):
         return f"{array.dtype} {array_sum(np.asarray(jax.random.key_data(array)))}"
     array = np.asarray(array)
-    data = np.ascontiguousarray(array).view(np.uint8).data if array.dtype != object and array.size else str(array).encode()
+    data = (
+        np.ascontiguousarray(array).view(np.uint8).data if array.dtype != object and array.size else str(array).encode()
+    )
     return f"{array.dtype}{list(array.shape)} {zlib.crc32(data):08x}"
 
 
