@@ -229,11 +229,14 @@ def test_small_errors_are_kept_by_the_scale(way):
 
 @pytest.mark.parametrize("grad", WAYS)
 def test_steps_that_overflow_are_skipped_and_counted(grad):
-    large = fit("float16", data=(X, 1000 * SQUARES), optimizer=optax.sgd(1e-6), grad=grad, epochs=8)
+    large_rows = X, 1000 * SQUARES
+    large = fit("float16", data=large_rows, optimizer=optax.sgd(1e-6), grad=grad, epochs=8)
     found, row = large.state.scaling, large.history[-1]
     assert 2 <= int(found.skipped) <= 14 and float(found.scale) == 2.0 ** (15 - int(found.skipped))
     assert (row["skipped_steps"], row["loss_scale"]) == (int(found.skipped), float(found.scale))
     assert int(found.since) == large.steps - int(found.skipped) == 24 - int(found.skipped)
+    on = fit("float16", data=large_rows, optimizer=optax.sgd(1e-6), grad=grad, epochs=1, state=large.state)
+    assert on.state.scaling == found._replace(since=found.since + 3), "it goes on at the scale that it had"
 
 
 def test_a_skipped_step_changes_nothing_but_the_scale():
