@@ -12,6 +12,7 @@ import jaxprop as jp
 from jaxprop.arrays.relative import relative
 from jaxprop.errors import DataError, JaxpropError, ShapeError, TrainingError
 from jaxprop.train.sweeps import memory
+from jaxprop.train.sweeps.gathered import Gathered
 from tests.plot.pictures import said
 
 RNG = np.random.default_rng(0)
@@ -98,6 +99,25 @@ def test_the_best_run_is_that_of_the_best_epoch(classes):
     measured = jp.evaluate(best.net, best.cost)(HELD[0], best.params, HELD[1])
     assert measured["cost"] == pytest.approx(costs.min(), rel=1e-6)
     assert measured["accuracy"] == best.row["validation_accuracy"]
+
+
+def test_a_later_epoch_is_the_best_only_if_it_is_better():
+    """Of equal accuracies the lower validation cost; nothing after a run has diverged."""
+    rates = [{"rate": 0.1}, {"rate": 0.2}]
+    table = Gathered(rates, [0], 3, ["cost", "validation_cost", "validation_accuracy"], "validation_accuracy")
+    at = table.lanes([(0, 0), (1, 0)])
+    fine = [[True, True], [True, False], [True, True]]
+    for epoch, (accuracy, cost) in enumerate([([0.8, 0.9], [3, 3]), ([0.9, 1.0], [3, 2]), ([0.9, 1.0], [2, 1])]):
+        row = {"cost": np.ones(2), "validation_cost": np.array(cost), "validation_accuracy": np.array(accuracy)}
+        better = table.judged(at, row, np.array(fine[epoch]))
+        table.write(at, epoch, row, np.array(fine[epoch]), better)
+        if epoch == 1:
+            assert better.tolist() == [True, False]
+    assert table.best_epoch.tolist() == [[3], [1]] and table.diverged.tolist() == [[0], [2]]
+    assert np.isnan(table.histories["validation_cost"][1, 0, 1:]).all()
+    row["validation_accuracy"] = np.array([0.85, 1.0])
+    assert table.judged(at, row, np.ones(2, bool)).tolist() == [False, False]
+    assert table.ahead(at) == 0 and table.ahead(at) is None
 
 
 def test_a_picture_of_one_setting(classes):
