@@ -114,6 +114,8 @@ def frozen(
         return inner.init(_without(chosen(params), params))
 
     def update(grads: PyTree, state: PyTree, params: PyTree = None, **extra: Any) -> tuple[PyTree, PyTree]:
+        if isinstance(params, optax.LookaheadParams):
+            raise JaxpropError("frozen: lookahead keeps two θ: write optax.lookahead(frozen(...), ...)")
         where = chosen(grads)
 
         def whole(some: PyTree) -> PyTree:
@@ -194,7 +196,7 @@ def averaged(
         grads: PyTree, state: AveragedState, params: PyTree = None, **extra: Any
     ) -> tuple[PyTree, AveragedState]:
         updates, within = inner.update(grads, state.inner, params, **extra)
-        steps = optax.safe_increment(state.steps)
+        steps: Any = optax.safe_increment(state.steps)
         # 1 − d^t would lose its digits while t is small
         share = (1 - decay) / -jnp.expm1(steps.astype(jnp.result_type(float)) * jnp.log(decay))
         after = optax.apply_updates(params, updates)
@@ -212,5 +214,5 @@ def with_extra_args(optimizer: Any) -> optax.GradientTransformationExtraArgs:
     0
     """
     if isinstance(optimizer, optax.MultiSteps):
-        return optax.GradientTransformationExtraArgs(optimizer.init, optimizer.update)
+        return optax.GradientTransformationExtraArgs(optimizer.init, optimizer.update)  # pyright: ignore
     return optax.with_extra_args_support(optimizer)

@@ -8,8 +8,9 @@ import math
 import time
 import warnings
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -87,7 +88,7 @@ class Run:
             self.epoch_costs = [np.asarray(start.within.costs)]
         self.stopping = Stopping()
         self.steps_a_second = 0.0
-        self.order: Future[np.ndarray] | None = None  # of the epoch to come
+        self.order: Any = None  # a future of the order of the epoch to come
         self.watcher: Watcher | None = None
         self.cost: float | None = None  # the mean over the latest chunk's steps
         self.stopped = "failed"

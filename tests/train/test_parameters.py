@@ -135,9 +135,10 @@ def test_choosing_by_path_and_kind():
         (lambda: choose("3.*")(draw(NET, X)), r"'3\.\*' fits no array of θ; there are 0\.W, 0\.b, 2\.W, 2\.b"),
         (lambda: choose(jp.Conv, net=NET)(draw(NET, X)), "Conv fits no array"),
         (lambda: fit(frozen(optax.sgd(0.1), "9")), "'9' fits no array of θ"),
+        (lambda: fit(frozen(optax.lookahead(optax.sgd(0.1), 2, 0.5), "0")), r"write optax.lookahead\(frozen\("),
         (lambda: averaged(optax.sgd(0.1), 1.0), "decay must be from 0 to below 1, such as 0.999, found 1.0"),
     ],
-    ids=["none", "number", "no net", "no array", "no layer", "in use", "decay"],
+    ids=["none", "number", "no net", "no array", "no layer", "in use", "lookahead", "decay"],
 )
 def test_what_cannot_be_chosen_is_told(make, words):
     with pytest.raises(JaxpropError, match=words):
