@@ -228,7 +228,7 @@ def _everywhere(spread, a):
 
 
 def test_the_layouts_of_a_transformer():
-    net, ids = jp.models.gpt(vocabulary=8, width=4, depth=3, heads=2, context=4), np.zeros((2, 4), int)
+    net, ids = jp.models.gpt(vocabulary=8, width=4, depth=8, heads=2, context=4), np.zeros((2, 4), int)
     params = jax.eval_shape(net.init, jax.random.key(0), ids)
     found = Devices.of("model=2", net).layout(params)
     block = "inner.2.inner"
@@ -245,8 +245,8 @@ def test_the_layouts_of_a_transformer():
         f"{block}.1.inner.3.W": (None, "model", None),
     }
     assert not found.whole
-    spread = Devices.of("fsdp=2", net).layout(params).axes  # never along the axis that a Repeat goes through
-    assert spread[f"{block}.1.inner.1.W"] == (None, None, "fsdp")
+    spread = Devices.of("fsdp=2", net).layout(params).axes  # never along the axis that a Repeat goes through, of 8 here
+    assert spread[f"{block}.1.inner.1.W"] == (None, None, "fsdp") and spread[f"{block}.1.inner.3.b"] == (None, "fsdp")
 
 
 @pytest.mark.parametrize(
