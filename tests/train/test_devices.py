@@ -20,6 +20,7 @@ import jaxprop as jp
 from jaxprop.arrays.relative import relative
 from jaxprop.errors import JaxpropError
 from jaxprop.train.devices import Devices
+from jaxprop.train.devices.layouts import layout
 from jaxprop.train.rows import Rows
 from jaxprop.train.steps import Recipe, begin, taking
 
@@ -389,6 +390,16 @@ def test_repeated_blocks_are_gathered_one_at_a_time(way):
     size = 16 * 64 * 64 * 4
     assert collectives(program.as_text())["all-gather"] == (32, 2 * size)
     assert program.memory_analysis().temp_size_in_bytes < 1.5 * size  # 3 where all of θ is gathered
+
+
+def test_an_array_may_lie_on_two_axes_and_odd_ones_on_none():
+    """Features that fsdp divides only behind model; a transposed convolution, which has no groups to ask for."""
+    net = jp.Chain(jp.ConvTranspose(3, (3, 3)), jp.Flatten(), jp.Linear(4, bias=False))
+    params = jax.eval_shape(net.init, jax.random.key(0), np.zeros((2, 1, 1, 3)))
+    axes = layout(net, params, {"fsdp": 2, "model": 2}).axes
+    assert (axes["0.b"], axes["2.W"]) == ((None,), (None, ("model", "fsdp")))
+    assert layout(net, params, {"fsdp": 2, "model": 2}).divided("fsdp")
+    assert Devices.of("model=2", net).sizes == {"model": 2}
 
 
 def test_arrays_of_an_optimizer_lie_as_theirs_of_theta():

@@ -13,7 +13,7 @@ import jax
 from jaxtyping import PyTree
 
 from jaxprop.arrays.paths import by_path, join
-from jaxprop.layers import Conv, ConvTranspose
+from jaxprop.layers import Conv
 from jaxprop.layers.layer import Env, Layer
 from jaxprop.network import Combinator, Repeat, Walk, leaves
 from jaxprop.network.walk import Pulled, Pushed
@@ -60,7 +60,7 @@ def _kept(primitive: Any, *_: Any, **__: Any) -> bool:
 
 def gathers(block: Layer) -> bool:
     """Tell whether a block can be gathered so: XLA ends the process over a grouped convolution in pieces."""
-    return not any(isinstance(leaf.layer, Conv | ConvTranspose) and leaf.layer.groups > 1 for leaf in leaves(block))
+    return not any(isinstance(leaf.layer, Conv) and leaf.layer.groups > 1 for leaf in leaves(block))
 
 
 def gathering(net: Layer, gather: Callable[[Layer], Gather]) -> Layer:

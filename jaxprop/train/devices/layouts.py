@@ -54,6 +54,10 @@ class Layout(NamedTuple):
         """
         return jax.tree_util.tree_map_with_path(lambda path, leaf: self._spec(dotted(path), leaf), tree)
 
+    def divided(self, axis: str) -> bool:
+        """Tell whether any array lies along an axis of the mesh."""
+        return any(axis == on or axis in (on or ()) for axes in self.axes.values() for on in axes)
+
     def _spec(self, path: str, leaf: Any) -> PartitionSpec:
         shape = getattr(leaf, "shape", ())
         names = path.split(".")

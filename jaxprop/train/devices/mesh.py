@@ -16,13 +16,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Int, PyTree, Shaped
 
 from jaxprop.arrays.paths import place
 from jaxprop.errors import JaxpropError, pick
-from jaxprop.layers import Conv, ConvTranspose
+from jaxprop.layers import Conv
 from jaxprop.layers.layer import Layer
 from jaxprop.network import leaves
 from jaxprop.train.devices.blocks import gathering, paths_in_blocks
@@ -166,7 +168,7 @@ class Devices:
         found = self.layout(params)
         for axis in (MODEL, FSDP):
             size, lie = self.sizes.get(axis, 1), [path for path, by in found.whole.items() if by == axis]
-            if size > 1 and not any(axis in np.ravel(axes).tolist() for axes in found.axes.values()):
+            if size > 1 and not found.divided(axis):
                 said = f"nothing of this network is divided by {axis}: its {size} devices do the same work"
             elif size > 1 and lie:
                 arrays = ", ".join(f"{path} {list(found.shapes[path])}" for path in lie[:4])
@@ -224,7 +226,7 @@ def refuse_spread(given: Any, name: str) -> None:
 def devices_of(params: PyTree, net: Any) -> Devices | None:
     """Return the devices that θ lies on as `Devices.place` put it there; None for one device, or another mesh."""
     for leaf in jax.tree.leaves(params):
-        found = leaf.sharding if isinstance(leaf, jax.Array) and not isinstance(leaf, jax.core.Tracer) else None
+        found = leaf.sharding if isinstance(leaf, jax.Array) and not isinstance(leaf, Tracer) else None
         if isinstance(found, NamedSharding) and found.mesh.size > 1 and set(found.mesh.axis_names) <= set(AXES):
             return Devices(found.mesh, net) if isinstance(found.mesh, Mesh) else None
     return None
@@ -270,7 +272,7 @@ def _check_model(net: Any, what: str) -> None:
     """Raise JaxpropError for what `model` cannot divide."""
     if isinstance(net, Layer):
         for leaf in leaves(net):
-            if isinstance(leaf.layer, Conv | ConvTranspose) and leaf.layer.groups > 1:
+            if isinstance(leaf.layer, Conv) and leaf.layer.groups > 1:
                 raise JaxpropError(
                     f"{what}: found {MODEL} and {place(leaf.layer, leaf.path)}: where rows lie on some of the axes "
                     "only, XLA computes the weight gradient of a grouped convolution wrongly; use "
@@ -287,7 +289,7 @@ def _put(array: Any, sharding: NamedSharding) -> Any:
     """An array laid out; of one that is the same in every process, each puts its own part."""
     if sharding.is_fully_addressable or (isinstance(array, jax.Array) and not array.is_fully_addressable):
         return jax.device_put(array, sharding)
-    if jax.dtypes.issubdtype(getattr(array, "dtype", None), jax.dtypes.prng_key):
+    if jnp.issubdtype(getattr(array, "dtype", None), jax.dtypes.prng_key):
         data = _put(jax.random.key_data(array), sharding)
         return jax.random.wrap_key_data(data, impl=jax.random.key_impl(array))
     host = np.asarray(array)
