@@ -113,7 +113,7 @@ def _of_first(array: np.ndarray) -> np.ndarray:
 def _digest(given: Any) -> np.ndarray:
     """16 bytes that stand for a tree: arrays by their bytes, all else by its text."""
     digest = hashlib.blake2b(digest_size=16)
-    for path, leaf in by_path(given).items():
+    for path, leaf in by_path(at_home(given)).items():
         array = np.asarray(leaf) if isinstance(leaf, np.ndarray | jax.Array) else None
         digest.update(
             f"{path} {leaf!r}\0".encode() if array is None else f"{path} {array.dtype} {array.shape}\0".encode()

@@ -128,7 +128,8 @@ _job = _Job()
 
 def _ended(why: str) -> NoReturn:
     """End this process with another one: no step can be taken any more, and what waits for it waits in C++."""
-    print(f"jaxprop: {why}", file=sys.stderr)
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        sys.stderr.write(f"jaxprop: {why}\n")  # at once: JAX's own words may come in between
     _leave(1)
 
 
