@@ -67,7 +67,7 @@ def at_home(tree: PyTree, gather: bool = True) -> PyTree:
     def home(leaf: Any) -> Any:
         if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable:
             return leaf
-        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             return jax.random.wrap_key_data(home(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))
         if leaf.is_fully_replicated:
             return leaf.addressable_data(0)
@@ -119,5 +119,5 @@ def _digest(given: Any) -> np.ndarray:
             f"{path} {leaf!r}\0".encode() if array is None else f"{path} {array.dtype} {array.shape}\0".encode()
         )
         if array is not None:
-            digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+            digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return np.frombuffer(digest.digest(), np.uint8)
