@@ -29,10 +29,10 @@ Axes = tuple[str | tuple[str, ...] | None, ...]  # what each axis of an array li
 
 COLUMNS: dict[str, Axes] = {"W": (None, MODEL), "b": (MODEL,)}
 ROWS: dict[str, Axes] = {"W": (MODEL, None)}
-HEADS: dict[str, Axes] = {name: (None, MODEL) for name in ("W_query", "W_key", "W_value")} | {
-    "b_query": (MODEL,),
-    "b_value": (MODEL,),
-    "W_output": (MODEL, None),
+HEADS: dict[str, Axes] = {
+    **dict.fromkeys(("W_query", "W_key", "W_value"), COLUMNS["W"]),
+    **dict.fromkeys(("b_query", "b_value"), COLUMNS["b"]),
+    "W_output": ROWS["W"],
 }
 VOCABULARY: dict[str, Axes] = {"W": (MODEL, None)}
 

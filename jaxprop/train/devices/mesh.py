@@ -289,7 +289,7 @@ def _put(array: Any, sharding: NamedSharding) -> Any:
     """An array laid out; of one that is the same in every process, each puts its own part."""
     if sharding.is_fully_addressable or (isinstance(array, jax.Array) and not array.is_fully_addressable):
         return jax.device_put(array, sharding)
-    if jnp.issubdtype(getattr(array, "dtype", None), jax.dtypes.prng_key):
+    if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
         data = _put(jax.random.key_data(array), sharding)
         return jax.random.wrap_key_data(data, impl=jax.random.key_impl(array))
     host = np.asarray(array)
