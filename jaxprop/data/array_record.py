@@ -6,6 +6,7 @@ have the same description, so that rows are found at the same places of each.
 """
 
 import hashlib
+import importlib
 import json
 import os
 from collections.abc import Sequence
@@ -162,7 +163,6 @@ def _described(record: bytes, where: str) -> tuple[bytes, dict[str, np.dtype]]:
 
 def _module(path: str | Path) -> Any:
     try:
-        from array_record.python import array_record_module
+        return importlib.import_module("array_record.python.array_record_module")
     except ImportError:
         raise DataError(f"{path}: needs array_record, which is not installed: {INSTALL}") from None
-    return array_record_module

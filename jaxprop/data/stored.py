@@ -102,12 +102,8 @@ def stored_data(
     ...     stored_data(f"{folder}/x.npy").x.shape
     (8, 3)
     """
-    asked = {
-        name: value
-        for name, value in (("target", target), ("features", features), ("labels", labels))
-        if value is not None
-    }
-    rows = stored(path, **asked)
+    asked: dict[str, Any] = {"target": target, "features": features, "labels": labels}
+    rows = stored(path, **{name: value for name, value in asked.items() if value is not None})
     x = rows.parts.x if isinstance(rows, Stored) else Inputs(rows)
     if isinstance(x, FileArray):
         x = FileArray(x.pieces, x.stored, x.row or (1,), x.name, np.dtype(np.float32))

@@ -163,16 +163,12 @@ class FileArray(ArrayElsewhere):
                 return self.kept[numbers]
             np.take(self.kept, numbers, axis=0, out=out[: len(numbers)], mode="clip")
             return out
-        direct = out is not None and out.dtype == self.stored and out.flags.c_contiguous
-        found = out[: len(numbers)] if direct else np.empty((len(numbers), *self.row), self.stored)
-        self._read(numbers, found)
-        if direct:
+        if out is not None and out.dtype == self.stored and out.flags.c_contiguous:
+            self._read(numbers, out[: len(numbers)])
             return out
-        found = self._own(found)
-        if out is None:
-            return found
-        out[: len(numbers)] = found
-        return out
+        found = np.empty((len(numbers), *self.row), self.stored)
+        self._read(numbers, found)
+        return filled(self._own(found), out)
 
     def _own(self, found: np.ndarray) -> np.ndarray:
         """Rows as they are read, of those as they are stored."""
@@ -244,7 +240,7 @@ class FileArray(ArrayElsewhere):
         return {"shape": list(self.shape), "files": len(self.pieces), "sha256": digest.hexdigest()}
 
 
-def _read_all(file: int, buffers: Sequence[tuple[np.ndarray]], places: Sequence[int]) -> int:
+def _read_all(file: int, buffers: Any, places: Sequence[int]) -> int:
     """Read into each buffer from its place; return how many bytes there were. The loop is C's: it is the cost."""
     return sum(map(os.preadv, repeat(file), buffers, places))
 

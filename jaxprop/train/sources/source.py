@@ -140,7 +140,8 @@ class Cast(Around):
     """The rows of a source, with floating numbers as a precision keeps them."""
 
     def __init__(self, source: Source, precision: Precision) -> None:
-        self.source, self.precision = source, precision
+        self.source = source
+        self.precision: Precision = precision
 
     def read(self, numbers: np.ndarray, out: Any = None) -> Any:
         """Return the rows of these numbers, see `Source`."""
