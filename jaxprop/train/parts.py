@@ -100,7 +100,8 @@ class Epoch(Step):
             def part(a: Array) -> Array:
                 return jax.lax.dynamic_slice_in_dim(a, i * self.batch_size, size)
 
-            chosen = jax.tree.map(part, rows) if order is None else jax.tree.map(lambda a: a[part(order)], rows)
+            numbers = None if order is None else part(order)
+            chosen = jax.tree.map(part if numbers is None else lambda a: a[numbers], rows)
             key = None if layer_key is None else self.recipe.key(layer_key, i)
             state, cost = steps.step(self.recipe, state, batch(chosen), key)
             return state, cost

@@ -99,7 +99,8 @@ class Run:
 
         Return the epoch's row of the history. more: whether another epoch is to follow, whose rows may be gathered.
         """
-        first, order = self.place, self.order or pool.submit(self.batches.order, self.order_seed, self.epochs)
+        first = self.place
+        order: Any = self.order or pool.submit(self.batches.order, self.order_seed, self.epochs)
         self.order = pool.submit(self.batches.order, self.order_seed, self.epochs + 1) if more else None
         before = self.steps - first
         for chunk in self.batches.epoch(order, pool, first, self.order):
