@@ -117,7 +117,9 @@ class Batches:
         first = start * self.batch_size
         if steps == 0:  # what is left over after the last full batch
             numbers = order[first:]
-            tail = self.source.read(numbers if self.own is None else numbers[self.devices.own(self.rest)])
+            if self.own is not None and self.devices is not None:
+                numbers = numbers[self.devices.own(self.rest)]
+            tail = self.source.read(numbers)
             return Chunk(self._place(jax.tree.map(lambda a: a[None], tail), self.rest), 1, self.rest)
         chosen = order[first : first + steps * self.batch_size]
         if self.own is not None:
