@@ -272,6 +272,7 @@ def test_columns_then_rows(net, shape, rows_of):
     )
 
 
+@pytest.mark.slow
 def test_what_does_not_divide_is_whole_and_said_once():
     net, x = jp.Chain(jp.Linear(3), jp.Tanh(), jp.Linear(4)), X[:, :5]
     with pytest.warns(UserWarning) as said:
@@ -281,8 +282,17 @@ def test_what_does_not_divide_is_whole_and_said_once():
     ]
     assert found.params[0].W.sharding.is_fully_replicated and not found.params[2].W.sharding.is_fully_replicated
     assert apart(found, fit(net, x=x, batch_size=22)) <= 1e-12
+
+
+def test_what_model_cannot_divide_is_said():
+    net = jp.Chain(jp.Linear(3), jp.Tanh(), jp.Linear(4))
+    params = jax.eval_shape(net.init, jax.random.key(0), X)
+    with pytest.warns(UserWarning, match=r"fit: 0\.W \[6, 3\], 0\.b \[3\] cannot be divided evenly by model=2"):
+        Devices.of("model=2", net).warn(params, "fit")
     with pytest.warns(UserWarning, match="nothing of this network is divided by model: its 2 devices do the same work"):
-        Devices.of("model=2", jp.RNN(3)).warn(drawn(jp.RNN(3), np.zeros((2, 3, 4))), "fit")
+        Devices.of("model=2", jp.RNN(3)).warn(
+            jax.eval_shape(jp.RNN(3).init, jax.random.key(0), np.zeros((2, 3, 4))), "fit"
+        )
 
 
 @pytest.mark.parametrize("mesh", TWO)
