@@ -268,8 +268,8 @@ def test_what_started_them_says_who_is_who(launcher, tmp_path):
 
 
 def test_the_manifest_and_the_script_of_the_docs_are_well_formed():
-    section = (ROOT / "docs" / "training.md").read_text("utf-8").split("## Many machines")[1].split("\n## ")[0]
-    (script,), (manifest,) = (re.findall(rf"```{kind}\n(.*?)```", section, re.S) for kind in ("sh", "yaml"))
+    page = (ROOT / "docs" / "training" / "machines.md").read_text("utf-8")
+    (script,), (manifest,) = (re.findall(rf"```{kind}\n(.*?)```", page, re.S) for kind in ("sh", "yaml"))
     subprocess.run(["bash", "-n"], input=script, text=True, check=True, timeout=20)
     service, started = yaml.safe_load_all(manifest)
     pod = started["spec"]["template"]["spec"]
