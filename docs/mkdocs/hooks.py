@@ -118,7 +118,8 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     config.mdx_configs["pymdownx.superfences"] = {"custom_fences": [fence]}
     entries = {title: pages for entry in config.nav for title, pages in entry.items()}
     entries["Reference"] += [{title: f"reference/{room}.md"} for room, (title, _) in ROOMS.items()]
-    entries["Decisions"] += [f"decisions/{path.name}" for path in sorted(ROOT.glob("docs/decisions/[0-9]*.md"))]
+    decisions = sorted(ROOT.glob("docs/decisions/[0-9]*.md"), key=lambda path: int(path.name.split("-")[0]))
+    entries["Decisions"] += [f"decisions/{path.name}" for path in decisions]
     entries["Write your own"] += [path.relative_to(ROOT).as_posix() for path in readmes()[1:]]
     return config
 

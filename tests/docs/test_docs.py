@@ -2,13 +2,17 @@
 
 import doctest
 import importlib.util
+import os
 import pathlib
 import re
+import subprocess
+import sys
 
 import jax
 import pytest
 
 from tests.cli.commands import did
+from tests.docs.pages import free_port
 
 ROOT = pathlib.Path(__file__).parents[2]
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
@@ -46,6 +50,24 @@ def test_what_a_page_shows_is_what_python_prints(page, tmp_path, monkeypatch):
     told = []
     doctest.DocTestRunner(optionflags=FLAGS, verbose=False).run(test, out=told.append)
     assert not told, "".join(told)
+
+
+TRAINING = {
+    page: re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.S)
+    for page in (ROOT / "docs" / "training").glob("*.md")
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", sorted(page for page, code in TRAINING.items() if code), ids=lambda page: page.stem)
+def test_the_code_of_a_page_on_training_runs(page, tmp_path):
+    """All blocks of a page as one script; on that of many machines it is a job of one process."""
+    job = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{free_port()}", "JAX_NUM_PROCESSES": "1", "JAX_PROCESS_ID": "0"}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "JAX_PLATFORMS": "cpu"}
+    environment |= job if page.stem == "machines" else {}
+    asked = [sys.executable, "-W", "error", "-c", "\n".join(TRAINING[page])]
+    done = subprocess.run(asked, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
 
 
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[-+]\d+)?")
