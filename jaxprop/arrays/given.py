@@ -63,13 +63,17 @@ def as_numbers(given: PyTree, what: str) -> PyTree:
 def in_own_precision(array: Any, what: str) -> Any:
     """Return an array as JAX holds it, in 32 bits unless its 64 bits are on; DataError where a number does not fit.
 
+    >>> in_own_precision(np.array([0.5], ">f8"), "x").dtype == np.float32
+    True
     >>> in_own_precision(np.array([1, 2**32 + 1]), "targets")
     Traceback (most recent call last):
         ...
     jaxprop.errors.DataError: targets: row 1 is 4294967297, beyond int32; number labels and ids from 0 with ...
     """
-    own = jax.dtypes.canonicalize_dtype(array.dtype) if isinstance(array, np.ndarray | np.generic) else None
-    if own is None or own == array.dtype:
+    if not isinstance(array, np.ndarray | np.generic):
+        return array
+    own = jax.dtypes.canonicalize_dtype(array.dtype.newbyteorder("="))  # files of other machines have the other order
+    if own == array.dtype:
         return array
     with np.errstate(over="ignore"):
         held = array.astype(own)

@@ -104,9 +104,10 @@ def stored_data(
     """
     asked: dict[str, Any] = {"target": target, "features": features, "labels": labels}
     rows = stored(path, **{name: value for name, value in asked.items() if value is not None})
-    x = rows.parts.x if isinstance(rows, Stored) else Inputs(rows)
+    as_read = np.dtype(np.float32)
+    x = rows.parts.x if isinstance(rows, Stored) else Inputs(rows, as_read)
     if isinstance(x, FileArray):
-        x = FileArray(x.pieces, x.stored, x.row or (1,), x.name, np.dtype(np.float32))
+        x = FileArray(x.pieces, x.stored, x.row or (1,), x.name, as_read)
     targets, classes = _all_targets(rows), getattr(rows, "classes", None)
     if classes is None and targets.ndim == 1 and targets.dtype.kind in "biu":
         targets, classes = as_labels(targets.tolist(), f"{path}: targets")

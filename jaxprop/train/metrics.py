@@ -60,7 +60,7 @@ def predict(
     [2.0, 6.0]
     """
     order = "predict(net, x, params)"
-    if (source := as_inputs(x)) is not None:
+    if (source := as_inputs(x, mask)) is not None:
         return np.concatenate([_outputs_of(net, rows, params) for rows in _parts_of(_looked_at(net, source, order))])
     x = _checked(net, x, params, order)
     return np.concatenate([_outputs_of(net, rows, params) for rows in _parts_in_memory(Rows(x, None, None, mask))])
@@ -110,6 +110,10 @@ def evaluate(net: Network, cost: Cost, *old: object) -> Measure:
             if source is None or isinstance(source, Rows):
                 raise ShapeError(f"evaluate: there are no targets: write {order}")
             return measured(net, cost, _looked_at(net, source, order), params)[0]
+        if isinstance(x, Source | Stream):
+            raise JaxpropError(
+                "evaluate: rows that are not in memory bring their targets: write evaluate(...)(rows, params)"
+            )
         x, expected = _checked(net, x, params, order), np.asarray(as_arrays(targets, "targets"))
         weights = None if weights is None else read_weights(weights, _rows(x))
         return measured(net, cost, Rows(x, expected, weights, mask), params)[0]

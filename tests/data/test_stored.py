@@ -35,10 +35,10 @@ def save_npz(folder, ends=(5, 12), **others):
     return folder
 
 
-def save_records(folder, ends=(5, 12)):
+def save_records(folder, x=X, ends=(5, 12)):
     pytest.importorskip("array_record")
     for i, j in zip([0, *ends[:-1]], ends, strict=True):
-        jp.data.write_array_record(folder / f"rows.array_record-{i:05d}-of-2", (X[i:j], TARGETS[i:j]))
+        jp.data.write_array_record(folder / f"rows.array_record-{i:05d}-of-2", (x[i:j], TARGETS[i:j]))
     return folder
 
 
@@ -74,6 +74,9 @@ def test_numbers_of_every_kind(tmp_path):
     with jax.enable_x64(False):
         found = jp.data.stored(tmp_path / "a.npz").read(ALL)
     assert np.array_equal(found.x, X) and found.x.dtype == np.float32 and found.targets.tolist() == TARGETS.tolist()
+    np.savez(tmp_path / "a.npz", x=X.astype(">f4"), targets=TARGETS.astype(">i4"))
+    found = jp.data.stored(tmp_path / "a.npz").read(ALL)
+    assert np.array_equal(found.x, X) and found.x.dtype.isnative and found.targets.dtype.isnative
     np.savez(tmp_path / "b.npz", x=X.astype(np.uint8), targets=np.full(12, 2**40))
     with jax.enable_x64(False), refused("targets: row 0 is 1099511627776, beyond int32"):
         jp.data.stored(tmp_path / "b.npz").read(ALL)
@@ -198,6 +201,14 @@ def test_load_leaves_rows_in_their_files(save, tmp_path):
            epochs=1, progress=False)  # fmt: skip
     with refused("these are not the 12 rows that the model was trained on"):
         jp.data.load_again(tmp_path, {"validation": 4}, jp.data.seen(data))
+
+
+@pytest.mark.parametrize("save", [save_npy, save_records])
+@pytest.mark.parametrize("x", [X[:, 0].astype(np.float64), X.astype(np.uint8)], ids=["numbers", "bytes"])
+def test_what_is_loaded_is_float32_and_has_features(save, x, tmp_path):
+    data = jp.data.load(save(tmp_path, x), validation=0)
+    assert data.x.dtype == np.float32 and data.x[:].dtype == np.float32
+    assert np.array_equal(data.x[:], x.reshape(12, -1).astype(np.float32))
 
 
 def test_a_pattern_of_tables_is_loaded_as_one(tmp_path):

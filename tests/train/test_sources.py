@@ -91,6 +91,25 @@ def test_training_on_rows_elsewhere_is_training_on_them_in_memory(kind, tmp_path
     assert here.row["validation_r2"] == pytest.approx(there.row["validation_r2"], rel=1e-12)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+def test_rows_that_are_kept_may_be_of_another_precision(dtype, tmp_path, monkeypatch):
+    monkeypatch.setattr(files_module, "KEPT", 2**20)
+    data = mapped(tmp_path, "x", X.astype("float16")), TARGETS.astype(np.float32)
+    here, there = (fit(rows, precision=dtype, epochs=1) for rows in ((X.astype("float16"), data[1]), data))
+    assert equal(here.params, there.params)
+
+
+def test_a_mask_is_that_of_rows_elsewhere_too(tmp_path, monkeypatch):
+    monkeypatch.setattr("jaxprop.train.metrics.ROWS_AT_ONCE", 5)
+    tokens, mask = np.random.default_rng(0).normal(size=(12, 4, 2)).astype(np.float32), np.ones((12, 4), bool)
+    mask[:, 2:] = False
+    net = jp.MultiHeadAttention(1)
+    params = net.init(KEY, tokens)
+    there = jp.predict(net, mapped(tmp_path, "x", tokens), params, mask=mask)
+    assert np.array_equal(there, jp.predict(net, tokens, params, mask=mask))
+    assert not np.array_equal(there, jp.predict(net, tokens, params))
+
+
 def test_measuring_in_parts_is_measuring_at_once(tmp_path, monkeypatch):
     params = fit().params
     measure, whole = jp.evaluate(NET, HALF), jp.evaluate(NET, HALF)(X, fit().params, TARGETS, weights=WEIGHTS)
@@ -98,6 +117,8 @@ def test_measuring_in_parts_is_measuring_at_once(tmp_path, monkeypatch):
     for data in kinds(tmp_path).values():
         assert measure(data, params, weights=WEIGHTS) == pytest.approx(whole, rel=1e-12)
     assert measure(Batches(), params) == pytest.approx(measure(X, params, TARGETS), rel=1e-12)
+    with pytest.raises(JaxpropError, match=r"bring their targets: write evaluate\(\.\.\.\)\(rows, params\)"):
+        measure(Stream(Batches()), params, TARGETS)
     y = jp.predict(NET, X, params)
     assert np.array_equal(y, jp.predict(NET, np.load(tmp_path / "x.npy", mmap_mode="r"), params))
     assert np.array_equal(y, jp.predict(NET, Elements(), params))

@@ -94,16 +94,16 @@ class Chosen(ArrayElsewhere):
 
 
 class Inputs(ArrayElsewhere):
-    """The x of a source, as an array."""
+    """The x of a source, as an array of that dtype whose rows have an axis."""
 
-    def __init__(self, source: Source) -> None:
-        self.source = source
-        like = source.read(np.zeros(1, int)).x
-        self.shape, self.dtype = (source.rows, *like.shape[1:]), like.dtype
+    def __init__(self, source: Source, dtype: np.dtype) -> None:
+        self.source, self.dtype = source, dtype
+        self.shape = (source.rows, *(source.read(np.zeros(1, int)).x.shape[1:] or (1,)))
 
     def take(self, numbers: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Return the rows of these numbers, in this order; into the first rows of `out` if that is given."""
-        return filled(self.source.read(numbers).x, out)
+        x = self.source.read(numbers).x
+        return filled(x.astype(self.dtype, copy=False).reshape(len(numbers), *self.shape[1:]), out)
 
     def where(self, number: int) -> str:
         """Return where a row lies, for errors."""
@@ -145,7 +145,8 @@ class FileArray(ArrayElsewhere):
     @property
     def dtype(self) -> np.dtype:  # pyright: ignore[reportIncompatibleVariableOverride] (JAX's 64 bits may be turned on)
         """The dtype of rows as they are read."""
-        return np.dtype(jax.dtypes.canonicalize_dtype(self.stored)) if self.read_as is None else self.read_as
+        own = jax.dtypes.canonicalize_dtype(self.stored.newbyteorder("="))
+        return np.dtype(own) if self.read_as is None else self.read_as
 
     @property
     def nbytes(self) -> int:
@@ -159,10 +160,7 @@ class FileArray(ArrayElsewhere):
             self._read(np.arange(len(self)), whole)
             self.kept = self._own(whole)
         if self.kept is not None:
-            if out is None:
-                return self.kept[numbers]
-            np.take(self.kept, numbers, axis=0, out=out[: len(numbers)], mode="clip")
-            return out
+            return _of_memory(self.kept, numbers, out)
         if out is not None and out.dtype == self.stored and out.flags.c_contiguous:
             self._read(numbers, out[: len(numbers)])
             return out
@@ -290,9 +288,15 @@ class Stored(Source):
 
 
 def _take(part: Any, numbers: np.ndarray, out: np.ndarray | None) -> np.ndarray:
-    if isinstance(part, ArrayElsewhere):
-        return part.take(numbers, out)
+    return part.take(numbers, out) if isinstance(part, ArrayElsewhere) else _of_memory(part, numbers, out)
+
+
+def _of_memory(array: np.ndarray, numbers: np.ndarray, out: np.ndarray | None) -> np.ndarray:
+    """Rows of an array; into the first rows of `out`, which may be of another precision, if that is given."""
     if out is None:
-        return part[numbers]
-    np.take(part, numbers, axis=0, out=out[: len(numbers)], mode="clip")
+        return array[numbers]
+    if out.dtype == array.dtype:
+        np.take(array, numbers, axis=0, out=out[: len(numbers)], mode="clip")
+    else:
+        out[: len(numbers)] = array[numbers]
     return out

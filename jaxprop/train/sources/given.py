@@ -76,14 +76,19 @@ def as_source(given: Any, name: str = "data", weights: Any = None, mask: Any = N
     return Weighted(source, weights, read_mask(mask, source.rows, f"{name}: mask"))
 
 
-def as_inputs(given: Any) -> Source | None:
+def as_inputs(given: Any, mask: Any = None) -> Source | None:
     """Return inputs x that are not in memory as a source, with their targets or without; None for what is in memory.
+
+    mask: what padding is masked by, from memory, with first axis N.
 
     >>> as_inputs([[1.0]]) is None
     True
     """
     x = file_array(given)
-    return Stored(Rows(x, None)) if _is_stored(x) else None if isinstance(given, tuple) else as_source(given)
+    source = Stored(Rows(x, None)) if _is_stored(x) else None if isinstance(given, tuple) else as_source(given)
+    if source is None or mask is None:
+        return source
+    return Weighted(source, None, read_mask(mask, source.rows))
 
 
 def file_array(given: Any) -> Any:
