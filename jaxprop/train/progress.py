@@ -46,7 +46,9 @@ class Progress:
     def __init__(self, total_steps: int | None, epochs: int, enabled: bool = True) -> None:
         self.total, self.epochs, self.enabled = total_steps, epochs, enabled
         self.done, self.start, self.said, self.latest = 0, time.monotonic(), 0.0, ""
+        self.at = self.start  # when the latest chunk was over
         self.first: tuple[int, float] | None = None  # steps and time when compiling was over
+        self.epochs_said = 0
         # we refresh it ourselves, once a chunk: a refreshing thread would take time from the training
         self.bar = Bar(
             TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
@@ -72,7 +74,7 @@ class Progress:
     def advance(self, steps: int) -> None:
         """A chunk is done."""
         self.done += steps
-        now = time.monotonic()
+        self.at = now = time.monotonic()
         self.first = self.first or (self.done, now)
         if not self.enabled or now - max(self.said, self.start) < (0.1 if self.live else SAY_EVERY):
             return
@@ -97,6 +99,9 @@ class Progress:
                     self.bar.console.print(line, highlight=False)
                 else:
                     print(line, file=sys.stderr)
+        self.epochs_said += 1
+        if self.epochs_said == 1:  # what validates, and what keeps the run, is compiled or imported at its end
+            self.first = None
 
     @contextmanager
     def _showing(self) -> Iterator[None]:
@@ -107,10 +112,13 @@ class Progress:
             self.enabled = False
 
     def speed(self) -> str:
-        """Steps a second, and the time that the rest will take at that rate; the first chunk compiles: not counted."""
+        """Steps a second, and the time that the rest will take at that rate.
+
+        The first chunk compiles and is not counted, nor is what comes before the second chunk of the second epoch.
+        """
         steps, start = self.first or (0, self.start)
         if self.done <= steps:
             return f"{self.done / max(time.monotonic() - self.start, 1e-9):,.0f} steps/s"
-        rate = (self.done - steps) / max(time.monotonic() - start, 1e-9)
+        rate = (self.done - steps) / max(self.at - start, 1e-9)
         left = 0 if self.total is None else self.total - self.done  # of a stream nobody knows
         return f"{rate:,.0f} steps/s" + (f" · {clock(left / max(rate, 1e-9))} left" if left > 0 else "")

@@ -20,6 +20,21 @@ def test_the_time_left_leaves_compiling_out(monkeypatch):
     assert progress.speed() == "1 steps/s · 10 s left"
 
 
+def test_the_time_left_leaves_the_compiling_of_the_first_validation_out(monkeypatch):
+    """It takes 50 s after the first epoch, and to keep the run for the first time another 20; each step takes one."""
+    now = [0.0]
+    monkeypatch.setattr("jaxprop.train.progress.time.monotonic", lambda: now[0])
+    progress = Progress(7, 2, enabled=False)
+    for now[0] in (100.0, 101.0, 102.0):
+        progress.advance(1)
+    now[0] = 152.0
+    assert progress.speed() == "1 steps/s · 4 s left"
+    progress.epoch({"epoch": 1, "cost": 0.5, "seconds": 152.0})
+    for now[0] in (173.0, 174.0):
+        progress.advance(1)
+    assert progress.speed() == "1 steps/s · 2 s left"
+
+
 def test_progress_is_one_line_in_a_narrow_terminal():
     progress = Progress(10_000, 10, enabled=False)
     progress.bar.live.console = console = Console(width=60, file=io.StringIO(), force_terminal=True)
