@@ -199,6 +199,17 @@ def test_a_public_name_has_a_docstring_and_an_example():
     assert not lacking, lacking
 
 
+def test_a_room_that_has_a_map_has_all_of_it():
+    """A docstring that lists the files of its room, `steps.py   what they hold`, lists every one and no other."""
+    for room in (path for path in MODULES if path.name == "__init__.py"):
+        said = ast.get_docstring(ast.parse(room.read_text("utf-8"))) or ""
+        listed = re.findall(r"(?:^|  )(\w+(?:\.py|/))(?=  )", said, re.MULTILINE)
+        if listed:
+            files = {path.name for path in room.parent.glob("*.py")} - {"__init__.py"}
+            rooms = {f"{path.parent.name}/" for path in room.parent.glob("*/__init__.py")}
+            assert set(listed) == files | rooms, room.relative_to(ROOT)
+
+
 def undocumented(text):
     """Public names that a text does not mention as code: `name`, `jp.name` or jp.name in an example."""
     return [n for n in PUBLIC if not re.search(rf"(?:`|\bjp\.|\bjaxprop\.){re.escape(n)}(?!\w)", text)]

@@ -1,6 +1,5 @@
 """`report`: what is reported on, and the file that it becomes."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from jaxprop.errors import JaxpropError
 from jaxprop.layers.layer import Layer
 from jaxprop.network.call import Network, require
 from jaxprop.network.freeze import freeze_statistics
+from jaxprop.saved.folder import write_whole
 from jaxprop.train import FitResult
 from jaxprop.train.rows import Rows, read_rows
 
@@ -122,11 +122,8 @@ def write(subject: Subject, path: str | Path) -> Path:
     if isinstance(net, Layer) and net.mixes_examples:  # an answer must not depend on the other rows
         net, params = freeze_statistics(net, jax.tree.map(lambda a: a[:4096], subject.rows.x), params)
     text = page(subject, net, params)
-    part = path.with_name(path.name + ".part")
     try:
-        part.write_text(text, "utf-8")
-        os.replace(part, path)
+        write_whole(path, text.encode())
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise JaxpropError(f"report {path}: cannot be written: {error.strerror}; choose another file") from None
     return path

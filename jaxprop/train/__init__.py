@@ -2,14 +2,16 @@
 
 fitting.py     `fit`: what may be asked, and the epochs            result.py      what it gives back
 run.py         one run: its state, and what is measured            steps.py       θ ← θ + update, compiled
-rows.py        rows as they are given, checked                     optimizers.py  what some optimizers need more
-batches.py     shuffled rows, gathered meanwhile                   metrics.py     `evaluate` and `predict`
-streamed.py    batches in the order of a stream
-progress.py    what is shown                                       nonfinite.py   where the first NaN arose
-confusion.py   which classes are taken for which                   monitor.py     quantities as training goes
-parts.py       `step` and `epoch`, for a loop of one's own          precision.py   in which numbers a step computes
-sources/       where rows come from, in memory or larger than it   devices/       many devices, many processes
+parts.py       `step` and `epoch`, for a loop of one's own         precision.py   in which numbers a step computes
+optimizers.py  what some optimizers need more                      parameters.py  some of θ by path, for an optimizer
+rows.py        rows as they are given, checked                     sources/       where rows come from, files too
+batches.py     shuffled rows, gathered meanwhile                   streamed.py    batches in the order of a stream
+metrics.py     `evaluate` and `predict`                            confusion.py   which classes are taken for which
+progress.py    what is shown                                       watching.py    what whoever watches is told
+monitor.py     quantities as training goes                         monitored.py   what they were
+nonfinite.py   where the first NaN arose                           signals.py     Ctrl-C and SIGTERM
 checkpoints/   going on where a run was                            logs/          where a run is written down
+devices/       many devices, many processes                        together.py    how the processes of a run agree
 sweeps/        many runs at once
 """
 

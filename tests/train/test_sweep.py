@@ -193,8 +193,8 @@ def test_settings_that_are_found_out_by_trying():
 
 def test_as_many_at_once_as_fit(monkeypatch):
     devices = len(jax.local_devices())
-    monkeypatch.setattr("jaxprop.train.sweeps.together.room", lambda devices: 30_000)
-    monkeypatch.setattr("jaxprop.train.sweeps.together.taken", lambda compiled: 1_000_000)
+    monkeypatch.setattr("jaxprop.train.sweeps.side_by_side.room", lambda devices: 30_000)
+    monkeypatch.setattr("jaxprop.train.sweeps.side_by_side.taken", lambda compiled: 1_000_000)
     assert sweep(seeds=3, epochs=1).at_once == devices
     assert memory.evenly(9, 4, 2) == 4 and memory.evenly(9, 8, 1) == 5
     assert memory.room(jax.local_devices()) > 2**20

@@ -5,13 +5,13 @@ import csv
 import io
 import json
 import math
-import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jaxprop.errors import JaxpropError
+from jaxprop.saved.folder import write_whole
 from jaxprop.train.result import Row
 from jaxprop.train.watching import Moment, Watched, Watcher
 
@@ -123,7 +123,7 @@ class _Table(_Rows):
     def begin(self, rows: list[dict[str, Any]]) -> None:
         self.rows = rows
         self.columns = list(dict.fromkeys(name for row in rows for name in row))
-        _replace(self.path, self._lines(rows, head=bool(rows)))
+        write_whole(self.path, self._lines(rows, head=bool(rows)).encode())
 
     def write(self, row: Row) -> None:
         self.rows.append(dict(row))
@@ -131,7 +131,7 @@ class _Table(_Rows):
         if new:  # a monitor has its first record, say: the file gets a column, and is written anew
             last = ["seconds"] if "seconds" in self.columns or "seconds" in new else []
             self.columns = [name for name in (*self.columns, *new) if name != "seconds"] + last
-            _replace(self.path, self._lines(self.rows, head=True))
+            write_whole(self.path, self._lines(self.rows, head=True).encode())
         else:
             _append(self.path, self._lines([dict(row)], head=False))
 
@@ -149,7 +149,7 @@ class _Lines(_Rows):
         return [json.loads(line) for line in self.path.read_text("utf-8").splitlines()]
 
     def begin(self, rows: list[dict[str, Any]]) -> None:
-        _replace(self.path, "".join(map(_line, rows)))
+        write_whole(self.path, "".join(map(_line, rows)).encode())
 
     def write(self, row: Row) -> None:
         _append(self.path, _line(row))
@@ -163,10 +163,3 @@ def _line(row: dict[str, Any]) -> str:
 def _append(path: Path, text: str) -> None:
     with path.open("a", encoding="utf-8", newline="") as file:
         file.write(text)
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file that is whole at every moment."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, "utf-8", newline="")
-    os.replace(part, path)

@@ -21,8 +21,8 @@ from jaxprop.train.sweeps.programs import Lane, Place, Program, program_of
 from jaxprop.train.sweeps.result import BestRun, SweepResult
 from jaxprop.train.sweeps.scores import Truth
 from jaxprop.train.sweeps.settings import BATCH_SIZE, Setting
+from jaxprop.train.sweeps.side_by_side import Seeds, SideBySide
 from jaxprop.train.sweeps.task import Task
-from jaxprop.train.sweeps.together import Seeds, Together
 from jaxprop.train.sweeps.tracing import traceable
 
 
@@ -138,26 +138,26 @@ class Whole:
         mixes = task.held is not None and isinstance(net, Layer) and net.mixes_examples
         chosen = self.seeds.orders(0, ROWS_TO_FREEZE) if mixes else None
         start = self.place.everywhere(self._start(plan.recipe, len(task.seeds)))
-        together = Together(
+        runs = SideBySide(
             program, plan.truth, task.data, task.held, self.seeds, chosen, start, self.table, shown, stopping
         )
         numbers = [(k, s) for k in plan.members for s in range(len(task.seeds))]
         lanes = self._lanes([(self.settings[k], s) for k, s in numbers], self.numbers)
-        self.at_once = size = together.at_once(lanes, self.wanted)
+        self.at_once = size = runs.at_once(lanes, self.wanted)
         for i in range(0, len(numbers), size):
             own = numbers[i : i + size]
             filled = np.resize(np.arange(i, i + len(own)), size)
-            together.told = self._told(plan, i + 1, len(own), len(numbers))
+            runs.told = self._told(plan, i + 1, len(own), len(numbers))
             before = self.table.done.sum()
             try:
-                together.run(jax.tree.map(lambda a, f=filled: a[f], lanes), own)
+                runs.run(jax.tree.map(lambda a, f=filled: a[f], lanes), own)
                 if self.keep:
-                    trained = jax.device_get(program.for_use(together.state))
+                    trained = jax.device_get(program.for_use(runs.state))
                     for j, (k, s) in enumerate(own):
                         self.table.params[k, task.seeds[s]] = jax.tree.map(lambda a, j=j: a[j], trained)
             finally:
                 self.steps += int(self.table.done.sum() - before) * plan.steps
-                self._keep_best(together, own)
+                self._keep_best(runs, own)
 
     def _told(self, plan: Plan, first: int, count: int, runs: int) -> str:
         """Where the sweep is, in words."""
@@ -165,11 +165,11 @@ class Whole:
         some = f"runs {first} to {first + count - 1} of {runs}" if count < runs else f"{runs} runs"
         return " · ".join(filter(None, (program, some)))
 
-    def _keep_best(self, together: Together, own: list[tuple[int, int]]) -> None:
+    def _keep_best(self, runs: SideBySide, own: list[tuple[int, int]]) -> None:
         """Keep the parameters of the best run, if it is one of these."""
         number = self.table.ahead(self.table.lanes(own))
         if number is not None:
-            self.table.best_params = jax.tree.map(lambda a: np.asarray(a[number]), together.best)
+            self.table.best_params = jax.tree.map(lambda a: np.asarray(a[number]), runs.best)
 
     def result(self, stopped: str) -> SweepResult:
         """Return what there is now."""

@@ -36,7 +36,7 @@ class Seeds:
         return np.stack(found).astype(np.int32)
 
 
-class Together:
+class SideBySide:
     """Some runs of a program: `run` trains them, `params` are those of each run, `best` of each run's best epoch."""
 
     def __init__(
