@@ -99,6 +99,17 @@ def test_rows_that_are_kept_may_be_of_another_precision(dtype, tmp_path, monkeyp
     assert equal(here.params, there.params)
 
 
+def test_rows_that_are_kept_in_32_bits_are_read_again_for_64(tmp_path, monkeypatch):
+    monkeypatch.setattr(files_module, "KEPT", 2**20)
+    x = np.random.default_rng(0).normal(size=(12, 2))
+    rows = jp.data.stored([mapped(tmp_path, "x", x).filename], [mapped(tmp_path, "targets", TARGETS).filename])
+    with jax.enable_x64(False):
+        assert rows.read(np.arange(12)).x.dtype == np.float32
+        there = fit(rows, precision="float64", epochs=1).params
+        assert equal(there, fit((x, TARGETS), precision="float64", epochs=1).params)
+        assert rows.read(np.arange(12)).x.dtype == np.float32
+
+
 def test_a_mask_is_that_of_rows_elsewhere_too(tmp_path, monkeypatch):
     monkeypatch.setattr("jaxprop.train.metrics.ROWS_AT_ONCE", 5)
     tokens, mask = np.random.default_rng(0).normal(size=(12, 4, 2)).astype(np.float32), np.ones((12, 4), bool)

@@ -155,7 +155,8 @@ class FileArray(ArrayElsewhere):
 
     def take(self, numbers: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Return the rows of these numbers, in this order; into the first rows of `out` if that is given."""
-        if self.kept is None and self.nbytes <= KEPT:
+        anew = self.kept is None or self.kept.dtype != self.dtype  # JAX's 64 bits may have been turned on or off
+        if anew and self.nbytes <= KEPT:
             whole = np.empty(self.shape, self.stored)
             self._read(np.arange(len(self)), whole)
             self.kept = self._own(whole)
