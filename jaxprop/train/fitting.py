@@ -7,7 +7,7 @@ gathers rows meanwhile (`batches.py`); `run.py` keeps the state, and Ctrl-C leav
 import contextlib
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ from jaxprop.train.progress import Progress
 from jaxprop.train.result import FitResult, FitState, Row, TrainingInterrupted
 from jaxprop.train.run import Run
 from jaxprop.train.signals import Asked
-from jaxprop.train.sources import in_precision, read_data
+from jaxprop.train.sources import Source, Stream, in_precision, read_data
 from jaxprop.train.steps import Way
 from jaxprop.train.together import alone, any_process, at_home, check_same, is_first
 from jaxprop.train.watching import Start, starter, together
@@ -51,30 +51,30 @@ def fit(
     net: Network,
     cost: Cost,
     optimizer: optax.GradientTransformation,
-    data: Pair,
+    data: Pair | Source | Stream | Iterable[Any],
     *,
     params: PyTree = None,
     epochs: int = 30,
     batch_size: int = 32,
     key: Key[Array, ""] | None = None,
-    validation: Pair | tuple[Any, ...] | None = None,
-    patience: int | None = None,
-    grad: Way | None = None,
-    progress: bool = True,
     weights: Float[ArrayLike, " N"] | None = None,
     mask: PyTree[Shaped[ArrayLike, "N ..."]] = None,
-    on_epoch: Callable[[Row, FitState], object] | None = None,
-    state: FitState | None = None,
-    monitor: Mapping[str, Quantity] | None = None,
-    every: int = 20,
+    validation: Pair | tuple[Any, ...] | Source | Iterable[Any] | None = None,
+    patience: int | None = None,
+    grad: Way | None = None,
     rule: RuleLike | None = None,
     feedback: PyTree = None,
-    explore: bool | Start = False,
     precision: str | None = None,
     mesh: str | Mesh | None = None,
+    progress: bool = True,
+    on_epoch: Callable[[Row, FitState], object] | None = None,
+    monitor: Mapping[str, Quantity] | None = None,
+    every: int = 20,
+    log: str | Path | Start | Sequence[str | Path | Start] | None = None,
+    explore: bool | Start = False,
+    state: FitState | None = None,
     checkpoints: str | Path | Checkpoints | None = None,
     resume: bool = False,
-    log: str | Path | Start | Sequence[str | Path | Start] | None = None,
 ) -> FitResult:
     """Train f(x, θ) on rows `(x, targets)`, first axis N, and return the parameters with their history.
 
@@ -82,55 +82,63 @@ def fit(
     Σ_n w_n C_n / (B w̄), with w̄ the mean weight of all N rows: a row counts the same in whatever batch it comes, and
     the cost in the history is Σ w_n C_n / Σ w_n over the epoch.
 
+    The arguments stand in groups: the training; its start and its rows; validation; how a step is computed; what is to
+    be seen of it; and going on later. docs/training/ has a page for most of these.
+
     Args:
         net: a Layer, or any callable f(x, params); then `params` is required and `grad="manual"` refused.
         cost: C_n, such as `HalfSquaredError()`.
         optimizer: one of optax's; the learning rate is its. Those that need more than a gradient get value, grad,
             value_fn, obj_fn, grad_fn and collect_fn of the batch; of those that keep two θ, `result.params` is the one
             for use.
-        data: the rows (x, targets): arrays, lists or data frames.
+        data: the rows (x, targets): arrays, lists or data frames. Or rows that stay in their files:
+            `jp.data.stored(...)`, a data set of Grain's, a `jp.train.Stream`, or a `jp.train.Source` of your own.
+
         params: θ to start from, which is copied; by default `net.init` draws it.
         epochs: how often all rows are gone through.
         batch_size: how many rows a step takes.
         key: where all that is random comes from (init, the order of rows, what layers draw); by default
             `jax.random.key(0)`.
+        weights: how much each row counts, w `[N]`, none below 0; by default all alike.
+        mask: what padding is masked by, with first axis N such as `[N, T]`, as the layers take it. Targets of padding
+            are what the cost ignores, such as label −1.
+
         validation: rows measured after every epoch: cost, and accuracy (labels) or R² (numbers); (x, targets), or
             with their weights and mask (x, targets, weights, mask). A BatchNorm then has the statistics of at most
             4096 training rows, chosen at random; for use, `result.params` still need `freeze_statistics`.
         patience: after how many epochs without a better (validation) cost it stops, with the best parameters.
+
         grad: "auto" for `jax.grad`, "manual" for the hand-derived chain rule; the numbers are the same. By default
             "auto", with a rule "manual".
-        progress: whether a bar, or in a file or pipe a line an epoch, is written to stderr.
-        weights: how much each row counts, w `[N]`, none below 0; by default all alike.
-        mask: what padding is masked by, with first axis N such as `[N, T]`, as the layers take it. Targets of padding
-            are what the cost ignores, such as label −1.
-        on_epoch: called after every epoch with its row of the history, to which it may add, and with the state, which
-            is safe to keep; training stops if it returns something true.
-        state: what an earlier run left as `result.state`, to go on from: with the same key, rows and batch size two
-            runs of 5 epochs are one of 10, bit for bit; one that was interrupted ends its epoch first.
-        monitor: quantities of jp.stats by name, taken of θ and the next batch as training goes: `result.monitor`. The
-            numbers are also in each epoch's row, the latest of that epoch.
-        every: how many steps lie from one record to the next, counted from step 0 of the first run. One that would fall
-            on a smaller last batch is left out.
         rule: how errors come back through layers, one of `jp.rules`; by default as the chain rule says.
         feedback: the arrays of the rule, as `rule.init` makes them; by default they are drawn from `key`. They end as
             `result.feedback`, and go on with `state`.
-        explore: whether training can be watched in the browser while it runs, with the extra `explore`; the page's
-            address is printed. Numbers stay the same, bit for bit. A function starts a watcher of your own, see
-            jaxprop/train/watching.py.
-
         precision: "bfloat16" or "float16" computes steps in it and keeps θ in float32; "float32" and "float64" do both
             in one. By default as θ and rows are.
         mesh: the devices to compute on, by default one: axes and how many devices each has, such as "data=8" (each
             takes some of a batch's rows), "fsdp=8" (each also holds some of θ and of the optimizer's state) or
             "data=4,model=2" (two share the work on the same rows), −1 for all that are left; or a `jax.sharding.Mesh`
             with such axes. θ comes back as it lies there.
+
+        progress: whether a bar, or in a file or pipe a line an epoch, is written to stderr.
+        on_epoch: called after every epoch with its row of the history, to which it may add, and with the state, which
+            is safe to keep; training stops if it returns something true.
+        monitor: quantities of jp.stats by name, taken of θ and the next batch as training goes: `result.monitor`. The
+            numbers are also in each epoch's row, the latest of that epoch.
+        every: how many steps lie from one record to the next, counted from step 0 of the first run. One that would fall
+            on a smaller last batch is left out.
+        log: where the run is written down while it goes on: "run.csv" (a table), "run.jsonl" (JSON lines), or a folder
+            for TensorBoard; several in a list.
+        explore: whether training can be watched in the browser while it runs, with the extra `explore`; the page's
+            address is printed. Numbers stay the same, bit for bit. A function starts a watcher of your own, see
+            jaxprop/train/watching.py.
+
+        state: what an earlier run left as `result.state`, to go on from: with the same key, rows and batch size two
+            runs of 5 epochs are one of 10, bit for bit; one that was interrupted ends its epoch first.
         checkpoints: a folder that keeps the run as it goes on, so that it can go on after a `kill -9`; a path, or
             `jp.train.Checkpoints(path, every_seconds=)`. A folder that keeps a run already is refused without `resume`.
         resume: whether to go on from what the folder keeps, bit for bit; `epochs` is then the number in all. One that
             keeps nothing yet is begun with, and a run that had ended gives its result again.
-        log: where the run is written down while it goes on: "run.csv" (a table), "run.jsonl" (JSON lines), or a folder
-            for TensorBoard; several in a list.
 
     Raises:
         DataError: rows cannot be used.
