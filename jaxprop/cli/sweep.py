@@ -72,10 +72,9 @@ def check(asked: Sweep, usual: float) -> None:
         for rate in asked.rates:
             build.optimizer(name, usual if rate is None else rate)
     pick(asked.grad, ("auto", "manual"), "--grad")
-    for option, least, values in (
-        ("--batch-size", 1, asked.batch_sizes),
-        ("--seeds", *((1, (asked.seeds,)) if isinstance(asked.seeds, int) else (0, asked.seeds))),
-    ):
+    count = isinstance(asked.seeds, int)
+    seeds = (asked.seeds,) if isinstance(asked.seeds, int) else asked.seeds
+    for option, least, values in (("--batch-size", 1, asked.batch_sizes), ("--seeds", 1 if count else 0, seeds)):
         if min(values) < least:
             raise JaxpropError(f"{option}: found {min(values)}, expected whole numbers ≥ {least}")
     for name in (name for name in asked.activations if name is not None):

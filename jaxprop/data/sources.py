@@ -72,7 +72,8 @@ def load(name: str | Path, **options: Any) -> Data:
     >>> load("xor", rows=8)
     Data(xor (noise 0.1, 8 rows, seed 0): x [6, 2], targets [6], 2 for validation)
     """
-    source, given, sources = str(name), {}, SOURCES
+    source, sources = str(name), SOURCES
+    given: dict[str, Any] = {}
     if source not in SOURCES and is_stored(name):
         source, given, sources = "stored", {"path": name}, {"stored": stored_data}
     elif source not in SOURCES:

@@ -30,7 +30,7 @@ class Watched:
     validation: Rows | None
     batch_size: int
     epochs: int
-    steps_an_epoch: int
+    steps_an_epoch: int | None  # None of a stream: nobody knows before its end
 
 
 @dataclass(frozen=True)

@@ -29,9 +29,9 @@ def read_log(given: Any) -> list[Start]:
 
 
 def _one(given: Any) -> Start:
-    if callable(given):
-        return given
     if not isinstance(given, str | Path):
+        if callable(given):
+            return given
         raise JaxpropError(
             f"fit: log must be a path such as 'run.csv', 'run.jsonl' or a folder for TensorBoard, found {given!r}"
         )

@@ -43,10 +43,11 @@ class _Board:
 
     def __init__(self, path: str | Path, about: Watched, open_writer: Any) -> None:
         self.path, self.about, self.open, self.writer = path, about, open_writer, None
-        self.said = -1  # the latest step whose cost is written
+        self.said, self.behind = -1, 0  # the latest step whose cost is written; the steps behind the latest moment
 
     def report(self, moment: Moment) -> None:
         """Write the mean cost of the latest steps."""
+        self.behind = moment.steps
         if self.writer is None:
             purge = moment.steps + 1 if moment.steps else None
             suffix = f".{moment.steps:012d}"  # names have seconds: two runs in one second would be one file
@@ -62,8 +63,9 @@ class _Board:
             self.said = moment.steps
 
     def epoch(self, row: Row) -> None:
-        """Write an epoch's row at the step at which it ended."""
-        step = int(row["epoch"]) * self.about.steps_an_epoch
+        """Write an epoch's row at the step at which it ended; of a stream, at the latest that is known."""
+        steps = self.about.steps_an_epoch
+        step = self.behind if steps is None else int(row["epoch"]) * steps
         for name, value in row.items():
             if name != "epoch":
                 self._scalar(f"epoch/{name}", value, step)
