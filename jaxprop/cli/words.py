@@ -33,6 +33,7 @@ SAID: dict[str, str | Callable[[re.Match[str]], str]] = {
     r"needs (path|folder)=\.\.\., as in load\(.*": "is a kind of file: write the path of yours in its place",
     r"name your own in kinds=, or in the entry points": "offer your own in the entry points",
     r"say resume=True to go on with it, or give another folder": "say --resume to go on, or --checkpoints with another",
+    r"give arrays, such as np.load\(file\)\[:\]": "name one file that is read whole, such as a .csv or .npz",
     r"pass the rows to use as data of their own": "name the rows to use with --data FILE",
 }
 

@@ -117,7 +117,7 @@ def fit(
             in one. By default as θ and rows are.
         mesh: the devices to compute on, by default one: axes and how many devices each has, such as "data=8" (each
             takes some of a batch's rows), "fsdp=8" (each also holds some of θ and of the optimizer's state) or
-            "data=4,model=2" (two share the work on the same rows), −1 for all that are left; or a `jax.sharding.Mesh`
+            "data=4,model=2" (two share the work on the same rows), -1 for all that are left; or a `jax.sharding.Mesh`
             with such axes. θ comes back as it lies there.
 
         progress: whether a bar, or in a file or pipe a line an epoch, is written to stderr.

@@ -171,7 +171,7 @@ def drawn(net=MLP, x=X):
         ("data=1", "asks for 1, and there are 2 devices: write -1 for one of the axes"),
         ("data=3,model=-1", "asks for 3 × some"),
         ("rows=2", "unknown axis of fit: mesh 'rows'; known: data, fsdp, model"),
-        ("data=-1,model=-1", "found −1 twice"),
+        ("data=-1,model=−1", "found -1 twice"),
         ("data=2,data=1", "found data twice"),
         ("data", 'fit: mesh must be such as "data=8"'),
         ("data=0", 'fit: mesh must be such as "data=8"'),

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from jaxprop.cli import choices
+from jaxprop.cli.commands.train import NETWORK, ROWS, STEPS
 from jaxprop.errors import JaxpropError
 
 EXAMPLE = (
@@ -15,6 +16,8 @@ EXAMPLE = (
     '`jaxprop sweep digits --layers "64,32,10 64,128,10" --activation tanh,relu` · '
     "`jaxprop sweep my.csv --target price --batch-size 16,64 --seeds 4`"
 )
+
+SWEPT = "What is gone through: one value or several"  # a group of options
 
 Option = typer.Option
 
@@ -70,39 +73,75 @@ def command(
             help=f"{', '.join(choices.SOURCES)}; a .csv, .parquet or .npz file; a folder with MNIST's IDX files"
         ),
     ],
-    learning_rate: Annotated[str | None, Option(help="Step sizes η, such as 0.1,0.3,1,3.")] = None,
-    seeds: Annotated[str, Option(help="How many seeds; or which, such as 3,5.")] = "8",
+    learning_rate: Annotated[
+        str | None, Option(rich_help_panel=SWEPT, help="Step sizes η, such as 0.1,0.3,1,3.")
+    ] = None,
+    seeds: Annotated[str, Option(rich_help_panel=SWEPT, help="How many seeds; or which, such as 3,5.")] = "8",
     layers: Annotated[
-        str | None, Option(help='Units of networks, between spaces, such as "64,32,10 64,128,10"; each one program.')
+        str | None,
+        Option(
+            rich_help_panel=SWEPT,
+            help='Units of networks, between spaces, such as "64,32,10 64,128,10"; each one program.',
+        ),
     ] = None,
-    activation: Annotated[str | None, Option(help="Of the hidden layers, such as tanh,relu; each one program.")] = None,
+    activation: Annotated[
+        str | None, Option(rich_help_panel=SWEPT, help="Of the hidden layers, such as tanh,relu; each one program.")
+    ] = None,
     optimizer: Annotated[
-        str, Option(help=f"Such as sgd,adam, each one program. Of {', '.join(choices.OPTIMIZERS)}.")
+        str,
+        Option(rich_help_panel=SWEPT, help=f"Such as sgd,adam, each one program. Of {', '.join(choices.OPTIMIZERS)}."),
     ] = "adam",
-    batch_size: Annotated[str, Option(help="Rows a step, such as 16,64; each one program.")] = "32",
-    epochs: Annotated[int | None, Option(min=1, help="Times through the rows; by default about 3,000 steps.")] = None,
-    output_activation: Annotated[str | None, Option(help="Of the output; none unless given.")] = None,
-    cost: Annotated[str | None, Option(help="Labels: softmax_cross_entropy; numbers: half_squared_error.")] = None,
-    grad: Annotated[str, Option(help="auto (jax.grad) or manual (the chain rule by hand).")] = Sweep.grad,
-    init: Annotated[str, Option(help=f"Initialiser of W: {', '.join(choices.INITIALIZERS)}.")] = Sweep.init,
-    bias: Annotated[bool | None, Option("--bias/--no-bias", help="On, except for `line`.")] = None,
-    standardize: Annotated[
-        bool | None, Option("--standardize/--raw", help="A Standardize layer first; on for tables and digits.")
+    batch_size: Annotated[
+        str, Option(rich_help_panel=SWEPT, help="Rows a step, such as 16,64; each one program.")
+    ] = "32",
+    epochs: Annotated[
+        int | None, Option(min=1, rich_help_panel=STEPS, help="Times through the rows; by default about 3,000 steps.")
     ] = None,
-    target: Annotated[str | None, Option(help="CSV: the column to predict.")] = None,
+    output_activation: Annotated[
+        str | None, Option(rich_help_panel=NETWORK, help="Of the output; none unless given.")
+    ] = None,
+    cost: Annotated[
+        str | None, Option(rich_help_panel=NETWORK, help="Labels: softmax_cross_entropy; numbers: half_squared_error.")
+    ] = None,
+    grad: Annotated[
+        str, Option(rich_help_panel=STEPS, help="auto (jax.grad) or manual (the chain rule by hand).")
+    ] = Sweep.grad,
+    init: Annotated[
+        str, Option(rich_help_panel=NETWORK, help=f"Initialiser of W: {', '.join(choices.INITIALIZERS)}.")
+    ] = Sweep.init,
+    bias: Annotated[
+        bool | None, Option("--bias/--no-bias", rich_help_panel=NETWORK, help="On, except for `line`.")
+    ] = None,
+    standardize: Annotated[
+        bool | None,
+        Option(
+            "--standardize/--raw", rich_help_panel=NETWORK, help="A Standardize layer first; on for tables and digits."
+        ),
+    ] = None,
+    target: Annotated[str | None, Option(rich_help_panel=ROWS, help="CSV: the column to predict.")] = None,
     features: Annotated[
-        str | None, Option(help="CSV: the columns to predict from, separated by commas; all others by default.")
+        str | None,
+        Option(
+            rich_help_panel=ROWS, help="CSV: the columns to predict from, separated by commas; all others by default."
+        ),
     ] = None,
     labels: Annotated[
-        bool | None, Option("--labels/--numbers", help="CSV: whether the target's values are classes.")
+        bool | None,
+        Option("--labels/--numbers", rich_help_panel=ROWS, help="CSV: whether the target's values are classes."),
     ] = None,
-    slope: Annotated[float | None, Option(help="line: k in y = kx.")] = None,
-    noise: Annotated[float | None, Option(help="xor, moons, spirals, ball: how noisy.")] = None,
+    slope: Annotated[float | None, Option(rich_help_panel=ROWS, help="line: k in y = kx.")] = None,
+    noise: Annotated[float | None, Option(rich_help_panel=ROWS, help="xor, moons, spirals, ball: how noisy.")] = None,
     validation: Annotated[
-        float | None, Option(help="Share of rows held out, or from 1 on their number; a fifth by default.")
+        float | None,
+        Option(rich_help_panel=ROWS, help="Share of rows held out, or from 1 on their number; a fifth by default."),
     ] = None,
     at_once: Annotated[
-        int | None, Option(min=1, help="Runs in one program; by default as many as half of the free memory holds.")
+        int | None,
+        Option(
+            min=1,
+            rich_help_panel=STEPS,
+            help="Runs in one program; by default as many as half of the free memory holds.",
+        ),
     ] = None,
     out: Annotated[Path | None, Option(help="Folder of the best model; runs/DATA-sweep by default.")] = None,
     json: Annotated[bool, Option("--json", help="The result as JSON on stdout; progress stays on stderr.")] = False,

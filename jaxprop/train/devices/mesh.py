@@ -238,11 +238,11 @@ def _written(devices: Devices) -> str:
 
 def _sizes(given: Any, what: str) -> dict[str, int]:
     """The axes of a text, in its order."""
-    parts = re.split(r"\s*,\s*", given.strip()) if isinstance(given, str) else []
+    parts = re.split(r"\s*,\s*", given.strip().replace("−", "-")) if isinstance(given, str) else []
     found = [re.fullmatch(r"(\w+)\s*=\s*(-1|[1-9]\d*)", part) for part in parts]
     if not found or not all(found):
         raise JaxpropError(
-            f'{what} must be such as "data=8" or "data=4,model=2" (each axis with how many devices, −1 for all that '
+            f'{what} must be such as "data=8" or "data=4,model=2" (each axis with how many devices, -1 for all that '
             f"are left), or a jax.sharding.Mesh, found {given!r}"
         )
     sizes = {}
@@ -254,7 +254,7 @@ def _sizes(given: Any, what: str) -> dict[str, int]:
     there, asked = jax.device_count(), math.prod(size for size in sizes.values() if size > 0)
     left = [name for name, size in sizes.items() if size < 0]
     if len(left) > 1:
-        raise JaxpropError(f"{what}: found −1 twice in {given!r}: one axis alone can take all devices that are left")
+        raise JaxpropError(f"{what}: found -1 twice in {given!r}: one axis alone can take all devices that are left")
     if asked > there or (there % asked if left else there != asked):
         several = "is 1 device" if there == 1 else f"are {there} devices"
         hint = (
