@@ -25,7 +25,7 @@ from jaxprop.train.sources.source import filled
 MAGIC = b"jxr1"
 ROWS_AT_ONCE = 1024
 OF_ROWS, BUFFER = "readahead_buffer_size:0,max_parallelism:0", 4096  # for records that are read one by one
-INSTALL = 'pip install ".[data]"'
+INSTALL = 'pip install ".[large]"'
 
 
 def write_array_record(path: str | Path, rows: Any, options: str = "group_size:1,uncompressed") -> None:

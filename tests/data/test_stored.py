@@ -1,6 +1,9 @@
 """Rows that stay in their files: .npy, .npz, ArrayRecord and CSV shards."""
 
 import os
+import pathlib
+import sys
+import tomllib
 
 import jax
 import numpy as np
@@ -219,3 +222,11 @@ def test_a_pattern_of_tables_is_loaded_as_one(tmp_path):
     assert data.source == "*.csv (10 rows in files)" and data.target == "kind"
     with refused("which column is the target?"):
         jp.data.load(f"{tmp_path}/*.csv")
+
+
+def test_without_array_record_the_extra_that_has_it_is_named(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "array_record.python.array_record_module", None)
+    with refused("array_record, which is not installed", 'pip install ".[large]"'):
+        jp.data.write_array_record(tmp_path / "rows.array_record", (np.ones((2, 1)), np.ones((2, 1))))
+    project = tomllib.loads((pathlib.Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert any(name.startswith("array-record") for name in project["optional-dependencies"]["large"])
