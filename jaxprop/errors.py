@@ -81,6 +81,6 @@ def pick(name: str, known: Iterable[str], what: str) -> str:
     known = sorted(known)
     if name in known:
         return name
-    near = difflib.get_close_matches(name, known, n=1)
+    near = difflib.get_close_matches(name, known, n=1) if isinstance(name, str) else []
     hint = f" (did you mean {near[0]!r}?)" if near else ""
     raise JaxpropError(f"unknown {what} {name!r}{hint}; known: {', '.join(known)}")

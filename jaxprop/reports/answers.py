@@ -43,11 +43,11 @@ def answers(net: Network, cost: Cost, rows: Rows, params: PyTree) -> Answers:
     figures, costs = measured(net, cost, rows, params)
     y = predict(net, rows.x, params, mask=rows.mask)
     judged = np.where(np.isnan(costs), np.inf, costs)  # a cost that is no number is the worst
-    worst = np.argsort(-judged, kind="stable")[:WORST]
+    order = np.argsort(-judged, kind="stable")
     found = decided(cost, y, rows.targets)
     if found is None or found[0].ndim > 2 or found[0][0].size != 1:  # numbers, or many questions a row
-        return Answers(y, costs, figures, worst)
+        return Answers(y, costs, figures, order[:WORST])
     truth, chosen, counted = (part.reshape(len(y)) for part in found)
     classes = 2 if y[0].size == 1 else y.shape[-1]
     counts = confusion(truth[counted], chosen[counted], classes)
-    return Answers(y, costs, figures, worst, truth, chosen, counts)
+    return Answers(y, costs, figures, order[counted[order]][:WORST], truth, chosen, counts)

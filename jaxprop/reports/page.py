@@ -9,6 +9,7 @@ from jaxtyping import PyTree
 
 from jaxprop import plot
 from jaxprop.derivations.html import STYLE, document
+from jaxprop.errors import JaxpropError
 from jaxprop.layers.layer import Layer
 from jaxprop.network.call import Network
 from jaxprop.network.summary import summary
@@ -56,6 +57,8 @@ img.pixels { width: 5.5rem; height: auto; image-rendering: pixelated; border-rad
 def page(subject: Subject, net: Network, params: PyTree) -> str:
     """Return the whole page; `net` and `params` are what answers, for a BatchNorm with statistics of the rows."""
     found = answers(net, subject.cost, subject.rows, params)
+    if subject.classes and found.counts is not None and len(subject.classes) != len(found.counts):
+        raise JaxpropError(f"report: found {len(subject.classes)} names of classes, expected {len(found.counts)}")
     sections = [
         ("Settings", _settings(subject)),
         ("Curves", _curves(subject)),
@@ -146,8 +149,7 @@ def _answers(subject: Subject, found: Answers) -> Iterator[str]:
 
 
 def _classes(subject: Subject, count: int) -> list[str]:
-    given = list(subject.classes or ())
-    return [str(name) for name in given] if len(given) == count else [str(i) for i in range(count)]
+    return [str(name) for name in subject.classes or range(count)]
 
 
 def _matrix(counts: np.ndarray, names: Sequence[str]) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from jaxtyping import PyTree
 
 from jaxprop.costs import Cost
@@ -87,6 +88,9 @@ def report(
     require(net, cost, "report")
     if not isinstance(result, FitResult):
         raise JaxpropError(f"report: result must be what jp.fit gave, found a {type(result).__name__}")
+    rows = read_rows(rows, "rows")
+    if columns is not None and isinstance(rows.x, np.ndarray) and len(columns) != rows.x[0].size:
+        raise JaxpropError(f"report: found {len(columns)} names of columns, expected {rows.x[0].size}")
     device = jax.devices()[0]
     facts = {
         "stopped": f"{result.stopped}, the parameters are those of epoch {int(result.row.get('epoch', 0))}",
@@ -95,7 +99,7 @@ def report(
         "computed with": f"jax {jax.__version__} on {device.device_kind}",
     }
     subject = Subject(
-        net, cost, result.params, read_rows(rows, "rows"), result.history, title,
+        net, cost, result.params, rows, result.history, title,
         facts={**(settings or {}), **facts}, classes=classes, columns=columns, result=result,
     )  # fmt: skip
     return write(subject, path)

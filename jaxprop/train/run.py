@@ -134,6 +134,8 @@ class Run:
 
     def tell(self, row: Row) -> None:
         """Tell whoever watches and keeps of an epoch that is over: its row now has what `on_epoch` added to it."""
+        for name, value in row.items():  # numbers and arrays of numpy or JAX become Python's, which every log can hold
+            row[name] = jax.tree.map(lambda v: np.asarray(v).tolist() if hasattr(v, "dtype") else v, value)
         if self.watcher is not None:
             self.watcher.epoch(row)
         self.keeper.after_epoch(self)

@@ -133,6 +133,12 @@ def test_an_interrupted_run_without_an_epoch_has_a_report_too(tmp_path):
     assert "Training ended before its first epoch" in text_of(path)
 
 
+def test_rows_that_do_not_count_are_not_among_the_worst():
+    cost, params = jp.SoftmaxCrossEntropy(ignore=-100), NET.init(jax.random.key(0), X)
+    found = answers(NET, cost, Rows(X[:5], np.where([0, 1, 0, 0, 1], -100, LABELS[:5])), params)
+    assert sorted(found.worst) == [0, 2, 3] and found.counts.sum() == 3
+
+
 def test_mistakes_are_told_and_the_file_that_was_there_stays(tmp_path, monkeypatch):
     result = trained(NET, COST, X, LABELS)
     path = tmp_path / "report.html"
@@ -141,6 +147,12 @@ def test_mistakes_are_told_and_the_file_that_was_there_stays(tmp_path, monkeypat
         jp.report(NET, COST, result.params, (X, LABELS), path)
     with pytest.raises(JaxpropError, match=r"there is no folder .*nowhere; make it first"):
         jp.report(NET, COST, result, (X, LABELS), tmp_path / "nowhere" / "a.html")
+    for names, words in (
+        ({"classes": "ab"}, "2 names of classes, expected 3"),
+        ({"columns": "ab"}, "2 .* columns, .* 3"),
+    ):
+        with pytest.raises(JaxpropError, match=f"report: found {words}"):
+            jp.report(NET, COST, result, (X, LABELS), path, **names)
     monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(JaxpropError, match="cannot be written: No space left on device"):
         jp.report(NET, COST, result, (X, LABELS), path)

@@ -4,7 +4,10 @@ import csv
 import errno
 import io
 import json
+from importlib.util import find_spec
 
+import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 
@@ -87,6 +90,10 @@ def test_tensorboard_reads_it(tmp_path):
         wanted = [row[name] for row in (*first.history, *second.history)]
         assert [event.value for event in events] == pytest.approx(wanted, rel=1e-6)
     assert board.Scalars("training/cost")[-1].step == 12
+    another = fit(epochs=1, log=folder, **VALIDATION)
+    board = accumulator.EventAccumulator(str(folder))
+    board.Reload()
+    assert [event.value for event in board.Scalars("epoch/cost")] == pytest.approx([another.row["cost"]], rel=1e-6)
 
 
 def test_several_watchers_see_one_run_and_all_are_closed(tmp_path):
@@ -131,6 +138,7 @@ def test_a_full_disk_does_not_end_training(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "log, words",
     [
+        ("", "log must be a path such as .* found ''"),
         (7, "log must be a path such as 'run.csv', .* found 7"),
         ("run.txt", r"log 'run.txt' must end in .csv or .jsonl, or name a folder"),
         ("/dev/null/run.csv", r"log /dev/null/run.csv: cannot be written: File exists \(/dev/null\)"),
@@ -141,12 +149,39 @@ def test_a_wrong_log_is_told_before_the_first_step(log, words):
         fit(epochs=1, log=log, on_epoch=lambda row, state: pytest.fail("it trained"))
 
 
-def test_a_file_that_is_no_log_is_not_written_over_by_a_run_that_goes_on(tmp_path):
+def test_a_file_that_is_no_log_is_not_written_over(tmp_path):
     path, state = tmp_path / "table.csv", fit(epochs=1).state
     path.write_text("a,b\n1,2\n")
-    with pytest.raises(JaxpropError, match=r"table.csv: is there already, and is no log of a run"):
-        fit(epochs=1, log=path, state=state, params=None)
-    assert path.read_text() == "a,b\n1,2\n"
+    for going_on in ({"state": state, "params": None}, {}):  # a run that begins too: it may be its own data set
+        with pytest.raises(JaxpropError, match=r"table.csv: is there already, and is no log of a run"):
+            fit(epochs=1, log=path, **going_on)
+        assert path.read_text() == "a,b\n1,2\n"
+
+
+@pytest.mark.parametrize("name, read, torn", [("run.csv", of_csv, "3,0.1"), ("run.jsonl", of_json, '{"epoch": 3, "c')])
+def test_a_line_that_a_full_disk_tore_is_written_anew(tmp_path, name, read, torn):
+    path = tmp_path / name
+    first = fit(epochs=3, log=path)
+    rows = read(path)
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]) + torn)
+    fit(epochs=1, log=path, state=first.state, params=None)
+    assert read(path)[:2] == rows[:2] and [float(row["epoch"]) for row in read(path)] == [1, 2, 4]
+
+
+def test_what_on_epoch_adds_is_plain_in_every_log(tmp_path):
+    added = {
+        "a": np.float32(2),
+        "b": jnp.float32(np.nan),
+        "c": np.arange(2),
+        "d": {"e": [jnp.inf]},
+        "f": "x",
+        "g": None,
+    }
+    paths = [tmp_path / "run.csv", tmp_path / "run.jsonl", *([tmp_path / "board"] if find_spec("tensorboardX") else [])]
+    result = fit(epochs=1, log=paths, on_epoch=lambda row, state: row.update(added))
+    found = of_json(paths[1])[0]
+    assert {k: found[k] for k in added} == {"a": 2.0, "b": None, "c": [0, 1], "d": {"e": [None]}, "f": "x", "g": None}
+    assert type(result.row["b"]) is float and result.row["c"] == [0, 1] and of_csv(paths[0])[0]["a"] == "2.0"
 
 
 def test_a_pipe_gets_a_line_an_epoch(monkeypatch):

@@ -29,7 +29,7 @@ def read_log(given: Any) -> list[Start]:
 
 
 def _one(given: Any) -> Start:
-    if not isinstance(given, str | Path):
+    if not isinstance(given, str | Path) or given == "":
         if callable(given):
             return given
         raise JaxpropError(

@@ -68,13 +68,16 @@ class _Rows(abc.ABC):
         self.started = False
 
     def report(self, moment: Moment) -> None:
-        """The first report says which epochs are behind: what the file says of later ones did not happen."""
+        """The first report says which epochs are behind: what the file says of later ones did not happen.
+
+        A file that is no log is refused also where a run begins: it may be the data set.
+        """
         if self.started:
             return
         self.started = True
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            behind = self.read() if moment.epochs and self.path.exists() else []
+            behind = self.read(_lines_of(self.path)) if self.path.exists() else []
             self.begin([row for row in behind if float(row["epoch"]) <= moment.epochs])
         except OSError as error:
             why = f"{error.strerror} ({error.filename})"
@@ -103,8 +106,8 @@ class _Rows(abc.ABC):
         return None
 
     @abc.abstractmethod
-    def read(self) -> list[dict[str, Any]]:
-        """Return the rows of the file."""
+    def read(self, text: str) -> list[dict[str, Any]]:
+        """Return the rows of a file with this text."""
 
     @abc.abstractmethod
     def begin(self, rows: list[dict[str, Any]]) -> None:
@@ -116,9 +119,8 @@ class _Rows(abc.ABC):
 
 
 class _Table(_Rows):
-    def read(self) -> list[dict[str, Any]]:
-        with self.path.open(encoding="utf-8", newline="") as file:
-            return [dict(row) for row in csv.DictReader(file)]
+    def read(self, text: str) -> list[dict[str, Any]]:
+        return [dict(row) for row in csv.DictReader(io.StringIO(text, newline=""))]
 
     def begin(self, rows: list[dict[str, Any]]) -> None:
         self.rows = rows
@@ -145,8 +147,8 @@ class _Table(_Rows):
 
 
 class _Lines(_Rows):
-    def read(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.path.read_text("utf-8").splitlines()]
+    def read(self, text: str) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in text.splitlines()]
 
     def begin(self, rows: list[dict[str, Any]]) -> None:
         write_whole(self.path, "".join(map(_line, rows)).encode())
@@ -156,8 +158,22 @@ class _Lines(_Rows):
 
 
 def _line(row: dict[str, Any]) -> str:
-    finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
-    return json.dumps(finite, allow_nan=False) + "\n"
+    return json.dumps(_finite(row), allow_nan=False, default=str) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    """What is not finite is None, also within lists and dicts."""
+    if isinstance(value, dict):
+        return {str(name): _finite(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _lines_of(path: Path) -> str:
+    """The lines of a file that are whole: a full disk or a power cut may have torn the last one."""
+    text = path.read_bytes().decode("utf-8")
+    return text[: text.rfind("\n") + 1] or text
 
 
 def _append(path: Path, text: str) -> None:

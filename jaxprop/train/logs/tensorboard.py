@@ -49,7 +49,7 @@ class _Board:
         """Write the mean cost of the latest steps."""
         self.behind = moment.steps
         if self.writer is None:
-            purge = moment.steps + 1 if moment.steps else None
+            purge = moment.steps + 1 if moment.steps else 0  # a run that begins is not drawn over an earlier one
             suffix = f".{moment.steps:012d}"  # names have seconds: two runs in one second would be one file
             try:
                 self.writer = self.open(str(self.path), purge_step=purge, filename_suffix=suffix)
@@ -80,6 +80,6 @@ class _Board:
             self.report(moment)
             self.writer.add_text("stopped", stopped, moment.steps)
 
-    def _scalar(self, name: str, value: float, step: int) -> None:
-        if self.writer is not None and math.isfinite(value):
+    def _scalar(self, name: str, value: Any, step: int) -> None:
+        if self.writer is not None and isinstance(value, int | float) and math.isfinite(value):
             self.writer.add_scalar(name, value, step)
