@@ -229,6 +229,7 @@ def nothing(**settings):
         ({"settings": 3}, "must be a dict of lists"),
         ({"settings": {"seed": [1]}}, "another name than 'seed'"),
         ({"settings": {"rate": [1.0]}}, "nobody takes the setting 'rate': make_optimizer takes learning_rate"),
+        ({"cost": jp.Huber, "settings": {"delta": [1.0]}}, "nobody takes the setting 'delta': .*cost takes threshold"),
         ({"settings": [{"learning_rate": 1.0}, {"momentum": 0.9}]}, "found learning_rate and momentum"),
         ({"settings": None}, "make_optimizer needs learning_rate, and the settings are none"),
         ({"make_optimizer": 0.1}, "make_optimizer must be a function of the settings"),

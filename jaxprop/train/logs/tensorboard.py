@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ class _Board:
         self.behind = moment.steps
         if self.writer is None:
             purge = moment.steps + 1 if moment.steps else 0  # a run that begins is not drawn over an earlier one
-            suffix = f".{moment.steps:012d}"  # names have seconds: two runs in one second would be one file
+            suffix = f".{time.time_ns()}"  # names have seconds: two runs in one second would be one file
             try:
                 self.writer = self.open(str(self.path), purge_step=purge, filename_suffix=suffix)
             except OSError as error:

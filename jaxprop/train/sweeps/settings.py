@@ -134,7 +134,7 @@ class Makers:
             if name not in taken:
                 asked = {"make_optimizer": self.optimizer, "cost": self.cost, "net": self.net}
                 took = [f"{part} takes {_listed(_parameters(maker))}" for part, maker in asked.items()
-                        if dict(self.takes)[part.removeprefix("make_")] is not None]  # fmt: skip
+                        if isinstance(maker, type) or dict(self.takes)[part.removeprefix("make_")] is not None]  # fmt: skip
                 raise JaxpropError(
                     f"sweep: nobody takes the setting {name!r}: {'; '.join(took) or 'all three are made already'}. "
                     f"Give a function with a parameter of that name, such as make_optimizer=lambda {name}: ..."
