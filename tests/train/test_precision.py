@@ -205,7 +205,7 @@ def test_a_pure_step_in_float64_says_what_it_needs():
 def test_an_unknown_precision_is_named():
     with pytest.raises(JaxpropError, match="unknown precision 'half'; known: bfloat16, float16, float32, float64"):
         fit("half")
-    with pytest.raises(JaxpropError, match="unknown precision <class .*float16'>; known: bfloat16"):
+    with pytest.raises(JaxpropError, match=r"unknown precision <class .*float16'>; known: bfloat16"):
         fit(np.float16)
 
 

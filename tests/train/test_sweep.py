@@ -248,7 +248,7 @@ def nothing(**settings):
         ({"make_optimizer": nothing, "settings": {"batch_size": [0]}}, "batch_size must be a whole number"),
         ({"net": lambda u: jp.Linear(u), "settings": {"u": [1, "a"], "learning_rate": [1.0]}}, "found with u='a'"),
     ],
-    ids=range(22),
+    ids=range(23),
 )
 def test_mistakes_are_told_before_anything_is_trained(options, words):
     with pytest.raises(JaxpropError, match=words):

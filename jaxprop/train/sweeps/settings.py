@@ -132,9 +132,13 @@ class Makers:
         taken = {name for _, found in self.takes for name in found or ()} | {BATCH_SIZE}
         for name in names:
             if name not in taken:
-                asked = {"make_optimizer": self.optimizer, "cost": self.cost, "net": self.net}
-                took = [f"{part} takes {_listed(_parameters(maker))}" for part, maker in asked.items()
-                        if isinstance(maker, type) or dict(self.takes)[part.removeprefix("make_")] is not None]  # fmt: skip
+                asked = (("make_optimizer", self.optimizer), ("cost", self.cost), ("net", self.net))
+                makers = dict(self.takes) | {"make_optimizer": dict(self.takes)["optimizer"]}
+                took = [
+                    f"{part} takes {_listed(_parameters(maker))}"
+                    for part, maker in asked
+                    if makers[part] is not None or isinstance(maker, type)  # a class that takes none of the settings
+                ]
                 raise JaxpropError(
                     f"sweep: nobody takes the setting {name!r}: {'; '.join(took) or 'all three are made already'}. "
                     f"Give a function with a parameter of that name, such as make_optimizer=lambda {name}: ..."
