@@ -244,6 +244,22 @@ def test_a_source_of_ones_own():
     assert (training.rows, held.rows) == (9, 3) and sorted(both.tolist()) == sorted(X.tolist())
 
 
+def test_a_class_of_ones_own_need_not_be_a_source():
+    class Squares:
+        rows = 12
+
+        def read(self, numbers):
+            return X[numbers], TARGETS[numbers]
+
+    class Short(Squares):
+        def read(self, numbers):
+            return X[:1], TARGETS[:1]
+
+    assert equal(fit(Squares()).params, fit().params)
+    with pytest.raises(DataError, match=r"Short\.read was asked for 12 rows, and returned x of shape \[1, "):
+        fit(Short())
+
+
 def test_a_digest_tells_rows_apart(tmp_path):
     first = read_data((in_shards(tmp_path, X), TARGETS)).digest()
     assert first == read_data((in_shards(tmp_path, X), TARGETS)).digest()

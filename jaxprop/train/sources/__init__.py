@@ -2,7 +2,7 @@
 
 source.py      what `fit` asks of rows that it reads by number        in_memory.py   arrays
 files.py       arrays whose rows lie in files                         given.py       what people give as rows
-grain.py       Grain's data sets: rows by number, or a stream of batches
+grain.py       Grain's data sets, by number or as a stream            own.py         a class of one's own
 """
 
 from jaxprop.train.sources.given import (

@@ -14,6 +14,7 @@ from jaxprop.train.precision import Precision, kept
 from jaxprop.train.rows import Rows, as_numpy, read_mask, read_rows, read_weights
 from jaxprop.train.sources.files import ArrayElsewhere, FileArray, Piece, Stored
 from jaxprop.train.sources.grain import Records, Stream, is_rows_by_number, is_stream
+from jaxprop.train.sources.own import Own, is_own
 from jaxprop.train.sources.source import Cast, Source, Weighted
 
 
@@ -51,7 +52,7 @@ def as_source(given: Any, name: str = "data", weights: Any = None, mask: Any = N
     """Return rows that are read as they are needed as a source; None for what is in memory.
 
     given: a `Source`; a pair (x, targets) of which one is a memory map of numpy's or an array of files; a data set of
-    Grain's whose elements are such pairs, or dicts with x and targets.
+    Grain's whose elements are such pairs, or dicts with x and targets; an object with `rows` and `read`.
 
     >>> as_source(([[1.0]], [0])) is None
     True
@@ -64,6 +65,8 @@ def as_source(given: Any, name: str = "data", weights: Any = None, mask: Any = N
         weights, mask = (*parts[2:], *(weights, mask)[len(parts) - 2 :])
     elif isinstance(given, Source):
         source = given
+    elif is_own(given):
+        source = Own(given, name)
     elif is_rows_by_number(given):
         source = Records(given, name)
     else:

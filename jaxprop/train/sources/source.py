@@ -17,7 +17,10 @@ ROWS_LOOKED_AT = 256  # before the first step, for shapes: where rows are not in
 
 
 class Source(abc.ABC):
-    """Rows that are read by number, in any order. `rows` and `read` are all that one of your own must have.
+    """Rows that are read by number, in any order. `rows` and `read` are all that one must have.
+
+    A class of your own need not be a `Source`: with `rows` and `read(numbers)`, which returns a pair (x, targets), or a
+    dict with weights and mask beside these, `fit` takes it too. A `Source` writes into the arrays that are given it.
 
     >>> class Squares(Source):
     ...     rows = 1000
