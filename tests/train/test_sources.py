@@ -256,7 +256,7 @@ def test_a_class_of_ones_own_need_not_be_a_source():
             return X[:1], TARGETS[:1]
 
     assert equal(fit(Squares()).params, fit().params)
-    with pytest.raises(DataError, match=r"Short\.read was asked for 12 rows, and returned x of shape \[1, "):
+    with pytest.raises(DataError, match=r"Short\.read was asked for 12 rows and returned x of shape \[1, "):
         fit(Short())
 
 
