@@ -156,6 +156,15 @@ def test_every_relative_link_leads_somewhere():
                 assert (page.parent / link).exists(), f"{page.relative_to(ROOT)}: {link}"
 
 
+def test_every_decision_is_in_the_list_under_its_number():
+    """One after the other, since a page counts the items of a list by itself."""
+    folder = ROOT / "docs" / "decisions"
+    listed = re.findall(r"^(\d+)\. \[.*\]\((.*)\)$", (folder / "README.md").read_text("utf-8"), re.M)
+    assert [int(number) for number, _ in listed] == list(range(1, len(listed) + 1))
+    assert {name for _, name in listed} == {path.name for path in folder.glob("[0-9]*.md")}
+    assert all(name.startswith(f"{number}-") for number, name in listed)
+
+
 def test_no_line_is_over_120_characters():
     """Outside of code blocks, and without the addresses of links, tables too: a long cell is a list or a section."""
     for page in PAGES:
