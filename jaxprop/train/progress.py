@@ -93,12 +93,12 @@ class Progress:
         self.latest, self.said = describe_row(row), time.monotonic()
         every = max(1, self.epochs // 10) if self.live else 1
         if self.enabled and (row["epoch"] % every == 0 or row["epoch"] == self.epochs):
-            line = f"{self.latest} · {clock(row['seconds'])} · {self.speed()}"
+            line = f"{self.latest} · {clock(row['seconds'])}"
             with self._showing():
-                if self.live:
+                if self.live:  # the bar below it says how fast it goes
                     self.bar.console.print(line, highlight=False)
                 else:
-                    print(line, file=sys.stderr)
+                    print(f"{line} · {self.speed()}", file=sys.stderr)
         self.epochs_said += 1
         if self.epochs_said == 1:  # what validates, and what keeps the run, is compiled or imported at its end
             self.first = None

@@ -16,7 +16,7 @@ from jaxprop.errors import JaxpropError, TrainingError
 from jaxprop.network.call import Network
 from jaxprop.tables import Table, Tabular, shown
 from jaxprop.train.result import TrainingInterrupted
-from jaxprop.train.sweeps.settings import Setting
+from jaxprop.train.sweeps.settings import Setting, is_number
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ class SweepResult(Tabular):
             for line in lines
         ]
         right = [
-            i for i, name in enumerate(head) if i >= len(names) or all(_is_number(line[names[i]]) for line in lines)
+            i for i, name in enumerate(head) if i >= len(names) or all(is_number(line[names[i]]) for line in lines)
         ]
         return Table([[*head, *["diverged"] * some_gone], *body], right, self._notes(lines))
 
@@ -194,10 +194,6 @@ class SweepInterrupted(TrainingInterrupted):
         runs = int((result.epochs > 0).sum())
         KeyboardInterrupt.__init__(self, f"sweep interrupted after {result.steps:,} steps of {runs} runs")
         self.result, self.signal = result, int(signal)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _words(name: str) -> str:

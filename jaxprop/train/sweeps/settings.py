@@ -125,7 +125,7 @@ class Makers:
         named = [*self.taken("optimizer"), *self.taken("cost")]
         static = (*self.taken("net"), BATCH_SIZE)
         return tuple(
-            name for name in dict.fromkeys(named) if name not in static and all(_is_number(s[name]) for s in settings)
+            name for name in dict.fromkeys(named) if name not in static and all(is_number(s[name]) for s in settings)
         )
 
     def _check_all_taken(self, names: Sequence[str]) -> None:
@@ -145,7 +145,12 @@ class Makers:
                 )
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Return whether a setting is a number; True and False are none.
+
+    >>> is_number(0.1), is_number(True)
+    (True, False)
+    """
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
