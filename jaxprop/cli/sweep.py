@@ -95,10 +95,13 @@ def train(asked: Sweep, plan: Plan, data: Data) -> tuple[SweepResult, int]:
         return build.of_optax(optimizer, learning_rate)
 
     varied = "layers" in settings or "activation" in settings
-    held = None if data.validation is None else as_trained(data.validation, data, cost, scale)
+    rows, held = (
+        None if part is None else as_trained((part[0][:], part[1]), data, cost, scale)  # read, where x lies in files
+        for part in ((data.x, data.targets), data.validation)
+    )
     try:
         result = sweep(
-            make_net if varied else net, cost, make_optimizer, as_trained((data.x, data.targets), data, cost, scale),
+            make_net if varied else net, cost, make_optimizer, rows,
             settings=settings or None, seeds=asked.seeds, epochs=epochs_of(plan, data), batch_size=plan.batch_size,
             validation=held, grad=plan.grad, progress=plan.progress, at_once=asked.at_once,  # pyright: ignore
         )  # fmt: skip

@@ -16,7 +16,8 @@ from jaxprop.network.call import Network, require
 from jaxprop.network.freeze import freeze_statistics
 from jaxprop.saved.folder import write_whole
 from jaxprop.train import FitResult
-from jaxprop.train.rows import Rows, read_rows
+from jaxprop.train.rows import Rows
+from jaxprop.train.sources import Source, read_data
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,8 @@ def report(
         net: what was trained.
         cost: C_n that it was trained with.
         result: what `fit` gave; with a monitor, what that recorded is drawn too.
-        rows: the rows to ask it about, best those held out: (x, targets), or with weights and mask.
+        rows: the rows to ask it about, best those held out: (x, targets), or with weights and mask. Those that lie
+            in files are read into memory.
         path: where the file is to be.
         title: the first line.
         settings: what else is to be said of the run, by name.
@@ -88,7 +90,10 @@ def report(
     require(net, cost, "report")
     if not isinstance(result, FitResult):
         raise JaxpropError(f"report: result must be what jp.fit gave, found a {type(result).__name__}")
-    rows = read_rows(rows, "rows")
+    rows = read_data(rows, "rows")
+    rows = rows.read(np.arange(rows.rows)) if isinstance(rows, Source) else rows
+    if not isinstance(rows, Rows):
+        raise JaxpropError("report: rows is a stream, whose rows have no numbers: give arrays, or rows by number")
     if columns is not None and isinstance(rows.x, np.ndarray) and len(columns) != rows.x[0].size:
         raise JaxpropError(f"report: found {len(columns)} names of columns, expected {rows.x[0].size}")
     device = jax.devices()[0]

@@ -3,6 +3,7 @@
 import csv
 from importlib.util import find_spec
 
+import numpy as np
 import pytest
 
 import jaxprop as jp
@@ -51,6 +52,13 @@ def test_a_table_in_its_own_unit(empty):
     )
     best = strict(told.out)["best"]
     assert best["validation_r2"] > 0.9 and type(loaded("runs/my-sweep")[0].layers[-1]).__name__ == "Unstandardize"
+
+
+def test_rows_in_files_are_read_for_a_sweep(empty):
+    data = jp.data.load("moons", rows=50)
+    np.save("x.npy", data.x)
+    np.save("targets.npy", data.targets)
+    assert strict(did("sweep", "x.npy", "--seeds", 1, "--epochs", 1, "--quiet", "--json").out)["stopped"] == "finished"
 
 
 MISTAKES = [

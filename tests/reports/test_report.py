@@ -127,6 +127,16 @@ def test_every_kind_of_network_and_rows_has_a_report(tmp_path, make):
     assert path.read_text().count("data:image/png") == (9 if make is images else 0)
 
 
+def test_rows_in_files_have_the_report_of_those_in_memory(tmp_path):
+    np.savez(tmp_path / "rows.npz", x=X, targets=LABELS)
+    result = trained(NET, COST, X, LABELS)
+    rows = jp.data.stored(tmp_path / "rows.npz")
+    here = text_of(jp.report(NET, COST, result, (X, LABELS), tmp_path / "a.html"))
+    assert text_of(jp.report(NET, COST, result, rows, tmp_path / "a.html")) == here
+    with pytest.raises(JaxpropError, match="report: rows is a stream"):
+        jp.report(NET, COST, result, jp.train.Stream([(X, LABELS)]), tmp_path / "a.html")
+
+
 def test_an_interrupted_run_without_an_epoch_has_a_report_too(tmp_path):
     result = jp.FitResult(NET.init(jax.random.key(0), X), (), jp.train.Best((), 0, float("inf")), 0, 0.0, "interrupted")
     path = jp.report(NET, COST, result, (X, LABELS), tmp_path / "report.html")
