@@ -90,7 +90,8 @@ class Progress:
 
     def epoch(self, row: dict[str, float]) -> None:
         """An epoch is done: each is said in a file or pipe; above a terminal's bar about ten are, the last always."""
-        self.latest, self.said = describe_row(row), time.monotonic()
+        self.latest = describe_row(row)
+        self.said = self.said if self.live else time.monotonic()  # else quick epochs would keep the bar from moving
         every = max(1, self.epochs // 10) if self.live else 1
         if self.enabled and (row["epoch"] % every == 0 or row["epoch"] == self.epochs):
             line = f"{self.latest} · {clock(row['seconds'])}"

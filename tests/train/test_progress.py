@@ -46,6 +46,19 @@ def test_progress_is_one_line_in_a_narrow_terminal():
     assert text.count("\n") == 1 and "epoch 3" in text and "1:15 left" in text
 
 
+def test_the_bar_moves_however_quick_the_epochs_are(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("jaxprop.train.progress.time.monotonic", lambda: now[0])
+    progress = Progress(1000, 500)
+    progress.bar.live.console = Console(file=io.StringIO(), force_terminal=True)
+    progress.live, progress.task = True, progress.bar.add_task("", total=1000, rate="")
+    for epoch in range(1, 100):
+        now[0] += 0.05
+        progress.advance(2)
+        progress.epoch({"epoch": epoch, "cost": 0.5, "seconds": now[0]})
+    assert progress.bar.tasks[0].completed > 150 and "epoch 9" in progress.bar.tasks[0].description
+
+
 def test_a_full_disk_under_the_progress_does_not_end_training(monkeypatch):
     class Full(io.StringIO):
         def write(self, text):
