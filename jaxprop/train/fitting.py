@@ -214,11 +214,11 @@ def _epochs(
             return run.end("callback")
         run.stopped = "failed"
     while True:
+        run.stopping.here()  # also after the last epoch, whose result would be lost with a signal that ends the program
         if patience is not None and run.epochs - run.best.epoch >= patience:
             return run.end("early")
         if run.epochs >= until:
             return run.end("finished")
-        run.stopping.here()
         row = run.epoch(shown, pool, more=run.epochs + 1 < until)
         done = any_process(on_epoch is not None and bool(on_epoch(row, at_home(run.going_on()))))
         run.stopped = "callback" if done else run.stopped

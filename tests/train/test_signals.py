@@ -123,6 +123,17 @@ def test_a_step_that_was_not_waited_for_is_none(monkeypatch):
     assert stopped.value.result.state.steps == 0 and equal(stopped.value.result.state.params, start)
 
 
+def test_a_signal_after_the_last_step_leaves_the_result_too():
+    def signalled(row, state):
+        if row["epoch"] == 4:
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(jp.TrainingInterrupted) as stopped:
+        fit(on_epoch=signalled)
+    assert len(stopped.value.result.history) == 4 and stopped.value.signal == signal.SIGTERM
+    assert equal(stopped.value.result.state.params, fit().state.params)
+
+
 def test_a_signal_that_comes_when_training_is_over_is_for_what_comes_next(monkeypatch):
     from jaxprop.train.run import Run
 
