@@ -54,10 +54,20 @@ class Step:
         Args:
             params: θ, or what `fit` left as `result.state`, to go on from.
             feedback: what `rule.init` made, for a rule that has some.
+
+        Raises:
+            JaxpropError: a state comes with feedback beside its own.
+            ShapeError: the state is that of another optimizer.
         """
         if isinstance(params, FitState):
+            if feedback is not None:
+                raise JaxpropError("start: found both feedback and a state, which holds its own: give one of them")
             scale = scaling(self.recipe.precision, params.scaling)
-            state = copied(State(params.params, params.optimizer, params.feedback, scale))
+            state = State(params.params, params.optimizer, params.feedback, scale)
+            fresh = jax.eval_shape(lambda: begin(self.recipe, state.for_use(), state.feedback))
+            if jax.tree.structure(fresh) != jax.tree.structure(state):
+                raise ShapeError("start: state is that of another optimizer: give the one that it was made with")
+            state = copied(state)
         else:
             arrays = jax.tree.map(jnp.asarray, (params, feedback))
             state = begin(self.recipe, *kept(arrays, self.recipe.precision))

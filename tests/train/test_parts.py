@@ -208,3 +208,11 @@ def test_what_cannot_train_is_told(given, words):
     given = {"net": NET, "cost": HALF, "optimizer": ADAM} | given
     with pytest.raises(JaxpropError, match=words):
         jp.train.step(given.pop("net"), given.pop("cost"), given.pop("optimizer"), **given)
+
+
+def test_a_state_goes_on_with_the_optimizer_that_it_was_made_with():
+    state = jp.fit(NET, HALF, optax.sgd(0.1), (X, TARGETS), epochs=1, batch_size=14, progress=False).state
+    with pytest.raises(ShapeError, match="start: state is that of another optimizer"):
+        jp.train.step(NET, HALF, ADAM).start(state)
+    with pytest.raises(JaxpropError, match="both feedback and a state"):
+        jp.train.step(NET, HALF, optax.sgd(0.1)).start(state, feedback=1.0)
