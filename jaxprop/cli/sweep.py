@@ -17,6 +17,7 @@ from jaxprop.cli.commands.sweep import Sweep
 from jaxprop.cli.commands.train import Plan
 from jaxprop.cli.train import Outcome, as_read, as_trained, epochs_of, kept, network
 from jaxprop.data import Data
+from jaxprop.data.rows import Rows
 from jaxprop.errors import JaxpropError, pick
 from jaxprop.layers import Layer, Unstandardize
 from jaxprop.saved.folder import check_writable
@@ -95,13 +96,14 @@ def train(asked: Sweep, plan: Plan, data: Data) -> tuple[SweepResult, int]:
         return build.of_optax(optimizer, learning_rate)
 
     varied = "layers" in settings or "activation" in settings
-    rows, held = (
-        None if part is None else as_trained((part[0][:], part[1]), data, cost, scale)  # read, where x lies in files
-        for part in ((data.x, data.targets), data.validation)
-    )
+
+    def read(part: Rows) -> Rows:
+        return as_trained((part[0][:], part[1]), data, cost, scale)  # x may lie in files
+
+    held = None if data.validation is None else read(data.validation)
     try:
         result = sweep(
-            make_net if varied else net, cost, make_optimizer, rows,
+            make_net if varied else net, cost, make_optimizer, read((data.x, data.targets)),
             settings=settings or None, seeds=asked.seeds, epochs=epochs_of(plan, data), batch_size=plan.batch_size,
             validation=held, grad=plan.grad, progress=plan.progress, at_once=asked.at_once,  # pyright: ignore
         )  # fmt: skip

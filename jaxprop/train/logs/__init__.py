@@ -5,7 +5,7 @@ rows.py           CSV and JSON lines, a line an epoch        tensorboard.py    w
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from jaxprop.errors import JaxpropError
 from jaxprop.train.logs.rows import Csv as Csv, JsonLines as JsonLines
@@ -29,9 +29,9 @@ def read_log(given: Any) -> list[Start]:
 
 
 def _one(given: Any) -> Start:
+    if callable(given):
+        return cast(Start, given)
     if not isinstance(given, str | Path) or given == "":
-        if callable(given):
-            return given
         raise JaxpropError(
             f"fit: log must be a path such as 'run.csv', 'run.jsonl' or a folder for TensorBoard, found {given!r}"
         )
