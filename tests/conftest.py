@@ -20,7 +20,7 @@ if not os.environ.get("TESTS_OPTIMISED"):  # in the environment, for the process
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK}"
 
 # they import MLServer and PyTorch, which have environments of their own
-collect_ignore = ["benchmarks/mlserver_mlp.py", "benchmarks/quantities_torch.py"]
+collect_ignore = ["benchmarks/mlserver_mlp.py", "benchmarks/quantities_torch.py", "benchmarks/networks_torch.py"]
 
 
 def pytest_configure(config: pytest.Config) -> None:

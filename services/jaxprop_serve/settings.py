@@ -29,6 +29,7 @@ from jaxprop.errors import JaxpropError, pick
 
 PREFIX = "JAXPROP_"
 CONFIG = "JAXPROP_CONFIG"  # names the TOML file
+NO_SETTINGS = (CONFIG, "JAXPROP_HUGE_PAGES")  # the other is for how commands start
 LEAST_TOKEN = 16  # characters, of a token in a file
 VERSIONS = re.compile(r"all|latest(:[1-9][0-9]{0,8})?|[1-9][0-9]{0,17}(,[1-9][0-9]{0,17})*")
 
@@ -215,7 +216,7 @@ def _token_in(name: str, file: Path) -> str:
 def _environment(environment: Mapping[str, str]) -> dict[str, Any]:
     found = {}
     for variable, value in environment.items():
-        if variable.upper().startswith(PREFIX) and variable.upper() != CONFIG:
+        if variable.upper().startswith(PREFIX) and variable.upper() not in NO_SETTINGS:
             name = variable[len(PREFIX) :].lower()
             try:
                 found[pick(name, Settings.model_fields, "setting")] = value

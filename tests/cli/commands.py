@@ -47,6 +47,7 @@ def run(*args):
             cli.main()
     finally:
         sys.argv = before
+        jax.config.update("jax_enable_x64", False)  # what a command turns on for its process is not for this one
     return Ran(stopped.value.code, out.getvalue(), err.getvalue())
 
 

@@ -75,6 +75,7 @@ def test_every_picture_is_in_the_table():
         "save",
         "learning_step",
         "inside",
+        "sweep",
     }
 
 

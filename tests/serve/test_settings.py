@@ -18,7 +18,14 @@ from tests.serve.doors import an_app, settings as needed_by_the_doors
 def test_flags_before_the_environment_before_the_file_before_defaults(tmp_path):
     file = tmp_path / "serve.toml"
     file.write_text('port = 1\nmax_rows = 1\nworkers = 3\nallowed_hosts = ["a", "b"]\nmax_body_bytes = "1MiB"\n')
-    environment = {"JAXPROP_PORT": "2", "JAXPROP_MAX_ROWS": "2", "JAXPROP_CONFIG": str(file), "HOME": "/", "JAX_X": "1"}
+    environment = {
+        "JAXPROP_PORT": "2",
+        "JAXPROP_MAX_ROWS": "2",
+        "JAXPROP_CONFIG": str(file),
+        "HOME": "/",
+        "JAXPROP_HUGE_PAGES": "7",
+        "JAX_X": "1",
+    }
     found = read({"port": "3"}, environment=environment)
     assert (found.port, found.max_rows, found.workers, found.max_batch) == (3, 2, 3, 64)
     assert found.allowed_hosts == ("a", "b") and found.max_body_bytes == 1 << 20
