@@ -70,7 +70,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--data", default="/work/shared/data/mnist", help="a folder with MNIST's IDX files")
+    parser.add_argument("--data", default="../shared/data/mnist", help="a folder with MNIST's IDX files")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=pathlib.Path)
     options = parser.parse_args()
