@@ -116,7 +116,10 @@ def pairs():
     return net, jp.HalfSquaredError(), (X, X + 1), X
 
 
-@pytest.mark.parametrize("make", [recurrent, images, numbers, with_statistics, yes_or_no, tokens, pairs])
+SLOW = [pytest.param(make, marks=pytest.mark.slow) for make in (recurrent, tokens, yes_or_no)]
+
+
+@pytest.mark.parametrize("make", [images, numbers, with_statistics, pairs, *SLOW])
 def test_every_kind_of_network_and_rows_has_a_report(tmp_path, make):
     net, cost, x, targets = make()
     result = trained(net, cost, x, targets, params=jnp.float32(0.5) if make is pairs else None)
