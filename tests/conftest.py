@@ -9,6 +9,7 @@ import gc
 import os
 import pathlib
 import resource
+import sys
 
 import jax
 import pytest
@@ -35,6 +36,15 @@ def strict_float64():
     """64 bits, and no silent promotion anywhere in our own code."""
     with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
         yield
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    """Commands leave the figures that they drew to the end of their process, which is not that of the tests."""
+    yield
+    pyplot = sys.modules.get("matplotlib.pyplot")
+    if pyplot is not None:
+        pyplot.close("all")
 
 
 @pytest.fixture(autouse=True, scope="module")
