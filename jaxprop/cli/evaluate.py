@@ -9,11 +9,10 @@ import numpy as np
 from jaxprop import tables
 from jaxprop.cli.runs import Rows, SavedRun, with_targets
 from jaxprop.train import evaluate, predict
-from jaxprop.train.confusion import confusion, per_class
+from jaxprop.train.confusion import confusion, most_confused as pairs_confused, per_class
 from jaxprop.train.metrics import decided
 
 MOST_CLASSES = 12  # of a matrix that can be read at a glance
-MOST_PAIRS = 10
 
 
 def measures(run: SavedRun, rows: Rows) -> dict[str, Any]:
@@ -78,9 +77,7 @@ def crossed(counts: np.ndarray, classes: Sequence[str]) -> str:
 
 def most_confused(counts: np.ndarray, classes: Sequence[str]) -> str:
     """The pairs of classes that are confused most, where a matrix would be too large."""
-    wrong = counts - np.diag(np.diagonal(counts))
-    pairs = [divmod(int(at), len(classes)) for at in np.argsort(-wrong, axis=None, kind="stable")[:MOST_PAIRS]]
-    rows = [(classes[i], classes[j], str(wrong[i, j])) for i, j in pairs if wrong[i, j]]
+    rows = pairs_confused(counts, classes)
     if not rows:
         return f"confusion: none of the {len(classes)} classes is taken for another"
     return "most confused\n" + tables.table([("truth", "prediction", "rows"), *rows], right=[2])

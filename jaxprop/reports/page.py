@@ -18,9 +18,9 @@ from jaxprop.reports.answers import Answers, answers
 from jaxprop.reports.health import Health, health
 from jaxprop.reports.writing import Subject
 from jaxprop.tables import Table, shown
-from jaxprop.train.confusion import per_class
+from jaxprop.train.confusion import most_confused, per_class
 
-MOST_CLASSES, MOST_PAIRS, MOST_COLUMNS = 20, 10, 8
+MOST_CLASSES, MOST_COLUMNS = 20, 8
 NAMES = {"r2": "R²", "accuracy": "accuracy", "cost": "cost"}
 
 OWN = """
@@ -169,9 +169,7 @@ def _cell(count: int, of: int, right: bool) -> str:
 
 
 def _pairs(counts: np.ndarray, names: Sequence[str]) -> str:
-    wrong = counts - np.diag(np.diagonal(counts))
-    order = [divmod(int(at), len(names)) for at in np.argsort(-wrong, axis=None, kind="stable")[:MOST_PAIRS]]
-    rows = [(names[i], names[j], str(wrong[i, j])) for i, j in order if wrong[i, j]]
+    rows = most_confused(counts, names)
     if not rows:
         return f"<p>None of the {len(names)} classes is taken for another.</p>"
     return "<p>Most confused:</p>" + Table((("truth", "prediction", "rows"), *rows), right=(2,)).html()

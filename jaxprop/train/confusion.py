@@ -1,5 +1,7 @@
 """Which classes are taken for which: the confusion matrix, and what it says of every class."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import ArrayLike, Float, Int
 
@@ -42,3 +44,14 @@ def per_class(counts: Int[np.ndarray, "C C"]) -> dict[str, Float[np.ndarray, " C
     right, taken, there = np.diagonal(counts), counts.sum(0), counts.sum(1)
     with np.errstate(invalid="ignore"):
         return {"precision": right / taken, "recall": right / there, "f1": 2 * right / (taken + there)}
+
+
+def most_confused(counts: Int[np.ndarray, "C C"], classes: Sequence[str], most: int = 10) -> list[tuple[str, str, str]]:
+    """Return the pairs of classes that are confused most, as (truth, prediction, rows), the largest number first.
+
+    >>> most_confused(np.array([[3, 1], [2, 4]]), ["cat", "dog"])
+    [('dog', 'cat', '2'), ('cat', 'dog', '1')]
+    """
+    wrong = counts - np.diag(np.diagonal(counts))
+    pairs = [divmod(int(at), len(classes)) for at in np.argsort(-wrong, axis=None, kind="stable")[:most]]
+    return [(classes[i], classes[j], str(wrong[i, j])) for i, j in pairs if wrong[i, j]]

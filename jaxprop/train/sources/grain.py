@@ -5,7 +5,6 @@ Grain need not be installed: whatever has `__len__` and `__getitem__`, or can be
 
 import contextlib
 import copy
-import hashlib
 import itertools
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +19,7 @@ from jaxprop.arrays.given import in_own_precision
 from jaxprop.checks import check_whole
 from jaxprop.errors import DataError
 from jaxprop.train.rows import Rows, as_numpy
-from jaxprop.train.sources.source import Source, check_read
+from jaxprop.train.sources.source import Source, check_read, sha256_of
 
 THREADS = 16  # as many as Grain's own ReadOptions has
 WAITING = 3.0  # how many times the processor's time reading takes where a disk or a network is waited for
@@ -109,9 +108,8 @@ class Records(Source):
 
     def digest(self) -> dict[str, Any]:
         """Return what tells these rows from others: how many there are, of what kind, the first and the last."""
-        first_and_last = self.read(np.array([0, self.rows - 1]))
-        digest = hashlib.sha256(b"".join(leaf.tobytes() for leaf in jax.tree.leaves(first_and_last)))
-        return {"kind": type(self.records).__name__, "rows": self.rows, "sha256": digest.hexdigest()}
+        sha256 = sha256_of(self.read(np.array([0, self.rows - 1])))
+        return {"kind": type(self.records).__name__, "rows": self.rows, "sha256": sha256}
 
 
 class Stream:
@@ -208,9 +206,7 @@ class Stream:
 
     def digest(self) -> dict[str, Any]:
         """Return what tells this stream from others: what it calls itself, and its first batch."""
-        first = self.first(1)
-        digest = hashlib.sha256(b"".join(leaf.tobytes() for leaf in jax.tree.leaves(first)))
-        return {"kind": type(self.batches).__name__, "steps": self.steps, "sha256": digest.hexdigest()}
+        return {"kind": type(self.batches).__name__, "steps": self.steps, "sha256": sha256_of(self.first(1))}
 
 
 @contextlib.contextmanager
