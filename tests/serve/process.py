@@ -65,6 +65,11 @@ class Process:
         found = [json.loads(line) for line in self.err if line.startswith("{")]
         return [event for event in found if event["event"] == name]
 
+    def workers(self, count):
+        """{worker: process id} of the first `count` workers, waited for: what they log comes beside what is printed."""
+        self.wait_for(lambda: len(self.events("ready")) >= count)
+        return {event["worker"]: event["pid"] for event in self.events("ready")[:count]}
+
     def call(self, method, path, body=None, **headers):
         """One request on a connection of its own: (status, JSON or text, headers)."""
         with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)) as connection:

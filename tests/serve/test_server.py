@@ -288,7 +288,7 @@ def alive(pid):
 def test_several_workers_one_of_which_dies(folder):
     """Each worker answers for itself; a dead one is replaced; SIGTERM reaches all."""
     with Process(folder, "--workers", 2, "--set", "max_batch=4") as server:
-        pids = {event["worker"]: event["pid"] for event in server.events("ready")}
+        pids = server.workers(2)
         assert pids.keys() == {0, 1}
 
         def workers():
@@ -337,7 +337,7 @@ def test_load_and_unload_reach_every_worker_and_those_that_come(folder, tmp_path
 
         (tmp_path / "left" / "1" / "model.json").write_text("what nobody loads may be broken")
         shutil.copytree(folder, tmp_path / "kept" / "3")  # published, and not loaded yet
-        os.kill(next(event["pid"] for event in server.events("ready") if event["worker"] == 0), signal.SIGKILL)
+        os.kill(server.workers(2)[0], signal.SIGKILL)
         server.wait_for(lambda: server.events("a worker died and is replaced"))
 
         def all_ready():
@@ -360,7 +360,7 @@ def test_load_and_unload_reach_every_worker_and_those_that_come(folder, tmp_path
 @pytest.mark.slow
 def test_workers_do_not_outlive_their_parent(folder):
     with Process(folder, "--workers", 2, "--set", "max_batch=1") as server:
-        pids = [event["pid"] for event in server.events("ready")]
+        pids = server.workers(2).values()
         server.signal(signal.SIGKILL)
         server.process.wait(10)
         end = time.monotonic() + 10
