@@ -14,11 +14,15 @@ import sys
 import jax
 import pytest
 
-QUICK = "--xla_backend_optimization_level=0"
+QUICK = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"  # every core has a worker already
 if jax.__version_info__[:2] == (0, 10):  # later ones know no such flag, and end at one they do not know
     QUICK += " --xla_cpu_use_fusion_emitters=false"
 if not os.environ.get("TESTS_OPTIMISED"):  # in the environment, for the processes that tests start too
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK}"
+
+# what is imported stays: the collector need not walk through it again and again (a tenth of a run)
+gc.freeze()
+gc.set_threshold(50_000, 20, 50)
 
 # they import MLServer and PyTorch, which have environments of their own
 collect_ignore = ["benchmarks/mlserver_mlp.py", "benchmarks/quantities_torch.py", "benchmarks/networks_torch.py"]
