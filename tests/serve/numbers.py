@@ -44,7 +44,9 @@ def serving_numbers(test, seconds=0.0, **changed):
 
     async def main():
         store = SimpleNamespace(
-            names=lambda: ["digits"], versions=lambda name: ["1"] if name == "digits" else [], path=lambda *_: Path()
+            names=lambda: ["digits"],
+            versions=lambda name: ["1"] if name == "digits" else [],
+            path=lambda *_: Path("nowhere"),  # what is in a model's folder is hashed: not that of the tests
         )
         runtime, settings = Numbers(seconds), Settings(**({"max_batch": 16} | changed))
         models = Models(store, [runtime], settings)

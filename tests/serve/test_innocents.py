@@ -51,7 +51,7 @@ INVALID = [
 
 @LANES
 @pytest.mark.parametrize("bad, status", [(INVALID, 400), ([POISONED], 500)], ids=["invalid", "fails in the model"])
-@pytest.mark.parametrize("times", [100, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [100, pytest.param(1000, marks=pytest.mark.exhaustive)])
 def test_one_bad_request_in_sixteen(times, seconds, bad, status):
     rng = random.Random(0)
 
@@ -196,10 +196,11 @@ async def half_of_them_leave(port, rounds):
 
 
 @LANES
-def test_half_of_the_clients_leave_a_hundred_times(seconds):
+@pytest.mark.parametrize("rounds", [30, pytest.param(300, marks=pytest.mark.exhaustive)])
+def test_half_of_the_clients_leave_again_and_again(rounds, seconds):
     async def test(app, runtime):
         async with running_here(app, app.settings) as port:
-            assert await half_of_them_leave(port, 100) < 1
+            assert await half_of_them_leave(port, rounds) < 1
             assert queue_rows((await acall(app, "GET", "/metrics")).body.decode()) == 0
             while app.models._served["digits"]["1"].refs:  # those that left hold nothing
                 await asyncio.sleep(0.01)
