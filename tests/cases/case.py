@@ -13,6 +13,16 @@ from tests.drawing import draw
 
 EDGE = 0.05  # inputs keep this far from a kink, where no central difference exists
 
+# other settings of what a default or a slow row reaches too
+EXHAUSTIVE = {
+    "Linear, bias=False, T", "Linear, inits", "LeakyReLU(0.2)", "ELU(0.7)", "GELU, tanh form", "Quantize(1, 0.5, 2.0)",
+    "Tanh, T", "Softmax, T", "Standardize, T", "Unstandardize, features", "Unstandardize, integers", "Chain in Chain",
+    "Chain, integers", "Repeat, T", "Repeat, once", "LayerNorm, T", "GroupNorm, images", "BatchNorm, T",
+    "Embedding, then Linear", "Shared, an embedding and its output (direct)", "MultiHeadAttention, causal",
+    "RNN, last, padded", "LSTM, last, padded", "Conv, 1-D, stride, no bias", "Conv, 2-D", "Conv, 2-D, padding",
+    "Conv, 1-D, gram", "Conv, 3-D", "ConvTranspose, VALID",
+}  # fmt: skip
+
 
 @dataclass(frozen=True, eq=False)
 class LayerCase:
@@ -106,11 +116,11 @@ class CostCase:
 
 
 def one_of_each(cases: Iterable[Any], first: Any = (), rest: Any = None) -> Iterator[Any]:
-    """The first row of each kind, and the others behind the slow marker: each costs a compilation."""
+    """The first row of each kind; the others behind the slow marker, some the exhaustive: each costs a compilation."""
     import pytest  # here, since benchmarks/accelerator.py reads the table on machines that have none
 
-    rest = pytest.mark.slow if rest is None else rest
     seen = set()
     for case in cases:
-        yield pytest.param(case, marks=rest if case.kind in seen else first, id=str(case))
+        later = (pytest.mark.exhaustive if case.name in EXHAUSTIVE else pytest.mark.slow) if rest is None else rest
+        yield pytest.param(case, marks=later if case.kind in seen else first, id=case.name)
         seen.add(case.kind)

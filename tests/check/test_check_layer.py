@@ -1,5 +1,6 @@
 """`jp.check_layer`: a right layer passes; of a wrong one the report names the check and the factor."""
 
+import functools
 import pathlib
 import re
 from dataclasses import dataclass, field
@@ -240,28 +241,32 @@ WRONG = [
 ]
 
 
-@pytest.fixture(scope="module")
-def reports():
-    """Every wrong layer once."""
-    with jax.enable_x64(True):
-        return {type(layer): wrong(layer) for layer in {type(one): one for one, _, _ in WRONG}.values()}
+@functools.cache
+def report(kind):
+    """What is wrong with a layer, once."""
+    return wrong(kind())
 
 
-@pytest.mark.parametrize("layer, check, words", WRONG, ids=lambda value: value if isinstance(value, str) else None)
-def test_a_wrong_layer_is_named_by_check_and_factor(layer, check, words, reports):
-    found = reports[type(layer)]
+# the numbers, a use, and what is no value: the others are said in the same ways
+DEFAULT = {WrongInput, DividesByN, WrongParts, Raises, Unhashable, LosesASetting}
+ROWS = [pytest.param(*row, marks=[pytest.mark.slow] * (type(row[0]) not in DEFAULT)) for row in WRONG]
+
+
+@pytest.mark.parametrize("layer, check, words", ROWS, ids=lambda value: value if isinstance(value, str) else None)
+def test_a_wrong_layer_is_named_by_check_and_factor(layer, check, words):
+    found = report(type(layer))
     assert words in found.get(check, ""), found
 
 
-def test_a_wrong_way_to_the_input_spoils_nothing_else(reports):
-    assert set(reports[WrongInput]) == {
+def test_a_wrong_way_to_the_input_spoils_nothing_else():
+    assert set(report(WrongInput)) == {
         "jax.vjp", "central differences", "⟨Jv, dy⟩ = ⟨v, dx⟩", "float32 against jax.vjp", "bfloat16 against float64",
     }  # fmt: skip
-    assert all("∂z/∂W" not in said and "∂z/∂b" not in said for said in reports[WrongInput].values())
+    assert all("∂z/∂W" not in said and "∂z/∂b" not in said for said in report(WrongInput).values())
 
 
-def test_wrong_parts_pass_every_sum(reports):
-    wrong = set(reports[WrongParts])
+def test_wrong_parts_pass_every_sum():
+    wrong = set(report(WrongParts))
     assert {"per-example gradients", "squared norms", "weighted gradient"} <= wrong
     assert wrong <= set(QUANTITIES) - {"mean gradient"}
 
@@ -270,14 +275,17 @@ def test_wrong_parts_pass_every_sum(reports):
     "layer, x, env, skipped",
     [
         (Mixes(), X, None, {"no example sees another", "per-example gradients", "squared norms", "weighted gradient"}),
-        (jp.Standardize(8.0, 4.0), np.arange(12).reshape(4, 3), None, {"jax.vjp", "central differences"}),
+        pytest.param(
+            *(jp.Standardize(8.0, 4.0), np.arange(12).reshape(4, 3), None, {"jax.vjp", "central differences"}),
+            marks=pytest.mark.slow,
+        ),
         (jp.Flatten(), np.arange(12).reshape(4, 3), None, {"backward"}),
         (Products(), (X, X[::-1]), jp.Env(mask=jnp.array([[True, False]] * 4)), {"per-example gradients"}),
         pytest.param(
             *(jp.MultiHeadAttention(2), X[..., :2], jp.Env(mask=jnp.array([[True, False]] * 4)), set()),
             marks=pytest.mark.slow,
         ),
-        (jp.ReLU(), X, None, {"per-example gradients"}),
+        pytest.param(jp.ReLU(), X, None, {"per-example gradients"}, marks=pytest.mark.slow),
     ],
     ids=["mixes", "integers", "integers out", "a pair and a mask", "attention", "activation"],
 )
@@ -299,6 +307,7 @@ def test_an_activation_is_judged_by_its_derivative():
     assert "the derivative of the activation ∂a/∂z: found 0.33" in wrong(Cube())["jax.vjp"]
 
 
+@pytest.mark.slow
 def test_a_layer_whose_init_fails_or_whose_params_are_given():
     params = Dense2().init(jax.random.key(1), X)
     assert "init(key, x)" in wrong(jp.Linear(2), X.astype(int))
@@ -313,6 +322,7 @@ def test_what_check_layer_refuses():
         jp.check_layer(Dense2(), X[:1])
 
 
+@pytest.mark.slow
 def test_the_page_on_writing_a_layer_runs(tmp_path, monkeypatch, capsys):
     """jaxprop/layers/README.md, in a user's default float32."""
     page = pathlib.Path(jp.__file__).parent / "layers" / "README.md"

@@ -52,6 +52,9 @@ class Gain(jp.Layer):
 GAIN = LayerCase("Gain (a user's own)", Gain(), (4, 3), lambda x, p: x * np.asarray(p.g))
 INTEGERS = [case for case in LAYERS if case.integers]
 CASES = [case for case in [*LAYERS, GAIN] if case.name != "Flatten, integers"]  # integers out have no vjp
+ACTIVATIONS = [case for case in LAYERS if isinstance(case.layer, jp.Activation)]
+OTHERS = [case for case in CASES if case not in ACTIVATIONS]
+SLOW, EXHAUSTIVE = pytest.mark.slow, pytest.mark.exhaustive
 
 
 def test_every_exported_layer_has_a_case():
@@ -60,7 +63,7 @@ def test_every_exported_layer_has_a_case():
 
 
 def test_the_params_of_every_exported_layer_are_exported():
-    kinds = {type(case.params("float32")) for case in LAYERS} - {tuple}
+    kinds = {type(jax.eval_shape(case.layer.init, jax.random.key(0), case.x("float32"))) for case in LAYERS} - {tuple}
     missing = {kind.__name__ for kind in kinds if getattr(jp, kind.__name__, None) is not kind}
     assert not missing, f"what `init` returns is not exported by jaxprop/layers/__init__.py: {sorted(missing)}"
 
@@ -71,6 +74,7 @@ def test_the_params_of_every_exported_layer_are_exported():
 EXACT = tolerance("float64")
 GATES = {"forward is the call": 1e-14, "jit is eager": 1e-14, "central differences": DIFFERENCES}
 LOW = ("twice, in a Repeat", "float32 against jax.vjp", "bfloat16 against float64")
+JAX = ("⟨Jv, dy⟩ = ⟨v, dx⟩", "linear in dy", "jit is eager", "vmap over x and θ")
 
 
 def inputs(case, dtype="float64", seed=0):
@@ -95,7 +99,11 @@ def flat(tree):
     return np.concatenate([np.zeros(0), *(np.asarray(leaf, np.float64).ravel() for leaf in jax.tree.leaves(tree))])
 
 
-@pytest.fixture(scope="module", params=one_of_each(CASES))
+# the activations have all three witnesses in one program, further below
+BATTERY = [*one_of_each(OTHERS), *one_of_each(ACTIVATIONS, first=SLOW, rest=EXHAUSTIVE)]
+
+
+@pytest.fixture(scope="module", params=BATTERY)
 def case(request):
     return request.param
 
@@ -108,9 +116,9 @@ def asked(case):
 
 @pytest.fixture(scope="module")
 def found(case, asked):
-    """{witness: its numbers}, from one program; what a network and half precision need is left to the slow run."""
+    """{witness: its numbers}, from one program; what JAX, a network and other dtypes do is left to the slow run."""
     with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
-        return compute(case.layer, asked, [w for w in WITNESSES if w.names[0] not in LOW])
+        return compute(case.layer, asked, [w for w in WITNESSES if w.names[0] not in LOW + JAX])
 
 
 def pair(name, numbers, case, asked):
@@ -125,18 +133,22 @@ def pair(name, numbers, case, asked):
     return (numbers, by_hand(case.layer, asked.at)) if name == "jit is eager" else numbers
 
 
-def test_every_witness_agrees(case, asked, found):
+def every_witness_agrees(case, asked, found):
     for name, numbers in found.items():
         assert not isinstance(numbers, Exception), (name, numbers)
         if not isinstance(numbers, str):  # why it does not apply
             assert relative(*pair(name, numbers, case, asked)) <= GATES.get(name, EXACT), name
 
 
+def test_every_witness_agrees(case, asked, found):
+    every_witness_agrees(case, asked, found)
+
+
 def test_only_what_has_no_answer_is_not_asked(case, asked, found):
     skipped = {name for name, numbers in found.items() if isinstance(numbers, str)}
     of_examples = set() if has_examples(case.layer, asked.at.params, asked.at.env) else set(QUANTITIES)
     alone = {"no example sees another"} if case.layer.mixes_examples or case.rng else set()
-    nothing = {"jax.vjp", "central differences", "⟨Jv, dy⟩ = ⟨v, dx⟩", "linear in dy"}
+    nothing = {"jax.vjp", "central differences"}
     assert skipped == of_examples | alone | (set() if jax.tree.leaves(asked.at.primals) else nothing)
 
 
@@ -163,10 +175,12 @@ def dtypes_of(tree):
     return {leaf.dtype.name for leaf in jax.tree.leaves(tree)}
 
 
-@pytest.mark.slow
-def test_other_dtypes_and_a_repeat(case, asked):
+@pytest.mark.parametrize("case", [*one_of_each(OTHERS, first=SLOW, rest=EXHAUSTIVE)])
+def test_other_dtypes_a_repeat_and_what_jax_may_do_to_it(case):
     """In float32 every array by its own size; half precision as close to float64 as JAX's own."""
-    found = compute(case.layer, asked, those(LOW))
+    asked = inputs(case)
+    found = compute(case.layer, asked, those(LOW + JAX))
+    every_witness_agrees(case, asked, {name: numbers for name, numbers in found.items() if name in JAX})
     assert not [numbers for numbers in found.values() if isinstance(numbers, Exception)]
     for name in LOW[1:]:
         assert isinstance(found[name], str) == case.integers, found[name]
@@ -178,7 +192,14 @@ def test_other_dtypes_and_a_repeat(case, asked):
         assert relative(*found[LOW[0]]) <= EXACT
 
 
-@pytest.mark.slow
+def slow(cases, names):
+    """The slow run looks at those of a few names, the exhaustive one at the others."""
+    return [pytest.param(case, marks=SLOW if case.name in names else EXHAUSTIVE, id=case.name) for case in cases]
+
+
+@pytest.mark.parametrize(
+    "case", slow(CASES, {"Linear, one by one", "ReLU", "Conv, 1-D, groups", "Embedding", "Shared"})
+)
 def test_check_layer_passes(case):
     def run():
         return jp.check_layer(case.layer, case.x("float64"), case.params("float64"), env=case.env(0))
@@ -192,10 +213,13 @@ def test_check_layer_passes(case):
 
 
 HALVES = [case for case in CASES if case.shapes[0][0] % 2 == 0]
+SHARDED = {  # one of each kind of use, and of each way to its norms
+    "Linear, T", "Conv, 2-D", "Conv, 1-D, groups", "ConvTranspose", "Embedding, T < D", "PositionalEmbedding",
+    "GRU, last, padded", "MultiHeadAttention, cross, padded", "Repeat of a Remat", "Shared, T", "LayerNorm, T",
+}  # fmt: skip
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("case", HALVES, ids=str)
+@pytest.mark.parametrize("case", slow(HALVES, SHARDED))
 def test_all_of_it_with_examples_on_two_devices(case):
     """Everything once more with N sharded over two devices, under jit: JAX's own per-example gradients may go wrong."""
     at = inputs(case).at
@@ -211,8 +235,8 @@ def test_all_of_it_with_examples_on_two_devices(case):
 
     env = None if at.env is None else at.env._replace(mask=jax.device_put(at.env.mask, by_examples))
     x, dy = (jax.device_put(a, by_examples) for a in (at.x, at.dy))
-    found = jax.jit(run)(At(x, jax.device_put(at.params, everywhere), env, dy))
-    assert relative(found, run(at)) <= EXACT
+    run = jax.jit(run)
+    assert relative(run(At(x, jax.device_put(at.params, everywhere), env, dy)), run(at)) <= EXACT
 
 
 @pytest.mark.parametrize("case", INTEGERS, ids=str)
@@ -226,6 +250,7 @@ def test_integer_inputs_have_no_gradient(case):
     assert backward[0] is None
 
 
+@pytest.mark.parametrize("case", CASES, ids=str)
 def test_the_description_is_a_value(case):
     layer, again = case.layer, copy.deepcopy(case.layer)
     assert again is not layer and again == layer and hash(again) == hash(layer) and repr(again) == repr(layer)
@@ -250,6 +275,7 @@ def settings_of(layer):
     return plain(layer)
 
 
+@pytest.mark.parametrize("case", CASES, ids=str)
 def test_settings_are_json(case):
     found = settings_of(case.layer)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
@@ -259,7 +285,6 @@ def test_settings_are_json(case):
 # Activations
 
 
-ACTIVATIONS = [case for case in LAYERS if isinstance(case.layer, jp.Activation)]
 LIKE_JAX = {case.layer: case.like for case in ACTIVATIONS if case.like is not None}
 
 
@@ -274,7 +299,8 @@ def at_edges():
             y, kept = layer.forward(z)
             slope = jnp.broadcast_to(layer.derivative(kept), z.shape).astype(y.dtype)
             dx = layer.backward(jnp.ones_like(z), kept)[0]
-            found[dtype][repr(layer)] = y, slope, jax.vmap(jax.grad(like))(z), dx
+            assert y.dtype == dx.dtype == z.dtype, layer
+            found[dtype][repr(layer)] = y, slope, jax.vjp(like, z)[1](jnp.ones_like(z))[0], dx
         return found
 
     found = run({dtype: jnp.asarray([-1e4, -1, 0, 1, 1e4], dtype) for dtype in DTYPES})
@@ -313,24 +339,30 @@ def test_kink_conventions_in_numbers(layer, at, slope):
 
 
 @functools.cache
-def diagonals():
-    """{case: (our derivative, the diagonal of JAX's Jacobian)}: one program."""
+def three_ways():
+    """{case: its values by both passes, our derivative, our dx, those of JAX, and central differences}: one program."""
 
     @jax.jit
     def run(rows):
-        pairs = {}
+        found = {}
         for case, z in zip(ACTIVATIONS, rows, strict=True):
-            kept = case.layer.forward(z)[1]
-            slope = jnp.broadcast_to(case.layer.derivative(kept), z.shape)
-            pairs[str(case)] = slope, jax.vjp(lambda z, layer=case.layer: layer(z), z)[1](jnp.ones_like(z))[0]
-        return pairs
+            layer, h = case.layer, 1e-5
+            y, kept = layer.forward(z)
+            slope, dx = jnp.broadcast_to(layer.derivative(kept), z.shape), layer.backward(3 * z, kept)[0]
+            called, vjp = jax.vjp(layer, z)
+            jaxs = vjp(jnp.ones_like(z))[0], vjp(3 * z)[0]
+            found[case.name] = (y, called), (slope, dx), jaxs, (layer(z + h) - layer(z - h)) / (2 * h)
+        return found
 
     return run([case.x("float64") for case in ACTIVATIONS])
 
 
 @pytest.mark.parametrize("case", ACTIVATIONS, ids=str)
-def test_derivative_is_the_diagonal_of_vjp(case):
-    assert relative(*diagonals()[str(case)]) <= EXACT
+def test_an_activation_by_hand_by_jax_by_differences_and_in_numpy(case):
+    values, ours, jaxs, differences = three_ways()[case.name]
+    expected = case.reference(np.asarray(case.x("float64")), ())
+    assert all(relative(y, expected) < 1e-14 for y in values)
+    assert relative(ours, jaxs) <= EXACT and relative(ours[0], differences) <= DIFFERENCES
 
 
 @pytest.mark.parametrize("layer", [jp.SiLU(), jp.Softsign()], ids=repr)
@@ -342,7 +374,7 @@ def test_a_derivative_of_several_terms_is_rounded_once_in_half_precision(layer):
 
 def test_the_derivative_of_softmax_is_its_jacobian():
     z = jnp.asarray(np.random.default_rng(0).normal(size=(4, 3)))
-    expected = jax.vmap(jax.jacobian(jax.nn.softmax))(z)
+    expected = jax.jit(jax.vmap(jax.jacobian(jax.nn.softmax)))(z)
     assert relative(jp.Softmax().derivative(jp.Softmax().forward(z)[1]), expected) <= tolerance("float64")
 
 
@@ -411,9 +443,8 @@ def chains(sizes, depth):
     return st.tuples(links, st.booleans(), st.integers(0, 100))
 
 
-# few sizes, so that the short run shares its compilations
-test_any_chain = settings(max_examples=2, deadline=None)(given(chains(st.sampled_from([1, 3]), depth=2))(check_chain))
-test_many_chains = pytest.mark.slow(
+test_any_chain = SLOW(settings(max_examples=5, deadline=None)(given(chains(st.integers(1, 5), depth=3))(check_chain)))
+test_many_chains = EXHAUSTIVE(
     settings(max_examples=30, deadline=None)(given(chains(st.integers(1, 5), depth=4))(check_chain))
 )
 

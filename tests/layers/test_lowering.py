@@ -34,8 +34,14 @@ def custom_calls(function, *args, platforms=PLATFORMS):
     return set(re.findall(r"custom_call @([\w.$-]+)", module)) | set(re.findall(r'call_target_name = "(.*?)"', module))
 
 
-def some(cases, known=str):
-    return [pytest.param(c, id=known(c), marks=[] if known(c) in DEFAULT else pytest.mark.slow) for c in cases]
+def some(cases, slow=lambda name: True):
+    """Some by default; of the others the slow run has one of each kind, the exhaustive one all."""
+    names = [str(case) for case in cases]
+    marks = [[] if name in DEFAULT else pytest.mark.slow if slow(name) else pytest.mark.exhaustive for name in names]
+    return [pytest.param(case, id=name, marks=mark) for case, name, mark in zip(cases, names, marks, strict=True)]
+
+
+FIRST = {case.name for case in {case.kind: case for case in reversed(LAYERS)}.values()} - {"Flatten"}
 
 
 def both_ways(net, cost):
@@ -59,7 +65,7 @@ def test_the_check_sees_a_call_that_only_a_cpu_has():
         custom_calls(lambda a: jax.scipy.linalg.schur(a)[0], square)
 
 
-@pytest.mark.parametrize("case", some(c for c in LAYERS if c.name != "Flatten, integers"))
+@pytest.mark.parametrize("case", some([c for c in LAYERS if c.name != "Flatten, integers"], FIRST.__contains__))
 def test_every_layer(case):
     with jax.enable_x64(False):  # else whole numbers would become float64
         x, params, env = case.x("float32"), case.params("float32"), case.env() or jp.Env()
@@ -92,9 +98,10 @@ OPTIMIZERS = {
 STEPS = [
     f"{name}, {precision}" for name in OPTIMIZERS for precision in ("float32", "bfloat16", "float16", "float64", "None")
 ]
+SLOW = {"sgd, None", "clipped adamw, bfloat16", "adam, float64"}
 
 
-@pytest.mark.parametrize("case", some(STEPS))
+@pytest.mark.parametrize("case", some(STEPS, SLOW.__contains__))
 def test_steps_of_training(case):
     name, precision = case.split(", ")
     precision = None if precision == "None" else precision

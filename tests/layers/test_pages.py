@@ -9,6 +9,7 @@ import pytest
 import jaxprop as jp
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "room, printed",
     [("costs", "three witnesses agree on 4 rows"), ("uses", "[1. 1. 1.] [3. 3. 3. 3.]")],
