@@ -36,6 +36,7 @@ def as_a_user():
 def run(*args):
     """Run a command in this process."""
     out, err, before = io.StringIO(), io.StringIO(), sys.argv
+    registered = list(cli.app.registered_commands), list(cli.app.registered_groups)
     sys.argv = ["jaxprop", *map(str, args)]
     try:
         with (
@@ -47,6 +48,8 @@ def run(*args):
             cli.main()
     finally:
         sys.argv = before
+        # a process adds the commands of other packages once; here each run would, and the next be slower for them
+        cli.app.registered_commands, cli.app.registered_groups = registered
         jax.config.update("jax_enable_x64", False)  # what a command turns on for its process is not for this one
     return Ran(stopped.value.code, out.getvalue(), err.getvalue())
 
