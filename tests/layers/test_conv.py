@@ -1,5 +1,6 @@
 """Convolutions, pooling and other shapes: against Flax, and what their docstrings say of edges."""
 
+import functools
 import math
 
 import flax.linen as nn
@@ -20,15 +21,18 @@ def normal(seed, *shape, dtype=jnp.float64):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape), dtype)
 
 
-def made(layer, x):
-    """θ, biases too away from 0."""
-    return jax.tree.map(lambda p: p + 0.3 * normal(1, *p.shape, dtype=p.dtype), layer.init(jax.random.key(0), x))
-
-
+@functools.partial(jax.jit, static_argnums=0)
 def run(layer, x, params, dy):
     y, cache = layer.forward(x, params)
     dx, uses = layer.backward(dy, cache, params)
     return y, dx, jax.tree.map(lambda use: use.total(None), uses, is_leaf=is_use)
+
+
+def some(cases, default):
+    """Cases of a table; the slow run looks at those that the default ones reach too."""
+    return [
+        pytest.param(*row, id=name, marks=[pytest.mark.slow] * (name not in default)) for name, row in cases.items()
+    ]
 
 
 def like(f, x, params):
@@ -38,7 +42,7 @@ def like(f, x, params):
 
 def both_ways(layer, x, flax):
     """(y, dx, dθ) by our rule, and of a function of x and θ by jax.vjp, in one compilation."""
-    params = made(layer, x)
+    params = draw(layer, x)
     dy = like(layer, x, params)
 
     @jax.jit
@@ -59,18 +63,19 @@ CONV = {
     "depthwise": ((2, 4, 4, 3), jp.Conv(6, (3, 3), groups=3)),
     "1 × 1, stride": ((2, 5, 4, 3), jp.Conv(2, (1, 1), strides=2)),
     "3-D": ((2, 3, 2, 3, 2), jp.Conv(2, (2, 2, 3))),
-}
-TRANSPOSE = {
-    "1-D": ((2, 4, 3), jp.ConvTranspose(2, (3,), strides=2)),
-    "kernel < stride": ((2, 3, 2), jp.ConvTranspose(3, (2,), strides=3, bias=False)),
-    "2-D, VALID": ((2, 3, 2, 2), jp.ConvTranspose(3, (3, 2), strides=(2, 3), padding="VALID")),
-    "padding beyond the kernel": ((2, 3, 2), jp.ConvTranspose(2, (2,), strides=2, padding=((3, 0),))),
-    "2-D, dilation": ((2, 3, 4, 2), jp.ConvTranspose(2, (2, 3), strides=(1, 2), dilation=2)),
-    "3-D": ((2, 2, 2, 2, 1), jp.ConvTranspose(2, (2, 2, 2), strides=2)),
+    "transposed, 1-D": ((2, 4, 3), jp.ConvTranspose(2, (3,), strides=2)),
+    "transposed, kernel < stride": ((2, 3, 2), jp.ConvTranspose(3, (2,), strides=3, bias=False)),
+    "transposed, 2-D, VALID": ((2, 3, 2, 2), jp.ConvTranspose(3, (3, 2), strides=(2, 3), padding="VALID")),
+    "transposed, padding beyond the kernel": ((2, 3, 2), jp.ConvTranspose(2, (2,), strides=2, padding=((3, 0),))),
+    "transposed, 2-D, dilation": ((2, 3, 4, 2), jp.ConvTranspose(2, (2, 3), strides=(1, 2), dilation=2)),
+    "transposed, 3-D": ((2, 2, 2, 2, 1), jp.ConvTranspose(2, (2, 2, 2), strides=2)),
 }
 
 
-@pytest.mark.parametrize("shape, layer", [*CONV.values(), *TRANSPOSE.values()], ids=[*CONV, *TRANSPOSE])
+TELLING = {"2-D, padding, dilation", "depthwise", "transposed, 2-D, dilation", "transposed, padding beyond the kernel"}
+
+
+@pytest.mark.parametrize("shape, layer", some(CONV, TELLING))
 def test_forward_and_gradients_are_those_of_flax(shape, layer):
     options = {"strides": layer.strides, "kernel_dilation": layer.dilation, "padding": layer.padding}
     if isinstance(layer, jp.Conv):
@@ -95,7 +100,7 @@ POOLS = {
 
 
 @pytest.mark.parametrize("kind, flax", [(jp.MaxPool, nn.max_pool), (jp.AvgPool, nn.avg_pool)], ids=["max", "avg"])
-@pytest.mark.parametrize("shape, window, strides, padding", POOLS.values(), ids=POOLS)
+@pytest.mark.parametrize("shape, window, strides, padding", some(POOLS, {"padding"}))
 def test_pools_are_those_of_flax(kind, flax, shape, window, strides, padding):
     def of_flax(x):
         with jax.numpy_dtype_promotion("standard"):  # Flax divides by a numpy integer
@@ -149,7 +154,7 @@ def test_global_average_is_a_window_of_everything():
 
 def test_elements_that_no_window_reaches_get_no_error():
     layer, x = jp.Conv(2, (2,), strides=3, padding="VALID"), normal(0, 2, 7, 2)
-    params = made(layer, x)
+    params = draw(layer, x)
     dx = np.asarray(run(layer, x, params, normal(1, 2, 2, 2))[1])
     assert not dx[:, [2, 5, 6]].any() and dx[:, [0, 1, 3, 4]].all()
 
@@ -171,7 +176,7 @@ USES = {
 
 
 def patch_of(layer, x, delta=None):
-    W, _ = made(layer, x)
+    W, _ = draw(layer, x)
     window = layer.window(x)
     shape = (x.shape[0], *(window.fine if window.flipped else window.coarse), layer.features)
     return jp.Patch(x, normal(3, *shape, dtype=x.dtype) if delta is None else delta, W.shape, W.dtype, window)
@@ -179,7 +184,7 @@ def patch_of(layer, x, delta=None):
 
 def of_one_example_each(layer, x, delta):
     """∂C_n/∂W by jax.grad, example by example in a Python loop."""
-    params = made(layer, x)
+    params = draw(layer, x)
 
     def C(W, n):
         return jnp.sum(delta[n] * layer(x[n : n + 1], params._replace(W=W))[0])
@@ -202,24 +207,25 @@ def test_per_example_gradients_and_norms_by_every_method(shape, layer, method):
     assert relative(*found_and_expected(use)) < 1e-13
 
 
-@pytest.mark.parametrize("shape, layer, method", USES.values(), ids=USES)
+@pytest.mark.parametrize("shape, layer, method", some(USES, {"gram, groups", "direct, padding", "transposed, direct"}))
 def test_patches_meet_delta_in_the_gradient(shape, layer, method):
     use, weights = patch_of(layer, normal(0, *shape)), normal(4, shape[0])
+    patches, gradient = jax.jit(lambda use: (use.patches(), use.gradient(weights)))(use)
     *K, I, O = use.shape
-    N, G, other = shape[0], layer.groups if isinstance(layer, jp.Conv) else 1, use.delta
+    N, G, other = shape[0], layer.groups if isinstance(layer, jp.Conv) else 1, np.asarray(use.delta)
     if isinstance(layer, jp.ConvTranspose):  # patches of δ meet x: [N, T, K·O] and [N, T, I]
-        delta = use.patches().reshape(N, -1, math.prod(K), O)
-        found = jnp.einsum("n,nti,ntko->kio", weights, use.a.reshape(N, -1, I), delta)
+        delta = patches.reshape(N, -1, math.prod(K), O)
+        found = np.einsum("n,nti,ntko->kio", weights, np.asarray(use.a).reshape(N, -1, I), delta)
     else:
-        u, delta = use.patches().reshape(N, -1, math.prod(K), G, I), other.reshape(N, -1, G, O // G)
-        found = jnp.einsum("n,ntkgi,ntgo->kigo", weights, u, delta)
-    assert relative(found.reshape(use.shape), use.gradient(weights)) < 1e-13
+        u, delta = patches.reshape(N, -1, math.prod(K), G, I), other.reshape(N, -1, G, O // G)
+        found = np.einsum("n,ntkgi,ntgo->kigo", weights, u, delta)
+    assert relative(found.reshape(use.shape), gradient) < 1e-13
 
 
-@pytest.mark.parametrize("name", ["shifted gram", "direct", "transposed, gram"])
-def test_uses_are_mapped_and_scanned(name):
+@pytest.mark.parametrize("shape, layer, method", some(USES, {"transposed, gram"}))
+def test_uses_are_mapped_and_scanned(shape, layer, method):
     """As a `Repeat` does, whose uses have an axis L."""
-    use = patch_of(USES[name][1], normal(0, *USES[name][0]))
+    use = patch_of(layer, normal(0, *shape))
     other = jax.tree.map(lambda leaf: 2 * leaf + 1, use)
     stacked = jax.tree.map(lambda *both: jnp.stack(both), use, other)
 
@@ -262,9 +268,8 @@ def test_no_convolution_has_examples_in_its_groups(name):
     assert str(jax.make_jaxpr(lambda u: u.gradient())(use)).count("conv_general_dilated[") == 1
 
 
-@pytest.mark.parametrize("name", ["shifted gram", "gram, stride", "gram, groups", "direct", "transposed, direct"])
-def test_with_examples_on_two_devices(name):
-    shape, layer, _ = USES[name]
+@pytest.mark.parametrize("shape, layer, method", some(USES, {"gram, groups"}))
+def test_with_examples_on_two_devices(shape, layer, method):
     use = patch_of(layer, normal(0, 4, *shape[1:]))
     mesh = jax.make_mesh((2,), ("n",), axis_types=(jax.sharding.AxisType.Auto,))
     sharded = jax.device_put(use, jax.NamedSharding(mesh, jax.P("n")))
@@ -274,7 +279,8 @@ def test_with_examples_on_two_devices(name):
         return use.gradient(), use.gradient(weights), use.per_example(), use.squared_norms()
 
     assert len(sharded.a.sharding.device_set) == 2
-    assert relative(jax.jit(everything)(sharded), everything(use)) < 1e-13
+    everything = jax.jit(everything)
+    assert relative(everything(sharded), everything(use)) < 1e-13
 
 
 def test_gram_of_a_delta_that_is_constant_over_positions():
@@ -410,10 +416,11 @@ def test_dtypes_are_mixed_as_a_linear_layer_mixes_them(layer, of_x, of_params):
     assert relative(mine, theirs) <= tolerance(of_params) and relative(*norms) <= tolerance(of_params)
 
 
+@pytest.mark.slow
 def test_float32_is_right_where_windows_reach_beyond_the_array():
     """XLA:CPU of jax 0.10 reads beside an array that a convolution crops: neither we nor `jax.grad` make it do so."""
     layer, x, cost = jp.ConvTranspose(4, (2, 2), padding=((2, 0),) * 2), normal(0, 2, 5, 5, 4), jp.HalfSquaredError()
-    params = made(layer, x)
+    params = draw(layer, x)
     exact = jp.auto.value_and_grad(layer, cost)(x, params, jnp.zeros(layer(x, params).shape))
     x, params = jax.tree.map(lambda a: a.astype("float32"), (x, params))
     at = (x, params, jnp.zeros(layer(x, params).shape, "float32"))

@@ -134,7 +134,15 @@ def by_definition(kind, use, weights, how):
     return result * (groups[:, None] == groups)
 
 
-@pytest.mark.parametrize("name", KINDS)
+def some(default):
+    """The slow run looks at the others, which are parts of those."""
+    return [pytest.param(name, marks=[pytest.mark.slow] * (name not in default)) for name in KINDS]
+
+
+SIMPLER = {"Outer", "Lookup", "Patch", "Patch, transposed"}
+
+
+@pytest.mark.parametrize("name", some(set(KINDS) - SIMPLER))
 def test_factors_are_what_their_definition_says(name):
     kind = KINDS[name]
     use = kind.make()
@@ -149,7 +157,7 @@ def test_factors_are_what_their_definition_says(name):
         assert relative(found, by_definition(kind, use, weights, how)) < 1e-13, (how, weights)
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", some({"Shift, T = 3", "Lookup, T = 7", "Patch, 2 groups"}))
 def test_a_stack_has_those_of_its_blocks(name):
     use = KINDS[name].make()
     doubled = jax.tree.map(lambda a: jnp.stack([a, a * (2 if a.dtype == jnp.float64 else 1)]), use)
@@ -167,28 +175,41 @@ def test_places_that_share_an_activation_are_joined_exactly():
     one = outer(2)
     other = jp.Outer(one.a, normal(3, 2, 2, seed=5), one.shape, one.dtype)
     turned = jp.Outer(other.delta, other.a, one.shape[::-1], one.dtype)
-    expected = one.kronecker_factors().matrix() + other.kronecker_factors().matrix()
-    for uses, transposes in (((one, other), (False, False)), ((one, turned), (False, True))):
-        joined = jp.Several(uses, transposes, one.shape, one.dtype).kronecker_factors()
-        assert relative(joined.matrix(), expected) < 1e-13
+
+    @jax.jit
+    def run(one, other, turned):
+        pairs = ((one, other), (False, False)), ((one, turned), (False, True))
+        joined = [jp.Several(*pair, one.shape, one.dtype).kronecker_factors().matrix() for pair in pairs]
+        return joined, one.kronecker_factors().matrix() + other.kronecker_factors().matrix()
+
+    found, expected = run(one, other, turned)
+    for each in found:
+        assert relative(each, expected) < 1e-13
 
 
 def test_joined_places_keep_the_partial_traces_and_may_be_diagonal():
     table, head = lookup(V=3, D=2), outer(4, I=2, O=3)
-    joined = jp.Several((table, head), (False, True), (3, 2), jnp.float64).kronecker_factors()
+
+    @jax.jit
+    def run(table, head):
+        joined = jp.Several((table, head), (False, True), (3, 2), jnp.float64).kronecker_factors()
+        return joined, joined.matrix(), table.kronecker_factors().matrix(), head.kronecker_factors().matrix()
+
+    joined, *matrices = run(table, head)
+    found, of_table, of_head = map(np.asarray, matrices)
     assert joined.diagonal == (True, False) and joined.A.shape == (3,) and joined.B.shape == (2, 2)
-    of_head = head.kronecker_factors().matrix().reshape(2, 3, 2, 3).transpose(1, 0, 3, 2)  # of Wᵀ
-    whole = table.kronecker_factors().matrix().reshape(3, 2, 3, 2) + of_head
-    found = joined.matrix().reshape(3, 2, 3, 2)
-    assert relative(jnp.einsum("rcsc->rs", found), jnp.diag(jnp.einsum("rcrc->r", whole))) < 1e-13
-    assert relative(jnp.einsum("rcrd->cd", found), jnp.einsum("rcrd->cd", whole)) < 1e-13
+    of_head = of_head.reshape(2, 3, 2, 3).transpose(1, 0, 3, 2)  # of Wᵀ
+    whole = of_table.reshape(3, 2, 3, 2) + of_head
+    found = found.reshape(3, 2, 3, 2)
+    assert relative(np.einsum("rcsc->rs", found), np.diag(np.einsum("rcrc->r", whole))) < 1e-13
+    assert relative(np.einsum("rcrd->cd", found), np.einsum("rcrd->cd", whole)) < 1e-13
 
 
 def test_a_tie_between_different_kinds_falls_back_on_the_diagonal():
     dense = jp.Dense(normal(3, 3, 2), (3, 2), jnp.float64)
     joined = jp.Several((outer(), dense), (False, False), (3, 2), jnp.float64)
-    expected = jnp.mean(joined.per_example() ** 2, axis=0)
-    assert relative(jnp.diag(joined.kronecker_factors().matrix()).reshape(3, 2), expected) < 1e-13
+    matrix, each = jax.jit(lambda joined: (joined.kronecker_factors().matrix(), joined.per_example()))(joined)
+    assert relative(np.diag(matrix).reshape(3, 2), np.mean(np.asarray(each) ** 2, axis=0)) < 1e-13
 
 
 def test_half_precision_adds_up_wide():
