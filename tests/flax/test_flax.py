@@ -63,10 +63,10 @@ NETWORKS = {
 }
 
 
-WHOLE = {"gpt", "gru", "lstm"}  # slow to compile; what they are made of is in the others
+DEFAULT = {"dense", "convolutions", "joined"}  # quick to compile
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n in WHOLE else ()) for n in NETWORKS])
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in DEFAULT)) for n in NETWORKS])
 def test_our_network_as_a_linen_module(name):
     net, x = NETWORKS[name][0], jnp.asarray(NETWORKS[name][1])
     params = draw(net, x)
@@ -91,8 +91,9 @@ def test_our_network_as_a_linen_module(name):
         assert relative(jp.import_flax(grads[0], net, inputs=x), grads[1]) <= 1e-10
 
 
+@pytest.mark.slow
 def test_every_layer_of_the_table_has_a_counterpart_or_is_refused_by_name():
-    first = {type(case.layer): case for case in reversed(LAYERS)}
+    first = {case.kind: case for case in reversed(LAYERS)}
     for case in first.values():
         x = case.x(jnp.float64)
         params = draw(case.layer, x)
@@ -301,7 +302,7 @@ FUNCTIONS = {
 }
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n != "linen")) for n in FUNCTIONS])
 def test_a_module_is_a_function_for_every_part(name, tmp_path):
     """auto, fit, evaluate, predict, export, and the row-sharded gradient; what needs rules by hand says so."""
     f, params = FUNCTIONS[name]()
@@ -322,6 +323,7 @@ def test_a_module_is_a_function_for_every_part(name, tmp_path):
         jp.save(tmp_path / "saved", f, params, inputs=IMAGES)
 
 
+@pytest.mark.slow
 def test_an_nnx_module_with_statistics_is_a_function_too():
     class Net(nnx.Module):
         def __init__(self, rngs):
@@ -333,7 +335,7 @@ def test_an_nnx_module_with_statistics_is_a_function_too():
 
     net, x = Net(nnx.Rngs(0)), jnp.asarray(SEQUENCES[:, 0])
     f, params = jp.from_flax(net)
-    assert relative(f(x, params), net(x)) <= 1e-12
+    assert relative(jax.jit(f)(x, params), net(x)) <= 1e-12
     _, grads = jax.jit(jp.auto.value_and_grad(f, HALF))(x, params, jnp.zeros((2, 3)))
     assert grads["dense"]["kernel"].shape == (4, 3) and set(grads) == {"dense", "norm"}
 
@@ -389,6 +391,7 @@ class Stateful(nnx.Module):
         return self.dropout(self.norm(self.rnn(x)[:, -1]))
 
 
+@pytest.mark.slow
 def test_a_function_of_an_nnx_module_is_pure():
     module, x = Stateful(nnx.Rngs(0)), jnp.asarray(SEQUENCES, jnp.float32)
     before = jax.tree.map(np.array, nnx.to_pure_dict(nnx.state(module, nnx.Not(nnx.RngKey))))
@@ -434,9 +437,9 @@ def test_a_function_of_a_linen_module_leaves_its_statistics_alone():
 @pytest.mark.parametrize(
     "cell, ours",
     [
-        (nnx.LSTMCell, jp.LSTM(3)),
-        (nnx.OptimizedLSTMCell, jp.LSTM(3)),
-        (nnx.GRUCell, jp.GRU(3)),
+        pytest.param(nnx.LSTMCell, jp.LSTM(3), marks=pytest.mark.slow),
+        pytest.param(nnx.OptimizedLSTMCell, jp.LSTM(3), marks=pytest.mark.slow),
+        pytest.param(nnx.GRUCell, jp.GRU(3), marks=pytest.mark.slow),
         (nnx.SimpleCell, jp.RNN(3)),
     ],
 )
@@ -445,7 +448,7 @@ def test_recurrent_cells_of_nnx_become_ours_out_of_whatever_holds_them(cell, our
     x = jnp.asarray(SEQUENCES, jnp.float32)
     module = nnx.RNN(cell(4, 3, rngs=nnx.Rngs(0), bias_init=normal))
     params = jp.import_flax(module, ours, inputs=x)
-    assert relative(ours(x, params), module(x)) <= 1e-5
+    assert relative(jax.jit(ours)(x, params), module(x)) <= 1e-5
     state = nnx.state(module)
     variables = nnx.to_pure_dict(nnx.state(module, nnx.Param))
     for source in (state, nnx.state(module, nnx.Param), variables, flax.core.freeze({"params": variables})):
@@ -463,6 +466,7 @@ def test_a_linen_module_holds_variables_only_where_it_is_bound():
         jp.import_flax(module, jp.Linear(2), inputs=x)
 
 
+@pytest.mark.slow
 def test_our_network_as_an_nnx_module():
     net, x = NETWORKS["joined"][0], jnp.asarray(SEQUENCES)
     params = draw(net, x)
@@ -477,6 +481,7 @@ def test_our_network_as_an_nnx_module():
     assert relative(f(x, theta), net(x, params)) <= 1e-10
 
 
+@pytest.mark.slow
 def test_a_list_of_equal_blocks_is_stacked_for_a_repeat():
     class Blocks(nnx.Module):
         def __init__(self, rngs):

@@ -11,6 +11,7 @@ import jaxprop as jp
 from jaxprop.arrays.relative import relative
 from jaxprop.check.subject import At, by_hand
 from jaxprop.errors import JaxpropError, ShapeError
+from tests.drawing import draw
 
 V, D = 7, 4
 IDS = jnp.asarray(np.random.default_rng(0).integers(0, V, (3, 5)))
@@ -20,13 +21,18 @@ def normal(seed, *shape):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape))
 
 
-@pytest.mark.parametrize("ids", [IDS, IDS[:, 0], IDS[:, :, None]], ids=["T", "no T", "T = 5 × 1"])
-def test_a_table_is_that_of_flax(ids):
+def test_a_table_is_that_of_flax():
     layer, module, W = jp.Embedding(V, D), nn.Embed(V, D, param_dtype=jnp.float64), normal(0, V, D)
-    dy = normal(1, *ids.shape, D)
-    y, vjp = jax.vjp(lambda W: module.apply({"params": {"embedding": W}}, ids), W)
-    ours = by_hand(layer, At(ids, jp.EmbeddingParams(W), None, dy))
-    assert relative(ours.y, y) <= 1e-10 and relative(ours.params.W, vjp(dy)[0]) <= 1e-10
+
+    @jax.jit
+    def both(ids, dy):
+        y, vjp = jax.vjp(lambda W: module.apply({"params": {"embedding": W}}, ids), W)
+        ours = by_hand(layer, At(ids, jp.EmbeddingParams(W), None, dy))
+        return (ours.y, ours.params.W), (y, *vjp(dy))
+
+    for ids in (IDS, IDS[:, 0], IDS[:, :, None]):
+        ours, theirs = both(ids, normal(1, *ids.shape, D))
+        assert relative(ours, theirs) <= 1e-10
 
 
 @pytest.mark.parametrize("wrong", [-1, V])
@@ -47,9 +53,10 @@ def test_norms_leave_out_the_ids_that_have_no_row_as_the_gradient_does(T, D):
     use = jp.Lookup(ids, normal(0, 3, T, D), (V, D), jnp.float64)
     output = jp.Outer(normal(1, 3, 1, D), normal(2, 3, 1, V), (D, V), jnp.float64)
     tied = jp.Several((use, output), (False, True), (V, D), jnp.float64)
-    for each in (use, tied):
-        np.testing.assert_allclose(each.squared_norms(), np.sum(np.square(each.per_example()), (1, 2)), rtol=1e-12)
-    assert use.squared_norms()[1] == 0
+    answers = jax.jit(lambda uses: [(use.squared_norms(), use.per_example()) for use in uses])((use, tied))
+    for norms, gradients in answers:
+        np.testing.assert_allclose(norms, np.sum(np.square(gradients), (1, 2)), rtol=1e-12)
+    assert answers[0][0][1] == 0
 
 
 def test_every_door_names_an_id_outside_of_the_vocabulary():
@@ -108,12 +115,15 @@ def test_rows_that_no_position_has_cost_nothing():
 def test_a_table_of_positions_tied_to_another_has_its_cross_terms():
     net = jp.Shared(jp.Chain(jp.PositionalEmbedding(5), jp.Tanh(), jp.PositionalEmbedding(5)), (("0.W", "2.W", False),))
     x, targets, cost = normal(0, 3, 2, D), normal(1, 3, 2, D), jp.HalfSquaredError()
-    params = net.init(jax.random.key(0), x)
-    use = jp.manual.uses(net, cost)(x, params, targets)[1].inner[0].W
-    each = jax.vmap(lambda x, y: jax.grad(lambda p: cost(net(x[None], p), y[None])[0])(params))(x, targets)
-    expected = each.inner[0].W
-    assert relative(use.per_example(), expected) <= 1e-12
-    assert relative(use.squared_norms(), jnp.sum(expected**2, axis=(1, 2))) <= 1e-12
+
+    @jax.jit
+    def run(params):
+        use = jp.manual.uses(net, cost)(x, params, targets)[1].inner[0].W
+        each = jax.vmap(lambda x, y: jax.grad(lambda p: cost(net(x[None], p), y[None])[0])(params))(x, targets)
+        expected = each.inner[0].W
+        return (use.per_example(), use.squared_norms()), (expected, jnp.sum(expected**2, axis=(1, 2)))
+
+    assert relative(*run(draw(net, x))) <= 1e-12
 
 
 def test_dropout_drops_its_share_keeps_the_mean_and_sends_back_through_what_it_kept():
@@ -138,6 +148,7 @@ def test_without_a_key_or_with_rate_0_nothing_is_dropped():
         assert y is x and cache is None and layer.backward(x, cache, ())[0] is x
 
 
+@pytest.mark.slow
 def test_fit_drops_while_it_trains_and_not_while_it_predicts():
     x = jnp.ones((4, 1000))
     net = jp.Chain(jp.Dropout(0.5), jp.GlobalAvgPool())

@@ -70,12 +70,13 @@ class Table(jp.Layer):
     "layer, x, env",
     [
         (Gate(), X, jp.Env(mask=jnp.array([[True, False]] * 4))),
-        pytest.param(Table(), jnp.array([[0, 1], [2, 2]]), None, marks=pytest.mark.slow),
-        pytest.param(Noisy(), X, jp.Env(rng=jax.random.key(0)), marks=pytest.mark.slow),
-        pytest.param(Centred(), X, None, marks=pytest.mark.slow),
+        (Table(), jnp.array([[0, 1], [2, 2]]), None),
+        (Noisy(), X, jp.Env(rng=jax.random.key(0))),
+        (Centred(), X, None),
     ],
     ids=["mask", "integers", "rng", "mixes"],
 )
+@pytest.mark.slow
 def test_it_passes_every_check_of_a_layer(layer, x, env):
     report = jp.check_layer(layer, x, env=env)
     assert report.ok, str(report)
@@ -85,7 +86,7 @@ def test_gradients_of_each_example_with_numbers_drawn_for_the_batch():
     """Which no example alone could draw again."""
     net, rng = Noisy(), jax.random.key(3)
     params, targets = draw(net, X), jnp.zeros_like(X)
-    uses = jp.manual.uses(net, jp.HalfSquaredError())(X, params, targets, rng=rng)[1]
+    uses = jax.jit(jp.manual.uses(net, jp.HalfSquaredError()))(X, params, targets, rng=rng)[1]
     noise = jax.random.normal(rng, X.shape, X.dtype)
     expected = jnp.sum(params * (X * noise) ** 2, axis=1)
     assert isinstance(uses, jp.Dense) and relative(uses.per_example(), expected) <= 1e-14
@@ -123,7 +124,7 @@ def test_on_two_devices(devices):
 
     rows = jax.P("n")
     sharded = jax.shard_map(norms, mesh=mesh, in_specs=(rows, jax.P(), rows), out_specs=rows)
-    assert relative(jax.jit(sharded)(X, params, targets), norms(X, params, targets)) <= 1e-13
+    assert relative(jax.jit(sharded)(X, params, targets), jax.jit(norms)(X, params, targets)) <= 1e-13
 
 
 def test_half_a_layer_is_told_what_to_write():

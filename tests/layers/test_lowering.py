@@ -19,11 +19,10 @@ from tests.test_models import NETWORKS
 
 PLATFORMS = ("cuda", "tpu")
 SOFTMAX = jp.SoftmaxCrossEntropy()
-# what a change would break first: products, convolutions, scans, gathers, windows, keys and masks
+# what a change would break first: products, convolutions, gathers, keys and masks
 DEFAULT = {
-    "Linear, T", "Standardize, integers", "Repeat of a Remat", "MultiHeadAttention, causal, padded", "LSTM, padded",
-    "Conv, 2-D, VALID, stride", "MaxPool, overlapping", "BatchNorm", "Dropout", "Embedding, T < D",
-    "SoftmaxCrossEntropy, all settings, T", "gpt", "adam, float16",
+    "MultiHeadAttention, causal, padded", "Conv, 2-D, VALID, stride", "Dropout", "Embedding, T < D",
+    "SoftmaxCrossEntropy, all settings, T",
 }  # fmt: skip
 
 
@@ -41,7 +40,8 @@ def some(cases, slow=lambda name: True):
     return [pytest.param(case, id=name, marks=mark) for case, name, mark in zip(cases, names, marks, strict=True)]
 
 
-FIRST = {case.name for case in {case.kind: case for case in reversed(LAYERS)}.values()} - {"Flatten"}
+FIRST = {case.name for case in {case.kind: case for case in reversed(LAYERS)}.values()}
+FIRST |= {"Standardize, integers", "LSTM, padded", "MaxPool, overlapping", "Repeat of a Remat", "Linear, T"}
 
 
 def both_ways(net, cost):
@@ -98,7 +98,7 @@ OPTIMIZERS = {
 STEPS = [
     f"{name}, {precision}" for name in OPTIMIZERS for precision in ("float32", "bfloat16", "float16", "float64", "None")
 ]
-SLOW = {"sgd, None", "clipped adamw, bfloat16", "adam, float64"}
+SLOW = {"sgd, None", "clipped adamw, bfloat16", "adam, float16"}
 
 
 @pytest.mark.parametrize("case", some(STEPS, SLOW.__contains__))

@@ -12,17 +12,13 @@ import jaxprop as jp
 from jaxprop.arrays.relative import relative
 from jaxprop.check.subject import At, by_hand
 from jaxprop.errors import JaxpropError, ShapeError
+from tests.drawing import draw
 
 FLOAT64 = {"param_dtype": jnp.float64, "use_fast_variance": False}
 
 
 def normal(seed, *shape):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape))
-
-
-def made(layer, x):
-    """θ away from ones and zeros."""
-    return jax.tree.map(lambda p: p + 0.3 * normal(1, *p.shape), layer.init(None, x))
 
 
 def named(params):
@@ -39,12 +35,15 @@ FLAX = {
 }
 
 
-@pytest.mark.parametrize("shape", [(4, 6), (4, 3, 6), (2, 2, 3, 6)], ids=str)
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize("shape", [pytest.param((4, 6), marks=SLOW), pytest.param((4, 3, 6), marks=SLOW), (2, 2, 3, 6)])
 @pytest.mark.parametrize("name", FLAX)
 def test_forward_and_gradients_are_those_of_flax(name, shape):
     layer, module = FLAX[name]
     x, dy = 3 + normal(0, *shape), normal(2, *shape)
-    params = made(layer, x)
+    params = draw(layer, x)
 
     def flax(x, params):
         variables = {"params": named(params), "batch_stats": {"mean": jnp.zeros(6), "var": jnp.ones(6)}}
@@ -73,8 +72,8 @@ LAYERS = [jp.LayerNorm(), jp.RMSNorm(), jp.GroupNorm(3), jp.BatchNorm()]
 def test_a_group_of_equal_numbers_is_finite(layer):
     """v = 0: x̂ = 0 where it is centred, and r = 1/√ε."""
     x = jnp.full((4, 6), 7.0)
-    params = made(layer, x)
-    y, _, dx, grads = by_hand(layer, At(x, params, None, normal(2, 4, 6)))
+    params = draw(layer, x)
+    y, _, dx, grads = jax.jit(lambda at: by_hand(layer, at))(At(x, params, None, normal(2, 4, 6)))
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((y, dx, grads)))
     if not isinstance(layer, jp.RMSNorm):
         assert relative(y, jnp.broadcast_to(params.bias, y.shape)) < 1e-12 and not np.asarray(grads.scale).any()
@@ -84,8 +83,7 @@ def test_a_group_of_equal_numbers_is_finite(layer):
 def test_statistics_of_half_precision_are_float32(layer):
     """1e4 ± 1 squared ends float16, and in bfloat16 it has no ± 1 left."""
     x = (1000 + normal(0, 8, 6)).astype(jnp.float16)
-    y = layer(x, layer.init(None, x))
-    exact = layer(x.astype(jnp.float64), layer.init(None, x.astype(jnp.float64)))
+    y, exact = jax.jit(lambda *both: [layer(x, layer.init(None, x)) for x in both])(x, x.astype(jnp.float64))
     assert y.dtype == jnp.float16 and relative(y, exact) < 2**-9
 
 
@@ -121,35 +119,49 @@ MIXING = {
 
 def problem(name):
     net, x = MIXING[name][0], 2 + normal(0, 6, 3)
-    drawn = net.init(jax.random.key(0), x)
-    params = jax.tree.map(lambda p: p + 0.3 * normal(1, *p.shape), drawn)
+    params = draw(net, x)
     return net, x, params, normal(2, *jax.eval_shape(net, x, params).shape)
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n != "Parallel")) for n in MIXING])
+@pytest.mark.parametrize("name", MIXING)
 def test_the_whole_network_refuses_quantities_of_one_example(name):
-    net, x, params, targets = problem(name)
+    net, words = MIXING[name]
     assert net.mixes_examples
-    with pytest.raises(JaxpropError, match=rf"{MIXING[name][1]}.*no quantity of one example.*freeze_statistics"):
+    with pytest.raises(JaxpropError, match=rf"{words}.*no quantity of one example.*freeze_statistics"):
         jp.manual.uses(net, HALF)
+
+
+@SLOW
+@pytest.mark.parametrize("name", MIXING)
+def test_the_gradient_itself_is_as_good_as_any(name):
+    net, x, params, targets = problem(name)
     weights = jnp.cos(jnp.arange(6.0))
     ways = [jax.jit(way.value_and_grad(net, HALF)) for way in (jp.manual, jp.auto)]
-    for given in (None, weights):  # the gradient itself is as good as any, weighted or not
+    for given in (None, weights):
         # as one vector: a bias before a BatchNorm has gradient 0, and two kinds of round-off
         ours, theirs = (ravel_pytree(way(x, params, targets, weights=given))[0] for way in ways)
         assert relative(ours, theirs) <= 1e-12
 
 
-@pytest.mark.parametrize("name", MIXING)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[SLOW] * (n in ("Parallel", "twice"))) for n in MIXING])
 def test_frozen_it_gives_what_it_gave_and_rows_no_longer_see_each_other(name):
     net, x, params, targets = problem(name)
     frozen, constants = jp.freeze_statistics(net, x, params)
     assert not frozen.mixes_examples and frozen != net
-    assert relative(frozen(x, constants), net(x, params)) < 1e-12
-    assert relative(frozen(x[:1], constants), net(x, params)[:1]) < 1e-12
+
+    @jax.jit
+    def run(params, constants):
+        return net(x, params), frozen(x, constants), frozen(x[:1], constants)
+
+    y, again, alone = run(params, constants)
+    assert relative(again, y) < 1e-12 and relative(alone, y[:1]) < 1e-12
     assert jax.tree.structure(jax.eval_shape(frozen.init, jax.random.key(0), x)) == jax.tree.structure(constants)
-    _, uses = jp.manual.uses(frozen, HALF)(x, constants, targets)
-    norms = jax.tree.map(lambda use: use.squared_norms(), uses, is_leaf=lambda use: isinstance(use, jp.Use))
+    _, uses = jax.eval_shape(jp.manual.uses(frozen, HALF), x, constants, targets)
+    norms = jax.tree.map(
+        lambda use: jax.eval_shape(lambda use: use.squared_norms(), use),
+        uses,
+        is_leaf=lambda use: isinstance(use, jp.Use),
+    )
     assert all(leaf.shape == (6,) for leaf in jax.tree.leaves(norms))
 
 
@@ -163,6 +175,7 @@ def test_freezing_knows_where_nothing_is_to_be_frozen_and_where_nothing_can():
         jp.freeze_statistics(tied, x, tied.init(jax.random.key(0), x))
 
 
+@SLOW
 def test_fit_validates_with_the_statistics_of_training_rows():
     """Validation rows one by one would have no variance at all; frozen, their cost is that of the frozen network."""
     net, x, params, targets = problem("Chain")
@@ -187,4 +200,4 @@ def test_a_row_is_not_answered_by_the_others():
         jp.evaluate(net, HALF)(x, params, targets)
     frozen, constants = jp.freeze_statistics(net, x, params)
     one_by_one = np.concatenate([jp.predict(frozen, x[i : i + 1], constants) for i in range(len(x))])
-    assert relative(one_by_one, net(x, params)) < 1e-12
+    assert relative(one_by_one, jax.jit(net)(x, params)) < 1e-12

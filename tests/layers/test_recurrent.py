@@ -1,5 +1,7 @@
 """RNN, GRU and LSTM: against Flax, and what their docstrings say of edges."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -9,6 +11,7 @@ from jax.extend.core import jaxprs_in_params
 
 import jaxprop as jp
 from jaxprop.arrays.relative import relative
+from tests.drawing import draw
 
 N, T, I, F = 3, 4, 2, 3
 KINDS = [jp.RNN, jp.GRU, jp.LSTM]
@@ -18,12 +21,7 @@ def normal(seed, *shape):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape))
 
 
-def made(layer, x, seed=0):
-    """θ, biases too away from 0."""
-    drawn = layer.init(jax.random.key(seed), x)
-    return jax.tree.map(lambda p: p + 0.3 * normal(seed, *p.shape), drawn)
-
-
+@functools.partial(jax.jit, static_argnums=0)
 def run(layer, x, params, dy, mask=None):
     y, cache = layer.forward(x, params, jp.Env(mask=mask))
     dx, uses = layer.backward(dy, cache, params)
@@ -60,17 +58,15 @@ FLAX = [
 ]
 
 
-MARKED = [pytest.param(*row, marks=[pytest.mark.slow] * (row[1] is not nn.LSTMCell)) for row in FLAX]
-
-
-@pytest.mark.parametrize("kind, cell, to_flax", MARKED, ids=lambda value: getattr(value, "__name__", ""))
+@pytest.mark.slow
+@pytest.mark.parametrize("kind, cell, to_flax", FLAX, ids=lambda value: getattr(value, "__name__", ""))
 def test_forward_and_gradients_are_those_of_flax(kind, cell, to_flax):
     """All positions; and the last of sequences of other lengths, which is Flax's carry."""
     x, lengths = normal(0, N, T, I), jnp.array([4, 1, 2])
     real = jnp.arange(T) < lengths[:, None]
     every, last = kind(F), kind(F, sequence=False)
     theirs = nn.RNN(cell(F, param_dtype=jnp.float64), return_carry=True)
-    params, dy, dy_last = made(every, x), normal(1, N, T, F), normal(2, N, F)
+    params, dy, dy_last = draw(every, x), normal(1, N, T, F), normal(2, N, F)
 
     def flax(x, params):
         return theirs.apply({"params": {"cell": to_flax(params)}}, x)[1]
@@ -95,30 +91,31 @@ def test_masked_positions_carry_the_state_over(kind):
     """What stands there changes nothing and gets no error; the rest is as if it were not there; nothing at all is 0."""
     layer, x = kind(F), normal(0, N, T, I)
     real = np.array([[True, False, True, False], [False, False, True, True], [False, False, False, False]])
-    params, dy = made(layer, x), normal(1, N, T, F)
+    params, dy = draw(layer, x), normal(1, N, T, F)
     y, dx, grads = (jax.tree.map(np.asarray, part) for part in run(layer, x, params, dy, jnp.asarray(real)))
-    other = run(layer, jnp.where(real[..., None], x, 1e3), params, dy, jnp.asarray(real))
+    other = run(layer, np.where(real[..., None], x, 1e3), params, dy, jnp.asarray(real))
     assert np.array_equal(y, other[0]) and relative(grads.W_input, other[2].W_input) < 1e-14
     assert not dx[~real].any() and dx[real].all()
     assert np.array_equal(y[0, 1], y[0, 0]) and np.array_equal(y[0, 3], y[0, 2]) and not y[1, :2].any()
     assert not y[2].any(), "nothing real: h stays 0"
-    without = layer(x[:1, [0, 2]], params)
+    call = jax.jit(lambda layer, x, mask: layer(x, params, jp.Env(mask=mask)), static_argnums=0)
+    without = call(layer, x[:1, [0, 2]], None)
     assert relative(y[:1, [0, 2]], without) < 1e-14
     last = kind(F, sequence=False)
-    assert relative(last(x, params, jp.Env(mask=jnp.asarray(real))), y[:, -1]) < 1e-14
+    assert relative(call(last, x, jnp.asarray(real)), y[:, -1]) < 1e-14
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_nothing_real_has_no_gradient(kind):
     layer, x = kind(F, sequence=False), normal(0, N, T, I)
-    y, dx, grads = run(layer, x, made(layer, x), normal(1, N, F), jnp.zeros((N, T), bool))
+    y, dx, grads = run(layer, x, draw(layer, x), normal(1, N, F), jnp.zeros((N, T), bool))
     assert not any(np.asarray(leaf).any() for leaf in jax.tree.leaves((y, dx, grads)))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_position_never_needs_the_hidden_weights(kind):
     every, last, x, dy = kind(F), kind(F, sequence=False), normal(0, N, 1, I), normal(1, N, F)
-    params = made(every, x)
+    params = draw(every, x)
     y, dx, grads = run(every, x, params, dy[:, None])
     assert relative((y[:, 0], dx, grads), run(last, x, params, dy)) < 1e-14
     of_gates = np.split(np.asarray(grads.W_input), kind.gates, axis=1)
@@ -130,7 +127,7 @@ def test_one_position_never_needs_the_hidden_weights(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_mask_is_a_mask_of_all(kind):
     layer, x, dy = kind(F), normal(0, N, T, I), normal(1, N, T, F)
-    params = made(layer, x)
+    params = draw(layer, x)
     assert relative(run(layer, x, params, dy), run(layer, x, params, dy, jnp.ones((N, T), bool))) < 1e-14
 
 
@@ -146,7 +143,7 @@ def products(jaxpr):
 def test_each_scan_holds_one_product(kind):
     """h W_hidden forward and δ W_hiddenᵀ back: inputs and weight gradients are one product outside."""
     layer, x = kind(F), normal(0, N, T, I)
-    jaxpr = jax.make_jaxpr(lambda *a: run(layer, *a))(x, made(layer, x), normal(1, N, T, F)).jaxpr
+    jaxpr = jax.make_jaxpr(lambda *a: run.__wrapped__(layer, *a))(x, draw(layer, x), normal(1, N, T, F)).jaxpr
     scans = [eqn.params["jaxpr"].jaxpr for eqn in jaxpr.eqns if eqn.primitive.name == "scan"]
     assert [products(scan) for scan in scans] == [1, 1]
     assert products(jaxpr) == 2 + 4, "x W_input; dx; ∂C/∂W_input and ∂C/∂W_hidden"
@@ -154,10 +151,10 @@ def test_each_scan_holds_one_product(kind):
 
 # jax 0.12 made jax.grad of an RNN lighter (0.88 here), manual needs the same bytes on both
 SHARE = [(jp.RNN, 0.9), (jp.GRU, 0.7), (jp.LSTM, 0.7)]  # δ has no room of its own: it takes that of z
-SHARES = [pytest.param(*row, marks=[pytest.mark.slow] * (row[0] is not jp.LSTM)) for row in SHARE]
 
 
-@pytest.mark.parametrize("kind, share", SHARES)
+@pytest.mark.slow
+@pytest.mark.parametrize("kind, share", SHARE)
 def test_manual_needs_less_memory_than_jax_grad(kind, share):
     net, x = jp.Chain(kind(16)), jnp.zeros((8, 16, 8), "float32")
     params, targets = net.init(jax.random.key(0), x), jnp.zeros((8, 16, 16), "float32")
@@ -168,6 +165,7 @@ def test_manual_needs_less_memory_than_jax_grad(kind, share):
     assert manual.temp_size_in_bytes <= share * auto.temp_size_in_bytes
 
 
+@pytest.mark.slow
 def test_init_draws_every_gate_by_itself():
     params = jp.LSTM(F).init(jax.random.key(0), normal(0, N, T, I))
     for W in jnp.split(params.W_hidden, 4, axis=1):
@@ -192,7 +190,7 @@ X = np.zeros((2, 3, 4))
     ],
 )
 def test_what_does_not_fit_is_named(kind, features, x, mask, message):
-    params = kind(3).init(jax.random.key(0), X)
+    params = draw(kind(3), X)
     with pytest.raises(jp.layers.recurrent.ShapeError, match=message):
         jax.eval_shape(kind(features), x, params, jp.Env(mask=mask))
 

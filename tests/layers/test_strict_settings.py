@@ -16,7 +16,7 @@ def _raise():
         yield
 
 
-@pytest.mark.parametrize("case", [*one_of_each(LAYERS)])
+@pytest.mark.parametrize("case", [*one_of_each(LAYERS, first=pytest.mark.slow)])
 def test_no_layer_promotes_ranks(case):
     """Forward, backward, what is asked of uses, `jax.grad`, `init` and a derivative; traced only."""
 
@@ -35,6 +35,7 @@ def test_no_layer_promotes_ranks(case):
     jax.eval_shape(everything, case.x("float64"), case.params("float64"))
 
 
+@pytest.mark.slow
 def test_no_cost_promotes_ranks():
     for case in COSTS:
         y, targets = case.y("float64"), case.targets("float64")
@@ -42,6 +43,7 @@ def test_no_cost_promotes_ranks():
         jax.eval_shape(lambda y, t, cost=case.cost: jax.grad(lambda y: jnp.sum(cost(y, t)))(y), y, targets)
 
 
+@pytest.mark.slow
 def test_ignored_positions_and_masked_ones_make_no_nan_on_the_way():
     y, labels = jnp.zeros((1, 3, 2)), jnp.array([[0, -1, 1]])
     layer, x, mask = jp.MultiHeadAttention(1), jnp.ones((2, 3, 2)), jnp.array([[True, False, True], [False] * 3])
