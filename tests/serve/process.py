@@ -28,6 +28,8 @@ def listening_to_ctrl_c():
 class Process:
     """`jaxprop serve ARGUMENTS` (or `command`); what it prints is gathered as it comes."""
 
+    starts_in = 60  # seconds at most, on a busy machine
+
     def __init__(self, *arguments, ports=(0, 0), command="serve", **environment):
         began = time.monotonic()
         flags = [
@@ -44,7 +46,7 @@ class Process:
             (self.process.stdout, self.out), (self.process.stderr, self.err))]  # fmt: skip
         for reader in self.readers:
             reader.start()
-        self.wait_for(lambda: any("Ctrl-C" in line for line in self.out), 60)
+        self.wait_for(lambda: any("Ctrl-C" in line for line in self.out), self.starts_in)
         self.seconds = time.monotonic() - began
         text = "".join(self.out)
         self.port = int(re.findall(r"https?://127\.0\.0\.1:(\d+)", text)[0])

@@ -62,7 +62,7 @@ def test_every_answer_is_the_library_s(flags, tmp_path):
     with Process(folder, *flags) as server:
         with Load(server.port, [post(INFER, rows_request(X[at])) for at in asked], json_check) as load:
             threads = [
-                threading.Thread(target=by_client, args=(library, port, check, 40, seed))
+                threading.Thread(target=by_client, args=(library, port, check, 20, seed))
                 for seed, (library, port) in enumerate([(triton, server.grpc_port), (triton_http, server.port)] * 2)
             ]
             for thread in threads:

@@ -196,7 +196,7 @@ async def half_of_them_leave(port, rounds):
 
 
 @LANES
-@pytest.mark.parametrize("rounds", [30, pytest.param(300, marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize("rounds", [30, pytest.param(100, marks=pytest.mark.exhaustive)])
 def test_half_of_the_clients_leave_again_and_again(rounds, seconds):
     async def test(app, runtime):
         async with running_here(app, app.settings) as port:

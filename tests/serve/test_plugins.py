@@ -2,15 +2,12 @@
 
 import ast
 import asyncio
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import jax
 import numpy as np
-import orjson
 import pytest
 
 import jaxprop as jp
@@ -21,10 +18,10 @@ from jaxprop_serve.assembly import assemble
 from jaxprop_serve.http1.application import create_app
 from jaxprop_serve.plugins import find
 from jaxprop_serve.settings import Settings
+from tests.cli.commands import is_a_mistake, run
 from tests.serve.doors import acall
-from tests.serve.explaining import body_of
+from tests.serve.explaining import explain
 from tests.serve.oracle import X, publish
-from tests.serve.process import JAXPROP, Process
 from tests.test_structure import imported
 
 SERVE = Path(jaxprop_serve.__file__).parent
@@ -52,38 +49,36 @@ def installed(tmp_path, monkeypatch):
         del sys.modules[module]
 
 
-@pytest.mark.slow
-def test_the_plugin_of_the_readme_is_built_installed_allowed_and_asked(tmp_path):
-    source = tmp_path / "occlusion"
-    source.mkdir()
+def test_the_plugin_of_the_readme_is_allowed_and_asked(installed, tmp_path):
+    """That it is built and installed as the page says: tests/docs/test_serving_docs.py."""
     blocks = dict(re.findall(r"`([\w.]+)`:\n\n```\w+\n(.*?)```", README.read_text("utf-8"), re.DOTALL))
     assert set(blocks) == {"pyproject.toml", "occlusion.py"} and blocks["occlusion.py"].count("\n") <= 25
-    for name, text in blocks.items():
-        (source / name).write_text(text, "utf-8")
-    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--no-index"]
-    done = subprocess.run([*pip, "--target", tmp_path / "site", source], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    installed("occlusion", "jaxprop.explainers", "occlusion", blocks["occlusion.py"])
     publish(tmp_path / "m")
     x, fallen = X[:3], falls(*jp.load(tmp_path / "m"), X[:3], 0.5)
-    site, explain = str(tmp_path / "site"), "/v2/models/m/explain"
-    with Process(tmp_path / "m", PYTHONPATH=site, JAXPROP_EXPLAINERS="gradient,occlusion") as server:
-        status, answer, _ = server.call("POST", explain, body(x, explainer="occlusion", fill=0.5))
-        assert status == 200, answer
-        (output,) = answer["outputs"]
-        assert (output["name"], output["shape"]) == ("occlusion", [3, 4, 3])
-        np.testing.assert_allclose(np.reshape(output["data"], (3, 4, 3)), fallen, rtol=0, atol=1e-6)
-        status, answer, _ = server.call("POST", explain, body(x, explainer="occlusion", fill="x"))
+
+    async def served(explainers, test):
+        settings = Settings(explainers=explainers, max_batch=1)
+        models, routes = assemble(settings, [str(tmp_path / "m")])
+        await models.start()
+        try:
+            await test(create_app(models, settings, routes=routes))
+        finally:
+            await models.stop()
+
+    async def allowed(app):
+        found = await explain(app, "m", x, explainer="occlusion", fill=0.5)
+        np.testing.assert_allclose(found["occlusion"], fallen, rtol=0, atol=1e-6, strict=True)
         text = "model 'm', explainer 'occlusion': parameter 'fill' must be a number, found 'x'"
-        assert (status, answer) == (400, {"error": text})
-        assert server.call("POST", explain, body(x))[1]["outputs"][2]["name"] == "gradient"
-    with Process(tmp_path / "m", PYTHONPATH=site) as server:
-        status, answer, _ = server.call("POST", explain, body(x, explainer="occlusion"))
-        assert (status, answer["error"]) == (400, "model 'm': unknown explainer 'occlusion', this server has gradient")
+        assert await explain(app, "m", x, explainer="occlusion", fill="x") == (400, text)
+        assert "gradient" in await explain(app, "m", x)
 
+    async def not_allowed(app):
+        text = "model 'm': unknown explainer 'occlusion', this server has gradient"
+        assert await explain(app, "m", x, explainer="occlusion") == (400, text)
 
-def body(x, **parameters):
-    """As bytes."""
-    return orjson.dumps(body_of({"x": x}, **parameters), option=orjson.OPT_SERIALIZE_NUMPY)
+    asyncio.run(served(("gradient", "occlusion"), allowed))
+    asyncio.run(served(("gradient",), not_allowed))
 
 
 def falls(net, params, x, fill):
@@ -204,15 +199,11 @@ def test_a_name_that_nobody_offers():
         find("jaxprop.explainers", ("magic",))
 
 
-@pytest.mark.slow
 def test_the_command_says_it_in_one_line(installed, tmp_path):
     publish(tmp_path / "m")
     installed("bad", "jaxprop.explainers", "gradient", "")
-    environment = os.environ | {"PYTHONPATH": str(tmp_path / "packages"), "JAX_PLATFORMS": "cpu"}
-    flags = ["serve", str(tmp_path / "m"), "--port", "0", "--grpc-port", "off"]
-    done = subprocess.run([*JAXPROP, *flags], capture_output=True, text=True, env=environment, timeout=60)
-    assert done.returncode != 0 and "Traceback" not in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1 and "offered twice" in done.stderr
+    ran = run("serve", tmp_path / "m", "--port", 0, "--grpc-port", "off")
+    is_a_mistake(ran, 1, "'gradient' of jaxprop.explainers is offered twice")
 
 
 # What a plugin may import of this project: what is documented as public.

@@ -28,9 +28,9 @@ def payloads(connections):
     return [post(INFER, rows_request(X[i : i + 1])) for i in range(connections)]
 
 
-def test_twenty_new_versions_under_64_connections(tmp_path):
+def test_seven_new_versions_under_64_connections(tmp_path):
     """Every answer is 200, names its version, and is what that version says of this row."""
-    y = {str(number): publish(tmp_path / f"new/{number}", number) for number in range(1, 22)}
+    y = {str(number): publish(tmp_path / f"new/{number}", number) for number in range(1, 9)}
     (tmp_path / "models/m").mkdir(parents=True)
     os.rename(tmp_path / "new/1", tmp_path / "models/m/1")
     seen = set()
@@ -42,7 +42,7 @@ def test_twenty_new_versions_under_64_connections(tmp_path):
         seen.add(version)
 
     with Process(tmp_path / "models", *FEW) as server, Load(server.port, payloads(64), check) as load:
-        for number in range(2, 22):
+        for number in range(2, 9):
             os.rename(tmp_path / f"new/{number}", tmp_path / f"models/m/{number}")
             shutil.rmtree(tmp_path / f"models/m/{number - 1}")
             before = load.answered
@@ -53,7 +53,7 @@ def test_twenty_new_versions_under_64_connections(tmp_path):
         index = server.call("POST", "/v2/repository/index")[1]
     assert load.failed == [] and load.statuses.keys() == {200} and load.answered == load.sent
     assert seen == y.keys()
-    assert {entry["version"]: entry["state"] for entry in index} == {"21": "READY"}, "the rest is gone and forgotten"
+    assert {entry["version"]: entry["state"] for entry in index} == {"8": "READY"}, "the rest is gone and forgotten"
 
 
 def test_releases_by_a_link_under_16_connections(tmp_path):
@@ -67,7 +67,7 @@ def test_releases_by_a_link_under_16_connections(tmp_path):
         assert any(np.allclose(json.loads(body)["outputs"][0]["data"], one[i], rtol=0, atol=1e-6) for one in y)
 
     with Process(link, *FEW) as server, Load(server.port, payloads(16), check) as load:
-        for number in (1, 2, 0, 1, 2):
+        for number in (1, 2, 0):
             (tmp_path / "next").symlink_to(f"release-{number}")
             os.replace(tmp_path / "next", link)
             before = load.answered
@@ -75,7 +75,7 @@ def test_releases_by_a_link_under_16_connections(tmp_path):
             is_answer(server.call("POST", INFER, rows_request(X[:1]))[1], y[number][:1])
             server.wait_for(lambda before=before: load.answered > before + 16 or load.failed)
         assert server.call("POST", LOAD)[0] == 200
-        server.wait_for(lambda: (len(server.events("loaded")), len(server.events("unchanged"))) == (6, 1))
+        server.wait_for(lambda: (len(server.events("loaded")), len(server.events("unchanged"))) == (4, 1))
     assert load.failed == [] and load.statuses.keys() == {200} and load.answered == load.sent
 
 

@@ -150,9 +150,9 @@ def load(server, y, connections):
 
 
 @pytest.mark.slow
-def test_kill_under_load_and_a_restart(folder, y):
-    """Item 18: back in seconds after kill -9, on the same ports."""
-    with Process(folder) as first, load(first, y, 4) as lost:
+def test_kill_under_load_a_restart_and_ctrl_c(folder, y):
+    """Item 18: back in seconds after kill -9, on the same ports; and gone as soon by Ctrl-C."""
+    with Process(folder, "--set", "max_batch=8") as first, load(first, y, 4) as lost:
         first.wait_for(lambda: lost.answered > 50)
         first.signal(signal.SIGKILL)
         assert first.ended() == -signal.SIGKILL
@@ -161,11 +161,16 @@ def test_kill_under_load_and_a_restart(folder, y):
         assert server.seconds < 5 * (4 / min(4, os.cpu_count() or 1)) + 5, "start-up with every bucket compiled"
         assert server.port == first.port
         assert server.call("POST", INFER, request())[0] == 200
+        server.signal(signal.SIGINT)
+        began = time.monotonic()
+        assert server.ended() == 130 and time.monotonic() - began < 3
+        assert "Traceback" not in "".join(server.err)
 
 
+@pytest.mark.slow
 def test_sigterm_under_load(folder, y):
     """Item 19: on SIGTERM not ready, nothing lost, gone in time, code 0; a SIGHUP before or meanwhile costs nothing."""
-    with Process(folder) as server:
+    with Process(folder, "--set", "max_batch=8") as server:
         idle = socket.create_connection(("127.0.0.1", server.port))
         kept = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
         assert "connection" not in ask(kept, "POST", INFER, request())[2]
@@ -268,15 +273,6 @@ def test_a_server_ends_with_its_terminal_and_not_by_another_hangup(folder, tmp_p
         server.wait()
 
 
-@pytest.mark.slow
-def test_ctrl_c_ends_it_soon(folder):
-    with Process(folder) as server:
-        server.signal(signal.SIGINT)
-        began = time.monotonic()
-        assert server.ended() == 130 and time.monotonic() - began < 3
-        assert "Traceback" not in "".join(server.err)
-
-
 def alive(pid):
     with contextlib.suppress(OSError):
         os.kill(pid, 0)
@@ -286,7 +282,7 @@ def alive(pid):
 
 @pytest.mark.slow
 def test_several_workers_one_of_which_dies(folder):
-    """Each worker answers for itself; a dead one is replaced; SIGTERM reaches all."""
+    """Each worker answers for itself; a dead one is replaced; none outlives a parent that is killed."""
     with Process(folder, "--workers", 2, "--set", "max_batch=4") as server:
         pids = server.workers(2)
         assert pids.keys() == {0, 1}
@@ -303,13 +299,18 @@ def test_several_workers_one_of_which_dies(folder):
         for _ in range(5):
             assert server.call("POST", INFER, request())[0] == 200
         assert workers() == {0, 1}
-        server.signal(signal.SIGTERM)
-        assert server.ended(15) == 0
-        assert len(server.events("stopped")) == 2 and not alive(pids[1])
+        running = pids[1], server.events("ready")[-1]["pid"]
+        assert all(map(alive, running))
+        server.signal(signal.SIGKILL)
+        server.process.wait(10)
+        end = time.monotonic() + 10
+        while any(map(alive, running)):
+            assert time.monotonic() < end
+            time.sleep(0.05)
 
 
 @pytest.mark.slow
-def test_load_and_unload_reach_every_worker_and_those_that_come(folder, tmp_path):
+def test_load_unload_and_sigterm_reach_every_worker_and_those_that_come(folder, tmp_path):
     for name in ("kept", "left"):
         shutil.copytree(folder, tmp_path / name / "1")
     with Process(tmp_path, "--workers", 2, "--set", "max_batch=1") as server:
@@ -353,17 +354,7 @@ def test_load_and_unload_reach_every_worker_and_those_that_come(folder, tmp_path
         ((status, answer),) = everywhere("/v2/models/kept")
         assert status == 200 and "['1', '2', '3']" in answer
         assert everywhere("/v2/models/left") == [unloaded]
+        pids = [event["pid"] for event in server.events("ready")]
         server.signal(signal.SIGTERM)
         assert server.ended(15) == 0
-
-
-@pytest.mark.slow
-def test_workers_do_not_outlive_their_parent(folder):
-    with Process(folder, "--workers", 2, "--set", "max_batch=1") as server:
-        pids = server.workers(2).values()
-        server.signal(signal.SIGKILL)
-        server.process.wait(10)
-        end = time.monotonic() + 10
-        while any(map(alive, pids)):
-            assert time.monotonic() < end
-            time.sleep(0.05)
+        assert len(server.events("stopped")) == 2 and not any(map(alive, pids))
