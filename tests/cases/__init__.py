@@ -7,12 +7,7 @@ A new layer or cost gets a line in the file of its family, and with it the whole
 from jaxprop import names
 from jaxprop.saved.kinds import BASES
 from tests.cases import attention, basic, combinators, conv, costs, embedding, norms, recurrent
-from tests.cases.case import (
-    EXHAUSTIVE as EXHAUSTIVE,
-    CostCase as CostCase,
-    LayerCase as LayerCase,
-    one_of_each as one_of_each,
-)
+from tests.cases.case import EXHAUSTIVE, CostCase as CostCase, LayerCase as LayerCase, one_of_each as one_of_each
 
 LAYERS = [
     *basic.LAYERS,
