@@ -1,6 +1,7 @@
 """Rules against references written without the engine, and against backpropagation where B = W."""
 
 import functools
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 import jaxprop as jp
 from jaxprop.arrays.paths import by_path
 from jaxprop.arrays.relative import relative
-from tests.cases import LAYERS
+from tests.cases import LAYERS, one_of_each
 from tests.drawing import draw
 
 FA, KP, DFA = jp.rules.FeedbackAlignment(), jp.rules.KolenPollack(), jp.rules.DirectFeedbackAlignment()
@@ -115,9 +116,10 @@ def test_every_layer_and_every_block_has_feedback_of_its_own():
     net, x = jp.Chain(jp.Linear(40), jp.Linear(40), jp.Repeat(jp.Repeat(jp.Linear(40), 2), 2)), jnp.ones((2, 40))
     fed = FA.init(jax.random.key(0), net, jax.eval_shape(net.init, jax.random.key(0), x))
     assert fed[2].inner.inner.W.shape == (2, 2, 40, 40)
-    B = jnp.stack([fed[0].W.ravel(), fed[1].W.ravel(), *fed[2].inner.inner.W.reshape(4, -1)])
-    assert float(jnp.max(jnp.abs(jnp.corrcoef(B) - jnp.eye(6)))) < 0.15
-    assert np.allclose(jnp.std(B, axis=1), np.sqrt(2 / 80), rtol=0.05)  # as `glorot_uniform` draws one of them
+    fed = jax.device_get(fed)
+    B = np.stack([fed[0].W.ravel(), fed[1].W.ravel(), *fed[2].inner.inner.W.reshape(4, -1)])
+    assert np.max(np.abs(np.corrcoef(B) - np.eye(6))) < 0.15
+    assert np.allclose(np.std(B, axis=1), np.sqrt(2 / 80), rtol=0.05)  # as `glorot_uniform` draws one of them
 
 
 # References
@@ -272,8 +274,18 @@ SUBSTITUTES = {  # what stands in W's place, of W and what the rule drew
 }
 
 
-@pytest.mark.parametrize("rule", SUBSTITUTES, ids=str)
-@pytest.mark.parametrize("name", ["dense", *(pytest.param(n, marks=pytest.mark.slow) for n in list(WRITTEN_OUT)[1:])])
+DEAR = [pytest.param(name, marks=pytest.mark.slow) for name in list(WRITTEN_OUT)[1:]]
+
+
+def each_rule():
+    """Every one of dense layers, and two of each other kind: the others differ from these in what they draw alone."""
+    for name, rule in itertools.product(WRITTEN_OUT, SUBSTITUTES):
+        two = rule in (FA, jp.rules.SignSymmetry())
+        marks = () if name == "dense" and rule != KP else pytest.mark.slow if two else pytest.mark.exhaustive
+        yield pytest.param(name, rule, marks=marks, id=f"{name}-{rule}")
+
+
+@pytest.mark.parametrize("name, rule", [*each_rule()])
 def test_a_rule_is_jax_grad_through_another_matrix(name, rule):
     case, layers = WRITTEN_OUT[name]
     x, params, targets = case.rows()
@@ -290,7 +302,7 @@ def test_a_rule_is_jax_grad_through_another_matrix(name, rule):
     assert relative((value, grads), jax.jit(jax.value_and_grad(C))(params)) <= 1e-12
 
 
-@pytest.mark.parametrize("name", ["dense", *(pytest.param(n, marks=pytest.mark.slow) for n in list(WRITTEN_OUT)[1:])])
+@pytest.mark.parametrize("name", ["dense", *DEAR])
 def test_direct_feedback_is_each_layers_own_derivative_of_e_B(name):
     """Layer by layer: the output of layer l−1 gets e B_l where layer l has weights, else what layer l hands back."""
     case, _ = WRITTEN_OUT[name]
@@ -341,18 +353,19 @@ def test_direct_feedback_through_combinators_adds_up_what_comes():
     x, params, targets = case.rows()
     feedback = case.feedback(DFA)
     found = run(case, DFA, "uses")(x, params, targets, feedback)[1]
-    e = case.net(x, params) - targets
-    assert relative(found[0].W.delta, e @ (feedback[2].W + feedback[1].inner[0].W)) <= 1e-13
+    e = np.asarray(jax.jit(case.net)(x, params) - targets)
+    assert relative(found[0].W.delta, e @ (np.asarray(feedback[2].W) + feedback[1].inner[0].W)) <= 1e-13
     blocks = Case(jp.Chain(jp.Repeat(jp.Chain(*mlp(3)), 2), jp.Linear(2)), (4, 3))
-    x, params, targets = blocks.rows()
-    feedback = blocks.feedback(DFA)
+    x, params, targets = jax.device_get(blocks.rows())
+    feedback = jax.device_get(blocks.feedback(DFA))
     assert feedback[0].inner[0].W.shape == (2, 2, 3)
     W = params[0].inner[0].W[0], params[0].inner[0].b[0]
     z = x @ W[0] + W[1]
-    e = blocks.net(x, params) - targets
-    delta = (e @ feedback[0].inner[0].W[1]) * (1 - jnp.tanh(z) ** 2)  # of the first block, from the second's B
+    e = np.asarray(jax.jit(blocks.net)(x, params)) - targets
+    delta = (e @ feedback[0].inner[0].W[1]) * (1 - np.tanh(z) ** 2)  # of the first block, from the second's B
     stacked = run(blocks, DFA, "uses")(x, params, targets, feedback)[1][0].inner[0].W
-    assert relative(stacked.per_example()[:, 0], jnp.einsum("ni,no->nio", x, delta)) <= 1e-12
+    found = np.asarray(jax.jit(lambda use: use.per_example())(stacked))
+    assert relative(found[:, 0], np.einsum("ni,no->nio", x, delta)) <= 1e-12
 
 
 # Properties
@@ -361,13 +374,13 @@ def test_direct_feedback_through_combinators_adds_up_what_comes():
 @settings(max_examples=20, deadline=None, database=None, derandomize=True)
 @given(st.integers(0, 9), st.floats(-3, 3), st.floats(-3, 3))
 @pytest.mark.parametrize(
-    "rule", [DFA, *(pytest.param(r, marks=pytest.mark.slow) for r in (FA, jp.rules.SignSymmetry()))], ids=str
+    "rule", [DFA, *(pytest.param(r, marks=pytest.mark.exhaustive) for r in (FA, jp.rules.SignSymmetry()))], ids=str
 )
 def test_what_a_rule_makes_of_an_error_is_linear_in_it(rule, seed, a, b):
     pull, errors = linear_pull(rule)
     rng = np.random.default_rng(seed)
-    one, other = (jnp.asarray(rng.normal(size=errors)) for _ in range(2))
-    together = jax.tree.map(lambda p, q: a * p + b * q, pull(one), pull(other))
+    one, other = (rng.normal(size=errors) for _ in range(2))
+    together = jax.tree.map(lambda p, q: a * np.asarray(p) + b * np.asarray(q), pull(one), pull(other))
     found = pull(a * one + b * other)
     for path, expected in by_path(together).items():
         assert np.allclose(by_path(found)[path], expected, rtol=1e-12, atol=1e-12), path
@@ -395,7 +408,12 @@ ALL = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("rule", [FA, *(pytest.param(r, marks=pytest.mark.slow) for r in ALL if r != FA)], ids=str)
+def marks(rule):
+    """Fed, directly fed, drawing, and of several rules: the others go the ways of these."""
+    return pytest.mark.slow if rule in (FA, DFA, ALL[6], ALL[-1]) else pytest.mark.exhaustive
+
+
+@pytest.mark.parametrize("rule", [pytest.param(rule, marks=marks(rule)) for rule in ALL], ids=str)
 def test_a_rule_inside_jit_vmap_scan_and_on_sharded_rows(rule, compilations):
     case = CASES["dense"]
     x, params, targets = case.rows()
@@ -443,8 +461,9 @@ def test_uses_and_tape_are_by_the_rule():
     x, params, targets = case.rows()
     feedback = case.feedback(DFA)
     value, uses = run(case, DFA, "uses")(x, params, targets, feedback)
-    assert relative((value, jp.gradients(uses)), run(case, DFA)(x, params, targets, feedback)) <= 1e-13
-    tape = run(case, DFA, "trace")(x, params, targets, feedback)
+    by_uses = value, jax.jit(jp.gradients)(uses)
+    assert relative(by_uses, run(case, DFA)(x, params, targets, feedback)) <= 1e-13
+    tape, feedback = jax.device_get((run(case, DFA, "trace")(x, params, targets, feedback), feedback))
     e = tape["4"].y - targets
     assert relative(tape["4"].dx, e @ feedback[4].W) <= 1e-14 and relative(tape["2"].dx, e @ feedback[2].W) <= 1e-14
     assert relative(tape["3"].dx, tape["4"].dx * (1 - tape["3"].y ** 2)) <= 1e-13
@@ -466,8 +485,7 @@ def test_weights_and_a_rule_where_examples_are_mixed():
         jp.manual.uses(case.net, jp.HalfSquaredError(), rule=FA)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("case", LAYERS, ids=str)
+@pytest.mark.parametrize("case", [*one_of_each(LAYERS, first=pytest.mark.slow, rest=pytest.mark.exhaustive)])
 def test_every_layer_goes_back_by_a_rule_in_its_own_shapes_and_half_precision(case):
     """In shapes and dtypes alone: of x for dx, of θ for gradients, whatever the layer is."""
     x, params, env = case.x("bfloat16"), case.params("bfloat16"), case.env() or jp.Env()

@@ -16,7 +16,10 @@ import jaxprop as jp
 from jaxprop.arrays.relative import relative
 from jaxprop.arrays.tolerances import DIFFERENCES, tolerance
 from jaxprop.errors import DataError, JaxpropError, ShapeError
-from tests.cases import COSTS, exported, one_of_each
+from tests.cases import COSTS, exported
+from tests.cases.basic import softmax
+from tests.costs.rows import ROWS
+from tests.drawing import draw
 
 DTYPES = ["float64", "float32", "bfloat16"]
 
@@ -36,6 +39,7 @@ def differences(cost, y, targets, h=1e-5):
     return jax.vmap(nudge)(jnp.eye(y.size).reshape(-1, *y.shape)).reshape(y.shape)
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def value_delta_and_grad(cost, y, targets):
     return cost(y, targets), cost.delta(y, targets), jax.grad(lambda y: jnp.sum(cost(y, targets)))(y)
 
@@ -48,10 +52,11 @@ def battery(cost, arguments):
         "differences": differences(cost, y, targets),
         "alone": jax.vmap(lambda y, t: (cost(y[None], t[None])[0], cost.delta(y[None], t[None])[0]))(y, targets),
         "mapped": jax.vmap(cost)(*stacked)[0],
+        "half": cost(y.astype(jnp.float32), targets),
     } | {dtype: value_delta_and_grad(cost, y, targets) for dtype, (y, targets) in arguments.items()}
 
 
-@pytest.fixture(scope="module", params=one_of_each(COSTS))
+@pytest.fixture(scope="module", params=ROWS)
 def case(request):
     return request.param
 
@@ -90,17 +95,13 @@ def test_an_example_does_not_see_the_others(found):
     assert relative(found["alone"], found["float64"][:2]) <= 1e-14
 
 
-def test_vmap_and_eager(case, found):
+def test_vmap(found):
     assert relative(found["mapped"], found["float64"][0]) <= 1e-14
-    y, targets = arguments(case)["float64"]
-    assert relative((case.cost(y, targets), case.cost.delta(y, targets)), found["float64"][:2]) <= 1e-14
 
 
-def test_targets_may_be_numpy_and_of_another_dtype(case, found):
-    y, targets = arguments(case)["float64"]
-    assert relative(case.cost(y, np.asarray(targets)), found["float64"][0]) <= 1e-14
-    half = case.cost(y.astype(jnp.float32), targets)
-    assert half.dtype == jnp.float32 and relative(half, found["float64"][0]) <= tolerance("float32")
+def test_targets_may_be_of_another_dtype(found):
+    assert found["half"].dtype == jnp.float32
+    assert relative(found["half"], found["float64"][0]) <= tolerance("float32")
 
 
 def test_an_equal_cost_compiles_nothing(case, found, compilations):
@@ -123,6 +124,16 @@ def test_right_targets_pass_the_checks(case):
     case.cost.check_values(y, targets)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("case", {type(case.cost): case for case in reversed(COSTS)}.values(), ids=str)
+def test_eager_and_of_numpy(case):
+    """Outside of jit too, as the examples in their docstrings are by default."""
+    y, targets = arguments(case)["float64"]
+    expected = value_delta_and_grad(case.cost, y, targets)[:2]
+    for t in (targets, np.asarray(targets)):
+        assert relative((case.cost(y, t), case.cost.delta(y, t)), expected) <= 1e-14
+
+
 # Far out, and against optax
 
 
@@ -134,7 +145,10 @@ FAR = {
 }
 
 
-@pytest.mark.parametrize("name", FAR)
+EXPONENTIALS = ("SoftmaxCrossEntropy", "SigmoidCrossEntropy", "KLDivergence")
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in EXPONENTIALS else pytest.mark.slow) for n in FAR])
 def test_finite_far_out(name):
     y = [[1e4, -1e4], [-1e4, 1e4], [1e4, 1e4], [-1e4, -1e4], [0, 0]]
 
@@ -157,9 +171,10 @@ def test_finite_far_out(name):
 def test_the_costs_of_optax():
     rng = np.random.default_rng(0)
     y, numbers = jnp.asarray(rng.normal(size=(5, 3))), jnp.asarray(rng.normal(size=(5, 3)))
-    labels, p = jnp.asarray([0, 2, 1, 2, 0]), jax.nn.softmax(numbers)
-    with jax.numpy_dtype_promotion("standard"):
-        theirs = [
+    labels, p = jnp.asarray([0, 2, 1, 2, 0]), jnp.asarray(softmax(np.asarray(numbers)))
+
+    def theirs():
+        return [
             optax.l2_loss(y, numbers).sum(axis=1),
             optax.squared_error(y, numbers).mean(axis=1),
             optax.softmax_cross_entropy(y, p),
@@ -171,79 +186,86 @@ def test_the_costs_of_optax():
             optax.losses.kl_divergence(jax.nn.log_softmax(y), p),
             optax.softmax_cross_entropy(y, optax.smooth_labels(jax.nn.one_hot(labels, 3), 0.3)),
         ]
-    softmax = jp.SoftmaxCrossEntropy()
-    ours = [
-        jp.HalfSquaredError()(y, numbers),
-        jp.MeanSquaredError()(y, numbers),
-        softmax(y, p),
-        softmax(y, labels),
-        jp.SigmoidCrossEntropy()(y, p),
-        jp.Huber(0.7)(y, numbers),
-        jp.Hinge()(y, jnp.sign(numbers)),
-        jp.Hinge()(y, labels),
-        jp.KLDivergence()(y, p),
-        jp.SoftmaxCrossEntropy(label_smoothing=0.3)(y, labels),
-    ]
-    for mine, reference in zip(ours, theirs, strict=True):
+
+    def ours():
+        return [
+            jp.HalfSquaredError()(y, numbers),
+            jp.MeanSquaredError()(y, numbers),
+            jp.SoftmaxCrossEntropy()(y, p),
+            jp.SoftmaxCrossEntropy()(y, labels),
+            jp.SigmoidCrossEntropy()(y, p),
+            jp.Huber(0.7)(y, numbers),
+            jp.Hinge()(y, jnp.sign(numbers)),
+            jp.Hinge()(y, labels),
+            jp.KLDivergence()(y, p),
+            jp.SoftmaxCrossEntropy(label_smoothing=0.3)(y, labels),
+        ]
+
+    found = jax.jit(ours)()
+    with jax.numpy_dtype_promotion("standard"):
+        expected = jax.jit(theirs)()
+    for mine, reference in zip(found, expected, strict=True):
         assert relative(mine, reference) <= 1e-14
 
 
 def test_labels_are_one_hot_probabilities():
-    y, labels = jnp.asarray(np.random.default_rng(0).normal(size=(4, 3))), jnp.asarray([0, 2, 1, 2])
-    cost, p = jp.SoftmaxCrossEntropy(), jax.nn.one_hot(labels, 3)
-    assert relative((cost(y, labels), cost.delta(y, labels)), (cost(y, p), cost.delta(y, p))) <= 1e-15
+    y, labels = jnp.asarray(np.random.default_rng(0).normal(size=(4, 3))), np.array([0, 2, 1, 2])
+    by_label, by_chance = (value_delta_and_grad(jp.SoftmaxCrossEntropy(), y, t) for t in (labels, np.eye(3)[labels]))
+    assert relative(by_label, by_chance) <= 1e-15
 
 
 @pytest.mark.parametrize(
-    "cost, y, target, slope",
+    "cost, y, targets, slopes",
     [
-        (jp.AbsoluteError(), 2.0, 2.0, 1.0),
-        (jp.Huber(0.5), 0.5, 0.0, 0.5),
-        (jp.Huber(0.5), -0.5, 0.0, -0.5),
-        (jp.Huber(0.5), 0.0, 0.0, 0.0),
-        (jp.Hinge(), 1.0, 1.0, 0.0),
-        (jp.Hinge(), -1.0, -1.0, 0.0),
+        (jp.AbsoluteError(), [2.0], [2.0], [1.0]),
+        (jp.Huber(0.5), [0.5, -0.5, 0.0], [0.0, 0.0, 0.0], [0.5, -0.5, 0.0]),
+        (jp.Hinge(), [1.0, -1.0], [1.0, -1.0], [0.0, 0.0]),
     ],
     ids=str,
 )
-def test_kinks_are_jaxs_own(cost, y, target, slope):
-    _, delta, grad = value_delta_and_grad(cost, jnp.array([[y]]), jnp.array([[target]]))
-    assert float(delta[0, 0]) == float(grad[0, 0]) == slope
+def test_kinks_are_jaxs_own(cost, y, targets, slopes):
+    _, delta, grad = value_delta_and_grad(cost, np.array(y)[:, None], np.array(targets)[:, None])
+    assert delta.ravel().tolist() == grad.ravel().tolist() == slopes
 
 
-@pytest.mark.parametrize("y, slopes", [([2.0, 1.0, 0.0], [-0.5, 0.5, 0]), ([1, 1, 1], [-1, 0.5, 0.5])], ids=str)
-def test_hinge_shares_the_slope_among_equal_rivals(y, slopes):
-    _, delta, grad = value_delta_and_grad(jp.Hinge(), jnp.array([y], float), jnp.array([0]))
-    assert delta.tolist() == grad.tolist() == [slopes]
+def test_hinge_shares_the_slope_among_equal_rivals():
+    y = np.array([[2.0, 1.0, 0.0], [1, 1, 1]])
+    _, delta, grad = value_delta_and_grad(jp.Hinge(), y, np.array([0, 0]))
+    assert delta.tolist() == grad.tolist() == [[-0.5, 0.5, 0], [-1, 0.5, 0.5]]
 
 
+@pytest.mark.slow
 def test_hinge_keeps_its_margin_where_scores_are_large():
     y = jnp.asarray([[1e4, 1e4]], jnp.bfloat16)
     assert jp.Hinge()(y, jnp.array([0])).tolist() == [1] and jp.Hinge().delta(y, jnp.array([0])).tolist() == [[-1, 1]]
 
 
 def test_kl_divergence_is_zero_where_softmax_is_right_and_differs_from_cross_entropy_by_the_entropy():
-    y = jnp.asarray(np.random.default_rng(0).normal(size=(4, 3)))
-    p = jax.nn.softmax(y[::-1])
-    assert relative(jp.KLDivergence()(y, jax.nn.softmax(y)), np.zeros(4)) < 1e-15
-    entropy = -jnp.sum(p * jnp.log(p), axis=1)
-    assert relative(jp.KLDivergence()(y, p) + entropy, jp.SoftmaxCrossEntropy()(y, p)) < 1e-14
-    assert relative(jp.KLDivergence().delta(y, p), jp.SoftmaxCrossEntropy().delta(y, p)) < 1e-15
+    y = np.random.default_rng(0).normal(size=(4, 3))
+    p = softmax(y[::-1])
+    assert relative(value_delta_and_grad(jp.KLDivergence(), y, softmax(y))[0], np.zeros(4)) < 1e-15
+    entropy = -np.sum(p * np.log(p), axis=1)
+    divergence, delta, _ = value_delta_and_grad(jp.KLDivergence(), y, p)
+    crossed, slopes, _ = value_delta_and_grad(jp.SoftmaxCrossEntropy(), y, p)
+    assert relative(divergence + entropy, crossed) < 1e-14 and relative(delta, slopes) < 1e-15
 
 
 def test_likelihoods_are_those_of_jax():
     rng = np.random.default_rng(0)
-    y, k, numbers = (
-        jnp.asarray(a) for a in (rng.normal(size=(4, 6)), rng.poisson(2.0, (4, 6)), rng.normal(size=(4, 3)))
-    )
-    poisson = -jax.scipy.stats.poisson.logpmf(k.astype(float), jnp.exp(y)).sum(axis=1)
-    assert relative(jp.PoissonNegativeLogLikelihood()(y, k), poisson) < 1e-14
-    normal = -jax.scipy.stats.norm.logpdf(numbers, y[:, :3], jnp.exp(y[:, 3:] / 2)).sum(axis=1)
-    assert relative(jp.GaussianNegativeLogLikelihood()(y, numbers), normal) < 1e-14
+    y, k, numbers = rng.normal(size=(4, 6)), rng.poisson(2.0, (4, 6)), rng.normal(size=(4, 3))
+
+    @jax.jit
+    def run(y, k, numbers):
+        poisson = -jax.scipy.stats.poisson.logpmf(k.astype(float), jnp.exp(y)).sum(axis=1)
+        normal = -jax.scipy.stats.norm.logpdf(numbers, y[:, :3], jnp.exp(y[:, 3:] / 2)).sum(axis=1)
+        ours = jp.PoissonNegativeLogLikelihood()(y, k), jp.GaussianNegativeLogLikelihood()(y, numbers)
+        return ours, (poisson, normal)
+
+    assert relative(*run(y, k, numbers)) < 1e-14
 
 
 def test_what_the_outputs_speak_for():
-    y = jnp.log(jnp.array([[1.0, 3.0]]))
+    y = np.log([[1.0, 3.0]])
     assert relative(jp.SoftmaxCrossEntropy().expected(y), np.array([[0.25, 0.75]])) < 1e-15
     assert relative(jp.KLDivergence().expected(y), np.array([[0.25, 0.75]])) < 1e-15
     assert relative(jp.SigmoidCrossEntropy().expected(y), np.array([[0.5, 0.75]])) < 1e-15
@@ -257,28 +279,34 @@ def test_what_the_outputs_speak_for():
 
 def test_ignored_positions_change_nothing_and_the_mean_is_over_the_others():
     rng = np.random.default_rng(0)
-    y, labels = jnp.asarray(rng.normal(size=(3, 4, 3))), jnp.asarray(rng.integers(0, 3, (3, 4)))
+    y, labels = rng.normal(size=(3, 4, 3)), rng.integers(0, 3, (3, 4))
     cost, plain = jp.SoftmaxCrossEntropy(ignore=-100), jp.SoftmaxCrossEntropy()
-    masked = labels.at[0, 2:].set(-100).at[1].set(-100)
-    value, delta = cost(y, masked), cost.delta(y, masked)
-    assert relative(value, jnp.array([plain(y[:1, :2], labels[:1, :2])[0], 0, plain(y, labels)[2]])) < 1e-15
-    assert relative(delta[0, :2], plain.delta(y[:1, :2], labels[:1, :2])[0]) < 1e-15
-    assert not np.any(delta[0, 2:]) and not np.any(delta[1]) and relative(delta[2], plain.delta(y, labels)[2]) < 1e-15
-    assert relative(cost(y.at[0, 3].add(9.0), masked), value) == 0
+    masked, further, wrong = labels.copy(), y.copy(), labels.copy()
+    masked[0, 2:] = masked[1] = wrong[0, 2:] = wrong[1] = -100
+    further[0, 3] += 9
+    wrong[0, 0] = -1
+    value, delta = jax.device_get(value_delta_and_grad(cost, y, masked)[:2])
+    alone, alone_delta = jax.device_get(value_delta_and_grad(plain, y[:1, :2], labels[:1, :2])[:2])
+    whole, whole_delta = jax.device_get(value_delta_and_grad(plain, y, labels)[:2])
+    assert relative(value, np.array([alone[0], 0, whole[2]])) < 1e-15
+    assert relative(delta[0, :2], alone_delta[0]) < 1e-15 and relative(delta[2], whole_delta[2]) < 1e-15
+    assert not np.any(delta[0, 2:]) and not np.any(delta[1])
+    assert relative(value_delta_and_grad(cost, further, masked)[0], value) == 0
     cost.check_values(y, masked)
     assert "label -100" in said(DataError, lambda: plain.check_values(y, masked))
-    assert np.isnan(cost(y, masked.at[0, 0].set(-1))).tolist() == [True, False, False]  # only that one is ignored
+    only_that = value_delta_and_grad(cost, y, wrong)[0]
+    assert np.isnan(only_that).tolist() == [True, False, False]  # only what was named is ignored
 
 
 def test_class_weights_are_torchs_before_its_mean():
     """torch: Σ_n w_label l_n / Σ_n w_label; C_n here is w_label l_n, whatever the other examples are."""
-    y, labels = jnp.asarray(np.random.default_rng(0).normal(size=(4, 3))), jnp.asarray([0, 2, 1, 2])
+    y, labels = np.random.default_rng(0).normal(size=(4, 3)), np.array([0, 2, 1, 2])
     w, plain = np.array([0.5, 2.0, 3.0]), jp.SoftmaxCrossEntropy()
     cost = jp.SoftmaxCrossEntropy(class_weights=w)
     assert cost == jp.SoftmaxCrossEntropy(class_weights=(0.5, 2, 3)) and hash(cost)
-    each = w[np.asarray(labels)]
-    assert relative(cost(y, labels), each * plain(y, labels)) < 1e-15
-    assert relative(cost.delta(y, labels), each[:, None] * plain.delta(y, labels)) < 1e-15
+    (value, delta, _), (unweighted, slopes, _) = (value_delta_and_grad(c, y, labels) for c in (cost, plain))
+    assert relative(value, w[labels] * unweighted) < 1e-15
+    assert relative(delta, w[labels][:, None] * slopes) < 1e-15
 
 
 def test_a_cost_prints_only_what_was_set():
@@ -335,10 +363,9 @@ def test_values_that_new_costs_refuse(cost, targets, words):
     assert words in said(DataError, lambda: cost.check_values(jnp.zeros((2, 3)), targets))
 
 
-@pytest.mark.parametrize("label", [-1, 3])
-def test_hinge_of_a_label_out_of_range_is_nan(label):
-    value, delta = jp.Hinge()(jnp.ones((2, 3)), t := jnp.array([0, label])), jp.Hinge().delta(jnp.ones((2, 3)), t)
-    assert np.isnan(value).tolist() == np.isnan(delta).all(axis=1).tolist() == [False, True]
+def test_hinge_of_a_label_out_of_range_is_nan():
+    value, delta, _ = value_delta_and_grad(jp.Hinge(), np.ones((3, 3)), np.array([0, -1, 3]))
+    assert np.isnan(value).tolist() == np.isnan(delta).all(axis=1).tolist() == [False, True, True]
 
 
 def test_accuracy_leaves_ignored_positions_out_and_r2_is_of_what_outputs_speak_for():
@@ -372,7 +399,7 @@ WAYS = [jp.auto.value_and_grad, jp.manual.value_and_grad, jp.manual.uses, jp.man
 
 def small_net(outputs):
     net, x = jp.Chain(jp.Linear(outputs)), jnp.ones((5, 3))
-    return net, x, net.init(jax.random.key(0), x)
+    return net, x, draw(net, x)
 
 
 def said(error, act):
@@ -421,8 +448,8 @@ def test_softmax_says_what_it_expects(targets):
 
 @pytest.mark.parametrize("label", [-1, 3])
 def test_a_label_out_of_range_is_nan_under_jit_and_named_before(label):
-    cost, y, targets = jp.SoftmaxCrossEntropy(), jnp.zeros((5, 3)), jnp.array([0, 1, label, 2, 0])
-    value, delta = jax.jit(lambda y, t: (cost(y, t), cost.delta(y, t)))(y, targets)
+    cost, y, targets = jp.SoftmaxCrossEntropy(), np.zeros((5, 3)), np.array([0, 1, label, 2, 0])
+    value, delta, _ = value_delta_and_grad(cost, y, targets)
     assert np.isnan(value).tolist() == [False, False, True, False, False]
     assert np.isnan(delta).all(axis=1).tolist() == np.isnan(delta).any(axis=1).tolist() == np.isnan(value).tolist()
     expected = f"targets hold label {label}, expected 0 to 2 for 3 outputs"
@@ -451,22 +478,20 @@ def test_targets_that_no_output_can_match(cost, wrong, expected):
     assert expected in said(DataError, lambda: jp.compare(net, cost)(x, params, jnp.asarray(targets)))
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "uint32"])
 @pytest.mark.parametrize("cost", [jp.SoftmaxCrossEntropy(), jp.SoftmaxCrossEntropy(ignore=-1), jp.Hinge()], ids=repr)
-def test_labels_may_be_of_any_integer_dtype_whatever_the_number_of_classes(cost, dtype):
+def test_labels_may_be_of_any_integer_dtype_whatever_the_number_of_classes(cost):
     """As bytes, 1 and 257 are one label, and 200 classes do not fit into an int8."""
-    y = jnp.asarray(np.random.default_rng(0).normal(size=(2, 300)))
-    labels = np.array([1, 100])
-    assert relative(cost(y, labels.astype(dtype)), cost(y, labels)) == 0
-    assert relative(cost.delta(y, labels.astype(dtype)), cost.delta(y, labels)) == 0
+    y, labels = np.random.default_rng(0).normal(size=(2, 300)), np.array([1, 100])
+    given = [labels.astype(dtype) for dtype in ("uint8", "int8", "uint16", "uint32", "int64")]
+    *found, expected = jax.jit(lambda y, given: [(cost(y, t), cost.delta(y, t)) for t in given])(y, given)
+    assert [relative(one, expected) for one in found] == [0] * 4
 
 
 def test_a_class_that_cannot_be_costs_nothing():
-    y = jnp.array([[1.0, 2.0, -jnp.inf]])
-    labels, p = jnp.array([0]), jnp.array([[1.0, 0.0, 0.0]])
-    expected = np.log1p(np.exp(1.0))
+    y = np.array([[1.0, 2.0, -np.inf]])
+    labels, p = np.array([0]), np.array([[1.0, 0.0, 0.0]])
     for cost, targets in ((jp.SoftmaxCrossEntropy(), labels), (jp.SoftmaxCrossEntropy(), p), (jp.KLDivergence(), p)):
-        assert abs(float(cost(y, targets)[0]) - expected) < 1e-12
-        slope = jax.grad(lambda y, cost=cost, targets=targets: cost(y, targets)[0])(y)
-        assert relative(slope, cost.delta(y, targets)) < 1e-12
-    assert jnp.isinf(jp.SoftmaxCrossEntropy()(y, jnp.array([2])))[0]  # it was that one after all
+        value, delta, slope = value_delta_and_grad(cost, y, targets)
+        assert abs(float(value[0]) - np.log1p(np.exp(1.0))) < 1e-12 and relative(slope, delta) < 1e-12
+    value, *_ = value_delta_and_grad(jp.SoftmaxCrossEntropy(), y, np.array([2]))
+    assert np.isinf(value[0])  # it was that one after all

@@ -42,11 +42,11 @@ def test_a_repeat_is_the_chain_of_its_blocks():
     x, targets = rows()
     repeat, chain = jp.Repeat(block(), 3), jp.Chain(*[block()] * 3)
     params = draw(repeat, x)
-    unrolled = tuple(jax.tree.map(lambda p, i=i: p[i], params.inner) for i in range(3))
-    value, grads = jp.manual.value_and_grad(repeat, HALF)(x, params, targets)
-    expected, chain_grads = jp.manual.value_and_grad(chain, HALF)(x, unrolled, targets)
+    unrolled = tuple(jax.tree.map(lambda p, i=i: np.asarray(p)[i], params.inner) for i in range(3))
+    value, grads = jax.jit(jp.manual.value_and_grad(repeat, HALF))(x, params, targets)
+    expected, chain_grads = jax.jit(jp.manual.value_and_grad(chain, HALF))(x, unrolled, targets)
     assert relative(value, expected) < 1e-14
-    assert relative(grads.inner, jax.tree.map(lambda *p: jnp.stack(p), *chain_grads)) < 1e-12
+    assert relative(grads.inner, jax.tree.map(lambda *p: np.stack(p), *chain_grads)) < 1e-12
     drawn = repeat.init(jax.random.key(0), x).inner.inner[0].W
     assert len(np.unique(np.asarray(drawn))) == drawn.size  # each drawn anew
 
@@ -55,12 +55,17 @@ def test_uses_of_a_repeat_are_stacked_and_say_what_the_chain_says():
     x, targets = rows()
     repeat = jp.Repeat(block(), 3)
     params = draw(repeat, x)
-    _, uses = jp.manual.uses(repeat, HALF)(x, params, targets)
-    W = uses.inner.inner[0].W
+
+    @jax.jit
+    def run(x, targets):
+        W = jp.manual.uses(repeat, HALF)(x, params, targets)[1].inner.inner[0].W
+        each = jax.vmap(lambda x, t: jp.auto.value_and_grad(repeat, HALF)(x[None], params, t[None])[1])(x, targets)
+        return W, W.per_example(), W.squared_norms(), each.inner.inner[0].W
+
+    W, per_example, norms, each = run(x, targets)
     assert isinstance(W, jp.Stacked) and W.shape == (3, 4, 8) and W.examples == 4
-    each = jax.vmap(lambda x, t: jp.auto.value_and_grad(repeat, HALF)(x[None], params, t[None])[1])(x, targets)
-    assert relative(W.per_example(), each.inner.inner[0].W) < 1e-12
-    assert relative(W.squared_norms(), jnp.sum(each.inner.inner[0].W ** 2, axis=(1, 2, 3))) < 1e-12
+    assert relative(per_example, each) < 1e-12
+    assert relative(norms, np.sum(np.square(each), axis=(1, 2, 3))) < 1e-12
 
 
 def test_what_closes_inside_a_repeat_comes_stacked():
@@ -71,17 +76,22 @@ def test_what_closes_inside_a_repeat_comes_stacked():
     x, targets = rows()
     net = jp.Chain(jp.Repeat(block(), 3), jp.Linear(4))
     params = draw(net, x)
-    _, norms = jp.manual.uses(net, HALF, Norms())(x, params, targets)
-    _, uses = jp.manual.uses(net, HALF)(x, params, targets)
+
+    @jax.jit
+    def run(x, targets):
+        uses = jp.manual.uses(net, HALF)(x, params, targets)[1]
+        return jp.manual.uses(net, HALF, Norms())(x, params, targets)[1], uses[0].inner.inner[0].W.squared_norms()
+
+    norms, expected = run(x, targets)
     assert norms[0].inner.inner[0].W.shape == (3, 4) and norms[1].W.shape == (4,)
-    assert relative(norms[0].inner.inner[0].W.sum(axis=0), uses[0].inner.inner[0].W.squared_norms()) < 1e-12
+    assert relative(np.sum(norms[0].inner.inner[0].W, axis=0), expected) < 1e-12
 
 
 def test_paths_are_one_name_everywhere():
     x, targets = rows()
     net = jp.Chain(jp.Tanh(), jp.Repeat(block(), 2), jp.Remat(jp.Parallel(jp.Linear(4), jp.Identity())))
     params = draw(net, x)
-    tape = jp.manual.trace(net, HALF)(x, params, targets)
+    tape = jax.eval_shape(jp.manual.trace(net, HALF), x, params, targets)
     expected = ["0", "1.inner.inner.0", "1.inner.inner.1", "1.inner.inner.2", "2.inner.0", "2.inner.1"]
     assert list(tape) == expected == [row.path for row in jp.summary(net, x).rows]
     assert tape["1.inner.inner.1"].derivative.shape == (2, 4, 8)
@@ -93,7 +103,7 @@ def gpt_like(remat):
     return jp.Repeat(jp.Remat(inner) if remat else inner, 6)
 
 
-@pytest.mark.parametrize("way", [jp.manual, jp.auto], ids=["manual", "auto"])
+@pytest.mark.parametrize("way", [jp.manual, pytest.param(jp.auto, marks=pytest.mark.slow)], ids=["manual", "auto"])
 def test_remat_lowers_memory_and_changes_no_number(way):
     x, targets = rows(256, 64)
     plain, remat = (lowered(gpt_like(remat), x, targets, way).compile() for remat in (False, True))
@@ -108,6 +118,7 @@ def memory(compiled):
     return compiled.memory_analysis().temp_size_in_bytes
 
 
+@pytest.mark.slow
 def test_outside_of_a_scan_remat_is_what_jax_checkpoint_is():
     """XLA:CPU drops the barrier there and merges both ways forward (docs/sharp_edges.md): no worse than JAX's own."""
     x, targets = rows(256, 64)
@@ -116,6 +127,7 @@ def test_outside_of_a_scan_remat_is_what_jax_checkpoint_is():
     assert by_hand <= by_jax
 
 
+@pytest.mark.slow
 def test_closing_inside_the_scan_needs_less_memory_than_jax_grad():
     x, targets = rows(256, 64)
     net = jp.Repeat(jp.Chain(jp.Linear(64), jp.Tanh()), 12)
@@ -130,15 +142,21 @@ def test_tied_norms_have_their_cross_terms_and_build_no_example_gradients():
     rng = np.random.default_rng(0)
     x, targets = (jnp.asarray(rng.normal(size=(64, 2, 16))) for _ in range(2))
     params = draw(TIED, x)
-    _, uses = jp.manual.uses(TIED, HALF)(x, params, targets)
+
+    @jax.jit
+    def run(x, targets):
+        uses = jp.manual.uses(TIED, HALF)(x, params, targets)[1]
+        use = uses.inner[0].W
+        return uses, use.per_example(), sum(part.squared_norms() for part in use.uses)
+
+    uses, each, apart = run(x, targets)
     use = uses.inner[0].W
     assert isinstance(use, jp.Several) and use.norm_method == "gram" and uses.inner[2].W is None
-    each = use.per_example()
-    assert relative(use.squared_norms(), jnp.sum(each**2, axis=(1, 2))) < 1e-12
-    apart = sum(part.squared_norms() for part in use.uses)
-    assert relative(use.squared_norms(), apart) > 1e-3  # the cross terms are there
     compiled = jax.jit(lambda use: use.squared_norms()).lower(use).compile()
     assert memory(compiled) < each.nbytes / 2
+    norms = compiled(use)
+    assert relative(norms, np.sum(np.square(each), axis=(1, 2))) < 1e-12
+    assert relative(norms, apart) > 1e-3  # the cross terms are there
 
 
 @functools.cache
@@ -161,8 +179,8 @@ def mlp():
         (lambda: jp.Shared(mlp(), (("0.W", "0.W", False),)), JaxpropError, "no owner among them"),
         (lambda: start(jp.Shared(mlp(), (("0.W", "1.V", False),))), JaxpropError, "no parameter at '1.V'"),
         (lambda: start(jp.Shared(mlp(), (("0.W", "1.b", False),))), ShapeError, "0.W is [3, 3], 1.b needs [3]"),
-        (lambda: jp.Residual(jp.Linear(2))(jnp.ones((4, 3)), ones(jp.Residual(jp.Linear(2)))), ShapeError, "[4, 2]"),
-        (lambda: jp.Repeat(jp.Linear(2), 2)(jnp.ones((4, 3)), ones(jp.Repeat(jp.Linear(2), 2))), ShapeError, "keep"),
+        (lambda: jp.Residual(jp.Linear(2))(jnp.ones((4, 3)), start(jp.Residual(jp.Linear(2)))), ShapeError, "[4, 2]"),
+        (lambda: jp.Repeat(jp.Linear(2), 2)(jnp.ones((4, 3)), start(jp.Repeat(jp.Linear(2), 2))), ShapeError, "keep"),
         (lambda: jp.Repeat(jp.Linear(3), 3)(jnp.ones((4, 3)), start(jp.Repeat(jp.Linear(3), 2))), ShapeError, "of 3"),
         (lambda: start(jp.Chain(jp.Parallel(jp.Linear(2), jp.Linear(3)), jp.Tanh())), ShapeError, "one shape"),
         (lambda: jp.Residual(jp.Linear(3))(jnp.ones((4, 3)), ((), ())), ShapeError, "found 2 items"),
@@ -175,11 +193,7 @@ def test_mistakes_are_named(make, error, words):
 
 
 def start(net):
-    return net.init(jax.random.key(0), jnp.ones((4, 3)))
-
-
-def ones(net):
-    return start(net)
+    return draw(net, np.ones((4, 3)))
 
 
 @pytest.mark.slow
@@ -200,8 +214,8 @@ def test_a_network_of_all_of_them_is_trained_saved_and_checked(tmp_path):
     jp.save(tmp_path / "net", net, by_hand.params, inputs=x, cost=HALF)
     again, params = jp.load(tmp_path / "net")
     assert again == net and relative(params, by_hand.params) == 0
-    value = jax.grad(lambda p: jnp.mean(HALF(jp.mixed(net)(x, p), targets)))(params)
-    assert relative(value, jp.auto.value_and_grad(net, HALF)(x, params, targets)[1]) < 1e-12
+    value = jax.jit(jax.grad(lambda p: jnp.mean(HALF(jp.mixed(net)(x, p), targets))))(params)
+    assert relative(value, jax.jit(jp.auto.value_and_grad(net, HALF))(x, params, targets)[1]) < 1e-12
     assert jp.summary(net, x).total("parameters") == sum(math.prod(p.shape) for p in jax.tree.leaves(params))
 
 
@@ -229,8 +243,9 @@ def test_a_repeat_of_a_layer_without_parameters(block, x):
     x = rows()[0] if x is None else x
     net = jp.Chain(jp.Repeat(block, 2), jp.Embedding(5, 6) if x.dtype == int else jp.Linear(6))
     params = draw(net, x)
-    targets = jnp.ones(net(x, params).shape)
-    by_hand, by_jax = (way.value_and_grad(net, HALF)(x, params, targets) for way in (jp.manual, jp.auto))
+    targets = np.ones(jax.eval_shape(net, x, params).shape)
+    ways = [way.value_and_grad(net, HALF) for way in (jp.manual, jp.auto)]
+    by_hand, by_jax = jax.jit(lambda *given: [way(*given) for way in ways])(x, params, targets)
     assert relative(by_hand, by_jax) < 1e-12
 
 
@@ -238,4 +253,4 @@ def test_a_residual_of_a_pair_is_refused():
     x = jnp.ones((2, 3, 4))
     net = jp.Residual(jp.MultiHeadAttention(2, cross=True))
     with pytest.raises(ShapeError, match="found x of 2 arrays, expected one"):
-        net((x, x), net.init(jax.random.key(0), (x, x)))
+        net((x, x), jp.network.Inner(draw(net.inner, (x, x))))

@@ -13,7 +13,7 @@ from jaxprop.arrays.relative import relative
 X = np.ones((2, 4, 6))  # made before the 64-bit mode of the tests is on
 NETS = {
     "chain": jp.Chain(jp.Linear(6), jp.Tanh(), jp.Residual(jp.Linear(6)), jp.Repeat(jp.Chain(jp.Linear(6)), 2)),
-    "parallel": jp.Parallel(jp.Linear(3, init="orthogonal"), jp.Linear(3, bias_init="normal")),
+    "parallel": jp.Parallel(jp.Linear(6, init="orthogonal"), jp.Linear(6, bias_init="normal")),
     "shared": jp.Shared(jp.Chain(jp.Linear(5), jp.Linear(6)), ties=(("0.W", "1.W", True),)),
 }
 
@@ -24,12 +24,9 @@ def array_by_array(net, key, x):
         return type(net).init.__wrapped__(net, key, x)
 
 
-SLOW = pytest.mark.slow
-MARKED = [pytest.param(net, id=name, marks=[SLOW] * (name != "shared")) for name, net in NETS.items()]
-
-
-@pytest.mark.parametrize("net", MARKED)
-def test_theta_is_the_same_wherever_it_is_drawn(net):
+@pytest.mark.slow
+def test_theta_is_the_same_wherever_it_is_drawn():
+    net = jp.Chain(*NETS.values())
     key = jax.random.key(3)
     alone = net.init(key, X)
     assert relative(alone, array_by_array(net, key, X)) <= 1e-14
@@ -39,6 +36,13 @@ def test_theta_is_the_same_wherever_it_is_drawn(net):
     mapped = jax.vmap(net.init, (0, None))(keys, X)
     assert relative(jax.tree.map(lambda a: a[1], mapped), net.init(keys[1], X)) <= 1e-14
     assert jax.eval_shape(net.init, key, X) == jax.eval_shape(lambda: alone)
+
+
+@pytest.mark.parametrize("net", NETS.values(), ids=NETS)
+def test_every_combinator_draws_by_one_program(net, compilations):
+    with compilations() as count:
+        jax.block_until_ready(net.init(jax.random.key(0), X))
+    assert count[0] == 1
 
 
 def test_one_program_and_none_the_second_time(compilations):
@@ -94,7 +98,10 @@ class Unhashable(DrawnByNumpy):
         return jnp.asarray(self.start)
 
 
-@pytest.mark.parametrize("first", [DrawnByNumpy(), MeanOfTheInputs(), Chosen(), Unhashable(np.ones(6))], ids=repr)
+OTHERS = [pytest.param(layer, marks=pytest.mark.slow) for layer in (MeanOfTheInputs(), Chosen())]
+
+
+@pytest.mark.parametrize("first", [DrawnByNumpy(), Unhashable(np.ones(6)), *OTHERS], ids=repr)
 def test_an_init_that_cannot_be_traced_runs_as_it_is(first):
     key, net = jax.random.key(0), jp.Chain(first, jp.Linear(2))
     found = net.init(key, X)[0]
@@ -117,10 +124,10 @@ def test_an_error_of_init_is_the_users_own():
 
 
 def test_old_style_keys():
-    net = NETS["chain"]
+    net = jp.Chain(jp.Linear(2))
     old = jax.random.PRNGKey(3)
     assert relative(net.init(old, X), net.init(jax.random.key(3), X)) == 0
-    jax.jit(lambda x: net.init(old, x))(X)
+    jax.eval_shape(lambda x: net.init(old, x), X)
 
 
 def test_a_key_used_twice_is_told():

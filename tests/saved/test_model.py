@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 import jaxprop as jp
 from jaxprop.errors import ModelError
 from jaxprop.saved import model
-from tests.cases import COSTS, LAYERS
+from tests.cases import COSTS, LAYERS, one_of_each
 from tests.drawing import draw
 
 KEY = jax.random.key(0)
@@ -105,7 +105,7 @@ def change(folder, edit):
 # What comes back
 
 
-@pytest.mark.parametrize("case", LAYERS, ids=str)
+@pytest.mark.parametrize("case", [*one_of_each(LAYERS)])
 def test_every_layer_comes_back(case, tmp_path):
     x = case.x(jnp.float64)
     net, params = back(tmp_path, case.layer, draw(case.layer, x), x)
@@ -235,6 +235,7 @@ NETS = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(net=NETS, cost=st.sampled_from([None, jp.HalfSquaredError(), jp.SigmoidCrossEntropy()]), words=st.text())
 def test_any_net_comes_back(net, cost, words, tmp_path):
@@ -595,6 +596,7 @@ def test_a_folder_that_cannot_be_made(below, tmp_path):
     assert file.read_text() == "x" and names(tmp_path) == ["file"]
 
 
+@pytest.mark.slow
 def test_a_reader_beside_a_writer_sees_one_of_the_two_models_whole(tmp_path):
     models = {NET: bits(PARAMS), OTHER: bits(OTHER_PARAMS)}
     saved(tmp_path)
