@@ -1,4 +1,4 @@
-"""Moments of the gradients of all examples, by the gradients themselves: references for `cases.py`.
+"""Moments of the gradients of all examples, by the gradients themselves: references for `cases.py`, in numpy.
 
 p is its `Problem`. Weights count in proportion: p_n = w_n / Σ_m w_m.
 """
@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 import jaxprop as jp
 from jaxprop.stats.blocks import by_block
@@ -23,14 +24,14 @@ class BothEstimates(jp.stats.NoiseScale):
 
 def moments(p: Any) -> tuple[Any, Any]:
     """The mean of the gradients and their variance around it, two trees like θ."""
-    shares = p.w / jnp.sum(p.w)
-    mean = jax.tree.map(lambda g: jnp.tensordot(shares, g, 1), p.examples)
-    return mean, jax.tree.map(lambda g, m: jnp.tensordot(shares, (g - m) ** 2, 1), p.examples, mean)
+    shares = p.w / np.sum(p.w)
+    mean = jax.tree.map(lambda g: np.tensordot(shares, g, 1), p.examples)
+    return mean, jax.tree.map(lambda g, m: np.tensordot(shares, (g - m) ** 2, 1), p.examples, mean)
 
 
-def left(p: Any) -> jax.Array:
+def left(p: Any) -> float:
     """What is left of an example's variance in the mean's, 1/N without weights."""
-    return jnp.sum((p.w / jnp.sum(p.w)) ** 2)
+    return np.sum((p.w / np.sum(p.w)) ** 2)
 
 
 def variance(p: Any, unbiased: bool) -> Any:
@@ -42,22 +43,23 @@ def signal_to_noise(p: Any, epsilon: float) -> Any:
 
 
 def noise_scale(p: Any, per: str) -> jp.stats.Noise:
-    depths = jax.tree.map(jnp.ndim, by_block(p.net, jnp.sum, p.params))
+    sums = jax.eval_shape(lambda params: by_block(p.net, jnp.sum, params), p.params)
+    depths = jax.tree.map(lambda a: a.ndim, sums)
     mean, variances = moments(p)
-    total = jax.tree.map(lambda v, d: jnp.sum(v, tuple(range(d, v.ndim))) / (1 - left(p)), variances, depths)
-    squared = jax.tree.map(lambda m, d: jnp.sum(m**2, tuple(range(d, m.ndim))), mean, depths)
+    total = jax.tree.map(lambda v, d: np.sum(v, tuple(range(d, v.ndim))) / (1 - left(p)), variances, depths)
+    squared = jax.tree.map(lambda m, d: np.sum(m**2, tuple(range(d, m.ndim))), mean, depths)
     if per == "total":
-        total, squared = (sum(map(jnp.sum, jax.tree.leaves(tree))) for tree in (total, squared))
+        total, squared = (sum(map(np.sum, jax.tree.leaves(tree))) for tree in (total, squared))
     signal = jax.tree.map(lambda t, s: s - left(p) * t, total, squared)
-    return jp.stats.Noise(jax.tree.map(jnp.divide, total, signal), total, signal, jnp.ones(()))
+    return jp.stats.Noise(jax.tree.map(np.divide, total, signal), total, signal, np.ones(()))
 
 
 def gradient_tests(p: Any) -> jp.stats.Thresholds:
-    every = jnp.concatenate([g.reshape(p.N, -1) for g in jax.tree.leaves(p.examples)], axis=1)
-    shares = p.w / jnp.sum(p.w)
+    every = np.concatenate([g.reshape(p.N, -1) for g in jax.tree.leaves(p.examples)], axis=1)
+    shares = p.w / np.sum(p.w)
     mean = shares @ every
-    length = jnp.linalg.norm(mean)
+    length = np.linalg.norm(mean)
     along = every @ mean / length
     across = every - along[:, None] * mean / length
-    spreads = (jnp.sum((every - mean) ** 2, 1), (along - length) ** 2, jnp.sum(across**2, 1))
-    return jp.stats.Thresholds(*(jnp.sqrt(shares @ s / (1 - left(p)) * left(p)) / length for s in spreads))
+    spreads = (np.sum((every - mean) ** 2, 1), (along - length) ** 2, np.sum(across**2, 1))
+    return jp.stats.Thresholds(*(np.sqrt(shares @ s / (1 - left(p)) * left(p)) / length for s in spreads))

@@ -1,5 +1,6 @@
 """The plan says what `collect` does: its ways, its memory, and what a bound on the memory changes."""
 
+import functools
 import math
 
 import jax
@@ -52,6 +53,7 @@ CONV = jp.Conv(64, (3, 3), bias=False), (8, 16, 16, 32)
 OF_A_USE = {NORMS: lambda use: use.total_and_norms(None), MOMENT: lambda use: use.squares(None)}
 
 
+@functools.cache
 def held(case, asked, memory=None):
     """Bytes that the compiled program of the one use of a layer needs beside the use, and what the plan says."""
     net, shape = case

@@ -1,5 +1,7 @@
 """`precondition`: its inverses against dense ones, its averages, and `fit` against a loop by hand."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -58,65 +60,87 @@ def test_an_inverse_is_that_of_both_damped_sides(name):
     assert relative(product(factors, damped), np.eye(int(np.prod(factors.view)))) < 1e-12
 
 
-def problem(rows=8):
-    net = jp.Chain(jp.Linear(3), jp.Tanh(), jp.Repeat(jp.Linear(3), 2), jp.Linear(2))
-    x, targets = jnp.asarray(normal(rows, 4)), jnp.asarray(normal(rows, 2))
-    return net, (x, targets), draw(net, x)
+NET = jp.Chain(jp.Linear(3), jp.Tanh(), jp.Repeat(jp.Linear(3), 2), jp.Linear(2))
+DATA = normal(8, 4), normal(8, 2)
+
+
+@functools.cache
+def problem():
+    """θ, and a function of it that computes the gradient and the exact factors."""
+    run = jax.jit(collect(NET, HALF, [KroneckerFactors(errors="exact")]))
+
+    def found(params):
+        _, grads, (factors,) = run(DATA[0], params, DATA[1])
+        return grads, factors
+
+    return draw(NET, DATA[0]), found
+
+
+def is_factors(node):
+    return isinstance(node, Factors)
 
 
 def test_fit_gives_the_factors_of_every_batch():
     """Five steps of `fit`, and the same by hand: factors of steps 0, 2 and 4, inverses of steps 0, 1, 2 and 3."""
-    net, data, params = problem()
+    params, run = problem()
     settings = {"momentum": 0.5, "damping": 0.1, "clip": 0.05, "every": 2, "inverse_every": 3, "errors": "exact"}
-    optimizer = precondition(net, HALF, data, 0.1, **settings)
-    given = {"params": params, "epochs": 5, "batch_size": len(data[0]), "progress": False}
-    found = jp.fit(net, HALF, optimizer, data, **given).params
+    optimizer = precondition(NET, HALF, DATA, 0.1, **settings)
+    given = {"params": params, "epochs": 5, "batch_size": len(DATA[0]), "progress": False}
+    found = jp.fit(NET, HALF, optimizer, DATA, **given).params
 
-    run = jax.jit(collect(net, HALF, [KroneckerFactors(errors="exact")]))
-    averaged, inverses, velocity = None, None, jax.tree.map(jnp.zeros_like, params)
+    @jax.jit
+    def inverted(factors):
+        return jax.tree.map(lambda f: inverse(f, 0.1), factors, is_leaf=is_factors)
 
-    def is_factors(node):
-        return isinstance(node, Factors)
+    @jax.jit
+    def directions_of(inverses, grads):
+        return jax.tree.map(lambda f, g: f.times(g), inverses, grads, is_leaf=is_factors)
 
+    averaged, inverses, velocity = None, None, jax.tree.map(np.zeros_like, params)
     for step in range(5):
-        _, grads, (factors,) = run(data[0], params, data[1])
+        grads, factors = jax.device_get(run(params))
         if step == 0:
             averaged = factors
         elif step == 2:
             averaged = jax.tree.map(lambda old, new: (old + new) / 2, averaged, factors)
         if step in (0, 1, 2, 3):
-            inverses = jax.tree.map(lambda f: inverse(f, 0.1), averaged, is_leaf=is_factors)
-        directions = jax.tree.map(lambda f, g: f.times(g), inverses, grads, is_leaf=is_factors)
-        length = sum(jnp.sum(d * g) for d, g in zip(*map(jax.tree.leaves, (directions, grads)), strict=True))
-        shorter = jnp.minimum(1, jnp.sqrt(0.05 / 0.1**2 / length))
+            inverses = inverted(averaged)
+        directions = jax.device_get(directions_of(inverses, grads))
+        length = sum(np.sum(d * g) for d, g in zip(*map(jax.tree.leaves, (directions, grads)), strict=True))
+        shorter = np.minimum(1, np.sqrt(0.05 / 0.1**2 / length))
         velocity = jax.tree.map(lambda v, d, s=shorter: 0.5 * v + s * d, velocity, directions)
-        params = jax.tree.map(lambda p, v: p - 0.1 * v, params, velocity)
+        params = jax.tree.map(lambda p, v: np.asarray(p) - 0.1 * v, params, velocity)
     assert relative(found, params) < 1e-10
 
 
 def test_a_short_step_is_not_clipped_and_a_long_one_is():
-    net, data, params = problem()
-    _, grads, (factors,) = jax.jit(collect(net, HALF, [KroneckerFactors(errors="exact")]))(data[0], params, data[1])
+    params, run = problem()
+    grads, factors = run(params)
 
-    def length(clip):
-        optimizer = precondition(net, HALF, data, clip=clip, errors="exact")
-        updates, _ = jax.jit(optimizer.update)(grads, optimizer.init(params), params, factors=factors)
-        return float(sum(jnp.sum(u * g) for u, g in zip(*map(jax.tree.leaves, (updates, grads)), strict=True)))
+    def lengths(*clips):
+        @jax.jit
+        def updated(params, grads, factors):
+            optimizers = [precondition(NET, HALF, DATA, clip=clip, errors="exact") for clip in clips]
+            return [o.update(grads, o.init(params), params, factors=factors)[0] for o in optimizers]
 
-    free = length(None)
-    assert length(2 * free) == pytest.approx(free, rel=1e-12)
-    assert length(free / 4) == pytest.approx((free * free / 4) ** 0.5, rel=1e-12)
+        return [
+            sum(np.sum(np.multiply(u, g)) for u, g in zip(*map(jax.tree.leaves, (updates, grads)), strict=True))
+            for updates in updated(params, grads, factors)
+        ]
+
+    (free,) = lengths(None)
+    assert lengths(2 * free, free / 4) == pytest.approx([free, (free * free / 4) ** 0.5], rel=1e-12)
 
 
 def test_it_goes_into_a_chain_and_a_compiled_step():
-    net, data, params = problem()
-    core = precondition(net, HALF, data, clip=None)
+    params, _ = problem()
+    core = precondition(NET, HALF, DATA, clip=None)
     optimizer = optax.chain(core, optax.scale(-0.1))
-    run = collect(net, HALF, [KroneckerFactors()])
+    run = collect(NET, HALF, [KroneckerFactors()])
 
     @jax.jit
     def step(params, state, key):
-        _, grads, (factors,) = run(data[0], params, data[1], rng=key)
+        _, grads, (factors,) = run(DATA[0], params, DATA[1], rng=key)
         updates, state = optimizer.update(grads, state, params, factors=factors)
         return optax.apply_updates(params, updates), state
 
@@ -127,49 +151,55 @@ def test_it_goes_into_a_chain_and_a_compiled_step():
 
 def test_masked_parameters_are_left_to_others_and_the_rest_goes_as_ever():
     """Weights by their factors, biases by a rate of their own: in `fit`, and as `optax.masked` in a loop."""
-    net, data, params = problem()
-    core = precondition(net, HALF, data, clip=None, errors="exact")
+    params, run = problem()
+    core = precondition(NET, HALF, DATA, clip=None, errors="exact")
     weights = jax.tree_util.tree_map_with_path(lambda path, _: dotted(path).endswith("W"), params)
-    _, grads, (factors,) = jax.jit(collect(net, HALF, [KroneckerFactors(errors="exact")]))(data[0], params, data[1])
-    whole, _ = core.update(grads, core.init(params), params, factors=factors)
-
     masked = optax.masked(core, weights)
-    state = masked.init(params)
-    updates, after = jax.jit(masked.update)(grads, state, params, factors=factors)
+    grads, factors = run(params)
+
+    @jax.jit
+    def updated(params, grads, factors):
+        whole, _ = core.update(grads, core.init(params), params, factors=factors)
+        state = masked.init(params)
+        updates, after = masked.update(grads, state, params, factors=factors)
+        assert jax.tree.structure(after) == jax.tree.structure(state)
+        return whole, updates
+
+    whole, updates = jax.device_get(updated(params, grads, factors))
     expected = jax.tree.map(lambda w, there, g: w if there else g, whole, weights, grads)
     assert relative(updates, expected) < 1e-12
-    assert jax.tree.structure(after) == jax.tree.structure(state)
 
     kinds = jax.tree.map(lambda there: "weights" if there else "frozen", weights)
     optimizer = optax.partition({"weights": optax.chain(core, optax.scale(-0.1)), "frozen": optax.set_to_zero()}, kinds)
-    given = {"params": params, "epochs": 1, "batch_size": len(data[0]), "progress": False}
-    moved = jp.fit(net, HALF, optimizer, data, **given).params
-    by_hand = jax.tree.map(lambda p, w, there: p - 0.1 * w if there else p, params, whole, weights)
+    given = {"params": params, "epochs": 1, "batch_size": len(DATA[0]), "progress": False}
+    moved = jp.fit(NET, HALF, optimizer, DATA, **given).params
+    by_hand = jax.tree.map(lambda p, w, there: p - 0.1 * w if there else p, jax.device_get(params), whole, weights)
     assert relative(moved, by_hand) < 1e-12
 
 
-@pytest.mark.parametrize("rate", [np.float32(0.1), jnp.asarray(0.1)], ids=["numpy", "an array"])
-def test_a_rate_that_is_no_python_float_is_clipped_by_as_it_is(rate):
-    net, data, params = problem()
-    _, grads, (factors,) = jax.jit(collect(net, HALF, [KroneckerFactors(errors="exact")]))(data[0], params, data[1])
+def test_a_rate_that_is_no_python_float_is_clipped_by_as_it_is():
+    params, run = problem()
+    rates = 0.1, np.float32(0.1), jnp.asarray(0.1)
 
-    def updates(rate):
-        optimizer = precondition(net, HALF, data, rate, clip=1e-3, errors="exact")
-        with jax.numpy_dtype_promotion("standard"):
-            return optimizer.update(grads, optimizer.init(params), params, factors=factors)[0]
+    @jax.jit
+    def updated(params, grads, factors):
+        optimizers = [precondition(NET, HALF, DATA, rate, clip=1e-3, errors="exact") for rate in rates]
+        return [o.update(grads, o.init(params), params, factors=factors)[0] for o in optimizers]
 
-    assert relative(updates(rate), updates(0.1)) < 1e-6
+    with jax.numpy_dtype_promotion("standard"):
+        expected, *found = updated(params, *run(params))
+    assert all(relative(updates, expected) < 1e-6 for updates in found)
 
 
 def test_an_update_without_factors_says_where_they_come_from():
-    net, data, params = problem()
-    optimizer = precondition(net, HALF, data, 0.1)
+    params, _ = problem()
+    optimizer = precondition(NET, HALF, DATA, 0.1)
     with pytest.raises(
         JaxpropError, match=r"give factors=, which stats\.collect\(net, cost, \[stats\.KroneckerFactors\("
     ):
         optimizer.update(params, optimizer.init(params), params)
     with pytest.raises(JaxpropError, match=r"hands on no more than gradients, such as optax\.MultiSteps"):
-        jp.fit(net, HALF, optax.MultiSteps(optimizer, 2).gradient_transformation(), data, epochs=1, progress=False)
+        jp.fit(NET, HALF, optax.MultiSteps(optimizer, 2).gradient_transformation(), DATA, epochs=1, progress=False)
 
 
 @pytest.mark.parametrize(
@@ -186,12 +216,10 @@ def test_an_update_without_factors_says_where_they_come_from():
     ids=lambda settings: "-".join(map(str, next(iter(settings.items())))),
 )
 def test_wrong_settings_are_named(settings):
-    net, data, _ = problem()
     with pytest.raises(JaxpropError, match=f"precondition: {next(iter(settings))}"):
-        precondition(net, HALF, data, 0.1, **settings)
+        precondition(NET, HALF, DATA, 0.1, **settings)
 
 
 def test_what_mixes_examples_is_refused():
-    net, data, _ = problem()
     with pytest.raises(JaxpropError, match="KroneckerFactors"):
-        precondition(jp.Chain(net, jp.BatchNorm()), HALF, data, 0.1)
+        precondition(jp.Chain(NET, jp.BatchNorm()), HALF, DATA, 0.1)
