@@ -23,7 +23,7 @@ from jaxprop_ray.application import from_root, here_only, scaling
 from tests.cli.commands import Ran, is_a_mistake, run
 from tests.drawing import draw
 from tests.serve.doors import an_app, call
-from tests.serve.process import JAXPROP, Process
+from tests.serve.process import Process
 
 X = np.random.default_rng(0).standard_normal((5, 4)).astype(np.float32)
 LARGE = np.random.default_rng(1).standard_normal((8192, 4)).astype(np.float32)
@@ -85,6 +85,8 @@ def ray_environment(folder):
 class Cluster(Process):
     """`jaxprop ray ARGUMENTS`."""
 
+    starts_in = 180  # Ray starts a dozen processes
+
     def __init__(self, folder, *arguments):
         self.folder = folder
         super().__init__(*arguments, command="ray", ports=(0,), **ray_environment(folder))
@@ -139,6 +141,7 @@ def test_a_cluster_from_start_to_stop(scratch, tmp_path):
         answers_as_the_server_does(server, y)
         both_replicas_answer(server, y)
         a_killed_replica_is_replaced(server, y)
+        a_model_that_cannot_be_loaded_is_said_in_one_line(server, tmp_path / "small")
         new_models_without_a_failed_request(server, y, folder)
         is_stopped_without_cutting_off(server)
 
@@ -180,11 +183,32 @@ def a_killed_replica_is_replaced(server, y):
     before = server.replicas()
     with Asking(server) as asking:
         os.kill(min(before), signal.SIGKILL)
-        server.wait_for(lambda: len(server.replicas() - before) == 1, 60)
-        server.wait_for(lambda: server.workers() == {"0": 1, "1": 1}, 60)
+        server.wait_for(lambda: len(server.replicas() - before) == 1, 120)
+        server.wait_for(lambda: server.workers() == {"0": 1, "1": 1}, 120)
     assert min(before) not in server.replicas() and len(server.replicas()) == 2
     assert all(status >= 500 for status, _ in asking.refused), asking.refused
     np.testing.assert_allclose(asking.rows, np.broadcast_to(y, (len(asking.rows), 5, 3)), rtol=0, atol=1e-6)
+
+
+IN_THIS_RAY = """
+import ray
+from jaxprop import cli
+start = ray.init
+ray.init = lambda *_, **__: start("auto", log_to_driver=False, logging_level="ERROR")
+cli.main()
+"""
+
+
+def a_model_that_cannot_be_loaded_is_said_in_one_line(server, folder):
+    """`jaxprop ray` once more, in the Ray that runs instead of one of its own."""
+    broken = shutil.copytree(folder, folder.parent.with_name("broken") / "small")
+    (weights,) = broken.glob("*.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-4])
+    ran = subprocess.run(
+        [sys.executable, "-c", IN_THIS_RAY, "ray", broken, "--port", "0", "--replicas", "2"],
+        env=os.environ | ray_environment(server.folder), capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    is_a_mistake(Ran(ran.returncode, ran.stdout, ran.stderr), 1, "model 'small', version 1", "do not hash")
 
 
 def new_models_without_a_failed_request(server, y, folder):
@@ -199,7 +223,7 @@ def new_models_without_a_failed_request(server, y, folder):
             cwd="/", capture_output=True, text=True, timeout=120,
         )  # fmt: skip
         assert ran.returncode == 0, ran.stdout + ran.stderr
-        server.wait_for(lambda: server.replicas() and not server.replicas() & before, 60)
+        server.wait_for(lambda: server.replicas() and not server.replicas() & before, 120)
     assert not asking.refused, asking.refused
     for rows in asking.rows:
         assert min(np.abs(rows - y).max(), np.abs(rows - later).max()) <= 1e-6
@@ -224,18 +248,6 @@ def is_stopped_without_cutting_off(server):
         time.sleep(0.1)
     assert not server.processes()
     assert not [line for line in server.err if "Traceback" in line], server.err
-
-
-@pytest.mark.slow
-def test_a_model_that_cannot_be_loaded_is_said_in_one_line(scratch, tmp_path):
-    save(tmp_path / "small", 0)
-    (weights,) = (tmp_path / "small").glob("*.safetensors")
-    weights.write_bytes(weights.read_bytes()[:-4])
-    ran = subprocess.run(
-        [*JAXPROP, "ray", tmp_path / "small", "--port", "0"],
-        env=os.environ | ray_environment(scratch), capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    is_a_mistake(Ran(ran.returncode, ran.stdout, ran.stderr), 1, "model 'small', version 1", "do not hash")
 
 
 # Without Ray
