@@ -127,6 +127,13 @@ def test_any_circuit(formula, x, y):
 
 
 @pytest.mark.slow
+@settings(max_examples=30, deadline=None)
+@given(PARTS, POINTS, POINTS)
+def test_more_circuits(formula, x, y):
+    check_random(formula, x, y)
+
+
+@pytest.mark.exhaustive
 @settings(max_examples=150, deadline=None)
 @given(PARTS, POINTS, POINTS)
 def test_many_circuits(formula, x, y):

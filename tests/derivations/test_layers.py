@@ -19,13 +19,13 @@ from tests.derivations.test_network import check
 from tests.drawing import draw
 
 CLOSE = 1e-9  # of terms that may cancel
-SLOW = pytest.mark.slow
+SLOW, EXHAUSTIVE = pytest.mark.slow, pytest.mark.exhaustive
 UNWRITTEN = ("o formula is written for it yet", "of your own")
 
 
 def with_parameters(case):
     """Whether a row of the table can be asked about: it has parameters, and x is one array."""
-    if len(case.shapes) > 1:
+    if len(case.shapes) > 1 or isinstance(case.layer, jp.Activation):
         return False
     x = jax.ShapeDtypeStruct(case.shape, jnp.int32 if case.integers else jnp.float32)
     return bool(jax.tree.leaves(jax.eval_shape(case.layer.init, jax.random.key(0), x)))
@@ -72,7 +72,30 @@ def holds(found, expected, room=110):
     return facts
 
 
-@pytest.mark.parametrize("case", list(one_of_each(filter(with_parameters, LAYERS))))
+# of a kind's further rows those that are written in other words; the rest changes how sums are computed, or is below
+OTHER_WORDS = {
+    *("Linear, T", "BatchNorm, T", "GroupNorm, images", "Shared, T", "Repeat of a Remat", "Embedding, then Linear"),
+    *("Conv, 2-D", "Conv, 1-D, stride, no bias", "Conv, 1-D, dilation", "Conv, 1-D, groups", "ConvTranspose, padding"),
+    *("LSTM, padded", "GRU, last, padded", "MultiHeadAttention, causal, padded"),
+}
+
+
+def rows_asked_about():
+    """A row of each layer by default; behind slow what tests below have too, what is like a GRU, and other words."""
+    seen = set()
+    for case in filter(with_parameters, LAYERS):
+        marks = SLOW if case.name in OTHER_WORDS else EXHAUSTIVE
+        if case.kind not in seen:
+            marks = SLOW if isinstance(case.layer, Combinator | jp.MultiHeadAttention | jp.RNN | jp.LSTM) else ()
+        seen.add(case.kind)
+        yield pytest.param(case, marks=marks, id=str(case))
+
+
+def test_the_rows_in_other_words_are_there():
+    assert {case.name for case in LAYERS} >= OTHER_WORDS
+
+
+@pytest.mark.parametrize("case", list(rows_asked_about()))
 def test_every_parameter_of_every_layer(case):
     x = case.x(jnp.float64)
     net, params, targets = network_around(case.layer, x)
@@ -84,9 +107,14 @@ def test_every_parameter_of_every_layer(case):
 
 
 FLOATING = [case for case in LAYERS if not case.integers and len(case.shapes) == 1 and len(case.shape) > 1]
+BENDS = [case for case in FLOATING if isinstance(case.layer, jp.Activation)]  # test_network.py goes through each
+OTHERS = [case for case in FLOATING if case not in BENDS]
 
 
-@pytest.mark.parametrize("case", list(one_of_each(FLOATING, first=SLOW, rest=pytest.mark.exhaustive)))
+@pytest.mark.parametrize(
+    "case",
+    [*one_of_each(OTHERS, first=SLOW, rest=EXHAUSTIVE), *one_of_each(BENDS, first=EXHAUSTIVE, rest=EXHAUSTIVE)],
+)
 def test_every_input_of_every_layer(case):
     x = case.x(jnp.float64)
     net, params, targets = network_around(case.layer, x)
@@ -309,8 +337,10 @@ MODELS = {
 }
 
 
-@SLOW
-@pytest.mark.parametrize("name", MODELS)
+# what the other two are made of is in these, and above
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=SLOW if n in ("gpt", "resnet") else EXHAUSTIVE) for n in MODELS]
+)
 def test_every_parameter_of_a_model(name):
     net, shape, cost = MODELS[name]
     rng = np.random.default_rng(0)

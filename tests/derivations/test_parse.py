@@ -1,6 +1,7 @@
 """How what people write is read: products without a sign, functions without parentheses, and what has two meanings."""
 
 import math
+from functools import cache
 
 import jax
 import numpy as np
@@ -105,23 +106,39 @@ def test_the_right_number_and_no_number_as_a_power_of_ten():
     assert "e+01" not in dumps(found) and "2e+01" not in to_text(found, digits=1)
 
 
-@pytest.mark.parametrize("name", [name for name, function in FUNCTIONS.items() if function.typed])
+TYPED = {name: function for name, function in FUNCTIONS.items() if function.typed}
+
+
+def others(function):
+    """What stands in the second place, if there is one."""
+    return [()] if len(function.slopes) == 1 else [(other,) for other in PLACES[::4]]
+
+
+@cache
+def by_jax():
+    """{(name, second argument): (values, slopes)} at all places, by jax and jax.grad, compiled in one piece."""
+
+    def row(function, x, other):
+        places = tuple(range(1 + len(other)))
+        slope_at = jax.vmap(jax.grad(function.jax, places), (0, *[None] * len(other)))
+        return function.jax(x, *other), slope_at(x, *other)
+
+    def every(x):
+        return {(name, other): row(f, x, other) for name, f in TYPED.items() for other in others(f)}
+
+    return jax.tree.map(np.asarray, jax.jit(every)(np.array(PLACES)))
+
+
+@pytest.mark.parametrize("name", TYPED)
 def test_a_row_of_the_table_is_one_function(name):
     """Its value is jax's, its slope jax.grad's, at its corner too, and where it has no value both say so."""
-    function, (u, v) = FUNCTIONS[name], (Symbol("u"), Symbol("v"))
-    for other in (None,) if len(function.slopes) == 1 else PLACES[::4]:
-        arguments = (u,) if other is None else (u, v)
-        slope_at = jax.jit(
-            jax.vmap(jax.grad(function.jax, tuple(range(len(arguments)))), (0, *[None] * (len(arguments) - 1)))
-        )
-        columns = np.array(PLACES) if other is None else (np.array(PLACES), other)
-        given = (columns,) if other is None else columns
-        expected = [np.asarray(column) for column in slope_at(*given)]
-        values = np.asarray(function.jax(*given))
+    function, (u, v) = TYPED[name], (Symbol("u"), Symbol("v"))
+    for other in others(function):
+        values, expected = by_jax()[name, other]
         for i, at in enumerate(PLACES):
-            known = {u: at} if other is None else {u: at, v: other}
+            known = dict(zip((u, v), (at, *other), strict=False))
             try:
-                found = evaluate(Call(name, u, arguments[1:]), known)
+                found = evaluate(Call(name, u, (v,) if other else ()), known)
                 ours = [evaluate(slope, known) for slope in slopes(name)]
             except UndefinedError:
                 assert not np.isfinite(values[i]) or not all(np.isfinite(column[i]) for column in expected)

@@ -39,6 +39,7 @@ def test_what_moves_is_counted_also_where_its_error_is_0():
     assert "moves all 3 numbers of the group" in words and " 1 numbers" not in words
 
 
+@pytest.mark.slow
 def test_a_kernel_stands_on_padding_only_where_there_is_padding():
     """With a key the whole batch is drawn for, and the windows of the other rows are no padding."""
     x, key = normal(3, 4, 1), jax.random.key(0)
@@ -70,6 +71,7 @@ def test_the_layer_that_is_picked_is_named_for_what_it_is():
     assert "the largest derivative in size for the whole batch" in told(net, normal(3, 2), jnp.ones((3, 1)), "0.W")
 
 
+@pytest.mark.slow
 def test_a_state_is_carried_on_as_far_as_there_are_steps():
     x = normal(1, 3, 2)
     for sequence, says in (
@@ -167,6 +169,7 @@ def test_what_probabilities_add_up_to_is_told_of_every_position(targets, says):
     assert says in words and ("add up" in words) == bool(says)
 
 
+@pytest.mark.slow
 def test_a_large_vocabulary_takes_no_square_of_its_size():
     C = 2000
     net, x = jp.Chain(jp.Linear(C)), normal(1, 2, 1)

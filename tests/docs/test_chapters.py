@@ -116,12 +116,14 @@ def test_the_number_check_itself():
 # Formulas
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", formulas.FORMULAS)
 def test_a_formula_holds_with_the_numbers_of_the_backward_pass(name):
     equations, values = formulas.shown(name)
     assert equations and all(equation.error(values) < ROUNDING for equation in equations)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_displayed_formulas_are_generated(name):
     text = read(name)

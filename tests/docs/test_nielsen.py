@@ -57,13 +57,14 @@ def book_update(weights, biases, x, targets, eta, lmbda, n, quadratic):
     return weights, [b - eta / m * nb for b, nb in zip(biases, nabla_b, strict=True)]
 
 
-@pytest.mark.parametrize("grad", [pytest.param("auto", marks=pytest.mark.slow), "manual"])
+@pytest.mark.slow
+@pytest.mark.parametrize("grad", ["auto", "manual"])
 @pytest.mark.parametrize(
     "run",
     [
-        pytest.param(nielsen.Run((4,), 3.0, cost="quadratic", epochs=3), marks=pytest.mark.slow),
-        pytest.param(nielsen.Run((4,), 0.5, epochs=3), marks=pytest.mark.slow),
-        pytest.param(nielsen.Run((4,), 0.5, decay=5.0, epochs=3), marks=pytest.mark.slow),
+        nielsen.Run((4,), 3.0, cost="quadratic", epochs=3),
+        nielsen.Run((4,), 0.5, epochs=3),
+        nielsen.Run((4,), 0.5, decay=5.0, epochs=3),
         nielsen.Run((4, 3), 0.1, decay=5.0, start="N(0, 1/n)", epochs=3),
     ],
     ids=["quadratic", "cross entropy", "L2", "deep"],
