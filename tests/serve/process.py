@@ -59,7 +59,11 @@ class Process:
     def wait_for(self, condition, seconds=10):
         end = time.monotonic() + seconds
         while not condition():
-            assert time.monotonic() < end and (self.process.poll() is None or condition()), "".join(self.out + self.err)
+            if self.process.poll() is not None:  # all that it printed counts, and is said
+                for reader in self.readers:
+                    reader.join(5)
+                assert condition(), "".join(self.out + self.err)
+            assert time.monotonic() < end, "".join(self.out + self.err)
             time.sleep(0.02)
 
     def events(self, name):

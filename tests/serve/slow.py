@@ -23,7 +23,9 @@ class Slow:
             execute = loaded.compile(rows)
 
             def slowly(inputs):
+                (folder / "computing").touch()
                 time.sleep(float((folder / "seconds").read_text()))
+                (folder / "computing").unlink(missing_ok=True)
                 return execute(inputs)
 
             return slowly
@@ -32,6 +34,11 @@ class Slow:
 
 
 runtime = Slow()
+
+
+def computes(folder):
+    """Whether a forward of the model in this folder runs."""
+    return (folder / "computing").exists()
 
 
 def takes(folder, seconds):

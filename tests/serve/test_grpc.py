@@ -379,21 +379,24 @@ def test_tokens():
 def test_stopping_answers_what_is_under_way_and_refuses_what_comes():
     class Half(FakeModel):
         async def infer(self, inputs, deadline=None, client=None):
-            await asyncio.sleep(0.6)
+            begun.set()
+            while not go.is_set():
+                await asyncio.sleep(0.01)
             return await super().infer(inputs, deadline, client)
 
-    app = an_app(Half(), metrics=Counts())
+    begun, go, app = threading.Event(), threading.Event(), an_app(Half(), metrics=Counts())
     with grpc_running(app) as running, triton.InferenceServerClient(f"127.0.0.1:{running.port}") as client:
         answers = []
         thread = threading.Thread(target=lambda: answers.append(client.infer("digits", given()).as_numpy("y")))
         client.is_server_live()
         thread.start()
-        time.sleep(0.2)
+        assert begun.wait(5)
         stopped = running.stop(5)
         time.sleep(0.1)
         with pytest.raises(utils.InferenceServerException, match="stopping") as caught:
             client.infer("digits", given())
         assert caught.value.status() == "StatusCode.UNAVAILABLE"
+        go.set()
         thread.join(5)
         stopped.result(5)
         assert answers[0].tobytes() == (X @ W).tobytes()

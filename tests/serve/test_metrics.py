@@ -214,28 +214,29 @@ def test_messages_that_are_too_large_for_grpc_are_counted_as_what_the_client_was
 
 
 def test_scrapes_are_written_beside_the_loop_and_together():
-    metrics, texts = Metrics(None), []
+    metrics, texts, go = Metrics(None), [], threading.Event()
 
     class Slow:
         def beside(self, counts):
             texts.append(threading.current_thread())
-            time.sleep(0.1)
+            assert go.wait(5)
             return b"%d" % sum(sum(buckets) for _, (buckets, _) in counts.requests)
 
     metrics._exposition = Slow()
 
     async def test():
-        found, turns = [], 0
+        found = []
         for _ in range(10):
             metrics.request("m", "1", "http", "/r", 200, 0.1)
             found.append(asyncio.create_task(metrics.scrape()))
             await asyncio.sleep(0.002)
-        while not all(scrape.done() for scrape in found):
-            turns += 1
+        while not texts:
             await asyncio.sleep(0.001)
+        assert not any(scrape.done() for scrape in found)
+        go.set()
         said = [int(await scrape) for scrape in found]
         assert all(n > i for i, n in enumerate(said)), "nobody is told of counts from before he asked"
-        assert len(texts) <= 3 and threading.current_thread() not in texts and turns > 20
+        assert len(texts) <= 3 and threading.current_thread() not in texts
         gone = asyncio.create_task(metrics.scrape())
         await asyncio.sleep(0)
         gone.cancel()

@@ -33,6 +33,7 @@ def server(tmp_path_factory):
     limits = ("--set", f"max_batch={BATCH}", "--set", f"max_queue_rows={QUEUE}")
     with Process(folder, *limits, **slow.installed(place / "plugin")) as server:
         server.takes = lambda seconds: slow.takes(folder, seconds)
+        server.computes = lambda: slow.computes(folder)
         yield server
 
 
@@ -94,7 +95,7 @@ class Busy:
         self.server.takes(self.seconds)
         self.thread = threading.Thread(target=self._ask)
         self.thread.start()
-        time.sleep(0.15)
+        self.server.wait_for(self.server.computes)
         assert not self.answered.is_set()
         return self
 
