@@ -115,12 +115,12 @@ def write_files(folder):
 
 TRAIN = {
     "digits": "train digits --layers 64,32,10 --activation sigmoid --out runs/digits",
-    "square": "train square --layers 1,16,1 --activation tanh",
-    "line": "train line --slope 2",
+    "square": "train square --layers 1,16,1 --activation tanh --epochs 200 --learning-rate 0.05",
+    "line": "train line --slope 2 --epochs 400",
     "my": "train my.csv --target price",
     "kinds": "train kinds.csv --target kind --epochs 60",
-    "images": "train images.npz --layers 16,8,2 --epochs 3",
-    "moons": "train moons --epochs 3",
+    "images": "train images.npz --layers 16,2 --epochs 3",
+    "moons": "train moons --epochs 3 --seed 0 --grad auto",
 }
 
 

@@ -181,6 +181,7 @@ def test_columns_name_the_inputs(tmp_path):
     assert r"x_{\mathrm{age\ (years)}}" in ask(path, "age (years)", "--data", str(tmp_path / "t.csv"), "--latex")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("layers", "param", "index", "says"),
     [

@@ -1,13 +1,20 @@
 """A mistake is one clear line on standard error and a non-zero exit code, never a traceback."""
 
-import shutil
-
 import jax
 import numpy as np
 import pytest
 
 import jaxprop as jp
 from tests.cli.commands import MOONS, Ran, did, is_a_mistake, program, run
+from tests.drawing import draw
+
+
+def saved(folder):
+    """A model that was never trained, of a network alone: without a cost, and without the data."""
+    net, x = jp.Linear(1), np.ones((1, 2), np.float32)
+    with jax.enable_x64(False):
+        jp.save(folder, net, draw(net, x), inputs=x)
+
 
 ON_DIGITS = ("train", "digits", "--epochs", "1")
 
@@ -119,9 +126,8 @@ def test_a_mistake_about_a_run_is_one_clear_line(args, words, runs):
     ],
 )
 @pytest.mark.parametrize("command", ["predict", "check", "summary"])
-def test_a_damaged_run_is_one_clear_line(command, file, content, words, runs, tmp_path):
-    runs["line"]
-    shutil.copytree("runs/line", tmp_path / "run")
+def test_a_damaged_run_is_one_clear_line(command, file, content, words, tmp_path):
+    saved(tmp_path / "run")
     (damaged,) = (tmp_path / "run").glob(f"{file}*")
     damaged.write_bytes(content)
     is_a_mistake(run(command, tmp_path / "run"), 1, *words)
@@ -136,9 +142,7 @@ def test_a_run_whose_data_are_gone_can_still_be_used_with_others(empty):
 
 
 def test_a_model_without_cost_or_data_says_what_is_missing(empty):
-    with jax.enable_x64(False):
-        net, x = jp.Linear(1), np.ones((1, 2), np.float32)
-        jp.save("m", net, net.init(jax.random.key(0), x), inputs=x)
+    saved("m")
     is_a_mistake(run("predict", "m"), 1, "does not say which data it was trained on; pass --data")
     is_a_mistake(run("check", "m", "--data", "moons"), 1, "names no cost", "cost=")
     did("predict", "m", "--data", "moons")

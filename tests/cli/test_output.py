@@ -32,10 +32,9 @@ def test_what_a_terminal_lacks_is_spelled_and_powers_keep_their_sense(monkeypatc
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
-def test_explain_on_a_terminal_without_greek(encoding):
+def test_explain_on_a_terminal_without_greek():
     command = [JAXPROP, "explain", "sigmoid(3*x)", "--at", "2"]
-    done = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": encoding}, timeout=100)
+    done = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"}, timeout=100)
     assert done.returncode == 0 and b"d" in done.stdout and done.stderr == b"", done
 
 

@@ -71,16 +71,16 @@ def test_saliency_of_a_digit_and_of_a_table(runs, monkeypatch):
         (("surfaces",), ["unknown picture 'surfaces' (did you mean 'surface'?)"]),
         (("history",), ["plot history: needs the folder of a saved model"]),
         (("activation", "softmax"), ["unknown activation 'softmax'"]),
-        (("cost", "runs/square", "--index", "0;1"), ["--index: found '0;1', expected whole numbers such as 12,3 or 7"]),
-        (("cost", "runs/square", "--param", "0.W", "--index", "0,16"), ["0.W has shape [1, 16]", "0 to 0 and 0 to 15"]),
-        (("surface", "runs/square", "--param", "0.W", "--index", "0,1"), ["--index: needs 2 of the entries of 0.W"]),
-        (("backward", "runs/square", "--index", "0,1"), ["--index: says which entry", "--parameter 0.W"]),
-        (("boundary", "runs/square"), ["draws over two features, runs/square takes [1]; plot fit"]),
+        (("cost", "runs/moons", "--index", "0;1"), ["--index: found '0;1', expected whole numbers such as 12,3 or 7"]),
+        (("cost", "runs/moons", "--param", "0.W", "--index", "0,32"), ["0.W has shape [2, 32]", "0 to 1 and 0 to 31"]),
+        (("surface", "runs/moons", "--param", "0.W", "--index", "0,1"), ["--index: needs 2 of the entries of 0.W"]),
+        (("backward", "runs/moons", "--index", "0,1"), ["--index: says which entry", "--parameter 0.W"]),
+        (("boundary", "runs/line"), ["draws over two features, runs/line takes [1]; plot fit"]),
         (("fit", "runs/moons"), ["plot fit: draws functions of one number", "takes [2] and gives [2]"]),
     ],
 )
 def test_a_mistake_is_one_line(options, words, runs):
-    for name in ("square", "moons"):
+    for name in ("line", "moons"):
         if f"runs/{name}" in options:
             runs[name]
     is_a_mistake(run("plot", *options), 1, *words)

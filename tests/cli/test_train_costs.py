@@ -16,6 +16,16 @@ ROWS, OUTPUTS, CLASSES = 12, 4, 3
 SHORT = ("--epochs", 1, "--batch-size", ROWS // 2, "--validation", 0.5, "--learning-rate", 0.01)
 TABLE = {type(case.cost).__name__: case for case in reversed(COSTS)}  # the first row of each class
 
+ONE_OUTPUT = [name for name, case in TABLE.items() if case.cost.outputs_per_target == 1]
+# a cost of classes, of values, of two outputs a target; of softmax, of the sigmoid, of labels as they are
+TELLING = ("SoftmaxCrossEntropy", "HalfSquaredError", "GaussianNegativeLogLikelihood")
+LABELLED = ("SoftmaxCrossEntropy", "SigmoidCrossEntropy", "Hinge")
+
+
+def some(names, here, mark):
+    """All the names, those marked that are not to run here."""
+    return [name if name in here else pytest.param(name, marks=mark) for name in names]
+
 
 def train(folder, name, targets, outputs):
     """What a run says of itself, and its network: a Linear, trained by the cost of that name on random rows."""
@@ -48,7 +58,7 @@ def test_a_cost_that_needs_a_setting_is_refused_by_name(monkeypatch):
         choose_cost("quantile", None, None)
 
 
-@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize("name", some(TABLE, TELLING, pytest.mark.slow))
 def test_trained_on_targets_of_its_own(name, tmp_path):
     case = TABLE[name]
     targets = case.make_targets(np.random.default_rng(1), (ROWS, OUTPUTS))
@@ -59,7 +69,7 @@ def test_trained_on_targets_of_its_own(name, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name, case in TABLE.items() if case.cost.outputs_per_target == 1])
+@pytest.mark.parametrize("name", some(ONE_OUTPUT, LABELLED, pytest.mark.exhaustive))
 def test_trained_on_labels(name, tmp_path):
     told, _ = train(tmp_path, name, np.arange(ROWS) % CLASSES, CLASSES)
     assert 0 <= told["final"]["validation_accuracy"] <= 1

@@ -72,7 +72,7 @@ WRONG_RULES = [
     (jp.Tanh, "derivative", lambda right: lambda self, kept: jnp.ones_like(kept), "layer 1 (Tanh()): ", "∂a/∂z"),
     pytest.param(
         jp.Linear, "backward", lambda right: lambda *args: (2 * right(*args)[0], right(*args)[1]), "layer 2 (", "∂z/∂x",
-        marks=pytest.mark.slow,
+        marks=pytest.mark.exhaustive,
     ),
 ]  # fmt: skip
 

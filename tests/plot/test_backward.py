@@ -27,13 +27,17 @@ def two():
     return net, COST, jnp.array([[0.05, 0.10]]), (*params, ()), jnp.array([[0.01, 0.99]])
 
 
+@pytest.fixture(scope="module")
+def tape(two):
+    net, cost, x, params, targets = two
+    return jax.jit(jp.manual.trace(net, cost))(x, params, targets)
+
+
 def under(ax, column, unit):
     return next(t.get_text() for t in ax.texts if t.get_gid() == f"unit {column} {unit}")
 
 
-def test_units_and_edges_are_those_of_the_tape(two):
-    net, cost, x, params, targets = two
-    tape = jax.jit(jp.manual.trace(net, cost))(x, params, targets)
+def test_units_and_edges_are_those_of_the_tape(two, tape):
     ax = plot.backward(*two)
     for column, linear, activation in ((1, "0", "1"), (2, "2", "3")):
         for unit in range(2):
@@ -49,7 +53,7 @@ def test_units_and_edges_are_those_of_the_tape(two):
     assert np.allclose((np.array(lines.get_linewidth()) - 0.4) / 3.8, order / order[-1])
 
 
-def test_the_paths_of_a_weight_add_up_to_its_gradient(two):
+def test_the_paths_of_a_weight_add_up_to_its_gradient(two, tape):
     net, cost, x, params, targets = two
     ax = plot.backward(*two, parameter="0.W", index=(1, 0))
     gradient = jax.jit(jp.auto.value_and_grad(net, cost))(x, params, targets)[1][0].W[1, 0]
@@ -66,7 +70,6 @@ def test_the_paths_of_a_weight_add_up_to_its_gradient(two):
     (lit,) = [c for c in ax.collections if c.get_gid() == "paths"]
     assert len(lit.get_segments()) == 3  # the weight, and both ways on from its unit
     bias = plot.backward(*two, parameter="2.b", index=(1,))
-    tape = jax.jit(jp.manual.trace(net, cost))(x, params, targets)
     assert bias.get_xlabel().endswith(f"∂C/∂2.b[1] = {style.number(tape['2'].dy[0, 1])}")
 
 

@@ -45,7 +45,7 @@ ONE = {
     "history": lambda ax: plot.history(ROWS, ax=ax),
     "gradient_sizes": lambda ax: plot.gradient_sizes(tape_of_two(), ax=ax),
     "cost_curve": lambda ax: plot.cost_curve(chain_cost, (-1, 1), at=0.0, ax=ax),
-    "nudge": lambda ax: plot.nudge(chain_cost, 0.4, ax=ax),
+    "nudge": lambda ax: plot.nudge(lambda w: w * w * w, 0.4, ax=ax),
     "backward": lambda ax: plot.backward(*backward_of_two(), ax=ax),
     "boundary": lambda ax: plot.boundary(lambda x: x, ([[0.0, 1.0], [1.0, 0.0]], [1, 0]), ax=ax),
 }
@@ -58,7 +58,7 @@ def test_draws_on_the_axes_given_and_changes_no_setting(name):
     ax = figure.subplots()
     assert ONE[name](ax) is ax
     assert plt.get_fignums() == []  # a given axes needs no figure of pyplot's
-    figure.savefig(io.BytesIO(), format="png")  # every glyph is there: a missing one would warn
+    figure.savefig(io.BytesIO(), format="png", dpi=30)  # every glyph is there: a missing one would warn
     assert ONE[name](None).figure is not figure
     assert dict(matplotlib.rcParams) == before
 
@@ -86,7 +86,7 @@ def test_save_writes_the_same_bytes_twice(tmp_path, suffix, start):
 
 
 def test_save_takes_axes_pairs_and_figures(tmp_path):
-    axes = plot.neuron_and_perceptron()
+    axes = plt.subplots(1, 2, figsize=(1.5, 1))[1]
     for what in (axes, axes[0], axes[0].figure, list(axes)):
         file = plot.save(what, tmp_path / "a.png")
         width, height = axes[0].figure.get_size_inches() * 160

@@ -1,6 +1,7 @@
 """A training run from inside: each panel shows what was recorded, at the steps at which it was."""
 
 import dataclasses
+import functools
 import io
 
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import optax
 import pytest
+from matplotlib.figure import Figure
 
 import jaxprop as jp
 from jaxprop import JaxpropError, plot, stats
@@ -33,16 +35,18 @@ WATCHED = {
 }
 
 
-@pytest.fixture
-def result():
+@functools.cache
+def trained():
     return jp.fit(
         NET, jp.HalfSquaredError(), optax.sgd(0.05), (X, X[:, :1]), params=draw(NET, X), batch_size=4, epochs=3,
         validation=(X, X[:, :1]), monitor=WATCHED, every=3, progress=False,
     )  # fmt: skip
 
 
-def test_every_quantity_has_its_panels(result):
-    axes = plot.inside(result)
+def test_every_quantity_has_its_panels_on_a_figure_of_ones_own():
+    result, figure = trained(), Figure(layout="constrained")
+    axes = plot.inside(result, figure=figure)
+    assert all(ax.figure is figure for ax in axes) and plt.get_fignums() == []
     panels = {ax.get_title(loc="left"): ax for ax in axes}
     seen, steps = result.monitor, [0, 3, 6, 9]
     assert list(panels)[2:] == [
@@ -72,17 +76,16 @@ def test_every_quantity_has_its_panels(result):
     assert np.sum(column * (edges[1:] + edges[:-1]) / 2) == pytest.approx(mean, abs=np.diff(edges)[0])
     spread = panels["spread: Spread()"].lines  # of the array its RMS
     assert np.allclose(spread[0].get_ydata(), np.sqrt(np.mean(seen["spread"]["costs"] ** 2, axis=1)))
+    figure.savefig(io.BytesIO(), format="png", dpi=30)  # every glyph is there: a missing one would warn
 
 
-def test_a_figure_of_ones_own_and_what_cannot_be_drawn(result):
-    figure = plt.matplotlib.figure.Figure(layout="constrained")
-    axes = plot.inside(result, figure=figure)
-    assert all(ax.figure is figure for ax in axes) and plt.get_fignums() == []
-    figure.savefig(io.BytesIO(), format="png")
+def test_what_cannot_be_drawn_and_a_run_that_was_interrupted_can():
+    result = trained()
     with pytest.raises(JaxpropError, match="a run without a monitor; train with fit"):
         plot.inside(dataclasses.replace(result, monitor=None))
     none = dataclasses.replace(result.monitor, steps=result.monitor.steps[:0])
     with pytest.raises(JaxpropError, match="has no record"):
         plot.inside(dataclasses.replace(result, monitor=none))
-    one = dataclasses.replace(result, history=(), stopped="interrupted")
+    alone = dataclasses.replace(result.monitor, quantities={})
+    one = dataclasses.replace(result, monitor=alone, history=(), stopped="interrupted")
     assert len(plot.inside(one)[0].lines) == 1
