@@ -10,11 +10,13 @@ import pytest
 import jaxprop as jp
 from jaxprop.arrays.relative import relative
 from jaxprop.arrays.tolerances import tolerance
-from jaxprop.check.quantities import by_examples, by_uses, some_weights
+from jaxprop.check.quantities import QUANTITIES, some_weights
 from jaxprop.errors import JaxpropError
+from jaxprop.uses import is_use
 from tests.drawing import draw
 
 SOFTMAX = jp.SoftmaxCrossEntropy()
+NORMS = QUANTITIES["squared norms"]
 IDS = np.random.default_rng(0).integers(0, 7, (2, 5))
 IMAGES = np.random.default_rng(0).normal(size=(2, 8, 8, 3))
 SEQUENCES = np.random.default_rng(0).normal(size=(2, 5, 3))
@@ -30,16 +32,19 @@ NETWORKS = {
 }
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", NETWORKS)
+ALIKE = {"rnn", "lstm"}  # but for the cell, which has its own tests, as `gru`
+EACH = [pytest.param(name, marks=pytest.mark.exhaustive if name in ALIKE else pytest.mark.slow) for name in NETWORKS]
+
+
+@pytest.mark.parametrize("name", EACH)
 def test_by_hand_is_by_jax_and_what_is_saved_comes_back(name, tmp_path):
     net, x, shape = NETWORKS[name]
     x = jnp.asarray(x)
     params = draw(net, x)
     assert jax.eval_shape(net, x, params).shape == shape
     targets = jnp.zeros(shape[:-1], int)
-    ways = [jax.jit(way.value_and_grad(net, SOFTMAX)) for way in (jp.manual, jp.auto)]
-    by_hand, by_jax = (way(x, params, targets) for way in ways)
+    ways = [way.value_and_grad(net, SOFTMAX) for way in (jp.manual, jp.auto)]
+    by_hand, by_jax = jax.jit(lambda *given: [way(*given) for way in ways])(x, params, targets)
     assert relative(by_hand, by_jax) <= tolerance("float64")
     jp.save(tmp_path / "net", net, params, inputs=x, cost=SOFTMAX)
     again, loaded = jp.load(tmp_path / "net")
@@ -71,7 +76,8 @@ def test_per_example_norms_of_a_gpt_are_one_example_at_a_time():
         _, uses = jp.manual.uses(net, SOFTMAX)(x, params, targets)
         alone = jax.vmap(lambda x, t: jp.auto.value_and_grad(net, SOFTMAX)(x[None], params, t[None])[1])(x, targets)
         weights = some_weights(len(x), jnp.float64)
-        return tuple(said["squared norms"] for said in (by_uses(uses, weights), by_examples(alone, weights)))
+        by_use = jax.tree.map(lambda use: NORMS.by_use(use, weights), uses, is_leaf=is_use)
+        return by_use, jax.tree.map(lambda grads: NORMS.by_examples(grads, weights), alone)
 
     assert relative(*both(x, params, targets)) <= tolerance("float64")
 

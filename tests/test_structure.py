@@ -212,7 +212,12 @@ def test_a_room_that_has_a_map_has_all_of_it():
 
 def undocumented(text):
     """Public names that a text does not mention as code: `name`, `jp.name` or jp.name in an example."""
-    return [n for n in PUBLIC if not re.search(rf"(?:`|\bjp\.|\bjaxprop\.){re.escape(n)}(?!\w)", text)]
+    mentioned = {
+        said[: dot.start()]
+        for said in set(re.findall(r"(?:`|\bjp\.|\bjaxprop\.)+([\w.]+)", text))
+        for dot in re.finditer(r"\.|$", said)
+    }
+    return [name for name in PUBLIC if name not in mentioned]
 
 
 def test_every_public_name_is_in_the_documentation():
@@ -232,8 +237,7 @@ def test_the_documentation_check_itself():
     assert {"load", "data", "Chain", "manual.trace"} <= set(missing)
 
 
-def test_importing_the_library_is_quiet_and_loads_no_optional_extra():
-    """`import jaxprop` on a bare install: no scikit-learn, no matplotlib, no service."""
+def test_no_module_imports_an_optional_extra_before_it_is_needed():
     for path in MODULES:
         tree = ast.parse(path.read_text("utf-8"))
         at_import = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
@@ -244,6 +248,11 @@ def test_importing_the_library_is_quiet_and_loads_no_optional_extra():
         }
         extras = {top for top in tops if top.split(".")[0] in ("sklearn", "matplotlib", "grain", "ray", "equinox")}
         assert not extras, f"{module_name(path)} imports {sorted(extras)} at import time: do it inside the function"
+
+
+@pytest.mark.slow
+def test_importing_the_library_is_quiet_and_loads_no_optional_extra():
+    """`import jaxprop` on a bare install: no scikit-learn, no matplotlib, no service."""
     code = "import sys, jaxprop; jaxprop.Linear; "
     code += "print({'flax', 'sklearn', 'matplotlib', 'ray', 'jaxprop_serve'} & sys.modules.keys())"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
