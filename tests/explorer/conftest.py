@@ -1,12 +1,17 @@
-"""The explorer as people meet it: the command's own process on a free port, and a real Chromium that looks at it."""
+"""The explorer as people meet it: a server on a free port, and a real Chromium that looks at its page.
 
+The server is a thread of these tests: it starts at once, and what it compiled it has for the next file too. That the
+command's own process serves the same, test_command.py sees.
+"""
+
+import contextlib
 import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -14,11 +19,15 @@ from typing import Any
 
 import pytest
 
+from jaxprop_explorer import listening
+from jaxprop_explorer.application import application
 from jaxprop_explorer.experiments.experiment import Experiment
 from jaxprop_explorer.experiments.settings import Settings
 from jaxprop_explorer.sessions import Session
+from tests.serve.process import listening_to_ctrl_c
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 380, "height": 800}
 
 
 @pytest.fixture
@@ -34,8 +43,8 @@ def session():
 class Server:
     """A running server, and what a program can ask it."""
 
-    def __init__(self, address: str, process: subprocess.Popen[str]) -> None:
-        self.address, self.process = address, process
+    def __init__(self, address: str) -> None:
+        self.address = address
 
     def post(self, path: str, body: Any = None, headers: dict[str, str] | None = None) -> tuple[int, dict[str, Any]]:
         """Return the status and the JSON of an answer."""
@@ -51,31 +60,41 @@ class Server:
             return error.code, json.load(error)
 
 
-def started(*arguments: str) -> Server:
-    """Start `jaxprop explore` on a free port."""
+@contextlib.contextmanager
+def serving(app: Any):
+    """Serve an application in a thread; at the end no work of it is left behind."""
+    with listening.bound(0) as socket:
+        socket.listen()
+        running = listening.server(app)
+        threading.Thread(target=running.run, args=([socket],), name="explorer server", daemon=True).start()
+        try:
+            yield Server(listening.address(socket))
+        finally:
+            running.should_exit = True
+            for thread in threading.enumerate():
+                if thread.name.startswith("explorer"):
+                    thread.join(30)
+                    assert not thread.is_alive(), thread
+
+
+def started(*arguments: str) -> tuple[Server, subprocess.Popen[str]]:
+    """Start `jaxprop explore` in a process of its own, on a free port."""
     command = [sys.executable, "-m", "jaxprop", "explore", "--port", "0", "--no-browser", *arguments]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    with listening_to_ctrl_c():
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     assert process.stdout is not None
     for line in process.stdout:
         if found := re.search(r"http://127\.0\.0\.1:\d+/", line):
-            return Server(found[0], process)
+            return Server(found[0]), process
     raise AssertionError(f"`jaxprop explore` ended with {process.wait()} before it said an address")
 
 
-def stopped(server: Server) -> int:
-    """End a server as Ctrl-C does; return its exit code."""
-    with server.process as process:  # closes its pipe
-        process.send_signal(signal.SIGINT)
-        return process.wait(30)
-
-
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server():
-    """`jaxprop explore`, shared by the tests of one worker."""
-    running = started()
-    yield running
-    stopped(running)
+    """The explorer, shared by the tests of one file."""
+    with serving(application()) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")
@@ -108,21 +127,39 @@ def until(page):
     return wait
 
 
-@pytest.fixture
-def page(chromium, server):
-    """A page of its own in the browser; it fails on an error in the console, and on a request that leaves here."""
-    context = chromium.new_context(viewport={"width": 1280, "height": 900})
-    wrong: list[str] = []
-    opened = context.new_page()
-    opened.on("console", lambda said: wrong.append(said.text) if said.type in ("error", "warning") else None)
-    opened.on("pageerror", lambda error: wrong.append(str(error)))
-    opened.on(
+@contextlib.contextmanager
+def looking(chromium: Any, address: str, viewport: dict[str, int] = WIDE, **options: Any):
+    """An empty page of its own; it fails on an error in the console, and on a request that leaves the address."""
+    context, wrong = chromium.new_context(viewport=viewport, **options), []
+    context.on("console", lambda said: wrong.append(said.text) if said.type in ("error", "warning") else None)
+    context.on("weberror", lambda error: wrong.append(str(error.error)))
+    context.on(
         "request",
-        lambda asked: None if asked.url.startswith((server.address, "data:", "blob:")) else wrong.append(asked.url),
+        lambda asked: None if asked.url.startswith((address, "data:", "blob:")) else wrong.append(asked.url),
     )
-    opened.wrong = wrong  # a test that means to cause an error clears it
-    opened.goto(server.address)
-    opened.locator("html[data-ready]").wait_for(state="attached")
-    yield opened
+    page = context.new_page()
+    page.wrong = wrong  # a test that means to cause an error clears it
+    yield page
     context.close()
     assert not wrong, wrong
+
+
+@pytest.fixture
+def page(chromium, server):
+    """A page of its own, still empty."""
+    with looking(chromium, server.address) as page:
+        yield page
+
+
+@pytest.fixture
+def opened(page, server):
+    """Return `opened(fragment)`: the page at an address of its own."""
+
+    def go(fragment: str = "", on: Any = page) -> Any:
+        if on.url != "about:blank":
+            on.goto("about:blank")  # else only the fragment changes, and the page stays
+        on.goto(server.address + fragment)
+        on.locator("html[data-ready]").wait_for(state="attached")
+        return on
+
+    return go

@@ -77,8 +77,9 @@ def saved(tmp_path_factory):
         return jp.save(tmp_path_factory.mktemp("run"), net, draw(net, x), inputs=x, cost=jp.SoftmaxCrossEntropy())
 
 
+@pytest.mark.slow
 def test_a_saved_model_is_opened_and_ctrl_c_ends_it_though_a_page_is_open(saved: Path):
-    running = started(str(saved))
+    running, process = started(str(saved))
     try:
         _, opened = running.post("api/sessions")
         assert opened["frame"]["opened"] == {"name": str(saved), "chain": False, "fixed": ""}
@@ -88,13 +89,13 @@ def test_a_saved_model_is_opened_and_ctrl_c_ends_it_though_a_page_is_open(saved:
         connection.request("GET", f"/api/sessions/{opened['session']}/events")
         events = connection.getresponse()
         assert events.readline() == b": welcome\n"
-        running.process.send_signal(signal.SIGINT)
-        assert running.process.wait(30) == 0
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
         connection.close()
     finally:
-        if running.process.poll() is None:
-            running.process.kill()
-        running.process.stdout.close()
+        if process.poll() is None:
+            process.kill()
+        process.stdout.close()
 
 
 def raw(server, method, path, body=b"", **headers):

@@ -12,17 +12,24 @@ pytestmark = pytest.mark.browser
 LONG = 60_000  # milliseconds: what a lesson shows first is compiled then
 
 
-def lessons(page):
-    page.get_by_role("tab", name="Lessons").click()
-    page.locator(".lesson[data-complete]").wait_for(timeout=LONG)
+@pytest.fixture
+def lessons(opened):
+    """Return `lessons(at)`: the panel of the lessons at one of them, at the exercises or at the course."""
+
+    def at(where):
+        page = opened(f"#panel=lessons&data=line&lessons.at={where}")
+        page.locator(".lesson[data-complete]").wait_for(timeout=LONG)
+        return page
+
+    return at
 
 
 def go(page, name):
     page.locator(".lessons-index").get_by_role("button", name=name).click()
 
 
-def test_lesson_17_has_its_numbers_and_its_notation(page):
-    lessons(page)
+def test_lesson_17_has_its_numbers_and_its_notation(lessons):
+    page = lessons(12)
     go(page, re.compile("17 ?The chain rule: three"))
     page.get_by_role("heading", name="17. The chain rule").wait_for()
     page.locator(".lesson[data-complete]").wait_for(timeout=LONG)
@@ -39,8 +46,8 @@ def test_lesson_17_has_its_numbers_and_its_notation(page):
     assert "<math" in written and "−0.033657" in written and "= −0.10097; by jax.grad" in written
 
 
-def test_an_exercise_wrong_then_right(page):
-    lessons(page)
+def test_an_exercise_wrong_then_right(lessons):
+    page = lessons(12)
     go(page, "Exercises")
     page.get_by_label("Kind").select_option("output_weight")
     page.get_by_text("Find ∂C/∂w").wait_for()
@@ -59,12 +66,11 @@ def test_an_exercise_wrong_then_right(page):
     answer.fill(f"{asked.truth:.3g}")
     answer.press("Enter")
     page.get_by_text("Right. To five digits").wait_for()
-    assert "lessons.kind=output_weight" in page.url or page.wait_for_timeout(600) is None
+    page.wait_for_url("**lessons.kind=output_weight**")
 
 
-def test_the_articles_sign_makes_the_cost_rise(page):
-    lessons(page)
-    go(page, re.compile("20 ?The update"))
+def test_the_articles_sign_makes_the_cost_rise(lessons):
+    page = lessons(20)
     page.get_by_role("button", name="Follow the article's sign, and watch C rise").click()
     page.get_by_text("C went from 1.7672 to 1.8485: it rises").wait_for(timeout=LONG)
     page.locator(".widget").get_by_role("button", name="w ← w − η·∂C/∂w", exact=True).click()
@@ -74,9 +80,8 @@ def test_the_articles_sign_makes_the_cost_rise(page):
     page.get_by_text("C went from 1.7672 to 1.8485. It rises.").wait_for(timeout=LONG)
 
 
-def test_the_course_in_one_sitting(page):
-    lessons(page)
-    go(page, "Course: eight steps")
+def test_the_course_in_one_sitting(lessons):
+    page = lessons("course")
     for number, stage in enumerate(STAGES, 1):
         page.get_by_role("heading", name=f"Step {number} of 8").wait_for()
         question = stage.question
@@ -92,7 +97,7 @@ def test_the_course_in_one_sitting(page):
             page.get_by_role("button", name=question.answers[question.right][0]).click()
         page.get_by_role("button", name="Finish ›" if number == 8 else f"Step {number + 1} ›").click(timeout=LONG)
     page.get_by_role("heading", name="That was the course.").wait_for()
-    page.wait_for_timeout(500)  # the address is written a moment later
+    page.wait_for_url("**lessons.at=course-9**")  # written a moment later
     page.reload()
     page.get_by_role("heading", name="That was the course.").wait_for(timeout=LONG)
     page.set_viewport_size({"width": 380, "height": 800})

@@ -1,6 +1,6 @@
 """The model panel and a watched run in a real Chromium: what the page shows is what Python says."""
 
-import contextlib
+import functools
 import re
 import subprocess
 import sys
@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 import jaxprop as jp
+from jaxprop_explorer.application import application
+from jaxprop_explorer.opened import Opened, introduce, of_run
 from tests.drawing import draw
-from tests.explorer.conftest import started, stopped
-from tests.serve.process import Process
+from tests.explorer.conftest import PHONE, looking, serving
+from tests.serve.process import Process, listening_to_ctrl_c
 
 pytestmark = pytest.mark.browser
-WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 380, "height": 800}
 
 
 @pytest.fixture(scope="module")
@@ -35,21 +36,6 @@ def saved(tmp_path_factory):
     return folder
 
 
-@contextlib.contextmanager
-def looking(chromium, address, viewport=WIDE, **options):
-    """A page at an address; it fails on an error in the console and on a request that leaves this machine."""
-    context = chromium.new_context(viewport=viewport, **options)
-    page, wrong = context.new_page(), []
-    page.on("console", lambda said: wrong.append(said.text) if said.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("request", lambda asked: None if "//127.0.0.1" in asked.url[:16] else wrong.append(asked.url))
-    page.wrong = wrong
-    page.goto(address)
-    yield page
-    context.close()
-    assert not wrong, wrong
-
-
 def shown(page, what):
     """The number that a picture's line tells."""
     text = page.locator(f'[data-what="{what}"] .picture-told').inner_text()
@@ -60,9 +46,10 @@ SUPERSCRIPTS = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
 
 
 def test_a_layer_a_unit_and_a_number_are_opened(chromium, saved):
-    running = started(str(saved / "maps"))
-    try:
+    begin = functools.partial(Opened, of_run(saved / "maps"))
+    with serving(application(begin, opened=introduce)) as running:
         with looking(chromium, running.address) as page:
+            page.goto(running.address)
             page.get_by_role("tab", name="Your model").and_(page.locator("[aria-selected=true]")).wait_for()
             page.get_by_role("button", name="Linear").click()
             page.locator('[data-what="dW"] canvas').wait_for()
@@ -81,21 +68,23 @@ def test_a_layer_a_unit_and_a_number_are_opened(chromium, saved):
             page.get_by_text("The parameters that lead to it").wait_for()
             canvas.press("Enter")
             page.locator(".model-derivation math").first.wait_for()
-            assert "selected=3.W:0,1" in page.url or page.wait_for_url(re.compile("selected=3.W:0,1")) is None
+            page.wait_for_url(re.compile("selected=3.W:0,1"))
             assert "model.layer=%223%22" in page.url
-        with looking(chromium, page.url, PHONE, color_scheme="dark") as phone:
+            address = page.url
+        with looking(chromium, running.address, PHONE, color_scheme="dark") as phone:
+            phone.goto(address)
             phone.locator('[data-what="dW"] canvas').wait_for()
             assert phone.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
-    finally:
-        assert stopped(running) == 0
 
 
 def test_a_run_is_watched_held_and_its_end_told(chromium, tmp_path):
     command = [sys.executable, "-m", "jaxprop", "train", "moons", "--epochs", "200000", "--explore", "--out", tmp_path]
-    process = subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with listening_to_ctrl_c():
+        process = subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         address = next(found[0] for line in process.stderr if (found := re.search(r"http://127\.0\.0\.1:\d+/", line)))
         with looking(chromium, address) as page:
+            page.goto(address)
             bar = page.locator(".opened p")
             page.get_by_text(re.compile("Training: step [1-9]")).wait_for()
             assert page.locator(".net-play").is_hidden()
@@ -119,7 +108,9 @@ def test_the_model_server_asks_for_its_token(chromium, saved):
     token, admin = "t" * 20, "a" * 20
     settings = {"JAXPROP_SERVICES": "explorer", "JAXPROP_TOKEN": token, "JAXPROP_ADMIN_TOKEN": admin}
     with Process(saved / "chain", saved / "maps", **settings) as server:
-        with looking(chromium, f"http://127.0.0.1:{server.port}/explorer#panel=model") as page:
+        address = f"http://127.0.0.1:{server.port}/"
+        with looking(chromium, address) as page:
+            page.goto(f"{address}explorer#panel=model")
             page.get_by_label("Token").fill("wrong")
             page.get_by_role("button", name="Use it").click()
             page.get_by_text("The server does not take this token").wait_for()

@@ -10,11 +10,9 @@ STATE = "#data=moons&layers=(6)&learning_rate=0.3&seed=1&steps=3000&selected=0.W
 
 
 @pytest.mark.browser
-def test_the_picture_of_the_readme(page, server, tmp_path):
+def test_the_picture_of_the_readme(opened, tmp_path):
     """Two moons after 3,000 steps, with one hidden weight chosen and its chain rule beside the network."""
-    page.goto("about:blank")
-    page.goto(server.address + STATE)
-    page.locator("html[data-ready]").wait_for(state="attached")
+    page = opened(STATE)
     page.locator(".count-step").get_by_text("3,000", exact=True).wait_for()
     page.locator(".cr-cards math").first.wait_for()
     path = KEPT if os.environ.get("EXPLORER_PICTURE") else tmp_path / "explorer.png"

@@ -5,9 +5,8 @@ import pytest
 pytestmark = pytest.mark.browser
 
 
-def test_a_rule_is_switched_and_the_largest_bar_shows_its_example(page, server, until):
-    page.goto("about:blank")
-    page.goto(f"{server.address}#panel=rules&data=moons&layers=(4,3)&activation=relu")
+def test_a_rule_is_switched_and_the_largest_bar_shows_its_example(opened, until):
+    page = opened("#panel=rules&data=moons&layers=(4,3)&activation=relu")
     page.wait_for_selector(".norm-bar")
     assert all(
         float(v) < 0.01 for v in page.eval_on_selector_all(".rule-dials output", "all => all.map(e => e.dataset.value)")
@@ -24,9 +23,8 @@ def test_a_rule_is_switched_and_the_largest_bar_shows_its_example(page, server, 
     assert page.evaluate("document.activeElement.dataset.row") == norms[0][1]
 
 
-def test_a_rule_that_this_network_cannot_go_by_is_refused_in_words(page, server, until):
-    page.goto("about:blank")
-    page.goto(f"{server.address}#panel=rules&data=xor&layers=(3)&activation=tanh")
+def test_a_rule_that_this_network_cannot_go_by_is_refused_in_words(opened, until):
+    page = opened("#panel=rules&data=xor&layers=(3)&activation=tanh")
     page.wait_for_selector(".norm-bar")
     page.select_option("#rule-choice", "guided_backprop")
     until("() => document.querySelector('.notice').textContent.includes('ReLU')")

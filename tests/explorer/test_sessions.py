@@ -13,10 +13,12 @@ import pytest
 from jaxprop.errors import JaxpropError
 from jaxprop.network import by_path
 from jaxprop_explorer import sessions as room
+from jaxprop_explorer.application import application
 from jaxprop_explorer.experiments.experiment import Experiment
 from jaxprop_explorer.experiments.settings import Settings
 from jaxprop_explorer.panels.network import Play, Steps, pause, play, step
 from jaxprop_explorer.sessions import Session, Sessions
+from tests.explorer.conftest import serving
 
 SMALL = Settings(data="xor", layers=(3,), batch_size=4)
 
@@ -116,30 +118,28 @@ def test_too_many_pages_are_refused_and_the_end_ends_all():
     assert all(session.ended for session in opened) and not opened[0].player.is_alive()
 
 
-def test_a_tab_that_is_closed_ends_its_work(server):
-    opened = server.post("api/sessions", {"settings": {"data": "chain"}})[1]["session"]
-    at = urlsplit(server.address)
-    stream = http.client.HTTPConnection(at.hostname, at.port)
-    stream.request("GET", f"/api/sessions/{opened}/events")
-    reading = stream.getresponse()
-    assert server.post(f"api/sessions/{opened}/network/play", {"speed": 50})[0] == 200
-    for line in reading:
-        if line.startswith(b"data: ") and json.loads(line[6:])["step"] > 5:
-            break
-    reading.close()
-    stream.close()
-
-    def frame() -> dict:
-        return (
-            server.post(f"api/sessions/{opened}/network/choices")[0]
-            and server.post(f"api/sessions/{opened}/network/look", {"by": 0})[1]
-        )
-
-    until(lambda: not frame()["playing"], 8)
-    steps = frame()["step"]
-    time.sleep(0.3)
-    assert frame()["step"] == steps
-    until(lambda: "session has ended" in frame().get("error", ""), room.GRACE + 8)
+def test_a_tab_that_is_closed_ends_its_work(monkeypatch):
+    monkeypatch.setattr(room, "HEARTBEAT", 0.1)
+    monkeypatch.setattr(room, "UNHEARD", 0.2)
+    monkeypatch.setattr(room, "GRACE", 2.0)
+    pages: list[Session] = []
+    with serving(application(opened=pages.append)) as server:
+        opened = server.post("api/sessions", {"settings": {"data": "chain"}})[1]["session"]
+        at = urlsplit(server.address)
+        stream = http.client.HTTPConnection(at.hostname, at.port)
+        stream.request("GET", f"/api/sessions/{opened}/events")
+        reading = stream.getresponse()
+        assert server.post(f"api/sessions/{opened}/network/play", {"speed": 50})[0] == 200
+        for line in reading:
+            if line.startswith(b"data: ") and json.loads(line[6:])["step"] > 5:
+                break
+        reading.close()
+        stream.close()
+        until(lambda: not pages[0].player.is_alive())
+        assert not pages[0].playing and not pages[0].ended  # it may come back
+        until(lambda: pages[0].ended)
+        status, answer = server.post(f"api/sessions/{opened}/network/look", {"by": 0})
+        assert status == 410 and "session has ended" in answer["error"]
 
 
 def test_a_page_out_of_sight_keeps_its_session_until_it_goes_or_room_is_needed(monkeypatch):

@@ -13,9 +13,9 @@ pytestmark = pytest.mark.browser
 
 
 @pytest.fixture
-def surface(page):
+def surface(opened):
     """A page that shows the surface panel."""
-    page.locator("#tab-surface").click()
+    page = opened("#panel=surface&data=xor&layers=(3)")
     page.locator('#surface [data-key="steps"]').wait_for()
     return page
 
@@ -37,10 +37,12 @@ def test_the_ball_is_dragged_anywhere_and_the_numbers_are_right(surface):
     middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     surface.mouse.move(*middle)
     surface.mouse.down()
-    surface.mouse.move(middle[0] + 60, middle[1] - 30, steps=4)
+    x = "document.querySelector('#surface [data-key=x]').textContent"
+    surface.wait_for_function(f"() => !{x}.startsWith('2.5')")
+    taken = surface.evaluate(x)
+    surface.mouse.move(middle[0] + 60, middle[1] - 30)  # at once: there is no place between, which could be read
     surface.mouse.up()
-    surface.wait_for_function("() => !document.querySelector('#surface [data-key=x]').textContent.startsWith('2.5')")
-    surface.wait_for_timeout(300)
+    surface.wait_for_function(f"() => {x} !== '{taken}'")
     x, y = told(surface, "x") + told(surface, "y")
     assert 0.5 < x < 3 and 0 < y < 2  # to the right of the middle, and above it
     theta = np.array([x, y])
@@ -84,12 +86,11 @@ def test_a_cut_through_the_network_sets_its_weights(surface):
     surface.select_option("#ground-view", "two")
     surface.locator("#surface .ground-pair:not([hidden])").wait_for()
     wait_for(surface, "steps", "0")
-    before = told(surface, "cost")
+    cost = surface.locator('#surface [data-key="cost"]').inner_text()
     surface.locator(".ground-above").focus()
     surface.keyboard.press("Shift+ArrowRight")
+    surface.wait_for_function(f"() => document.querySelector('#surface [data-key=cost]').textContent !== '{cost}'")
     surface.wait_for_function("() => location.hash.includes('surface.view=two')")
-    surface.wait_for_timeout(300)
-    assert told(surface, "cost") != before
     surface.wait_for_function("() => location.hash.includes('changes=')")
     kept = urllib.parse.unquote(surface.url).partition("changes=")[2].partition("&")[0]
     edits = [float(number) for number in re.findall(r"-?\d+\.\d+", kept)]
