@@ -4,7 +4,6 @@ import base64
 import json
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -47,7 +46,7 @@ def test_the_numbers_are_the_networks_and_the_gradients_are_those_of_jax_grad():
     z = np.asarray(x)[0] @ W + hidden["b"]
     np.testing.assert_allclose(hidden["z"], z, rtol=1e-5, atol=1e-7)
     np.testing.assert_allclose(hidden["a"], np.tanh(z), rtol=1e-5, atol=1e-7)
-    grads = auto.value_and_grad(experiment.net, experiment.cost)(x, experiment.params, targets)[1]
+    grads = jax.jit(auto.value_and_grad(experiment.net, experiment.cost))(x, experiment.params, targets)[1]
     np.testing.assert_allclose(hidden["dW"]["values"], np.ravel(grads[0].W), rtol=2e-5, atol=1e-7)
     np.testing.assert_allclose(hidden["delta"], grads[0].b, rtol=2e-5, atol=1e-7)
     np.testing.assert_allclose(output["db"], grads[2].b, rtol=2e-5, atol=1e-7)
@@ -64,7 +63,7 @@ def test_surface_and_heat_maps_are_the_network_over_its_inputs():
     across = np.linspace(*surface["x"], surface["width"])
     up = np.linspace(*surface["y"], surface["height"])[::-1]  # the first row is the top one
     grid = np.stack(np.meshgrid(across, up), -1).reshape(-1, 2).astype(np.float32)
-    y = np.asarray(jax.nn.sigmoid(experiment.net(jnp.asarray(grid), experiment.params)))[:, 0]
+    y = np.asarray(jax.jit(lambda x, params: jax.nn.sigmoid(experiment.net(x, params)))(grid, experiment.params))[:, 0]
     found = picture(surface["values"], surface["height"], surface["width"])
     np.testing.assert_allclose(found / 127, (2 * y - 1).reshape(found.shape), atol=0.51 / 127 + 1e-5)
     units = {(layer, unit): picture(values, heat["height"], heat["width"]) for layer, unit, values in heat["units"]}
@@ -82,7 +81,8 @@ def test_one_input_is_a_curve_beside_its_target():
     shown = frame(experiment)
     x, y = np.array(shown["curve"]["x"], np.float32), shown["curve"]["y"]
     np.testing.assert_allclose(shown["curve"]["target"], 3 * (x**2 + 1), rtol=1e-6)
-    np.testing.assert_allclose(y, experiment.net(jnp.asarray(x[:, None]), experiment.params)[:, 0], atol=1e-6)
+    found = jax.jit(experiment.net)(x[:, None], experiment.params)
+    np.testing.assert_allclose(y, np.asarray(found)[:, 0], atol=1e-6)
     assert shown["surface"] is None and shown["heat"]["height"] == 1
 
 

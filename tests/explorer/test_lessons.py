@@ -14,7 +14,9 @@ from jaxprop_explorer.lessons.chapter_7 import walk
 from jaxprop_explorer.lessons.mistakes import CORRECTIONS, ELSEWHERE
 from jaxprop_explorer.panels.lessons import COMMANDS
 
-SLOW = (5, 7, 9, 22)  # lessons that train a network: looked at together, below
+TRAINED = (5, 7, 9, 22)  # lessons that train a network: looked at together, below
+FIRST = (1, 13, 17)  # of the others, those that the default run looks at; what most of them show, it asks of mistakes
+EACH = [n if n in FIRST else pytest.param(n, marks=pytest.mark.slow) for n in LESSONS if n not in TRAINED]
 
 
 def ask(session, command, **body):
@@ -31,7 +33,7 @@ def test_every_row_is_a_lesson_of_its_chapter():
         assert {attempt.widget for attempt in each.tries} <= {widget.name for widget in each.widgets}
 
 
-@pytest.mark.parametrize("number", [n for n in LESSONS if n not in SLOW])
+@pytest.mark.parametrize("number", EACH)
 def test_the_numbers_of_a_lesson_are_the_article_rows(number):
     for anchor in lesson(number).anchors:
         assert anchor.holds, (anchor.what, anchor.expected, anchor.found())
@@ -89,6 +91,7 @@ def test_a_number_shows_the_mistake(mistake):
     assert each.number in shown.numbers and SHOWN[mistake](shown.numbers), shown.numbers
 
 
+@pytest.mark.slow
 def test_lessons_that_train_reach_their_floors():
     each = CORRECTIONS[18]
     shown = lesson(7).widget(each.shown.widget).show(dict(each.shown.values))
@@ -97,7 +100,7 @@ def test_lessons_that_train_reach_their_floors():
     assert all(anchor.holds for number in (5, 9) for anchor in lesson(number).anchors)
 
 
-@pytest.mark.parametrize("number", [n for n in LESSONS if n not in SLOW])
+@pytest.mark.parametrize("number", EACH)
 def test_what_an_interaction_draws_can_be_read(number):
     for widget in lesson(number).widgets:
         shown = widget.show()

@@ -1,6 +1,7 @@
 """The model panel: what it says of any network is what jax.grad and the layers themselves say."""
 
 import base64
+import functools
 from pathlib import Path
 
 import jax
@@ -60,12 +61,25 @@ def pictures(session, path, time=0):
     return {one["what"]: one for one in found["pictures"]}
 
 
+@functools.cache
+def witness(name):
+    """The second row's cost, y, ∂C/∂y, and by `jax.grad` the gradients, of a network's parameters."""
+    net, x, cost, targets = NETS[name]
+
+    @jax.jit
+    def found(params):
+        y = net(x[1:2], params)
+        grads = jax.grad(lambda p: jnp.mean(cost(net(x[1:2], p), targets[1:2])))(params)
+        return jnp.mean(cost(y, targets[1:2])), y, cost.delta(y, targets[1:2]), grads
+
+    return found
+
+
 @pytest.mark.parametrize("name", NETS)
 def test_gradients_of_every_layer_are_those_of_jax_grad(sessions, name):
     session = sessions(name)
-    net, x, cost, targets = NETS[name]
     seen = session.experiment
-    grads = jax.jit(jax.grad(lambda p: jnp.mean(cost(net(x[1:2], p), targets[1:2]))))(seen.params)
+    grads = jax.device_get(witness(name)(seen.params)[-1])
     checked = set()
     for row in model.table(session, model.Page())["layers"]:
         for time in range(row["repeats"]):
@@ -85,18 +99,16 @@ def test_gradients_of_every_layer_are_those_of_jax_grad(sessions, name):
 
 def test_the_table_and_its_measures(sessions):
     session = sessions("attention")
-    net, x, cost, targets = NETS["attention"]
     table = model.table(session, model.Page())
     parameters = sum(leaf.size for leaf in jax.tree.leaves(session.experiment.params))
     assert sum(row["parameters"] for row in table["layers"]) == parameters
     assert table["of"] == len(table["layers"]) and {row["repeats"] for row in table["layers"]} == {1, 2}
     said = model.measures(session, Asked())
-    y = np.asarray(net(x[1:2], session.experiment.params))
+    found, y, delta, _ = jax.device_get(witness("attention")(session.experiment.params))
     last = table["layers"][-1]["path"]
     assert said["layers"][last][0] == pytest.approx(np.sqrt(np.mean(y**2)), rel=1e-5)
-    delta = np.asarray(cost.delta(jnp.asarray(y), targets[1:2]))
     assert said["layers"][last][1] == pytest.approx(np.sqrt(np.mean(delta**2)), rel=1e-5)
-    assert said["cost"] == pytest.approx(float(cost(jnp.asarray(y), targets[1:2])[0]), rel=1e-6)
+    assert said["cost"] == pytest.approx(float(found), rel=1e-6)
 
 
 def test_attention_weights_are_those_of_the_layer(sessions):

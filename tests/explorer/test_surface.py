@@ -19,7 +19,8 @@ from jaxprop_explorer.panels.surface import COMMANDS, SITUATIONS, VIEWS, Look, P
 def test_heights_are_the_articles_cost(session):
     found = look(session(), Look())
     side = np.linspace(-4, 4, found["side"])
-    expected = jax.vmap(jax.vmap(article_cost))(jnp.stack(jnp.meshgrid(side[::12], side[::12]), axis=-1))
+    every = jax.jit(jax.vmap(jax.vmap(article_cost)))
+    expected = every(np.stack(np.meshgrid(side[::12], side[::12]), axis=-1))
     heights = np.reshape(found["heights"], (found["side"], found["side"]))[::12, ::12]
     np.testing.assert_allclose(heights, expected, rtol=1e-4, atol=1e-12)
     assert json.loads(json.dumps(found, allow_nan=False))["view"] == "article"
@@ -68,15 +69,16 @@ def test_slope_and_curvature_of_a_network(session, view):
     page = session(layers=(2,))
     found = look(page, Look(view=view, rate=0.3))
     experiment = page.experiment
-    plane = jax.tree.map(lambda leaf: leaf.astype(float), page.memory["surface"].plane.arrays)
+    plane = jax.tree.map(lambda leaf: np.asarray(leaf, float), page.memory["surface"].plane.arrays)
 
-    def height(s: float, t: float) -> float:
+    @jax.jit
+    def height(s: float, t: float) -> jax.Array:
         x, targets, origin, u, v = plane
         moved = jax.tree.map(lambda o, a, b: o + s * a + t * b, origin, u, v)
-        return float(jnp.mean(experiment.cost(experiment.net(x, moved), targets)))
+        return jnp.mean(experiment.cost(experiment.net(x, moved), targets))
 
     s, t = found["ball"]["x"], found["ball"]["y"]
-    assert found["ball"]["cost"] == pytest.approx(height(s, t), rel=1e-5)
+    assert found["ball"]["cost"] == pytest.approx(float(height(s, t)), rel=1e-5)
     h = 1e-4
     slope = [(height(s + h, t) - height(s - h, t)) / (2 * h), (height(s, t + h) - height(s, t - h)) / (2 * h)]
     np.testing.assert_allclose(found["gradient"], slope, rtol=1e-5, atol=1e-6)
@@ -93,9 +95,13 @@ def test_two_parameters_are_set_where_the_ball_is(session):
     found = place(page, Place(x=0.75, y=-1.25))
     after = by_path(page.experiment.params)
     assert (float(after["0.W"][1, 0]), float(after["2.b"][0])) == (0.75, -1.25)
-    np.testing.assert_array_equal(after["0.W"].at[1, 0].set(before["0.W"][1, 0]), before["0.W"])
-    grads = jax.grad(lambda p: jnp.mean(page.experiment.cost(page.experiment.net(*_rows(page, p)), _targets(page))))
-    slope = by_path(grads(page.experiment.params))
+    others = np.ones_like(after["0.W"], bool)
+    others[1, 0] = False
+    np.testing.assert_array_equal(np.asarray(after["0.W"])[others], np.asarray(before["0.W"])[others])
+    net, cost, rows = page.experiment.net, page.experiment.cost, page.experiment.rows
+    x, targets = rows.x[: planes.MOST_ROWS], rows.targets[: planes.MOST_ROWS]
+    grads = jax.jit(jax.grad(lambda p: jnp.mean(cost(net(x, p), targets))))
+    slope = jax.device_get(by_path(grads(page.experiment.params)))
     np.testing.assert_allclose(found["gradient"], [slope["0.W"][1, 0], slope["2.b"][0]], rtol=1e-5)
     moved = step(page, Steps(rate=0.5))["ball"]
     assert float(by_path(page.experiment.params)["0.W"][1, 0]) == pytest.approx(0.75 - 0.5 * found["gradient"][0])
@@ -120,14 +126,6 @@ def test_a_ball_on_a_cut_through_many_numbers_only_looks(session, monkeypatch):
     before = page.experiment.version
     assert place(page, Place(x=0.5, y=0.5))["ball"]["cost"] != found["ball"]["cost"]
     assert page.experiment.version == before
-
-
-def _rows(page, params):
-    return jnp.asarray(page.experiment.rows.x[: planes.MOST_ROWS]), params
-
-
-def _targets(page):
-    return jnp.asarray(page.experiment.rows.targets[: planes.MOST_ROWS])
 
 
 def test_random_directions_have_the_lengths_of_the_weights(session):
