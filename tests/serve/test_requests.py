@@ -335,7 +335,7 @@ def test_unknown_fields_are_allowed():
     )
 
 
-@hypothesis.settings(max_examples=50, deadline=None)
+@hypothesis.settings(max_examples=25, deadline=None)
 @hypothesis.given(
     st.lists(st.recursive(st.floats(width=32) | st.integers() | st.none() | st.text(max_size=3), st.lists), max_size=6)
 )
