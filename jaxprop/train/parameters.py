@@ -104,7 +104,7 @@ def frozen(
     >>> net, x = Chain(Linear(2), Linear(1)), jnp.ones((4, 2))
     >>> run = step(net, HalfSquaredError(), frozen(optax.adamw(0.1), "0"))
     >>> before = run.start(net.init(jax.random.key(0), x))
-    >>> after, _ = run(x, before, jnp.zeros((4, 1)))
+    >>> after, _ = jax.jit(run)(x, before, jnp.zeros((4, 1)))
     >>> [bool((a == b).all()) for a, b in zip(jax.tree.leaves(before.params), jax.tree.leaves(after.params))]
     [True, True, False, False]
     """

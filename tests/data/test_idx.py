@@ -62,7 +62,10 @@ def test_idx_missing_file(tmp_path):
 REAL_MNIST = Path(__file__).parents[2] / "../shared/data/mnist"  # beside a developer's checkout only
 
 
-@pytest.fixture(params=["made up", "real"] if REAL_MNIST.is_dir() else ["made up"])
+REAL = [pytest.param("real", marks=pytest.mark.slow)] if REAL_MNIST.is_dir() else []
+
+
+@pytest.fixture(params=["made up", *REAL])
 def mnist_folder(request, tmp_path):
     return (REAL_MNIST, 60_000) if request.param == "real" else (write_mnist(tmp_path), 30)
 

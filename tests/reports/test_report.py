@@ -20,6 +20,7 @@ pytest.importorskip("matplotlib")
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(40, 3)).astype(np.float32)
 LABELS = (X[:, 0] > 0).astype(np.int32) + (X[:, 1] > 1)
+SGD = optax.sgd(0.1)
 NET, COST = jp.Chain(jp.Linear(6), jp.ReLU(), jp.Linear(3)), jp.SoftmaxCrossEntropy()
 
 
@@ -41,8 +42,8 @@ class Elements(html.parser.HTMLParser):
         assert self.open.pop() == tag, tag
 
 
-def trained(net, cost, x, targets, **options):
-    return jp.fit(net, cost, optax.sgd(0.1), (x, targets), epochs=2, progress=False, **options)
+def trained(net=NET, cost=COST, x=X, targets=LABELS, **options):
+    return jp.fit(net, cost, SGD, (x, targets), epochs=2, progress=False, **options)
 
 
 def text_of(path):
@@ -50,7 +51,7 @@ def text_of(path):
 
 
 def test_what_a_report_of_classes_holds(tmp_path):
-    result = trained(NET, COST, X, LABELS, validation=(X, LABELS), monitor={"flow": jp.stats.Flow()}, every=1)
+    result = trained(validation=(X, LABELS), monitor={"flow": jp.stats.Flow()}, every=1)
     path = jp.report(
         NET, COST, result, (X, LABELS), tmp_path / "report.html", title="A <b> & c", classes=["low", "mid", "high"],
         settings={"optimizer": "sgd, 0.1"}, columns=["one", "two", "three"],
@@ -72,7 +73,7 @@ def test_what_a_report_of_classes_holds(tmp_path):
 def test_the_numbers_of_health_are_those_of_the_gradient():
     params = NET.init(jax.random.key(0), X)
     found = health(NET, COST, Rows(X, LABELS), params)
-    _, grads = jp.auto.value_and_grad(NET, COST)(X, params, LABELS)
+    _, grads = jax.jit(jp.auto.value_and_grad(NET, COST))(X, params, LABELS)
     assert found.norm == pytest.approx(float(optax.tree.norm(grads)), rel=1e-5)
     z = X @ params[0].W + params[0].b
     assert found.units.rows[1] == ("1", "6", *[str(int(np.sum(np.all(np.asarray(z) <= 0, axis=0))))] * 2)
@@ -116,10 +117,13 @@ def pairs():
     return net, jp.HalfSquaredError(), (X, X + 1), X
 
 
-SLOW = [pytest.param(make, marks=pytest.mark.slow) for make in (recurrent, tokens, yes_or_no)]
+SLOW = [
+    pytest.param(make, marks=pytest.mark.slow)
+    for make in (images, recurrent, tokens, yes_or_no, with_statistics, pairs)
+]
 
 
-@pytest.mark.parametrize("make", [images, numbers, with_statistics, pairs, *SLOW])
+@pytest.mark.parametrize("make", [numbers, *SLOW])
 def test_every_kind_of_network_and_rows_has_a_report(tmp_path, make):
     net, cost, x, targets = make()
     result = trained(net, cost, x, targets, params=jnp.float32(0.5) if make is pairs else None)
@@ -132,7 +136,7 @@ def test_every_kind_of_network_and_rows_has_a_report(tmp_path, make):
 
 def test_rows_in_files_have_the_report_of_those_in_memory(tmp_path):
     np.savez(tmp_path / "rows.npz", x=X, targets=LABELS)
-    result = trained(NET, COST, X, LABELS)
+    result = trained()
     rows = jp.data.stored(tmp_path / "rows.npz")
     here = text_of(jp.report(NET, COST, result, (X, LABELS), tmp_path / "a.html"))
     assert text_of(jp.report(NET, COST, result, rows, tmp_path / "a.html")) == here
@@ -153,7 +157,7 @@ def test_rows_that_do_not_count_are_not_among_the_worst():
 
 
 def test_mistakes_are_told_and_the_file_that_was_there_stays(tmp_path, monkeypatch):
-    result = trained(NET, COST, X, LABELS)
+    result = trained()
     path = tmp_path / "report.html"
     path.write_text("mine")
     with pytest.raises(JaxpropError, match=r"result must be what jp\.fit gave, found a tuple"):

@@ -88,6 +88,10 @@ def turns(process):
     return found
 
 
+def numbers_and_turns(process):
+    return {"numbers": numbers(process), "turns": turns(process)}
+
+
 def killed(process, epoch, who):
     """A run that is kept; one of its processes dies, or the run comes to its end."""
 

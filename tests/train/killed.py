@@ -25,6 +25,7 @@ from jaxprop.train.checkpoints import folder as kept
 
 STARTING, GOING = 1.0, 0.4  # seconds: of a quarter of the kills since the start, of the others since it writes
 EPOCHS = 30  # a kill: more than an attempt takes
+MOST = 4  # times as many kills as asked for, until one has come amid the writing of a checkpoint
 jp.fit  # noqa: B018  (loads the rest of the library)
 
 
@@ -50,7 +51,7 @@ def bits(result):
     return [np.asarray(a).tobytes() for a in arrays], history, result.best.epoch, result.stopped
 
 
-def attempt(file, cache, epochs, **options):
+def attempt(file, cache, epochs, every_step=False, **options):
     """In a process of its own: train, and write what came of it."""
     pid = os.fork()
     if pid:
@@ -59,7 +60,7 @@ def attempt(file, cache, epochs, **options):
     try:
         jax.config.update("jax_compilation_cache_dir", str(cache))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-        if "checkpoints" in options:
+        if every_step:
             jaxprop.train.run.SECONDS_A_CHUNK = 0.0  # one step a call: many moments to be killed at
         file.write_bytes(pickle.dumps(bits(fit(epochs, **options))))
         status = 0
@@ -93,18 +94,18 @@ def half_written(run, before):
 
 def main(folder, kills):
     """Kill so often, then let it come to its end."""
-    given = folder / "cache", EPOCHS * max(10, kills)
+    given = folder / "cache", EPOCHS * MOST * kills
     draw, run, alone, gone_on = random.Random(), folder / "run", folder / "alone", folder / "gone_on"
     assert os.waitpid(attempt(alone, *given), 0)[1] == 0
     killed, writing, started = 0, 0, time.monotonic()
-    options = {"checkpoints": jp.train.Checkpoints(run, every_seconds=0), "resume": True}
-    while killed < kills:
+    often = {"checkpoints": jp.train.Checkpoints(run, every_seconds=0), "resume": True, "every_step": True}
+    while killed < kills or (not writing and killed < MOST * kills):
         before = latest(run)
-        pid, early = attempt(gone_on, *given, **options), draw.random() < 0.25
+        pid, early = attempt(gone_on, *given, **often), draw.random() < 0.25
         if not kill(pid, run, draw.uniform(0, STARTING if early else GOING), not early):
             break
         killed, writing = killed + 1, writing + half_written(run, before)
-    assert os.waitpid(attempt(gone_on, *given, **options), 0)[1] == 0
+    assert os.waitpid(attempt(gone_on, *given, checkpoints=run, resume=True), 0)[1] == 0
     same = pickle.loads(alone.read_bytes()) == pickle.loads(gone_on.read_bytes())
     seconds = time.monotonic() - started
     print(json.dumps({"same": same, "killed": killed, "writing": writing, "seconds": seconds}))

@@ -1,6 +1,7 @@
 """A run kept in a folder goes on bit for bit, a torn checkpoint is never read, and another run is refused by name."""
 
 import errno
+import functools
 import json
 import pathlib
 import resource
@@ -24,17 +25,23 @@ from jaxprop.train.checkpoints.described import described
 
 ROOT = pathlib.Path(__file__).parents[2]
 RNG = np.random.default_rng(0)
-X = RNG.normal(size=(50, 3))
+X = RNG.normal(size=(48, 3))
 TARGETS = np.sum(X**2, axis=1, keepdims=True)
-WEIGHTS = RNG.uniform(0.5, 1.5, size=50)
+WEIGHTS = RNG.uniform(0.5, 1.5, size=48)
 NET = jp.Chain(jp.Linear(8), jp.Tanh(), jp.Dropout(0.2), jp.Linear(1))
 ADAM, SGD, HALF = optax.adam(0.01), optax.sgd(0.01), jp.HalfSquaredError()
 STEPS = 4  # an epoch
 
 
 def fit(net=NET, cost=HALF, optimizer=ADAM, data=(X, TARGETS), **options):
-    usual = {"epochs": 3, "batch_size": 16, "key": jax.random.key(3), "progress": False}
+    usual = {"epochs": 3, "batch_size": 12, "key": jax.random.key(3), "progress": False}
     return jp.fit(net, cost, optimizer, data, **usual | options)
+
+
+@functools.cache
+def whole_run(epochs=3):
+    """What `fit` gives that nobody stopped and nothing was kept of."""
+    return fit(epochs=epochs)
 
 
 def is_key(leaf):
@@ -120,11 +127,12 @@ def test_a_run_that_had_ended_gives_its_result_again_without_a_step(monkeypatch,
 
 
 def test_epochs_is_the_number_in_all(run):
-    assert same(fit(checkpoints=run, resume=True, epochs=5), fit(epochs=5))
-    assert same(fit(checkpoints=run, resume=True, epochs=6), fit(epochs=6))
+    assert same(fit(checkpoints=run, resume=True, epochs=5), whole_run(5))
+    assert same(fit(checkpoints=run, resume=True, epochs=6), whole_run(6))
     assert len(fit(checkpoints=run, resume=True, epochs=2).history) == 6
 
 
+@pytest.mark.slow
 def test_patience_counts_on(monkeypatch, tmp_path):
     options = {"optimizer": optax.sgd(0.0), "patience": 3, "epochs": 9}
     whole = fit(**options)
@@ -170,7 +178,7 @@ def test_a_folder_that_keeps_nothing_is_begun_with_and_it_says_so(tmp_path, caps
 
 def test_what_was_being_written_when_it_was_killed_is_no_run(tmp_path):
     (tmp_path / "checkpoint-000003.orbax-checkpoint-tmp" / "d").mkdir(parents=True)
-    assert same(fit(checkpoints=tmp_path), fit())
+    assert same(fit(checkpoints=tmp_path), whole_run())
     assert all(path.name[-1].isdigit() for path in tmp_path.iterdir())
 
 
@@ -186,11 +194,11 @@ def test_what_was_being_written_when_it_was_killed_is_no_run(tmp_path):
         ({"cost": jp.MeanSquaredError()}, "cost is 'HalfSquaredError' there and 'MeanSquaredError' here"),
         ({"optimizer": optax.adam(0.02)}, r"optimizer scale\.step_size is -0\.01 there and -0\.02 here"),
         ({"optimizer": SGD}, r"optimizer .*optimizer's state .*0\.mu\.0\.W is float64\[3, 8\] there and nothing"),
-        ({"batch_size": 8}, "batch_size is 16 there and 8 here"),
+        ({"batch_size": 8}, "batch_size is 12 there and 8 here"),
         ({"key": jax.random.key(4)}, r"key is key<fry> \[0, 3\] there and key<fry> \[0, 4\] here"),
-        ({"data": (X + (np.arange(50) == 49)[:, None], TARGETS)}, r"data x is float64\[50, 3\] \w+ there"),
-        ({"data": (X[:49], TARGETS[:49])}, r"data x is float64\[50, 3\] \w+ there and float64\[49, 3\] \w+ here"),
-        ({"weights": WEIGHTS}, r"data weights is nothing there and float64\[50\] \w+ here"),
+        ({"data": (X + (np.arange(48) == 47)[:, None], TARGETS)}, r"data x is float64\[48, 3\] \w+ there"),
+        ({"data": (X[:47], TARGETS[:47])}, r"data x is float64\[48, 3\] \w+ there and float64\[47, 3\] \w+ here"),
+        ({"weights": WEIGHTS}, r"data weights is nothing there and float64\[48\] \w+ here"),
         ({"validation": (X[:9], TARGETS[:9])}, "validation x is nothing there"),
         ({"grad": "manual"}, "grad is auto there and manual here"),
         ({"rule": jp.rules.FeedbackAlignment()}, "rule .*FeedbackAlignment"),
@@ -218,6 +226,7 @@ def scaled(by):
     return jp.Chain(jp.Linear(1), Scaled())
 
 
+@pytest.mark.slow
 def test_what_a_layer_of_ones_own_does_is_told(tmp_path):
     assert repr(scaled(2.0)) == repr(scaled(3.0))
     fit(net=scaled(2.0), checkpoints=tmp_path, epochs=1)
@@ -286,7 +295,7 @@ def test_of_a_torn_one_the_one_before_is_taken_with_a_word(run, pattern):
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.warns(UserWarning, match=rf"checkpoint-\d+: {file.name}|{file.parent.name}.*from the one before"):
         result = fit(checkpoints=run, resume=True)
-    assert same(result, fit())
+    assert same(result, whole_run())
     assert same(fit(checkpoints=run, resume=True), result)  # and no word more
 
 
@@ -324,7 +333,7 @@ def test_a_full_disk_is_told_and_nothing_learnt_is_lost(monkeypatch, run, where)
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    whole, before = fit(), newest(run)
+    whole, before = whole_run(), newest(run)
     with monkeypatch.context() as patch, pytest.warns(UserWarning, match="No space left on device. Training goes on"):
         patch.setattr(f"jaxprop.train.checkpoints.{where}", full)
         assert same(fit(checkpoints=run, resume=True), whole)
@@ -337,7 +346,7 @@ def test_a_full_disk_is_told_and_nothing_learnt_is_lost(monkeypatch, run, where)
 def test_what_the_system_refuses_to_write_is_told(tmp_path):
     """No file may be longer than 100 bytes: real errors from the real writer, in the background."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    whole = fit(epochs=1)
+    whole = whole_run(1)
     with pytest.warns(UserWarning, match="could not be written .* Training goes on"):
         resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
         try:
@@ -351,7 +360,7 @@ def test_a_disk_without_room_is_not_begun_with(monkeypatch, tmp_path):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=100))
     with pytest.warns(UserWarning, match="No space left on device. Training goes on"):
-        assert same(fit(epochs=1, checkpoints=tmp_path), fit(epochs=1))
+        assert same(fit(epochs=1, checkpoints=tmp_path), whole_run(1))
     assert not list(tmp_path.iterdir())
     with pytest.raises(UserWarning, match="No space left") as raised:  # where warnings are errors
         fit(checkpoints=tmp_path)
@@ -423,18 +432,18 @@ def test_on_many_devices_and_back(monkeypatch, tmp_path):
 @pytest.mark.slow
 def test_killed_at_random_moments_and_gone_on_each_time_it_ends_with_the_same_bits(tmp_path):
     """With kill -9, which no process can hear, and most often while a checkpoint is being written."""
-    command = [sys.executable, "-W", "error", "-m", "tests.train.killed", str(tmp_path), "12"]
+    command = [sys.executable, "-W", "error", "-m", "tests.train.killed", str(tmp_path), "4"]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert ran.returncode == 0, ran.stderr
     told = json.loads(ran.stdout)
-    assert told["same"] and told["killed"] == 12 and told["writing"] > 0, told
+    assert told["same"] and told["killed"] >= 4 and told["writing"] > 0, told
 
 
 class Batches:
     """A stream of batches of several sizes, as Grain's data sets are gone through."""
 
     def __iter__(self):
-        return ((X[i : i + size], TARGETS[i : i + size]) for i, size in ((0, 16), (16, 10), (26, 16), (42, 8)))
+        return ((X[i : i + size], TARGETS[i : i + size]) for i, size in ((0, 16), (16, 10), (26, 16), (42, 6)))
 
 
 @pytest.mark.slow

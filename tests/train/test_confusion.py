@@ -7,6 +7,7 @@ from jaxprop.errors import ShapeError
 from jaxprop.train.confusion import confusion, per_class
 
 
+@pytest.mark.slow
 def test_the_same_figures_as_scikit_learn():
     metrics = pytest.importorskip("sklearn.metrics")
     rng = np.random.default_rng(0)

@@ -1,7 +1,7 @@
 """Many devices: the numbers of one, what lies where, what is sent, and what cannot be asked for.
 
-By default on the two CPU devices that tests have; every network on every mesh of eight (`-m slow`) in processes of its
-own, since a process makes its devices once.
+By default on the two CPU devices that tests have; networks on meshes of eight (`-m slow`) in processes of their own,
+since a process makes its devices once, and every network on every mesh both ways beside them (`-m exhaustive`).
 """
 
 import functools
@@ -119,19 +119,17 @@ def in_a_process(script):
     return done.stdout.decode()
 
 
-DIAGONAL = (("auto", "data=8"), ("manual", "fsdp=8"), ("auto", "data=4,model=2"), ("manual", "data=2,fsdp=2,model=2"))
 ALL = [(way, mesh) for way in ("auto", "manual") for mesh in MESHES]
 
 
-def test_eight_devices_give_the_numbers_of_one():
-    """One network by default: three meshes, weights, and a last batch that does not divide."""
-    in_a_process("here.check_networks(['mlp'], here.DIAGONAL[1:3])")
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in NETWORKS if name != "mlp"])
-def test_every_network_on_eight_devices(name):
-    in_a_process(f"here.check_networks([{name!r}], here.DIAGONAL)")
+def test_networks_on_eight_devices():
+    """With weights, masks and draws, and a last batch that does not divide."""
+    in_a_process("""
+here.check_networks(["masked", "convnet", "batch norm, dropout", "lstm"], [("manual", "data=2,fsdp=2,model=2")])
+here.check_networks(["mlp", "gpt"], [("auto", "data=4,model=2")])
+here.check_networks(["mlp", "grouped"], [("manual", "fsdp=8")])
+""")
 
 
 @pytest.mark.exhaustive
@@ -145,7 +143,12 @@ def test_every_network_on_every_mesh_both_ways(name):
 
 X, LABELS = RNG.normal(size=(22, 6)), RNG.integers(0, 4, 22)
 MLP = jp.Chain(jp.Linear(8), jp.Tanh(), jp.Linear(4))
-COST = jp.SoftmaxCrossEntropy()
+COST, ADAM = jp.SoftmaxCrossEntropy(), optax.adam(0.01, eps=1e-3)
+MODEL_TOO = (
+    "fsdp=2",
+    "model=2",
+    pytest.param("data=2", marks=pytest.mark.exhaustive),
+)  # fsdp divides rows as data does
 TWO = ("fsdp=2", pytest.param("data=2", marks=pytest.mark.slow), pytest.param("model=2", marks=pytest.mark.slow))
 
 
@@ -155,9 +158,15 @@ def alone():
     return fit()
 
 
-def fit(net=MLP, mesh=None, x=X, targets=LABELS, optimizer=None, **more):
+@functools.cache
+def spread():
+    """The same on two devices."""
+    return fit(mesh="fsdp=2")
+
+
+def fit(net=MLP, mesh=None, x=X, targets=LABELS, **more):
     given = {"epochs": 1, "batch_size": 8, "progress": False} | more
-    return jp.fit(net, COST, optimizer or optax.adam(0.01, eps=1e-3), (x, targets), mesh=mesh, **given)
+    return jp.fit(net, COST, ADAM, (x, targets), mesh=mesh, **given)
 
 
 def drawn(net=MLP, x=X):
@@ -295,12 +304,17 @@ def test_what_model_cannot_divide_is_said():
         )
 
 
+@functools.cache
+def with_all(mesh):
+    net = jp.Chain(jp.Linear(8, bias=False), jp.BatchNorm(), jp.Tanh(), jp.Dropout(0.3), jp.Linear(4))
+    more = {"weights": np.linspace(0.5, 2, 22), "validation": (X[:9], LABELS[:9]), "epochs": 2, "batch_size": 12}
+    return fit(net, mesh, **more)
+
+
 @pytest.mark.parametrize("mesh", TWO)
 def test_two_devices_give_the_numbers_of_one(mesh):
     """Batch statistics over all rows, dropout's draws, weights, validation, a smaller last batch, Adam."""
-    net = jp.Chain(jp.Linear(8, bias=False), jp.BatchNorm(), jp.Tanh(), jp.Dropout(0.3), jp.Linear(4))
-    more = {"weights": np.linspace(0.5, 2, 22), "validation": (X[:9], LABELS[:9]), "epochs": 2, "batch_size": 12}
-    alone, found = fit(net, **more), fit(net, mesh, **more)
+    alone, found = with_all(None), with_all(mesh)
     assert apart(found, alone) <= 1e-11
     assert relative(found.history[1]["validation_cost"], alone.history[1]["validation_cost"]) <= 1e-11
 
@@ -339,17 +353,21 @@ def test_gradients_are_summed_once_and_no_rows_are_sent(way):
     assert found["all-gather"] == (4, size) and sum(bytes_ for _, bytes_ in found.values()) <= 2 * size + 8
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("mesh", ["data=2", "fsdp=2", "model=2"])
-def test_a_rule_with_feedback_and_a_monitor(mesh):
-    watched = {
+@functools.cache
+def watched(mesh):
+    quantities = {
         "noise": jp.stats.NoiseScale(),
         "norms": jp.stats.ExampleNorms(),
         "updates": jp.stats.UpdateToWeight(),
         "factors": jp.stats.KroneckerFactors(),
     }
-    more = {"monitor": watched, "every": 1}
-    alone, found = (fit(MLP, on, rule=jp.rules.KolenPollack(), **more) for on in (None, mesh))
+    return fit(MLP, mesh, rule=jp.rules.KolenPollack(), monitor=quantities, every=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mesh", MODEL_TOO)
+def test_a_rule_with_feedback_and_a_monitor(mesh):
+    alone, found = watched(None), watched(mesh)
     assert apart(found, alone) <= 1e-12
     assert relative(jax.device_get(found.feedback), alone.feedback) <= 1e-12
     assert relative(found.monitor.gradient_norms, alone.monitor.gradient_norms) <= 1e-12
@@ -370,9 +388,10 @@ def test_a_loop_of_ones_own(mesh):
     assert states[1].params[0].W.sharding == spread.recipe.devices.place(params)[0].W.sharding
 
 
+@pytest.mark.slow
 def test_what_is_made_of_a_result_on_two_devices(tmp_path):
     """Predictions, figures, comparisons and files."""
-    params = fit(mesh="fsdp=2").params
+    params = spread().params
     assert relative(jp.predict(MLP, X[:21], params), jp.predict(MLP, X[:21], alone().params)) <= 1e-12
     at_home = jp.evaluate(MLP, COST)(X, alone().params, LABELS)
     assert relative(list(jp.evaluate(MLP, COST)(X, params, LABELS).values()), list(at_home.values())) <= 1e-12
@@ -383,8 +402,8 @@ def test_what_is_made_of_a_result_on_two_devices(tmp_path):
 
 @pytest.mark.slow
 def test_going_on_with_a_state_on_other_devices():
-    on, found = fit(state=alone().state), fit(mesh="fsdp=2")
-    for mesh, state in (("fsdp=2", found.state), ("model=2", found.state), ("data=2", alone().state)):
+    on, found = fit(state=alone().state), spread()
+    for mesh, state in (("model=2", found.state), ("fsdp=2", alone().state)):
         assert apart(fit(mesh=mesh, state=state), on) <= 1e-11
     assert apart(fit(state=jax.device_get(found.state)), on) <= 1e-11
 

@@ -204,6 +204,7 @@ def test_line_converges_to_the_slope_by_the_factor_of_the_article():
     assert float(result.params.W[0, 0]) == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.slow
 def test_a_layer_with_randomness_gets_a_key_a_step_and_manual_sees_the_same():
     from dataclasses import dataclass
 
@@ -299,6 +300,7 @@ def test_interrupt_keeps_the_best_so_far(monkeypatch, ctrl_c_works):
     assert np.all(np.isfinite(NET(X, result.params)))
 
 
+@pytest.mark.slow
 def test_an_optimizer_that_keeps_the_start_itself():
     """prodigy holds params in its state: one buffer may not be donated twice."""
     result = fit(optimizer=optax.contrib.prodigy(1.0), epochs=2, batch_size=25)

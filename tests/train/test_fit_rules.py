@@ -14,17 +14,16 @@ NET = jp.Chain(jp.Linear(4), jp.Tanh(), jp.Linear(2))
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(24, 3))
 DATA = (X, np.tanh(X @ RNG.normal(size=(3, 2))))
-LAMBDA = 0.05
+LAMBDA, SGD = 0.05, optax.sgd(0.1)
 
 
-def trained(rule, epochs=2, optimizer=None, **given):
-    optimizer = optax.sgd(0.1) if optimizer is None else optimizer
+def trained(rule, epochs=2, optimizer=SGD, **given):
     given = {"epochs": epochs, "batch_size": 8, "progress": False} | given
     return jp.fit(NET, jp.HalfSquaredError(), optimizer, DATA, rule=rule, **given)
 
 
 @pytest.mark.parametrize(
-    "optimizer", [optax.sgd(0.1), pytest.param(optax.lookahead(optax.adam(0.01), 2, 0.5), marks=pytest.mark.slow)]
+    "optimizer", [SGD, pytest.param(optax.lookahead(optax.adam(0.01), 2, 0.5), marks=pytest.mark.slow)]
 )
 def test_kolen_pollacks_feedback_comes_to_be_the_weights(optimizer):
     """B − W = (1 − λ)^k of what it was, whatever the optimizer does; and two runs are one, bit for bit."""

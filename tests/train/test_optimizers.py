@@ -31,13 +31,17 @@ def cost(params):
     return jnp.mean(HALF(NET(X, params), TARGETS))
 
 
+gradient = jax.jit(jax.grad(cost))
+
+
 def climb(optimizer, params=None, at=lambda p: p, for_use=lambda p, state: p, **extra):
     """A plain loop over optax, and the θ that is for use after it."""
     params = jax.tree.map(jnp.asarray, START) if params is None else params
     with jax.numpy_dtype_promotion("standard"):
         state = optimizer.init(params)
+        update = jax.jit(lambda *given: optimizer.update(*given, **extra))
         for _ in range(STEPS):
-            updates, state = optimizer.update(jax.grad(cost)(at(params)), state, params, **extra)
+            updates, state = update(gradient(at(params)), state, params)
             params = optax.apply_updates(params, updates)
         return for_use(params, state)
 

@@ -20,7 +20,7 @@ NET, HALF, KEY = jp.Chain(jp.Linear(4), jp.Tanh(), jp.Linear(2)), jp.HalfSquared
 SOME = (False, True)  # of LinearParams: the bias
 
 
-def fit(optimizer, net=NET, epochs=4, batch_size=5, **options):
+def fit(optimizer, net=NET, epochs=4, batch_size=6, **options):
     start = {} if "state" in options else {"params": draw(net, X)}
     usual = {"epochs": epochs, "batch_size": batch_size, "key": KEY, "progress": False} | start
     return jp.fit(net, HALF, optimizer, (X, TARGETS), **usual | options)
@@ -76,12 +76,17 @@ NAMED = {
     "hyperparameters": lambda: optax.inject_hyperparams(optax.adam)(WARM),
     "noise": lambda: optax.chain(optax.add_noise(0.1, 0.5, KEY), optax.sgd(0.1)),
 }  # fmt: skip
-QUICK = ("accumulated", "frozen")
+
+# those that `fit` treats as plain SGD or Adam, or as one of the others
+LIKE_OTHERS = ("schedule", "warm-up, cosine", "clipped norm", "decay by path", "plateau, accumulated", "L-BFGS")
+EACH = [
+    pytest.param(name, marks=pytest.mark.exhaustive if name in LIKE_OTHERS else pytest.mark.slow)
+    for name in NAMED
+    if name != "frozen"
+]
 
 
-@pytest.mark.parametrize(
-    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in NAMED]
-)
+@pytest.mark.parametrize("name", ["frozen", *EACH])
 def test_by_name(name):
     """It trains; two runs are one, and a loop over `jp.train.step` is `fit`, to the last bit of θ and state."""
     optimizer = NAMED[name]()
@@ -90,15 +95,16 @@ def test_by_name(name):
     assert equal(other.state, whole.state) and equal(other.params, whole.params)
     if name != "frozen by kind":
         assert whole.history[-1]["cost"] < whole.history[0]["cost"]
-    run = jp.train.epoch(NET, HALF, optimizer, batch_size=5)
+    run = jp.train.epoch(NET, HALF, optimizer, batch_size=6)
     state, costs = jax.jit(run)(X, run.start(draw(NET, X)), TARGETS, rng=KEY)
     assert np.all(np.isfinite(costs)) and all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(run.params(state)))
-    step = jp.train.step(NET, HALF, optimizer)
-    all_rows = fit(optimizer, epochs=1, batch_size=12, on_epoch=lambda row, state: True)
+    step, one = jp.train.step(NET, HALF, optimizer), fit(optimizer, epochs=1)
     _, order_key, layer_key = jax.random.split(KEY, 3)
     order = epoch_order(np.asarray(jax.random.key_data(order_key)), 0, 12)
-    state, _ = jax.jit(step)(X[order], step.start(draw(NET, X)), TARGETS[order], rng=jax.random.fold_in(layer_key, 0))
-    assert equal(state[:2], all_rows.state[:2]) and equal(step.params(state), all_rows.params)
+    state, take = step.start(draw(NET, X)), jax.jit(step)
+    for i, rows in enumerate((order[:6], order[6:])):
+        state, _ = take(X[rows], state, TARGETS[rows], rng=jax.random.fold_in(layer_key, i))
+    assert equal(state[:2], one.state[:2]) and equal(step.params(state), one.params)
 
 
 @pytest.mark.slow
@@ -145,6 +151,7 @@ def test_what_cannot_be_chosen_is_told(make, words):
         make()
 
 
+@pytest.mark.slow
 def test_weights_decay_by_path():
     """The gradient is 0, so that decay alone moves θ: W by (1 − ηλ) a step, b not at all."""
     start = jp.LinearParams(W=np.ones((3, 2)), b=np.array([0.5, -0.0]))
@@ -157,7 +164,8 @@ def test_weights_decay_by_path():
 # Freezing
 
 
-@pytest.mark.parametrize("grad", ["auto", pytest.param("manual", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("grad", ["auto", "manual"])
 def test_frozen_arrays_keep_their_bits_and_the_others_train_as_if_alone(grad):
     params = draw(NET, X)
     params = (params[0]._replace(b=np.array([-0.0, 0.0, 1e-300, 0.1])), *params[1:])
@@ -166,7 +174,7 @@ def test_frozen_arrays_keep_their_bits_and_the_others_train_as_if_alone(grad):
     alone = jp.fit(
         jp.Chain(jp.Tanh(), jp.Linear(2)), HALF, averaged(optimizer, 0.7),
         (np.asarray(NET.layers[0](X, params[0])), TARGETS),
-        params=params[1:], epochs=4, batch_size=5, key=KEY, progress=False, grad=grad,
+        params=params[1:], epochs=4, batch_size=6, key=KEY, progress=False, grad=grad,
     )  # fmt: skip
     for found in (result.params, result.state.params, result.best.params):
         assert equal(found[0], params[0])

@@ -138,8 +138,8 @@ def test_many_runs_are_one_program():
     """vmap over θ and keys: each is the run that it would be alone."""
     run = jp.train.epoch(NET, HALF, ADAM, batch_size=5)
     seeds = jax.random.split(KEY, 3)
-    params = jax.vmap(lambda key: NET.init(key, X))(seeds)
-    states = jax.vmap(run.start)(params)
+    params = jax.jit(jax.vmap(lambda key: NET.init(key, X)))(seeds)
+    states = jax.jit(jax.vmap(run.start))(params)
     many = jax.jit(jax.vmap(lambda state, key: run(X, state, TARGETS, rng=key)))
     states, costs = many(states, seeds)
     assert costs.shape == (3, 3)

@@ -94,26 +94,40 @@ def close(one, other):
     return True
 
 
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    """The folder in which two processes have written what they found: numbers and turns."""
+    folder = tmp_path_factory.mktemp("pair")
+    with run("numbers_and_turns", 2, folder) as done:
+        assert done.codes == [0, 0], done.err
+    return folder
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("processes", [2, 4])
-def test_several_processes_are_one_and_each_reads_its_own_rows(processes, tmp_path, alone):
-    with run("numbers", processes, tmp_path) as done:
-        assert done.codes == [0] * processes, done.err
-    for process in range(processes):
-        got = found(tmp_path, process)
+def test_several_processes_are_one_and_each_reads_its_own_rows(pair, alone):
+    check_numbers([found(pair, process)["numbers"] for process in range(2)], alone)
+
+
+@pytest.mark.exhaustive
+def test_so_are_four(tmp_path, alone):
+    with run("numbers", 4, tmp_path) as done:
+        assert done.codes == [0] * 4, done.err
+    check_numbers([found(tmp_path, process) for process in range(4)], alone)
+
+
+def check_numbers(of_each, alone):
+    for got in of_each:
         assert close(got["data"], alone[4]) and close(got.get("fsdp", got["data"]), alone[4])
         assert got.get("records", 8) == 8
-        assert got["data"] == found(tmp_path)["data"]
+        assert got["data"] == of_each[0]["data"]
         # a few rows for their shapes, then every epoch its part of each batch; the last, smaller one does not divide
-        read = [rows for rows in got["read"] if rows == job.FULL * job.BATCH // processes]
+        read = [rows for rows in got["read"] if rows == job.FULL * job.BATCH // len(of_each)]
         assert len(read) == 4 and sum(got["read"]) - sum(read) <= 4 * job.REST + 2 * 256
 
 
 @pytest.mark.slow
-def test_all_take_the_same_turns(tmp_path):
-    with run("turns", 2, tmp_path) as done:
-        assert done.codes == [0, 0], done.err
-    first, second = found(tmp_path), found(tmp_path, 1)
+def test_all_take_the_same_turns(pair):
+    first, second = (found(pair, process)["turns"] for process in range(2))
     assert first == second
     assert (first["callback"]["stopped"], len(first["callback"]["history"])) == ("callback", 2)
     assert first["early"]["stopped"] == "early"
@@ -124,9 +138,12 @@ def test_all_take_the_same_turns(tmp_path):
     assert "cannot be divided among the 2 devices" in first["batch_size"]
 
 
-@pytest.mark.slow
-def test_a_killed_process_ends_the_job_which_goes_on_with_other_processes(tmp_path, alone):
-    for processes, epoch, who in ((2, 3, 1), (4, 6, 0)):
+@pytest.mark.parametrize(
+    "then", [pytest.param(2, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.exhaustive)]
+)
+def test_a_killed_process_ends_the_job_which_goes_on_with_other_processes(then, tmp_path, alone):
+    """Not the first of them dies, then the first, and one process alone comes to the end."""
+    for processes, epoch, who in ((2, 3, 1), (then, 6, 0)):
         with run(f"killed:{epoch}:{who}", processes, tmp_path) as done:
             assert done.codes[who] == -9, done.err
             for process in set(range(processes)) - {who}:
@@ -136,7 +153,7 @@ def test_a_killed_process_ends_the_job_which_goes_on_with_other_processes(tmp_pa
                 assert f"process {who} of {processes} has ended without a word" in said[0]
             assert done.lasted < 60
     kept_at = json.loads(max((tmp_path / "run").glob("checkpoint-*/run.json")).read_text())
-    assert json.loads(kept_at["body"])["epochs"] >= 3  # the four went on where the two were
+    assert json.loads(kept_at["body"])["epochs"] >= 3  # the second job went on where the first was
     with jax.enable_x64(False):
         last = job.learn(checkpoints=tmp_path / "run", resume=True, epochs=8)
     assert close(job.plain(last), alone[8])
@@ -246,8 +263,9 @@ def wait(until):
     raise AssertionError("it did not come to pass")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["SLURM", "Open MPI"])
+@pytest.mark.parametrize(
+    "launcher", [pytest.param("SLURM", marks=pytest.mark.slow), pytest.param("Open MPI", marks=pytest.mark.exhaustive)]
+)
 def test_what_started_them_says_who_is_who(launcher, tmp_path):
     """As `srun` and `mpirun` would: nothing is said but what they put into the environment."""
 

@@ -15,13 +15,13 @@ from jaxprop.train.sources import Source, Stream, files as files_module, read_da
 from jaxprop.train.sources.files import FileArray, Piece
 from tests.train.test_runs import HALF, KEY, WEIGHTS, X, equal
 
-NET = jp.Linear(1)
+NET, ADAM = jp.Linear(1), optax.adam(0.05)
 TARGETS = np.sum(X**2, axis=1, keepdims=True)
 
 
 def fit(data=(X, TARGETS), net=NET, **options):
     usual = {"epochs": 3, "batch_size": 5, "key": KEY, "progress": False}
-    return jp.fit(net, HALF, optax.adam(0.05), data, **usual | options)
+    return jp.fit(net, HALF, ADAM, data, **usual | options)
 
 
 @pytest.fixture(autouse=True)
@@ -91,6 +91,7 @@ def test_training_on_rows_elsewhere_is_training_on_them_in_memory(kind, tmp_path
     assert here.row["validation_r2"] == pytest.approx(there.row["validation_r2"], rel=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float16", "float64"])
 def test_rows_that_are_kept_may_be_of_another_precision(dtype, tmp_path, monkeypatch):
     monkeypatch.setattr(files_module, "KEPT", 2**20)
@@ -110,6 +111,7 @@ def test_rows_that_are_kept_in_32_bits_are_read_again_for_64(tmp_path, monkeypat
         assert rows.read(np.arange(12)).x.dtype == np.float32
 
 
+@pytest.mark.slow
 def test_a_mask_is_that_of_rows_elsewhere_too(tmp_path, monkeypatch):
     monkeypatch.setattr("jaxprop.train.metrics.ROWS_AT_ONCE", 5)
     tokens, mask = np.random.default_rng(0).normal(size=(12, 4, 2)).astype(np.float32), np.ones((12, 4), bool)
@@ -163,7 +165,7 @@ def test_a_stream_has_its_own_order_and_epochs():
     assert equal(fit(stream, epochs=2).params, fit(stream, epochs=2).params)  # a run begins at the beginning
 
 
-@pytest.mark.parametrize("kind", ["shards", "stream"])
+@pytest.mark.parametrize("kind", [pytest.param("shards", marks=pytest.mark.slow), "stream"])
 def test_a_kept_run_goes_on_and_knows_its_rows(kind, tmp_path):
     data = Stream(Batches(), steps_per_epoch=2) if kind == "stream" else (in_shards(tmp_path, X), TARGETS)
     other = Stream(Batches((4,)), steps_per_epoch=3) if kind == "stream" else (in_shards(tmp_path, X), TARGETS + 1)

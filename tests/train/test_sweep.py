@@ -34,14 +34,14 @@ ALONE = optax.GradientTransformation(
 
 
 def sweep(net=LINE, cost=HALF, make_optimizer=optax.sgd, data=(X, SQUARES), **options):
-    usual = {"settings": RATES, "seeds": 2, "epochs": 2, "batch_size": 16, "progress": False}
+    usual = {"settings": RATES, "seeds": 2, "epochs": 2, "batch_size": 25, "progress": False}
     return jp.sweep(net, cost, make_optimizer, data, **usual | options)
 
 
 def alone(rate, seed, net=LINE, cost=HALF, data=(X, SQUARES), optimizer=ALONE, **options):
     global rate_of_the_test
     rate_of_the_test = rate
-    usual = {"epochs": 2, "batch_size": 16, "progress": False, "key": jax.random.key(seed)}
+    usual = {"epochs": 2, "batch_size": 25, "progress": False, "key": jax.random.key(seed)}
     return jp.fit(net, cost, optimizer, data, **usual | options)
 
 
@@ -152,15 +152,16 @@ def test_a_run_that_diverges_stops_no_other():
         jp.plot.sweep(none)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_traced_has_a_program_each():
     """A layer's size, a cost that checks its setting and a batch size; the rate goes on being a number."""
     result = sweep(
         lambda units: jp.Chain(jp.Linear(units), jp.Linear(1)),
         jp.Huber,
         settings=[
-            {"units": 2, "threshold": 1.0, "rate": 0.1, "batch_size": 16},
+            {"units": 2, "threshold": 1.0, "rate": 0.1, "batch_size": 10},
             {"units": 3, "threshold": 2.0, "rate": 0.1, "batch_size": 25},
-            {"units": 2, "threshold": 1.0, "rate": 0.2, "batch_size": 16},
+            {"units": 2, "threshold": 1.0, "rate": 0.2, "batch_size": 10},
         ],
         make_optimizer=lambda rate: optax.sgd(rate),
         seeds=1,
@@ -169,7 +170,7 @@ def test_what_cannot_be_traced_has_a_program_each():
         keep_params=True,
     )
     assert result.programs == 2 and result.in_turn == ("units", "threshold", "batch_size")
-    assert result.steps == 4 + 2 + 4 and result.by == "validation_r2"  # costs of two kinds cannot be compared
+    assert result.steps == 5 + 2 + 5 and result.by == "validation_r2"  # costs of two kinds cannot be compared
     net = jp.Chain(jp.Linear(3), jp.Linear(1))
     same(result, 1, 0, alone(0.1, 0, net, jp.Huber(2.0), epochs=1, batch_size=25, validation=(X, SQUARES)))
     scores = result.histories["validation_r2"]
@@ -210,7 +211,7 @@ def test_ctrl_c_leaves_what_there_is(monkeypatch):
 
     monkeypatch.setattr("jaxprop.train.progress.Progress.advance", advance)
     with pytest.raises(jp.train.TrainingInterrupted, match="sweep interrupted after") as stopped:
-        sweep(at_once=2, epochs=4)
+        sweep(at_once=2, epochs=4, batch_size=16)
     result = stopped.value.result
     assert isinstance(stopped.value, jp.train.SweepInterrupted) and result.stopped == "interrupted"
     assert result.epochs.max() == 4 and result.epochs.min() == 0 and result.best.params.W.shape == (3, 1)
@@ -262,12 +263,13 @@ def test_rows_are_checked_as_by_fit():
         sweep(data=(X, SQUARES[:49]))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("grad", ["auto", "manual"])
+@pytest.mark.parametrize(
+    "grad", [pytest.param("manual", marks=pytest.mark.slow), pytest.param("auto", marks=pytest.mark.exhaustive)]
+)
 def test_in_float32_a_run_is_fits_to_rounding(grad):
     with jax.enable_x64(False):
         rows = X.astype(np.float32), LABELS
-        asked = {"validation": (rows[0][:20], LABELS[:20]), "grad": grad, "epochs": 5}
+        asked = {"validation": (rows[0][:20], LABELS[:20]), "grad": grad, "epochs": 5, "batch_size": 16}
         result = sweep(NET, SOFTMAX, optax.adam, rows, keep_params=True, **asked)
         same(result, 1, 1, alone(0, 1, NET, SOFTMAX, rows, optax.adam(0.2), **asked), 1e-5)
 
@@ -280,14 +282,10 @@ def test_weights_masks_and_batch_norm_are_those_of_fit():
     same(result, 2, 1, alone(0.1, 1, net, SOFTMAX, (X, LABELS), **asked), 1e-10)
     tokens = RNG.integers(0, 5, (30, 6))
     mask = np.arange(6) < RNG.integers(2, 7, (30, 1))
-    net = (
-        jp.Chain(jp.Embedding(5, 4), jp.MultiHeadAttention(2), jp.MeanPool(), jp.Linear(2))
-        if hasattr(jp, "MeanPool")
-        else None
-    )
-    if net is not None:
-        result = sweep(net, SOFTMAX, data=(tokens, LABELS[:30]), mask=mask, keep_params=True)
-        same(result, 0, 1, alone(0.05, 1, net, SOFTMAX, (tokens, LABELS[:30]), mask=mask), 1e-10)
+    net = jp.Chain(jp.Embedding(5, 4), jp.MultiHeadAttention(2), jp.GlobalAvgPool(), jp.Linear(2))
+    asked = {"mask": mask, "batch_size": 15}
+    result = sweep(net, SOFTMAX, data=(tokens, LABELS[:30]), keep_params=True, **asked)
+    same(result, 0, 1, alone(0.05, 1, net, SOFTMAX, (tokens, LABELS[:30]), **asked), 1e-10)
 
 
 @pytest.mark.slow
@@ -321,8 +319,13 @@ ASKED = {
 }
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", OPTIMIZERS)
+TELLING = ("lbfgs", "sam", "lookahead", "schedule")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow if n in TELLING else pytest.mark.exhaustive) for n in OPTIMIZERS],
+)
 def test_optimizers_side_by_side(name):
     settings, in_turn = ASKED[name]
     result = sweep(make_optimizer=OPTIMIZERS[name], settings=settings, keep_params=True)
@@ -333,12 +336,12 @@ def test_optimizers_side_by_side(name):
 
 @pytest.mark.slow
 def test_pictures_of_two_settings_and_more():
-    words = {"name": ["sgd", "adam"], "batch_size": [16, 25]}
+    words = {"name": ["sgd", "adam"], "batch_size": [25, 50]}
     result = sweep(make_optimizer=lambda name: getattr(optax, name)(0.01), settings=words, epochs=1)
     ax = jp.plot.sweep(result)
     assert [label.get_text() for label in ax.get_yticklabels()] == ["sgd", "adam"] and len(ax.texts) == 4
-    seeds = sweep(settings=None, make_optimizer=optax.sgd(0.1))
+    seeds = sweep(settings=None, make_optimizer=optax.sgd(0.1), epochs=1)
     assert jp.plot.sweep(seeds).get_xlabel() == "epoch"
     rates = {"learning_rate": [0.1, 0.2], "momentum": [0.0, 0.5], "nesterov": [True, False]}
-    many = sweep(settings=rates)
+    many = sweep(settings=rates, epochs=1)
     assert many.in_turn == ("nesterov",) and len(jp.plot.sweep(many).get_yticklabels()) == 8
