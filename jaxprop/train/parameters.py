@@ -179,9 +179,9 @@ def averaged(
     >>> from jaxprop import HalfSquaredError
     >>> from jaxprop.train.parts import step
     >>> run = step(lambda x, w: w * x, HalfSquaredError(), averaged(optax.sgd(0.5), 0.5))
-    >>> state, x = run.start(0.0), jnp.ones((1, 1))
+    >>> state, x, take = run.start(0.0), jnp.ones((1, 1)), jax.jit(run)
     >>> for _ in range(2):
-    ...     state, _ = run(x, state, 2 * x)
+    ...     state, _ = take(x, state, 2 * x)
     >>> print(state.params, run.params(state))  # (0.5 · 1 + 1.5) / (0.5 + 1)
     1.5 1.333...
     """

@@ -117,13 +117,8 @@ def pairs():
     return net, jp.HalfSquaredError(), (X, X + 1), X
 
 
-SLOW = [
-    pytest.param(make, marks=pytest.mark.slow)
-    for make in (images, recurrent, tokens, yes_or_no, with_statistics, pairs)
-]
-
-
-@pytest.mark.parametrize("make", [numbers, *SLOW])
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [images, numbers, with_statistics, pairs, recurrent, tokens, yes_or_no])
 def test_every_kind_of_network_and_rows_has_a_report(tmp_path, make):
     net, cost, x, targets = make()
     result = trained(net, cost, x, targets, params=jnp.float32(0.5) if make is pairs else None)
@@ -134,6 +129,7 @@ def test_every_kind_of_network_and_rows_has_a_report(tmp_path, make):
     assert path.read_text().count("data:image/png") == (9 if make is images else 0)
 
 
+@pytest.mark.slow
 def test_rows_in_files_have_the_report_of_those_in_memory(tmp_path):
     np.savez(tmp_path / "rows.npz", x=X, targets=LABELS)
     result = trained()

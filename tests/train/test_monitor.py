@@ -129,6 +129,7 @@ def test_results_of_steps_are_put_together_by_the_quantity():
     assert [row["mean"] for row in result.history] == [monitored.rows()[i]["mean"] for i in epochs]
 
 
+@pytest.mark.slow
 def test_arrays_too_large_to_keep_are_summarised(monkeypatch):
     monkeypatch.setattr("jaxprop.train.monitor.LARGEST", 8)
     net = jp.Chain(jp.Linear(4), jp.Linear(1))  # W is 3 × 4, then 4 × 1
@@ -176,6 +177,7 @@ def test_looking_again_compiles_nothing(compilations):
     assert count[0] == 0
 
 
+@pytest.mark.slow
 def test_batch_statistics_may_be_watched_by_what_is_not_of_one_example():
     net = jp.Chain(jp.Linear(4), jp.BatchNorm(), jp.ReLU(), jp.Linear(1))
     watched = {"flow": jp.stats.Flow(), "updates": jp.stats.UpdateToWeight(), "dead": jp.stats.DeadUnits()}

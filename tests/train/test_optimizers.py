@@ -70,6 +70,7 @@ def test_sharpness_aware_minimization_takes_a_gradient_and_never_ends_at_an_adve
     assert relative(fit(each).params, fit(opaque, 2).params) < 1e-12
 
 
+@pytest.mark.slow
 def test_line_searches_and_second_order_get_the_cost_as_a_function():
     search = optax.chain(optax.sgd(1.0), optax.scale_by_backtracking_linesearch(10, store_grad=True))
     sophia = optax.contrib.sophia(0.1, update_interval=2)

@@ -65,7 +65,7 @@ FED = jp.rules.KolenPollack(0.05)
     "net, how, rows",
     [
         (NET, {"grad": "manual"}, {"weights": WEIGHTS}),
-        (DRAWS, {"grad": "auto"}, {}),
+        pytest.param(DRAWS, {"grad": "auto"}, {}, marks=pytest.mark.slow),
         (f, {}, {}),
         pytest.param(NET, {"rule": FED}, {}, marks=pytest.mark.slow),
         pytest.param(DRAWS, {"grad": "manual"}, {"weights": WEIGHTS}, marks=pytest.mark.slow),
@@ -134,6 +134,7 @@ def test_without_a_key_rows_come_as_they_lie_and_nothing_is_drawn():
     assert relative(state.params, expected.params) < 1e-12
 
 
+@pytest.mark.slow
 def test_many_runs_are_one_program():
     """vmap over θ and keys: each is the run that it would be alone."""
     run = jp.train.epoch(NET, HALF, ADAM, batch_size=5)

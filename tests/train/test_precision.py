@@ -197,6 +197,7 @@ def test_a_mask_in_half_precision():
     assert 0 < relative(low.params, high.params) <= 0.05
 
 
+@pytest.mark.slow
 def test_float64_by_itself():
     with jax.enable_x64(True):
         expected = fit(None, data=(X.astype(float), SQUARES.astype(float)), params=draw(NET, jnp.asarray(X, float)))
@@ -279,6 +280,7 @@ def test_the_scale_grows_again(monkeypatch):
     assert float(found.after(True, 1.0).scale) == 2.0**16
 
 
+@pytest.mark.slow
 def test_a_row_that_overflows_is_left_out_and_costs_no_scale():
     x = X.copy()
     x[7] = 6e4  # its sum with weights is beyond float16

@@ -188,6 +188,7 @@ def test_what_was_trained_is_in_whatever_ends_it():
     assert equal(caught.value.result.state.params, draw(NET, X))  # as it was before the step
 
 
+@pytest.mark.slow
 def test_a_validation_cost_that_is_not_finite_loses_nothing():
     """3e38 squared is not finite: no epoch is better than another, so that the latest counts as the best."""
     held = np.where(np.arange(12) == 7, 3e38, TARGETS[:, 0])[:, None]
@@ -202,6 +203,7 @@ def test_a_validation_cost_that_is_not_finite_loses_nothing():
     assert equal(result.best.params, result.params)
 
 
+@pytest.mark.slow
 def test_batch_statistics_are_those_of_rows_from_everywhere(monkeypatch):
     """Rows sorted by class: the first of them are one class alone."""
     monkeypatch.setattr("jaxprop.train.run.ROWS_TO_FREEZE", 16)

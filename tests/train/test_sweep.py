@@ -130,6 +130,7 @@ def test_a_picture_of_one_setting(classes):
         jp.plot.sweep(classes, by="accuracy")
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_stops_no_other():
     """A plain function, whose θ is made of the seed; the second rate is far too large."""
 
@@ -192,6 +193,7 @@ def test_settings_that_are_found_out_by_trying():
     assert traceable(("steps",), attempt) == ()
 
 
+@pytest.mark.slow
 def test_as_many_at_once_as_fit(monkeypatch):
     devices = len(jax.local_devices())
     monkeypatch.setattr("jaxprop.train.sweeps.side_by_side.room", lambda devices: 30_000)
