@@ -12,10 +12,9 @@ import jaxprop as jp
 from jaxprop.derivations import explain, to_latex, to_mathml, to_text
 from jaxprop.derivations.way_back import JOINED
 from jaxprop.network import Combinator, by_path, join
-from jaxprop.uses import is_use
 from tests.cases import LAYERS
 from tests.cases.case import one_of_each
-from tests.derivations.test_network import check
+from tests.derivations.test_network import check, per_example
 from tests.drawing import draw
 
 CLOSE = 1e-9  # of terms that may cancel
@@ -137,9 +136,8 @@ def test_what_is_asked_is_also_the_use_s_own_gradient():
     net = jp.Chain(jp.Conv(4, (3, 2), strides=2, padding="SAME", groups=2), jp.ReLU(), jp.Flatten(), jp.Linear(1))
     x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 5, 4, 4)))
     params, targets, cost = draw(net, x), jnp.ones((2, 1)), jp.HalfSquaredError()
-    _, uses = jp.manual.uses(net, cost)(x, params, targets)
     for path in ("0.W", "0.b"):
-        every = np.asarray(by_path(uses, is_use)[path].per_example()[1])
+        every = np.asarray(per_example(net, cost, x, params, targets, path)[1])
         for index in ([0] * every.ndim, [size - 1 for size in every.shape]):
             facts = explain(net, cost)(x, params, targets, path, tuple(index), row=1).facts
             assert facts["value"] == pytest.approx(float(every[tuple(index)]), rel=1e-12)
