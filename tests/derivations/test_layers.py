@@ -71,6 +71,7 @@ def holds(found, expected, room=110):
     return facts
 
 
+LATER = (Combinator, jp.MultiHeadAttention, jp.BatchNorm, jp.RNN, jp.LSTM)
 # of a kind's further rows those that are written in other words; the rest changes how sums are computed, or is below
 OTHER_WORDS = {
     *("Linear, T", "BatchNorm, T", "GroupNorm, images", "Shared, T", "Repeat of a Remat", "Embedding, then Linear"),
@@ -85,7 +86,7 @@ def rows_asked_about():
     for case in filter(with_parameters, LAYERS):
         marks = SLOW if case.name in OTHER_WORDS else EXHAUSTIVE
         if case.kind not in seen:
-            marks = SLOW if isinstance(case.layer, Combinator | jp.MultiHeadAttention | jp.RNN | jp.LSTM) else ()
+            marks = SLOW if isinstance(case.layer, LATER) else ()
         seen.add(case.kind)
         yield pytest.param(case, marks=marks, id=str(case))
 
@@ -189,7 +190,7 @@ def test_steps_of_a_repeat_and_the_two_ways_of_a_residual():
     holds(run(x, params, targets, "0.inner.inner.0.W", (2, 2, 1)), slopes[2, 2, 1])
 
 
-@pytest.mark.parametrize("join", ["concatenate", "multiply"])
+@pytest.mark.parametrize("join", ["concatenate", pytest.param("multiply", marks=SLOW)])
 def test_the_end_of_a_branch(join):
     net = jp.Chain(jp.Linear(2), jp.Parallel(jp.Tanh(), jp.Linear(2), join=join), jp.Linear(1))
     x = jnp.asarray(np.random.default_rng(4).normal(size=(1, 3)))
