@@ -117,9 +117,8 @@ NESTED = jp.Chain(
 )  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "per", ["layer", *(pytest.param(per, marks=pytest.mark.slow) for per in ("total", "parameter"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("per", ["total", "layer", "parameter"])
 def test_blocks_of_a_repeat_are_layers_and_tied_arrays_are_one(per):
     x, targets = rows()
     problem = Problem(NESTED, COST, x, draw(NESTED, x), targets, weights=np.linspace(0.5, 2, N))
@@ -139,7 +138,7 @@ def test_blocks_of_a_repeat_are_layers_and_tied_arrays_are_one(per):
     assert relative(spoiled.gradient, without.gradient) <= 1e-12 and int(spoiled.dropped) == 1
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float16", pytest.param("bfloat16", marks=pytest.mark.slow)])
 def test_in_half_precision_norms_neither_overflow_nor_is_the_bound_lost(dtype):
     """‖g‖² is beyond float16, and c = C / ‖g‖ = 1e-7 is one that float16 rounds by a fifth."""
     net, x = jp.Linear(4, bias=False), jnp.full((3, 4), 500.0, dtype)

@@ -44,10 +44,8 @@ def test_the_exact_diagonal_is_that_of_the_products(cost, targets):
     assert jax.tree.structure(found) == jax.tree.structure(params) and relative(found, diagonal()) <= 1e-12
 
 
-@pytest.mark.parametrize(
-    "held",
-    [pytest.param(1, id="one by one", marks=pytest.mark.slow), pytest.param(3, id="in groups of 3 after one of 1")],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("held", [1, 3], ids=["one by one", "in groups of 3 after one of 1"])
 def test_columns_in_groups(monkeypatch, held):
     net, x = jp.Chain(jp.Linear(4), jp.Repeat(jp.Linear(4), 2), jp.Tanh(), jp.Linear(7)), X
     params = draw(net, x)
@@ -58,6 +56,7 @@ def test_columns_in_groups(monkeypatch, held):
     assert relative(apart, together) <= 1e-14
 
 
+@pytest.mark.slow
 def test_sampled_diagonals_are_the_exact_one_in_the_mean():
     """Every entry of a mean over 4000 draws lies within 5 of its standard errors of the exact one: for a right formula
     a failure has a chance below 10⁻⁴ over all 27 entries, and the keys are fixed.
@@ -110,7 +109,7 @@ def test_squares_that_float16_cannot_hold(size):
     net, x = jp.Linear(1, bias=False), jnp.full((2, 1), size, "float16")
     params, targets = net.init(jax.random.key(0), x)._replace(W=jnp.zeros((1, 1), "float16")), -jnp.ones_like(x)
     asked = [jp.stats.GGNDiagonal(), jp.stats.FisherDiagonal(errors="cost"), jp.stats.SecondMoment()]
-    for found in jp.stats.collect(net, jp.HalfSquaredError(), asked)(x, params, targets).found:
+    for found in collected(net, jp.HalfSquaredError(), asked, targets, x, params):
         assert float(found.W[0, 0]) == pytest.approx(float(x[0, 0]) ** 2, rel=1e-3)
 
 

@@ -11,6 +11,7 @@ import pytest
 import jaxprop as jp
 from jaxprop.arrays.relative import relative
 from jaxprop.errors import JaxpropError
+from tests.drawing import draw
 
 HALF = jp.HalfSquaredError()
 NORMS, CLIPPED, MOMENT = jp.stats.ExampleNorms(), jp.stats.ClippedGradient(1.0), jp.stats.SecondMoment()
@@ -91,7 +92,7 @@ def test_a_bound_changes_no_result():
     net = jp.Chain(jp.Linear(6), jp.Tanh(), jp.Linear(5))
     rng = np.random.default_rng(0)
     x, targets = (jnp.asarray(rng.normal(size=(6, 4, F))) for F in (7, 5))
-    params, asked = net.init(jax.random.key(0), x), [NORMS, CLIPPED, MOMENT]
+    params, asked = draw(net, x), [NORMS, CLIPPED, MOMENT]
     runs = [jax.jit(jp.stats.collect(net, HALF, asked, memory=memory)) for memory in (None, 8 * 2 * (42 + 4 * 13))]
     free, bound = (jax.tree.leaves(run(x, params, targets)) for run in runs)
     assert max(relative(b, f) for f, b in zip(free, bound, strict=True) if jnp.size(f)) <= 1e-12

@@ -113,6 +113,7 @@ def test_fit_gives_the_factors_of_every_batch():
     assert relative(found, params) < 1e-10
 
 
+@pytest.mark.slow
 def test_a_short_step_is_not_clipped_and_a_long_one_is():
     params, run = problem()
     grads, factors = run(params)
@@ -132,6 +133,7 @@ def test_a_short_step_is_not_clipped_and_a_long_one_is():
     assert lengths(2 * free, free / 4) == pytest.approx([free, (free * free / 4) ** 0.5], rel=1e-12)
 
 
+@pytest.mark.slow
 def test_it_goes_into_a_chain_and_a_compiled_step():
     params, _ = problem()
     core = precondition(NET, HALF, DATA, clip=None)
@@ -149,6 +151,7 @@ def test_it_goes_into_a_chain_and_a_compiled_step():
     assert relative(after, params) > 1e-4
 
 
+@pytest.mark.slow
 def test_masked_parameters_are_left_to_others_and_the_rest_goes_as_ever():
     """Weights by their factors, biases by a rate of their own: in `fit`, and as `optax.masked` in a loop."""
     params, run = problem()
@@ -177,6 +180,7 @@ def test_masked_parameters_are_left_to_others_and_the_rest_goes_as_ever():
     assert relative(moved, by_hand) < 1e-12
 
 
+@pytest.mark.slow
 def test_a_rate_that_is_no_python_float_is_clipped_by_as_it_is():
     params, run = problem()
     rates = 0.1, np.float32(0.1), jnp.asarray(0.1)

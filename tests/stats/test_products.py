@@ -54,7 +54,7 @@ def by_products(net, cost, x, params, targets, weights):
     "net, weights",
     [
         pytest.param(MIXING, W, id="one that mixes, weights"),
-        pytest.param(NET.__call__, None, id="a function"),
+        pytest.param(NET.__call__, None, id="a function", marks=pytest.mark.slow),
         pytest.param(NET, None, id="a network", marks=pytest.mark.exhaustive),  # every layer is one, below
         pytest.param(NET, W, id="a network, weights", marks=pytest.mark.slow),
         pytest.param(MIXING, None, id="one that mixes", marks=pytest.mark.exhaustive),
@@ -173,7 +173,8 @@ def curvature(kind, net=NET):
     return params, functools.partial(maker(net, COST), X, params, LABELS)
 
 
-@pytest.mark.parametrize("kind", [pytest.param("ggn", marks=pytest.mark.slow), "hessian"])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["ggn", "hessian"])
 def test_the_largest_eigenvalue_is_numpys(kind):
     params, product = curvature(kind)
 
@@ -212,7 +213,9 @@ def test_the_largest_eigenvalue_of_any_symmetric_matrix(n, shift):
 
 def test_no_curvature_at_all_is_zero():
     params = draw(NET, X)
-    nothing = jp.stats.largest_eigenvalue(lambda v: jax.tree.map(jnp.zeros_like, v), params, jax.random.key(0))
+    nothing = jax.jit(lambda key: jp.stats.largest_eigenvalue(lambda v: jax.tree.map(jnp.zeros_like, v), params, key))(
+        jax.random.key(0)
+    )
     assert nothing.value == nothing.error == 0 and nothing.products == 2
 
 
