@@ -52,9 +52,7 @@ def test_a_reader_that_leaves_ends_it_quietly():
     """As `jaxprop ... | head -1` does, which reads a line and goes."""
     read, write = os.pipe()
     os.close(read)
-    done = subprocess.run(
-        [JAXPROP, "explain", "sin(x)", "--at", "2"], stdout=write, stderr=subprocess.PIPE, timeout=100
-    )
+    done = subprocess.run([JAXPROP, "--version"], stdout=write, stderr=subprocess.PIPE, timeout=100)
     os.close(write)
     assert (done.returncode, done.stderr) == (1, b"")
 

@@ -16,15 +16,10 @@ ROWS, OUTPUTS, CLASSES = 12, 4, 3
 SHORT = ("--epochs", 1, "--batch-size", ROWS // 2, "--validation", 0.5, "--learning-rate", 0.01)
 TABLE = {type(case.cost).__name__: case for case in reversed(COSTS)}  # the first row of each class
 
-ONE_OUTPUT = [name for name, case in TABLE.items() if case.cost.outputs_per_target == 1]
-# a cost of classes, of values, of two outputs a target; of softmax, of the sigmoid, of labels as they are
+# run by default: a cost of classes, one of values, one of two outputs a target
 TELLING = ("SoftmaxCrossEntropy", "HalfSquaredError", "GaussianNegativeLogLikelihood")
+# and as slow tests: the softmax, the sigmoid, labels taken as they are; the others train on one-hot rows as well
 LABELLED = ("SoftmaxCrossEntropy", "SigmoidCrossEntropy", "Hinge")
-
-
-def some(names, here, mark):
-    """All the names, those marked that are not to run here."""
-    return [name if name in here else pytest.param(name, marks=mark) for name in names]
 
 
 def train(folder, name, targets, outputs):
@@ -58,7 +53,9 @@ def test_a_cost_that_needs_a_setting_is_refused_by_name(monkeypatch):
         choose_cost("quantile", None, None)
 
 
-@pytest.mark.parametrize("name", some(TABLE, TELLING, pytest.mark.slow))
+@pytest.mark.parametrize(
+    "name", [name if name in TELLING else pytest.param(name, marks=pytest.mark.slow) for name in TABLE]
+)
 def test_trained_on_targets_of_its_own(name, tmp_path):
     case = TABLE[name]
     targets = case.make_targets(np.random.default_rng(1), (ROWS, OUTPUTS))
@@ -68,8 +65,14 @@ def test_trained_on_targets_of_its_own(name, tmp_path):
     assert isinstance(net.layers[-1], jp.Unstandardize) == (case.cost.outputs == "values")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", some(ONE_OUTPUT, LABELLED, pytest.mark.exhaustive))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in LABELLED else pytest.mark.exhaustive)
+        for name, case in TABLE.items()
+        if case.cost.outputs_per_target == 1
+    ],
+)
 def test_trained_on_labels(name, tmp_path):
     told, _ = train(tmp_path, name, np.arange(ROWS) % CLASSES, CLASSES)
     assert 0 <= told["final"]["validation_accuracy"] <= 1
