@@ -4,7 +4,6 @@ import builtins
 import http.client
 import signal
 import socket
-import subprocess
 import sys
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -19,6 +18,7 @@ from jaxprop_explorer import watch
 from jaxprop_explorer.application import LARGEST_BODY
 from jaxprop_explorer.command import command
 from jaxprop_explorer.listening import HOST, bound
+from tests.cli import commands
 from tests.drawing import draw
 from tests.explorer.conftest import started
 
@@ -142,7 +142,5 @@ def test_sessions_have_names_that_nobody_guesses(server):
 
 
 def test_only_this_machine_can_reach_it():
-    found = subprocess.run(
-        [sys.executable, "-m", "jaxprop", "explore", "--host", "0.0.0.0"], capture_output=True, text=True
-    )
-    assert found.returncode == 2 and "--host" in found.stderr
+    refused = commands.run("explore", "--host", "0.0.0.0")
+    assert refused.code == 2 and "--host" in refused.err

@@ -133,6 +133,7 @@ def test_close_answers_and_signs():
     assert judge(-0.1, 0.1, ()).mistake == "sign" and judge(0.5, 0.1, ()).mistake == ""
 
 
+@pytest.mark.slow
 def test_every_step_of_the_course_explains():
     assert [stage.chapter for stage in STAGES] == list(range(1, 9))
     for stage in STAGES:
