@@ -127,7 +127,7 @@ def test_any_circuit(formula, x, y):
 
 
 @pytest.mark.slow
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(PARTS, POINTS, POINTS)
 def test_more_circuits(formula, x, y):
     check_random(formula, x, y)

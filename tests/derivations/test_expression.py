@@ -229,7 +229,7 @@ def test_the_chain_rule_agrees_with_its_witnesses(formula, at):
 
 
 @pytest.mark.slow
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(FORMULAS, POINTS)
 def test_more_derivations(formula, at):
     check_derivation(formula, at)

@@ -666,7 +666,7 @@ def test_any_parameter_of_a_chain(data):
 
 @SLOW
 @given(st.data())
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_any_chain(data):
     """Every chain is compiled anew."""
     property_of(data, *drawn_chain(data))

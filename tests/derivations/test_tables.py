@@ -145,7 +145,7 @@ def others_with_settings(draw):
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @example((jp.Hinge(), np.array([1.0, 0.0, 0.0]), np.array(0)))  # both rivals meet the right one
 @example((jp.Hinge(), np.array([0.0, 0.5, 0.5]), np.array(0)))
 @given(softmax_with_settings() | others_with_settings())
