@@ -121,9 +121,9 @@ def test_manual_is_auto(name, dtype):
             assert [g.dtype for g in jax.tree.leaves(grads)] == [p.dtype for p in jax.tree.leaves(params)]
 
 
-@pytest.mark.parametrize("name", ["Linear", pytest.param("classification", marks=pytest.mark.slow)])
-def test_eager_is_jit(name):
-    problem = PROBLEMS[name]
+@pytest.mark.slow
+def test_eager_is_jit():
+    problem = PROBLEMS["classification"]
     x, params, targets, weights = problem.rows()
     jitted, _ = both_ways(problem, x, params, targets, weights)
     for name, way in WAYS.items():
@@ -150,7 +150,7 @@ def test_wrong_weights_are_refused(way):
         WAYS[way](problem.net, problem.cost)(x, params, targets, weights=jnp.ones(2))
 
 
-@pytest.mark.parametrize("name", ["MLP", "Linear"])
+@pytest.mark.parametrize("name", ["Linear", pytest.param("MLP", marks=pytest.mark.slow)])
 def test_compare_agrees(name):
     problem = PROBLEMS[name]
     x, params, targets, weights = problem.rows()

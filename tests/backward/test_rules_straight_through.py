@@ -19,7 +19,7 @@ def gradient(net, rule, x, params, targets):
 
 
 @pytest.mark.parametrize("layer", [jp.Step(), pytest.param(jp.Quantize(2, 0.0, 3.0), marks=pytest.mark.slow)], ids=repr)
-@pytest.mark.parametrize("window", [None, 0.7])
+@pytest.mark.parametrize("window", [0.7, pytest.param(None, marks=pytest.mark.slow)])
 def test_errors_go_through_as_if_the_layer_were_not_there(layer, window):
     """By jax.grad: y + stop(f(z) − z) has f's value and the identity's slope; within a window that of a clipping."""
     net, x = jp.Chain(jp.Linear(4), layer, jp.Linear(2)), jnp.asarray(np.random.default_rng(0).normal(size=(6, 3)))

@@ -22,6 +22,7 @@ def contrastive(a, b):
     return -jnp.mean(jnp.diag(similar - jax.nn.logsumexp(similar, axis=1, keepdims=True)))
 
 
+@pytest.mark.slow
 def test_a_contrastive_loss_of_two_encoders_by_three_witnesses():
     params = draw(ONE, X), draw(OTHER, Z, seed=1)
 

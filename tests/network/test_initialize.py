@@ -13,7 +13,7 @@ from jaxprop.arrays.relative import relative
 X = np.ones((2, 4, 6))  # made before the 64-bit mode of the tests is on
 NETS = {
     "chain": jp.Chain(jp.Linear(6), jp.Tanh(), jp.Residual(jp.Linear(6)), jp.Repeat(jp.Chain(jp.Linear(6)), 2)),
-    "parallel": jp.Parallel(jp.Linear(6, init="orthogonal"), jp.Linear(6, bias_init="normal")),
+    "parallel": jp.Parallel(jp.Linear(6, init="he_normal"), jp.Linear(6, bias_init="normal")),
     "shared": jp.Shared(jp.Chain(jp.Linear(5), jp.Linear(6)), ties=(("0.W", "1.W", True),)),
 }
 
@@ -40,8 +40,9 @@ def test_theta_is_the_same_wherever_it_is_drawn():
 
 @pytest.mark.parametrize("net", NETS.values(), ids=NETS)
 def test_every_combinator_draws_by_one_program(net, compilations):
+    key = jax.random.key(0)
     with compilations() as count:
-        jax.block_until_ready(net.init(jax.random.key(0), X))
+        jax.block_until_ready(net.init(key, X))
     assert count[0] == 1
 
 

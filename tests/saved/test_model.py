@@ -640,6 +640,7 @@ def test_weights_that_were_just_replaced_are_looked_for_again(tmp_path, monkeypa
     assert jp.load(tmp_path)[0] == NET
 
 
+@pytest.mark.slow
 def test_every_file_is_read_once_by_all_who_load(tmp_path, monkeypatch):
     from jaxprop.cli.runs import open_run
     from jaxprop_serve.models.runtimes import exported, saved as runtime

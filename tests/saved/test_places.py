@@ -4,7 +4,6 @@ import errno
 import os
 import stat
 
-import jax
 import numpy as np
 import optax
 import pytest
@@ -12,13 +11,14 @@ import pytest
 import jaxprop as jp
 from jaxprop.saved import folder as saved_folder
 from jaxprop.saved.folder import check_writable
+from tests.drawing import draw
 
 NET, X = jp.Linear(1), np.ones((4, 3), np.float32)
 
 
 @pytest.fixture(scope="module")
 def params():
-    return NET.init(jax.random.key(0), X)
+    return draw(NET, X)
 
 
 def refused(*_, **__):

@@ -78,7 +78,8 @@ def alignment(net: Layer, cost: Cost, rule: RuleLike) -> Callable[..., Angles]:
     >>> net, x, rule = Chain(Linear(5), Linear(2)), jnp.ones((3, 4)), rules.FeedbackAlignment()
     >>> params = net.init(jax.random.key(0), x)
     >>> feedback = rule.init(jax.random.key(1), net, params)
-    >>> found = alignment(net, HalfSquaredError(), rule)(x, params, jnp.zeros((3, 2)), feedback=feedback)
+    >>> run = jax.jit(alignment(net, HalfSquaredError(), rule))
+    >>> found = run(x, params, jnp.zeros((3, 2)), feedback=feedback)
     >>> print(found.layers["1"], bool(found.layers["0"] > 1), sorted(found.feedback))      # the last layer's is true
     0.0 True ['0.W', '1.W']
     """
