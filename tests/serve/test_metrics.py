@@ -456,7 +456,7 @@ def test_the_watchdog_says_where_the_loop_is_stuck():
     log = Log("info", (), stream)
 
     async def stuck_for_a_while():
-        watchdog = Watchdog(asyncio.get_running_loop(), log, limit=0.1)
+        watchdog = Watchdog(asyncio.get_running_loop(), log, limit=0.2)
         await asyncio.sleep(0.3)
         assert stream.getvalue() == ""
         time.sleep(0.5)
