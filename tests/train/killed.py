@@ -24,7 +24,7 @@ import jaxprop.train.run
 from jaxprop.train.checkpoints import folder as kept
 
 STARTING, GOING = 1.0, 0.4  # seconds: of a quarter of the kills since the start, of the others since it writes
-EPOCHS = 30  # a kill: more than an attempt takes
+EPOCHS = 15  # a kill: more than an attempt takes
 MOST = 4  # times as many kills as asked for, until one has come amid the writing of a checkpoint
 jp.fit  # noqa: B018  (loads the rest of the library)
 

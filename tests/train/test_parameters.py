@@ -77,8 +77,11 @@ NAMED = {
     "noise": lambda: optax.chain(optax.add_noise(0.1, 0.5, KEY), optax.sgd(0.1)),
 }  # fmt: skip
 
-# those that `fit` treats as plain SGD or Adam, or as one of the others
-LIKE_OTHERS = ("schedule", "warm-up, cosine", "clipped norm", "decay by path", "plateau, accumulated", "L-BFGS")
+# those that `fit` treats as plain SGD or Adam, or as others here
+LIKE_OTHERS = (
+    *("schedule", "warm-up, cosine", "clipped norm", "decay by path", "hyperparameters", "noise"),
+    *("plateau, accumulated", "averaged, accumulated", "L-BFGS", "Sophia, frozen"),
+)
 EACH = [
     pytest.param(name, marks=pytest.mark.exhaustive if name in LIKE_OTHERS else pytest.mark.slow)
     for name in NAMED
