@@ -233,6 +233,7 @@ def test_the_largest_eigenvalue_in_few_bits(dtype, tolerance):
     assert found.vector[0].W.dtype == dtype and found.value.dtype == jnp.float32
 
 
+@pytest.mark.slow
 def test_the_trace_lies_within_its_stated_error():
     """Within 5 standard errors, which a right estimate leaves once in 10⁶ keys; and the error is Hutchinson's own."""
     params, product = curvature("hessian")
