@@ -242,9 +242,10 @@ WRONG = [
 
 
 @functools.cache
-def report(kind):
-    """What is wrong with a layer, once."""
-    return wrong(kind())
+def found_of(kind):
+    """What is wrong with a layer, once; dtypes are promoted as in a user's process."""
+    with jax.numpy_dtype_promotion("standard"):
+        return wrong(kind())
 
 
 # the numbers, a use, and what is no value: the others are said in the same ways
@@ -254,19 +255,19 @@ ROWS = [pytest.param(*row, marks=[pytest.mark.slow] * (type(row[0]) not in DEFAU
 
 @pytest.mark.parametrize("layer, check, words", ROWS, ids=lambda value: value if isinstance(value, str) else None)
 def test_a_wrong_layer_is_named_by_check_and_factor(layer, check, words):
-    found = report(type(layer))
+    found = found_of(type(layer))
     assert words in found.get(check, ""), found
 
 
 def test_a_wrong_way_to_the_input_spoils_nothing_else():
-    assert set(report(WrongInput)) == {
+    assert set(found_of(WrongInput)) == {
         "jax.vjp", "central differences", "⟨Jv, dy⟩ = ⟨v, dx⟩", "float32 against jax.vjp", "bfloat16 against float64",
     }  # fmt: skip
-    assert all("∂z/∂W" not in said and "∂z/∂b" not in said for said in report(WrongInput).values())
+    assert all("∂z/∂W" not in said and "∂z/∂b" not in said for said in found_of(WrongInput).values())
 
 
 def test_wrong_parts_pass_every_sum():
-    wrong = set(report(WrongParts))
+    wrong = set(found_of(WrongParts))
     assert {"per-example gradients", "squared norms", "weighted gradient"} <= wrong
     assert wrong <= set(QUANTITIES) - {"mean gradient"}
 
