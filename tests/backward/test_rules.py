@@ -409,8 +409,8 @@ ALL = [
 
 
 def marks(rule):
-    """Fed, directly fed, drawing, and of several rules: the others go the ways of these."""
-    return pytest.mark.slow if rule in (FA, DFA, ALL[6], ALL[-1]) else pytest.mark.exhaustive
+    """Directly fed, drawing, and of several rules: the others go the ways of these."""
+    return pytest.mark.slow if rule in (DFA, ALL[6], ALL[-1]) else pytest.mark.exhaustive
 
 
 @pytest.mark.parametrize("rule", [pytest.param(rule, marks=marks(rule)) for rule in ALL], ids=str)

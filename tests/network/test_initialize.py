@@ -14,7 +14,7 @@ X = np.ones((2, 4, 6))  # made before the 64-bit mode of the tests is on
 NETS = {
     "chain": jp.Chain(jp.Linear(6), jp.Tanh(), jp.Residual(jp.Linear(6)), jp.Repeat(jp.Chain(jp.Linear(6)), 2)),
     "parallel": jp.Parallel(jp.Linear(6, init="he_normal"), jp.Linear(6, bias_init="normal")),
-    "shared": jp.Shared(jp.Chain(jp.Linear(5), jp.Linear(6)), ties=(("0.W", "1.W", True),)),
+    "shared": jp.Shared(jp.Chain(jp.Linear(6), jp.Linear(6)), ties=(("0.W", "1.W", True),)),
 }
 
 
