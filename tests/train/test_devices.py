@@ -144,12 +144,9 @@ def test_every_network_on_every_mesh_both_ways(name):
 X, LABELS = RNG.normal(size=(22, 6)), RNG.integers(0, 4, 22)
 MLP = jp.Chain(jp.Linear(8), jp.Tanh(), jp.Linear(4))
 COST, ADAM = jp.SoftmaxCrossEntropy(), optax.adam(0.01, eps=1e-3)
-MODEL_TOO = (
-    "fsdp=2",
-    "model=2",
-    pytest.param("data=2", marks=pytest.mark.exhaustive),
-)  # fsdp divides rows as data does
-TWO = ("fsdp=2", pytest.param("data=2", marks=pytest.mark.slow), pytest.param("model=2", marks=pytest.mark.slow))
+# fsdp divides rows as data does, and θ too
+SLOW, EXHAUSTIVE = pytest.mark.slow, pytest.mark.exhaustive
+TWO = ("fsdp=2", pytest.param("model=2", marks=SLOW), pytest.param("data=2", marks=EXHAUSTIVE))
 
 
 @functools.cache
@@ -364,8 +361,7 @@ def watched(mesh):
     return fit(MLP, mesh, rule=jp.rules.KolenPollack(), monitor=quantities, every=1)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("mesh", MODEL_TOO)
+@pytest.mark.parametrize("mesh", [pytest.param("fsdp=2", marks=SLOW), *TWO[1:]])
 def test_a_rule_with_feedback_and_a_monitor(mesh):
     alone, found = watched(None), watched(mesh)
     assert apart(found, alone) <= 1e-12
