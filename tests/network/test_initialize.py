@@ -38,13 +38,13 @@ def test_theta_is_the_same_wherever_it_is_drawn():
     assert jax.eval_shape(net.init, key, X) == jax.eval_shape(lambda: alone)
 
 
-# jax 0.12 tells twice of this one program, and clones the first key by another; array by array it is a dozen
-MOST = 1 if jax.__version_info__[:2] == (0, 10) else 3
+# jax 0.12 may tell twice of this one program; array by array it is a dozen
+MOST = 1 if jax.__version_info__[:2] == (0, 10) else 2
 
 
 @pytest.mark.parametrize("net", NETS.values(), ids=NETS)
 def test_every_combinator_draws_by_one_program(net, compilations):
-    key = jax.random.key(0)
+    key = jax.random.clone(jax.random.key(0))  # which `init` does by a program of its own, once in a process
     with compilations() as count:
         jax.block_until_ready(net.init(key, X))
     assert 1 <= count[0] <= MOST
@@ -52,6 +52,7 @@ def test_every_combinator_draws_by_one_program(net, compilations):
 
 def test_one_program_and_none_the_second_time(compilations):
     net, key, other = jp.Chain(jp.Linear(7), jp.Linear(9), jp.Linear(11)), jax.random.key(0), jax.random.key(1)
+    jax.random.clone(key)
     with compilations() as count:
         jax.block_until_ready(net.init(key, np.ones((3, 5))))
     assert 1 <= count[0] <= MOST
