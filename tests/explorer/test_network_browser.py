@@ -293,12 +293,12 @@ def test_nothing_is_read_out_with_every_frame(opened, until):
 
 def test_a_page_whose_session_ended_goes_on_from_its_address(opened, monkeypatch):
     ended = threading.Event()
-    monkeypatch.setattr(sessions, "GRACE", 0.1)
     monkeypatch.setattr(
         sessions.Sessions, "_end", lambda *ending, end=sessions.Sessions._end: (end(*ending), ended.set())
     )
     page = opened("#data=line&steps=7")
     page.locator(".count-step").get_by_text("7", exact=True).wait_for()
+    monkeypatch.setattr(sessions, "GRACE", 0.1)  # from now on: the page has to come first
     page.evaluate("Object.defineProperty(document, 'hidden', { get: () => true, configurable: true })")
     page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")  # lets go of the stream, and rests
     page.evaluate("dispatchEvent(new Event('pagehide'))")  # and then goes, as into the browser's memory
