@@ -24,13 +24,7 @@ def compiled_for_one_run(lowered: Lowered, many_kernels: bool = False) -> Compil
     """
     if jax.default_backend() != "cpu":
         return lowered.compile()
-    if many_kernels:
-        try:
-            return lowered.compile(SIMPLE)  # pyright: ignore[reportArgumentType]
-        except jax.errors.JaxRuntimeError as error:
-            if "No such compile option" not in str(error):
-                raise
-    return lowered.compile(QUICK)  # pyright: ignore[reportArgumentType]
+    return lowered.compile(_simple() if many_kernels else QUICK)  # pyright: ignore[reportArgumentType]
 
 
 def quickly(*static_argnums: int) -> Callable[[Callable[..., Made]], Callable[..., Made]]:
@@ -61,10 +55,13 @@ def quickly(*static_argnums: int) -> Callable[[Callable[..., Made]], Callable[..
     return decorate
 
 
-@functools.cache
 def _quick_options() -> dict[str, Any] | None:
-    if jax.default_backend() != "cpu":
-        return None
+    return _simple() if jax.default_backend() == "cpu" else None
+
+
+@functools.cache
+def _simple() -> dict[str, Any]:
+    """What this JAX knows of SIMPLE, asked once: a program that is refused takes as long as a small one compiled."""
     try:
         jax.jit(lambda: 0, compiler_options=SIMPLE)()
     except jax.errors.JaxRuntimeError as error:

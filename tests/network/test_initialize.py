@@ -38,24 +38,24 @@ def test_theta_is_the_same_wherever_it_is_drawn():
     assert jax.eval_shape(net.init, key, X) == jax.eval_shape(lambda: alone)
 
 
-# jax 0.12 may tell twice of this one program; array by array it is a dozen
-MOST = 1 if jax.__version_info__[:2] == (0, 10) else 2
+@pytest.fixture
+def warm():
+    """The first θ of a process asks JAX for more: how it compiles, and a copy of the key."""
+    jp.Chain(jp.Linear(1)).init(jax.random.key(0), X)
 
 
 @pytest.mark.parametrize("net", NETS.values(), ids=NETS)
-def test_every_combinator_draws_by_one_program(net, compilations):
-    key = jax.random.clone(jax.random.key(0))  # which `init` does by a program of its own, once in a process
+def test_every_combinator_draws_by_one_program(net, warm, compilations):
     with compilations() as count:
-        jax.block_until_ready(net.init(key, X))
-    assert 1 <= count[0] <= MOST
+        jax.block_until_ready(net.init(jax.random.key(0), X))
+    assert count[0] == 1
 
 
-def test_one_program_and_none_the_second_time(compilations):
+def test_one_program_and_none_the_second_time(warm, compilations):
     net, key, other = jp.Chain(jp.Linear(7), jp.Linear(9), jp.Linear(11)), jax.random.key(0), jax.random.key(1)
-    jax.random.clone(key)
     with compilations() as count:
         jax.block_until_ready(net.init(key, np.ones((3, 5))))
-    assert 1 <= count[0] <= MOST
+    assert count[0] == 1
     with compilations() as count:
         jax.block_until_ready(jp.Chain(jp.Linear(7), jp.Linear(9), jp.Linear(11)).init(other, np.ones((3, 5))))
     assert count[0] == 0
