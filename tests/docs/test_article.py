@@ -28,7 +28,6 @@ plt = pytest.importorskip("matplotlib.pyplot")
 
 FOLDER = Path(__file__).parents[2] / "docs" / "examples" / "article"
 SCRIPTS = {int(path.name[4:6]): path for path in sorted(FOLDER.glob("row_*.py"))}
-DEAR = {7, 8, 9, 11, 15, 16, 19}  # these scripts compile for seconds: once more in float32 with -m exhaustive
 
 
 @pytest.fixture(autouse=True)
@@ -104,11 +103,8 @@ def test_a_script_says_what_it_shows_and_does_nothing_at_import(row):
     assert all(isinstance(node, ast.Import | ast.ImportFrom | ast.FunctionDef | ast.Assign) for node in body)
 
 
-def as_a_user(row):
-    return pytest.mark.exhaustive if row in DEAR else pytest.mark.slow
-
-
-@pytest.mark.parametrize("row", [pytest.param(n, marks=as_a_user(n)) for n in range(1, 22)])
+@pytest.mark.slow
+@pytest.mark.parametrize("row", range(1, 22))
 def test_a_script_runs_as_a_user_runs_it(row, capsys):
     with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
         assert run(row)

@@ -108,7 +108,7 @@ def test_several_processes_are_one_and_each_reads_its_own_rows(pair, alone):
     check_numbers([found(pair, process)["numbers"] for process in range(2)], alone)
 
 
-@pytest.mark.exhaustive
+@pytest.mark.slow
 def test_so_are_four(tmp_path, alone):
     with run("numbers", 4, tmp_path) as done:
         assert done.codes == [0] * 4, done.err
