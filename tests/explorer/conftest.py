@@ -24,7 +24,7 @@ from jaxprop_explorer.application import application
 from jaxprop_explorer.experiments.experiment import Experiment
 from jaxprop_explorer.experiments.settings import Settings
 from jaxprop_explorer.sessions import Session
-from tests.serve.process import listening_to_ctrl_c
+from tests.serve.process import hearing_signals
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 380, "height": 800}
@@ -81,7 +81,7 @@ def started(*arguments: str) -> tuple[Server, subprocess.Popen[str]]:
     """Start `jaxprop explore` in a process of its own, on a free port."""
     command = [sys.executable, "-m", "jaxprop", "explore", "--port", "0", "--no-browser", *arguments]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    with listening_to_ctrl_c():
+    with hearing_signals():
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     assert process.stdout is not None
     for line in process.stdout:

@@ -14,7 +14,7 @@ from jaxprop_explorer.application import application
 from jaxprop_explorer.opened import Opened, introduce, of_run
 from tests.drawing import draw
 from tests.explorer.conftest import PHONE, looking, serving
-from tests.serve.process import Process, listening_to_ctrl_c
+from tests.serve.process import Process, hearing_signals
 
 pytestmark = pytest.mark.browser
 
@@ -79,7 +79,7 @@ def test_a_layer_a_unit_and_a_number_are_opened(chromium, saved):
 
 def test_a_run_is_watched_held_and_its_end_told(chromium, tmp_path):
     command = [sys.executable, "-m", "jaxprop", "train", "moons", "--epochs", "200000", "--explore", "--out", tmp_path]
-    with listening_to_ctrl_c():
+    with hearing_signals():
         process = subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         address = next(found[0] for line in process.stderr if (found := re.search(r"http://127\.0\.0\.1:\d+/", line)))

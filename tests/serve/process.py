@@ -16,13 +16,15 @@ JAXPROP = [str(Path(sys.executable).parent / "jaxprop")]
 
 
 @contextlib.contextmanager
-def listening_to_ctrl_c():
-    """A process that is started inside hears SIGINT, though one that was started in the background ignores it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+def hearing_signals():
+    """A process that is started inside hears Ctrl-C and a hangup, though one started in the background ignores them."""
+    heard = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in heard.items()}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class Process:
@@ -35,7 +37,7 @@ class Process:
         flags = [
             text for name, port in zip(("--port", "--grpc-port"), ports, strict=False) for text in (name, str(port))
         ]
-        with listening_to_ctrl_c():
+        with hearing_signals():
             self.process = subprocess.Popen(
                 [*JAXPROP, command, *map(str, arguments), *flags],
                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1,

@@ -23,7 +23,7 @@ import jaxprop as jp
 from tests.cli.commands import is_a_mistake, run
 from tests.serve import certificates
 from tests.serve.load import Load, post
-from tests.serve.process import JAXPROP, Process, ask
+from tests.serve.process import JAXPROP, Process, ask, hearing_signals
 
 X = np.random.default_rng(0).standard_normal((5, 4)).astype(np.float32)
 READY, INFER = "/v2/health/ready", "/v2/models/small/infer"
@@ -249,11 +249,12 @@ def test_a_server_ends_with_its_terminal_and_not_by_another_hangup(folder, tmp_p
     terminal, theirs = os.openpty()
     command = shlex.join([*JAXPROP, "serve", str(folder), *flags])
     name = os.ttyname(theirs)  # the first that a session opens is its terminal
-    server = subprocess.Popen(
-        ["sh", "-c", f"exec <{name} >{name} 2>{tmp_path}/log; exec {command}"],
-        start_new_session=True,
-        env=os.environ | {"NOTIFY_SOCKET": str(tmp_path / "notify"), "JAX_PLATFORMS": "cpu"},
-    )
+    with hearing_signals():
+        server = subprocess.Popen(
+            ["sh", "-c", f"exec <{name} >{name} 2>{tmp_path}/log; exec {command}"],
+            start_new_session=True,
+            env=os.environ | {"NOTIFY_SOCKET": str(tmp_path / "notify"), "JAX_PLATFORMS": "cpu"},
+        )
     os.close(theirs)
     try:
         assert manager.recv(100) == b"READY=1"
