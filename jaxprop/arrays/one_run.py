@@ -44,7 +44,8 @@ def quickly(*static_argnums: int) -> Callable[[Callable[..., Made]], Callable[..
     def decorate(function: Callable[..., Made]) -> Callable[..., Made]:
         @functools.cache
         def program() -> Callable[..., Made]:
-            return jax.jit(function, static_argnums=static_argnums, compiler_options=_quick_options())
+            options = _simple() if jax.default_backend() == "cpu" else None
+            return jax.jit(function, static_argnums=static_argnums, compiler_options=options)
 
         @functools.wraps(function)
         def run(*args: Any) -> Made:
@@ -53,10 +54,6 @@ def quickly(*static_argnums: int) -> Callable[[Callable[..., Made]], Callable[..
         return run
 
     return decorate
-
-
-def _quick_options() -> dict[str, Any] | None:
-    return _simple() if jax.default_backend() == "cpu" else None
 
 
 @functools.cache

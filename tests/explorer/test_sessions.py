@@ -4,7 +4,6 @@ import asyncio
 import http.client
 import json
 import threading
-import time
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -19,20 +18,13 @@ from jaxprop_explorer.experiments.settings import Settings
 from jaxprop_explorer.panels.network import Play, Steps, pause, play, step
 from jaxprop_explorer.sessions import Session, Sessions
 from tests.explorer.conftest import serving
+from tests.waiting import until
 
 SMALL = Settings(data="xor", layers=(3,), batch_size=4)
 
 
 def bits(experiment: Experiment) -> dict[str, bytes]:
     return {path: np.asarray(leaf).tobytes() for path, leaf in by_path(experiment.params).items()}
-
-
-def until(true, seconds: float = 20.0) -> None:
-    """Wait until something is true."""
-    ends = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < ends
-        time.sleep(0.01)
 
 
 def test_two_sessions_that_step_at_once_do_what_each_does_alone():
@@ -59,7 +51,7 @@ def test_two_sessions_that_step_at_once_do_what_each_does_alone():
 def test_playing_trains_as_stepping_does_and_a_command_comes_between():
     session = Session(Experiment.of(SMALL))
     play(session, Play(speed=200))
-    until(lambda: session.experiment.step > 20)
+    until(lambda: session.experiment.step > 20, 20)
     with session.lock:
         session.experiment.edit("0.W", (0, 0), 0.25)
     pause(session, None)
@@ -83,7 +75,7 @@ def test_a_page_that_is_slow_gets_the_latest_frame_alone():
 def test_divergence_stops_playing_and_says_so():
     session = Session(Experiment.of(Settings(data="chain", learning_rate=50.0)))
     play(session, Play())
-    until(lambda: not session.player.is_alive())
+    until(lambda: not session.player.is_alive(), 20)
     assert not session.playing and "learning rate 50" in session.events["frame"]["diverged"]
 
 
@@ -93,7 +85,7 @@ def test_a_page_that_nobody_hears_stops_training(monkeypatch):
     async def left() -> Session:
         session = Session(Experiment.of(SMALL), asyncio.get_running_loop())
         play(session, Play(speed=100))
-        until(lambda: not session.player.is_alive())
+        until(lambda: not session.player.is_alive(), 20)
         return session
 
     session = asyncio.run(left())
@@ -135,9 +127,9 @@ def test_a_tab_that_is_closed_ends_its_work(monkeypatch):
                 break
         reading.close()
         stream.close()
-        until(lambda: not pages[0].player.is_alive())
+        until(lambda: not pages[0].player.is_alive(), 20)
         assert not pages[0].playing and not pages[0].ended  # it may come back
-        until(lambda: pages[0].ended)
+        until(lambda: pages[0].ended, 20)
         status, answer = server.post(f"api/sessions/{opened}/network/look", {"by": 0})
         assert status == 410 and "session has ended" in answer["error"]
 

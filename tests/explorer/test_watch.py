@@ -14,6 +14,7 @@ import pytest
 import jaxprop as jp
 from jaxprop.errors import JaxpropError
 from jaxprop_explorer import watch
+from tests.waiting import until
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(64, 3))
@@ -84,15 +85,8 @@ def run():
     return trained
 
 
-def until(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
 def test_frames_come_while_it_trains_and_the_last_is_the_result(run):
-    result, page, served = run(lambda page, _: until(lambda: len(page.events) >= 5))
+    result, page, served = run(lambda page, _: until(lambda: len(page.events) >= 5, 60))
     assert page.over.wait(10)
     frames = [event for kind, event in page.events if kind == "frame"]
     steps = [frame["step"] for frame in frames]
@@ -108,14 +102,14 @@ def test_a_page_can_hold_it_and_changes_nothing(run):
     seen = {}
 
     def during(page, served):
-        until(lambda: served.moment.steps > 0)
+        until(lambda: served.moment.steps > 0, 60)
         assert page.ask("model/hold", {"held": True})["held"]
-        until(lambda: page.events and page.events[-1][1].get("training", {}).get("held"))
+        until(lambda: page.events and page.events[-1][1].get("training", {}).get("held"), 60)
         before = served.moment.steps
         time.sleep(0.2)  # in which it would take hundreds of steps
         seen["held"] = served.moment.steps - before
         assert not page.ask("model/hold", {"held": False})["held"]
-        until(lambda: served.moment.steps > before)
+        until(lambda: served.moment.steps > before, 60)
         for command, body in (("network/step", {}), ("network/edit", {"path": "0.W", "index": [0, 0], "value": 1.0})):
             with pytest.raises(urllib.error.HTTPError) as refused:
                 page.ask(command, body)

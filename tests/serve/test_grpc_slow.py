@@ -10,7 +10,7 @@ from tritonclient import grpc as triton, utils
 
 from tests.serve.doors import FakeModel, W, an_app
 from tests.serve.test_grpc import X, given, grpc_running
-from tests.serve.wire import until
+from tests.waiting import until
 
 DATA, HEADERS, RST_STREAM, SETTINGS, GOAWAY = 0, 1, 3, 4, 7
 
@@ -87,9 +87,9 @@ def test_connections_beyond_the_limit_are_closed():
         ]
         for client in clients[::2]:
             client.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(SETTINGS, 0, 0))
-        until(lambda: sum(map(is_open, clients)) <= 8)
+        until(lambda: sum(map(is_open, clients)) <= 8, 10)
         stack.close()
-        until(lambda: has_room(server.port))
+        until(lambda: has_room(server.port), 10)
 
 
 def has_room(port):

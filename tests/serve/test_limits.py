@@ -29,10 +29,10 @@ from tests.serve.wire import (
     read_all,
     served,
     status,
-    until,
     whole,
     zipped,
 )
+from tests.waiting import until
 
 LIMIT = 1 << 20
 TWICE = zipped(zlib.compress(BODY))
@@ -323,7 +323,7 @@ def test_connections_beyond_the_limit_are_told_so(port):
     finally:
         for client in clients:
             client.close()
-    until(lambda: served(port))  # once the server has heard that they are gone
+    until(lambda: served(port), 10)  # once the server has heard that they are gone
 
 
 def test_a_client_with_every_connection_gives_way_to_others():
@@ -351,7 +351,7 @@ def test_a_client_with_every_connection_gives_way_to_others():
         finally:
             for client in clients:
                 client.close()
-        until(lambda: served(port))
+        until(lambda: served(port), 10)
 
 
 def test_streams_heads_and_mistakes_of_any_application():

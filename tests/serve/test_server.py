@@ -24,6 +24,7 @@ from tests.cli.commands import is_a_mistake, run
 from tests.serve import certificates
 from tests.serve.load import Load, post
 from tests.serve.process import JAXPROP, Process, ask, hearing_signals
+from tests.waiting import until
 
 X = np.random.default_rng(0).standard_normal((5, 4)).astype(np.float32)
 READY, INFER = "/v2/health/ready", "/v2/models/small/infer"
@@ -304,10 +305,7 @@ def test_several_workers_one_of_which_dies(folder):
         assert all(map(alive, running))
         server.signal(signal.SIGKILL)
         server.process.wait(10)
-        end = time.monotonic() + 10
-        while any(map(alive, running)):
-            assert time.monotonic() < end
-            time.sleep(0.05)
+        until(lambda: not any(map(alive, running)), 10)
 
 
 @pytest.mark.slow

@@ -6,7 +6,6 @@ import json
 import re
 import socket
 import struct
-import time
 
 import orjson
 
@@ -91,14 +90,6 @@ def exchange(port, *parts):
         for part in parts:
             client.sendall(part)
         return read(client)
-
-
-def until(condition, seconds=10):
-    """Wait for what another thread does."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def served(port):
