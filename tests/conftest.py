@@ -44,11 +44,15 @@ def strict_float64():
 
 @pytest.fixture(autouse=True)
 def close_figures():
-    """Commands leave the figures that they drew to the end of their process, which is not that of the tests."""
+    """Commands, and doctests before them, leave what they drew to the end of their process, which is not a test's."""
+
+    def close():
+        if (pyplot := sys.modules.get("matplotlib.pyplot")) is not None:
+            pyplot.close("all")
+
+    close()
     yield
-    pyplot = sys.modules.get("matplotlib.pyplot")
-    if pyplot is not None:
-        pyplot.close("all")
+    close()
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -30,12 +30,6 @@ FOLDER = Path(__file__).parents[2] / "docs" / "examples" / "article"
 SCRIPTS = {int(path.name[4:6]): path for path in sorted(FOLDER.glob("row_*.py"))}
 
 
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
-
-
 def run(row, folder=None):
     """What the script of a row returns; its picture, if any, is then the current figure of pyplot."""
     spec = importlib.util.spec_from_file_location(SCRIPTS[row].stem, SCRIPTS[row])

@@ -1,13 +1,5 @@
-"""Pictures are drawn without a screen, and closed after every test."""
+"""Pictures are drawn without a screen."""
 
 import matplotlib
-import matplotlib.pyplot as plt
-import pytest
 
 matplotlib.use("Agg")
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
