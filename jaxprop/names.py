@@ -22,7 +22,7 @@ from jaxprop import models as models, data as data, derivations as derivations
 from jaxprop.backward import auto as auto, manual as manual, rules as rules, saliency as saliency
 from jaxprop.backward.mixed import mixed as mixed
 from jaxprop.uses.trees import gradients as gradients, norms as norms
-from jaxprop import stats as stats, train as train
+from jaxprop import stats as stats, train as train, xray as xray
 from jaxprop.check.compare import compare as compare
 from jaxprop.derivations.expression import derive as derive
 from jaxprop.derivations.network import explain as explain

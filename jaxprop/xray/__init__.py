@@ -1,0 +1,3 @@
+"""X-ray: values, errors and their places inside any JAX function, models that nobody here wrote included."""
+
+from jaxprop.xray.program import Reading as Reading, program as program

@@ -1,0 +1,275 @@
+"""`program`: any JAX function, run once with its gradient while every array inside it is measured.
+
+    1  trace      f becomes a program: a list of equations (`versions.py` opens it)
+    2  plan       which equations errors reach, and what their probes need (`planning.py`)
+    3  run        the same program, with a measure of each value and a probe behind it (`rewriting.py`, `probe.py`)
+    4  pull       one ordinary `jax.vjp`: beside the gradients, the measures of all errors land in the sinks
+
+All of it is JAX: the function that comes out may be jitted, put under `lax.cond` in a training loop, or vmapped.
+"""
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jaxtyping import PyTree
+
+from jaxprop.errors import JaxpropError, ShapeError
+from jaxprop.xray import measures
+from jaxprop.xray.planning import Path, Sinks, is_real, plan
+from jaxprop.xray.probe import probe
+from jaxprop.xray.rewriting import Seen, Visitor, run
+from jaxprop.xray.sites import Site, argument_sites, sites
+from jaxprop.xray.versions import Equation, evaluate, opened
+
+ArgNums = int | Sequence[int] | None
+ARRAYS = (jax.Array, np.ndarray, np.generic)
+# what only moves numbers or keeps them as they are: its readings would be those of what enters
+LAYOUT = frozenset({
+    "broadcast_in_dim", "convert_element_type", "copy", "copy_p", "optimization_barrier", "pvary", "pcast", "reshape",
+    "rev", "sharding_constraint", "mesh_cast", "slice", "squeeze", "stop_gradient", "transpose", "expand_dims",
+})  # fmt: skip
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Reading:
+    """Hold what one run of `program` leaves: f and its gradient, and the measures of all values and errors.
+
+    value: f(*args).    aux: what f returns beside it, with has_aux.    grads: as `jax.grad` returns them; None forward.
+    values: {path: measures of each output of the equation there}, `[*axes, measures]`; None for whole numbers.
+    errors: the same of the cotangents that came back to these outputs, where some came.
+    sites: the equations, in the order in which they run; the arguments of f stand first, at the paths (-1, i).
+    light: whether the measures are `measures.LIGHT` or `measures.FULL`.
+    """
+
+    value: PyTree
+    aux: PyTree
+    grads: PyTree
+    values: dict[Path, tuple[Array | None, ...]]
+    errors: dict[Path, tuple[Array | None, ...]]
+    sites: tuple[Site, ...] = field(metadata={"static": True})
+    light: bool = field(metadata={"static": True})
+
+
+def program(
+    f: Callable[..., Any], argnums: ArgNums = 0, *, has_aux: bool = False, light: bool = False
+) -> Callable[..., Reading]:
+    """Return the pure function that computes f, its gradient and the measures of everything inside: a `Reading`.
+
+    It is called as `jax.grad(f, argnums)(*args)` is, and is as pure as f: jit it.
+
+    Args:
+        f: a function that returns one real number, or with has_aux a pair of it and anything.
+        argnums: the arguments to differentiate, as for `jax.grad`. None looks at the values alone, and f may return
+            anything then.
+        has_aux: whether f returns a pair.
+        light: measure the mean square and the largest absolute value only, for a training loop.
+
+    Raises:
+        JaxpropError: an argument to differentiate holds no real numbers, or argnums names none.
+        ShapeError: f returns no single number.
+
+    >>> import jax, jax.numpy as jnp
+    >>> reading = jax.jit(program(lambda w, x: jnp.sum(x * w**2)))(jnp.float32(2.0), jnp.ones(3))
+    >>> print(reading.value, reading.grads, [site.primitive for site in reading.sites])
+    12.0 12.0 ['argument', 'argument', 'integer_pow', 'mul', 'reduce_sum']
+    """
+
+    def run(*args: Any, **kwargs: Any) -> Reading:
+        traced = trace(f, argnums, args, kwargs, has_aux=has_aux)
+        visitor = _Measuring(measures.light if light else measures.full, len(measures.names(light)))
+        pulled = pull(traced, visitor)
+        values, errors = pulled.seen, pulled.landed
+        for i, (argument, gradient) in enumerate(zip(traced.inputs, pulled.gradients, strict=True)):
+            if is_inexact(argument):
+                values[(-1, i)] = (visitor.measure(argument),)
+            if gradient is not None:
+                errors[(-1, i)] = (visitor.measure(gradient),)
+        listed = (*argument_sites(traced.jaxpr, traced.names), *sites(traced.jaxpr))
+        return Reading(pulled.value, pulled.aux, pulled.grads, values, errors, listed, light)
+
+    return run
+
+
+class Traced(NamedTuple):
+    """A function as a program, and what it was given."""
+
+    jaxpr: Any
+    consts: list[Any]
+    inputs: list[Any]  # the arrays among the arguments
+    names: list[str]  # of the inputs, such as "params['Dense_0']['kernel']"
+    differentiated: list[bool]
+    returned: Any  # the tree of what f returns
+    has_aux: bool
+    as_gradient: Callable[[list[Any]], PyTree]  # gradients of the inputs, None for others, as `jax.grad` returns them
+
+
+def trace(
+    f: Callable[..., Any], argnums: ArgNums, args: tuple[Any, ...], kwargs: dict[str, Any], *, has_aux: bool = False
+) -> Traced:
+    """Make f a program of the arrays among its arguments; anything else stays as it is."""
+    asked = _asked(argnums, args)
+    leaves, tree = jax.tree_util.tree_flatten_with_path((args, kwargs))
+    flags = [_differentiated(path, leaf, asked) for path, leaf in leaves]
+    dynamic = [flag or isinstance(leaf, ARRAYS) for flag, (_, leaf) in zip(flags, leaves, strict=True)]
+    inputs = [leaf for is_array, (_, leaf) in zip(dynamic, leaves, strict=True) if is_array]
+
+    def flat(*arrays: Any) -> Any:
+        rest = iter(arrays)
+        whole = [next(rest) if is_array else leaf for is_array, (_, leaf) in zip(dynamic, leaves, strict=True)]
+        args, kwargs = tree.unflatten(whole)
+        return f(*args, **kwargs)
+
+    closed, returned = jax.make_jaxpr(flat, return_shape=True)(*inputs)
+    if asked:
+        _check_scalar(returned[0] if has_aux and isinstance(returned, tuple) else returned, f)
+    jaxpr, consts = opened(closed)
+
+    def as_gradient(gradients: list[Any]) -> PyTree:
+        rest = iter(gradients)
+        whole = [next(rest) if is_array else None for is_array in dynamic]
+        args, _ = tree.unflatten(whole)
+        return args[argnums] if isinstance(argnums, int) else tuple(args[i] for i in argnums or ())
+
+    names = [name_of(path, f) for is_array, (path, _) in zip(dynamic, leaves, strict=True) if is_array]
+    differentiated = [flag for is_array, flag in zip(dynamic, flags, strict=True) if is_array]
+    return Traced(jaxpr, list(consts), inputs, names, differentiated, returned, has_aux, as_gradient)
+
+
+class Pulled(NamedTuple):
+    """What one run of a program and one way back through it leave."""
+
+    value: PyTree
+    aux: PyTree
+    grads: PyTree  # as `jax.grad` returns them
+    gradients: list[Any]  # of each input; None where it is not differentiated
+    seen: Seen
+    landed: Sinks
+
+
+def pull(traced: Traced, visitor: Visitor) -> Pulled:
+    """Run a program under the eyes of a visitor, and go back through it once: what was seen, and what landed."""
+    returned = jax.tree.structure(traced.returned)
+    asked = [i for i, flag in enumerate(traced.differentiated) if flag]
+    if not asked:
+        outputs, seen = run(traced.jaxpr, traced.consts, traced.inputs, {}, visitor)
+        value, aux = _parted(returned.unflatten(outputs), traced.has_aux)
+        return Pulled(value, aux, None, [None] * len(traced.inputs), seen, {})
+    planned, _ = plan(traced.jaxpr, traced.differentiated, visitor.sinks)
+    sinks = jax.tree.map(lambda sink: jnp.zeros(sink.shape, sink.dtype), planned)
+
+    def forward(differentiated: list[Any], sinks: Sinks) -> tuple[Any, Any]:
+        inputs = list(traced.inputs)
+        for i, leaf in zip(asked, differentiated, strict=True):
+            inputs[i] = leaf
+        outputs, seen = run(traced.jaxpr, traced.consts, inputs, sinks, visitor)
+        value, aux = _parted(returned.unflatten(outputs), traced.has_aux)
+        return value, (aux, seen)
+
+    value, back, (aux, seen) = jax.vjp(forward, [traced.inputs[i] for i in asked], sinks, has_aux=True)
+    found, landed = back(jnp.ones_like(value))
+    gradients: list[Any] = [None] * len(traced.inputs)
+    for i, gradient in zip(asked, found, strict=True):
+        gradients[i] = gradient
+    return Pulled(value, aux, traced.as_gradient(gradients), gradients, seen, landed)
+
+
+class _Measuring:
+    """Measure every value that an equation computes, and the error that comes back to it."""
+
+    def __init__(self, measure: Callable[[Array], Array], width: int) -> None:
+        self.measure, self.width = measure, width
+
+    def sinks(self, path: Path, equation: Equation, errors: list[bool]) -> Any:
+        if equation.primitive.name in LAYOUT:
+            return None
+        return tuple(self._sink(v) if reached else None for v, reached in zip(equation.outvars, errors, strict=True))
+
+    def _sink(self, variable: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((self.width,), measures.width(variable.aval.dtype))
+
+    def visit(self, path: Path, equation: Equation, inputs: list[Any], sinks: Any) -> tuple[list[Any], Any]:
+        outputs = evaluate(equation, inputs)
+        if equation.primitive.name in LAYOUT or not any(is_real(v) for v in equation.outvars):
+            return outputs, None
+        seen = tuple(self.measure(y) if is_real(v) else None for y, v in zip(outputs, equation.outvars, strict=True))
+        if sinks is not None:
+            outputs = [
+                y if sink is None else probe(self._landing, y, (), sink) for y, sink in zip(outputs, sinks, strict=True)
+            ]
+        return outputs, seen
+
+    def _landing(self, kept: Any, error: Array) -> Array:
+        return self.measure(error)
+
+    def join(self, before: Any, now: Any) -> Any:
+        return jax.tree.map(lambda a, b: measures.joined(jnp.stack([a, b]), jnp), before, now)
+
+
+def is_inexact(array: Any) -> bool:
+    """Say whether an array is of real or complex numbers."""
+    return jnp.issubdtype(jnp.result_type(array), jnp.inexact)
+
+
+def name_of(path: Any, f: Callable[..., Any]) -> str:
+    """Name an argument's leaf as one would write it inside f, such as params['Dense_0']['kernel']."""
+    kind, place, *rest = path  # ((args, kwargs) -> which of the two -> which argument -> ...)
+    key = getattr(place, "idx", getattr(place, "key", None))
+    if kind.idx == 0:
+        try:
+            known = list(inspect.signature(f).parameters.values())
+        except (TypeError, ValueError):
+            known = []
+        named = [p.name for p in known if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        key = named[key] if key < len(named) else f"args[{key}]"
+    return f"{key}{jax.tree_util.keystr(tuple(rest))}"
+
+
+def _asked(argnums: ArgNums, args: tuple[Any, ...]) -> tuple[int, ...]:
+    """The arguments to differentiate, counted from the left."""
+    if argnums is None:
+        return ()
+    asked = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    for number in asked:
+        if not -len(args) <= number < len(args):
+            raise JaxpropError(f"argnums: found {argnums}, but f was called with {len(args)} positional arguments")
+    asked = tuple(number % len(args) for number in asked)
+    for number in asked:
+        if not any(_is_differentiable(leaf) for leaf in jax.tree.leaves(args[number])):
+            raise JaxpropError(
+                f"argnums: argument {number} holds no real numbers to differentiate, found "
+                f"{jax.tree.map(_kind, args[number])}; argnums=None looks at the values alone"
+            )
+    return asked
+
+
+def _kind(leaf: Any) -> Any:
+    return str(jnp.result_type(leaf)) if isinstance(leaf, (*ARRAYS, bool, int)) else type(leaf).__name__
+
+
+def _differentiated(path: Any, leaf: Any, asked: tuple[int, ...]) -> bool:
+    return path[0].idx == 0 and path[1].idx in asked and _is_differentiable(leaf)
+
+
+def _is_differentiable(leaf: Any) -> bool:
+    return isinstance(leaf, float) or (isinstance(leaf, ARRAYS) and is_inexact(leaf))
+
+
+def _check_scalar(returned: Any, f: Callable[..., Any]) -> None:
+    leaves = jax.tree.leaves(returned)
+    if len(leaves) != 1 or leaves[0].shape != () or not jnp.issubdtype(leaves[0].dtype, jnp.floating):
+        found = ", ".join(f"{leaf.dtype}{list(leaf.shape)}" for leaf in leaves) or "nothing"
+        raise ShapeError(
+            f"{getattr(f, '__name__', 'f')} returns {found}, expected one real number, as for jax.grad: take a sum or "
+            "a mean, say has_aux=True where f returns more beside it, or argnums=None to look at the values alone"
+        )
+
+
+def _parted(returned: Any, has_aux: bool) -> tuple[Any, Any]:
+    return returned if has_aux else (returned, None)

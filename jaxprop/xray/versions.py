@@ -1,0 +1,80 @@
+"""What differs between JAX versions in the programs that JAX writes (jaxprs), in one place.
+
+A program is a list of equations. Some hold programs of their own: a jitted function, a scan, the branches of a cond.
+This file opens each of them, and evaluates what holds none, on jax 0.10 and on 0.12 alike.
+"""
+
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
+from typing import Any, NamedTuple
+
+import jax
+from jax import lax
+from jax.extend import core
+from jax.typing import ArrayLike
+
+CALLS = {"jit", "pjit", "closed_call", "core_call", "core_closed_call", "custom_lin", "named_call"}
+REMATS = {"checkpoint", "remat", "remat2"}
+CUSTOM = {"custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"}
+
+Equation = Any  # jax.extend.core.JaxprEqn
+
+
+class Inner(NamedTuple):
+    """A program inside an equation, with the constants that it closes over."""
+
+    jaxpr: Any
+    consts: Sequence[Any]
+
+
+class Split(NamedTuple):
+    """How many inputs of a scan are constants and how many are carried on; the rest are scanned over."""
+
+    consts: int
+    carried: int
+
+
+def opened(program: Any) -> Inner:
+    """Take a program apart, closed (jax 0.10) or with constants of its own (0.12)."""
+    inner = getattr(program, "jaxpr", program)
+    return Inner(inner, list(getattr(program, "consts", ())))
+
+
+def inner(equation: Equation) -> Inner:
+    """Open the program of a call, a remat, a scan or a shard_map."""
+    return opened(equation.params.get("jaxpr", equation.params.get("call_jaxpr")))
+
+
+def scan_split(equation: Equation) -> Split:
+    """Say how the inputs of a scan are divided."""
+    params = equation.params
+    if "num_consts" in params:
+        return Split(params["num_consts"], params["num_carry"])
+    consts, carried, _ = params["ft_in"].unpack()  # jax 0.12
+    return Split(len(consts), len(carried))
+
+
+def evaluate(equation: Equation, inputs: Sequence[ArrayLike]) -> list[Any]:
+    """Evaluate an equation as it stands: custom rules, precision and all."""
+    bound = equation.primitive.get_bind_params(equation.params)
+    functions, params = bound if isinstance(bound, tuple) else ((), bound)  # jax 0.12 has no functions
+    context = getattr(getattr(equation, "ctx", None), "manager", nullcontext())
+    with context:
+        outputs = equation.primitive.bind(*functions, *inputs, **params)
+    return list(outputs) if equation.primitive.multiple_results else [outputs]
+
+
+def is_literal(variable: object) -> bool:
+    """Say whether an input stands in the program as a number."""
+    return isinstance(variable, core.Literal)
+
+
+def varying(value: Any, axes: Iterable[str]) -> Any:
+    """Say of a value inside a shard_map that it differs from device to device, as far as it is not said yet."""
+    missing = tuple(set(axes) - jax.typeof(value).manual_axis_type.varying)
+    return lax.pcast(value, missing, to="varying") if missing else value
+
+
+def varying_as(value: Any, type: Any) -> Any:
+    """Say so of a value as far as it is true of another, whose type this is."""
+    return varying(value, type.manual_axis_type.varying)
