@@ -1,3 +1,4 @@
 """X-ray: values, errors and their places inside any JAX function, models that nobody here wrote included."""
 
 from jaxprop.xray.program import Reading as Reading, program as program
+from jaxprop.xray.report import Report as Report, report as report

@@ -212,6 +212,16 @@ class _Measuring:
         return jax.tree.map(lambda a, b: measures.joined(jnp.stack([a, b]), jnp), before, now)
 
 
+def dynamic_leaves(
+    argnums: ArgNums, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[list[Any], Any, list[bool]]:
+    """Take (args, kwargs) apart: the leaves, their tree, and which of them are inputs of the program of `trace`."""
+    asked = _asked(argnums, args)
+    leaves, tree = jax.tree_util.tree_flatten_with_path((args, kwargs))
+    is_input = [isinstance(leaf, ARRAYS) or _differentiated(path, leaf, asked) for path, leaf in leaves]
+    return [leaf for _, leaf in leaves], tree, is_input
+
+
 def is_inexact(array: Any) -> bool:
     """Say whether an array is of real or complex numbers."""
     return jnp.issubdtype(jnp.result_type(array), jnp.inexact)

@@ -22,6 +22,7 @@ class Site:
     shapes: of the outputs, such as "float32[8,128]".
     axes: what its readings have in front, outermost first: ("scan", 12) or ("shard_map", 4).
     around: the kinds of equations that it lies in, outermost first.
+    name: of an argument, as one writes it inside f, such as params['Dense_0']['kernel'].
     """
 
     path: Path
@@ -33,12 +34,15 @@ class Site:
     shapes: tuple[str, ...]
     axes: tuple[tuple[str, int], ...] = ()
     around: tuple[str, ...] = ()
+    name: str = ""
 
 
 def argument_sites(jaxpr: Any, names: Sequence[str]) -> tuple[Site, ...]:
     """Give the arguments of a program places of their own, (-1, i), with their names as scopes."""
     return tuple(
-        Site((-1, i), "argument", None, name, (), (i + 1 + len(jaxpr.constvars),), (str(v.aval.str_short()),))
+        Site(
+            (-1, i), "argument", None, name, (), (i + 1 + len(jaxpr.constvars),), (str(v.aval.str_short()),), name=name
+        )
         for i, (v, name) in enumerate(zip(jaxpr.invars, names, strict=True))
     )
 

@@ -1,0 +1,180 @@
+"""`report`: one run of a function with its gradient, and what it shows of every place inside.
+
+The measuring is `program`'s, compiled once for each shape. What it leaves comes to the host in one transfer; from there
+on everything is NumPy.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import jax
+
+from jaxprop.errors import JaxpropError
+from jaxprop.xray import written
+from jaxprop.xray.program import ArgNums, Reading, dynamic_leaves, program
+from jaxprop.xray.rows import Row, rows_of
+
+
+@dataclass(frozen=True)
+class Call:
+    """Hold what a report was asked of, so that it can be run once more: f, how, and its arguments."""
+
+    f: Callable[..., Any]
+    argnums: ArgNums
+    has_aux: bool
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+def report(
+    f: Callable[..., Any], argnums: ArgNums = 0, *, has_aux: bool = False, light: bool = False
+) -> "Callable[..., Report]":
+    """Return a function that runs f with its gradient and reports on every value and every error inside: a `Report`.
+
+    It is called as `jax.grad(f, argnums)(*args)` is. f itself is not changed: it may be of Flax, Equinox or plain JAX.
+    It is compiled with its probes at the first call for each shape of the arrays among the arguments; whatever else is
+    among them (functions, strings, numbers that are not differentiated) is part of the program.
+
+    Args:
+        f: a function that returns one real number C, or with has_aux a pair of it and anything.
+        argnums: the arguments to differentiate, as for `jax.grad`. None looks at the values alone, and f may return
+            anything then.
+        has_aux: whether f returns a pair.
+        light: measure the root of the mean square and the largest absolute value only.
+
+    Raises:
+        JaxpropError: an argument to differentiate holds no real numbers, argnums names none, or it is called inside of
+            another program (under `jax.jit`, say): use `program` there.
+        ShapeError: f returns no single number.
+
+    >>> import jax.numpy as jnp
+    >>> def cost(w, x):
+    ...     y = jnp.tanh(x @ w)
+    ...     return jnp.sum(y**2)
+    >>> found = report(cost)(jnp.ones((2, 3)), jnp.array([[0.5, 0.0]]))
+    >>> [row.name for row in found.rows]
+    ['w', 'x', 'dot_general', 'tanh', 'integer_pow', 'reduce_sum']
+    >>> row = found.rows[3]  # the value y = tanh(0.5), and the error ∂C/∂y = 2 y
+    >>> print(f"{row.value.rms:.4f} {row.error.rms:.4f}")
+    0.4621 0.9242
+    """
+    measured = program(f, argnums, has_aux=has_aux, light=light)
+
+    @partial(jax.jit, static_argnums=0)
+    def compiled(rest: _Rest, arrays: list[Any]) -> Reading:
+        args, kwargs = rest.filled(arrays)
+        return measured(*args, **kwargs)
+
+    def run(*args: Any, **kwargs: Any) -> Report:
+        leaves, tree, is_array = dynamic_leaves(argnums, args, kwargs)
+        arrays = [leaf for leaf, array in zip(leaves, is_array, strict=True) if array]
+        if any(isinstance(array, jax.core.Tracer) for array in arrays):
+            raise JaxpropError(
+                "xray.report reads its numbers on the host, and was called inside of another program, such as a jitted "
+                "function: call jp.xray.program(f) there, return its reading, and make jp.xray.Report(reading) outside"
+            )
+        statics = tuple(None if array else leaf for leaf, array in zip(leaves, is_array, strict=True))
+        reading = compiled(_Rest(tree, statics, tuple(is_array)), arrays)
+        return Report(reading, call=Call(f, argnums, has_aux, args, kwargs))
+
+    return run
+
+
+class Report:
+    """What a run of `program` measured, place by place; `report` makes it, or `Report(reading)` outside of a program.
+
+    rows: every output of every equation, in the order in which they run, the arguments of f first: `.value` and
+        `.error`, each with `rms`, `largest`, `zero`, `nan` and `inf` (shares), and with `steps` of a scan.
+    value, aux, grads: what f and its gradient returned, as `jax.value_and_grad` gives them; after `from_json` only a
+        value that is one number is there.
+    sites: all equations, those that were not measured too.
+    light: whether only the root of the mean square and the largest absolute value were measured.
+    made_with: versions of jaxprop and JAX, platform and device, as `json` keeps them.
+    call: f and its arguments, where `report` made it.
+
+    The error of a value is the cotangent ∂C/∂(that value); that of an argument is its gradient.
+
+    >>> import jax, jax.numpy as jnp
+    >>> reading = jax.jit(program(lambda w: jnp.sum(jnp.sqrt(w))))(jnp.array([4.0, 0.0]))
+    >>> found = Report(reading)
+    >>> [(row.name, row.error.trouble) for row in found.rows]
+    [('w', 'inf'), ('sqrt', ''), ('reduce_sum', '')]
+    """
+
+    def __init__(
+        self, reading: Reading, *, call: Call | None = None, made_with: dict[str, str] | None = None, at: str = ""
+    ) -> None:
+        self.call, self.scope = call, at
+        self.made_with = made_with or written.made_with(reading)
+        self.value, self.aux, self.grads = reading.value, reading.aux, reading.grads
+        self.sites, self.light = reading.sites, reading.light
+        self.values, self.errors = jax.device_get((reading.values, reading.errors))
+
+    @cached_property
+    def rows(self) -> tuple[Row, ...]:
+        """List what was measured."""
+        return rows_of(self.sites, self.values, self.errors)
+
+    @property
+    def gradient_norm(self) -> float | None:
+        """Give √Σ g² over all that was differentiated; None where nothing was."""
+        errors = [row.error for row in self.rows if row.is_argument and row.error is not None]
+        if not errors:
+            return None
+        if any(error.trouble for error in errors):
+            return math.nan if any("NaN" in error.trouble for error in errors) else math.inf
+        return math.sqrt(sum(error.rms**2 * error.count for error in errors))
+
+    def json(self) -> dict[str, Any]:
+        """Return plain data for `json.dump`: strict JSON, in which NaN and infinity are "nan", "inf" and "-inf".
+
+        >>> import json, jax.numpy as jnp
+        >>> found = report(lambda w: jnp.sum(jnp.log(w)))(jnp.array([1.0, 0.0]))
+        >>> again = Report.from_json(json.loads(json.dumps(found.json(), allow_nan=False)))
+        >>> again.value, again.rows[1].name, again.rows[1].value.trouble
+        (-inf, 'log', 'inf')
+        """
+        reading = Reading(self.value, None, None, self.values, self.errors, self.sites, self.light)
+        return written.to_json(reading, self.made_with, self.scope)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "Report":
+        """Make a report again of what `json` gave, on another machine or under another version of JAX, say.
+
+        Raises:
+            JaxpropError: it is no report, or one of a later jaxprop.
+        """
+        return cls(written.from_json(data), made_with=dict(data["made_with"]), at=data["scope"])
+
+
+@dataclass(frozen=True)
+class _Rest:
+    """The arguments without their arrays: one program is compiled for each."""
+
+    tree: Any
+    statics: tuple[Any, ...]
+    is_array: tuple[bool, ...]
+
+    def filled(self, arrays: list[Any]) -> Any:
+        rest = iter(arrays)
+        pairs = zip(self.statics, self.is_array, strict=True)
+        return self.tree.unflatten([next(rest) if array else leaf for leaf, array in pairs])
+
+    def __hash__(self) -> int:
+        return hash((self.tree, self.is_array))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, _Rest) or (self.tree, self.is_array) != (other.tree, other.is_array):
+            return False
+        return all(map(_same, self.statics, other.statics))
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Whether two leaves make the same program: equal, and of one type, since 1 == True == 1.0."""
+    try:
+        return a is b or (type(a) is type(b) and bool(a == b))
+    except Exception:  # what cannot be compared is another one
+        return False
