@@ -23,6 +23,7 @@ from jaxprop.backward import auto as auto, manual as manual, rules as rules, sal
 from jaxprop.backward.mixed import mixed as mixed
 from jaxprop.uses.trees import gradients as gradients, norms as norms
 from jaxprop import stats as stats, train as train, xray as xray
+from jaxprop.xray.example_norms import example_norms as example_norms
 from jaxprop.check.compare import compare as compare
 from jaxprop.derivations.expression import derive as derive
 from jaxprop.derivations.network import explain as explain

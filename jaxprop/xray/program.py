@@ -114,7 +114,7 @@ def trace(
     f: Callable[..., Any], argnums: ArgNums, args: tuple[Any, ...], kwargs: dict[str, Any], *, has_aux: bool = False
 ) -> Traced:
     """Make f a program of the arrays among its arguments; anything else stays as it is."""
-    asked = _asked(argnums, args)
+    asked = asked_of(argnums, args)
     leaves, tree = jax.tree_util.tree_flatten_with_path((args, kwargs))
     flags = [_differentiated(path, leaf, asked) for path, leaf in leaves]
     dynamic = [flag or isinstance(leaf, ARRAYS) for flag, (_, leaf) in zip(flags, leaves, strict=True)]
@@ -241,7 +241,7 @@ def name_of(path: Any, f: Callable[..., Any]) -> str:
     return f"{key}{jax.tree_util.keystr(tuple(rest))}"
 
 
-def _asked(argnums: ArgNums, args: tuple[Any, ...]) -> tuple[int, ...]:
+def asked_of(argnums: ArgNums, args: tuple[Any, ...]) -> tuple[int, ...]:
     """The arguments to differentiate, counted from the left."""
     if argnums is None:
         return ()
@@ -251,7 +251,7 @@ def _asked(argnums: ArgNums, args: tuple[Any, ...]) -> tuple[int, ...]:
             raise JaxpropError(f"argnums: found {argnums}, but f was called with {len(args)} positional arguments")
     asked = tuple(number % len(args) for number in asked)
     for number in asked:
-        if not any(_is_differentiable(leaf) for leaf in jax.tree.leaves(args[number])):
+        if not any(is_differentiable(leaf) for leaf in jax.tree.leaves(args[number])):
             raise JaxpropError(
                 f"argnums: argument {number} holds no real numbers to differentiate, found "
                 f"{jax.tree.map(_kind, args[number])}; argnums=None looks at the values alone"
@@ -264,10 +264,10 @@ def _kind(leaf: Any) -> Any:
 
 
 def _differentiated(path: Any, leaf: Any, asked: tuple[int, ...]) -> bool:
-    return path[0].idx == 0 and path[1].idx in asked and _is_differentiable(leaf)
+    return path[0].idx == 0 and path[1].idx in asked and is_differentiable(leaf)
 
 
-def _is_differentiable(leaf: Any) -> bool:
+def is_differentiable(leaf: Any) -> bool:
     return isinstance(leaf, float) or (isinstance(leaf, ARRAYS) and is_inexact(leaf))
 
 

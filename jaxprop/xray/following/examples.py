@@ -1,0 +1,158 @@
+"""One example of a batch: f as a program of it, and which arguments have an axis of examples.
+
+A batch is never looked at as one. f is traced for a single example, as `jax.vmap` traces it, and what is found there is
+vmapped over all of them: no operation of f can mix two.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import KeyPath
+from jaxtyping import PyTree
+
+from jaxprop.arrays.paths import dotted
+from jaxprop.errors import JaxpropError, ShapeError
+from jaxprop.xray.program import ARRAYS, ArgNums, asked_of, is_differentiable, name_of
+from jaxprop.xray.versions import opened
+
+InAxes = Any  # int | None | a sequence with one of these, or a tree of these, for every argument
+
+
+class OneExample(NamedTuple):
+    """f as a program of one example, and the whole batch that it was given."""
+
+    jaxpr: Any
+    consts: list[Any]
+    inputs: list[Any]  # the arrays among the arguments, of all examples
+    axes: list[int | None]  # of each input
+    differentiated: list[bool]  # of each input
+    names: list[str]  # of each input, such as "params['Dense_0']['kernel']"
+    paths: list[str]  # of each input, dotted, inside the argument: what the tree of θ calls it
+    examples: int
+    returned: Any  # the tree of what f returns
+    as_gradient: Callable[[list[Any]], PyTree]  # one thing for each input, in the tree that `jax.grad` returns
+
+    @property
+    def asked(self) -> list[int]:
+        """The numbers of the inputs that are differentiated: θ."""
+        return [i for i, flag in enumerate(self.differentiated) if flag]
+
+    def one(self, i: int) -> jax.ShapeDtypeStruct:
+        """The shape of an input for one example."""
+        shape, axis = jnp.shape(self.inputs[i]), self.axes[i]
+        shape = shape if axis is None else (*shape[:axis], *shape[axis + 1 :])
+        return jax.ShapeDtypeStruct(shape, jnp.result_type(self.inputs[i]))
+
+
+def one_example(
+    f: Callable[..., Any], argnums: ArgNums, in_axes: InAxes, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> OneExample:
+    """Trace f for one example of a batch; what is no array stays as it is.
+
+    Raises:
+        JaxpropError: argnums names no argument or one without real numbers, or one that has an axis of examples itself.
+        ShapeError: in_axes do not fit the arguments, or name axes of different lengths, or of none.
+    """
+    asked = asked_of(argnums, args)
+    flat, tree = jax.tree_util.tree_flatten_with_path((args, kwargs))
+    axes = _axes_of(in_axes, args, kwargs)
+    flags = [path[0].idx == 0 and path[1].idx in asked and is_differentiable(leaf) for path, leaf in flat]
+    dynamic = [flag or isinstance(leaf, ARRAYS) for flag, (_, leaf) in zip(flags, flat, strict=True)]
+    kept = [
+        _Input(path, jnp.asarray(leaf) if isinstance(leaf, float) else leaf, axis, flag)
+        for is_array, (path, leaf), axis, flag in zip(dynamic, flat, axes, flags, strict=True)
+        if is_array
+    ]
+    names = [name_of(each.path, f) for each in kept]
+    kept = [each._replace(axis=_axis(each, name)) for each, name in zip(kept, names, strict=True)]
+    examples = _examples(kept, names, in_axes)
+
+    def whole(arrays: list[Any], other: Callable[[Any], Any]) -> Any:
+        rest = iter(arrays)
+        return tree.unflatten(
+            [next(rest) if is_array else other(leaf) for is_array, (_, leaf) in zip(dynamic, flat, strict=True)]
+        )
+
+    def program(*arrays: Any) -> Any:
+        args, kwargs = whole(list(arrays), lambda leaf: leaf)
+        return f(*args, **kwargs)
+
+    def as_gradient(arrays: list[Any]) -> PyTree:
+        args, _ = whole(arrays, lambda _: None)
+        return args[argnums] if isinstance(argnums, int) else tuple(args[i] for i in asked)
+
+    found = OneExample(
+        None, [], [each.array for each in kept], [each.axis for each in kept], [each.differentiated for each in kept],
+        names, [dotted(each.path[2:] if isinstance(argnums, int) else each.path[1:]) for each in kept], examples, None,
+        as_gradient,
+    )  # fmt: skip
+    closed, returned = jax.make_jaxpr(program, return_shape=True)(*map(found.one, range(len(kept))))
+    jaxpr, consts = opened(closed)
+    return found._replace(jaxpr=jaxpr, consts=list(consts), returned=returned)
+
+
+class _Input(NamedTuple):
+    path: KeyPath
+    array: Any
+    axis: int | None
+    differentiated: bool
+
+
+def _axes_of(in_axes: InAxes, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[int | None]:
+    """The axis of examples of every leaf of the arguments, as `jax.vmap` reads in_axes; None for keyword arguments."""
+    if isinstance(in_axes, list):
+        in_axes = tuple(in_axes)
+    if isinstance(in_axes, tuple) and len(in_axes) != len(args):
+        raise ShapeError(
+            f"in_axes: found {in_axes}, which is for {len(in_axes)} positional arguments, but f was called with "
+            f"{len(args)}; keyword arguments are not mapped"
+        )
+    try:
+        spread = jax.tree.broadcast(in_axes, args, is_leaf=_is_none)
+    except ValueError as error:
+        said = str(error).splitlines()[0]
+        raise ShapeError(f"in_axes: found {in_axes}, which is no prefix of the tree of arguments: {said}") from None
+    axes = jax.tree.leaves(spread, is_leaf=_is_none)
+    for axis in axes:
+        if not (axis is None or isinstance(axis, int)) or isinstance(axis, bool):
+            raise ShapeError(f"in_axes: found {axis!r}, expected whole numbers and None, as for jax.vmap")
+    return [*axes, *(None for _ in jax.tree.leaves(kwargs))]
+
+
+def _axis(each: _Input, name: str) -> int | None:
+    """Count an axis from the left."""
+    rank = jnp.ndim(each.array)
+    if each.axis is None:
+        return None
+    if not -rank <= each.axis < rank:
+        raise ShapeError(f"in_axes: found axis {each.axis} for {name}, which has {rank} axes: {jnp.shape(each.array)}")
+    if each.differentiated:
+        raise JaxpropError(
+            f"in_axes: {name} is differentiated and mapped over examples too (axis {each.axis}); expected parameters "
+            "that all examples share: in_axes None there"
+        )
+    return each.axis % rank
+
+
+def _examples(kept: list[_Input], names: list[str], in_axes: InAxes) -> int:
+    """N, the same for every mapped input."""
+    lengths = {
+        name: jnp.shape(each.array)[each.axis] for each, name in zip(kept, names, strict=True) if each.axis is not None
+    }
+    if not lengths:
+        raise ShapeError(
+            f"in_axes: found {in_axes}, which maps no array; expected an axis of examples for one argument at least, "
+            "as in (None, 0, 0) for f(params, x, y)"
+        )
+    if len(set(lengths.values())) > 1:
+        raise ShapeError(f"in_axes: the arguments are of different numbers of examples: {lengths}")
+    (examples,) = set(lengths.values())
+    if examples == 0:
+        raise ShapeError(f"found no examples (N = 0) in {', '.join(lengths)}, expected at least one")
+    return examples
+
+
+def _is_none(node: Any) -> bool:
+    return node is None
