@@ -37,6 +37,7 @@ ROOMS = {
     "backward": ("Gradients", (jp.auto, jp.manual, jp.rules, jp.saliency)),
     "stats": ("Quantities", (jp.stats,)),
     "check": ("Checks", ()),
+    "xray": ("X-ray", (jp.xray,)),
     "derivations": ("Derivations", (derivations,)),
     "train": ("Training", (jp.train,)),
     "saved": ("Saved models", ()),

@@ -216,7 +216,7 @@ def dynamic_leaves(
     argnums: ArgNums, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[list[Any], Any, list[bool]]:
     """Take (args, kwargs) apart: the leaves, their tree, and which of them are inputs of the program of `trace`."""
-    asked = _asked(argnums, args)
+    asked = asked_of(argnums, args)
     leaves, tree = jax.tree_util.tree_flatten_with_path((args, kwargs))
     is_input = [isinstance(leaf, ARRAYS) or _differentiated(path, leaf, asked) for path, leaf in leaves]
     return [leaf for _, leaf in leaves], tree, is_input
@@ -268,6 +268,7 @@ def _differentiated(path: Any, leaf: Any, asked: tuple[int, ...]) -> bool:
 
 
 def is_differentiable(leaf: Any) -> bool:
+    """Say whether a leaf of an argument can be differentiated: an array of real numbers, or a Python float."""
     return isinstance(leaf, float) or (isinstance(leaf, ARRAYS) and is_inexact(leaf))
 
 

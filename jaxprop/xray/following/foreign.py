@@ -142,13 +142,14 @@ class Plainly:
     """A visitor who looks at nothing."""
 
     def sinks(self, path: Any, equation: Equation, errors: list[bool]) -> None:
-        return None
+        """Want nothing."""
 
     def visit(self, path: Any, equation: Equation, inputs: list[Any], sinks: Any) -> tuple[list[Any], None]:
+        """Evaluate the equation."""
         return evaluate(equation, inputs), None
 
     def join(self, before: Any, now: Any) -> Any:
-        return now
+        """See nothing."""
 
 
 def depends(jaxpr: Any, mapped: Sequence[bool]) -> list[bool]:
