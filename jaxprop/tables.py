@@ -67,6 +67,8 @@ STYLE = """<style>
 .jaxprop-table th { font-weight: 600; border-bottom: 1px solid rgba(128, 128, 128, 0.7); }
 .jaxprop-table td { border-bottom: 1px solid rgba(128, 128, 128, 0.25); }
 .jaxprop-table .number { text-align: right; white-space: nowrap; }
+.jaxprop-table .marked td { font-weight: 600; }
+.jaxprop-table .marked td:first-child { box-shadow: inset 0.25em 0 #d55e00; }
 .jaxprop-table p { margin: 0.25em 0; }
 </style>"""
 
@@ -74,6 +76,8 @@ STYLE = """<style>
 @dataclass(frozen=True)
 class Table:
     """Hold rows of cells, the head first, the columns that are aligned at the right, and the lines below the table.
+
+    `marked` are rows that stand out in a notebook, 0 for the first below the head; a cell must say in words why.
 
     >>> kept = Table((("layer", "kept"), ("Tanh()", "8 B")), right=(1,), notes=("for 2 rows",))
     >>> print(kept.text())
@@ -87,6 +91,7 @@ class Table:
     rows: Sequence[Sequence[str]]
     right: Collection[int] = ()
     notes: Sequence[str] = ()
+    marked: Collection[int] = ()
 
     def text(self, widest: int | None = None, room: int | None = None) -> str:
         """Return it as text; `widest` and `room` are as for `table`."""
@@ -102,9 +107,10 @@ class Table:
         columns = (all(NUMBER.fullmatch(row[i]) for row in body) for i in range(width))
         kinds = [' class="number"' if i in self.right or numbers else "" for i, numbers in enumerate(columns)]
         names = "".join(f'<th scope="col"{kind}>{escape(cell)}</th>' for cell, kind in zip(head, kinds, strict=True))
+        marks = [' class="marked"' if i in self.marked else "" for i in range(len(body))]
         lines = "\n".join(
-            f"<tr>{''.join(f'<td{kind}>{escape(cell)}</td>' for cell, kind in zip(row, kinds, strict=True))}</tr>"
-            for row in body
+            f"<tr{mark}>{''.join(f'<td{kind}>{escape(cell)}</td>' for cell, kind in zip(row, kinds, strict=True))}</tr>"
+            for row, mark in zip(body, marks, strict=True)
         )
         below = "".join(f"\n<p>{escape(note)}</p>" for note in self.notes)
         written = f"<table>\n<thead><tr>{names}</tr></thead>\n<tbody>\n{lines}\n</tbody>\n</table>"

@@ -5,17 +5,21 @@ on everything is NumPy.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
+from html import escape
 from typing import Any
 
 import jax
+import numpy as np
 
 from jaxprop.errors import JaxpropError
-from jaxprop.xray import written
+from jaxprop.tables import shown
+from jaxprop.xray import asked, groups, said, tabulated, written
 from jaxprop.xray.program import ArgNums, Reading, dynamic_leaves, program
 from jaxprop.xray.rows import Row, rows_of
+from jaxprop.xray.tabulated import Printed
 
 
 @dataclass(frozen=True)
@@ -127,6 +131,69 @@ class Report:
         if any(error.trouble for error in errors):
             return math.nan if any("NaN" in error.trouble for error in errors) else math.inf
         return math.sqrt(sum(error.rms**2 * error.count for error in errors))
+
+    def table(self, by: str = "line", limit: int | None = 40) -> Printed:
+        """Return the table of all places, in the order in which the program comes to them; print it, or let a notebook.
+
+        Args:
+            by: "line" has a row for each source line (and each module that it is run for), with the result of the last
+                of its equations; "equation" has one for each; "argument" has the arguments with their gradients.
+            limit: how many rows are shown: those that are not finite first, others from all depths. None shows all.
+
+        Raises:
+            JaxpropError: `by` is none of these.
+
+        >>> import jax.numpy as jnp
+        >>> found = report(lambda w: jnp.sum(jnp.log(w)))(jnp.array([1.0, 0.0]))
+        >>> print(found.table("argument"))
+        argument  shape       value RMS  largest  zero  gradient RMS  largest  zero  not finite
+        w         float32[2]      0.707        1   50%             1        1    0%  gradient inf 50%
+        """
+        return tabulated.tabulated(self.rows, by, limit, said.not_looked_into(self.sites))
+
+    def scopes(self, limit: int | None = None) -> Printed:
+        """Return the table of modules, each below the one around it: what it gives on, and the error of that.
+
+        The gradient is the RMS of that of all its parameters. `limit` is as for `table`.
+        """
+        return tabulated.modules(self.rows, limit, said.not_looked_into(self.sites))
+
+    def at(self, place: str) -> "Report":
+        """Return the report of one place alone.
+
+        Args:
+            place: a module such as "Block_1/Dense_0", without the modules around it where it takes none to know
+                which; or a line such as "model.py:12"; or an argument such as "params['w']".
+
+        Raises:
+            JaxpropError: nothing is there, or the place is in several modules; it names what is near.
+        """
+        whole, sites = asked.sites_at(self.sites, place)
+        reading = Reading(self.value, self.aux, self.grads, self.values, self.errors, sites, self.light)
+        return Report(reading, call=self.call, made_with=self.made_with, at=whole)
+
+    def __str__(self) -> str:
+        head = f"X-ray{f' of {self.scope}' if self.scope else ''}: {', '.join(self._figures())}"
+        return "\n".join([head, *said.not_finite(self.rows), *said.through_depth(self.rows)])
+
+    def __repr__(self) -> str:
+        return f"{self}\n.table(), .scopes(), .at(place) and .plot() show more."
+
+    def _repr_html_(self) -> str:
+        written = "".join(f"<p>{escape(line)}</p>" for line in str(self).splitlines())
+        return f"{written}{self.table().as_table().html()}"
+
+    def _figures(self) -> Iterator[str]:
+        """The numbers of its first line."""
+        if np.shape(self.value) == () and self.value is not None:
+            yield f"value {shown(float(np.asarray(self.value)))}"
+        if self.gradient_norm is not None:
+            yield f"norm of the gradient {shown(self.gradient_norm)}"
+        count = sum(site.primitive != "argument" for site in self.sites)
+        yield f"{count} equation{'s' * (count != 1)}"
+        modules = len(groups.scopes(site.scope for site in self.sites if site.primitive != "argument")) - 1
+        if modules and not self.scope:
+            yield f"{modules} modules"
 
     def json(self) -> dict[str, Any]:
         """Return plain data for `json.dump`: strict JSON, in which NaN and infinity are "nan", "inf" and "-inf".

@@ -1,0 +1,105 @@
+"""A report in a few sentences: what is not finite, whether errors vanish or explode, and what was not looked into."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from jaxprop.tables import shown
+from jaxprop.xray.rows import Row
+from jaxprop.xray.sites import Site
+from jaxprop.xray.versions import CUSTOM
+
+PRODUCTS = ("dot_general", "conv_general_dilated")
+SHARE = 1e-3  # an error vanishes where it is less than this share of what it was, and explodes beyond the inverse
+
+
+def not_finite(rows: Sequence[Row]) -> list[str]:
+    """Say where the first number that is not finite arises: going forward, and if there is none, going back."""
+    equations = [row for row in rows if not row.is_argument]
+    for name in ("NaN", "inf"):
+        given = [row.name for row in rows if row.is_argument and row.value and name in row.value.trouble]
+        if given:
+            return [f"First {name}: in the argument {given[0]}."]
+        for which, found in (("value", equations), ("error", equations[::-1])):
+            first = next((row for row in found if _holds(row, which, name)), None)
+            if first is not None:
+                way = "the values" if which == "value" else "the errors, going back; all values are free of it"
+                return [f"First {name}: {first.name} at {first.place}{_step(first, which, name)}, in {way}."]
+    return ["All numbers are finite."]
+
+
+def _holds(row: Row, which: str, name: str) -> bool:
+    measure = getattr(row, which)
+    return measure is not None and name in measure.trouble
+
+
+def _step(row: Row, which: str, name: str) -> str:
+    """The first step of it, of a row in a scan."""
+    found = np.argwhere(getattr(row, which).trouble_by_step(name))
+    if not row.site.axes or not len(found):
+        return ""
+    at = found[0 if which == "value" else -1]
+    return ", " + ", ".join(
+        f"{'device' if kind == 'shard_map' else 'step'} {i} of {n}"
+        for (kind, n), i in zip(row.site.axes, at, strict=False)
+    )
+
+
+def through_depth(rows: Sequence[Row]) -> list[str]:
+    """Say of errors and values what becomes of them between the ends of the program, and of a scan's steps."""
+    found = [row for row in rows if row.site.primitive in PRODUCTS and row.value is not None]
+    said: list[str] = []
+    if len(found) > 3:
+        what = f"of the {len(found)} matrix products"
+        said += _judged(
+            "error", [row.error.rms for row in found[::-1] if row.error], f"in the last quarter {what}", "in the first"
+        )
+        said += _judged(
+            "value", [row.value.rms for row in found if row.value], f"in the first quarter {what}", "in the last"
+        )
+    for row in found:
+        if len(row.site.axes) == 1 and row.site.axes[0][0] == "scan" and row.error is not None:
+            steps = row.error.steps[np.isfinite(row.error.steps)][::-1]
+            if len(steps) > 3:
+                what = f"of the {len(steps)} steps of the scan around {row.line or row.scope}"
+                said += _judged("error", list(steps), f"in the last quarter {what}", "in the first")
+                break
+    return said
+
+
+def _judged(what: str, sizes: Sequence[float], start: str, end: str) -> list[str]:
+    """Compare the medians of the first and the last quarter of what comes one after the other."""
+    finite = [size for size in sizes if np.isfinite(size)]
+    if len(finite) < 4:
+        return []
+    quarter = len(finite) // 4
+    before, after = float(np.median(finite[:quarter])), float(np.median(finite[-quarter:]))
+    if before == 0:
+        return [f"The {what}s are 0 {start}."]
+    verb = "vanish" if after < SHARE * before else "explode" if after > before / SHARE else "neither vanish nor explode"
+    return [f"The {what}s {verb}: their RMS is {shown(before, 2)} {start}, {shown(after, 2)} {end}."]
+
+
+def not_looked_into(sites: Sequence[Site]) -> Iterator[str]:
+    """Say what this report cannot show."""
+    loops = sum("while" in site.around for site in sites)
+    if loops:
+        yield (
+            f"{_equations(loops)} in a while loop: its turns are taken together, and no error comes back through it "
+            "(JAX differentiates none)"
+        )
+    custom = Counter(site.primitive for site in sites if site.primitive.split(" ")[0] in CUSTOM)
+    for name, count in custom.items():
+        rule = name.partition(" ")[2] or name
+        times = f" ({count} times)" if count > 1 else ""
+        yield f"{rule} has a derivative of its own{times}: seen from outside, what it computes within is not shown"
+    scans = sorted({site.axes for site in sites if site.axes}, key=str)
+    for axes in scans:
+        names = " of ".join(f"{n} {'devices' if kind == 'shard_map' else 'steps'}" for kind, n in reversed(axes))
+        count = sum(site.axes == axes for site in sites)
+        yield f"{_equations(count)} in {names}, taken together here; a row's value.steps and error.steps have each"
+
+
+def _equations(count: int) -> str:
+    return f"{count} equation{'s lie' if count > 1 else ' lies'}"
