@@ -21,6 +21,7 @@ from jaxtyping import PyTree
 
 from jaxprop.errors import JaxpropError, ShapeError
 from jaxprop.xray import measures
+from jaxprop.xray.passing import passing
 from jaxprop.xray.planning import Path, Sinks, is_real, plan
 from jaxprop.xray.probe import probe
 from jaxprop.xray.rewriting import Seen, Visitor, run
@@ -69,7 +70,8 @@ def program(
         argnums: the arguments to differentiate, as for `jax.grad`. None looks at the values alone, and f may return
             anything then.
         has_aux: whether f returns a pair.
-        light: measure the mean square and the largest absolute value only, for a training loop.
+        light: measure only what passes from one line or module to another, and of it the mean square and the largest
+            absolute value, for a training loop: it costs little beside the gradient.
 
     Raises:
         JaxpropError: an argument to differentiate holds no real numbers, or argnums names none.
@@ -83,16 +85,17 @@ def program(
 
     def run(*args: Any, **kwargs: Any) -> Reading:
         traced = trace(f, argnums, args, kwargs, has_aux=has_aux)
-        visitor = _Measuring(measures.light if light else measures.full, len(measures.names(light)))
+        listed = sites(traced.jaxpr)
+        visitor = _Light(passing(listed, LAYOUT)) if light else _Measuring()
         pulled = pull(traced, visitor)
         values, errors = pulled.seen, pulled.landed
         for i, (argument, gradient) in enumerate(zip(traced.inputs, pulled.gradients, strict=True)):
             if is_inexact(argument):
-                values[(-1, i)] = (visitor.measure(argument),)
+                values[(-1, i)] = (visitor.measured(argument),)
             if gradient is not None:
-                errors[(-1, i)] = (visitor.measure(gradient),)
-        listed = (*argument_sites(traced.jaxpr, traced.names), *sites(traced.jaxpr))
-        return Reading(pulled.value, pulled.aux, pulled.grads, values, errors, listed, light)
+                errors[(-1, i)] = (visitor.measured(gradient),)
+        every = (*argument_sites(traced.jaxpr, traced.names), *listed)
+        return Reading(pulled.value, pulled.aux, pulled.grads, values, errors, every, light)
 
     return run
 
@@ -183,33 +186,53 @@ def pull(traced: Traced, visitor: Visitor) -> Pulled:
 class _Measuring:
     """Measure every value that an equation computes, and the error that comes back to it."""
 
-    def __init__(self, measure: Callable[[Array], Array], width: int) -> None:
-        self.measure, self.width = measure, width
+    names = measures.FULL
+    measure = staticmethod(measures.full)
+
+    def looks_at(self, path: Path, equation: Equation) -> bool:
+        return equation.primitive.name not in LAYOUT
 
     def sinks(self, path: Path, equation: Equation, errors: list[bool]) -> Any:
-        if equation.primitive.name in LAYOUT:
+        if not self.looks_at(path, equation):
             return None
         return tuple(self._sink(v) if reached else None for v, reached in zip(equation.outvars, errors, strict=True))
 
     def _sink(self, variable: Any) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct((self.width,), measures.width(variable.aval.dtype))
+        return jax.ShapeDtypeStruct((len(self.names),), measures.width(variable.aval.dtype))
 
     def visit(self, path: Path, equation: Equation, inputs: list[Any], sinks: Any) -> tuple[list[Any], Any]:
         outputs = evaluate(equation, inputs)
-        if equation.primitive.name in LAYOUT or not any(is_real(v) for v in equation.outvars):
+        real = [is_real(v) for v in equation.outvars]
+        if not self.looks_at(path, equation) or not any(real):
             return outputs, None
-        seen = tuple(self.measure(y) if is_real(v) else None for y, v in zip(outputs, equation.outvars, strict=True))
+        seen = tuple(self.measured(y) if flag else None for y, flag in zip(outputs, real, strict=True))
         if sinks is not None:
             outputs = [
                 y if sink is None else probe(self._landing, y, (), sink) for y, sink in zip(outputs, sinks, strict=True)
             ]
         return outputs, seen
 
+    def measured(self, array: Any) -> Array:
+        return self.measure(jax.lax.stop_gradient(array))  # nobody differentiates a measure: half the time to trace
+
     def _landing(self, kept: Any, error: Array) -> Array:
-        return self.measure(error)
+        return self.measured(error)
 
     def join(self, before: Any, now: Any) -> Any:
         return jax.tree.map(lambda a, b: measures.joined(jnp.stack([a, b]), jnp), before, now)
+
+
+class _Light(_Measuring):
+    """Measure less, and only where a value passes from line to line."""
+
+    names = measures.LIGHT
+    measure = staticmethod(measures.light)
+
+    def __init__(self, places: frozenset[Path]) -> None:
+        self.places = places
+
+    def looks_at(self, path: Path, equation: Equation) -> bool:
+        return path in self.places
 
 
 def dynamic_leaves(
@@ -230,8 +253,10 @@ def is_inexact(array: Any) -> bool:
 def name_of(path: Any, f: Callable[..., Any]) -> str:
     """Name an argument's leaf as one would write it inside f, such as params['Dense_0']['kernel']."""
     kind, place, *rest = path  # ((args, kwargs) -> which of the two -> which argument -> ...)
-    key = getattr(place, "idx", getattr(place, "key", None))
-    if kind.idx == 0:
+    if kind.idx == 1:
+        key = place.key
+    else:
+        key = place.idx
         try:
             known = list(inspect.signature(f).parameters.values())
         except (TypeError, ValueError):

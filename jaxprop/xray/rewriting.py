@@ -172,7 +172,7 @@ def _unseen(program: Any, inputs: list[Any]) -> list[Any]:
 class _Nobody:
     """A visitor who looks at nothing."""
 
-    def sinks(self, path: Path, equation: Equation) -> None:
+    def sinks(self, path: Path, equation: Equation, errors: list[bool]) -> None:
         return None
 
     def visit(self, path: Path, equation: Equation, inputs: list[Any], sinks: Any) -> tuple[list[Any], None]:

@@ -104,8 +104,9 @@ class Measure:
 def _rms(numbers: np.ndarray) -> np.ndarray:
     """The root of the mean square from what was measured, `[..., measures]`; NaN where there is no finite number."""
     if numbers.shape[-1] == len(measures.LIGHT):
-        count, square, _ = (numbers[..., i] for i in range(len(measures.LIGHT)))
-        return np.where(count > 0, np.sqrt(square), np.nan)
+        count, square, largest = (numbers[..., i] for i in range(len(measures.LIGHT)))
+        found = np.where(np.isfinite(largest), np.sqrt(square) * largest, largest)
+        return np.where(count > 0, found, np.nan)
     of = {name: numbers[..., i] for i, name in enumerate(measures.FULL)}
     finite = of["count"] - of["nan"] - of["inf"]
     mean = np.sqrt(of["square"] * of["count"] / np.maximum(finite, 1)) * of["largest"]
