@@ -47,6 +47,11 @@ class Reading:
     errors: the same of the cotangents that came back to these outputs, where some came.
     sites: the equations, in the order in which they run; the arguments of f stand first, at the paths (-1, i).
     light: whether the measures are `measures.LIGHT` or `measures.FULL`.
+
+    >>> import jax.numpy as jnp
+    >>> reading = program(lambda x: jnp.sum(x**2))(jnp.array([3.0, 4.0]))
+    >>> print(reading.value, reading.grads, list(reading.values))
+    25.0 [6. 8.] [(0,), (1,), (-1, 0)]
     """
 
     value: PyTree
