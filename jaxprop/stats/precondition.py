@@ -10,6 +10,7 @@ eigenvalues are known badly. π² = (tr A / R) / (tr B / C) shares it out betwee
 import math
 import numbers
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -183,7 +184,7 @@ def inverse(factors: Factors, damping: float) -> Factors:
         _inverse_of(side, share, diagonal)
         for side, share, diagonal in zip((factors.A, factors.B), (π * root, root / π), factors.diagonal, strict=True)
     )
-    return Factors(A, B, factors.diagonal, factors.view, factors.flipped)
+    return replace(factors, A=A, B=B, joined=False)
 
 
 def _inverse_of(side: Array, damping: Array, diagonal: bool) -> Array:

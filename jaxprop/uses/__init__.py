@@ -18,6 +18,8 @@ from jaxprop.uses.use import (
     weighted as weighted,
     weighted_sum as weighted_sum,
 )
+from jaxprop.uses.view import View as View
+from jaxprop.uses.viewed import Viewed as Viewed
 
 # `jaxprop` exports the classes above, and not the files that they come from.
 __all__ = [name for name, value in vars().items() if isinstance(value, type)]  # pyright: ignore[reportUnsupportedDunderAll]

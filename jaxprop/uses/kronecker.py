@@ -15,7 +15,7 @@ convolutions; Eschenhagen et al., arXiv 2311.00636, section 3, for the two kinds
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -23,6 +23,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
+
+from jaxprop.uses.view import View
 
 Kind = Literal["expand", "reduce"]
 
@@ -36,6 +38,7 @@ class Factors:
     have an axis G before these, and the arrays of a `Repeat` an axis L before all.
 
     `view` is (K, F, G, E), the axes that θ is reshaped to: R is K·F and C is E, or, if `flipped`, R is K·E and C is F.
+    `through`: the view of θ that all this is said of, where it is not θ itself.
     `joined`: A and B are partial traces (`join`), still to be divided by their common trace.
 
     >>> factors = Factors(jnp.diag(jnp.array([1.0, 2.0])), jnp.array([[3.0]]), view=(1, 2, 1, 1))
@@ -50,6 +53,7 @@ class Factors:
     view: tuple[int, int, int, int] = field(default=(1, 1, 1, 1), metadata={"static": True})
     flipped: bool = field(default=False, metadata={"static": True})
     joined: bool = field(default=False, metadata={"static": True})
+    through: View | None = field(default=None, metadata={"static": True})
 
     def settled(self, columns: int = 1) -> "Factors":
         """Return the factors of a block whose A and B were added up over that many columns of errors.
@@ -64,6 +68,8 @@ class Factors:
     def as_matrix(self, theta: Array) -> Array:
         """Return an array of θ's shape as `[(L,) (G,) R, C]`."""
         K, F, G, E = self.view
+        if self.through is not None:
+            theta = self._by_block_of(theta.ndim, self.through.of)(theta)
         blocks = theta.shape[: self._blocks]
         split = jnp.moveaxis(theta.reshape(*blocks, K, F, G, E), -2, len(blocks))
         split = jnp.swapaxes(split, -1, -2) if self.flipped else split
@@ -75,7 +81,11 @@ class Factors:
         rows, columns = (E, F) if self.flipped else (F, E)
         split = matrix.reshape(*matrix.shape[: self._blocks], G, K, rows, columns)
         split = jnp.swapaxes(split, -1, -2) if self.flipped else split
-        return jnp.moveaxis(split, self._blocks, -2).reshape(shape)
+        split = jnp.moveaxis(split, self._blocks, -2)
+        if self.through is None:
+            return split.reshape(shape)
+        before = len(shape) - len(self.through.shape)
+        return self._by_block_of(len(shape), self.through.back)(split.reshape(*shape[:before], *self.through.seen))
 
     def times(self, theta: Array) -> Array:
         """Return the block times an array of θ's shape, (A ⊗ B) θ, in that shape."""
@@ -85,8 +95,17 @@ class Factors:
 
     def matrix(self) -> Array:
         """Return the block itself, `[P, P]`, in the order in which the P entries of θ lie. Not inside a `Repeat`."""
-        P = math.prod(self.view)
-        return jax.vmap(self.times)(jnp.eye(P, dtype=jnp.result_type(self.A, self.B)))
+        shape = (math.prod(self.view),) if self.through is None else self.through.shape
+        P = math.prod(shape)
+        units = jnp.eye(P, dtype=jnp.result_type(self.A, self.B)).reshape(P, *shape)
+        return jax.vmap(self.times)(units).reshape(P, P)
+
+    def _by_block_of(self, axes: int, look: Callable[[Array], Array]) -> Callable[[Array], Array]:
+        """Look at every block of an array of so many axes, those of a `Repeat` first."""
+        assert self.through is not None
+        for _ in range(axes - len(self.through.shape)):
+            look = jax.vmap(look)
+        return look
 
     @property
     def _blocks(self) -> int:

@@ -117,7 +117,7 @@ class Several(Use):
         """The partial traces of the sum of the places' blocks (`kronecker.join`): exact where they share A or B."""
         each = [use.kronecker_factors(weights, kind) for use in self.uses]
         each = [transposed(f) if transpose else f for f, transpose in zip(each, self.transposes, strict=True)]
-        if len({(f.view, f.flipped) for f in each}) > 1:
+        if len({(f.view, f.flipped, f.through) for f in each}) > 1:
             return super().kronecker_factors(weights, kind)
         return join(each)
 

@@ -13,8 +13,6 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
 from jaxprop.xray.versions import varying_as
 
@@ -43,14 +41,7 @@ def _backward(reduce: Reduce, residual: Any, cotangent: Any) -> tuple[Any, Any, 
     kept, types = residual
     landed, tree = jax.tree.flatten(reduce(kept, cotangent))
     landed = [varying_as(each, type) for each, type in zip(landed, types.of, strict=True)]
-    return cotangent, jax.tree.map(no_cotangent, kept), tree.unflatten(landed)
-
-
-def no_cotangent(value: Any) -> Any:
-    """Make the cotangent of what nothing flows back to: zeros, of float0 for whole numbers."""
-    if jnp.issubdtype(value.dtype, jnp.inexact):
-        return jnp.zeros(value.shape, value.dtype)
-    return np.zeros(value.shape, jax.dtypes.float0)
+    return cotangent, None, tree.unflatten(landed)  # None: nothing flows back to what was kept
 
 
 probe.defvjp(_forward, _backward)

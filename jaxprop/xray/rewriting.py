@@ -40,6 +40,8 @@ class Visitor(Protocol):
         """Put together what was seen in the turns of a `while`, whose number is not known."""
         ...
 
+    # A visitor may have `enter(path, sinks)` too: it returns the sinks of a scan's step, made of those given to it.
+
 
 def run(
     jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Any], sinks: Sinks, visitor: Visitor, path: Path = ()
@@ -87,11 +89,12 @@ def _scan(equation: Equation, inputs: list[Any], sinks: Sinks, visitor: Visitor,
     jaxpr, consts = inner(equation)
     params = equation.params
     split = scan_split(equation)
+    enter = getattr(visitor, "enter", lambda path, sinks: sinks)
     fixed, state, rows = inputs[: split.consts], inputs[split.consts : sum(split)], inputs[sum(split) :]
 
     def step(state: list[Any], turn: tuple[list[Any], Sinks]) -> tuple[list[Any], Any]:
         row, sinks = turn
-        outputs, seen = run(jaxpr, consts, [*fixed, *state, *row], sinks, visitor, path)
+        outputs, seen = run(jaxpr, consts, [*fixed, *state, *row], enter(path, sinks), visitor, path)
         return outputs[: split.carried], (outputs[split.carried :], seen)
 
     state, (stacked, seen) = lax.scan(

@@ -8,8 +8,9 @@ The way forward is gone once, however many errors are pulled back: what it leave
 caches, one array for all examples where it does not depend on the example.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,10 +18,14 @@ from jaxtyping import PyTree
 
 from jaxprop.errors import JaxpropError, ShapeError
 from jaxprop.uses import Dense, Stacked, Use
+from jaxprop.xray.following.closing import Closing, Landings, closed_inside
 from jaxprop.xray.following.examples import InAxes, OneExample, one_example
+from jaxprop.xray.following.follow import follow
+from jaxprop.xray.following.forward import Forward
+from jaxprop.xray.following.joining import Landed, use_of
+from jaxprop.xray.following.probing import landing
+from jaxprop.xray.planning import Path
 from jaxprop.xray.program import ArgNums, is_inexact
-from jaxprop.xray.rewriting import run
-from jaxprop.xray.versions import Equation, evaluate, is_literal, opened
 
 Close = Callable[[Use, str], PyTree]
 
@@ -50,39 +55,101 @@ class ForeignPass:
 
     def __init__(self, traced: OneExample) -> None:
         self.traced, self.examples = traced, traced.examples
-        self._forward = _Forward.of(traced)
-        self.y = self._forward.y
+        _check_real(traced.returned)
+        self.followed = follow(traced)
         self.params = self._tree({i: traced.inputs[i] for i in traced.asked})
 
+    @cached_property
+    def y(self) -> PyTree:
+        """What f returns, of every example."""
+        return self._plainly.y
+
+    @cached_property
+    def _plainly(self) -> Forward:
+        """The way forward after which everything that lands is kept."""
+        return Forward.of(self.traced, self.followed, [])
+
     def uses(self, dy: PyTree) -> PyTree:
-        """Go back with the error dy, of the tree and shapes of y: the tree of θ, a `Use` at each leaf."""
-        gradients = self._forward.pull(self._errors(dy))
-        traced = self.traced
-        return self._tree({
-            i: Dense(gradient, traced.one(i).shape, traced.one(i).dtype)
-            for i, gradient in zip(traced.asked, gradients, strict=True)
-        })  # fmt: skip
+        """Go back with the error dy, of the tree and shapes of y: the tree of θ, a `Use` at each leaf.
+
+        dy may be a function of y, too.
+        """
+        return self._tree(self._uses(self._plainly, dy, self.traced.asked))
 
     def close(self, dy: PyTree, close: Close) -> PyTree:
         """Go back with the error dy; the tree of θ with what `close(use, path)` keeps of each use.
 
-        A leaf that a scan goes over is closed a step at a time; what is kept of it has these steps as its first axis.
+        A leaf that a scan goes over is closed a step at a time, where its uses arise; what is kept of it has these
+        steps as its first axis. Then f is run once more for y, unless dy is a function of y.
         """
-        uses = self.uses(dy)
-        asked = self.traced.asked
-        flat = jax.tree.leaves(uses, is_leaf=lambda node: isinstance(node, Use))
-        return self._tree({i: _closed(use, self.traced.paths[i], close) for i, use in zip(asked, flat, strict=True)})
+        closings, inside = self._closings(close)
+        if not closings:
+            forward = self._plainly
+        else:
+            forward = Forward.of(self.traced, self.followed, closings)
+            self.__dict__.setdefault("y", forward.y)
+        outside = [i for i in self.traced.asked if i not in inside]
+        uses = self._uses(forward, dy, outside, found := {})
+        closed = {i: _closed(use, self.traced.paths[i], close) for i, use in uses.items()}
+        return self._tree(closed | found)
+
+    def _uses(self, forward: Forward, dy: PyTree, leaves: list[int], closed: dict[int, PyTree] | None = None) -> Any:
+        """Pull an error back; the uses of these leaves, and in `closed` what was kept of others."""
+        gradients, landed, kept = forward.pull(self._errors(dy(forward.y) if callable(dy) else dy, forward.y))
+        if closed is not None:
+            closed |= kept
+        places = self.followed.places
+        found: dict[int, Use] = {}
+        for i in leaves:
+            one = self.traced.one(i)
+            if i in self.followed.lost:
+                found[i] = Dense(gradients[i], one.shape, one.dtype)
+            else:
+                paths = [p for p, place in places.items() if any(part.leaf == i for part in place.parts)]
+                each = [Landed(landed[p].get("a"), landed[p]["delta"], forward.ids.get(p)) for p in paths]
+                found[i] = use_of(i, one.shape, one.dtype, [places[p] for p in paths], each)
+        return found
+
+    def _closings(self, close: Close) -> tuple[list[Closing], set[int]]:
+        """What is closed inside scans, and which leaves."""
+        closings = [
+            closing
+            for path, leaves in closed_inside(self.followed, self.traced.asked).items()
+            if (closing := self._closing(path, leaves, close)) is not None
+        ]
+        return closings, {leaf for closing in closings for leaf in closing.kept}
+
+    def _closing(self, path: Path, leaves: list[int], close: Close) -> Closing | None:
+        inside = {p: place for p, place in self.followed.places.items() if any(x.leaf in leaves for x in place.parts)}
+        depth = next(i + 1 for place in inside.values() for i, scan in enumerate(place.scans) if scan.path == path)
+        among = {scan.path for place in inside.values() for scan in place.scans[:depth]}
+
+        def kept(landed: Landings) -> dict[int, PyTree]:
+            found = {}
+            for i in leaves:
+                one = self.traced.one(i)
+                own = {p: place for p, place in inside.items() if any(part.leaf == i for part in place.parts)}
+                each = [Landed(landed[p].get("a"), landed[p]["delta"], None) for p in own]
+                use = use_of(i, one.shape[depth:], one.dtype, list(own.values()), each, depth)
+                found[i] = close(use, self.traced.paths[i])
+            return found
+
+        raw = {p: landing(place, among) for p, place in inside.items()}
+        closing = Closing(
+            path, raw, self.examples, kept, [scan.length for scan in next(iter(inside.values())).scans[:depth]]
+        )
+        return closing if all(is_inexact(s) for s in jax.tree.leaves(closing.kept)) else None
 
     def _tree(self, found: dict[int, Any]) -> PyTree:
         return self.traced.as_gradient([found.get(i) for i in range(len(self.traced.inputs))])
 
-    def _errors(self, dy: PyTree) -> list[Any]:
-        expected = jax.tree.map(lambda y: jax.ShapeDtypeStruct(y.shape, y.dtype), self.y)
+    def _errors(self, dy: PyTree, y: PyTree) -> list[Any]:
+        expected = jax.tree.map(lambda y: jax.ShapeDtypeStruct(y.shape, y.dtype), y)
         if jax.tree.structure(dy) != jax.tree.structure(expected) or not all(
             jnp.shape(d) == y.shape for d, y in zip(jax.tree.leaves(dy), jax.tree.leaves(expected), strict=True)
         ):
             raise ShapeError(f"dy: found {jax.tree.map(jnp.shape, dy)}, expected the shapes of y: {expected}")
-        return [jnp.asarray(d, y.dtype) for d, y in zip(jax.tree.leaves(dy), jax.tree.leaves(self.y), strict=True)]
+        return [jnp.asarray(d, y.dtype) for d, y in zip(jax.tree.leaves(dy), jax.tree.leaves(y), strict=True)]
 
 
 def _closed(use: Use, path: str, close: Close) -> PyTree:
@@ -90,79 +157,6 @@ def _closed(use: Use, path: str, close: Close) -> PyTree:
     if not isinstance(use, Stacked):
         return close(use, path)
     return jax.lax.map(lambda block: _closed(block, path, close), use.use)
-
-
-class _Forward(NamedTuple):
-    """What the way forward leaves: y, and what the way back needs, with the axis of examples where there is one."""
-
-    y: PyTree
-    residuals: list[Any]
-    axes: list[int | None]
-    back: Any  # the tree that the residuals make the way back with
-
-    @classmethod
-    def of(cls, traced: OneExample) -> "_Forward":
-        tree: list[Any] = []
-        returned = jax.tree.structure(traced.returned)
-        _check_real(traced.returned)
-
-        def forward(*inputs: Any) -> tuple[list[Any], list[Any]]:
-            def of(leaves: list[Any]) -> list[Any]:
-                whole = list(inputs)
-                for i, leaf in zip(traced.asked, leaves, strict=True):
-                    whole[i] = leaf
-                return run(traced.jaxpr, traced.consts, whole, {}, Plainly())[0]
-
-            y, back = jax.vjp(of, [inputs[i] for i in traced.asked])
-            residuals, structure = jax.tree.flatten(back)
-            tree.append(structure)
-            return y, residuals
-
-        shapes = [traced.one(i) for i in range(len(traced.inputs))]
-        program, consts = opened(jax.make_jaxpr(forward)(*shapes))
-        mapped = depends(program, [axis is not None for axis in traced.axes])
-        count = returned.num_leaves
-        axes = [0 if is_mapped else None for is_mapped in mapped[count:]]
-        every = jax.vmap(
-            lambda *inputs: jax.core.eval_jaxpr(program, consts, *inputs),
-            in_axes=tuple(traced.axes), out_axes=[0] * count + axes, axis_size=traced.examples,
-        )(*traced.inputs)  # fmt: skip
-        return cls(returned.unflatten(every[:count]), every[count:], axes, tree[0])
-
-    def pull(self, dy: list[Any]) -> list[Any]:
-        """Return the gradients of every example."""
-
-        def back(residuals: list[Any], dy: list[Any]) -> list[Any]:
-            return self.back.unflatten(residuals)(dy)[0]
-
-        return jax.vmap(back, in_axes=(self.axes, 0))(self.residuals, dy)
-
-
-class Plainly:
-    """A visitor who looks at nothing."""
-
-    def sinks(self, path: Any, equation: Equation, errors: list[bool]) -> None:
-        """Want nothing."""
-
-    def visit(self, path: Any, equation: Equation, inputs: list[Any], sinks: Any) -> tuple[list[Any], None]:
-        """Evaluate the equation."""
-        return evaluate(equation, inputs), None
-
-    def join(self, before: Any, now: Any) -> Any:
-        """See nothing."""
-
-
-def depends(jaxpr: Any, mapped: Sequence[bool]) -> list[bool]:
-    """Say which outputs of a program depend on inputs that are mapped over examples."""
-    found = {variable for variable, is_mapped in zip(jaxpr.invars, mapped, strict=True) if is_mapped}
-
-    def is_in(variable: Any) -> bool:
-        return not is_literal(variable) and variable in found
-
-    for equation in jaxpr.eqns:
-        if any(map(is_in, equation.invars)):
-            found.update(equation.outvars)
-    return [is_in(variable) for variable in jaxpr.outvars]
 
 
 def _check_real(returned: PyTree) -> None:
