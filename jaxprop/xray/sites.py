@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jaxprop.xray.places import Line, line_of
+from jaxprop.xray.places import Line, Places, Stack
 from jaxprop.xray.planning import Path, devices
 from jaxprop.xray.versions import CALLS, REMATS, Equation, inner, is_literal, opened
 
@@ -15,13 +15,15 @@ class Site:
 
     path: its place, as in `rewriting`.
     primitive: what it computes, such as "dot_general"; of a function with a rule of its own, that function's name too.
-    line: the user's line.
+    line: the user's line; a library's, where no line of the user's leads to the equation.
     scope: the modules around it, as their library named them, joined by "/".
     inputs, outputs: numbers of the values that enter and leave; the value that a scan's step is given has the number of
         the one outside. None for a number that stands in the program.
     shapes: of the outputs, such as "float32[8,128]".
     axes: what its readings have in front, outermost first: ("scan", 12) or ("shard_map", 4).
     around: the kinds of equations that it lies in, outermost first.
+    via: the user's lines that called the one at `line`, from the inside out. Two callers of one jitted function differ
+        in them.
     name: of an argument, as one writes it inside f, such as params['Dense_0']['kernel'].
     """
 
@@ -34,6 +36,7 @@ class Site:
     shapes: tuple[str, ...]
     axes: tuple[tuple[str, int], ...] = ()
     around: tuple[str, ...] = ()
+    via: tuple[Line, ...] = ()
     name: str = ""
 
 
@@ -58,14 +61,14 @@ class _Around:
 
     path: Path = ()
     scope: str = ""
-    equations: tuple[Equation, ...] = ()  # from the inside out
+    stack: Stack = ()
     axes: tuple[tuple[str, int], ...] = ()
     names: tuple[str, ...] = ()
 
-    def into(self, equation: Equation, path: Path, axes: tuple[tuple[str, int], ...] = ()) -> "_Around":
+    def into(self, equation: Equation, stack: Stack, path: Path, axes: tuple[tuple[str, int], ...] = ()) -> "_Around":
         name = equation.primitive.name
         return _Around(
-            path, self.scoped(equation), (equation, *self.equations), (*self.axes, *axes),
+            path, self.scoped(equation), stack, (*self.axes, *axes),
             (*self.names, str(equation.params.get("name", name)) if name in CALLS else name),
         )  # fmt: skip
 
@@ -78,6 +81,7 @@ class _Listing:
 
     def __init__(self) -> None:
         self.count = 0
+        self.places = Places()
 
     def new(self) -> int:
         self.count += 1
@@ -91,7 +95,8 @@ class _Listing:
         for place, equation in enumerate(jaxpr.eqns):
             path = (*around.path, place)
             inputs = [None if is_literal(v) else numbers[v] for v in equation.invars]
-            entered = list(_inside(equation, inputs, around, path))
+            stack = (*around.stack, *self.places.stack(equation))
+            entered = list(_inside(equation, inputs, around, stack, path))
             for program, inside, into in entered:
                 yield from self.list(program, into, inside)
                 inner_numbers = self.last
@@ -101,10 +106,11 @@ class _Listing:
             for v in equation.outvars:
                 numbers.setdefault(v, self.new())
             if not entered:
+                line, via = self.places.lines(stack)
                 yield Site(
-                    path, _name(equation), line_of((equation, *around.equations)), around.scoped(equation),
+                    path, _name(equation), line, around.scoped(equation),
                     tuple(inputs), tuple(numbers[v] for v in equation.outvars),
-                    tuple(str(v.aval.str_short()) for v in equation.outvars), around.axes, around.names,
+                    tuple(str(v.aval.str_short()) for v in equation.outvars), around.axes, around.names, via,
                 )  # fmt: skip
         self.last = numbers
 
@@ -119,18 +125,18 @@ def _name(equation: Equation) -> str:
 
 
 def _inside(
-    equation: Equation, inputs: list[int | None], around: _Around, path: Path
+    equation: Equation, inputs: list[int | None], around: _Around, stack: Stack, path: Path
 ) -> Iterator[tuple[Any, list[int | None], _Around]]:
     """Give the programs in an equation, the values that enter each, and what then lies around."""
     name, params = equation.primitive.name, equation.params
     if name in CALLS or name in REMATS:
-        yield inner(equation).jaxpr, inputs, around.into(equation, path)
+        yield inner(equation).jaxpr, inputs, around.into(equation, stack, path)
     elif name == "scan":
-        yield inner(equation).jaxpr, inputs, around.into(equation, path, (("scan", params["length"]),))
+        yield inner(equation).jaxpr, inputs, around.into(equation, stack, path, (("scan", params["length"]),))
     elif name == "shard_map":
-        yield inner(equation).jaxpr, inputs, around.into(equation, path, (("shard_map", devices(equation)),))
+        yield inner(equation).jaxpr, inputs, around.into(equation, stack, path, (("shard_map", devices(equation)),))
     elif name == "cond":
         for number, program in enumerate(params["branches"]):
-            yield opened(program).jaxpr, inputs[1:], around.into(equation, (*path, number))
+            yield opened(program).jaxpr, inputs[1:], around.into(equation, stack, (*path, number))
     elif name == "while":
-        yield opened(params["body_jaxpr"]).jaxpr, inputs[params["cond_nconsts"] :], around.into(equation, path)
+        yield opened(params["body_jaxpr"]).jaxpr, inputs[params["cond_nconsts"] :], around.into(equation, stack, path)
