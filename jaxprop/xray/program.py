@@ -21,20 +21,16 @@ from jaxtyping import PyTree
 
 from jaxprop.errors import JaxpropError, ShapeError
 from jaxprop.xray import measures
+from jaxprop.xray.modules import Modules, find_modules
 from jaxprop.xray.passing import passing
 from jaxprop.xray.planning import Path, Sinks, is_real, plan
 from jaxprop.xray.probe import probe
 from jaxprop.xray.rewriting import Seen, Visitor, run
-from jaxprop.xray.sites import Site, argument_sites, sites
+from jaxprop.xray.sites import LAYOUT, Site, sites
 from jaxprop.xray.versions import Equation, evaluate, opened
 
 ArgNums = int | Sequence[int] | None
 ARRAYS = (jax.Array, np.ndarray, np.generic)
-# what only moves numbers or keeps them as they are: its readings would be those of what enters
-LAYOUT = frozenset({
-    "broadcast_in_dim", "convert_element_type", "copy", "copy_p", "optimization_barrier", "pvary", "pcast", "reshape",
-    "rev", "sharding_constraint", "mesh_cast", "slice", "squeeze", "stop_gradient", "transpose", "expand_dims",
-})  # fmt: skip
 
 
 @jax.tree_util.register_dataclass
@@ -90,7 +86,7 @@ def program(
 
     def run(*args: Any, **kwargs: Any) -> Reading:
         traced = trace(f, argnums, args, kwargs, has_aux=has_aux)
-        listed = sites(traced.jaxpr)
+        listed = sites(traced.jaxpr, traced.names, traced.modules)
         visitor = _Light(passing(listed, LAYOUT)) if light else _Measuring()
         pulled = pull(traced, visitor)
         values, errors = pulled.seen, pulled.landed
@@ -99,8 +95,7 @@ def program(
                 values[(-1, i)] = (visitor.measured(argument),)
             if gradient is not None:
                 errors[(-1, i)] = (visitor.measured(gradient),)
-        every = (*argument_sites(traced.jaxpr, traced.names), *listed)
-        return Reading(pulled.value, pulled.aux, pulled.grads, values, errors, every, light)
+        return Reading(pulled.value, pulled.aux, pulled.grads, values, errors, listed, light)
 
     return run
 
@@ -116,6 +111,7 @@ class Traced(NamedTuple):
     returned: Any  # the tree of what f returns
     has_aux: bool
     as_gradient: Callable[[list[Any]], PyTree]  # gradients of the inputs, None for others, as `jax.grad` returns them
+    modules: Modules  # whose parameters the inputs are
 
 
 def trace(
@@ -145,9 +141,11 @@ def trace(
         args, _ = tree.unflatten(whole)
         return args[argnums] if isinstance(argnums, int) else tuple(args[i] for i in argnums or ())
 
-    names = [name_of(path, f) for is_array, (path, _) in zip(dynamic, leaves, strict=True) if is_array]
+    paths = [path for is_array, (path, _) in zip(dynamic, leaves, strict=True) if is_array]
+    names = [name_of(path, f) for path in paths]
     differentiated = [flag for is_array, flag in zip(dynamic, flags, strict=True) if is_array]
-    return Traced(jaxpr, list(consts), inputs, names, differentiated, returned, has_aux, as_gradient)
+    modules = find_modules(paths, (args, kwargs), [name_of(path[:2], f) for path in paths], differentiated)
+    return Traced(jaxpr, list(consts), inputs, names, differentiated, returned, has_aux, as_gradient, modules)
 
 
 class Pulled(NamedTuple):

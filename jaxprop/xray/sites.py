@@ -1,12 +1,21 @@
 """The equations of a program as a flat list, in the order in which they run: what a report has its rows from."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
+from jaxprop.xray.modules import Module, Modules, common
 from jaxprop.xray.places import Line, Places, Stack
 from jaxprop.xray.planning import Path, devices
-from jaxprop.xray.versions import CALLS, REMATS, Equation, inner, is_literal, opened
+from jaxprop.xray.scopes import Evidence, names_in, scopes
+from jaxprop.xray.versions import CALLS, REMATS, Equation, inner, is_literal, opened, scan_split
+
+# what only moves numbers or keeps them as they are
+LAYOUT = frozenset({
+    "broadcast_in_dim", "convert_element_type", "copy", "copy_p", "optimization_barrier", "pvary", "pcast", "reshape",
+    "rev", "sharding_constraint", "mesh_cast", "slice", "squeeze", "stop_gradient", "transpose", "expand_dims",
+})  # fmt: skip
+FOLLOWED = LAYOUT | {"concatenate", "dynamic_slice"}  # a parameter that comes out of these is one still
 
 
 @dataclass(frozen=True)
@@ -16,7 +25,8 @@ class Site:
     path: its place, as in `rewriting`.
     primitive: what it computes, such as "dot_general"; of a function with a rule of its own, that function's name too.
     line: the user's line; a library's, where no line of the user's leads to the equation.
-    scope: the modules around it, as their library named them, joined by "/".
+    scope: the path of the module that computed it, such as "Block_1/Dense_0" or "layers/1", "" outside of all; of an
+        argument, the module whose parameter it is. Names that were set by `jax.named_scope` are parts of it.
     inputs, outputs: numbers of the values that enter and leave; the value that a scan's step is given has the number of
         the one outside. None for a number that stands in the program.
     shapes: of the outputs, such as "float32[8,128]".
@@ -40,19 +50,36 @@ class Site:
     name: str = ""
 
 
-def argument_sites(jaxpr: Any, names: Sequence[str]) -> tuple[Site, ...]:
-    """Give the arguments of a program places of their own, (-1, i), with their names as scopes."""
-    return tuple(
-        Site(
-            (-1, i), "argument", None, name, (), (i + 1 + len(jaxpr.constvars),), (str(v.aval.str_short()),), name=name
-        )
-        for i, (v, name) in enumerate(zip(jaxpr.invars, names, strict=True))
-    )
+def sites(jaxpr: Any, names: Sequence[str] = (), modules: Modules | None = None) -> tuple[Site, ...]:
+    """List the arguments of a program, at places of their own, (-1, i), and its equations that hold no program.
+
+    Args:
+        jaxpr: the program.
+        names: of its arguments; without them no argument is listed.
+        modules: the modules whose parameters its arguments are.
+    """
+    modules = modules or Modules((None,) * len(jaxpr.invars))
+    listing = _Listing()
+    found = list(listing.list(jaxpr, _Around(), [Value(None, module) for module in modules.of]))
+    labels = scopes(listing.evidence, modules)
+    shown: dict[Module, Module] = {}  # modules as equations show them: behind names that were set around them, say
+    for each, label in zip(listing.evidence, labels, strict=True):
+        if each.uses and label[-len(each.uses) :] == each.uses:
+            shown.setdefault(each.uses, label)
+    arguments = []
+    for i, (v, name) in enumerate(zip(jaxpr.invars, names, strict=False)):
+        module = modules.of[i] or ()
+        scope, number = "/".join(shown.get(module, module)), i + 1 + len(jaxpr.constvars)
+        arguments.append(Site((-1, i), "argument", None, scope, (), (number,), (str(v.aval.str_short()),), name=name))
+    equations = (replace(site, scope="/".join(label)) for site, label in zip(found, labels, strict=True))
+    return (*arguments, *equations)
 
 
-def sites(jaxpr: Any) -> tuple[Site, ...]:
-    """List the equations of a program that hold no program."""
-    return tuple(_Listing().list(jaxpr, _Around()))
+class Value(NamedTuple):
+    """A value of a program: its number, and the module whose parameter it is."""
+
+    number: int | None
+    module: Module | None = None
 
 
 @dataclass(frozen=True)
@@ -60,7 +87,7 @@ class _Around:
     """What lies around the equations that are listed."""
 
     path: Path = ()
-    scope: str = ""
+    scope: Module = ()
     stack: Stack = ()
     axes: tuple[tuple[str, int], ...] = ()
     names: tuple[str, ...] = ()
@@ -72,47 +99,61 @@ class _Around:
             (*self.names, str(equation.params.get("name", name)) if name in CALLS else name),
         )  # fmt: skip
 
-    def scoped(self, equation: Equation) -> str:
-        return "/".join(filter(None, (self.scope, str(equation.source_info.name_stack))))
+    def scoped(self, equation: Equation) -> Module:
+        return (*self.scope, *names_in(str(equation.source_info.name_stack)))
 
 
 class _Listing:
-    """Numbers values as they come."""
+    """Numbers values as they come, and follows parameters."""
 
     def __init__(self) -> None:
         self.count = 0
         self.places = Places()
+        self.evidence: list[Evidence] = []
 
-    def new(self) -> int:
+    def new(self) -> Value:
         self.count += 1
-        return self.count
+        return Value(self.count)
 
-    def list(self, jaxpr: Any, around: _Around, given: Sequence[int | None] | None = None) -> Iterator[Site]:
-        numbers = {v: self.new() for v in (*jaxpr.constvars, *jaxpr.invars)}
-        if given is not None:
-            numbers |= {v: n for v, n in zip(jaxpr.invars, given, strict=True) if n is not None}
-        self.last = numbers
+    def list(self, jaxpr: Any, around: _Around, given: Sequence[Value] | None = None) -> Iterator[Site]:
+        values = {v: self.new() for v in (*jaxpr.constvars, *jaxpr.invars)}
+        for v, (number, module) in zip(jaxpr.invars, given or (), strict=given is not None):
+            values[v] = Value(values[v].number if number is None else number, module)
+        self.last = values
         for place, equation in enumerate(jaxpr.eqns):
             path = (*around.path, place)
-            inputs = [None if is_literal(v) else numbers[v] for v in equation.invars]
+            inputs = [Value(None) if is_literal(v) else values[v] for v in equation.invars]
             stack = (*around.stack, *self.places.stack(equation))
             entered = list(_inside(equation, inputs, around, stack, path))
             for program, inside, into in entered:
                 yield from self.list(program, into, inside)
-                inner_numbers = self.last
+                within = self.last
                 for outer, result in zip(equation.outvars, program.outvars, strict=False):
                     if not is_literal(result):
-                        numbers[outer] = inner_numbers[result]
+                        values[outer] = within[result] if len(entered) == 1 else Value(within[result].number)
             for v in equation.outvars:
-                numbers.setdefault(v, self.new())
+                values.setdefault(v, self.new())
             if not entered:
-                line, via = self.places.lines(stack)
-                yield Site(
-                    path, _name(equation), line, around.scoped(equation),
-                    tuple(inputs), tuple(numbers[v] for v in equation.outvars),
-                    tuple(str(v.aval.str_short()) for v in equation.outvars), around.axes, around.names, via,
-                )  # fmt: skip
-        self.last = numbers
+                uses = _common(inputs)
+                if equation.primitive.name in FOLLOWED:
+                    values |= {v: Value(values[v].number, uses) for v in equation.outvars}
+                self.evidence.append(Evidence(around.scoped(equation), stack, uses))
+                yield self._site(equation, around, path, [values[v].number for v in equation.outvars], inputs, stack)
+        self.last = values
+
+    def _site(
+        self, equation: Equation, around: _Around, path: Path, outputs: Any, inputs: Sequence[Value], stack: Stack
+    ) -> Site:
+        line, via = self.places.lines(stack)
+        shapes = tuple(str(v.aval.str_short()) for v in equation.outvars)
+        numbers = tuple(value.number for value in inputs)
+        return Site(path, _name(equation), line, "", numbers, tuple(outputs), shapes, around.axes, around.names, via)
+
+
+def _common(inputs: Sequence[Value]) -> Module | None:
+    """The path that the modules have in common whose parameters are among some values."""
+    found = [value.module for value in inputs if value.module is not None]
+    return common(found) if found else None
 
 
 def _name(equation: Equation) -> str:
@@ -125,13 +166,16 @@ def _name(equation: Equation) -> str:
 
 
 def _inside(
-    equation: Equation, inputs: list[int | None], around: _Around, stack: Stack, path: Path
-) -> Iterator[tuple[Any, list[int | None], _Around]]:
+    equation: Equation, inputs: list[Value], around: _Around, stack: Stack, path: Path
+) -> Iterator[tuple[Any, list[Value], _Around]]:
     """Give the programs in an equation, the values that enter each, and what then lies around."""
     name, params = equation.primitive.name, equation.params
     if name in CALLS or name in REMATS:
         yield inner(equation).jaxpr, inputs, around.into(equation, stack, path)
     elif name == "scan":
+        split = scan_split(equation)
+        carried = [Value(value.number) for value in inputs[split.consts : sum(split)]]  # a parameter at first only
+        inputs = [*inputs[: split.consts], *carried, *inputs[sum(split) :]]
         yield inner(equation).jaxpr, inputs, around.into(equation, stack, path, (("scan", params["length"]),))
     elif name == "shard_map":
         yield inner(equation).jaxpr, inputs, around.into(equation, stack, path, (("shard_map", devices(equation)),))
@@ -139,4 +183,6 @@ def _inside(
         for number, program in enumerate(params["branches"]):
             yield opened(program).jaxpr, inputs[1:], around.into(equation, stack, (*path, number))
     elif name == "while":
-        yield opened(params["body_jaxpr"]).jaxpr, inputs[params["cond_nconsts"] :], around.into(equation, stack, path)
+        fixed = params["cond_nconsts"] + params["body_nconsts"]
+        inputs = [*inputs[params["cond_nconsts"] : fixed], *(Value(value.number) for value in inputs[fixed:])]
+        yield opened(params["body_jaxpr"]).jaxpr, inputs, around.into(equation, stack, path)

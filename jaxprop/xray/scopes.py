@@ -1,0 +1,244 @@
+"""The module that computed each equation, from three kinds of evidence.
+
+    names    Flax linen names its modules while they run, and users name what they like (`jax.named_scope`)
+    uses     which module's parameters enter an equation
+    calls    the stack of calls that made it, those around its program included
+
+Names tell all of linen. For anything else, the stacks of the equations, in the order in which these ran, are a tree of
+calls. A call of a module's method belongs to a module of that class; a call of a plain function belongs to the module
+that all parameters used within it are of. What uses no parameter itself belongs to the innermost call around it.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from types import CodeType
+from typing import NamedTuple
+
+from jaxprop.xray.modules import Class, Module, Modules, common
+from jaxprop.xray.places import Stack
+
+LINEN = "flax/linen/module.py"
+_TURNED = re.compile(r"\b(?:vmap|jvp|transpose|pmap|jit|pjit|shard_map|remat|checkpoint)\(([^()]*)\)")
+
+
+class Evidence(NamedTuple):
+    """What tells whose an equation is.
+
+    names: the scopes around it.    stack: of calls, the outermost first.    uses: of its inputs that are parameters,
+    their modules' common path; None where no input is one.
+    """
+
+    names: Module
+    stack: Stack
+    uses: Module | None
+
+
+@lru_cache(maxsize=10_000)
+def names_in(name_stack: str) -> Module:
+    """Take a stack of names apart, without what transformations wrote around them and Equinox's names of classes."""
+    before = ""
+    while before != name_stack:
+        before, name_stack = name_stack, _TURNED.sub(r"\1", name_stack)
+    return tuple(name for name in name_stack.split("/") if name and not name.startswith("eqx."))
+
+
+def scopes(evidence: Sequence[Evidence], modules: Modules) -> list[Module]:
+    """Give each equation the path of the module that computed it, names that users set included."""
+    found: list[Module] = [()] * len(evidence)
+    is_linen = _Linen(modules)
+    others: list[int] = []
+    for i, each in enumerate(evidence):
+        if each.names and is_linen(each.stack):
+            found[i] = is_linen.scope(each)
+        else:
+            others.append(i)
+    _Calls(evidence, modules, found).settle(others)
+    return found
+
+
+class _Linen:
+    """Scopes by the names that linen gives."""
+
+    def __init__(self, modules: Modules) -> None:
+        self.known, self.roots = modules.known, modules.roots
+        self.files: dict[CodeType, bool] = {}
+        self.root: Module = ()
+
+    def __call__(self, stack: Stack) -> bool:
+        return any(map(self._is_linen, (frame.code for frame in stack)))
+
+    def _is_linen(self, code: CodeType) -> bool:
+        if (found := self.files.get(code)) is None:
+            found = self.files[code] = code.co_filename.replace("\\", "/").endswith(LINEN)
+        return found
+
+    def scope(self, each: Evidence) -> Module:
+        """Leave out the name of the outermost module: the tree of its parameters begins with its children."""
+        names = [name.split(".")[0] for name in each.names]  # a method other than __call__ follows a dot
+        if not self.known:
+            return tuple(names)
+        classes = {frame.code.co_qualname.rpartition(".")[0].rpartition(".")[2] for frame in each.stack}
+        top = next((i for i, name in enumerate(names) if name in classes), 0)
+        outer, inner = names[:top], names[top + 1 :]
+        fits = [root for root in self.roots if self._fits(root, inner)]
+        if each.uses is not None and (used := [root for root in fits if each.uses[: len(root)] == root]):
+            self.root = used[-1]
+        elif self.root not in fits:
+            self.root = fits[0] if fits else ()
+        return (*outer, *self.root, *inner)
+
+    def _fits(self, root: Module, names: Sequence[str]) -> bool:
+        """Whether the first name that is a module's is one below a root."""
+        return not names or (*root, names[0]) in self.known
+
+
+class _Work(NamedTuple):
+    """Equations, in their order, whose stacks are the same down to a depth, and what is known of them."""
+
+    equations: list[int]
+    depth: int
+    module: Module  # of the call that they are in
+    label: Module  # that module, with the names that were set around it
+    named: int  # how many names of the equations are in the label
+    methods: frozenset[CodeType]  # calls of that module on the stack
+
+
+class _Calls:
+    """Scopes by the tree of calls, from the outermost call down."""
+
+    def __init__(self, evidence: Sequence[Evidence], modules: Modules, found: list[Module]) -> None:
+        self.evidence, self.modules, self.found = evidence, modules, found
+        positions: dict[Stack, Module] = {}
+        self.at = [positions.setdefault(each.stack, tuple(frame.at for frame in each.stack)) for each in evidence]
+        self.names: dict[CodeType, Class | None] = {}
+
+    def settle(self, equations: list[int]) -> None:
+        """Find the scopes of these equations."""
+        todo = [_Work(equations, 0, (), (), 0, frozenset())]
+        while todo:
+            work = todo.pop()
+            for run in self._runs(work.equations, work.depth):
+                stack = self.evidence[run[0]].stack
+                if len(stack) == work.depth:
+                    for i in run:
+                        self._place(i, work)
+                    continue
+                for module, some in self._calls(run, work):
+                    inner = self._entered(work, module, some, stack[work.depth].code)
+                    todo += [inner._replace(equations=part) for part in self._runs(some, work.depth, at=True)]
+
+    def _runs(self, equations: list[int], depth: int, *, at: bool = False) -> Iterator[list[int]]:
+        """Part equations where they come from another call than the one before (`at`: from another place in it)."""
+        run: list[int] = []
+        last: object = None
+        for i in equations:
+            stack = self.evidence[i].stack
+            here = None if len(stack) == depth else stack[depth] if at else stack[depth].code
+            if run and here != last:
+                yield run
+                run = []
+            run.append(i)
+            last = here
+        if run:
+            yield run
+
+    def _place(self, i: int, work: _Work) -> None:
+        """An equation of the call itself: of the module whose parameter it uses, if it uses one."""
+        each = self.evidence[i]
+        label = _joined(work.label, each.names[work.named :])
+        if each.uses is None or work.module[: len(each.uses)] == each.uses:
+            self.found[i] = label
+        elif each.uses[: len(work.module)] == work.module:
+            self.found[i] = _joined(label, each.uses[len(work.module) :])
+        else:
+            self.found[i] = each.uses
+
+    def _entered(self, work: _Work, module: Module, equations: list[int], code: CodeType) -> _Work:
+        """What is known inside of a call; names that all its equations have were set around it."""
+        if module == work.module:
+            return work._replace(depth=work.depth + 1, methods=work.methods | {code})
+        around = common(self.evidence[i].names for i in equations)
+        label = _joined((*work.label, *around[work.named :]), module[len(work.module) :])
+        return _Work([], work.depth + 1, module, label, max(work.named, len(around)), frozenset({code}))
+
+    def _calls(self, run: list[int], work: _Work) -> list[tuple[Module, list[int]]]:
+        """Part the equations of one function into calls for one module each."""
+        uses = {i: used for i in run if (used := self.evidence[i].uses) and len(used) > len(work.module)
+                and used[: len(work.module)] == work.module}  # fmt: skip
+        if not uses or work.depth == 0:
+            return [(work.module, run)]
+        code = self.evidence[run[0]].stack[work.depth].code
+        kind, least = self._class(code), len(work.module) + (code in work.methods)
+        owners = {i: owner for i, used in uses.items() if (owner := self._owner(used, least, kind)) is not None}
+        if owners:
+            return self._parted(run, owners)
+        if any(used[:n] in self.modules.callables for used in uses.values() for n in range(len(used) + 1)):
+            return [(work.module, run)]  # a function that was handed a module whose methods do the work
+        return self._repeated(run, uses, work.module)
+
+    def _class(self, code: CodeType) -> Class | None:
+        """The class that a function is a method of, by its name."""
+        if code not in self.names:
+            kind, _, _ = code.co_qualname.rpartition(".")
+            file = re.split(r"[\\/]", code.co_filename)[-1]
+            self.names[code] = (kind, file) if kind and not kind.endswith("<locals>") else None
+        return self.names[code]
+
+    def _owner(self, used: Module, least: int, kind: Class | None) -> Module | None:
+        """The outermost module of a class, of those that a parameter lies in."""
+        for n in range(least, len(used) + 1):
+            classes = self.modules.classes.get(used[:n], frozenset())
+            if kind is not None and (kind in classes or (kind[0], "") in classes):
+                return used[:n]
+        return None
+
+    def _parted(self, run: list[int], owners: dict[int, Module]) -> list[tuple[Module, list[int]]]:
+        """Part calls for one module after another: a call begins at the first line of those before its parameters."""
+        calls: list[tuple[Module, list[int]]] = []
+        waiting: list[int] = []
+        for i in run:
+            waiting.append(i)
+            owner = owners.get(i)
+            if owner is None:
+                continue
+            if not calls:
+                calls.append((owner, waiting))
+            elif calls[-1][0] == owner:
+                calls[-1][1].extend(waiting)
+            else:
+                first = min(range(len(waiting)), key=lambda k: self.at[waiting[k]])
+                calls[-1][1].extend(waiting[:first])
+                calls.append((owner, waiting[first:]))
+            waiting = []
+        calls[-1][1].extend(waiting)
+        return calls
+
+    def _repeated(self, run: list[int], uses: dict[int, Module], module: Module) -> list[tuple[Module, list[int]]]:
+        """Part what a plain function did, or a loop in it, where it begins anew.
+
+        What all turns do belongs to a turn's module; what only one does, such as a cost after the last, to `module`.
+        """
+        turns: list[list[int]] = []
+        for k, i in enumerate(run):
+            if k == 0 or (self.at[i] <= self.at[run[0]] and self.at[i] < self.at[run[k - 1]]):
+                turns.append([])
+            turns[-1].append(i)
+        common = set.intersection(*({self.at[i] for i in turn} for turn in turns))
+        calls: list[tuple[Module, list[int]]] = []
+        for turn in turns:
+            inside = [uses[i] for i in turn if i in uses and self.at[i] in common]
+            owner = common(inside) if inside else module
+            for i in turn:
+                mine = owner if self.at[i] in common else module
+                if calls and calls[-1][0] == mine:
+                    calls[-1][1].append(i)
+                else:
+                    calls.append((mine, [i]))
+        return calls
+
+
+def _joined(label: Module, rest: Module) -> Module:
+    """Put a path behind a label; a name that both have, where they meet, stands once."""
+    both = next((n for n in range(min(len(label), len(rest)), 0, -1) if label[-n:] == rest[:n]), 0)
+    return (*label, *rest[both:])
