@@ -10,7 +10,7 @@ import os
 import sysconfig
 from dataclasses import dataclass, field
 from types import CodeType
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 
@@ -43,11 +43,25 @@ class Line:
         return f"{_folder(self.file).rstrip('/').rpartition('/')[2]}:{self.number} ({self.function})"
 
 
-class Frame(NamedTuple):
-    """One call on a stack: a function, and how far it had come (`at`, in bytes of its code)."""
+@dataclass(frozen=True, eq=False)  # told apart and looked up by identity: code is slow to compare
+class Function:
+    """A function on a stack of calls.
+
+    users: whether it is the user's.    unseen: whether it is JAX's or this X-ray's.
+    """
 
     code: CodeType
+    users: bool
+    unseen: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One call on a stack: a function, and how far it had come, in bytes of its code and in lines of its file."""
+
+    function: Function
     at: int
+    line: Line
 
 
 Stack = tuple[Frame, ...]  # the outermost call first
@@ -72,59 +86,52 @@ class Places:
     """Reads the stacks of one program's equations; each function and each line is looked at once."""
 
     def __init__(self) -> None:
-        self._unseen: dict[CodeType, bool] = {}
-        self._users: dict[CodeType, bool] = {}
-        self._lines: dict[Frame, Line] = {}
-        self._told: dict[Stack, tuple[Line | None, tuple[Line, ...]]] = {}
-        self._number: Any = None
+        self._functions: dict[int, Function] = {}
+        self._frames: dict[tuple[int, int], Frame | None] = {}
 
     def stack(self, equation: Equation) -> Stack:
         """List the calls that made an equation, without those of JAX and of this X-ray."""
         traceback = getattr(equation.source_info, "traceback", None)
         if traceback is None:
             return ()
-        self._number = traceback.code_addr2line
-        unseen, found = self._unseen, []
+        frames, found = self._frames, []
         for code, at in zip(*traceback.raw_frames(), strict=True):
-            if (hidden := unseen.get(code)) is None:
-                hidden = unseen[code] = is_unseen(code.co_filename)
-            if not hidden:
-                found.append(Frame(code, at))
-        return tuple(reversed(found))
+            key = (id(code), at)
+            frame = frames[key] if key in frames else self._new(code, at, traceback)
+            if frame is not None:
+                found.append(frame)
+        found.reverse()
+        return tuple(found)
 
-    def lines(self, stack: Stack) -> tuple[Line | None, tuple[Line, ...]]:
-        """Give the user's line of an equation, and the user's lines that called it, from the inside out.
-
-        Where no call on the stack is the user's, the line is the innermost one of a library, and no callers are given.
-
-        Args:
-            stack: of the equations around, the outermost first, and of the equation itself.
-        """
-        if (told := self._told.get(stack)) is None:
-            told = self._told[stack] = self._tell(stack)
-        return told
-
-    def _tell(self, stack: Stack) -> tuple[Line | None, tuple[Line, ...]]:
-        found: list[Line] = []
-        for frame in reversed(stack):
-            if self._is_users(frame.code):
-                line = self.line(frame)
-                if not found or (line.file, line.number) != (found[-1].file, found[-1].number):
-                    found.append(line)
-        if found:
-            return found[0], tuple(found[1:])
-        return (self.line(stack[-1]), ()) if stack else (None, ())
-
-    def line(self, frame: Frame) -> Line:
-        """Give the line at which a call stood."""
-        if (line := self._lines.get(frame)) is None:
-            code, number = frame.code, self._number(*frame)
+    def _new(self, code: CodeType, at: int, traceback: Any) -> Frame | None:
+        function = self._functions.get(id(code))
+        if function is None:
+            function = Function(code, is_users(code.co_filename), is_unseen(code.co_filename))
+            self._functions[id(code)] = function
+        frame = None
+        if not function.unseen:
+            number = traceback.code_addr2line(code, at)
             text = linecache.getline(code.co_filename, number).strip()
-            line = Line(code.co_filename, number, code.co_qualname.rpartition("<locals>.")[2], text)
-            self._lines[frame] = line
-        return line
+            frame = Frame(
+                function, at, Line(code.co_filename, number, code.co_qualname.rpartition("<locals>.")[2], text)
+            )
+        self._frames[id(code), at] = frame
+        return frame
 
-    def _is_users(self, code: CodeType) -> bool:
-        if (found := self._users.get(code)) is None:
-            found = self._users[code] = is_users(code.co_filename)
-        return found
+
+def lines(stack: Stack) -> tuple[Line | None, tuple[Line, ...]]:
+    """Give the user's line of an equation, and the user's lines that called it, from the inside out.
+
+    Where no call on the stack is the user's, the line is the innermost one of a library, and no callers are given.
+
+    Args:
+        stack: of the equations around, the outermost first, and of the equation itself.
+    """
+    found: list[Line] = []
+    for frame in reversed(stack):
+        line = frame.line
+        if frame.function.users and not (found and (line.file, line.number) == (found[-1].file, found[-1].number)):
+            found.append(line)
+    if found:
+        return found[0], tuple(found[1:])
+    return (stack[-1].line, ()) if stack else (None, ())

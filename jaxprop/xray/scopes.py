@@ -12,11 +12,10 @@ that all parameters used within it are of. What uses no parameter itself belongs
 import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from types import CodeType
 from typing import NamedTuple
 
 from jaxprop.xray.modules import Class, Module, Modules, common
-from jaxprop.xray.places import Stack
+from jaxprop.xray.places import Function, Stack
 
 LINEN = "flax/linen/module.py"
 _TURNED = re.compile(r"\b(?:vmap|jvp|transpose|pmap|jit|pjit|shard_map|remat|checkpoint)\(([^()]*)\)")
@@ -62,15 +61,15 @@ class _Linen:
 
     def __init__(self, modules: Modules) -> None:
         self.known, self.roots = modules.known, modules.roots
-        self.files: dict[CodeType, bool] = {}
+        self.files: dict[Function, bool] = {}
         self.root: Module = ()
 
     def __call__(self, stack: Stack) -> bool:
-        return any(map(self._is_linen, (frame.code for frame in stack)))
+        return any(self._is_linen(frame.function) for frame in stack)
 
-    def _is_linen(self, code: CodeType) -> bool:
-        if (found := self.files.get(code)) is None:
-            found = self.files[code] = code.co_filename.replace("\\", "/").endswith(LINEN)
+    def _is_linen(self, function: Function) -> bool:
+        if (found := self.files.get(function)) is None:
+            found = self.files[function] = function.code.co_filename.replace("\\", "/").endswith(LINEN)
         return found
 
     def scope(self, each: Evidence) -> Module:
@@ -78,7 +77,7 @@ class _Linen:
         names = [name.split(".")[0] for name in each.names]  # a method other than __call__ follows a dot
         if not self.known:
             return tuple(names)
-        classes = {frame.code.co_qualname.rpartition(".")[0].rpartition(".")[2] for frame in each.stack}
+        classes = {frame.function.code.co_qualname.rpartition(".")[0].rpartition(".")[2] for frame in each.stack}
         top = next((i for i, name in enumerate(names) if name in classes), 0)
         outer, inner = names[:top], names[top + 1 :]
         fits = [root for root in self.roots if self._fits(root, inner)]
@@ -101,7 +100,7 @@ class _Work(NamedTuple):
     module: Module  # of the call that they are in
     label: Module  # that module, with the names that were set around it
     named: int  # how many names of the equations are in the label
-    methods: frozenset[CodeType]  # calls of that module on the stack
+    methods: frozenset[Function]  # calls of that module on the stack
 
 
 class _Calls:
@@ -111,7 +110,7 @@ class _Calls:
         self.evidence, self.modules, self.found = evidence, modules, found
         positions: dict[Stack, Module] = {}
         self.at = [positions.setdefault(each.stack, tuple(frame.at for frame in each.stack)) for each in evidence]
-        self.names: dict[CodeType, Class | None] = {}
+        self.names: dict[Function, Class | None] = {}
 
     def settle(self, equations: list[int]) -> None:
         """Find the scopes of these equations."""
@@ -125,7 +124,7 @@ class _Calls:
                         self._place(i, work)
                     continue
                 for module, some in self._calls(run, work):
-                    inner = self._entered(work, module, some, stack[work.depth].code)
+                    inner = self._entered(work, module, some, stack[work.depth].function)
                     todo += [inner._replace(equations=part) for part in self._runs(some, work.depth, at=True)]
 
     def _runs(self, equations: list[int], depth: int, *, at: bool = False) -> Iterator[list[int]]:
@@ -134,7 +133,7 @@ class _Calls:
         last: object = None
         for i in equations:
             stack = self.evidence[i].stack
-            here = None if len(stack) == depth else stack[depth] if at else stack[depth].code
+            here = None if len(stack) == depth else stack[depth] if at else stack[depth].function
             if run and here != last:
                 yield run
                 run = []
@@ -154,13 +153,13 @@ class _Calls:
         else:
             self.found[i] = each.uses
 
-    def _entered(self, work: _Work, module: Module, equations: list[int], code: CodeType) -> _Work:
+    def _entered(self, work: _Work, module: Module, equations: list[int], function: Function) -> _Work:
         """What is known inside of a call; names that all its equations have were set around it."""
         if module == work.module:
-            return work._replace(depth=work.depth + 1, methods=work.methods | {code})
+            return work._replace(depth=work.depth + 1, methods=work.methods | {function})
         around = common(self.evidence[i].names for i in equations)
         label = _joined((*work.label, *around[work.named :]), module[len(work.module) :])
-        return _Work([], work.depth + 1, module, label, max(work.named, len(around)), frozenset({code}))
+        return _Work([], work.depth + 1, module, label, max(work.named, len(around)), frozenset({function}))
 
     def _calls(self, run: list[int], work: _Work) -> list[tuple[Module, list[int]]]:
         """Part the equations of one function into calls for one module each."""
@@ -168,8 +167,8 @@ class _Calls:
                 and used[: len(work.module)] == work.module}  # fmt: skip
         if not uses or work.depth == 0:
             return [(work.module, run)]
-        code = self.evidence[run[0]].stack[work.depth].code
-        kind, least = self._class(code), len(work.module) + (code in work.methods)
+        function = self.evidence[run[0]].stack[work.depth].function
+        kind, least = self._class(function), len(work.module) + (function in work.methods)
         owners = {i: owner for i, used in uses.items() if (owner := self._owner(used, least, kind)) is not None}
         if owners:
             return self._parted(run, owners)
@@ -177,13 +176,13 @@ class _Calls:
             return [(work.module, run)]  # a function that was handed a module whose methods do the work
         return self._repeated(run, uses, work.module)
 
-    def _class(self, code: CodeType) -> Class | None:
+    def _class(self, function: Function) -> Class | None:
         """The class that a function is a method of, by its name."""
-        if code not in self.names:
-            kind, _, _ = code.co_qualname.rpartition(".")
-            file = re.split(r"[\\/]", code.co_filename)[-1]
-            self.names[code] = (kind, file) if kind and not kind.endswith("<locals>") else None
-        return self.names[code]
+        if function not in self.names:
+            kind, _, _ = function.code.co_qualname.rpartition(".")
+            file = re.split(r"[\\/]", function.code.co_filename)[-1]
+            self.names[function] = (kind, file) if kind and not kind.endswith("<locals>") else None
+        return self.names[function]
 
     def _owner(self, used: Module, least: int, kind: Class | None) -> Module | None:
         """The outermost module of a class, of those that a parameter lies in."""

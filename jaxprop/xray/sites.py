@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from jaxprop.xray.modules import Module, Modules, common
-from jaxprop.xray.places import Line, Places, Stack
+from jaxprop.xray.places import Line, Places, Stack, lines
 from jaxprop.xray.planning import Path, devices
 from jaxprop.xray.scopes import Evidence, names_in, scopes
 from jaxprop.xray.versions import CALLS, REMATS, Equation, inner, is_literal, opened, scan_split
@@ -144,7 +144,7 @@ class _Listing:
     def _site(
         self, equation: Equation, around: _Around, path: Path, outputs: Any, inputs: Sequence[Value], stack: Stack
     ) -> Site:
-        line, via = self.places.lines(stack)
+        line, via = lines(stack)
         shapes = tuple(str(v.aval.str_short()) for v in equation.outvars)
         numbers = tuple(value.number for value in inputs)
         return Site(path, _name(equation), line, "", numbers, tuple(outputs), shapes, around.axes, around.names, via)
