@@ -35,7 +35,7 @@ class Modules:
     @property
     def known(self) -> frozenset[Module]:
         """Give all modules, those around others included."""
-        return frozenset(above for module in self.of if module is not None for above in _upwards(module))
+        return frozenset(above for module in self.of if module is not None for above in upwards(module))
 
 
 def find_modules(
@@ -68,7 +68,7 @@ def find_modules(
         if (key in first and len(first) > 1) or any(trees[i].whole in taken for i in inside):
             front = (names[inside[0]],)
         elif key not in first and not _classes(_at(arguments, key)):
-            known = {above for module in of.values() for above in _upwards(module)}
+            known = {above for module in of.values() for above in upwards(module)} - {()}
             inside = [i for i in inside if trees[i].module in known]
         for i in inside:
             of[i], fronts[i] = (*front, *trees[i].module), front
@@ -93,8 +93,9 @@ def common(paths: Iterable[Module]) -> Module:
     return tuple(keys[0] for keys in takewhile(lambda keys: len(set(keys)) == 1, zip(*paths, strict=False)))
 
 
-def _upwards(module: Module) -> Iterable[Module]:
-    return (module[:n] for n in range(1, len(module) + 1))
+def upwards(module: Module) -> Iterable[Module]:
+    """List (), the modules around a module, and it itself: from the outside in."""
+    return (module[:n] for n in range(len(module) + 1))
 
 
 def _key(entry: Any) -> Any:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from jaxprop.xray.modules import Class, Module, Modules, common
+from jaxprop.xray.modules import Class, Module, Modules, common, upwards
 from jaxprop.xray.places import Function, Stack
 
 LINEN = "flax/linen/module.py"
@@ -111,6 +111,24 @@ class _Calls:
         positions: dict[Stack, Module] = {}
         self.at = [positions.setdefault(each.stack, tuple(frame.at for frame in each.stack)) for each in evidence]
         self.names: dict[Function, Class | None] = {}
+        self.classes, self.callables = self._learned()
+
+    def _learned(self) -> tuple[dict[Module, frozenset[Class]], frozenset[Module]]:
+        """The classes of modules that are no objects, such as nnx's state: those whose calls led to their parameters.
+
+        From the inside out a call goes with a module, and the call around it with the module around that one.
+        """
+        classes = dict(self.modules.classes)
+        for each in self.evidence:
+            if each.uses and not any(above in self.modules.callables for above in upwards(each.uses)):
+                calls = (frame.function for frame in reversed(each.stack))
+                kinds = (kind for call in calls if (kind := self._class(call)) and call.code.co_name == "__call__")
+                numbered = [part.isdecimal() for part in (*each.uses, "")]  # a part before a number names a list
+                around = [module for module in upwards(each.uses) if not numbered[len(module)]]
+                for module, kind in zip(reversed(around), kinds, strict=False):
+                    classes[module] = classes.get(module, frozenset()) | {kind}
+        learned = {module for module in classes if module not in self.modules.classes}
+        return classes, self.modules.callables | learned
 
     def settle(self, equations: list[int]) -> None:
         """Find the scopes of these equations."""
@@ -145,11 +163,11 @@ class _Calls:
     def _place(self, i: int, work: _Work) -> None:
         """An equation of the call itself: of the module whose parameter it uses, if it uses one."""
         each = self.evidence[i]
-        label = _joined(work.label, each.names[work.named :])
+        names = each.names[work.named :]
         if each.uses is None or work.module[: len(each.uses)] == each.uses:
-            self.found[i] = label
+            self.found[i] = (*work.label, *names)
         elif each.uses[: len(work.module)] == work.module:
-            self.found[i] = _joined(label, each.uses[len(work.module) :])
+            self.found[i] = (*work.label, *_joined(names, each.uses[len(work.module) :]))
         else:
             self.found[i] = each.uses
 
@@ -158,7 +176,7 @@ class _Calls:
         if module == work.module:
             return work._replace(depth=work.depth + 1, methods=work.methods | {function})
         around = common(self.evidence[i].names for i in equations)
-        label = _joined((*work.label, *around[work.named :]), module[len(work.module) :])
+        label = (*work.label, *_joined(around[work.named :], module[len(work.module) :]))
         return _Work([], work.depth + 1, module, label, max(work.named, len(around)), frozenset({function}))
 
     def _calls(self, run: list[int], work: _Work) -> list[tuple[Module, list[int]]]:
@@ -172,7 +190,7 @@ class _Calls:
         owners = {i: owner for i, used in uses.items() if (owner := self._owner(used, least, kind)) is not None}
         if owners:
             return self._parted(run, owners)
-        if any(used[:n] in self.modules.callables for used in uses.values() for n in range(len(used) + 1)):
+        if any(above in self.callables for used in uses.values() for above in upwards(used)):
             return [(work.module, run)]  # a function that was handed a module whose methods do the work
         return self._repeated(run, uses, work.module)
 
@@ -187,7 +205,7 @@ class _Calls:
     def _owner(self, used: Module, least: int, kind: Class | None) -> Module | None:
         """The outermost module of a class, of those that a parameter lies in."""
         for n in range(least, len(used) + 1):
-            classes = self.modules.classes.get(used[:n], frozenset())
+            classes = self.classes.get(used[:n], frozenset())
             if kind is not None and (kind in classes or (kind[0], "") in classes):
                 return used[:n]
         return None
@@ -206,12 +224,22 @@ class _Calls:
             elif calls[-1][0] == owner:
                 calls[-1][1].extend(waiting)
             else:
-                first = min(range(len(waiting)), key=lambda k: self.at[waiting[k]])
+                first = self._first(waiting)
                 calls[-1][1].extend(waiting[:first])
                 calls.append((owner, waiting[first:]))
             waiting = []
         calls[-1][1].extend(waiting)
         return calls
+
+    def _first(self, waiting: list[int]) -> int:
+        """Find where a function begins anew: at the last of those places that stand first in it."""
+        first = 0
+        for k in range(1, len(waiting)):
+            here, there = self.at[waiting[k]], self.at[waiting[first]]
+            shared = min(len(here), len(there))
+            if here != self.at[waiting[k - 1]] and here[:shared] <= there[:shared]:
+                first = k
+        return first
 
     def _repeated(self, run: list[int], uses: dict[int, Module], module: Module) -> list[tuple[Module, list[int]]]:
         """Part what a plain function did, or a loop in it, where it begins anew.
@@ -223,13 +251,13 @@ class _Calls:
             if k == 0 or (self.at[i] <= self.at[run[0]] and self.at[i] < self.at[run[k - 1]]):
                 turns.append([])
             turns[-1].append(i)
-        common = set.intersection(*({self.at[i] for i in turn} for turn in turns))
+        shared = set.intersection(*({self.at[i] for i in turn} for turn in turns))
         calls: list[tuple[Module, list[int]]] = []
         for turn in turns:
-            inside = [uses[i] for i in turn if i in uses and self.at[i] in common]
+            inside = [uses[i] for i in turn if i in uses and self.at[i] in shared]
             owner = common(inside) if inside else module
             for i in turn:
-                mine = owner if self.at[i] in common else module
+                mine = owner if self.at[i] in shared else module
                 if calls and calls[-1][0] == mine:
                     calls[-1][1].append(i)
                 else:
@@ -237,7 +265,7 @@ class _Calls:
         return calls
 
 
-def _joined(label: Module, rest: Module) -> Module:
-    """Put a path behind a label; a name that both have, where they meet, stands once."""
-    both = next((n for n in range(min(len(label), len(rest)), 0, -1) if label[-n:] == rest[:n]), 0)
-    return (*label, *rest[both:])
+def _joined(names: Module, path: Module) -> Module:
+    """Put a path behind names; what both have, where they meet, stands once."""
+    both = next((n for n in range(min(len(names), len(path)), 0, -1) if names[-n:] == path[:n]), 0)
+    return (*names, *path[both:])
