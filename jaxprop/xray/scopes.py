@@ -10,8 +10,9 @@ that all parameters used within it are of. What uses no parameter itself belongs
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 from jaxprop.xray.modules import Class, Module, Modules, common, upwards
@@ -45,51 +46,71 @@ def names_in(name_stack: str) -> Module:
 def scopes(evidence: Sequence[Evidence], modules: Modules) -> list[Module]:
     """Give each equation the path of the module that computed it, names that users set included."""
     found: list[Module] = [()] * len(evidence)
-    is_linen = _Linen(modules)
-    others: list[int] = []
-    for i, each in enumerate(evidence):
-        if each.names and is_linen(each.stack):
-            found[i] = is_linen.scope(each)
-        else:
-            others.append(i)
-    _Calls(evidence, modules, found).settle(others)
+    is_linen = _IsLinen()
+    linen = [i for i, each in enumerate(evidence) if each.names and is_linen(each.stack)]
+    for i, scope in zip(linen, _linen([evidence[i] for i in linen], modules), strict=True):
+        found[i] = scope
+    rest = set(range(len(evidence))).difference(linen)
+    _Calls(evidence, modules, found).settle(sorted(rest))
     return found
 
 
-class _Linen:
-    """Scopes by the names that linen gives."""
+class _IsLinen:
+    """Says whether a module of linen's is at work in a stack of calls; each function is looked at once."""
 
-    def __init__(self, modules: Modules) -> None:
-        self.known, self.roots = modules.known, modules.roots
-        self.files: dict[Function, bool] = {}
-        self.root: Module = ()
+    def __init__(self) -> None:
+        self.found: dict[Function, bool] = {}
 
     def __call__(self, stack: Stack) -> bool:
-        return any(self._is_linen(frame.function) for frame in stack)
+        return any(self._is(frame.function) for frame in stack)
 
-    def _is_linen(self, function: Function) -> bool:
-        if (found := self.files.get(function)) is None:
-            found = self.files[function] = function.code.co_filename.replace("\\", "/").endswith(LINEN)
+    def _is(self, function: Function) -> bool:
+        if (found := self.found.get(function)) is None:
+            found = self.found[function] = function.code.co_filename.replace("\\", "/").endswith(LINEN)
         return found
 
-    def scope(self, each: Evidence) -> Module:
-        """Leave out the name of the outermost module: the tree of its parameters begins with its children."""
-        names = [name.split(".")[0] for name in each.names]  # a method other than __call__ follows a dot
-        if not self.known:
-            return tuple(names)
-        classes = {frame.function.code.co_qualname.rpartition(".")[0].rpartition(".")[2] for frame in each.stack}
-        top = next((i for i, name in enumerate(names) if name in classes), 0)
-        outer, inner = names[:top], names[top + 1 :]
-        fits = [root for root in self.roots if self._fits(root, inner)]
-        if each.uses is not None and (used := [root for root in fits if each.uses[: len(root)] == root]):
-            self.root = used[-1]
-        elif self.root not in fits:
-            self.root = fits[0] if fits else ()
-        return (*outer, *self.root, *inner)
 
-    def _fits(self, root: Module, names: Sequence[str]) -> bool:
-        """Whether the first name that is a module's is one below a root."""
-        return not names or (*root, names[0]) in self.known
+def _linen(evidence: Sequence[Evidence], modules: Modules) -> list[Module]:
+    """Scopes by the names that linen gives.
+
+    The outermost module has the name of its class, which the tree of parameters has not: there a root is in its place.
+    """
+    known, roots = modules.known, modules.roots
+    names = [_of_modules(each.names) for each in evidence]
+    if not known:
+        return names
+    outermost = {each[0] for each in names if any((*root, *each[1:2]) in known for root in roots)}
+    tops = []
+    for each, path in zip(evidence, names, strict=True):
+        classes = {frame.function.code.co_qualname.rpartition(".")[0].rpartition(".")[2] for frame in each.stack}
+        tops.append(next((i for i, name in enumerate(path) if name in classes or name in outermost), 0))
+    fits = [
+        [root for root in roots if any((*root, name) in known for name in path[top + 1 :])]
+        for path, top in zip(names, tops, strict=True)
+    ]
+    used = {
+        i: [root for root in fits[i] if each.uses[: len(root)] == root][-1:]
+        for i, each in enumerate(evidence)
+        if each.uses is not None
+    }
+    owners = {i: roots[0] for i, roots in used.items() if roots}
+    owner = {i: root for root, some in _parted(range(len(names)), owners, [e.stack for e in evidence]) for i in some}
+    scopes = []
+    for i, (path, top) in enumerate(zip(names, tops, strict=True)):
+        root = owner.get(i, ())
+        if fits[i] and root not in fits[i]:
+            root = fits[i][0]
+        scopes.append((*path[:top], *root, *path[top + 1 :]))
+    return scopes
+
+
+def _of_modules(names: Module) -> Module:
+    """Names of modules, without those of their methods: linen writes ".encode" behind, for any but `__call__`."""
+    found: list[str] = []
+    for name, dot, _ in (name.partition(".") for name in names):
+        if not (dot and found[-1:] == [name]):
+            found.append(name)
+    return tuple(found)
 
 
 class _Work(NamedTuple):
@@ -108,8 +129,9 @@ class _Calls:
 
     def __init__(self, evidence: Sequence[Evidence], modules: Modules, found: list[Module]) -> None:
         self.evidence, self.modules, self.found = evidence, modules, found
-        positions: dict[Stack, Module] = {}
-        self.at = [positions.setdefault(each.stack, tuple(frame.at for frame in each.stack)) for each in evidence]
+        self.stacks = [each.stack for each in evidence]
+        at: dict[Stack, tuple[int, ...]] = {}
+        self.at = [at.setdefault(stack, tuple(frame.at for frame in stack)) for stack in self.stacks]
         self.names: dict[Function, Class | None] = {}
         self.classes, self.callables = self._learned()
 
@@ -189,7 +211,7 @@ class _Calls:
         kind, least = self._class(function), len(work.module) + (function in work.methods)
         owners = {i: owner for i, used in uses.items() if (owner := self._owner(used, least, kind)) is not None}
         if owners:
-            return self._parted(run, owners)
+            return _parted(run, owners, self.stacks)
         if any(above in self.callables for used in uses.values() for above in upwards(used)):
             return [(work.module, run)]  # a function that was handed a module whose methods do the work
         return self._repeated(run, uses, work.module)
@@ -209,37 +231,6 @@ class _Calls:
             if kind is not None and (kind in classes or (kind[0], "") in classes):
                 return used[:n]
         return None
-
-    def _parted(self, run: list[int], owners: dict[int, Module]) -> list[tuple[Module, list[int]]]:
-        """Part calls for one module after another: a call begins at the first line of those before its parameters."""
-        calls: list[tuple[Module, list[int]]] = []
-        waiting: list[int] = []
-        for i in run:
-            waiting.append(i)
-            owner = owners.get(i)
-            if owner is None:
-                continue
-            if not calls:
-                calls.append((owner, waiting))
-            elif calls[-1][0] == owner:
-                calls[-1][1].extend(waiting)
-            else:
-                first = self._first(waiting)
-                calls[-1][1].extend(waiting[:first])
-                calls.append((owner, waiting[first:]))
-            waiting = []
-        calls[-1][1].extend(waiting)
-        return calls
-
-    def _first(self, waiting: list[int]) -> int:
-        """Find where a function begins anew: at the last of those places that stand first in it."""
-        first = 0
-        for k in range(1, len(waiting)):
-            here, there = self.at[waiting[k]], self.at[waiting[first]]
-            shared = min(len(here), len(there))
-            if here != self.at[waiting[k - 1]] and here[:shared] <= there[:shared]:
-                first = k
-        return first
 
     def _repeated(self, run: list[int], uses: dict[int, Module], module: Module) -> list[tuple[Module, list[int]]]:
         """Part what a plain function did, or a loop in it, where it begins anew.
@@ -263,6 +254,48 @@ class _Calls:
                 else:
                     calls.append((mine, [i]))
         return calls
+
+
+def _parted(
+    run: Sequence[int], owners: Mapping[int, Module], stacks: Sequence[Stack]
+) -> list[tuple[Module, list[int]]]:
+    """Part equations into those of one owner after another; some are known to be an owner's."""
+    parts: list[tuple[Module, list[int]]] = []
+    waiting: list[int] = []
+    for i in run:
+        waiting.append(i)
+        owner = owners.get(i)
+        if owner is None:
+            continue
+        if not parts:
+            parts.append((owner, waiting))
+        elif parts[-1][0] == owner:
+            parts[-1][1].extend(waiting)
+        else:
+            first = _begin([stacks[parts[-1][1][-1]], *(stacks[k] for k in waiting)])
+            parts[-1][1].extend(waiting[:first])
+            parts.append((owner, waiting[first:]))
+        waiting = []
+    if parts:
+        parts[-1][1].extend(waiting)
+    return parts
+
+
+def _begin(stacks: Sequence[Stack]) -> int:
+    """Find where, behind the first of some stacks, another call begins: where the outermost change is.
+
+    In a function that is called again and again many changes are as far out: of these, at the place that stands first
+    in the function, and of several such places, which a loop comes to, at the last.
+    """
+    shared = [len(common(pair)) for pair in pairwise(stacks)]
+    begins = [k for k, depth in enumerate(shared) if depth == min(shared)]
+    at = [[frame.at for frame in stack] for stack in stacks[1:]]
+    first = begins[0]
+    for k in begins[1:]:
+        both = min(len(at[k]), len(at[first]))
+        if at[k][:both] <= at[first][:both]:
+            first = k
+    return first
 
 
 def _joined(names: Module, path: Module) -> Module:
