@@ -9,11 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import PurePath
-from typing import Any
+from typing import Any, TypeVar
 
 Module = tuple[str, ...]  # its path: ("layers", "1"); () is all of them
 Class = tuple[str, str]  # the qualified name of a class, and the name of the file that it stands in, "" if unknown
 KeyPath = tuple[Any, ...]  # as JAX gives it, in (args, kwargs)
+Part = TypeVar("Part")
 FIRST = 2  # where a key path enters its argument
 
 
@@ -88,8 +89,8 @@ def find_modules(
     return Modules(tuple(of.get(i) for i in range(len(paths))), classes, frozenset(callables), ordered)
 
 
-def common(paths: Iterable[Module]) -> Module:
-    """Give the path that some have in common."""
+def common(paths: Iterable[tuple[Part, ...]]) -> tuple[Part, ...]:
+    """Give the beginning that some paths have in common."""
     return tuple(keys[0] for keys in takewhile(lambda keys: len(set(keys)) == 1, zip(*paths, strict=False)))
 
 

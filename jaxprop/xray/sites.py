@@ -4,10 +4,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+from jaxprop.xray.evidence import Evidence, names_in
 from jaxprop.xray.modules import Module, Modules, common
 from jaxprop.xray.places import Line, Places, Stack, lines
 from jaxprop.xray.planning import Path, devices
-from jaxprop.xray.scopes import Evidence, names_in, scopes
+from jaxprop.xray.scopes import scopes
 from jaxprop.xray.versions import CALLS, REMATS, Equation, inner, is_literal, opened, scan_split
 
 # what only moves numbers or keeps them as they are
