@@ -8,6 +8,7 @@ equation around. So the lines stay right when two callers share one program that
 import linecache
 import os
 import sysconfig
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import CodeType
 from typing import Any
@@ -135,3 +136,13 @@ def lines(stack: Stack) -> tuple[Line | None, tuple[Line, ...]]:
     if found:
         return found[0], tuple(found[1:])
     return (stack[-1].line, ()) if stack else (None, ())
+
+
+def line_of(equations: Sequence[Equation]) -> Line | None:
+    """Find the user's line of an equation.
+
+    Args:
+        equations: the equation, then the ones around it, from the inside out.
+    """
+    places = Places()
+    return lines(tuple(frame for equation in reversed(equations) for frame in places.stack(equation)))[0]

@@ -67,13 +67,18 @@ def sites(jaxpr: Any, names: Sequence[str] = (), modules: Modules | None = None)
     for each, label in zip(listing.evidence, labels, strict=True):
         if each.uses and label[-len(each.uses) :] == each.uses:
             shown.setdefault(each.uses, label)
-    arguments = []
-    for i, (v, name) in enumerate(zip(jaxpr.invars, names, strict=False)):
-        module = modules.of[i] or ()
-        scope, number = "/".join(shown.get(module, module)), i + 1 + len(jaxpr.constvars)
-        arguments.append(Site((-1, i), "argument", None, scope, (), (number,), (str(v.aval.str_short()),), name=name))
     equations = (replace(site, scope="/".join(label)) for site, label in zip(found, labels, strict=True))
+    arguments = argument_sites(jaxpr, names, [shown.get(module, module) for module in (m or () for m in modules.of)])
     return (*arguments, *equations)
+
+
+def argument_sites(jaxpr: Any, names: Sequence[str], modules: Sequence[Module] = ()) -> tuple[Site, ...]:
+    """List the arguments of a program alone, each with the module whose parameter it is."""
+    found = []
+    for i, (v, name) in enumerate(zip(jaxpr.invars, names, strict=False)):
+        scope, number = "/".join(modules[i] if modules else ()), i + 1 + len(jaxpr.constvars)
+        found.append(Site((-1, i), "argument", None, scope, (), (number,), (str(v.aval.str_short()),), name=name))
+    return tuple(found)
 
 
 class Value(NamedTuple):
