@@ -1,0 +1,117 @@
+"""Small models as users of Flax (linen, nnx) and Equinox write them, by name: `MODELS["linen/gru"]()`.
+
+Each comes with a batch of its own, and the loss of one example and of the batch. Whatever makes a number follows JAX's
+default: float64 where 64 bits are on, as in the tests, and float32 for a user. Everything is made from fixed keys.
+The losses allow promotion of dtypes, which Flax needs; what looks at them does not.
+
+Equinox modules hold functions, which `jax.jit` refuses as arguments: `eqx.filter_jit` compiles what takes any of these.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+N = 3  # examples
+CLASSES = 4
+FEATURES = 5  # of an MLP's input, and of one step of a recurrent model's
+STEPS = 4  # of a sequence
+VOCABULARY = 7
+WIDTH, HEADS, LAYERS = 6, 2, 2  # of a transformer
+IMAGE = (6, 6, 2)  # height, width, channels
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model and a batch for it.
+
+    params: linen's tree of parameters, or the module itself (nnx, Equinox).
+    x, y: `[N, ...]` each.
+    loss: (params, x, y) of one example -> a number.
+    """
+
+    params: Any
+    x: Array
+    y: Array
+    loss: Callable[[Any, Array, Array], Array]
+
+    def mean(self, params: Any, x: Array, y: Array) -> Array:
+        """Take the mean of the losses of a batch."""
+        return jnp.mean(jax.vmap(self.loss, in_axes=(None, 0, 0))(params, x, y))
+
+
+def number() -> Any:
+    """Give the dtype that JAX makes numbers of."""
+    return jnp.result_type(float)
+
+
+def cross_entropy(logits: Array, labels: Array) -> Array:
+    """Take the mean over all labels of −log p of the right class."""
+    log_p = jax.nn.log_softmax(logits)
+    return -jnp.mean(jnp.take_along_axis(log_p, labels[..., None], axis=-1))
+
+
+def vectors() -> tuple[Array, Array]:
+    """Make a batch for an MLP: `[N, FEATURES]` and classes `[N]`."""
+    return _normal(FEATURES), _whole(CLASSES)
+
+
+def images() -> tuple[Array, Array]:
+    """Make a batch for a CNN: `[N, *IMAGE]` and classes `[N]`."""
+    return _normal(*IMAGE), _whole(CLASSES)
+
+
+def tokens() -> tuple[Array, Array]:
+    """Make a batch for a transformer: words `[N, STEPS]`, and the words that come next."""
+    return _whole(VOCABULARY, STEPS), _whole(VOCABULARY, STEPS, seed=1)
+
+
+def sequences() -> tuple[Array, Array]:
+    """Make a batch for a recurrent model: `[N, STEPS, FEATURES]` and classes `[N]`."""
+    return _normal(STEPS, FEATURES), _whole(CLASSES)
+
+
+def _normal(*shape: int) -> Array:
+    return jax.random.normal(jax.random.key(3), (N, *shape), number())
+
+
+def _whole(below: int, *shape: int, seed: int = 0) -> Array:
+    return jax.random.randint(jax.random.key(4 + seed), (N, *shape), 0, below)
+
+
+def moved(params: Any) -> Any:
+    """Move every parameter a little, so that no bias and no gradient is zero by accident."""
+    leaves, tree = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(5), len(leaves))
+    return tree.unflatten([_moved(leaf, key) for leaf, key in zip(leaves, keys, strict=True)])
+
+
+def _moved(leaf: Any, key: Array) -> Any:
+    if not isinstance(leaf, jax.Array) or not jnp.issubdtype(leaf.dtype, jnp.floating):
+        return leaf
+    return leaf + 0.1 * jax.random.normal(key, leaf.shape, leaf.dtype)
+
+
+KINDS = (
+    "mlp", "cnn", "transformer", "transformer_scanned", "transformer_remat", "transformer_tied", "lstm", "gru",
+)  # fmt: skip
+
+
+def _made(library: str, kind: str) -> Model:
+    """Make a model; its library is imported then, and not before."""
+    import importlib
+
+    with jax.numpy_dtype_promotion("standard"):
+        made = importlib.import_module(f"tests.xray.{library}_models").MODELS[kind]()
+    return Model(moved(made.params), made.x, made.y, jax.numpy_dtype_promotion("standard")(made.loss))
+
+
+def _maker(library: str, kind: str) -> Callable[[], Model]:
+    return lambda: _made(library, kind)
+
+
+LIBRARIES = ("linen", "nnx", "equinox")
+MODELS: dict[str, Callable[[], Model]] = {f"{lib}/{kind}": _maker(lib, kind) for lib in LIBRARIES for kind in KINDS}
