@@ -120,7 +120,7 @@ def trace(
     """Make f a program of the arrays among its arguments; anything else stays as it is."""
     asked = asked_of(argnums, args)
     leaves, tree = jax.tree_util.tree_flatten_with_path((args, kwargs))
-    flags = [_differentiated(path, leaf, asked) for path, leaf in leaves]
+    flags = differentiable_leaves(asked, args, kwargs)
     dynamic = [flag or isinstance(leaf, ARRAYS) for flag, (_, leaf) in zip(flags, leaves, strict=True)]
     inputs = [leaf for is_array, (_, leaf) in zip(dynamic, leaves, strict=True) if is_array]
 
@@ -242,10 +242,9 @@ def dynamic_leaves(
     argnums: ArgNums, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[list[Any], Any, list[bool]]:
     """Take (args, kwargs) apart: the leaves, their tree, and which of them are inputs of the program of `trace`."""
-    asked = asked_of(argnums, args)
-    leaves, tree = jax.tree_util.tree_flatten_with_path((args, kwargs))
-    is_input = [isinstance(leaf, ARRAYS) or _differentiated(path, leaf, asked) for path, leaf in leaves]
-    return [leaf for _, leaf in leaves], tree, is_input
+    leaves, tree = jax.tree.flatten((args, kwargs))
+    flags = differentiable_leaves(asked_of(argnums, args), args, kwargs)
+    return leaves, tree, [flag or isinstance(leaf, ARRAYS) for flag, leaf in zip(flags, leaves, strict=True)]
 
 
 def is_inexact(array: Any) -> bool:
@@ -279,7 +278,7 @@ def asked_of(argnums: ArgNums, args: tuple[Any, ...]) -> tuple[int, ...]:
             raise JaxpropError(f"argnums: found {argnums}, but f was called with {len(args)} positional arguments")
     asked = tuple(number % len(args) for number in asked)
     for number in asked:
-        if not any(is_differentiable(leaf) for leaf in jax.tree.leaves(args[number])):
+        if not any(_differentiable(args[number])):
             raise JaxpropError(
                 f"argnums: argument {number} holds no real numbers to differentiate, found "
                 f"{jax.tree.map(_kind, args[number])}; argnums=None looks at the values alone"
@@ -291,13 +290,22 @@ def _kind(leaf: Any) -> Any:
     return str(jnp.result_type(leaf)) if isinstance(leaf, (*ARRAYS, bool, int)) else type(leaf).__name__
 
 
-def _differentiated(path: Any, leaf: Any, asked: tuple[int, ...]) -> bool:
-    return path[0].idx == 0 and path[1].idx in asked and is_differentiable(leaf)
+def differentiable_leaves(asked: Sequence[int], args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[bool]:
+    """Say which leaves of (args, kwargs) are differentiated."""
+    flags = [_differentiable(arg) if i in asked else [False] * len(jax.tree.leaves(arg)) for i, arg in enumerate(args)]
+    return [*(flag for of_argument in flags for flag in of_argument), *(False for _ in jax.tree.leaves(kwargs))]
 
 
-def is_differentiable(leaf: Any) -> bool:
-    """Say whether a leaf of an argument can be differentiated: an array of real numbers, or a Python float."""
-    return isinstance(leaf, float) or (isinstance(leaf, ARRAYS) and is_inexact(leaf))
+def _differentiable(argument: PyTree) -> list[bool]:
+    """Say which leaves of an argument can be differentiated: arrays of real numbers, as `equinox.filter_grad` has it.
+
+    Where all leaves are real numbers, as `jax.grad` asks, so are those that Python holds. In a module they are options,
+    such as the rate of a dropout, about which it decides in Python.
+    """
+    leaves = jax.tree.leaves(argument)
+    real = [isinstance(leaf, ARRAYS) and is_inexact(leaf) for leaf in leaves]
+    numbers = all(is_real or isinstance(leaf, float) for is_real, leaf in zip(real, leaves, strict=True))
+    return [True] * len(leaves) if numbers else real
 
 
 def _check_scalar(returned: Any, f: Callable[..., Any]) -> None:

@@ -14,7 +14,7 @@ from jaxtyping import PyTree
 
 from jaxprop.arrays.paths import dotted
 from jaxprop.errors import JaxpropError, ShapeError
-from jaxprop.xray.program import ARRAYS, ArgNums, asked_of, is_differentiable, name_of
+from jaxprop.xray.program import ARRAYS, ArgNums, asked_of, differentiable_leaves, name_of
 from jaxprop.xray.versions import opened
 
 InAxes = Any  # int | None | a sequence with one of these, or a tree of these, for every argument
@@ -58,7 +58,7 @@ def one_example(
     asked = asked_of(argnums, args)
     flat, tree = jax.tree_util.tree_flatten_with_path((args, kwargs))
     axes = _axes_of(in_axes, args, kwargs)
-    flags = [path[0].idx == 0 and path[1].idx in asked and is_differentiable(leaf) for path, leaf in flat]
+    flags = differentiable_leaves(asked, args, kwargs)
     dynamic = [flag or isinstance(leaf, ARRAYS) for flag, (_, leaf) in zip(flags, flat, strict=True)]
     kept = [
         _Input(path, jnp.asarray(leaf) if isinstance(leaf, float) else leaf, axis, flag)
