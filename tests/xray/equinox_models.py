@@ -143,7 +143,7 @@ def loss(model: Any, x: Array, y: Array) -> Array:
 
 
 def _model(made: Callable[[Array], Any], batch: tuple[Array, Array]) -> Model:
-    return Model(made(jax.random.key(0)), *batch, loss)
+    return Model(eqx.filter_eval_shape(made, jax.random.key(0)), *batch, loss)
 
 
 def _transformer(**options: bool) -> Model:

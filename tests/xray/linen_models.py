@@ -92,7 +92,7 @@ class Recurrent(nn.Module):
 
 def _model(net: nn.Module, batch: tuple[Array, Array]) -> Model:
     x, y = batch
-    params = net.init(jax.random.key(0), x[0])["params"]
+    params = jax.eval_shape(net.init, jax.random.key(0), x[0])["params"]
 
     def loss(params: Any, x: Array, y: Array) -> Array:
         return cross_entropy(net.apply({"params": params}, x), y)
@@ -107,7 +107,7 @@ def _cnn() -> Model:
     def loss(params: Any, x: Array, y: Array) -> Array:  # one image is a batch of one
         return cross_entropy(net.apply({"params": params}, x[None]), y[None])
 
-    return Model(net.init(jax.random.key(0), x)["params"], x, y, loss)
+    return Model(jax.eval_shape(net.init, jax.random.key(0), x)["params"], x, y, loss)
 
 
 def _transformer(**options: bool) -> Model:

@@ -1,7 +1,7 @@
 """Small models as users of Flax (linen, nnx) and Equinox write them, by name: `MODELS["linen/gru"]()`.
 
 Each comes with a batch of its own, and the loss of one example and of the batch. Whatever makes a number follows JAX's
-default: float64 where 64 bits are on, as in the tests, and float32 for a user. Everything is made from fixed keys.
+default: float64 where 64 bits are on, as in the tests, and float32 for a user. Everything is made from fixed seeds.
 The losses allow promotion of dtypes, which Flax needs; what looks at them does not.
 
 Equinox modules hold functions, which `jax.jit` refuses as arguments: `eqx.filter_jit` compiles what takes any of these.
@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 N = 3  # examples
@@ -28,7 +29,7 @@ IMAGE = (6, 6, 2)  # height, width, channels
 class Model:
     """A model and a batch for it.
 
-    params: linen's tree of parameters, or the module itself (nnx, Equinox).
+    params: linen's tree of parameters, or the module itself (nnx, Equinox). The tables of a library give shapes alone.
     x, y: `[N, ...]` each.
     loss: (params, x, y) of one example -> a number.
     """
@@ -75,24 +76,27 @@ def sequences() -> tuple[Array, Array]:
 
 
 def _normal(*shape: int) -> Array:
-    return jax.random.normal(jax.random.key(3), (N, *shape), number())
+    return jnp.asarray(np.random.default_rng(3).standard_normal((N, *shape)), number())
 
 
 def _whole(below: int, *shape: int, seed: int = 0) -> Array:
-    return jax.random.randint(jax.random.key(4 + seed), (N, *shape), 0, below)
+    return jnp.asarray(np.random.default_rng(4 + seed).integers(0, below, (N, *shape)), jnp.int32)
 
 
-def moved(params: Any) -> Any:
-    """Move every parameter a little, so that no bias and no gradient is zero by accident."""
-    leaves, tree = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(5), len(leaves))
-    return tree.unflatten([_moved(leaf, key) for leaf, key in zip(leaves, keys, strict=True)])
+def filled(shapes: Any) -> Any:
+    """Fill a model of shapes alone with numbers: nothing is zero by accident, and nothing is compiled for it."""
+    rng = np.random.default_rng(5)
 
+    def fill(leaf: Any) -> Any:
+        if not isinstance(leaf, jax.ShapeDtypeStruct):
+            return leaf
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):  # a count or a key of random numbers
+            return jnp.zeros(leaf.shape, leaf.dtype) if jnp.issubdtype(leaf.dtype, jnp.integer) else jax.random.key(0)
+        # weights in numbers that a layer of their size has; scales and biases are around 1/2
+        around, spread = (0.5, 0.3) if len(leaf.shape) < 2 else (0, 1 / max(leaf.shape[-2:]) ** 0.5)
+        return jnp.asarray(around + spread * rng.standard_normal(leaf.shape), leaf.dtype)
 
-def _moved(leaf: Any, key: Array) -> Any:
-    if not isinstance(leaf, jax.Array) or not jnp.issubdtype(leaf.dtype, jnp.floating):
-        return leaf
-    return leaf + 0.1 * jax.random.normal(key, leaf.shape, leaf.dtype)
+    return jax.tree.map(fill, shapes)
 
 
 KINDS = (
@@ -106,7 +110,7 @@ def _made(library: str, kind: str) -> Model:
 
     with jax.numpy_dtype_promotion("standard"):
         made = importlib.import_module(f"tests.xray.{library}_models").MODELS[kind]()
-    return Model(moved(made.params), made.x, made.y, jax.numpy_dtype_promotion("standard")(made.loss))
+    return Model(filled(made.params), made.x, made.y, jax.numpy_dtype_promotion("standard")(made.loss))
 
 
 def _maker(library: str, kind: str) -> Callable[[], Model]:

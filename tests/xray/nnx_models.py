@@ -1,5 +1,6 @@
 """Models in Flax's nnx, as its users write them: a module is a tree that holds its parameters."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -117,17 +118,21 @@ def loss(model: Any, x: Array, y: Array) -> Array:
     return cross_entropy(model(x), y)
 
 
+def _model(made: Callable[[nnx.Rngs], nnx.Module], batch: tuple[Array, Array]) -> Model:
+    return Model(nnx.eval_shape(lambda: made(nnx.Rngs(0))), *batch, loss)
+
+
 def _transformer(**options: bool) -> Model:
-    return Model(Transformer(nnx.Rngs(0), **options), *models.tokens(), loss)
+    return _model(partial(Transformer, **options), models.tokens())
 
 
 MODELS = {
-    "mlp": lambda: Model(Mlp(nnx.Rngs(0)), *models.vectors(), loss),
-    "cnn": lambda: Model(Cnn(nnx.Rngs(0)), *models.images(), loss),
+    "mlp": lambda: _model(Mlp, models.vectors()),
+    "cnn": lambda: _model(Cnn, models.images()),
     "transformer": _transformer,
     "transformer_scanned": partial(_transformer, scanned=True),
     "transformer_remat": partial(_transformer, remat=True),
     "transformer_tied": partial(_transformer, tied=True, scanned=True, remat=True),
-    "lstm": lambda: Model(Recurrent(nnx.OptimizedLSTMCell, nnx.Rngs(0)), *models.sequences(), loss),
-    "gru": lambda: Model(Recurrent(nnx.GRUCell, nnx.Rngs(0)), *models.sequences(), loss),
+    "lstm": lambda: _model(partial(Recurrent, nnx.OptimizedLSTMCell), models.sequences()),
+    "gru": lambda: _model(partial(Recurrent, nnx.GRUCell), models.sequences()),
 }
