@@ -54,13 +54,19 @@ class Cnn(nnx.Module):
         return self.last(x.reshape(*x.shape[:-3], -1))
 
 
+def attention(query: Array, key: Array, value: Array, mask: Array | None = None, **_: Any) -> Array:
+    """Attend `[T, heads, depth]` in the precision of the inputs; nnx's own function takes its softmax in float32."""
+    scores = jnp.einsum("thd,shd->hts", query, key) / query.shape[-1] ** 0.5
+    return jnp.einsum("hts,shd->thd", jax.nn.softmax(jnp.where(mask, scores, jnp.finfo(scores.dtype).min)), value)
+
+
 class Block(nnx.Module):
     """A transformer's block: attention, then two dense layers, each behind a norm and beside a skip."""
 
     def __init__(self, rngs: nnx.Rngs) -> None:
         self.before_attention = nnx.LayerNorm(WIDTH, param_dtype=number(), rngs=rngs)
         self.attention = nnx.MultiHeadAttention(
-            num_heads=HEADS, in_features=WIDTH, decode=False, param_dtype=number(), rngs=rngs
+            num_heads=HEADS, in_features=WIDTH, decode=False, attention_fn=attention, param_dtype=number(), rngs=rngs
         )
         self.before_dense = nnx.LayerNorm(WIDTH, param_dtype=number(), rngs=rngs)
         self.up = nnx.Linear(WIDTH, 2 * WIDTH, param_dtype=number(), rngs=rngs)

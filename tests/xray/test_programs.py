@@ -1,0 +1,193 @@
+"""The X-ray of what JAX's programs are made of: every value and every error, against a witness that unrolls them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from jax.sharding import PartitionSpec
+
+import jaxprop as jp
+from jaxprop.errors import JaxpropError, ShapeError
+from jaxprop.xray import measures
+from tests.xray.keeping import agree, both, close
+from tests.xray.programs import PROGRAMS, X
+
+TELLING = {
+    "scan_fed_late", "switch", "remat_with_policy", "custom_rules_in_scan", "while_in_scan", "returns_a_constant",
+    "returns_what_a_jit_returns", "duplicates", "complex_numbers", "whole_numbers", "unused_and_repeated",
+}  # fmt: skip
+
+
+def _programs() -> list[object]:
+    return [pytest.param(name, marks=() if name in TELLING else pytest.mark.slow) for name in PROGRAMS]
+
+
+@pytest.mark.parametrize("name", _programs())
+def test_every_value_and_error_is_the_witness(name):
+    f, args = PROGRAMS[name]
+    _, found = both(f, *args)
+    agree(found)
+    value, gradient = jax.jit(jax.value_and_grad(f))(*args)
+    close(np.asarray(value), found.ours[0], 1e-12)
+    for mine, other in zip(found.ours[1], jax.tree.leaves(gradient), strict=True):
+        close(mine, np.asarray(other), 1e-12, overall=1.0)
+
+
+def measured(array: np.ndarray) -> np.ndarray:
+    """Measure as `measures.full` does, but for the projection."""
+    x = np.abs(array) if np.iscomplexobj(array) else array.astype(np.float64)
+    counts = [x.size, np.isnan(x).sum(), np.isinf(x).sum(), (x == 0).sum()]
+    largest = np.abs(x).max()
+    return np.asarray([*counts, np.mean((x / (largest or 1)) ** 2), largest, x.min(), x.max()])
+
+
+@pytest.mark.parametrize("name", ["cond_of_jit_and_scan", pytest.param("nest", marks=pytest.mark.slow)])
+def test_measures_are_those_of_every_step_and_branch(name):
+    f, args = PROGRAMS[name]
+    _, found = both(f, *args)
+    reading = jax.jit(jp.xray.program(f))(*args)
+    sites = {site.path: site for site in reading.sites}
+    numbers = measures.FULL.index("projection")
+    for mine, arrays in ((reading.values, found.theirs[2]), (reading.errors, found.theirs[3])):
+        for path, outputs in mine.items():
+            if path[0] == -1:
+                continue
+            for measure, array in zip(outputs, arrays[path], strict=True):
+                if measure is None:
+                    continue
+                steps = tuple(length for _, length in sites[path].axes)
+                assert measure.shape[:-1] == steps
+                for step in np.ndindex(*steps):
+                    ran = found.taken[path][step]
+                    expected = measured(array[step]) if ran else np.zeros(numbers)
+                    np.testing.assert_allclose(measure[step][:numbers], expected, rtol=1e-10, atol=1e-14, err_msg=path)
+
+
+def test_every_error_that_the_input_reaches_is_read():
+    """An error is missing nowhere that a change of the input shows and the cost feels."""
+    f, args = PROGRAMS["custom_rules_in_scan"]
+    _, found = both(f, *args)
+    (_, _, _, landed), (_, _, _, errors) = found.ours, found.theirs
+    felt = {path for path, outputs in errors.items() if any(e is not None and np.any(e) for e in outputs)}
+    assert felt == set(landed)
+
+
+def test_an_error_is_what_a_finite_difference_says():
+    """sin(x) in the third step of a scan is moved by hand."""
+
+    def f(x, moved):
+        def step(c, row):
+            t, move = row
+            return (jnp.sin(c) + move) * t, c
+
+        return jnp.sum(lax.scan(step, x, (jnp.asarray(X), moved))[1] ** 2)
+
+    reading = jax.jit(jp.xray.program(f))(X, np.zeros((4, 4)))
+    (site,) = [site for site in reading.sites if site.primitive == "sin"]
+    h = 1e-6
+    felt = np.zeros(4)
+    for i in range(4):
+        move = np.zeros((4, 4))
+        move[2, i] = h
+        felt[i] = (f(X, move) - f(X, -move)) / (2 * h)
+    measure = dict(zip(measures.FULL, reading.errors[site.path][0][2], strict=True))
+    expected = dict(zip(measures.FULL, measured(felt), strict=False))
+    for key in ("square", "largest", "least", "most"):
+        np.testing.assert_allclose(measure[key], expected[key], rtol=1e-7)
+
+
+def test_it_can_be_mapped_asked_for_now_and_then_and_differentiated():
+    f, _ = PROGRAMS["scan"]
+    xs = np.stack([X, X + 1])
+    run = jp.xray.program(f)
+
+    def every_second(x, step):
+        nothing = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(lambda x: run(x).errors, x))
+        errors = lax.cond(step % 2 == 0, lambda x: run(x).errors, lambda x: nothing, x)
+        return x - 0.1 * jax.grad(f)(x), errors
+
+    @jax.jit
+    def all_at_once(xs):
+        mapped = jax.vmap(run)(xs)
+        trained = lax.scan(every_second, xs[0], jnp.arange(3))
+        second = jax.grad(lambda x: jnp.sum(run(x).grads ** 2))(xs[0])
+        return mapped, [run(x) for x in xs], trained, second, jax.grad(lambda x: jnp.sum(jax.grad(f)(x) ** 2))(xs[0])
+
+    mapped, alone, (_, errors), second, expected = all_at_once(xs)
+    for i, each in enumerate(alone):
+        for mine, other in zip(jax.tree.leaves(mapped), jax.tree.leaves(each), strict=True):
+            np.testing.assert_allclose(mine[i], other, rtol=1e-12, atol=1e-15)
+    for path, (measure,) in errors.items():
+        np.testing.assert_allclose(measure[0], alone[0].errors[path][0], rtol=1e-12, atol=1e-15)
+        assert not np.any(measure[1]) and np.any(measure[2])
+    np.testing.assert_allclose(second, expected, rtol=1e-12)
+
+
+def test_a_shard_map_has_a_reading_of_each_device():
+    mesh = jax.make_mesh((2,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
+    rows = np.arange(6.0).reshape(2, 3) + 1
+
+    def on_one(w, row):
+        return lax.psum(jnp.sum(jnp.sin(row * w)), "d")
+
+    def f(w, rows):
+        spread = jax.shard_map(
+            on_one, mesh=mesh, in_specs=(PartitionSpec(), PartitionSpec("d")), out_specs=PartitionSpec()
+        )
+        return spread(w, rows) ** 2
+
+    w = np.asarray([0.5, 1.5, 2.5])
+    reading = jax.jit(jp.xray.program(f))(w, rows)
+    value, gradient = jax.jit(jax.value_and_grad(f))(w, rows)
+    np.testing.assert_allclose(reading.value, value)
+    np.testing.assert_allclose(reading.grads, gradient)
+    (sine,) = [site for site in reading.sites if site.primitive == "sin"]
+    y = np.sin(rows * w)
+    for device in range(2):
+        np.testing.assert_allclose(reading.values[sine.path][0][device][:8], measured(y[device]))
+        np.testing.assert_allclose(reading.errors[sine.path][0][device][:8], measured(np.full(3, 2 * y.sum())))
+
+
+def test_several_arguments_names_and_something_beside_the_value():
+    def f(a, b, *, scale, kind):
+        assert kind == "square"
+        return jnp.sum(a["w"] * b) * scale, {"b": b}
+
+    args = {"w": X, "name": "w"}, X * X
+    reading = jp.xray.program(f, argnums=(1, -2), has_aux=True)(*args, scale=2.0, kind="square")
+    np.testing.assert_allclose(reading.grads[0], 2 * X)
+    np.testing.assert_allclose(reading.grads[1]["w"], 2 * X * X)
+    assert reading.grads[1]["name"] is None
+    np.testing.assert_array_equal(reading.aux["b"], X * X)
+    forward = jp.xray.program(f, argnums=None)(*args, scale=2.0, kind="square")
+    assert forward.grads is None and not forward.errors and forward.values
+    np.testing.assert_allclose(forward.value[0], reading.value)
+
+
+def test_floats_of_python_are_differentiated_as_by_grad_and_are_options_in_a_module():
+    assert jp.xray.program(lambda p: p["a"] * jnp.sum(p["x"]))({"a": 2.0, "x": X}).grads["a"] == pytest.approx(X.sum())
+
+    def f(module):
+        assert module["rate"] == 0.0  # a tracer says neither yes nor no
+        return jnp.sum(module["w"])
+
+    assert jp.xray.program(f)({"w": X, "rate": 0.0, "train": True}).grads["rate"] is None
+
+
+def test_what_cannot_be_differentiated_is_said():
+    def through_a_while(x):
+        return jnp.sum(lax.while_loop(lambda c: c[0] < 3, lambda c: (c[0] + 1, jnp.sin(c[1])), (0, x))[1])
+
+    with pytest.raises(JaxpropError, match=r"while.*argnums=None"):
+        jp.xray.program(through_a_while)(X)
+    assert jp.xray.program(through_a_while, argnums=None)(X).values
+    for f, args, error in (
+        (lambda x: x, (X,), ShapeError),
+        (lambda x: jnp.sum(x), (np.arange(3),), JaxpropError),
+        (lambda x: jnp.sum(x).astype(int), (X,), ShapeError),
+    ):
+        with pytest.raises(error):
+            jp.xray.program(f)(*args)
+    with pytest.raises(JaxpropError, match="argnums: found 1"):
+        jp.xray.program(lambda x: jnp.sum(x), argnums=1)(X)
