@@ -179,11 +179,25 @@ def pull(traced: Traced, visitor: Visitor) -> Pulled:
         return value, (aux, seen)
 
     value, back, (aux, seen) = jax.vjp(forward, [traced.inputs[i] for i in asked], sinks, has_aux=True)
-    found, landed = back(jnp.ones_like(value))
+    try:
+        found, landed = back(jnp.ones_like(value))
+    except ValueError as error:
+        _check_whiles(traced.jaxpr, error)
+        raise
     gradients: list[Any] = [None] * len(traced.inputs)
     for i, gradient in zip(asked, found, strict=True):
         gradients[i] = gradient
     return Pulled(value, aux, traced.as_gradient(gradients), gradients, seen, landed)
+
+
+def _check_whiles(jaxpr: Any, error: ValueError) -> None:
+    """Say it in our words if an error of JAX is that nothing is differentiated in reverse through a while."""
+    if "while_loop" in str(error):
+        inside = next((f", such as that around {site.line}" for site in sites(jaxpr) if "while" in site.around), "")
+        raise JaxpropError(
+            f"the gradient of f goes through a while{inside}, and JAX takes none there; expected lax.scan, or a "
+            "fori_loop between fixed numbers; argnums=None looks at the values alone"
+        ) from error
 
 
 class _Measuring:

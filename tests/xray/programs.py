@@ -44,7 +44,7 @@ def scan_of_nothing(x):
     """A scan without rows or results, whose state is reached by its second step only."""
 
     def step(state, _):
-        a, b, n = state
+        _, b, n = state
         return (b, b * x, n + 1), None
 
     return jnp.sum(lax.scan(step, (jnp.zeros_like(x), jnp.cos(x), 0), None, length=3)[0][0])
