@@ -30,6 +30,11 @@ class Alignment(Quantity):
 
     errors: ClassVar[str] = "true"
 
+    @property
+    def layered(self) -> bool:
+        """Tell that it does: rules are those of layers."""
+        return True
+
     def close(self, use: Use, path: str, weights: Float[Array, " N"] | None) -> Array:
         """Keep the true gradient."""
         return use.total(weights)

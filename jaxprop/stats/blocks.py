@@ -69,8 +69,10 @@ def _repeat(leaf: Leaf, depth: int) -> tuple[str, Repeat] | None:
     return around[depth] if depth < len(around) else None
 
 
-def by_block(net: Layer, function: Callable[..., PyTree], *trees: PyTree) -> PyTree:
+def by_block(net: Layer | None, function: Callable[..., PyTree], *trees: PyTree) -> PyTree:
     """Return `function` of every array of trees like θ; of one inside a `Repeat`, of every block, with an axis L.
+
+    net: None of a function, which has no `Repeat`.
 
     >>> import jax.numpy as jnp
     >>> from jaxprop import Chain, Linear, Repeat
@@ -80,6 +82,8 @@ def by_block(net: Layer, function: Callable[..., PyTree], *trees: PyTree) -> PyT
     >>> sums[0].W.shape, sums[1].inner.W.shape
     ((), (2,))
     """
+    if net is None:
+        return jax.tree.map(function, *trees)
     depths = {leaf.path: leaf.repeats for leaf in leaves(net)}
 
     def one(path: jax.tree_util.KeyPath, *arrays: PyTree) -> PyTree:

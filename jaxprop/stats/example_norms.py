@@ -126,8 +126,8 @@ def to_parameters(groups: PyTree, norms: PyTree, per: Per) -> PyTree:
 
 
 def _layer(path: str) -> str:
-    """The path of the layer that has the array at `path`."""
-    return path.rpartition(".")[0]
+    """The path of the layer that has the array at `path`, which Flax may keep as the value of a `Param`."""
+    return path.removesuffix(".value").rpartition(".")[0]
 
 
 def _sum(parts: Sequence[Array]) -> Array:

@@ -12,7 +12,7 @@ twice. A row is a step that `in_chunks` (`uses/chunked.py`) takes with one use:
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,7 @@ from jaxprop.backward.rules.edits import RuleLike
 from jaxprop.costs import Cost
 from jaxprop.layers.layer import Layer
 from jaxprop.stats.collect import collect
+from jaxprop.stats.foreign import Argnums, Function
 from jaxprop.stats.quantity import Quantity
 from jaxprop.tables import Table, Tabular
 from jaxprop.uses.chunked import Step, watched
@@ -73,6 +74,7 @@ class Plan(Tabular):
         return Table(lines, range(4, 7), self.visits)
 
 
+@overload
 def plan(
     net: Layer,
     cost: Cost,
@@ -80,11 +82,37 @@ def plan(
     *,
     rule: RuleLike | None = None,
     memory: int | None = None,
-) -> Callable[..., Plan]:
+) -> Callable[..., Plan]: ...
+
+
+@overload
+def plan(
+    net: Function,
+    cost: Cost,
+    quantities: Sequence[Quantity],
+    *,
+    memory: int | None = None,
+    argnums: Argnums = 0,
+    in_axes: Any,
+) -> Callable[..., Plan]: ...
+
+
+@overload
+def plan(
+    net: Function,
+    cost: Sequence[Quantity],
+    *,
+    memory: int | None = None,
+    argnums: Argnums = 0,
+    in_axes: Any,
+) -> Callable[..., Plan]: ...
+
+
+def plan(net: Any, cost: Any, quantities: Any = None, **settings: Any) -> Callable[..., Plan]:
     """Return `run`, which says what `collect` with the same arguments does, and computes nothing.
 
     Args:
-        net, cost, quantities, rule, memory: as for `collect`. memory is in bytes.
+        net, cost, quantities, rule, memory, argnums, in_axes: as for `collect`. memory is in bytes.
 
     Returns:
         `run(x, params, targets, ...)`, with what the function of `collect` takes, or shapes in their place
@@ -102,7 +130,7 @@ def plan(
     W     the norms of examples  Outer a [8, 32, 64], delta [8, 32, 64]  direct    8 of 8           0  131,072
     b     the norms of examples  Shift delta [8, 32, 64]                 direct    8 of 8           0    2,048
     """
-    collected = collect(net, cost, quantities, rule=rule, memory=memory)
+    collected = collect(net, cost, quantities, **settings)
 
     def run(*inputs: PyTree, **named: PyTree) -> Plan:
         with watched() as watch:

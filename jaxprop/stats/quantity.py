@@ -36,7 +36,7 @@ class Context(NamedTuple):
 
     costs: C_n `[N]`.    y: f(x, θ).    params: θ.    grads: Σ_n w_n ∂C_n/∂θ, as `collect` returns it.
     weights: w `[N]`, or None for 1/N each.    columns: how many columns of errors there were, V (1 for "cost").
-    again: what the second visit left, in the tree of θ; None without one.    net: the network.
+    again: what the second visit left, in the tree of θ; None without one.    net: the network; None of a function.
 
     >>> Context._fields
     ('costs', 'y', 'params', 'grads', 'weights', 'columns', 'again', 'net')
@@ -86,6 +86,11 @@ class Quantity(Described, abc.ABC):
     mixes: ClassVar[bool] = False  # it may be asked of a network that mixes the examples of a batch
     twice: ClassVar[bool] = False
     norms: ClassVar[bool] = False  # `close` asks for squared norms: they are computed together with the gradient
+
+    @property
+    def layered(self) -> bool:
+        """Tell whether it reads layers, so that it may be asked of a network of jaxprop's only, and of no function."""
+        return self.notes
 
     @property
     def parts(self) -> bool:

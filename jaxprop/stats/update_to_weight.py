@@ -69,7 +69,7 @@ class UpdateToWeight(Quantity):
         return numbers(by_path(found))
 
 
-def update_to_weight(net: Layer, updates: PyTree, params: PyTree) -> PyTree:
+def update_to_weight(net: Layer | None, updates: PyTree, params: PyTree) -> PyTree:
     """Return RMS of the update ÷ RMS of the weight for every array of θ; 0 where nothing moves.
 
     >>> from jaxprop import Linear, LinearParams

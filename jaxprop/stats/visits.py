@@ -7,7 +7,7 @@ uses need the same array, it goes back once more with δ alone instead.
 
 import copy
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from jaxtyping import PyTree
 
 from jaxprop.arrays.paths import dotted
 from jaxprop.layers.layer import Layer
-from jaxprop.network import Walk
+from jaxprop.network import Walk, leaves
 from jaxprop.uses import Stacked, Use, is_use
 
 Close = Callable[[Use, str], PyTree]
@@ -26,8 +26,30 @@ Again = Callable[[Use, str, PyTree], PyTree]
 COLUMNS_HOLD = 2**28  # bytes, of errors and results together
 
 
+class Back(Protocol):
+    """The way back from y to the uses of θ, gone as often as needed: through layers, or through any function."""
+
+    @property
+    def stacks(self) -> bool:
+        """Tell whether uses arise in the body of a loop, so that keeping them would stack them."""
+        ...
+
+    @property
+    def held(self) -> int:
+        """How many bytes are held for it: about what going back with one error more takes."""
+        ...
+
+    def close(self, dy: PyTree, close: Close) -> tuple[PyTree, dict[str, PyTree]]:
+        """Go back with the error dy; return the tree of θ with what `close` keeps of each use, and notes of layers."""
+        ...
+
+    def uses(self, dy: PyTree) -> tuple[PyTree, dict[str, PyTree]]:
+        """Go back with the error dy and keep the uses themselves."""
+        ...
+
+
 class WayBack(NamedTuple):
-    """The way back through one forward pass, gone as often as needed: how, through what, and with which caches."""
+    """The way back through the layers of a network: how, through what, and with which caches."""
 
     walk: Walk
     net: Layer
@@ -45,26 +67,36 @@ class WayBack(NamedTuple):
         _, uses, notes = self.walk.pull(self.net, dy, self.cache, self.params, "")
         return uses, notes
 
-    def close_columns(self, columns: Array, close: Close) -> PyTree:
-        """Go back with every column `[V, N, ...]`; return the sum of what is kept of each.
+    @property
+    def stacks(self) -> bool:
+        """Tell whether there is a `Repeat`."""
+        return any(leaf.repeats for leaf in leaves(self.net))
 
-        Columns go together, as many as hold no more than `COLUMNS_HOLD`; groups of them follow one another.
-        """
-        if len(columns) == 1:
-            return self.close(columns[0], close)[0]
+    @property
+    def held(self) -> int:
+        """The bytes of what was kept on the way forward, which errors are as large as, and of θ, as results are."""
+        return _bytes((self.cache, self.params))
 
-        def together(columns: Array) -> PyTree:
-            kept = jax.vmap(lambda dy: self.close(dy, close)[0])(columns)
-            return jax.tree.map(lambda k: jnp.sum(k, axis=0), kept)
 
-        def add(total: PyTree, columns: Array) -> tuple[PyTree, None]:
-            return jax.tree.map(jnp.add, total, together(columns)), None
+def close_columns(back: Back, columns: Array, close: Close) -> PyTree:
+    """Go back with every column `[V, N, ...]`; return the sum of what is kept of each.
 
-        # one column's errors are as large as what was kept on the way forward, its results as θ
-        group = max(1, COLUMNS_HOLD // max(1, _bytes((self.cache, self.params))))
-        first = len(columns) % group or group
-        total, rest = together(columns[:first]), columns[first:]
-        return jax.lax.scan(add, total, rest.reshape(-1, group, *rest.shape[1:]))[0] if len(rest) else total
+    Columns go together, as many as hold no more than `COLUMNS_HOLD`; groups of them follow one another.
+    """
+    if len(columns) == 1:
+        return back.close(columns[0], close)[0]
+
+    def together(columns: Array) -> PyTree:
+        kept = jax.vmap(lambda dy: back.close(dy, close)[0])(columns)
+        return jax.tree.map(lambda k: jnp.sum(k, axis=0), kept)
+
+    def add(total: PyTree, columns: Array) -> tuple[PyTree, None]:
+        return jax.tree.map(jnp.add, total, together(columns)), None
+
+    group = max(1, COLUMNS_HOLD // max(1, back.held))
+    first = len(columns) % group or group
+    total, rest = together(columns[:first]), columns[first:]
+    return jax.lax.scan(add, total, rest.reshape(-1, group, *rest.shape[1:]))[0] if len(rest) else total
 
 
 def with_norms(use: Use, weights: Array | None) -> tuple[Array, Use]:

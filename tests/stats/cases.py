@@ -19,7 +19,7 @@ import jaxprop as jp
 from jaxprop.arrays.paths import by_path, dotted
 from jaxprop.network import leaves
 from jaxprop.network.call import environment
-from jaxprop.stats.collect import SAMPLING
+from jaxprop.stats.errors import SAMPLING
 from tests.stats.moments import BothEstimates, gradient_tests, noise_scale, signal_to_noise, variance
 
 
