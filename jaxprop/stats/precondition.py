@@ -27,6 +27,7 @@ from jaxprop.errors import JaxpropError
 from jaxprop.layers.layer import Layer
 from jaxprop.layers.settings import shortly
 from jaxprop.stats.collect import collect
+from jaxprop.stats.foreign import Function
 from jaxprop.stats.kronecker_factors import Errors, KroneckerFactors, is_factors
 from jaxprop.uses.kronecker import Factors, between, traces
 
@@ -44,9 +45,9 @@ class PreconditionState(NamedTuple):
 
 
 def precondition(
-    net: Layer,
+    net: Layer | Function,
     cost: Cost,
-    data: tuple[Any, Any],
+    data: tuple[Any, ...],
     learning_rate: Any = None,
     *,
     momentum: float = 0.9,
@@ -58,6 +59,7 @@ def precondition(
     kind: Literal["expand", "reduce"] = "expand",
     errors: Errors = "sampled",
     samples: int = 1,
+    in_axes: Any = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Return an optax optimizer whose steps are preconditioned by Kronecker factors of the curvature (K-FAC).
 
@@ -66,9 +68,10 @@ def precondition(
     or `optax.partition` it is for some parameters, and others have another optimizer or are frozen.
 
     Args:
-        net: a Layer that does not mix examples.
+        net: a Layer that does not mix examples, or f(params, x), y of one example, of Flax, Equinox or plain JAX.
         cost: C_n; "sampled" and "exact" errors need its `sample` or `hessian_root`.
-        data: rows (x, targets) like those to train on: their shapes and dtypes are read, nothing else.
+        data: rows (x, targets) like those to train on: their shapes and dtypes are read, nothing else. Of a function
+            what it takes behind params, and then targets.
         learning_rate: η, a number or an optax schedule. None returns the preconditioned gradient itself, with neither
             sign nor momentum, for `optax.chain`.
         momentum: μ of the running sum of steps, from 0 to below 1.
@@ -80,9 +83,11 @@ def precondition(
         every: the factors are computed at every so many steps (in `fit`).
         inverse_every: the inverses are made anew at every so many steps, and at each of the first so many.
         kind, errors, samples: as for `KroneckerFactors`.
+        in_axes: of a function, as for `collect`: (None, 0) for f(params, x). `fit` cannot give it factors.
 
     Raises:
-        JaxpropError: a setting is out of its range, or an update has neither factors nor what to compute them with.
+        JaxpropError: a setting is out of its range, or an update has neither factors nor what to compute them with;
+            parameters of a function are masked.
 
     >>> import numpy as np
     >>> from jaxprop import HalfSquaredError, Linear, fit
@@ -108,17 +113,15 @@ def precondition(
     """
     _check(momentum, damping, clip, decay, every, inverse_every)
     quantity = KroneckerFactors(kind=kind, errors=errors, samples=samples)
-    run = collect(net, cost, [quantity])
-    like = _like_one_row(data)
+    of_rows = (
+        _of_network(net, cost, data, quantity)
+        if isinstance(net, Layer)
+        else _of_function(net, cost, data, quantity, in_axes)
+    )
     rate = learning_rate if _is_number(learning_rate) else 1.0
 
     def shapes(params: PyTree) -> PyTree:
-        key = jax.random.key(0)
-
-        def factors(rows: PyTree, params: PyTree) -> PyTree:
-            return run(rows[0], _whole(net, rows[0], params), rows[1], rng=key).found[0]
-
-        return _masked(jax.eval_shape(factors, like, params), params)
+        return _masked(of_rows(params), params)
 
     def init(params: PyTree) -> PreconditionState:
         zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes(params))
@@ -223,12 +226,38 @@ def _is_masked(node: object) -> bool:
     return isinstance(node, optax.MaskedNode)
 
 
-def _whole(net: Layer, x: PyTree, params: PyTree) -> PyTree:
-    """θ, of which shapes are asked, with first weights in the place of what is masked."""
-    if not any(map(_is_masked, jax.tree.leaves(params, is_leaf=_is_masked))):
-        return params
-    first = net.init(jax.random.key(0), x)
-    return jax.tree.map(lambda p, f: f if _is_masked(p) else p, params, first, is_leaf=_is_masked)
+def _of_network(net: Layer, cost: Cost, data: tuple[Any, ...], quantity: KroneckerFactors) -> Callable[..., PyTree]:
+    """The function that returns the factors' shapes for θ."""
+    run = collect(net, cost, [quantity])
+    if not isinstance(data, tuple | list) or len(data) != 2:
+        raise JaxpropError(f"precondition: data must be rows (x, targets), found {shortly(data)}")
+    x, targets = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape[1:]), a.dtype), _shapes(data))
+
+    def factors(params: PyTree) -> PyTree:
+        whole = params
+        if any(map(_is_masked, jax.tree.leaves(params, is_leaf=_is_masked))):
+            first = jax.eval_shape(net.init, jax.random.key(0), x)
+            whole = jax.tree.map(lambda p, f: f if _is_masked(p) else p, params, first, is_leaf=_is_masked)
+        return jax.eval_shape(run, x, whole, targets, rng=jax.random.key(0)).found[0]
+
+    return factors
+
+
+def _of_function(
+    f: Function, cost: Cost, data: tuple[Any, ...], quantity: KroneckerFactors, in_axes: Any
+) -> Callable[..., PyTree]:
+    """The same for a function, of which nothing is known but what it does with all of θ."""
+    run, rows = collect(f, cost, [quantity], in_axes=in_axes), _shapes(data)
+
+    def factors(params: PyTree) -> PyTree:
+        if any(map(_is_masked, jax.tree.leaves(params, is_leaf=_is_masked))):
+            raise JaxpropError(
+                "precondition: found masked parameters of a function, which is called with all of them: close over "
+                "those that are to have another optimizer, and let params be the others"
+            )
+        return jax.eval_shape(lambda params, rows: run(params, *rows, rng=jax.random.key(0)).found[0], params, rows)
+
+    return factors
 
 
 def _masked(factors: PyTree, params: PyTree) -> PyTree:
@@ -236,12 +265,11 @@ def _masked(factors: PyTree, params: PyTree) -> PyTree:
     return jax.tree.map(lambda p, f: p if _is_masked(p) else f, params, factors, is_leaf=_is_masked)
 
 
-def _like_one_row(data: tuple[Any, Any]) -> PyTree:
-    """Shapes and dtypes of one row."""
-    if not isinstance(data, tuple | list) or len(data) != 2:
-        raise JaxpropError(f"precondition: data must be rows (x, targets), found {shortly(data)}")
-    rows = as_arrays(data[0], "x"), as_arrays(data[1], "targets")
-    return jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape[1:]), jax.dtypes.canonicalize_dtype(a.dtype)), rows)
+def _shapes(data: tuple[Any, ...]) -> tuple[PyTree, ...]:
+    """The shapes of rows and targets, in JAX's own precision."""
+    names = [*("x" for _ in data[1:]), "targets"]
+    rows = tuple(as_arrays(part, name) for part, name in zip(data, names, strict=True))
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, jax.dtypes.canonicalize_dtype(a.dtype)), rows)
 
 
 def _check(momentum: float, damping: float, clip: float | None, decay: float, every: int, inverse_every: int) -> None:
