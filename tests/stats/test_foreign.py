@@ -262,3 +262,49 @@ def test_what_a_function_cannot_be_asked_is_refused_before_it_is_called(asked, s
 def test_what_does_not_fit_is_named_when_it_is_called(called, said):
     with pytest.raises(jp.JaxpropError, match=said):
         jax.eval_shape(called, *plain())
+
+
+class Block(linen.Module):
+    @linen.compact
+    def __call__(self, x, _):
+        return jnp.tanh(linen.Dense(4, param_dtype="float64")(x)), None
+
+
+class Deep(linen.Module):
+    """Blocks that a scan goes over, their parameters in arrays `[3, ...]`."""
+
+    @linen.compact
+    def __call__(self, x):
+        x = linen.Dense(4, param_dtype="float64")(x)
+        blocks = linen.scan(Block, variable_axes={"params": 0}, split_rngs={"params": True}, length=3)
+        return linen.Dense(3, param_dtype="float64")(blocks()(x, None)[0])
+
+
+@pytest.mark.slow
+def test_examples_on_two_devices_of_a_model_that_scans_over_its_blocks():
+    """As one array that is sharded, and as each device's own rows inside `shard_map`."""
+    _, x, labels = plain()
+    model = Deep()
+    params = jax.jit(model.init)(jax.random.key(0), x[0])
+    asked = [jp.stats.ClippedGradient(0.5), jp.stats.ClippedGradient(0.5, "layer"), jp.stats.Variance()]
+
+    def cost(params, x, label):
+        with jax.numpy_dtype_promotion("standard"):
+            return -jax.nn.log_softmax(model.apply(params, x))[label]
+
+    run = collect(cost, asked, in_axes=AXES)
+    mesh = jax.make_mesh((2,), ("n",), axis_types=(jax.sharding.AxisType.Auto,))
+    by_rows, whole = jax.NamedSharding(mesh, jax.P("n")), jax.NamedSharding(mesh, jax.P())
+
+    def of_a_shard(params, x, labels):
+        return jax.lax.psum([clipped.gradient for clipped in run(params, x, labels).found[:2]], "n")
+
+    specs = {"in_specs": (jax.P(), jax.P("n"), jax.P("n")), "out_specs": jax.P()}
+    together = jax.jit(jax.shard_map(of_a_shard, mesh=mesh, **specs))(params, x, labels)
+    sharded = jax.jit(run)(jax.device_put(params, whole), *jax.device_put((x, labels), by_rows))
+    each = jax.jit(jax.vmap(jax.grad(cost), AXES))(params, x, labels)
+    assert len(sharded.found[0].norms.sharding.device_set) == 2
+    norms, variances, clipped = of_loops(jax.device_get(each))
+    found = jax.device_get(sharded.found)
+    assert apart([found[0].norms ** 2, found[2], found[0].gradient], [norms, variances, clipped]) <= 1e-12
+    assert apart(jax.device_get(together), [part.gradient for part in found[:2]]) <= 1e-12

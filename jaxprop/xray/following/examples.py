@@ -13,6 +13,7 @@ from jax.tree_util import KeyPath
 from jaxtyping import PyTree
 
 from jaxprop.arrays.paths import dotted
+from jaxprop.arrays.varying import vary_with
 from jaxprop.errors import JaxpropError, ShapeError
 from jaxprop.xray.program import ARRAYS, ArgNums, asked_of, differentiable_leaves, name_of
 from jaxprop.xray.versions import opened
@@ -41,9 +42,12 @@ class OneExample(NamedTuple):
 
     def one(self, i: int) -> jax.ShapeDtypeStruct:
         """The shape of an input for one example."""
-        shape, axis = jnp.shape(self.inputs[i]), self.axes[i]
+        array, axis = self.inputs[i], self.axes[i]
+        if jax.typeof(array).manual_axis_type.varying:  # under shard_map: over which axes, the shape says too
+            return jax.eval_shape(lambda a: a if axis is None else jax.lax.index_in_dim(a, 0, axis, False), array)
+        shape = jnp.shape(array)
         shape = shape if axis is None else (*shape[:axis], *shape[axis + 1 :])
-        return jax.ShapeDtypeStruct(shape, jnp.result_type(self.inputs[i]))
+        return jax.ShapeDtypeStruct(shape, jnp.result_type(array))
 
 
 def one_example(
@@ -68,6 +72,8 @@ def one_example(
     names = [name_of(each.path, f) for each in kept]
     kept = [each._replace(axis=_axis(each, name)) for each, name in zip(kept, names, strict=True)]
     examples = _examples(kept, names, in_axes)
+    batch = [each.array for each in kept if each.axis is not None]
+    kept = [each._replace(array=vary_with(each.array, batch)) if each.differentiated else each for each in kept]
 
     def whole(arrays: list[Any], other: Callable[[Any], Any]) -> Any:
         rest = iter(arrays)
