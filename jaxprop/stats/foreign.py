@@ -83,13 +83,17 @@ class _ForeignWay(NamedTuple):
     @property
     def stacks(self) -> bool:
         """Tell whether there is a scan over parameters."""
-        uses = jax.eval_shape(self.forward.uses, self.error)
-        return any(isinstance(use, Stacked) for use in jax.tree.leaves(uses, is_leaf=is_use))
+        return any(isinstance(use, Stacked) for use in jax.tree.leaves(self._shapes, is_leaf=is_use))
 
     @property
     def held(self) -> int:
-        """The bytes of what was kept on the way forward, and of θ."""
-        return self.forward.held + sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(self.forward.params))
+        """The bytes of the uses, and of θ: most of what goes back with an error."""
+        arrays = jax.tree.leaves((self._shapes, self.forward.params))
+        return sum(array.size * array.dtype.itemsize for array in arrays)
+
+    @property
+    def _shapes(self) -> PyTree:
+        return jax.eval_shape(self.forward.uses, self.error)
 
     def close(self, dy: PyTree, close: Close) -> tuple[PyTree, dict[str, PyTree]]:
         """Go back with the error dy; return the tree of θ with what `close` keeps of each use."""
