@@ -1,5 +1,6 @@
 """The pictures of docs/pictures.md: `python docs/images/make_images.py [name …]` writes them beside this file."""
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,17 @@ def inside() -> Any:
     return plot.inside(fitted)
 
 
-PICTURES = {draw.__name__: draw for draw in (backward, backward_paths, learning_step, boundary, inside)}
+def xray() -> Any:
+    """The gradient of a Flax model through depth: the model of docs/xray/inside.md."""
+    page = (HERE.parent / "xray" / "inside.md").read_text("utf-8")
+    (code,) = re.findall(r"`deep.py`:\n\n```python\n(.*?)```", page, re.DOTALL)
+    model: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(code, "deep.py", "exec"), model)
+    axes = jp.xray.report(model["loss"])(model["start"](), model["x"], model["labels"]).plot()
+    return axes[0].figure
+
+
+PICTURES = {draw.__name__: draw for draw in (backward, backward_paths, learning_step, boundary, inside, xray)}
 
 
 def main(names: list[str]) -> None:
