@@ -18,6 +18,7 @@ from jaxprop.errors import JaxpropError, ShapeError
 from jaxprop.xray.program import ARRAYS, ArgNums, asked_of, differentiable_leaves, name_of
 from jaxprop.xray.versions import opened
 
+_SHARED = object()  # in the place of None, which is no leaf of a tree
 InAxes = Any  # int | None | a sequence with one of these, or a tree of these, for every argument
 
 
@@ -115,12 +116,13 @@ def _axes_of(in_axes: InAxes, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
             f"in_axes: found {in_axes}, which is for {len(in_axes)} positional arguments, but f was called with "
             f"{len(args)}; keyword arguments are not mapped"
         )
+    marked = jax.tree.map(lambda axis: _SHARED if axis is None else axis, in_axes, is_leaf=lambda node: node is None)
     try:
-        spread = jax.tree.broadcast(in_axes, args, is_leaf=_is_none)
+        spread = jax.tree.broadcast(marked, args)
     except ValueError as error:
         said = str(error).splitlines()[0]
         raise ShapeError(f"in_axes: found {in_axes}, which is no prefix of the tree of arguments: {said}") from None
-    axes = jax.tree.leaves(spread, is_leaf=_is_none)
+    axes = [None if axis is _SHARED else axis for axis in jax.tree.leaves(spread)]
     for axis in axes:
         if not (axis is None or isinstance(axis, int)) or isinstance(axis, bool):
             raise ShapeError(f"in_axes: found {axis!r}, expected whole numbers and None, as for jax.vmap")
@@ -158,7 +160,3 @@ def _examples(kept: list[_Input], names: list[str], in_axes: InAxes) -> int:
     if examples == 0:
         raise ShapeError(f"found no examples (N = 0) in {', '.join(lengths)}, expected at least one")
     return examples
-
-
-def _is_none(node: Any) -> bool:
-    return node is None

@@ -174,16 +174,23 @@ def _simple(
         meeting: Meeting | None = Sum(equation, None)  # part of an array of activations
         parts = outputs[0]
     elif equation.primitive.name in AFFINE and not any(mapped):
-        return [(*held[0], *held[1])]
+        return [(*_spread(equation, held, 0), *_spread(equation, held, 1))]
     else:
         meeting = meeting_at(equation, held, mapped)
         if meeting is None:
             raise _Unknown
-        parts = held[meeting.side]
+        assert meeting.side is not None
+        parts = _spread(equation, held, meeting.side) if meeting.by_number else held[meeting.side]
     for part in parts:
         meeting.check(part)
     found.places[path] = Place(meeting, parts, around.scans)
     return [()] * len(equation.outvars)
+
+
+def _spread(equation: Equation, held: list[Parts], side: int) -> Parts:
+    """What an operand of arithmetic holds, said of the result."""
+    before, after = equation.invars[side].aval.shape, equation.outvars[0].aval.shape
+    return tuple(part.spread(before, after) for part in held[side])
 
 
 def _named(equation: Equation) -> str:

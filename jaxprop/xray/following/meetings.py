@@ -46,6 +46,8 @@ class Meeting:
     kept: int | None = None
     counted: int | None = None
 
+    by_number = False  # whether it is arithmetic number by number, and parts are said of the result
+
     @property
     def given(self) -> Numbers:
         """The shape of the array that holds parameters."""
@@ -162,6 +164,7 @@ def _channels_last(array: Array, spec: Sequence[int]) -> Array:
 class Sum(Meeting):
     """A sum with a parameter, or an array that a parameter is a part of: `Shift`, or `Leading` for a table."""
 
+    by_number = True
     sign = 1
 
     def use(self, part: Part, met: Met, dtype: DTypeLike) -> Found:
@@ -190,9 +193,12 @@ class Difference(Sum):
 class Gain(Meeting):
     """A product number by number, repeated along other axes: `Scale`."""
 
+    by_number = True
+
     def use(self, part: Part, met: Met, dtype: DTypeLike) -> Found:
         """Σ_t δ_t ⊙ x_t."""
-        x = jnp.broadcast_to(met.a, met.delta.shape)
+        missing = met.delta.ndim - met.a.ndim  # all axes, of a lone number
+        x = jnp.broadcast_to(jnp.expand_dims(met.a, tuple(range(2, 2 + missing))), met.delta.shape)
         size = math.prod(part.view.seen)
         x, delta = (
             _positions(

@@ -78,6 +78,12 @@ class Part:
         """Lay each axis of the array along another one."""
         return replace(self, axes=tuple(axes[axis] for axis in self.axes))
 
+    def spread(self, before: Numbers, after: Numbers) -> "Part":
+        """Say it of an array whose axes of one entry are repeated, as arithmetic does."""
+        repeated = [axis for axis, size in enumerate(before) if size == 1 and after[axis] > 1]
+        kept = tuple(axis for axis in range(len(before)) if axis not in repeated)
+        return self.without(repeated).at(kept)
+
 
 Parts = tuple[Part, ...]
 
