@@ -10,6 +10,7 @@ from jaxprop.xray.modules import Module, common
 from jaxprop.xray.places import Stack
 
 _TURNED = re.compile(r"\b(?:vmap|jvp|transpose|pmap|jit|pjit|shard_map|remat|checkpoint)\(([^()]*)\)")
+_OTHERS = re.compile(r"eqx\.|rematted_computation$|.*->|[A-Za-z.]+(,[A-Za-z.]+)+$")
 
 
 class Evidence(NamedTuple):
@@ -26,11 +27,14 @@ class Evidence(NamedTuple):
 
 @lru_cache(maxsize=10_000)
 def names_in(name_stack: str) -> Module:
-    """Take a stack of names apart, without what transformations wrote around them and Equinox's names of classes."""
+    """Take a stack of names apart, without what was written into it by transformations, einsum and Equinox.
+
+    Equinox writes names of classes there, which do not tell one layer from another.
+    """
     before = ""
     while before != name_stack:
         before, name_stack = name_stack, _TURNED.sub(r"\1", name_stack)
-    return tuple(name for name in name_stack.split("/") if name and not name.startswith("eqx."))
+    return tuple(name for name in name_stack.split("/") if name and not _OTHERS.match(name))
 
 
 def parted(run: Sequence[int], owners: Mapping[int, Module], stacks: Sequence[Stack]) -> list[tuple[Module, list[int]]]:

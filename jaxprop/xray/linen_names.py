@@ -4,7 +4,7 @@ The outermost module has the name of its class there, "Net/Block_1/Dense_0", whi
 root of that tree stands in its place: none, or "generator" where it is applied with the parameters of that name.
 """
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from jaxprop.xray.evidence import Evidence, parted
 from jaxprop.xray.modules import Module, Modules
@@ -49,7 +49,17 @@ def linen_scopes(evidence: Sequence[Evidence], modules: Modules) -> list[Module]
     found: dict[int, Module] = {i: root for root, part in parts for i in part}
     roots = [found.get(i, ()) for i in range(len(names))]
     roots = [root if root in fit or not fit else fit[0] for root, fit in zip(roots, fits, strict=True)]
-    return [(*path[:top], *root, *path[top + 1 :]) for path, top, root in zip(names, tops, roots, strict=True)]
+    return [
+        (*path[:top], *_below(root, path[top + 1 :], known)) for path, top, root in zip(names, tops, roots, strict=True)
+    ]
+
+
+def _below(root: Module, names: Module, known: Container[Module]) -> Module:
+    """Put names behind a root. Around a lifted scan linen says a name that it says inside once more."""
+    for name in names:
+        if root[-1:] != (name,) or (*root, name) in known:
+            root = (*root, name)
+    return root
 
 
 def _top(each: Evidence, names: Module, outermost: set[str]) -> int:
