@@ -50,7 +50,7 @@ def _equation(equation: Equation, given: list[bool], wanted: Wanted, path: Path)
         return _stacked(sinks, devices(equation)), outputs
     reached = name not in STOPS and any(given)
     outputs = [reached and is_real(variable) for variable in equation.outvars]
-    sinks = wanted(path, equation, outputs) if reached else None
+    sinks = wanted(path, equation, outputs) if any(outputs) else None  # a comparison has none
     return ({} if sinks is None else {path: sinks}), outputs
 
 

@@ -11,6 +11,7 @@ import jaxprop as jp
 from jaxprop.errors import JaxpropError, ShapeError
 from jaxprop.xray import measures
 from tests.xray.keeping import agree, both, close
+from tests.xray.measuring import check_measures, measured
 from tests.xray.programs import PROGRAMS, X
 
 TELLING = {
@@ -34,34 +35,13 @@ def test_every_value_and_error_is_the_witness(name):
         close(mine, np.asarray(other), 1e-12, overall=1.0)
 
 
-def measured(array: np.ndarray) -> np.ndarray:
-    """Measure as `measures.full` does, but for the projection."""
-    x = np.abs(array) if np.iscomplexobj(array) else array.astype(np.float64)
-    counts = [x.size, np.isnan(x).sum(), np.isinf(x).sum(), (x == 0).sum()]
-    largest = np.abs(x).max()
-    return np.asarray([*counts, np.mean((x / (largest or 1)) ** 2), largest, x.min(), x.max()])
-
-
 @pytest.mark.parametrize("name", ["cond_of_jit_and_scan", pytest.param("nest", marks=pytest.mark.slow)])
 def test_measures_are_those_of_every_step_and_branch(name):
     f, args = PROGRAMS[name]
     _, found = both(f, *args)
     reading = jax.jit(jp.xray.program(f))(*args)
-    sites = {site.path: site for site in reading.sites}
-    numbers = measures.FULL.index("projection")
-    for mine, arrays in ((reading.values, found.theirs[2]), (reading.errors, found.theirs[3])):
-        for path, outputs in mine.items():
-            if path[0] == -1:
-                continue
-            for measure, array in zip(outputs, arrays[path], strict=True):
-                if measure is None:
-                    continue
-                steps = tuple(length for _, length in sites[path].axes)
-                assert measure.shape[:-1] == steps
-                for step in np.ndindex(*steps):
-                    ran = found.taken[path][step]
-                    expected = measured(array[step]) if ran else np.zeros(numbers)
-                    np.testing.assert_allclose(measure[step][:numbers], expected, rtol=1e-10, atol=1e-14, err_msg=path)
+    assert all(any(measure is not None for measure in measures) for measures in reading.errors.values())
+    check_measures(reading, found)
 
 
 def test_every_error_that_the_input_reaches_is_read():

@@ -1,0 +1,88 @@
+"""The X-ray of models that nobody here wrote: every value and every error inside, and the gradient, by other means."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxprop as jp
+from jaxprop.xray import measures
+from tests.xray.keeping import agree, both, close
+from tests.xray.measuring import check_measures, measured
+from tests.xray.models import MODELS
+
+DEFAULT = {"linen/gru", "nnx/cnn", "equinox/lstm"}
+SLOW = {"linen/transformer_scanned", "nnx/transformer_remat", "equinox/transformer_tied"}
+
+
+def _models() -> list[object]:
+    marks = {name: pytest.mark.slow if name in SLOW else pytest.mark.exhaustive for name in MODELS}
+    return [pytest.param(name, marks=() if name in DEFAULT else marks[name]) for name in MODELS]
+
+
+@pytest.mark.parametrize("name", _models())
+def test_every_value_and_error_is_the_witness(name):
+    model = MODELS[name]()
+    _, found = both(model.loss, model.params, model.x[0], model.y[0])
+    agree(found)
+    value, gradient = eqx.filter_jit(eqx.filter_value_and_grad(model.loss))(model.params, model.x[0], model.y[0])
+    close(np.asarray(value), found.ours[0], 1e-12)
+    leaves = jax.tree.leaves(eqx.filter(gradient, eqx.is_inexact_array))  # nnx's counters are float0 there
+    for mine, other in zip(found.ours[1], leaves, strict=True):
+        close(mine, np.asarray(other), 1e-12, overall=1.0)
+
+
+@pytest.mark.parametrize("name", ["equinox/mlp", pytest.param("linen/transformer_tied", marks=pytest.mark.slow)])
+def test_a_batch_is_measured_as_numpy_measures_it(name):
+    """Everything in the mean over a batch, as in a user's own training step, is measured right, and its gradient is."""
+    model = MODELS[name]()
+    reading = eqx.filter_jit(jp.xray.program(model.mean))(model.params, model.x, model.y)
+    value, gradient = eqx.filter_jit(eqx.filter_value_and_grad(model.mean))(model.params, model.x, model.y)
+    np.testing.assert_allclose(reading.value, value, rtol=1e-12)
+    for mine, other in zip(jax.tree.leaves(reading.grads), jax.tree.leaves(gradient), strict=True):
+        if jnp.issubdtype(mine.dtype, jnp.floating):
+            np.testing.assert_allclose(mine, other, rtol=1e-10, atol=1e-15)
+    _, found = both(model.mean, model.params, model.x, model.y)
+    check_measures(reading, found)
+
+
+@pytest.mark.parametrize("name", ["nnx/mlp"])
+def test_a_light_reading_has_the_same_gradient(name):
+    model = MODELS[name]()
+    light = eqx.filter_jit(jp.xray.program(model.mean, light=True))(model.params, model.x, model.y)
+    value, gradient = eqx.filter_jit(eqx.filter_value_and_grad(model.mean))(model.params, model.x, model.y)
+    np.testing.assert_allclose(light.value, value, rtol=1e-14)
+    for mine, other in zip(jax.tree.leaves(light.grads), jax.tree.leaves(gradient), strict=True):
+        np.testing.assert_allclose(mine, other, rtol=1e-12, atol=1e-16)
+    full = eqx.filter_jit(jp.xray.program(model.mean))(model.params, model.x, model.y)
+    assert set(light.errors) <= set(full.errors) and set(light.values) <= set(full.values)
+    for path, outputs in light.errors.items():
+        for mine, other in zip(outputs, full.errors[path], strict=True):
+            if mine is not None:
+                both_have = [measures.FULL.index(each) for each in measures.LIGHT]
+                np.testing.assert_allclose(mine, np.asarray(other)[both_have], rtol=1e-10, atol=1e-15)
+
+
+def test_a_finite_difference_of_an_activation_of_a_model():
+    """A dense layer's bias is added to what its product computes: what it is felt by is the error there."""
+    model = MODELS["linen/mlp"]()
+    reading = eqx.filter_jit(jp.xray.program(model.loss))(model.params, model.x[0], model.y[0])
+    bias = model.params["Dense_1"]["bias"]
+    h, felt = 1e-6, []
+    loss = jax.jit(model.loss)
+    for i in range(len(bias)):
+        ends = [
+            loss(
+                model.params | {"Dense_1": model.params["Dense_1"] | {"bias": bias.at[i].add(s)}},
+                model.x[0],
+                model.y[0],
+            )
+            for s in (h, -h)
+        ]
+        felt.append((ends[0] - ends[1]) / (2 * h))
+    (site,) = [s for s in reading.sites if s.scope.endswith("Dense_1") and s.primitive == "dot_general"]
+    measure = dict(zip(measures.FULL, reading.errors[site.path][0], strict=True))
+    expected = dict(zip(measures.FULL, measured(np.asarray(felt)), strict=False))
+    for key in ("square", "largest", "least", "most"):
+        np.testing.assert_allclose(measure[key], expected[key], rtol=1e-6)
