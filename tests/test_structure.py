@@ -20,7 +20,7 @@ LIBRARY = ROOT / "jaxprop"
 # Data flows one way: a room imports its own floor or one further up. Rooms of one floor may see each other.
 FLOORS = [
     {"errors"},
-    {"checks", "tables", "entry_points", "arrays", "columns"},
+    {"checks", "tables", "style", "entry_points", "arrays", "columns"},
     {"uses"},
     {"layers"},
     {"costs"},

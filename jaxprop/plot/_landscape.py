@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxprop.plot import style
-from jaxprop.plot.style import Cost
+from jaxprop import style
+from jaxprop.style import Cost
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

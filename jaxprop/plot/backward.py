@@ -10,16 +10,16 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import PyTree
 
+from jaxprop import style
 from jaxprop.arrays.paths import by_path
 from jaxprop.backward import manual
 from jaxprop.costs import Cost
 from jaxprop.errors import JaxpropError
 from jaxprop.layers import Layer
-from jaxprop.plot import style
 from jaxprop.plot._flow import Flow, Path, Weight, flow, paths, slopes, weight
 from jaxprop.plot._layout import Place, edges, extent, places
 from jaxprop.plot.diagram import NEGATIVE, POSITIVE, draw_edges, draw_heading, unit_names
-from jaxprop.plot.style import Film
+from jaxprop.style import Film
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from jaxprop import style
 from jaxprop.errors import JaxpropError, ShapeError
-from jaxprop.plot import style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,9 +9,9 @@ import numpy as np
 from jax import Array
 from numpy.typing import ArrayLike
 
+from jaxprop import style
 from jaxprop.errors import JaxpropError, ShapeError
 from jaxprop.layers import Activation
-from jaxprop.plot import style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,11 +8,11 @@ import numpy as np
 from jaxtyping import PyTree
 from numpy.typing import ArrayLike
 
+from jaxprop import style
 from jaxprop.errors import JaxpropError
 from jaxprop.layers import Layer, Linear, Sigmoid
 from jaxprop.layers.linear import LinearParams
 from jaxprop.network import Chain
-from jaxprop.plot import style
 from jaxprop.plot._columns import kept, read
 from jaxprop.plot._layout import Place, edges, extent, image_grid, places
 

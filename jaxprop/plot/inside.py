@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxprop import style
 from jaxprop.arrays.paths import by_path
 from jaxprop.errors import JaxpropError
-from jaxprop.plot import style
 from jaxprop.stats import FlowReport, Histogram, NoiseScale, Units, UpdateToWeight
 from jaxprop.stats.blocks import labelled
 from jaxprop.train import FitResult

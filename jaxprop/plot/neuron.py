@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from jaxprop.plot import style
+from jaxprop import style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,12 +9,12 @@ import jax
 import numpy as np
 from jaxtyping import ArrayLike, PyTree
 
+from jaxprop import style
 from jaxprop.backward.rules.guided import GuidedBackprop
 from jaxprop.backward.saliency import Saliency, input_gradient, integrated_gradients
 from jaxprop.errors import JaxpropError, ShapeError, pick
 from jaxprop.layers import Layer, ReLU
 from jaxprop.network import leaves
-from jaxprop.plot import style
 from jaxprop.plot.diagram import NEGATIVE, POSITIVE
 
 if TYPE_CHECKING:

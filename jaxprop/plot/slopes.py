@@ -14,9 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
+from jaxprop import style
 from jaxprop.errors import JaxpropError
-from jaxprop.plot import style
-from jaxprop.plot.style import Cost
+from jaxprop.style import Cost
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -15,14 +15,14 @@ import numpy as np
 from jax import Array
 from numpy.typing import ArrayLike
 
+from jaxprop import style
 from jaxprop.costs import HalfSquaredError
 from jaxprop.errors import JaxpropError
 from jaxprop.layers import Linear
 from jaxprop.layers.linear import LinearParams
 from jaxprop.network import Chain
-from jaxprop.plot import style
 from jaxprop.plot._landscape import Descent, costs_at, draw_contours, draw_surface
-from jaxprop.plot.style import Cost
+from jaxprop.style import Cost
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxprop import style
 from jaxprop.errors import JaxpropError, pick
-from jaxprop.plot import style
 from jaxprop.train import SweepResult
 
 if TYPE_CHECKING:

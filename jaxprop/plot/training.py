@@ -8,10 +8,10 @@ import numpy as np
 from jaxtyping import PyTree
 from numpy.typing import ArrayLike
 
+from jaxprop import style
 from jaxprop.arrays.paths import by_path
 from jaxprop.backward.manual import Record
 from jaxprop.errors import JaxpropError, pick
-from jaxprop.plot import style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

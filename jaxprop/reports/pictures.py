@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxprop.plot import style
+from jaxprop import style
 
 SMALLEST = 6  # pixels along a side, of what is taken for an image
 

@@ -7,8 +7,7 @@ import pytest
 from PIL import Image
 
 import jaxprop as jp
-from jaxprop import JaxpropError, plot
-from jaxprop.plot import style
+from jaxprop import JaxpropError, plot, style
 from tests.plot.pictures import drawn, made, said
 
 COST = jp.HalfSquaredError()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import jaxprop as jp
-from jaxprop import JaxpropError, plot
+from jaxprop import JaxpropError, plot, style
 from tests.drawing import draw
 from tests.plot.pictures import said
 
@@ -32,9 +32,9 @@ def test_the_maps_drawn_are_those_of_the_library():
         low, high = ax.images[0].get_clim()
         assert -low == high == pytest.approx(np.abs(found).max())  # 0 is white
     y = jax.jit(NET)(X, params)[0]
-    assert said(axes[0]).startswith(f"y = {plot.style.number(y[2], 4)} for c")
+    assert said(axes[0]).startswith(f"y = {style.number(y[2], 4)} for c")
     rise = y[2] - jax.jit(NET)(0 * X, params)[0][2]
-    assert f"y − y(baseline) = {plot.style.number(rise, 4)}" in said(axes[3])
+    assert f"y − y(baseline) = {style.number(rise, 4)}" in said(axes[3])
     assert f"for output {int(y.argmax())}" in said(plot.saliency(NET, X, params, maps=["gradient"])[0])
 
 
@@ -49,7 +49,7 @@ def test_images_of_any_kind_and_rows_of_a_table():
         plt.close(axes[0].figure)
     x = X[:, :5]
     axes = plot.saliency(NET, x, draw(NET, x), columns=list("vwxyz"))
-    assert [text.get_text() for text in axes[0].texts][2] == f"x = {plot.style.number(x[0, 2], 4)}"
+    assert [text.get_text() for text in axes[0].texts][2] == f"x = {style.number(x[0, 2], 4)}"
     widths = [bar.get_width() for bar in axes[1].patches]
     assert np.allclose(widths, jp.saliency.input_gradient(NET)(x, draw(NET, x)).map[0])
     assert len(plot.saliency(NET, X, draw(NET, X), image=False)[1].patches) == 24

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 import jaxprop as jp
-from jaxprop import JaxpropError, plot
-from jaxprop.plot import style
+from jaxprop import JaxpropError, plot, style
 from tests.plot.pictures import chain_cost, said
 
 
