@@ -1,30 +1,22 @@
-"""What all pictures share: colours that colour-blind readers can tell apart, figures, labels, numbers, and `save`.
+"""What all pictures share: colours that colour-blind readers can tell apart, figures, labels, numbers.
 
 Everything is set on the artists of one axes; matplotlib's global settings stay as they are. matplotlib is imported when
 the first picture is drawn.
 """
 
-import io
 import math
-import os
-import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jax import Array
 from numpy.typing import ArrayLike
 
-from jaxprop.errors import JaxpropError, pick
+from jaxprop.errors import JaxpropError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.legend import Legend
-
-Cost = Callable[[Array], Array]  # C of one number, or of θ [2], in JAX: a scalar
 
 # Okabe and Ito (2008): distinguishable with any common colour blindness, and in grey by lightness
 BLUE, SKY, VERMILLION, ORANGE, GREEN, PURPLE = "#0072B2", "#56B4E9", "#D55E00", "#E69F00", "#009E73", "#A6457F"
@@ -32,25 +24,10 @@ INK, GREY, PALE = "#222222", "#5f5f5f", "#d9d9d9"
 SMALL, TEXT, TITLE = 8.5, 10, 11.5  # points
 _RC = {"figure.facecolor": "white", "axes.facecolor": "white", "savefig.facecolor": "auto", "figure.dpi": 110.0}
 _RC |= {"figure.constrained_layout.w_pad": 0.12, "figure.constrained_layout.h_pad": 0.1}
-_GIF = ".gif"
-_FORMATS = {".png": {"Software": None}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
 
 
-@dataclass(frozen=True)
-class Film:
-    """Frames that are drawn one after the other on one figure, by calling them; each stands for `seconds`.
-
-    >>> from matplotlib.figure import Figure
-    >>> Film(Figure(), ()).seconds
-    2.5
-    """
-
-    figure: "Figure"
-    frames: "tuple[Callable[[], None], ...]"
-    seconds: float = 2.5
-
-
-def _pyplot() -> Any:
+def pyplot() -> Any:
+    """Import matplotlib when the first picture is drawn, or raise JaxpropError that says what to install."""
     try:
         import matplotlib.pyplot as plt
     except ImportError as error:
@@ -63,7 +40,7 @@ def _pyplot() -> Any:
 
 def axes_or_new(ax: "Axes | None", size: tuple[float, float] = (7.0, 4.4)) -> "Axes":
     """Return `ax`, or the axes of a new figure of `size` inches."""
-    plt = _pyplot()
+    plt = pyplot()
     if ax is not None:
         return ax
     with plt.rc_context(_RC):
@@ -76,7 +53,7 @@ def side_by_side(
     projections: Sequence[str | None] = (None, None),
 ) -> np.ndarray:
     """Return `axes` as an array, one for each projection, or those of a new figure; raise JaxpropError if too few."""
-    plt, count = _pyplot(), len(projections)
+    plt, count = pyplot(), len(projections)
     if axes is not None:
         found = np.asarray(axes, dtype=object).ravel()
         if len(found) != count:
@@ -97,7 +74,7 @@ def panels_or_new(
 
     They stand row by row, and a panel whose `new_row` is true begins a row.
     """
-    plt = _pyplot()
+    plt = pyplot()
     places: list[int] = []
     for begins in new_row:
         free = places[-1] + 1 if places else 0
@@ -172,69 +149,3 @@ def interval(values: tuple[float, float], what: str) -> tuple[float, float]:
     if ends.shape != (2,) or not ends[0] < ends[1]:
         raise JaxpropError(f"{what}: expected (low, high) with low < high, found {values!r}")
     return float(ends[0]), float(ends[1])
-
-
-def save(
-    picture: "Axes | Figure | Film | Sequence[Axes] | np.ndarray",
-    path: str | Path,
-    progress: Callable[[int, int], None] | None = None,
-) -> Path:
-    """Write the figure of `picture` (axes, several axes, or a figure) as PNG, SVG or PDF, by suffix; return the path.
-
-    A film is written as a GIF, and `progress(frame, frames)` is called after each of its frames. A picture drawn anew
-    gives the same bytes. Raises JaxpropError for another suffix, and for a folder that is missing or cannot be written.
-
-    >>> import tempfile
-    >>> from jaxprop import Sigmoid, plot
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     save(plot.activation(Sigmoid()), Path(folder, "sigmoid.svg")).suffix
-    '.svg'
-    """
-    _pyplot()
-    path = Path(path)
-    known = (_GIF,) if isinstance(picture, Film) else tuple(_FORMATS)
-    if path.suffix.lower() == _GIF and _GIF not in known:
-        raise JaxpropError(f"{path}: a GIF moves, and this picture does not: write {path.with_suffix('.png')}")
-    suffix = pick(path.suffix.lower(), known, "picture suffix (path must end in one of these)")
-    if path.is_dir():
-        raise JaxpropError(f"{path} is a folder; expected a file name such as {path / 'picture.png'}")
-    if not path.parent.is_dir():
-        raise JaxpropError(f"{path}: there is no folder {path.parent}; make it first: mkdir -p {path.parent}")
-    written = _film(picture, progress) if isinstance(picture, Film) else _still(picture, suffix)
-    try:
-        path.write_bytes(written)
-    except OSError as error:
-        raise JaxpropError(
-            f"{path}: cannot be written ({os.strerror(error.errno or 0)}); choose another folder, or give yourself "
-            f"the right to write: ls -ld {path.parent}"
-        ) from error
-    return path
-
-
-def _still(picture: Any, suffix: str) -> bytes:
-    import matplotlib
-
-    figure: Any = picture if hasattr(picture, "savefig") else np.asarray(picture, dtype=object).flat[0].figure
-    written = io.BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": "jaxprop"}):
-        figure.draw_without_rendering()  # the layout settles in the second drawing
-        figure.savefig(written, format=suffix[1:], dpi=160, metadata=_FORMATS[suffix])
-    return written.getvalue()
-
-
-def _film(film: Film, progress: Callable[[int, int], None] | None) -> bytes:
-    from matplotlib.animation import PillowWriter
-
-    writer = PillowWriter(fps=1 / film.seconds)  # pyright: ignore[reportArgumentType]
-    film.frames[-1]()
-    film.figure.draw_without_rendering()  # the layout of one frame is that of all: nothing jumps
-    film.figure.set_layout_engine("none")
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, "film.gif")
-        with writer.saving(film.figure, file, dpi=110):  # pyright: ignore[reportArgumentType]
-            for i, draw in enumerate(film.frames):
-                draw()
-                writer.grab_frame()
-                if progress is not None:
-                    progress(i + 1, len(film.frames))
-        return file.read_bytes()

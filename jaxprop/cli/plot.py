@@ -18,7 +18,8 @@ from jaxprop.cli import build
 from jaxprop.cli.runs import SavedRun, parameter_path, rows_of, with_targets
 from jaxprop.errors import JaxpropError, ModelError, pick
 from jaxprop.layers import Activation
-from jaxprop.style import Cost, Film
+from jaxprop.plot.saving import Film
+from jaxprop.plot.slopes import Cost
 from jaxprop.train import predict
 
 if TYPE_CHECKING:

@@ -20,6 +20,7 @@ from jaxprop.plot.diagram import article_network as article_network, network as 
 from jaxprop.plot.inside import inside as inside
 from jaxprop.plot.neuron import neuron_and_perceptron as neuron_and_perceptron
 from jaxprop.plot.saliency import saliency as saliency
+from jaxprop.plot.saving import Film as Film, save as save
 from jaxprop.plot.slopes import cost_curve as cost_curve, nudge as nudge
 from jaxprop.plot.surface import (
     article_cost as article_cost,
@@ -28,4 +29,3 @@ from jaxprop.plot.surface import (
 )
 from jaxprop.plot.sweep import sweep as sweep
 from jaxprop.plot.training import gradient_sizes as gradient_sizes, history as history
-from jaxprop.style import Film as Film, save as save

@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array
 
 from jaxprop import style
-from jaxprop.style import Cost
+from jaxprop.plot.slopes import Cost
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -19,7 +19,7 @@ from jaxprop.layers import Layer
 from jaxprop.plot._flow import Flow, Path, Weight, flow, paths, slopes, weight
 from jaxprop.plot._layout import Place, edges, extent, places
 from jaxprop.plot.diagram import NEGATIVE, POSITIVE, draw_edges, draw_heading, unit_names
-from jaxprop.style import Film
+from jaxprop.plot.saving import Film
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,20 +7,22 @@ step       w′ = w − η ∂C/∂w             first order: C(w′) ≈ C(w) �
 forward difference    error ½|C″| h + ~ε|C|/h       central difference    error |C‴| h²/6 + ~ε|C|/h
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from numpy.typing import ArrayLike
 
 from jaxprop import style
 from jaxprop.errors import JaxpropError
-from jaxprop.style import Cost
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+Cost = Callable[[Array], Array]  # C of one number, or of θ [2], in JAX: a scalar
 EPSILON = float(np.finfo(np.float64).eps)
 
 

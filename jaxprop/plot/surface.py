@@ -22,7 +22,7 @@ from jaxprop.layers import Linear
 from jaxprop.layers.linear import LinearParams
 from jaxprop.network import Chain
 from jaxprop.plot._landscape import Descent, costs_at, draw_contours, draw_surface
-from jaxprop.style import Cost
+from jaxprop.plot.slopes import Cost
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -61,7 +61,7 @@ def by_line(rows: Iterable[Row]) -> list[Group]:
     found: dict[tuple[Line | None, str], list[tuple[Row, ...]]] = {}
     for line, run in groupby((row for row in rows if not row.is_argument), lambda row: row.line):
         together = tuple(run)
-        found.setdefault((line, _common([row.scope for row in together])), []).append(together)
+        found.setdefault((line, common([row.scope for row in together])), []).append(together)
     return [Group(line, scope, tuple(runs)) for (line, scope), runs in found.items()]
 
 
@@ -106,8 +106,8 @@ def _runs(rows: Iterable[Row], scope: str) -> Iterable[tuple[Row, ...]]:
             yield tuple(run)
 
 
-def _common(scopes: Sequence[str]) -> str:
-    """The module around all of these scopes."""
+def common(scopes: Sequence[str]) -> str:
+    """Name the module around all of these."""
     parts = [scope.split("/") for scope in scopes]
     shared = []
     for step in zip(*parts, strict=False):

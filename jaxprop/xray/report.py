@@ -5,21 +5,24 @@ on everything is NumPy.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
 from jaxprop.errors import JaxpropError
 from jaxprop.tables import shown
-from jaxprop.xray import asked, groups, said, tabulated, written
+from jaxprop.xray import asked, groups, picture, said, tabulated, written
 from jaxprop.xray.program import ArgNums, Reading, dynamic_leaves, program
 from jaxprop.xray.rows import Row, rows_of
 from jaxprop.xray.tabulated import Printed
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 @dataclass(frozen=True)
@@ -171,6 +174,26 @@ class Report:
         whole, sites = asked.sites_at(self.sites, place)
         reading = Reading(self.value, self.aux, self.grads, self.values, self.errors, sites, self.light)
         return Report(reading, call=self.call, made_with=self.made_with, at=whole)
+
+    def plot(self, axes: "np.ndarray | Sequence[Axes] | None" = None) -> np.ndarray:
+        """Draw the RMS of values and of errors through depth, on logarithmic scales; return both axes.
+
+        A dot is an equation, in the order in which the program runs; the steps of a scan stand one after the other. The
+        line goes through what modules give on, or lines where there are none. NaN and infinity are marked above, errors
+        that are all 0 below. The picture of one place is `report.at(place).plot()`.
+
+        Args:
+            axes: two axes to draw on, for values and for errors; those of a new figure if None.
+
+        Raises:
+            JaxpropError: matplotlib is not there, or nothing was measured.
+
+        >>> import jax.numpy as jnp
+        >>> values, errors = report(lambda w: jnp.sum(jnp.sin(w)))(jnp.ones(3)).plot()
+        >>> values.get_yscale(), errors.get_title(loc="left")
+        ('log', 'Errors ∂C/∂value: backward, from right to left')
+        """
+        return picture.draw(self.rows, f" of {self.scope}" if self.scope else "", axes)
 
     def __str__(self) -> str:
         head = f"X-ray{f' of {self.scope}' if self.scope else ''}: {', '.join(self._figures())}"

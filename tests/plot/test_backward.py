@@ -109,7 +109,7 @@ def test_the_film_tells_the_cost_before_and_after(two, tmp_path):
     assert "0.59327" not in said_by_frame[0] and "0.59327" in said_by_frame[1]
     assert "C goes from 0.29837 to 0.28" in said_by_frame[-1] and "0.359" in said_by_frame[-1]  # w5 after: 0.35892
     told = []
-    small = style.Film(film.figure, film.frames[:2])
+    small = plot.Film(film.figure, film.frames[:2])
     first, again = (
         plot.save(small, tmp_path / f"{i}.gif", progress=lambda *frame: told.append(frame)).read_bytes()
         for i in range(2)

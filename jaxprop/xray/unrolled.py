@@ -1,0 +1,84 @@
+"""The rows of a report as the program runs them: the steps of a scan one after the other."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+
+from jaxprop.xray.groups import common
+from jaxprop.xray.rows import Measure, Row
+
+MOST_STEPS = 200  # of a longer scan so many are shown, evenly
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """Hold what one equation computed in one step.
+
+    keys: where it is, from the outside in: module by module, with the steps of a scan between, or else the function and
+        the line.
+    """
+
+    row: Row
+    keys: tuple[str, ...]
+    value: Measure | None
+    error: Measure | None
+
+
+def unrolled(rows: Sequence[Row]) -> list[Point]:
+    """List all steps of all equations, in the order in which they run; devices are taken together."""
+    equations = [row for row in rows if not row.is_argument]
+    root = common([row.scope for row in equations if row.scope]) if any(row.scope for row in equations) else ""
+    return list(_steps(equations, 0, (), root))
+
+
+def _steps(rows: Sequence[Row], depth: int, steps: tuple[tuple[str, int], ...], around: str) -> Iterator[Point]:
+    """Unroll the scans that are `depth` axes deep; `steps` are those of the scans around, each in its module."""
+    for scan, run in groupby(rows, lambda row: _scan_of(row, depth)):
+        together = list(run)
+        if scan is None:
+            yield from (_point(row, steps, around) for row in together)
+            continue
+        (kind, length), _ = scan
+        inside = common([row.scope for row in together])
+        numbers = [-1] if kind != "scan" else _evenly(length)
+        for i in numbers:
+            yield from _steps(together, depth + 1, (*steps, (inside, i)), around)
+
+
+def _scan_of(row: Row, depth: int) -> tuple[tuple[str, int], tuple[int, ...]] | None:
+    """The axis of this depth, and the path of the equation that made it."""
+    if len(row.site.axes) <= depth:
+        return None
+    taken, seen = 0, 0
+    for name in row.site.around:
+        taken += 2 if name == "cond" else 1  # a cond has the number of its branch in the path
+        seen += name in ("scan", "shard_map")
+        if seen > depth:
+            break
+    return row.site.axes[depth], row.site.path[:taken]
+
+
+def _evenly(length: int) -> list[int]:
+    return sorted({round(i) for i in np.linspace(0, length - 1, min(length, MOST_STEPS))})
+
+
+def _point(row: Row, steps: tuple[tuple[str, int], ...], root: str) -> Point:
+    index = tuple(slice(None) if i < 0 else i for _, i in steps)
+    value, error = (None if each is None else Measure(each.numbers[index]) for each in (row.value, row.error))
+    return Point(row, _keys(row, steps, root), value, error)
+
+
+def _keys(row: Row, steps: tuple[tuple[str, int], ...], root: str) -> tuple[str, ...]:
+    if row.scope:
+        parts = row.scope.split("/")
+    else:
+        parts = [row.line.function.split("<locals>.")[-1], f"line {row.line.number}"] if row.line else ["·"]
+    first = root.count("/") + 1 if root and row.scope else 0
+    keys: list[str] = parts[first:]
+    for inside, i in reversed(steps):
+        if i >= 0:
+            place = max(inside.count("/") + 1 - first, 0) if inside else 0
+            keys.insert(place, f"step {i}")
+    return tuple(keys)
