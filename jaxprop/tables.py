@@ -67,7 +67,7 @@ STYLE = """<style>
 .jaxprop-table th { font-weight: 600; border-bottom: 1px solid rgba(128, 128, 128, 0.7); }
 .jaxprop-table td { border-bottom: 1px solid rgba(128, 128, 128, 0.25); }
 .jaxprop-table .number { text-align: right; white-space: nowrap; }
-.jaxprop-table .marked td { font-weight: 600; }
+.jaxprop-table .marked td:last-child { font-weight: 600; }
 .jaxprop-table .marked td:first-child { box-shadow: inset 0.25em 0 #d55e00; }
 .jaxprop-table p { margin: 0.25em 0; }
 </style>"""

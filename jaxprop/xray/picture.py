@@ -83,12 +83,13 @@ def _panel(ax: "Axes", bands: Sequence[Band], of: Callable[[Point], Measure | No
     x, found = _placed(bands, of)
     rms = np.array([np.nan if each is None or not each.count else each.rms for each in found])
     seen = np.isfinite(rms) & (rms > 0)
-    results = [ends for ends in _ends(bands, found) if seen[ends]]
+    healthy = [each is not None and not each.trouble for each in found]
+    results = [end for end in _ends(bands) if seen[end] and healthy[end]]
     ax.set_yscale("log")
     dot = {"color": color, "alpha": 0.35, "markersize": 2 if len(x) > 400 else 3.5, "markeredgewidth": 0}
     line = {"color": color, "linewidth": 2, "markersize": 5, "marker": "" if len(results) > 60 else "o"}
     ax.plot(x[seen], rms[seen], "-o", linewidth=0.7, zorder=3, label=f"{what} of an equation", **dot)
-    ax.plot(x[results], rms[results], zorder=4, label="of the last one in a band", **line)
+    ax.plot(x[results], rms[results], zorder=4, label="at the end of a band", **line)
     on_edge: Any = {"transform": ax.get_xaxis_transform(), "clip_on": False, "linestyle": "none", "zorder": 6}
     marks = [("all 0", "v", style.GREY, 0.03, rms == 0)]
     for place, (name, marker) in enumerate(TROUBLES.items()):
@@ -109,7 +110,7 @@ def _placed(bands: Sequence[Band], of: Callable[[Point], Measure | None]) -> tup
     return np.array(x), [of(point) for band in bands for point in band.points]
 
 
-def _ends(bands: Sequence[Band], found: Sequence[Measure | None]) -> list[int]:
+def _ends(bands: Sequence[Band]) -> list[int]:
     """The place of each band's result among all equations."""
     ends, start = [], 0
     for band in bands:
@@ -154,7 +155,8 @@ def _name(above: "Axes", below: "Axes", bands: Sequence[Band]) -> None:
         if name and letters > 3:
             look = {"ha": "center", "va": "bottom", "fontsize": style.SMALL, "color": style.GREY}
             above.text((start + end) / 2, 1.01, _short(name, letters), transform=above.get_xaxis_transform(), **look)
-    above.set_title(above.get_title(loc="left"), loc="left", fontsize=style.TITLE, color=style.INK, pad=18)
+    if above.texts:  # room for them
+        above.set_title(above.get_title(loc="left"), loc="left", fontsize=style.TITLE, color=style.INK, pad=18)
 
 
 def _short(name: str, most: int = 24) -> str:

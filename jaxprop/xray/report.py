@@ -197,7 +197,7 @@ class Report:
 
     def __str__(self) -> str:
         head = f"X-ray{f' of {self.scope}' if self.scope else ''}: {', '.join(self._figures())}"
-        return "\n".join([head, *said.not_finite(self.rows), *said.through_depth(self.rows)])
+        return "\n".join([head, *said.not_finite(self.rows, self._came_out_finite()), *said.through_depth(self.rows)])
 
     def __repr__(self) -> str:
         return f"{self}\n.table(), .scopes(), .at(place) and .plot() show more."
@@ -205,6 +205,10 @@ class Report:
     def _repr_html_(self) -> str:
         written = "".join(f"<p>{escape(line)}</p>" for line in str(self).splitlines())
         return f"{written}{self.table().as_table().html()}"
+
+    def _came_out_finite(self) -> bool:
+        value = 0.0 if self.value is None or np.shape(self.value) else float(np.asarray(self.value))
+        return math.isfinite(value) and math.isfinite(self.gradient_norm or 0.0)
 
     def _figures(self) -> Iterator[str]:
         """The numbers of its first line."""

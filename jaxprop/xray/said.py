@@ -14,19 +14,38 @@ PRODUCTS = ("dot_general", "conv_general_dilated")
 SHARE = 1e-3  # an error vanishes where it is less than this share of what it was, and explodes beyond the inverse
 
 
-def not_finite(rows: Sequence[Row]) -> list[str]:
-    """Say where the first number that is not finite arises: going forward, and if there is none, going back."""
-    equations = [row for row in rows if not row.is_argument]
-    for name in ("NaN", "inf"):
-        given = [row.name for row in rows if row.is_argument and row.value and name in row.value.trouble]
-        if given:
-            return [f"First {name}: in the argument {given[0]}."]
-        for which, found in (("value", equations), ("error", equations[::-1])):
-            first = next((row for row in found if _holds(row, which, name)), None)
-            if first is not None:
-                way = "the values" if which == "value" else "the errors, going back; all values are free of it"
-                return [f"First {name}: {first.name} at {first.place}{_step(first, which, name)}, in {way}."]
-    return ["All numbers are finite."]
+def not_finite(rows: Sequence[Row], came_out_finite: bool) -> list[str]:
+    """Say where NaN and infinity arise first: going forward, and if there are none, going back.
+
+    came_out_finite: whether the value and the gradient of f are finite.
+    """
+    found = sorted(filter(None, (_first(rows, name) for name in ("inf", "NaN"))))
+    if not found:
+        return ["All numbers are finite."]
+    said = [sentence for _, sentence in found]
+    if came_out_finite:
+        said.append("The value and the gradient are finite all the same, as they are with a mask of -inf.")
+    return said
+
+
+def _first(rows: Sequence[Row], name: str) -> tuple[int, str] | None:
+    """When NaN, or infinity, first arises, to sort by; and that in words."""
+    order = {id(row): i for i, row in enumerate(rows)}
+    forward = next((row for row in rows if _holds(row, "value", name)), None)
+    if forward is not None:
+        where = f"in the argument {forward.name}" if forward.is_argument else _located(forward, "value", name)
+        return order[id(forward)], f"First {name}: {where}."
+    back = next((row for row in reversed(rows) if _holds(row, "error", name)), None)
+    if back is None:
+        return None
+    where = (
+        f"in the gradient of {back.name}" if back.is_argument else f"in the error of {_located(back, 'error', name)}"
+    )
+    return 2 * len(rows) - order[id(back)], f"First {name}: {where}; no value holds {name}."
+
+
+def _located(row: Row, which: str, name: str) -> str:
+    return f"{row.name} at {row.place}{_step(row, which, name)}"
 
 
 def _holds(row: Row, which: str, name: str) -> bool:
