@@ -207,13 +207,12 @@ class Report:
         return f"{written}{self.table().as_table().html()}"
 
     def _came_out_finite(self) -> bool:
-        value = 0.0 if self.value is None or np.shape(self.value) else float(np.asarray(self.value))
-        return math.isfinite(value) and math.isfinite(self.gradient_norm or 0.0)
+        return math.isfinite(written.number_of(self.value) or 0.0) and math.isfinite(self.gradient_norm or 0.0)
 
     def _figures(self) -> Iterator[str]:
         """The numbers of its first line."""
-        if np.shape(self.value) == () and self.value is not None:
-            yield f"value {shown(float(np.asarray(self.value)))}"
+        if (value := written.number_of(self.value)) is not None:
+            yield f"value {shown(value)}"
         if self.gradient_norm is not None:
             yield f"norm of the gradient {shown(self.gradient_norm)}"
         count = sum(site.primitive != "argument" for site in self.sites)

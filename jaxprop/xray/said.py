@@ -38,10 +38,8 @@ def _first(rows: Sequence[Row], name: str) -> tuple[int, str] | None:
     back = next((row for row in reversed(rows) if _holds(row, "error", name)), None)
     if back is None:
         return None
-    where = (
-        f"in the gradient of {back.name}" if back.is_argument else f"in the error of {_located(back, 'error', name)}"
-    )
-    return 2 * len(rows) - order[id(back)], f"First {name}: {where}; no value holds {name}."
+    where = f"gradient of {back.name}" if back.is_argument else f"error of {_located(back, 'error', name)}"
+    return 2 * len(rows) - order[id(back)], f"First {name}: in the {where}; no value holds {name}."
 
 
 def _located(row: Row, which: str, name: str) -> str:

@@ -35,11 +35,13 @@ def tabulated(rows: Sequence[Row], by: str, limit: int | None, notes: Iterable[s
     """Make the table of a report's rows, at most `limit` of its lines; `by` is a line, an equation or an argument."""
     kind = pick(by, ("line", "equation", "argument"), "kind of table, by=")
     if kind == "line":
-        return _table(groups.by_line(rows), _of_lines(rows), limit, "lines", notes)
+        lines = groups.by_line(rows)
+        count: Columns[Group] = [("equations", lambda group: str(len(group.rows)), True)]
+        return _table(lines, [*_places(lines), *count, *_measured(rows)], limit, "lines", notes)
     chosen = [row for row in rows if row.is_argument == (kind == "argument")]
     head: Columns[Row] = [(kind, lambda row: row.name, False), ("shape", lambda row: row.shape, False)]
     if kind == "equation":
-        head += _places(rows)
+        head += _places(chosen)
     return _table(
         chosen, [*head, *_measured(rows, "gradient" if kind == "argument" else "error")], limit, by + "s", notes
     )
@@ -60,14 +62,10 @@ def _indented(group: Group) -> str:
     return f"{'  ' * (len(around) + 1)}{name}" if group.scope else "all"
 
 
-def _of_lines(rows: Sequence[Row]) -> "Columns[Group]":
-    return [*_places(rows), ("equations", lambda group: str(len(group.rows)), True), *_measured(rows)]
-
-
-def _places(rows: Sequence[Row]) -> "Columns[T]":
+def _places(found: "Sequence[T]") -> "Columns[T]":
     """The columns that say where: modules only if there are any."""
     line = [("line", lambda each: str(each.line or "·"), False)]
-    has_modules = any(row.scope and not row.is_argument for row in rows)
+    has_modules = any(each.scope for each in found)
     return [*line, ("module", lambda each: each.scope, False)] if has_modules else line
 
 

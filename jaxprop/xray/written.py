@@ -33,7 +33,7 @@ def made_with(reading: Reading) -> dict[str, str]:
 
 def to_json(reading: Reading, made: dict[str, str], scope: str) -> dict[str, Any]:
     """Return the measures of a reading as strict JSON; of what f returned, a value that is one number."""
-    value = np.asarray(reading.value) if _is_number(reading.value) else None
+    value = number_of(reading.value)
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -41,7 +41,7 @@ def to_json(reading: Reading, made: dict[str, str], scope: str) -> dict[str, Any
         "scope": scope,
         "light": reading.light,
         "measures": list(measures.names(reading.light)),
-        "value": None if value is None else _plain(value),
+        "value": None if value is None else _plain(np.float64(value)),
         "sites": [
             asdict(site) | {"values": _all(reading.values, site), "errors": _all(reading.errors, site)}
             for site in reading.sites
@@ -72,8 +72,11 @@ def from_json(data: dict[str, Any]) -> Reading:
     return Reading(value, None, None, values, errors, tuple(sites), data["light"])
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (jax.Array, np.ndarray, np.generic, float)) and np.shape(value) == ()
+def number_of(value: Any) -> float | None:
+    """Return what a function returned, where it is one real number."""
+    if not isinstance(value, (jax.Array, np.ndarray, np.generic, float)) or np.shape(value) != ():
+        return None
+    return float(np.asarray(value)) if np.isrealobj(np.asarray(value)) else None
 
 
 def _all(measured: dict[Any, Any], site: Site) -> Any:
