@@ -46,7 +46,7 @@ def _module(scopes: Iterable[str], place: str) -> str | None:
 
 def _near(sites: Iterable[Site], place: str) -> str:
     sites = list(sites)
-    scopes = groups.scopes(site.scope for site in sites if not site.name)[1:]
+    scopes = groups.scopes(site.scope for site in sites)[1:]
     ends = {"/".join(scope.split("/")[i:]): None for scope in scopes for i in range(scope.count("/") + 1)}
     lines = {str(site.line).split(" ")[0]: None for site in sites if site.line is not None}
     near = difflib.get_close_matches(place, [*ends, *lines], n=3, cutoff=0.5)

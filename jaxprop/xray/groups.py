@@ -71,7 +71,7 @@ def by_module(rows: Sequence[Row]) -> list[Group]:
     arguments = [row for row in rows if row.is_argument]
     return [
         Group(None, scope, tuple(_runs(equations, scope)), tuple(row for row in arguments if within(row.scope, scope)))
-        for scope in scopes(row.scope for row in equations)
+        for scope in scopes(row.scope for row in (*equations, *arguments))
     ]
 
 
