@@ -148,8 +148,8 @@ def _chosen(bad: Sequence[bool], limit: int | None) -> list[int]:
         return list(range(len(bad)))
     first = [i for i, is_bad in enumerate(bad) if is_bad]
     rest = [i for i, is_bad in enumerate(bad) if not is_bad]
-    first = _evenly(first, min(len(first), max(limit - 2, 1)))
-    return sorted([*first, *_evenly(rest, min(len(rest), limit - len(first)))])
+    first = _evenly(first, min(len(first), max(limit - min(len(rest), 2), 1)))  # the ends of the rest stay in sight
+    return sorted([*first, *_evenly(rest, limit - len(first))])
 
 
 def _evenly(numbers: Sequence[int], count: int) -> list[int]:

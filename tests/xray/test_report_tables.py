@@ -72,10 +72,8 @@ def test_modules_stand_below_the_one_around_them_and_have_all_within(found):
     assert len(modules["Block_0"].rows) == 4 and len(modules[""].rows) == 10
     add = [row for row in found.rows if row.name == "add"][1]
     assert modules["Block_1"].value.rms == add.value.rms
-    indented = [
-        line.split("  ")[0] or line[: len(line) - len(line.lstrip())] for line in str(found.scopes()).splitlines()
-    ]
-    assert indented[:3] == ["module", "all", "  "]
+    names = [line[:16].rstrip() for line in str(found.scopes()).splitlines()]
+    assert names[:4] == ["module", "all", "  Block_0", "    Attention"]
 
 
 def test_a_place_is_named_by_as_much_as_it_takes(found):
