@@ -72,7 +72,7 @@ def test_modules_stand_below_the_one_around_them_and_have_all_within(found):
     assert len(modules["Block_0"].rows) == 4 and len(modules[""].rows) == 10
     add = [row for row in found.rows if row.name == "add"][1]
     assert modules["Block_1"].value.rms == add.value.rms
-    names = [line[:16].rstrip() for line in str(found.scopes()).splitlines()]
+    names = [line[:13].rstrip() for line in str(found.scopes()).splitlines()]
     assert names[:4] == ["module", "all", "  Block_0", "    Attention"]
 
 
