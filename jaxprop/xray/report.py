@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
+from jax.core import Tracer
 
 from jaxprop.errors import JaxpropError
 from jaxprop.tables import shown
@@ -78,7 +79,7 @@ def report(
     def run(*args: Any, **kwargs: Any) -> Report:
         leaves, tree, is_array = dynamic_leaves(argnums, args, kwargs)
         arrays = [leaf for leaf, array in zip(leaves, is_array, strict=True) if array]
-        if any(isinstance(array, jax.core.Tracer) for array in arrays):
+        if any(isinstance(array, Tracer) for array in arrays):
             raise JaxpropError(
                 "xray.report reads its numbers on the host, and was called inside of another program, such as a jitted "
                 "function: call jp.xray.program(f) there, return its reading, and make jp.xray.Report(reading) outside"

@@ -41,7 +41,7 @@ def to_json(reading: Reading, made: dict[str, str], scope: str) -> dict[str, Any
         "scope": scope,
         "light": reading.light,
         "measures": list(measures.names(reading.light)),
-        "value": None if value is None else _plain(np.float64(value)),
+        "value": None if value is None else _plain(np.asarray(value)),
         "sites": [
             asdict(site) | {"values": _all(reading.values, site), "errors": _all(reading.errors, site)}
             for site in reading.sites

@@ -60,6 +60,7 @@ def test_the_steps_of_a_scan_stand_one_after_the_other():
     steps = {row.name: row.error.steps for row in part.rows}
     drawn = labels(below)["error of an equation"].get_ydata().reshape(5, len(part.rows))
     np.testing.assert_allclose(drawn, np.stack([steps[row.name] for row in part.rows], axis=1))
+    np.testing.assert_allclose(labels(below)["at the end of a band"].get_ydata(), steps["tanh"])
     points = unrolled(found.rows)
     assert [p.keys[0] for p in points[:: len(part.rows)]] == [*(f"step {i}" for i in range(5)), "recurrent"]
     assert "of test_report_picture.py:" in above.get_title(loc="left")

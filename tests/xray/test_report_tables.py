@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from jaxprop import JaxpropError
-from jaxprop.xray import groups, report, tabulated
+from jaxprop.xray import asked, groups, report, tabulated
 from jaxprop.xray.groups import by_line, by_module
 
 RNG = np.random.default_rng(1)
@@ -83,6 +83,7 @@ def test_a_place_is_named_by_as_much_as_it_takes(found):
     assert len(found.at("Block_0").rows) == 4
     with pytest.raises(JaxpropError, match="'Dense' is in several places: 'Block_0/Dense', 'Block_1/Dense'; say which"):
         found.at("Dense")
+    assert asked._module(["Dense", "Block_0/Dense", "Block_1/Dense"], "Dense") == "Dense"  # the outermost
     with pytest.raises(JaxpropError, match="nothing is at 'Blok_1/Dense'; near it: 'Block_1/Dense'"):
         found.at("Blok_1/Dense")
     with pytest.raises(JaxpropError, match=r"'zz'; the modules are 'Block_0', .* and 1 more; .scopes\(\) shows all"):
