@@ -23,8 +23,7 @@ TROUBLES = {"NaN": "X", "inf": "P"}
 class Band:
     """Hold the equations that share a place on the horizontal axis: a module, a step or a line.
 
-    name: what stands below the axis. Equations of a module itself, between those of its parts, are named by what they
-        compute.
+    name: what stands below the axis. Equations between those of modules are named by what they compute.
     group: the module around them.
     """
 
@@ -63,19 +62,21 @@ def _banded(points: Sequence[Point]) -> list[Band]:
     divided = [_bands(points, depth) for depth in depths]
     readable = [bands for bands in divided if len(bands) <= READABLE]
     if readable and len(readable[-1]) > 2:
-        return next(bands for bands in readable if len(bands) == len(readable[-1]))
+        return readable[-1]
     return next((bands for bands in divided if len(bands) > 2), divided[-1])
 
 
 def _bands(points: Sequence[Point], depth: int) -> list[Band]:
     runs = [(keys, tuple(run)) for keys, run in groupby(points, lambda point: point.keys[:depth])]
     around = {keys[:i] for keys, _ in runs for i in range(len(keys))}
-    return [_band(keys, run, keys in around) for keys, run in runs]
-
-
-def _band(keys: tuple[str, ...], points: tuple[Point, ...], has_parts: bool) -> Band:
-    name = points[-1].row.name if has_parts or not keys else keys[-1]
-    return Band(name, "/".join(keys if has_parts else keys[:-1]), points)
+    has_modules = any(point.row.scope for point in points)
+    bands = []
+    for keys, run in runs:
+        outside = has_modules and not run[-1].row.scope and not keys[-1].startswith("step ")
+        between = keys in around or not keys
+        name = run[-1].row.name if outside or between else keys[-1]
+        bands.append(Band(name, "" if outside else "/".join(keys if between else keys[:-1]), run))
+    return bands
 
 
 def _panel(ax: "Axes", bands: Sequence[Band], of: Callable[[Point], Measure | None], color: str, what: str) -> None:

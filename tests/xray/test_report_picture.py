@@ -38,7 +38,7 @@ def test_dots_are_the_numbers_and_the_line_goes_through_the_ends_of_modules():
         *["Dense", "tanh"] * 3,
         f"line {stack.__code__.co_firstlineno + 6}",
     ]
-    assert [text.get_text() for text in above.texts] == ["Block_0", "Block_1", "Block_2", "stack"]
+    assert [text.get_text() for text in above.texts] == ["Block_0", "Block_1", "Block_2"]
     ends = labels(below)["at the end of a band"].get_ydata()
     np.testing.assert_allclose(ends, [row.error.rms for row in rows])  # here a band has one equation
     assert above.get_yscale() == below.get_yscale() == "log"
