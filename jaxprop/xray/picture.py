@@ -62,8 +62,13 @@ def _banded(points: Sequence[Point]) -> list[Band]:
     divided = [_bands(points, depth) for depth in depths]
     readable = [bands for bands in divided if len(bands) <= READABLE]
     if readable and len(readable[-1]) > 2:
-        return readable[-1]
+        return next(bands for bands in readable if _size(bands) == _size(readable[-1]))
     return next((bands for bands in divided if len(bands) > 2), divided[-1])
+
+
+def _size(bands: Sequence[Band]) -> tuple[int, int]:
+    """How many bands there are, and how many names: names that say no more are not asked for."""
+    return len(bands), len({(band.group, band.name) for band in bands})
 
 
 def _bands(points: Sequence[Point], depth: int) -> list[Band]:
@@ -149,11 +154,16 @@ def _name(above: "Axes", below: "Axes", bands: Sequence[Band]) -> None:
     """Write the bands' names below both panels, and those of the modules around them above."""
     places = range(0, len(bands), -(-len(bands) // READABLE))
     above.set_xticks([])
-    names = [_short(bands[i].name) for i in places]
-    below.set_xticks([i + 0.5 for i in places], names, rotation=40, ha="right", rotation_mode="anchor")
-    for name, start, end in _groups(bands):
+    names = [band.name for band in bands]
+    groups = _groups(bands)
+    for name, start, end in groups:
+        if name and end == start + 1:  # alone in its module: one name for both
+            names[start] = f"{name}/{names[start]}"
+    shown = [_short(names[i]) for i in places]
+    below.set_xticks([i + 0.5 for i in places], shown, rotation=40, ha="right", rotation_mode="anchor")
+    for name, start, end in groups:
         letters = round((end - start) / len(bands) * 70)  # that have room
-        if name and letters > 3:
+        if name and end > start + 1 and letters > 3:
             look = {"ha": "center", "va": "bottom", "fontsize": style.SMALL, "color": style.GREY}
             above.text((start + end) / 2, 1.01, _short(name, letters), transform=above.get_xaxis_transform(), **look)
     if above.texts:  # room for them
