@@ -51,7 +51,8 @@ def report(
         argnums: the arguments to differentiate, as for `jax.grad`. None looks at the values alone, and f may return
             anything then.
         has_aux: whether f returns a pair.
-        light: measure the root of the mean square and the largest absolute value only.
+        light: measure only what passes from one line or module to another, and of it the root of the mean square and
+            the largest absolute value.
 
     Raises:
         JaxpropError: an argument to differentiate holds no real numbers, argnums names none, or it is called inside of
@@ -99,7 +100,7 @@ class Report:
     value, aux, grads: what f and its gradient returned, as `jax.value_and_grad` gives them; after `from_json` only a
         value that is one number is there.
     sites: all equations, those that were not measured too.
-    light: whether only the root of the mean square and the largest absolute value were measured.
+    light: whether it was measured lightly, see `report`.
     made_with: versions of jaxprop and JAX, platform and device, as `json` keeps them.
     call: f and its arguments, where `report` made it.
 
