@@ -35,7 +35,8 @@ class Measure:
         """Give the numbers by their names in `measures`, over all steps that ran."""
         flat = self.numbers.reshape(-1, self.numbers.shape[-1]).astype(np.float64)
         ran = flat[flat[:, 0] > 0]
-        whole = measures.joined(ran) if len(ran) else np.zeros(flat.shape[-1])
+        with np.errstate(invalid="ignore"):  # of a light measure that holds infinity
+            whole = measures.joined(ran) if len(ran) else np.zeros(flat.shape[-1])
         return dict(zip(measures.names(self.light), map(float, whole), strict=True))
 
     @property
