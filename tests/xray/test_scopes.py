@@ -91,6 +91,19 @@ def test_the_first_state_of_a_scan_is_a_parameter_outside_only():
     assert scopes_of(f, {"start": {"h": X[0]}, "other": {"w": X}}, X)["sin"] == [""]
 
 
+def test_branches_loops_and_devices():
+    def f(params, x):
+        x = jax.lax.cond(x[0, 0] > 0, lambda x: dense(params["one"], x), lambda x: dense(params["two"], x), x)
+        x = jax.lax.fori_loop(0, jnp.int32(x[0, 0]), lambda i, x: dense(params["three"], x), x)
+        mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+        over = jax.shard_map(dense, mesh=mesh, in_specs=(None, jax.P("data")), out_specs=jax.P("data"))
+        return jnp.mean(jnp.sin(over(params["four"], x)))
+
+    found = scopes_of(f, {name: W for name in ("one", "two", "three", "four")}, X)
+    assert sorted(found["tanh"]) == ["four", "one", "three", "two"]
+    assert found["sin"] == [""]
+
+
 def test_parameters_are_followed_through_layout():
     """In half precision, transposed, cut out of one array, and joined."""
 
