@@ -45,8 +45,9 @@ def find_modules(
     """Find the modules among the arguments of a function.
 
     The arguments share one tree. One whose parameters would stand where another's stand keeps its name in front, and so
-    do several that are differentiated. What is not differentiated is a module's only in an object, where others of that
-    module are (the statistics of its batches, say), or where it would stand for another's (of a second network).
+    do several that are differentiated. What is not differentiated is a module's only in an object that can be called,
+    where others of that module are (the statistics of its batches, say), or where it would stand for another's (of a
+    second network).
 
     Args:
         paths: of the inputs.
@@ -54,39 +55,47 @@ def find_modules(
         names: of the arguments that the inputs lie in, such as "params".
         primary: which inputs are differentiated; where none is, those of the first argument count.
     """
-    trees = [_Leaf(path, _collections(paths)) for path in paths]
+    collections = _collections(paths)
+    trees = [_Leaf(path, collections) for path in paths]
+    fronts = _fronts(paths, arguments, names, primary, trees)
+    of = {i: (*front, *trees[i].module) for i, front in fronts.items()}
+    classes: dict[Module, frozenset[Class]] = {}
+    callables: set[Module] = set()
+    roots = {(), *fronts.values()}
+    for i, front in fronts.items():
+        for n, above in trees[i].above():
+            owner, value = (*front, *above), _at(arguments, paths[i][:n])
+            if classes_of := _classes(value):
+                classes[owner] = classes_of
+                callables |= {owner} if callable(value) else set()
+            if paths[i][:n] in collections:
+                roots.add(owner)
+    ordered = tuple(sorted(roots, key=lambda root: (len(root), root)))
+    return Modules(tuple(of.get(i) for i in range(len(paths))), classes, frozenset(callables), ordered)
+
+
+def _fronts(
+    paths: Sequence[KeyPath], arguments: Any, names: Sequence[str], primary: Sequence[bool], trees: "Sequence[_Leaf]"
+) -> dict[int, Module]:
+    """Of each input that is a module's parameter, what stands before its path: nothing, or its argument's name."""
     inputs: dict[KeyPath, list[int]] = {}
     for i, path in enumerate(paths):
         if len(path) > FIRST:
             inputs.setdefault(path[:FIRST], []).append(i)
     first = [key for key, inside in inputs.items() if any(primary[i] for i in inside)]
     first = first or [key for key in inputs if key == paths[0][:FIRST]]
-    of: dict[int, Module] = {}
     fronts: dict[int, Module] = {}
     taken: set[Module] = set()
     for key in [*first, *(key for key in inputs if key not in first)]:
         inside, front = inputs[key], ()
         if (key in first and len(first) > 1) or any(trees[i].whole in taken for i in inside):
             front = (names[inside[0]],)
-        elif key not in first and not _classes(_at(arguments, key)):
-            known = {above for module in of.values() for above in upwards(module)} - {()}
+        elif key not in first and not callable(_at(arguments, key)):
+            known = {above for i, front in fronts.items() for above in upwards((*front, *trees[i].module))} - {()}
             inside = [i for i in inside if trees[i].module in known]
-        for i in inside:
-            of[i], fronts[i] = (*front, *trees[i].module), front
-            taken.add((*front, *trees[i].whole))
-    classes: dict[Module, frozenset[Class]] = {}
-    callables: set[Module] = set()
-    roots = {(), *fronts.values()}
-    for i in of:
-        for n, above in trees[i].above():
-            owner, value = (*fronts[i], *above), _at(arguments, paths[i][:n])
-            if classes_of := _classes(value):
-                classes[owner] = classes_of
-                callables |= {owner} if callable(value) else set()
-            if paths[i][:n] in trees[i].collections:
-                roots.add(owner)
-    ordered = tuple(sorted(roots, key=lambda root: (len(root), root)))
-    return Modules(tuple(of.get(i) for i in range(len(paths))), classes, frozenset(callables), ordered)
+        fronts |= dict.fromkeys(inside, front)
+        taken |= {(*front, *trees[i].whole) for i in inside}
+    return fronts
 
 
 def common(paths: Iterable[tuple[Part, ...]]) -> tuple[Part, ...]:

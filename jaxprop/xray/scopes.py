@@ -6,7 +6,15 @@ Three kinds of evidence tell (`evidence.py`):
     uses     which module's parameters enter an equation
     calls    the stack of calls that made it, those around its program included
 
-Names tell all of linen (`linen_names.py`), parameters and calls all the rest (`calls.py`).
+Names tell all of linen (`linen_names.py`), parameters and calls all the rest (`calls.py`). So
+
+    an activation between two layers        is of the module whose method, or whose function, calls them
+    a module that is called twice           is one scope
+    weights that another module uses too    are of the module that has them, and so is what uses them
+    layers stacked for a scan or a vmap     are one scope without a number: an equation is of all of them
+    layers without parameters (dropout)     are of the module around, where no name tells; linen's have names
+    parameters that f closes over           tell nothing; of linen the names are left, "Net/Block_1/Dense_0"
+    `jax.named_scope("encoder")`            stands before the modules that were called in it: "encoder/layers/0"
 """
 
 from collections.abc import Sequence

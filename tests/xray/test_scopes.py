@@ -1,5 +1,6 @@
 """The module of every equation: plain dicts, Flax linen, Flax nnx and Equinox, and what makes modules hard to tell."""
 
+import dataclasses
 import time
 
 import equinox as eqx
@@ -159,12 +160,23 @@ def test_two_networks():
     assert both["tanh"] == ["params/one", "params/two", *beside]
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass
+class Batch:
+    inputs: dict
+    y: jax.Array
+
+    def __getitem__(self, name):
+        return getattr(self, name)
+
+
 def test_data_are_no_modules():
     def f(params, batch):
         return jnp.sum(jnp.sin(batch["inputs"]["x"]) @ params["one"]["w"]) + jnp.sum(batch["y"])
 
-    found = scopes_of(f, {"one": W}, {"inputs": {"x": X}, "y": X[0]})
-    assert (found["sin"], found["dot_general"]) == ([""], ["one"])
+    for batch in ({"inputs": {"x": X}, "y": X[0]}, Batch({"x": X}, X[0])):
+        found = scopes_of(f, {"one": W}, batch)
+        assert (found["sin"], found["dot_general"]) == ([""], ["one"])
     assert scopes_of(lambda batch: jnp.sin(batch["x"]) @ W["w"], {"x": X}, argnums=None)["dot_general"] == [""]
 
 
@@ -343,6 +355,15 @@ def test_nnx(way):
     assert found["rsqrt"] == found["max"] == ["norms/0", "norms/1"]  # of the variance, before a parameter is used
     assert found["exp"] == found["cos"] == [""]
     assert set(scopes_of_arguments(f, model, X).values()) == {"pieces/0/lin", "pieces/1/lin", "norms/0", "norms/1", ""}
+
+
+def test_a_second_nnx_network():
+    def distance(model, target, x):
+        return jnp.mean(model(x) - target(x))
+
+    found = scopes_of(distance, made(Piece), made(Piece), X)
+    assert (found["dot_general"], found["sin"]) == (["lin", "target/lin"], ["", "target"])
+    assert scopes_of(distance, made(Piece), made(Whole), X)["sin"] == ["", "pieces/0", "pieces/1"]
 
 
 def test_nnx_modules_of_one_class_inside_each_other():
