@@ -127,7 +127,8 @@ class Calls:
 
     def _owner(self, used: Module, least: int, kind: Class | None) -> Module | None:
         """The outermost module of a class, of those that a parameter lies in."""
-        for n in range(least, len(used) + 1):
+        root = max(len(root) for root in self.modules.roots if used[: len(root)] == root)
+        for n in range(max(least, root), len(used) + 1):
             classes = self.classes.get(used[:n], frozenset())
             if kind is not None and (kind in classes or (kind[0], "") in classes):
                 return used[:n]

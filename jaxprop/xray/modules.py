@@ -46,8 +46,8 @@ def find_modules(
 
     The arguments share one tree. One whose parameters would stand where another's stand keeps its name in front, and so
     do several that are differentiated. What is not differentiated is a module's only in an object that can be called,
-    where others of that module are (the statistics of its batches, say), or where it would stand for another's (of a
-    second network).
+    which keeps its name too, where others of that module are (the statistics of its batches, say), or where it would
+    stand for another's (of a second network).
 
     Args:
         paths: of the inputs.
@@ -84,13 +84,15 @@ def _fronts(
             inputs.setdefault(path[:FIRST], []).append(i)
     first = [key for key, inside in inputs.items() if any(primary[i] for i in inside)]
     first = first or [key for key in inputs if key == paths[0][:FIRST]]
+    kinds = {type(_at(arguments, key)) for key in first}  # a model may come in two parts, as Equinox partitions it
     fronts: dict[int, Module] = {}
     taken: set[Module] = set()
     for key in [*first, *(key for key in inputs if key not in first)]:
-        inside, front = inputs[key], ()
-        if (key in first and len(first) > 1) or any(trees[i].whole in taken for i in inside):
+        inside, front, value = inputs[key], (), _at(arguments, key)
+        several = len(first) > 1 if key in first else callable(value) and type(value) not in kinds
+        if several or any(trees[i].whole in taken for i in inside):
             front = (names[inside[0]],)
-        elif key not in first and not callable(_at(arguments, key)):
+        elif key not in first and not callable(value):
             known = {above for i, front in fronts.items() for above in upwards((*front, *trees[i].module))} - {()}
             inside = [i for i in inside if trees[i].module in known]
         fronts |= dict.fromkeys(inside, front)

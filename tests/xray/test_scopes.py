@@ -363,7 +363,7 @@ def test_a_second_nnx_network():
 
     found = scopes_of(distance, made(Piece), made(Piece), X)
     assert (found["dot_general"], found["sin"]) == (["lin", "target/lin"], ["", "target"])
-    assert scopes_of(distance, made(Piece), made(Whole), X)["sin"] == ["", "pieces/0", "pieces/1"]
+    assert scopes_of(distance, made(Piece), made(Whole), X)["sin"] == ["", "target/pieces/0", "target/pieces/1"]
 
 
 def test_nnx_modules_of_one_class_inside_each_other():
