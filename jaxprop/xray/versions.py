@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 from jax import lax
 from jax.extend import core
+from jax.interpreters import partial_eval
 from jax.typing import ArrayLike
 
 CALLS = {"jit", "pjit", "closed_call", "core_call", "core_closed_call", "custom_lin", "named_call"}
@@ -62,6 +63,11 @@ def evaluate(equation: Equation, inputs: Sequence[ArrayLike]) -> list[Any]:
     with context:
         outputs = equation.primitive.bind(*functions, *inputs, **params)
     return list(outputs) if equation.primitive.multiple_results else [outputs]
+
+
+def needed(jaxpr: Any) -> Any:
+    """Leave out of a program what no output needs, within its scans and calls too."""
+    return partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars), instantiate=True)[0]
 
 
 def is_literal(variable: object) -> bool:

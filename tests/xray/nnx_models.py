@@ -85,7 +85,7 @@ class Transformer(nnx.Module):
         self.embedding = nnx.Embed(VOCABULARY, WIDTH, param_dtype=number(), rngs=rngs)
         self.place = nnx.Param(0.1 * jax.random.normal(rngs.params(), (STEPS, WIDTH), number()))
         if scanned:
-            self.blocks = nnx.vmap(Block)(rngs.fork(split=LAYERS))
+            self.blocks = nnx.vmap(Block)(rngs.split(LAYERS))
         else:
             self.blocks = nnx.List([Block(rngs) for _ in range(LAYERS)])
         self.norm = nnx.LayerNorm(WIDTH, param_dtype=number(), rngs=rngs)

@@ -16,7 +16,7 @@ from jaxprop.arrays.paths import dotted
 from jaxprop.arrays.varying import vary_with
 from jaxprop.errors import JaxpropError, ShapeError
 from jaxprop.xray.program import ARRAYS, ArgNums, asked_of, differentiable_leaves, name_of
-from jaxprop.xray.versions import opened
+from jaxprop.xray.versions import needed, opened
 
 _SHARED = object()  # in the place of None, which is no leaf of a tree
 InAxes = Any  # int | None | a sequence with one of these, or a tree of these, for every argument
@@ -97,7 +97,7 @@ def one_example(
     )  # fmt: skip
     closed, returned = jax.make_jaxpr(program, return_shape=True)(*map(found.one, range(len(kept))))
     jaxpr, consts = opened(closed)
-    return found._replace(jaxpr=jaxpr, consts=list(consts), returned=returned)
+    return found._replace(jaxpr=needed(jaxpr), consts=list(consts), returned=returned)
 
 
 class _Input(NamedTuple):

@@ -222,13 +222,20 @@ class Rows(Meeting):
     @property
     def axis(self) -> int:
         """The axis of the table along which rows are looked up."""
-        return self.equation.params["dimension_numbers"].start_index_map[0]
+        return self.equation.params["dimension_numbers"].start_index_map[self.number]
+
+    @property
+    def number(self) -> int:
+        """Which of the numbers of an index is the row's."""
+        number = _row_number(self.equation)
+        assert number is not None
+        return number
 
     def use(self, part: Part, met: Met, dtype: DTypeLike) -> Found:
         """Σ_t e(id_t) ⊗ δ_t."""
         params, rank = self.equation.params, len(self.given)
         V, D = self.given[self.axis], math.prod(self.given) // self.given[self.axis]
-        ids = met.ids[..., 0].astype(jnp.int32)
+        ids = met.ids[..., self.number].astype(jnp.int32)
         if "clip" in str(params["mode"]).lower():
             ids = jnp.clip(ids, 0, V - 1)
         offset = params["dimension_numbers"].offset_dims
@@ -317,7 +324,7 @@ def meeting_at(equation: Equation, held: Sequence[Parts], mapped: Sequence[bool]
         return (Difference if name == "sub" and side == 1 else Sum)(equation, side)
     if name == "mul" and mapped[1 - side]:
         return Gain(equation, side, kept=1 - side)
-    if name == "gather" and side == 0 and _of_rows(equation):
+    if name == "gather" and side == 0 and _row_number(equation) is not None:
         return Rows(equation, side, counted=1)
     if name == "dynamic_slice" and side == 0:
         sizes, shape = equation.params["slice_sizes"], equation.invars[0].aval.shape
@@ -326,12 +333,18 @@ def meeting_at(equation: Equation, held: Sequence[Parts], mapped: Sequence[bool]
     return None
 
 
-def _of_rows(equation: Equation) -> bool:
-    """Whether a gather takes whole rows along one axis."""
-    numbers, sizes = equation.params["dimension_numbers"], equation.params["slice_sizes"]
-    shape = equation.invars[0].aval.shape
-    if len(numbers.start_index_map) != 1 or numbers.operand_batching_dims:
-        return False
-    (axis,) = numbers.start_index_map
+def _row_number(equation: Equation) -> int | None:
+    """Say which number of its indices names a row, if a gather takes whole rows along one axis.
+
+    The others then name where a row that is whole begins, and are 0 if they are clipped: so a lookup of one row looks
+    that is mapped by `jax.vmap`, as in Equinox.
+    """
+    params = equation.params
+    numbers, sizes, shape = params["dimension_numbers"], params["slice_sizes"], equation.invars[0].aval.shape
+    axes = numbers.start_index_map
+    cut = [k for k, axis in enumerate(axes) if sizes[axis] < shape[axis] or len(axes) == 1]
+    if len(cut) != 1 or numbers.operand_batching_dims or (len(axes) > 1 and "clip" not in str(params["mode"]).lower()):
+        return None
+    axis = axes[cut[0]]
     whole = all(n == (1 if i == axis else size) for i, (n, size) in enumerate(zip(sizes, shape, strict=True)))
-    return whole and tuple(numbers.collapsed_slice_dims) == (axis,)
+    return cut[0] if whole and tuple(numbers.collapsed_slice_dims) in ((axis,), ()) else None
