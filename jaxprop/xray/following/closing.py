@@ -15,6 +15,7 @@ from jax import Array
 from jax.custom_batching import custom_vmap
 from jaxtyping import PyTree
 
+from jaxprop.arrays.varying import vary_with
 from jaxprop.xray.following.follow import Followed
 from jaxprop.xray.planning import Path, Sinks
 
@@ -70,11 +71,14 @@ class Closing:
         path: Path,
         raw: dict[Path, Any],
         examples: int,
+        batch: Sequence[Any],
         close: Callable[[Landings], dict[int, PyTree]],
         steps: list[int],
     ) -> None:
         self.path, self.raw = path, raw
-        every = jax.tree.map(lambda s: jax.ShapeDtypeStruct((examples, *s.shape), s.dtype), raw)
+        every = jax.eval_shape(  # under shard_map, they vary over the mesh as the batch does
+            lambda batch: jax.tree.map(lambda s: vary_with(jnp.zeros((examples, *s.shape), s.dtype), batch), raw), batch
+        )
         closed, self.kept = jax.make_jaxpr(close, return_shape=True)(every)
         self.jaxpr, self.consts = closed.jaxpr, list(closed.consts)
         self.key = (*path, -1)
@@ -102,7 +106,7 @@ class Opener(NamedTuple):
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _opened(closing: Closing, sink: PyTree, consts: list[Any], number: Array) -> PyTree:
-    return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), closing.raw)
+    return jax.tree.map(lambda s: vary_with(jnp.zeros(s.shape, s.dtype), number), closing.raw)
 
 
 def _forward(closing: Closing, sink: PyTree, consts: list[Any], number: Array) -> Any:
@@ -121,14 +125,15 @@ _opened.defvjp(_forward, _backward)
 def _of_examples(closing: Closing) -> Any:
     @custom_vmap
     def one(number: Array, consts: list[Any], landed: Landings) -> list[Any]:
-        return [jnp.zeros(s.shape, s.dtype) for s in jax.tree.leaves(closing.kept)]  # shapes only: vmap has its rule
+        # shapes only: vmap has its rule
+        return [vary_with(jnp.zeros(s.shape, s.dtype), number) for s in jax.tree.leaves(closing.kept)]
 
     @one.def_vmap
     def rule(size: int, mapped: Any, number: Array, consts: list[Any], landed: Landings) -> Any:  # pyright: ignore
         landed = jax.tree.map(
             lambda a, is_mapped: a if is_mapped else jnp.broadcast_to(a, (size, *a.shape)), landed, mapped[2]
         )
-        kept = closing.run(consts, landed)
+        kept = [vary_with(array, number) for array in closing.run(consts, landed)]
         return kept, [False] * len(kept)
 
     return one

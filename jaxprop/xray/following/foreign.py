@@ -136,7 +136,12 @@ class ForeignPass:
 
         raw = {p: landing(place, among) for p, place in inside.items()}
         closing = Closing(
-            path, raw, self.examples, kept, [scan.length for scan in next(iter(inside.values())).scans[:depth]]
+            path,
+            raw,
+            self.examples,
+            self.traced.inputs,
+            kept,
+            [scan.length for scan in next(iter(inside.values())).scans[:depth]],
         )
         return closing if all(is_inexact(s) for s in jax.tree.leaves(closing.kept)) else None
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import PyTree
 
+from jaxprop.arrays.varying import vary_with
 from jaxprop.xray.following.closing import Closing, Opener
 from jaxprop.xray.following.examples import OneExample
 from jaxprop.xray.following.follow import Followed
@@ -36,9 +37,12 @@ class Forward(NamedTuple):
         closed = {path for closing in closings for path in closing.raw}
         sinks = {p: landing(place) for p, place in followed.places.items() if p not in closed}
         sinks |= {closing.key: closing.sinks for closing in closings}
-        sinks = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), sinks)
 
         def forward(number: Any, *inputs: Any) -> Any:
+            number, nothing = jax.tree.map(
+                lambda a: vary_with(a, inputs), (number, jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), sinks))
+            )
+
             def of(leaves: list[Any], sinks: Any) -> Any:
                 whole = list(inputs)
                 for i, leaf in zip(lost, leaves, strict=True):
@@ -46,7 +50,7 @@ class Forward(NamedTuple):
                 visitor = Probing(followed.places, followed.kernels, Opener(closings, number).enter)
                 return run(traced.jaxpr, traced.consts, whole, sinks, visitor)
 
-            y, back, ids = jax.vjp(of, [inputs[i] for i in lost], sinks, has_aux=True)
+            y, back, ids = jax.vjp(of, [inputs[i] for i in lost], nothing, has_aux=True)
             flat, structure = jax.tree.flatten((y, ids, back))
             trees.append(structure)
             return flat
