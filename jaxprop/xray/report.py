@@ -18,6 +18,8 @@ from jax.core import Tracer
 from jaxprop.errors import JaxpropError
 from jaxprop.tables import shown
 from jaxprop.xray import asked, groups, picture, said, tabulated, written
+from jaxprop.xray.findings import Findings
+from jaxprop.xray.nonfinite import nonfinite
 from jaxprop.xray.program import ArgNums, Reading, dynamic_leaves, program
 from jaxprop.xray.rows import Row, rows_of
 from jaxprop.xray.tabulated import Printed
@@ -222,6 +224,10 @@ class Report:
         modules = len(groups.scopes(site.scope for site in self.sites if site.primitive != "argument")) - 1
         if modules and not self.scope:
             yield f"{modules} modules"
+
+    def nonfinite(self) -> Findings:
+        """Find where the first NaN or infinity was made, and why: `jp.xray.nonfinite(report)`."""
+        return nonfinite(self)
 
     def json(self) -> dict[str, Any]:
         """Return plain data for `json.dump`: strict JSON, in which NaN and infinity are "nan", "inf" and "-inf".

@@ -1,0 +1,312 @@
+"""`nonfinite`: where the first NaN or infinity was made, and why.
+
+1  what the user sees   is the value finite, are the gradients? If all are, nothing is said, whatever is inside
+2  the marks            back from there, through what is not finite, to the equations that made it (`origins.py`)
+3  a second look        only these equations keep their arrays, and the parts of the errors (`looking.py`)
+4  the cause            read off the numbers at the first bad element (`causes.py` and the two beside it)
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from jaxprop.tables import shown
+from jaxprop.xray.causes import Cause, Local
+from jaxprop.xray.causes_of_errors import errors_cause
+from jaxprop.xray.causes_of_values import values_cause
+from jaxprop.xray.chains import chain_of_errors, chain_of_values, follows_sum, where_after
+from jaxprop.xray.findings import Finding, Findings
+from jaxprop.xray.flow import Node, flow_of, flow_of_sites
+from jaxprop.xray.looking import Look, look
+from jaxprop.xray.marks import INF, NAN, Marks, Steps, axes, marks_of_array, when
+from jaxprop.xray.measures import FULL
+from jaxprop.xray.origins import Origin, before_outputs, of_errors, of_values
+from jaxprop.xray.planning import Path
+from jaxprop.xray.program import Traced, trace
+
+if TYPE_CHECKING:
+    from jaxprop.xray.report import Report
+
+ONLY_A_REPORT = (
+    "this report was not made in this process: the places are known, the causes are not. Make it again with "
+    "jp.xray.report(f)(*args) and ask that one"
+)
+
+
+def nonfinite(report: "Report") -> Findings:
+    """Find where the first NaN or infinity was made, and why, in what a report measured.
+
+    Nothing is found where the value and the gradients are finite: masks of −∞ and NaN that a `where` drops are healthy.
+    Values come first: errors are looked into where all that f returns is finite. The program runs once more, and keeps
+    the arrays of a few equations.
+
+    Args:
+        report: of `jp.xray.report(f)(*args)`. One read from JSON tells the place only.
+
+    >>> import jax.numpy as jnp, jaxprop as jp
+    >>> def cost(x):
+    ...     return jnp.sum(jnp.where(x > 0, jnp.sqrt(x), 0.0))
+    >>> found = jp.xray.nonfinite(jp.xray.report(cost)(jnp.array([4.0, 0.0])))
+    >>> found[0].primitive, found[0].cause
+    ('sqrt', '0 · ∞ under a where')
+    >>> len(jp.xray.nonfinite(jp.xray.report(cost)(jnp.array([4.0, 1.0]))))
+    0
+    """
+    return _Search(report).findings()
+
+
+@dataclass(frozen=True)
+class _Made:
+    """Where it was made after all, with its cause."""
+
+    path: Path
+    steps: Steps
+    cause: Cause
+    turn: int = 0
+    position: int = 0
+
+
+class _Search:
+    def __init__(self, report: "Report") -> None:
+        self.report, self.call = report, report.call
+        self.sites = {site.path: site for site in report.sites}
+        self.traced: Traced | None = None
+        if self.call is None:
+            flow = flow_of_sites(report.sites)
+        else:
+            call = self.call
+            self.traced = trace(call.f, call.argnums, call.args, call.kwargs, has_aux=call.has_aux)
+            flow = flow_of(self.traced.jaxpr, self.traced.consts)
+        self.marks = Marks(flow, report.values, report.errors)
+        self.flow = flow
+        self.looks: dict[Path, Look] = {}
+
+    def findings(self) -> Findings:
+        outputs, arguments = self._outputs(), self._gradients()
+        if not outputs and not arguments:
+            return Findings((), "The value and the gradients are finite." if self.report.errors else "All is finite.")
+        forward = bool(outputs)
+        if forward:
+            origins = of_values(self.marks, outputs) or before_outputs(self.marks, outputs)
+        else:
+            origins = of_errors(self.marks, arguments)
+        if self.traced is not None:
+            self.looks = look(self.traced, self._wanted(origins))
+        made = self._first(origins, forward)
+        if forward and not any(path is not None for path in made) and self._is_put_there(outputs):
+            return Findings((), "All is finite, but for infinities that were put there.")
+        found = [self._finding(each, forward, outputs if forward else arguments) for each in made if each is not None]
+        if not found:
+            found = [self._given(outputs)] if forward else []
+        return Findings(tuple(found), self._outcome(outputs, arguments), "" if self.traced else ONLY_A_REPORT)
+
+    def _outputs(self) -> list[int]:
+        """Give the numbers of the outputs that are not finite: of what is returned beside the value, of NaN only."""
+        if self.traced is None:
+            bad = any(marks_of_array(leaf) for leaf in jax.tree.leaves(self.report.value))
+            return list(self.flow.outputs) if bad else []
+        values, aux = jax.tree.leaves(self.report.value), jax.tree.leaves(self.report.aux)
+        seen = [marks_of_array(leaf) for leaf in values] + [marks_of_array(leaf) & NAN for leaf in aux]
+        return [number for number, mark in zip(self.flow.outputs, seen, strict=True) if mark]
+
+    def _gradients(self) -> list[Path]:
+        return [path for path in self.marks.errors if path[0] == -1 and self.marks.error(path, {})]
+
+    def _is_put_there(self, outputs: list[int]) -> bool:
+        """Infinities that stand in the program and are returned as they are."""
+        whole = self.call is not None and self.call.argnums is None
+        return whole and not any(self.marks.value(number, {}) & NAN for number in outputs)
+
+    def _wanted(self, origins: Iterable[Origin]) -> dict[Path, set[int]]:
+        wanted: dict[Path, set[int]] = {}
+        for origin in origins:
+            for path, place, _ in origin.uses:
+                wanted.setdefault(path, set()).add(place)
+            for path in origin.layouts:
+                wanted.setdefault(path, set()).update([0] if origin.uses else [])
+            if not origin.uses and origin.path[0] != -1:
+                wanted.setdefault(origin.path, set())
+            for path, places in self._wanted(origin.infinite).items():
+                wanted.setdefault(path, set()).update(places)
+        return wanted
+
+    def _first(self, origins: list[Origin], forward: bool) -> list[_Made | None]:
+        """Say of each origin where the number was made: where an infinity enters, that one may be the first."""
+        found: dict[Path, _Made] = {}
+        for origin in origins:
+            made = self._forward(origin) if forward else self._backward(origin)
+            if made is None:
+                continue
+            if origin.infinite and ("∞" in made.cause.name or "infinity" in made.cause.name or not forward):
+                first = self._forward(origin.infinite[0]) if forward else self._backward(origin.infinite[0])
+                if first is not None and first.path[0] == -1:
+                    said = f"; the infinity was given, in {self._name(first.path)}"
+                    made = replace(made, cause=replace(made.cause, why=made.cause.why + said))
+                elif first is not None:
+                    made = first
+            found.setdefault(made.path, made)
+        return list(found.values())
+
+    def _name(self, path: Path) -> str:
+        return self.sites[path].scope
+
+    def _forward(self, origin: Origin) -> _Made | None:
+        kind = "NaN" if origin.bit & NAN else "infinite"
+        if origin.path[0] == -1:
+            return _Made(
+                origin.path, {}, Cause(f"already {kind}", f"{self._name(origin.path)} was {kind} when f was called")
+            )
+        order = sorted((*origin.layouts, origin.path), key=lambda path: when(self.flow.nodes[path], origin.steps))
+        for path in order:
+            for steps in self._bad_steps(path, origin):
+                local = self._local(path, steps)
+                entering = [marks_of_array(a) for a in local.inputs if a is not None]
+                if any(mark & (origin.bit if origin.bit == NAN else NAN | INF) for mark in entering):
+                    continue
+                return _Made(path, steps, values_cause(local, origin.bit == NAN), self._turn(path, steps))
+        if origin.path not in self.looks:
+            return _Made(origin.path, origin.steps, Cause("not known", f"it gives {kind}"))
+        steps = next(self._bad_steps(origin.path, origin), origin.steps)
+        local = self._local(origin.path, steps)
+        return _Made(origin.path, steps, values_cause(local, origin.bit == NAN), self._turn(origin.path, steps))
+
+    def _bad_steps(self, path: Path, origin: Origin) -> Any:
+        """The steps of an equation, as far as the origin's say, in which an output has the origin's mark."""
+        if path not in self.looks:
+            return
+        node, kept = self.flow.nodes[path], self.looks[path]
+        for steps in self._all_steps(node, origin.steps, kept.turn.shape):
+            outputs = [self._at(a, node, steps) for a in kept.outputs if a is not None]
+            if any(marks_of_array(a) & origin.bit for a in outputs):
+                yield steps
+
+    def _all_steps(self, node: Node, steps: Steps, shape: tuple[int, ...], backward: bool = False) -> list[Steps]:
+        loops = axes(node)
+        every = [{loop.path: i for loop, i in zip(loops, index, strict=True)} for index in np.ndindex(*shape)]
+        fitting = [each for each in every if all(steps.get(path, step) == step for path, step in each.items())]
+        return sorted(fitting, key=lambda each: when(node, each), reverse=backward)
+
+    def _at(self, array: np.ndarray, node: Node, steps: Steps) -> np.ndarray:
+        return np.asarray(array)[tuple(steps[loop.path] for loop in axes(node))]
+
+    def _turn(self, path: Path, steps: Steps) -> int:
+        if path not in self.looks:
+            return 0
+        return int(self._at(self.looks[path].turn, self.flow.nodes[path], steps))
+
+    def _backward(self, origin: Origin) -> _Made | None:
+        if self.traced is None:
+            path = max(
+                (use[0] for use in origin.uses), key=lambda p: when(self.flow.nodes[p], origin.steps), default=None
+            )
+            return (
+                None
+                if path is None
+                else _Made(path, origin.steps, Cause("not known", "it returns the first bad error"))
+            )
+        uses = {(path, place): steps for path, place, steps in origin.uses} | {
+            (path, 0): origin.steps for path in origin.layouts
+        }
+        bad = origin.bit if origin.bit == NAN else NAN | INF
+        for path, place in sorted(uses, key=lambda u: when(self.flow.nodes[u[0]], uses[u]), reverse=True):
+            node, kept = self.flow.nodes[path], self.looks.get(path)
+            if kept is None or place not in kept.parts:
+                continue
+            for steps in self._all_steps(node, uses[path, place], kept.turn.shape, backward=True):
+                local = self._local(path, steps, place)
+                if not marks_of_array(local.error) & origin.bit:
+                    continue
+                if any(marks_of_array(error) & bad for error in local.errors if error is not None):
+                    continue
+                return _Made(path, steps, errors_cause(local), self._turn(path, steps), place)
+        return _Made(origin.path, origin.steps, Cause(
+            "overflow of a sum", f"{len(uses)} errors come back to this value, each of them finite; their sum is not",
+            "scale the loss down, or compute this part in float32",
+        ))  # fmt: skip
+
+    def _local(self, path: Path, steps: Steps, place: int | None = None) -> Local:
+        node, kept, site = self.flow.nodes[path], self.looks[path], self.sites[path]
+
+        def taken(arrays: list[Any]) -> list[Any]:
+            return [None if a is None else self._at(a, node, steps) for a in arrays]
+
+        equation: Any = node.equation
+        of = equation.invars[place] if place is not None else equation.outvars[0]
+        name = site.primitive.partition(" ")[2] or (node.primitive if node.primitive.startswith("custom_") else "")
+        return Local(
+            node.primitive, equation.params, taken(kept.inputs), taken(kept.outputs), taken(kept.errors), place,
+            None if place is None else self._at(kept.parts[place], node, steps), (str(of.aval.dtype),), site.around,
+            where_after(self.flow, self.sites, path) if place is not None else "", follows_sum(self.flow, node), name,
+        )  # fmt: skip
+
+    def _finding(self, made: _Made, forward: bool, seen: list[Any]) -> Finding:
+        site, node = self.sites[made.path], self.flow.nodes[made.path]
+        steps = []
+        for loop in node.loops:
+            if loop.kind == "while":
+                steps.append(("while", made.turn, None))
+            elif loop.path in made.steps:
+                steps.append((loop.kind, made.steps[loop.path], loop.length))
+        chain = chain_of_values if forward else chain_of_errors
+        end = self._seen(seen, forward)
+        names = chain(self.marks, self.sites, made.path, made.position, seen)
+        return Finding(
+            "forward" if forward else "backward", site.primitive, site.line, site.scope, tuple(steps),
+            made.cause.name, made.cause.why, made.cause.instead, (*names, end),
+        )  # fmt: skip
+
+    def _given(self, outputs: list[int]) -> Finding:
+        """A number that stood in the program from the start."""
+        mark = NAN if any(self.marks.value(n, {}) & NAN for n in outputs) else INF
+        users = [
+            path for number, value in self.flow.known.items() if marks_of_array(value) & mark
+            for path, _ in self.flow.used.get(number, ())
+        ]  # fmt: skip
+        site = self.sites[min(users, key=lambda p: when(self.flow.nodes[p], {}))] if users else None
+        kind = "NaN" if mark == NAN else "infinity"
+        cause = f"constant {kind}", f"a {kind} that stands in the program was chosen, or entered the result"
+        return Finding(
+            "forward", "constant", site and site.line, site.scope if site else "", (), *cause,
+            "see which element chose it: a mask that drops what is needed?", (self._seen(outputs, True),),
+        )  # fmt: skip
+
+    def _seen(self, seen: list[Any], forward: bool) -> str:
+        return self._values(seen) if forward else self._gradient_names(seen)
+
+    def _values(self, outputs: list[int]) -> str:
+        leaves = jax.tree.leaves(self.report.value)
+        if len(leaves) == 1 and np.ndim(leaves[0]) == 0 and marks_of_array(leaves[0]):
+            return f"the value is {_written(leaves[0])}"
+        kinds = [marks_of_array(leaf) for leaf in (*leaves, *jax.tree.leaves(self.report.aux))]
+        return f"what f returns holds {'NaN' if any(k & NAN for k in kinds) else 'infinities'}"
+
+    def _gradient_names(self, paths: list[Path]) -> str:
+        said = []
+        for path in paths[:3]:
+            measured = np.asarray(self.report.errors[path][0])
+            kind = "NaN" if self.marks.error(path, {}) & NAN else "infinite"
+            part = ""
+            if not self.report.light:
+                count = int(measured[FULL.index("nan")] + measured[FULL.index("inf")])
+                part = f" ({count} of {int(measured[0])} not finite)" if measured[0] > 1 else ""
+            said.append(f"the gradient of {self._name(path)} is {kind}{part}")
+        more = [f"{len(paths) - 3} more gradients are not finite"] if len(paths) > 3 else []
+        return "; ".join((*said, *more))
+
+    def _outcome(self, outputs: list[int], arguments: list[Path]) -> str:
+        if outputs:
+            said = self._values(outputs)
+            said += f"; so {self._gradient_names(arguments)}" if arguments else ""
+        else:
+            leaves = jax.tree.leaves(self.report.value)
+            value = f"The value {_written(leaves[0])} is finite, but " if len(leaves) == 1 else ""
+            said = value + self._gradient_names(arguments)
+        return f"{said[0].upper()}{said[1:]}."
+
+
+def _written(value: Any) -> str:
+    number = float(np.asarray(value).astype(np.float64))
+    return "NaN" if np.isnan(number) else ("∞" if number > 0 else "−∞") if np.isinf(number) else shown(number)
