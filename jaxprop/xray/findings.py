@@ -21,6 +21,11 @@ class Finding:
         ("while", 7, None) for the seventh iteration.
     cause: in a few words.    why: a sentence, with the numbers that were measured.    instead: what to write.
     chain: from there to what the user sees.
+
+    >>> import jax.numpy as jnp, jaxprop as jp
+    >>> found = jp.xray.report(lambda x: jnp.sum(jnp.log(x)))(jnp.array([1.0, 0.0])).nonfinite()[0]
+    >>> found.direction, found.primitive, found.cause, found.why
+    ('forward', 'log', 'log at 0', 'log(0) = −∞ at [1]')
     """
 
     direction: str
@@ -70,6 +75,11 @@ class Findings:
     found: the findings, the first one first: forward in the order of the program, backward from the cost.
     outcome: what is not finite of what f and its gradient returned, in a sentence.
     note: what could not be looked at, if anything.
+
+    >>> import jax.numpy as jnp, jaxprop as jp
+    >>> report = jp.xray.report(lambda x: jnp.sum(jnp.sqrt(x)))
+    >>> bool(report(jnp.ones(2)).nonfinite()), report(jnp.zeros(2)).nonfinite().outcome
+    (False, 'The value 0 is finite, but the gradient of x is infinite (2 of 2 not finite).')
     """
 
     found: tuple[Finding, ...]
