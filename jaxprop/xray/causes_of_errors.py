@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -17,30 +18,34 @@ def errors_cause(local: Local) -> Cause:
     index = first_bad(local.error)
     if index is None:
         return Cause("overflow of a sum", "each part of this error is finite, and their sum is not", SCALE)
-    shape = local.error.shape
-    met = [element(array, index, shape) for array in local.inputs]
-    back = element(local.errors[0], index, shape) if local.errors and local.errors[0] is not None else None
-    result = element(local.error, index, shape)
     where = at(index)
     whole = WHOLE.get(local.primitive)
     if whole is not None and (found := whole(local, where)) is not None:
         return found
     if local.name:
-        why = f"the errors that enter it are finite; it returns {number(result)}{where}"
+        result = number(element(local.error, index, local.error.shape))
+        why = f"the errors that enter it are finite; it returns {result}{where}"
         return Cause(f"rule of {local.name}", why, f"mend the derivative rule of {local.name}, or see where it divides")
-    given = [x for x in met if x is not None]
-    if len(given) == len(local.inputs) and not any(isinstance(x, complex) for x in given):
-        out = element(local.outputs[0], index, shape)
-        rule = DERIVATIVES.get(local.primitive)
-        derivative = rule(given, local.position, out, local) if rule is not None else None
+    return _elementwise(local, index) or _measured(local, index, where)
+
+
+def _elementwise(local: Local, index: tuple[int, ...]) -> Cause | None:
+    """Look at the element; where a number met an array, so that its error is a sum, at the first that explains it."""
+    output, rule = local.outputs[0], DERIVATIVES.get(local.primitive)
+    if output is None or rule is None or local.error is None or local.position is None:
+        return None
+    places = [index] if local.error.shape == output.shape else islice(np.ndindex(*output.shape), 10_000)
+    for place in places:
+        met = [element(array, place, output.shape) for array in local.inputs]
+        if any(x is None or isinstance(x, complex) for x in met):
+            return None
+        derivative = rule(met, local.position, element(output, place, output.shape), local)
         if derivative is not None:
-            return _product(local, derivative, back, result, where, given)
-    return _measured(local, back, result, where, given)
+            return _product(local, derivative, element(local.errors[0], place, output.shape), at(place))
+    return None
 
 
-def _product(
-    local: Local, derivative: tuple[str, str, str], back: Any, result: Any, where: str, met: list[Any]
-) -> Cause:
+def _product(local: Local, derivative: tuple[str, str, str], back: Any, where: str) -> Cause:
     """An infinite derivative: times 0 it is NaN."""
     name, why, instead = derivative
     if back is None or back != 0:
@@ -53,8 +58,10 @@ def _product(
     return Cause("0 · ∞", f"{why}{end}", instead)
 
 
-def _measured(local: Local, back: Any, result: Any, where: str, met: list[Any]) -> Cause:
+def _measured(local: Local, index: tuple[int, ...], where: str) -> Cause:
     """No rule: the numbers themselves."""
+    assert local.error is not None
+    result = element(local.error, index, local.error.shape)
     if math.isinf(abs(result)):
         most = max((float(np.abs(e).max(initial=0)) for e in local.errors if e is not None), default=0.0)
         why = (
@@ -62,9 +69,9 @@ def _measured(local: Local, back: Any, result: Any, where: str, met: list[Any]) 
             f"the errors that come back are at most {number(most)}"
         )
         return Cause("overflow of an error", why, "scale the loss down, or compute this part in float32")
+    met = [x for x in (element(array, index, local.error.shape) for array in local.inputs) if x is not None]
     numbers = f" at {', '.join(map(number, met))}" if met else ""
-    why = f"the derivative of {local.primitive}{numbers} gives {number(result)}{where}"
-    return Cause("NaN", why if back is None else f"{why} of the error {number(back)}")
+    return Cause("NaN", f"the derivative of {local.primitive}{numbers} gives {number(result)}{where}")
 
 
 Derivative = tuple[str, str, str] | None

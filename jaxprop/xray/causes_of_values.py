@@ -145,7 +145,7 @@ def _pow(x: list[Any], result: float, local: Local, where: str) -> Cause | None:
     if base == 0 and power < 0:
         return Cause("division by zero", f"0 ** {number(power)} = ∞{where}", "(x + eps) ** p where x ≥ 0")
     if base < 0 and not is_whole(power):
-        why = f"({number(base)}) ** {number(power)} is NaN{where}: a root of a negative number"
+        why = f"({number(base)}) ** {number(power)} is NaN{where}"
         return Cause("root of a negative number", why, "jnp.abs(x) ** p, or jnp.maximum(x, 0.0) ** p")
     if math.isfinite(base) and math.isfinite(power):
         return _overflow(local, "the power", where, f"{number(base)} and {number(power)}")
@@ -256,7 +256,9 @@ ELEMENTWISE: dict[str, Elementwise] = {
     "convert_element_type": _cast,
 }
 WHOLE: dict[str, Callable[[Local, Any, str], Cause | None]] = {
-    **dict.fromkeys(("reduce_sum", "cumsum", "reduce_prod", "cumprod", "reduce_window_sum", "scatter-add"), _sum),
+    **dict.fromkeys(
+        ("reduce", "reduce_sum", "cumsum", "reduce_prod", "cumprod", "reduce_window_sum", "scatter-add"), _sum
+    ),
     **dict.fromkeys(("dot_general", "conv_general_dilated"), _contraction),
     **dict.fromkeys(("lu", "triangular_solve", "qr", "householder_product", "custom_linear_solve"), _singular),
     "gather": _gather,

@@ -6,6 +6,7 @@ from typing import Any
 from jaxprop.xray.flow import Flow, Node
 from jaxprop.xray.marks import NAN, Marks, is_layout
 from jaxprop.xray.planning import Path
+from jaxprop.xray.program import LAYOUT
 from jaxprop.xray.sites import Site
 
 Sites = Mapping[Path, Site]
@@ -72,7 +73,7 @@ def _said(way: list[Path], is_bad: Callable[[Path], int], sites: Sites) -> tuple
     before = None
     for path in way:
         site, kind = sites[path], "NaN" if is_bad(path) & NAN else "∞"
-        if site.line is None or path[0] == -1 or site.primitive in ("reshape", "broadcast_in_dim"):
+        if site.line is None or path[0] == -1 or site.primitive in LAYOUT:
             continue
         if kind != before:
             said.append(f"{kind} in {site.primitive} at {site.line}")

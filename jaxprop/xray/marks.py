@@ -84,6 +84,8 @@ class Marks:
             return found
         path, place = self.flow.made[number]
         node, read = self.flow.nodes[path], self.values.get(path)
+        if any(not loop.has_axis and loop.path in steps for loop in node.loops):
+            return 0
         if read is not None and read[place] is not None:
             return self.read(read[place], node, steps)
         if is_layout(node):
@@ -105,8 +107,10 @@ class Marks:
         """List the steps in which an equation has this mark, in the order in which they run (or the other way)."""
         node = self.flow.nodes[path]
         any_output = np.bitwise_or.reduce([m for m in marks if m is not None])
+        # of the turns of a `while` it is not known which one made what: a second look tells
+        turns = {loop.path: 0 for loop in node.loops if not loop.has_axis}
         found = [
-            {loop.path: int(i) for loop, i in zip(axes(node), index, strict=True)}
+            turns | {loop.path: int(i) for loop, i in zip(axes(node), index, strict=True)}
             for index in np.argwhere(np.asarray(any_output) & bit)
         ]
         yield from sorted(found, key=lambda steps: when(node, steps), reverse=backward)
@@ -136,9 +140,9 @@ def is_layout(node: Node) -> bool:
 def earlier(arrival: Arrival, steps: Steps) -> Steps | None:
     """Give the step in which a value was made that arrives in this one; None where it does not."""
     loop = arrival.loop
-    if arrival.when == "same" or loop is None or not loop.has_axis or loop.path not in steps:
+    if arrival.when == "same" or loop is None or loop.path not in steps:
         return steps
-    order = times(loop)
+    order = times(loop) if loop.has_axis else [0]
     place = order.index(steps[loop.path])
     rest = {path: step for path, step in steps.items() if path != loop.path}
     if arrival.when == "start":

@@ -17,20 +17,22 @@ def names(light: bool) -> tuple[str, ...]:
 
 
 def joined(measured: Any, xp: Any = np) -> Any:
-    """Make one measure of several arrays' `[n, measures]`, as if they were one array: of a scan's steps, say.
+    """Make one measure of several arrays' `[n, ..., measures]`, as if they were one array: of a scan's steps, say.
 
     xp: NumPy, or `jax.numpy` inside a program.
     """
     light = measured.shape[-1] == len(LIGHT)
-    of = {name: measured[:, i] for i, name in enumerate(names(light))}
-    total, top = of["count"].sum(), of["largest"].max()
+    of = {name: measured[..., i] for i, name in enumerate(names(light))}
+    total, top = of["count"].sum(0), of["largest"].max(0)
     squares = (of["largest"] / xp.where(top > 0, top, 1)) ** 2 * of["square"] * of["count"]
-    square = squares.sum() / xp.maximum(total, 1)
+    square = squares.sum(0) / xp.maximum(total, 1)
     if light:
-        return xp.stack([total, square, top])
-    sums = (of["nan"].sum(), of["inf"].sum(), of["zero"].sum())
-    projected = (of["projection"] * xp.sqrt(of["count"])).sum() / xp.sqrt(xp.maximum(total, 1))
-    return xp.stack([total, *sums, square, top, of["least"].min(), of["most"].max(), projected])
+        return xp.stack([total, square, top], -1)
+    sums = (of["nan"].sum(0), of["inf"].sum(0), of["zero"].sum(0))
+    projected = (of["projection"] * xp.sqrt(of["count"])).sum(0) / xp.sqrt(xp.maximum(total, 1))
+    least = xp.where(of["count"] > 0, of["least"], xp.inf).min(0)  # what did not run measured nothing
+    most = xp.where(of["count"] > 0, of["most"], -xp.inf).max(0)
+    return xp.stack([total, *sums, square, top, least, most, projected], -1)
 
 
 def width(dtype: Any) -> Any:

@@ -26,6 +26,8 @@ from jaxprop.xray.measures import FULL
 from jaxprop.xray.origins import Origin, before_outputs, of_errors, of_values
 from jaxprop.xray.planning import Path
 from jaxprop.xray.program import Traced, trace
+from jaxprop.xray.rewriting import unseen
+from jaxprop.xray.versions import opened
 
 if TYPE_CHECKING:
     from jaxprop.xray.report import Report
@@ -96,9 +98,10 @@ class _Search:
         if self.traced is not None:
             self.looks = look(self.traced, self._wanted(origins))
         made = self._first(origins, forward)
-        if forward and not any(path is not None for path in made) and self._is_put_there(outputs):
+        if forward and not made and self._is_put_there(outputs):
             return Findings((), "All is finite, but for infinities that were put there.")
-        found = [self._finding(each, forward, outputs if forward else arguments) for each in made if each is not None]
+        made = made if self.traced is not None else made[:1]  # what a loop carries on is not known
+        found = [self._finding(each, forward, outputs if forward else arguments) for each in made]
         if not found:
             found = [self._given(outputs)] if forward else []
         return Findings(tuple(found), self._outcome(outputs, arguments), "" if self.traced else ONLY_A_REPORT)
@@ -133,7 +136,7 @@ class _Search:
                 wanted.setdefault(path, set()).update(places)
         return wanted
 
-    def _first(self, origins: list[Origin], forward: bool) -> list[_Made | None]:
+    def _first(self, origins: list[Origin], forward: bool) -> list[_Made]:
         """Say of each origin where the number was made: where an infinity enters, that one may be the first."""
         found: dict[Path, _Made] = {}
         for origin in origins:
@@ -148,7 +151,7 @@ class _Search:
                 elif first is not None:
                     made = first
             found.setdefault(made.path, made)
-        return list(found.values())
+        return sorted(found.values(), key=lambda made: made.turn)  # 0 but in a `while`
 
     def _name(self, path: Path) -> str:
         return self.sites[path].scope
@@ -166,19 +169,19 @@ class _Search:
                 entering = [marks_of_array(a) for a in local.inputs if a is not None]
                 if any(mark & (origin.bit if origin.bit == NAN else NAN | INF) for mark in entering):
                     continue
-                return _Made(path, steps, values_cause(local, origin.bit == NAN), self._turn(path, steps))
-        if origin.path not in self.looks:
-            return _Made(origin.path, origin.steps, Cause("not known", f"it gives {kind}"))
-        steps = next(self._bad_steps(origin.path, origin), origin.steps)
-        local = self._local(origin.path, steps)
-        return _Made(origin.path, steps, values_cause(local, origin.bit == NAN), self._turn(origin.path, steps))
+                cause = self._inside(path, local) or values_cause(local, origin.bit == NAN)
+                return _Made(path, steps, cause, self._turn(path, steps))
+        if origin.path in self.looks and next(self._bad_steps(origin.path, origin), None) is not None:
+            return None  # what enters is not finite either: in a `while`, it was made in an earlier turn
+        return _Made(origin.path, origin.steps, Cause("not known", f"it gives {kind}"))
 
     def _bad_steps(self, path: Path, origin: Origin) -> Any:
         """The steps of an equation, as far as the origin's say, in which an output has the origin's mark."""
         if path not in self.looks:
             return
         node, kept = self.flow.nodes[path], self.looks[path]
-        for steps in self._all_steps(node, origin.steps, kept.turn.shape):
+        every = self._all_steps(node, origin.steps, kept.turn.shape)
+        for steps in sorted(every, key=lambda steps: self._turn(path, steps)):
             outputs = [self._at(a, node, steps) for a in kept.outputs if a is not None]
             if any(marks_of_array(a) & origin.bit for a in outputs):
                 yield steps
@@ -195,7 +198,8 @@ class _Search:
     def _turn(self, path: Path, steps: Steps) -> int:
         if path not in self.looks:
             return 0
-        return int(self._at(self.looks[path].turn, self.flow.nodes[path], steps))
+        in_while = any(not loop.has_axis for loop in self.flow.nodes[path].loops)
+        return int(self._at(self.looks[path].turn, self.flow.nodes[path], steps)) if in_while else 0
 
     def _backward(self, origin: Origin) -> _Made | None:
         if self.traced is None:
@@ -242,6 +246,22 @@ class _Search:
             where_after(self.flow, self.sites, path) if place is not None else "", follows_sum(self.flow, node), name,
         )  # fmt: skip
 
+    def _inside(self, path: Path, local: Local) -> Cause | None:
+        """Look into a function with a rule of its own, which ran as one equation: at what it computes, not its rule."""
+        from jaxprop.xray.report import report  # which imports this file
+
+        equation: Any = self.flow.nodes[path].equation
+        if not local.name or "call_jaxpr" not in equation.params or any(array is None for array in local.inputs):
+            return None
+        of = [getattr(v.aval, "dtype", None) for v in equation.invars]
+        inputs = [np.asarray(array).astype(dtype) for array, dtype in zip(local.inputs, of, strict=True)]
+        inner = opened(equation.params["call_jaxpr"])
+        found = report(lambda *given: unseen(inner, list(given)), None)(*inputs).nonfinite()
+        if not found:
+            return None
+        first = found[0]
+        return Cause(first.cause, f"inside {local.name}, in {first.primitive}: {first.why}", first.instead)
+
     def _finding(self, made: _Made, forward: bool, seen: list[Any]) -> Finding:
         site, node = self.sites[made.path], self.flow.nodes[made.path]
         steps = []
@@ -266,8 +286,8 @@ class _Search:
             for path, _ in self.flow.used.get(number, ())
         ]  # fmt: skip
         site = self.sites[min(users, key=lambda p: when(self.flow.nodes[p], {}))] if users else None
-        kind = "NaN" if mark == NAN else "infinity"
-        cause = f"constant {kind}", f"a {kind} that stands in the program was chosen, or entered the result"
+        kind, article = ("NaN", "a") if mark == NAN else ("infinity", "an")
+        cause = f"constant {kind}", f"{article} {kind} that stands in the program was chosen, or entered the result"
         return Finding(
             "forward", "constant", site and site.line, site.scope if site else "", (), *cause,
             "see which element chose it: a mask that drops what is needed?", (self._seen(outputs, True),),

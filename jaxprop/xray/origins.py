@@ -51,9 +51,12 @@ def _value_origins(marks: Marks, numbers: Iterable[tuple[int, Steps]], bit: int,
             if bit == NAN and deep and any(mark & INF for mark in entering):
                 sources = [(n, steps) for n, mark in zip(node.inputs, entering, strict=True) if mark & INF]
                 infinite = tuple(_value_origins(marks, sources, INF, deep=False)[:2])
+            steps = {} if any(not loop.has_axis for loop in node.loops) else steps
             found.append(Origin(path, steps, bit, (), _layouts_before(marks, node.inputs), infinite))
             break
-    return sorted(found, key=lambda origin: when(marks.flow.nodes[origin.path], origin.steps))[:MOST]
+    found.sort(key=lambda origin: when(marks.flow.nodes[origin.path], origin.steps))
+    in_while = [any(not loop.has_axis for loop in marks.flow.nodes[origin.path].loops) for origin in found]
+    return [origin for i, origin in enumerate(found) if i < MOST or in_while[i]]
 
 
 def _live_values(marks: Marks, numbers: Iterable[tuple[int, Steps]], bit: int) -> list[Path]:

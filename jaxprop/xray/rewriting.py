@@ -139,7 +139,7 @@ def _while(equation: Equation, inputs: list[Any], sinks: Sinks, visitor: Visitor
     nothing = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
 
     def go_on(carry: tuple[list[Any], Seen]) -> Any:
-        return _unseen(question, [*to_ask, *carry[0]])[0]
+        return unseen(question, [*to_ask, *carry[0]])[0]
 
     def step(carry: tuple[list[Any], Seen]) -> tuple[list[Any], Seen]:
         state, before = carry
@@ -167,7 +167,7 @@ def _shard_map(equation: Equation, inputs: list[Any], sinks: Sinks, visitor: Vis
     return laid_out(inputs, sinks)
 
 
-def _unseen(program: Any, inputs: list[Any]) -> list[Any]:
+def unseen(program: Any, inputs: list[Any]) -> list[Any]:
     """Evaluate a program unseen."""
     return run(program.jaxpr, program.consts, inputs, {}, _Nobody())[0]
 
