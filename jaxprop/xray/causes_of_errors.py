@@ -133,6 +133,8 @@ def _pow(x: list[Any], position: int, out: Any, local: Local) -> Derivative:
     power = x[1] if len(x) == 2 else float(local.params.get("y", 2))
     if x[0] == 0 and position == 0 and power < 1:
         why = f"the derivative of x ** {number(power)} at 0 is infinite"
+        if power == 0:
+            why = "the derivative of x ** 0 is 0 · x ** −1, at 0 that is 0 · ∞ = NaN"
         return f"x ** {number(power)} at 0", why, "(x + eps) ** p, or a second where that keeps 0 away"
     if x[0] <= 0 and position == 1:
         why = f"the derivative of a ** p by p is a ** p · log(a), and a is {number(x[0])}"

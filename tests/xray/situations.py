@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.sharding import Mesh, PartitionSpec as P
 
 
 @dataclass(frozen=True)
@@ -48,27 +49,36 @@ def largest_of_13600(x):
     return jnp.max(jnp.where(x < 1, angles, 0.5))
 
 
-def force_inside_5698(x):
+def force_5698(x):
     def energy(r):
-        return jnp.sum(jnp.where(r > 1, 0.0, jnp.where(r > 0, jnp.log(r), 0.0)))  # NaN inside, and masked
+        return jnp.sum(jnp.where(r > 0, jnp.log(r), 0.0))  # its gradient has NaN inside
 
     return jnp.sum(jnp.where(x > 0, jax.grad(energy)(x), 0.0))
 
 
-def loss_in_modules_24955(params, x):
-    h = jnp.tanh(x @ params["first"])
-    scores = h @ params["second"]
+def loss_24955(params, x):
+    scores = jnp.tanh(x @ params["first"]) @ params["second"]
     p = jax.nn.softmax(scores)
     return -jnp.mean(jnp.log(p)[:, 0])  # here
 
 
-def logsumexp_of_nothing_25701(x):
-    return jax.nn.logsumexp(jnp.where(x > 0, x, -jnp.inf))
+def infinite_factor_2630(x):
+    return jnp.where(x > 0, 0.0, x * jnp.inf)  # here
 
 
-def double_where(x):
-    safe = jnp.where(x > 0, x, 0.0)  # the inner where keeps the very number away that it should not
-    return jnp.sum(jnp.where(x > 0, jnp.log(safe), 0.0))  # here
+def repaired_8247(x):
+    return jnp.sum(jnp.nan_to_num(x / jnp.linspace(-1, 1, 3, dtype=x.dtype), posinf=0.0))  # here
+
+
+def angles_1052(a):
+    return jnp.sum(jnp.where(a == 0, 0.0, jnp.arctan2(a, a)))  # here
+
+
+def pairs_3407(x):
+    distance = jnp.sqrt(jnp.sum((x[:, None] - x[None]) ** 2, axis=-1))  # here
+    others = ~jnp.eye(len(x), dtype=bool)
+    distance = jnp.where(others, distance, 0.0)
+    return jnp.sum(jnp.where(others, 1 / distance, 0.0))
 
 
 def solver_742(y):
@@ -76,7 +86,7 @@ def solver_742(y):
         dy = -jnp.sqrt(y)  # here
         return jnp.maximum(y + 0.5 * dy, 0.0), y
 
-    return jax.lax.scan(step, y, None, length=5)[0]
+    return lax.scan(step, y, None, length=5)[0]
 
 
 def root_at_zero(x):
@@ -101,6 +111,10 @@ def exp_under_where(x):
 
 def power_under_where(x):
     return jnp.sum(jnp.where(x > 0, x**0.3, 0.0))  # here
+
+
+def power_zero(x):
+    return jnp.sum(x**0.0)  # here
 
 
 def log_at_zero(x):
@@ -297,6 +311,25 @@ def in_a_while(x):
     return lax.while_loop(lambda s: s[0] < 12, body, (0, x))[1]
 
 
+def turns_of_a_while(x):
+    def body(state):
+        i, a, b = state
+        return i + 1, b * 2.0, jnp.log(a - 3.0)  # here
+
+    return lax.while_loop(lambda s: s[0] < 9, body, (0, x, x))[1]
+
+
+def scan_in_a_while(x):
+    def step(x, _):
+        return jnp.sqrt(x - 0.5), ()  # here
+
+    def body(state):
+        i, x = state
+        return i + 1, lax.scan(step, x, None, length=3)[0]
+
+    return lax.while_loop(lambda s: s[0] < 4, body, (0, x))[1]
+
+
 def already_nan(x):
     return jnp.sum(x**2)
 
@@ -306,27 +339,184 @@ def nan_in_the_program(x):
 
 
 def masked_first(x):
-    masked = jnp.where(x > 0, jnp.log(x), 0.0)  # −∞ and NaN here are dropped
+    masked = jnp.where(x > 0, jnp.log(x), 0.0)  # −∞ here is dropped
     return jnp.sum(masked + jnp.sqrt(x - 2.0))  # here
 
 
 def chosen_infinity(x):
-    return -jax.nn.log_softmax(jnp.where(jnp.array([True, False]), x, -jnp.inf))[1]
+    return -jax.nn.log_softmax(jnp.where(jnp.array([True, False]), x, -jnp.inf))[1]  # here
 
 
-ONES, ZEROS = np.ones(2), np.zeros(2)
-POINT = np.array([2.0, 0.0])
+def inside_a_rule(x):
+    return jnp.sum(root(x))  # here
 
-TRACKED = [
-    Situation(where_of_norm_475, (np.array([[1.0, 2.0], [0.0, 0.0]]),), "sqrt", "0 · ∞ under a where", True),
+
+def cast_on_the_way_back(x):
+    return jnp.sum(x.astype(jnp.float16)).astype(x.dtype) * 1e6  # here
+
+
+def product_of_half_errors(x):
+    return jnp.sum(x * jnp.array(300.0, x.dtype)).astype(jnp.float32) * 1000  # here
+
+
+def sum_of_half_errors(x):
+    y = x + 0
+    return jnp.sum(y).astype(jnp.float32) * 4e4 + jnp.sum(y).astype(jnp.float32) * 4e4
+
+
+def two_nans(x):
+    a = jnp.sqrt(x[0] - 5.0)  # here
+    return a + jnp.log(x[1] - 5.0)
+
+
+def on_devices(x):
+    mesh = Mesh(np.array(jax.devices()[:2]), ("rows",))
+    return jnp.sum(jax.shard_map(lambda x: jnp.log(x), mesh=mesh, in_specs=P("rows"), out_specs=P("rows"))(x))  # here
+
+
+def on_devices_backward(x):
+    def rows(x):
+        return jnp.where(x > 0, jnp.sqrt(x), 0.0)  # here
+
+    mesh = Mesh(np.array(jax.devices()[:2]), ("rows",))
+    return jnp.sum(jax.shard_map(rows, mesh=mesh, in_specs=P("rows"), out_specs=P("rows"))(x))
+
+
+TWO, ONES, ZEROS = np.array([2.0, 0.0]), np.ones(2), np.zeros(2)
+
+
+def half(*numbers: float) -> np.ndarray:
+    return np.array(numbers, np.float16)
+
+
+PARAMS = {"first": np.ones((2, 3)), "second": np.array([[-300.0, 300.0]] * 3)}
+DROPPED = "0 · ∞ under a where"
+
+# one of each kind: these run by default
+COMMON = [
+    Situation(where_of_norm_475, (np.array([[1.0, 2.0], [0.0, 0.0]]),), "sqrt", DROPPED, True),
     Situation(norm_at_zero_3058, (np.array([[3.0, 4.0], [0.0, 0.0]]),), "sqrt", "norm at 0", True),
-    Situation(power_7440, (0.5, POINT - 1), "pow", "root of a negative number"),
-    Situation(largest_of_13600, (np.array([0.5, 1.0]),), "acos", "0 · ∞ under a where", True),
+    Situation(power_7440, (0.5, TWO - 1), "pow", "root of a negative number"),
+    Situation(solver_742, (0.2,), "sqrt", "√′(0)", True, (("scan", 4, 5),)),
+    Situation(log_under_where, (TWO,), "log", DROPPED, True),
+    Situation(softmax_by_hand, (TWO * 400,), "exp", "exp overflow"),
+    Situation(masked_rows, (ONES,), "sub", "∞ − ∞"),
+    Situation(half_product, (half(300, 1),), "mul", "overflow"),
+    Situation(scanned, (3.0,), "sqrt", "root of a negative number", False, (("scan", 2, 6),)),
+    Situation(scanned_backward, (np.array([1.0, 0.0, 2.0]),), "sqrt", DROPPED, True, (("scan", 1, 3),)),
+    Situation(turns_of_a_while, (4.0,), "log", "log of a negative number", steps=(("while", 3, None),), argnums=None),
+    Situation(custom_rule, (TWO,), "custom_vjp_call clipped", "rule of clipped", True),
+    Situation(masked_first, (TWO + 1,), "sqrt", "root of a negative number"),
+    Situation(already_nan, (np.array([1.0, np.nan]),), "argument", "already NaN"),
+    Situation(sum_of_half_errors, (half(1, 1),), "add", "overflow of a sum", True),
+]
+RARE = [
+    Situation(largest_of_13600, (np.array([0.5, 1.0]),), "acos", DROPPED, True),
+    Situation(loss_24955, (PARAMS, np.ones((1, 2))), "log", "log at 0"),
+    Situation(infinite_factor_2630, (1.0,), "mul", DROPPED, True),
+    Situation(repaired_8247, (np.float64(2.0),), "div", DROPPED, True),
+    Situation(angles_1052, (np.array([3.0, 0.0]),), "atan2", DROPPED, True),
+    Situation(pairs_3407, (np.array([[1.0, 2.0], [0.2, 4.0]]),), "sqrt", DROPPED, True),
+    Situation(root_at_zero, (TWO,), "sqrt", "√′(0)", True),
+    Situation(root_under_where, (TWO,), "sqrt", DROPPED, True),
+    Situation(division_under_where, (TWO,), "div", DROPPED, True),
+    Situation(exp_under_where, (TWO * 1000,), "exp", DROPPED, True),
+    Situation(power_under_where, (TWO,), "pow", DROPPED, True),
+    Situation(power_zero, (TWO,), "pow", "x ** 0 at 0", True),
+    Situation(log_at_zero, (TWO,), "log", "log at 0"),
+    Situation(log_of_negative, (TWO,), "log", "log of a negative number"),
+    Situation(root_of_negative, (TWO,), "sqrt", "root of a negative number"),
+    Situation(power_of_negative, (TWO,), "pow", "root of a negative number"),
+    Situation(entropy, (TWO,), "log", "log at 0"),
+    Situation(cross_entropy, (np.array([-400.0, 400.0]),), "log", "log at 0"),
+    Situation(zero_by_zero, (ZEROS,), "div", "0/0"),
+    Situation(divided_by_zero, (TWO,), "div", "division by zero"),
+    Situation(normalised, (ZEROS,), "div", "0/0"),
+    Situation(layer_norm, (ONES,), "rsqrt", "division by zero"),
+    Situation(std_of_constant, (ONES,), "sqrt", "standard deviation of a constant", True),
+    Situation(masked_rows_softmax, (ONES,), "sub", "∞ − ∞"),
+    Situation(mask_by_product, (ONES,), "mul", "0 · ∞"),
+    Situation(half_sum, (half(60000, 60000),), "reduce", "overflow"),
+    Situation(half_cast, (np.array([1e5]),), "convert_element_type", "overflow in a cast"),
+    Situation(bfloat16_product, (jnp.array([1e30, 1], jnp.bfloat16),), "mul", "overflow"),
+    Situation(half_matrices, (np.full((2, 2), 300, np.float16),), "dot_general", "overflow"),
+    Situation(arccos_at_edge, (np.array([1.0, 0.5]),), "acos", "edge of arccos", True),
+    Situation(arccos_outside, (np.array([1.0, 0.5]),), "acos", "outside of arccos"),
+    Situation(atanh_at_edge, (np.array([1.0, 0.5]),), "atanh", "edge of arctanh"),
+    Situation(angle_of_nothing, (ZEROS,), "atan2", "0/0", True),
+    Situation(equal_eigenvalues, (np.eye(2),), "eigh", "equal eigenvalues", True),
+    Situation(cholesky_of_indefinite, (np.array([[1.0, 2.0], [2.0, 1.0]]),), "cholesky", "not positive definite"),
+    Situation(index_out_of_bounds, (ONES,), "gather", "index out of bounds"),
+    Situation(custom_root, (TWO,), "custom_jvp_call root", "rule of root", True),
+    Situation(inside_a_rule, (-ONES,), "custom_jvp_call root", "root of a negative number"),
+    Situation(scanned_rows, (np.array([1.0, 0.0, 1.0]),), "log", "log at 0", False, (("scan", 1, 3),)),
     Situation(
-        loss_in_modules_24955,
-        ({"first": np.ones((2, 3)), "second": np.array([[-300.0, 300.0]] * 3)}, np.ones((1, 2))),
-        "log", "log at 0",
+        scans_in_scans, (np.array([[1.0, 2.0], [3.0, 0.0], [1.0, 1.0]]),), "log", "log at 0",
+        steps=(("scan", 1, 3), ("scan", 1, 2)),
     ),
-    Situation(double_where, (POINT,), "log", "0 · ∞ under a where", True),
-    Situation(solver_742, (0.2,), "sqrt", "√′(0)", True, (("scan", 3, 5),)),
+    Situation(mapped, (np.array([[1.0, 2.0], [0.0, 0.0]]),), "sqrt", "norm at 0", True),
+    Situation(jitted, (TWO,), "log", "log at 0"),
+    Situation(checkpointed, (TWO,), "sqrt", "√′(0)", True),
+    Situation(in_a_branch, (TWO,), "log", "log at 0"),
+    Situation(in_a_while, (10.0,), "mul", "overflow", steps=(("while", 9, None),), argnums=None),
+    Situation(
+        scan_in_a_while, (2.0,), "sqrt", "root of a negative number",
+        steps=(("while", 2, None), ("scan", 1, 3)), argnums=None,
+    ),
+    Situation(nan_in_the_program, (ONES,), "constant", "constant NaN"),
+    Situation(chosen_infinity, (ONES,), "constant", "constant infinity"),
+    Situation(cast_on_the_way_back, (ONES,), "convert_element_type", "overflow in a cast", True),
+    Situation(product_of_half_errors, (half(1, 2),), "mul", "overflow of an error", True),
+    Situation(two_nans, (TWO,), "sqrt", "root of a negative number"),
+    Situation(on_devices, (TWO,), "log", "log at 0", steps=(("shard_map", 1, 2),)),
+    Situation(on_devices_backward, (TWO,), "sqrt", DROPPED, True, (("shard_map", 1, 2),)),
+]  # fmt: skip
+
+
+def double_where(x):
+    return jnp.sum(jnp.where(x > 0, jnp.log(jnp.where(x > 0, x, 1.0)), 0.0))
+
+
+def causal_attention(x):
+    scores = x[:, None] * x[None]
+    p = jax.nn.softmax(jnp.where(jnp.tril(jnp.ones((2, 2), bool)), scores, -jnp.inf))
+    return jnp.sum(p @ x)
+
+
+def logsumexp_of_masked(x):
+    return jax.nn.logsumexp(jnp.where(x > 0, x, -jnp.inf))
+
+
+def log_softmax_of_masked(x):
+    return -jax.nn.log_softmax(jnp.where(jnp.array([True, False]), x, -jnp.inf))[0]
+
+
+def running_maximum(x):
+    return lax.scan(lambda most, row: (jnp.maximum(most, row), ()), jnp.full((), -jnp.inf, x.dtype), x)[0]
+
+
+def best_of_masked(x):
+    return x[jnp.argmax(jnp.where(x < 2, x, -jnp.inf))]
+
+
+def dies_in_exp(x):
+    return jnp.sum(jnp.exp(jnp.log(jnp.where(x > 0, 0.0, 1.0))) * x)
+
+
+def power_two(x):
+    return jnp.sum(x**2.0 + x**1.0)
+
+
+def mean_of_numbers_that_are_there(x):
+    return jnp.nanmean(jnp.where(x > 0, x, jnp.nan))
+
+
+def masked_then_dropped(x):
+    return jnp.sum(jnp.where(x > 0, lax.stop_gradient(jnp.log(x - 1)), 0.0)[1:])
+
+
+HEALTHY = [
+    (double_where, 0), (causal_attention, 0), (logsumexp_of_masked, 0), (log_softmax_of_masked, 0),
+    (running_maximum, 0), (best_of_masked, 0), (dies_in_exp, 0), (power_two, 0),
+    (mean_of_numbers_that_are_there, 0), (masked_then_dropped, 0), (force_5698, None),
 ]  # fmt: skip
