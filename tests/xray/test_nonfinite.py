@@ -2,11 +2,13 @@
 
 import inspect
 import json
+import sys
 
+import equinox
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
+from flax import linen as nn, nnx
 
 import jaxprop as jp
 from jaxprop.xray.findings import Findings
@@ -54,3 +56,106 @@ def test_healthy_infinities_are_silent(f, argnums):
 @pytest.mark.parametrize("f, argnums", HEALTHY[3:], ids=lambda value: getattr(value, "__name__", ""))
 def test_all_healthy_infinities_are_silent(f, argnums):
     assert not found(f, TWO, argnums=argnums)
+
+
+class Normalise(nn.Module):
+    """A layer that divides by a norm, which is 0 for an input of zeros."""
+
+    @nn.compact
+    def __call__(self, x):
+        return x / jnp.sqrt(jnp.sum(x**2, axis=-1, keepdims=True) + 0.0)
+
+
+class Net(nn.Module):
+    """Two modules, the second of which is at fault."""
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(1)(Normalise(name="scale")(nn.relu(nn.Dense(3)(x))))
+
+
+def test_the_module_of_flax_is_named():
+    net, x = Net(), jnp.zeros((2, 4), jnp.float32)
+    params = net.init(jax.random.key(0), x)
+    first = found(lambda params: jnp.sum(net.apply(params, x)), params)[0]
+    assert (first.primitive, first.cause) == ("div", "0/0")
+    assert "scale" in first.scope and first.source.startswith("return x / jnp.sqrt")
+
+
+@pytest.mark.slow
+def test_the_line_in_a_module_of_nnx_and_equinox_is_named():
+    class Nnx(nnx.Module):
+        def __init__(self, rngs):
+            self.dense = nnx.Linear(2, 3, rngs=rngs)
+
+        def __call__(self, x):
+            return jnp.sqrt(self.dense(x) * 0)
+
+    class Eqx(equinox.Module):
+        dense: equinox.nn.Linear
+
+        def __call__(self, x):
+            return jnp.sqrt(self.dense(x) * 0)
+
+    x = jnp.ones(2, jnp.float32)
+    for model in (Nnx(nnx.Rngs(0)), Eqx(equinox.nn.Linear(2, 3, dtype=jnp.float32, key=jax.random.key(0)))):
+        first = found(lambda model: jnp.sum(model(x)), model)[0]
+        assert (first.primitive, first.cause) == ("sqrt", "√′(0)")
+        assert first.source == "return jnp.sqrt(self.dense(x) * 0)"
+
+
+def test_a_finding_tells_the_place_the_numbers_and_the_remedy():
+    findings = found(situations.log_under_where, TWO)
+    number = line_of(situations.log_under_where)
+    assert str(findings) == (
+        "The value 0.6931 is finite, but the gradient of x is NaN (1 of 2 not finite).\n\n"
+        f"the way back through log at situations.py:{number} (log_under_where)\n"
+        "    return jnp.sum(jnp.where(x > 0, jnp.log(x), 0.0))  # here\n"
+        f"  why:    0 · ∞ under a where: the where at situations.py:{number} (log_under_where) drops this element, but "
+        "the derivative of log at 0 is 1/0 = ∞; the error that comes back there is 0, and 0 · ∞ is NaN at [1]\n"
+        "  write:  jnp.where(mask, f(jnp.where(mask, x, 1.0)), 0.0): the inner where keeps f away from the bad x\n"
+        "  then:   the gradient of x is NaN (1 of 2 not finite)"
+    )
+    assert "log" in findings.table() and "0 · ∞" in findings.table()
+    assert "<code>jnp.where(mask, f(" in findings._repr_html_() and "x &gt; 0" in findings._repr_html_()
+    with pytest.raises(AttributeError):
+        findings[0].cause = "none"
+
+
+def test_a_report_from_json_knows_the_place_and_says_what_it_lacks():
+    report = jp.xray.report(situations.scanned)(3.0)
+    again = jp.xray.Report.from_json(json.loads(json.dumps(report.json())))
+    findings = again.nonfinite()
+    assert (findings[0].primitive, findings[0].steps, len(findings)) == ("sqrt", (("scan", 2, 6),), 1)
+    assert "jp.xray.report(f)" in findings.note
+    assert not jp.xray.Report.from_json(jp.xray.report(situations.root_at_zero)(1.0).json()).nonfinite()
+
+
+def test_a_light_report_finds_as_much_and_infinities_beside_the_value_are_nobodys_business():
+    def with_scores(x):
+        scores = jnp.where(x > 1, x, -jnp.inf)
+        return jax.nn.logsumexp(scores), scores
+
+    assert not found(with_scores, TWO, has_aux=True)
+    assert found(situations.log_under_where, TWO, light=True)[0].cause == "0 · ∞ under a where"
+
+
+@pytest.mark.slow
+def test_nan_beside_the_value_is_found_and_what_follows_is_told():
+    def with_nan(x):
+        return jnp.sum(x), jnp.log(x - 5)
+
+    assert found(with_nan, TWO, has_aux=True)[0].cause == "log of a negative number"
+    findings = found(situations.entropy, TWO)
+    assert findings.outcome == "The value is NaN; so the gradient of x is NaN (1 of 2 not finite)."
+    assert (
+        findings[0].chain[0].startswith("NaN in mul at situations.py") and findings[0].chain[-1] == "the value is NaN"
+    )
+    assert len(found(situations.two_nans, TWO)) == 2
+
+
+def test_what_is_finite_needs_no_second_look(monkeypatch):
+    monkeypatch.setattr(sys.modules["jaxprop.xray.nonfinite"], "look", None)
+    findings = found(situations.log_under_where, TWO + 1)
+    assert (len(findings), bool(findings)) == (0, False)
+    assert str(findings) == findings.table() == "The value and the gradients are finite."
