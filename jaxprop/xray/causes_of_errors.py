@@ -49,8 +49,9 @@ def _product(local: Local, derivative: tuple[str, str, str], back: Any, where: s
     """An infinite derivative: times 0 it is NaN."""
     name, why, instead = derivative
     if back is None or back != 0:
-        return Cause(name, f"{why}{where}; the error that comes back there is {number(back or 0)}", instead)
-    end = f"; the error that comes back there is 0, and 0 · ∞ is NaN{where}"
+        back = "" if back is None else f"; the error that comes back there is {number(back)}"
+        return Cause(name, f"{why}{where}{back}", instead)
+    end = f"{where}; the error that comes back there is 0, and 0 · ∞ is NaN"
     if local.where:
         return Cause("0 · ∞ under a where", f"the {local.where} drops this element, but {why}{end}", WHERE)
     if name in ("norm at 0", "standard deviation of a constant"):

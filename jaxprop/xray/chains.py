@@ -13,7 +13,7 @@ Sites = Mapping[Path, Site]
 DROPS = {"select_n": "where", "max": "maximum", "min": "minimum", "clamp": "clip"}
 
 
-def chain_of_values(marks: Marks, sites: Sites, path: Path, position: int, outputs: list[int]) -> tuple[str, ...]:
+def chain_of_values(marks: Marks, sites: Sites, path: Path, outputs: Iterable[int]) -> tuple[str, ...]:
     """Follow a value that is not finite to the outputs: the lines that it passes."""
 
     def onward(at: Path) -> Iterable[Path]:
@@ -28,7 +28,9 @@ def chain_of_values(marks: Marks, sites: Sites, path: Path, position: int, outpu
     return _said(_way(path, onward, is_bad, ends), is_bad, sites)
 
 
-def chain_of_errors(marks: Marks, sites: Sites, path: Path, position: int, arguments: list[Path]) -> tuple[str, ...]:
+def chain_of_errors(
+    marks: Marks, sites: Sites, path: Path, position: int, arguments: Iterable[Path]
+) -> tuple[str, ...]:
     """Follow an error that is not finite to a gradient: the lines that it passes."""
     flow = marks.flow
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
 
-from jaxprop.tables import STYLE, Table
+from jaxprop.tables import STYLE, Table, Tabular
 from jaxprop.xray.places import Line
 
 
@@ -103,6 +103,8 @@ class Findings:
 
     def as_table(self) -> Table:
         """Return a row a finding: where, its line, the cause and what to write."""
+        if not self.found:
+            return Table(((self.outcome,),))
         head = ("", "made by", "at", "step", "cause", "write instead")
         rows = [
             (
@@ -113,18 +115,29 @@ class Findings:
         ]  # fmt: skip
         return Table((head, *rows), notes=tuple(filter(None, (self.outcome, self.note))))
 
-    def table(self) -> str:
-        """Return them as a table, a row a finding."""
-        return self.as_table().text() if self.found else str(self)
+    def table(self) -> "FindingsTable":
+        """Return them as a table to print or to show in a notebook, a row a finding."""
+        return FindingsTable(self.as_table())
 
     def _repr_html_(self) -> str:
         parts = [f"<p>{escape(self.outcome)}</p>"]
         for each in self.found:
             source = f"<pre>{escape(each.source)}</pre>" if each.source else ""
             rows = [("why", f"<b>{escape(each.cause)}</b>: {escape(each.why)}")]
-            rows += [("write", f"<code>{escape(each.instead)}</code>")] if each.instead else []
+            rows += [("write", f"{escape(each.instead)}")] if each.instead else []
             rows += [("then", escape(" → ".join(each.chain)))] if each.chain else []
             body = "".join(f"<tr><th>{name}</th><td>{cell}</td></tr>" for name, cell in rows)
             parts.append(f"<p>{escape(each.place)}</p>{source}<table><tbody>{body}</tbody></table>")
         parts += [f"<p>{escape(self.note)}</p>"] if self.note else []
         return f'<div class="jaxprop-table">{STYLE}\n{"".join(parts)}\n</div>'
+
+
+@dataclass(frozen=True)
+class FindingsTable(Tabular):
+    """The table of findings: it prints, and a notebook shows it."""
+
+    kept: Table
+
+    def as_table(self) -> Table:
+        """Return the table that is printed."""
+        return self.kept

@@ -166,7 +166,9 @@ def _equation(flow: Flow, equation: Equation, inputs: list[int], path: Path, loo
 def _loop(flow: Flow, program: Any, inputs: list[int], state: slice, path: Path, loops: tuple[Loop, ...]) -> list[int]:
     start = inputs[state]
     inside = [flow.new() for _ in start]
-    outputs = _follow(flow, *program, [*inputs[: state.start], *inside, *inputs[state.stop :]], path, loops)
+    outputs = _follow(
+        flow, program.jaxpr, program.consts, [*inputs[: state.start], *inside, *inputs[state.stop :]], path, loops
+    )
     for number, before, after in zip(inside, start, outputs, strict=False):
         again = () if after == number else (Arrival(after, "before", loops[-1]),)
         flow.arrivals[number] = (Arrival(before, "start", loops[-1]), *again)

@@ -78,7 +78,9 @@ class _Looking:
         if path not in self.wanted:
             return evaluate(equation, inputs), None
         parts, errors = sinks if sinks is not None else ({}, [None] * len(equation.outvars))
-        probed = [probe(_whole, x, (), parts[str(k)]) if str(k) in parts else x for k, x in enumerate(inputs)]
+        probed: list[Any] = [
+            probe(_whole, x, (), parts[str(k)]) if str(k) in parts else x for k, x in enumerate(inputs)
+        ]
         outputs = evaluate(equation, probed)
         bad = [jnp.any(~jnp.isfinite(y)) for y, v in zip(outputs, equation.outvars, strict=True) if is_real(v)]
         any_bad = jnp.any(jnp.stack(bad)) if bad else jnp.zeros((), bool)

@@ -11,6 +11,7 @@ from jaxprop.xray.planning import Path
 from jaxprop.xray.program import LAYOUT
 
 INF, NAN = 1, 2
+MOST_STEPS = 1000  # as many steps of a loop are looked into: what was made once goes on being there
 Steps = Mapping[Path, int]  # of the loops around, by the loop's own path; a loop that is missing stands for any step
 Use = tuple[Path, int, Steps]  # an equation, which of its inputs, and in which step
 Measures = Mapping[Path, tuple[Any, ...]]
@@ -38,11 +39,6 @@ def marks_of_array(array: Any) -> int:
 def axes(node: Node) -> list[Loop]:
     """List the loops that a node's readings have axes for."""
     return [loop for loop in node.loops if loop.has_axis]
-
-
-def times(loop: Loop) -> list[int]:
-    """Give the steps of a loop in the order in which they run."""
-    return list(range(loop.length))[:: -1 if loop.reverse else 1]
 
 
 def when(node: Node, steps: Steps) -> tuple[Any, ...]:
@@ -83,11 +79,11 @@ class Marks:
         if number not in self.flow.made:
             return found
         path, place = self.flow.made[number]
-        node, read = self.flow.nodes[path], self.values.get(path)
+        node, read = self.flow.nodes[path], self.values.get(path, [None] * (place + 1))[place]
         if any(not loop.has_axis and loop.path in steps for loop in node.loops):
             return 0
-        if read is not None and read[place] is not None:
-            return self.read(read[place], node, steps)
+        if read is not None:
+            return self.read(read, node, steps)
         if is_layout(node):
             for source in node.inputs:
                 found |= self.value(source, steps, above | {number})
@@ -113,7 +109,7 @@ class Marks:
             turns | {loop.path: int(i) for loop, i in zip(axes(node), index, strict=True)}
             for index in np.argwhere(np.asarray(any_output) & bit)
         ]
-        yield from sorted(found, key=lambda steps: when(node, steps), reverse=backward)
+        yield from sorted(found, key=lambda steps: when(node, steps), reverse=backward)[:MOST_STEPS]
 
     def uses(self, number: int, steps: Steps, via: frozenset[Path] = frozenset(), above: frozenset[int] = frozenset()):
         """Find the equations to which a value goes and that have errors: (use, the layout equations between)."""
@@ -142,12 +138,11 @@ def earlier(arrival: Arrival, steps: Steps) -> Steps | None:
     loop = arrival.loop
     if arrival.when == "same" or loop is None or loop.path not in steps:
         return steps
-    order = times(loop) if loop.has_axis else [0]
-    place = order.index(steps[loop.path])
-    rest = {path: step for path, step in steps.items() if path != loop.path}
+    before = steps[loop.path] + (1 if loop.reverse else -1)
+    is_first = not loop.has_axis or not 0 <= before < loop.length
     if arrival.when == "start":
-        return rest if place == 0 else None
-    return None if place == 0 else {**rest, loop.path: order[place - 1]}
+        return {path: step for path, step in steps.items() if path != loop.path} if is_first else None
+    return None if is_first else {**steps, loop.path: before}
 
 
 def later(arrival: Arrival, steps: Steps) -> Steps | None:
@@ -155,10 +150,9 @@ def later(arrival: Arrival, steps: Steps) -> Steps | None:
     loop = arrival.loop
     if arrival.when == "same" or loop is None or not loop.has_axis or not loop.length:
         return steps
-    order = times(loop)
     if arrival.when == "start":
-        return {**steps, loop.path: order[0]}
+        return {**steps, loop.path: loop.length - 1 if loop.reverse else 0}
     if loop.path not in steps:
         return steps
-    place = order.index(steps[loop.path]) + 1
-    return {**steps, loop.path: order[place]} if place < len(order) else None
+    after = steps[loop.path] + (-1 if loop.reverse else 1)
+    return {**steps, loop.path: after} if 0 <= after < loop.length else None

@@ -10,10 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import jax
 import numpy as np
 
-from jaxprop.tables import shown
 from jaxprop.xray.causes import Cause, Local
 from jaxprop.xray.causes_of_errors import errors_cause
 from jaxprop.xray.causes_of_values import values_cause
@@ -22,11 +20,12 @@ from jaxprop.xray.findings import Finding, Findings
 from jaxprop.xray.flow import Node, flow_of, flow_of_sites
 from jaxprop.xray.looking import Look, look
 from jaxprop.xray.marks import INF, NAN, Marks, Steps, axes, marks_of_array, when
-from jaxprop.xray.measures import FULL
 from jaxprop.xray.origins import Origin, before_outputs, of_errors, of_values
+from jaxprop.xray.outcomes import Outcome, outcome_of
 from jaxprop.xray.planning import Path
 from jaxprop.xray.program import Traced, trace
 from jaxprop.xray.rewriting import unseen
+from jaxprop.xray.sites import argument_sites, sites
 from jaxprop.xray.versions import opened
 
 if TYPE_CHECKING:
@@ -57,7 +56,8 @@ def nonfinite(report: "Report") -> Findings:
     >>> len(jp.xray.nonfinite(jp.xray.report(cost)(jnp.array([4.0, 1.0]))))
     0
     """
-    return _Search(report).findings()
+    outcome = outcome_of(report)
+    return _Search(report, outcome).findings() if outcome else Findings((), outcome.said)
 
 
 @dataclass(frozen=True)
@@ -72,51 +72,41 @@ class _Made:
 
 
 class _Search:
-    def __init__(self, report: "Report") -> None:
-        self.report, self.call = report, report.call
-        self.sites = {site.path: site for site in report.sites}
+    def __init__(self, report: "Report", outcome: Outcome) -> None:
+        self.outcome, self.call = outcome, report.call
         self.traced: Traced | None = None
+        self.sites = {site.path: site for site in report.sites}
         if self.call is None:
-            flow = flow_of_sites(report.sites)
+            self.flow = flow_of_sites(report.sites)
         else:
             call = self.call
             self.traced = trace(call.f, call.argnums, call.args, call.kwargs, has_aux=call.has_aux)
-            flow = flow_of(self.traced.jaxpr, self.traced.consts)
-        self.marks = Marks(flow, report.values, report.errors)
-        self.flow = flow
+            self.flow = flow_of(self.traced.jaxpr, self.traced.consts)
+            every = (*argument_sites(self.traced.jaxpr, self.traced.names), *sites(self.traced.jaxpr))
+            self.sites = {site.path: site for site in every} | self.sites  # the report may be one of a part
+        self.marks = Marks(self.flow, report.values, report.errors)
         self.looks: dict[Path, Look] = {}
 
     def findings(self) -> Findings:
-        outputs, arguments = self._outputs(), self._gradients()
-        if not outputs and not arguments:
-            return Findings((), "The value and the gradients are finite." if self.report.errors else "All is finite.")
-        forward = bool(outputs)
-        if forward:
+        if self.outcome.is_forward:
+            outputs = self._outputs()
             origins = of_values(self.marks, outputs) or before_outputs(self.marks, outputs)
         else:
-            origins = of_errors(self.marks, arguments)
+            outputs, origins = [], of_errors(self.marks, self.outcome.gradients)
         if self.traced is not None:
             self.looks = look(self.traced, self._wanted(origins))
-        made = self._first(origins, forward)
-        if forward and not made and self._is_put_there(outputs):
+        made = self._first(origins)
+        if outputs and not made and self._is_put_there(outputs):
             return Findings((), "All is finite, but for infinities that were put there.")
         made = made if self.traced is not None else made[:1]  # what a loop carries on is not known
-        found = [self._finding(each, forward, outputs if forward else arguments) for each in made]
-        if not found:
-            found = [self._given(outputs)] if forward else []
-        return Findings(tuple(found), self._outcome(outputs, arguments), "" if self.traced else ONLY_A_REPORT)
+        found = [self._finding(each, outputs) for each in made] or [self._given(outputs)] * bool(outputs)
+        return Findings(tuple(found), self.outcome.said, "" if self.traced else ONLY_A_REPORT)
 
     def _outputs(self) -> list[int]:
-        """Give the numbers of the outputs that are not finite: of what is returned beside the value, of NaN only."""
+        """Give the numbers of the outputs that are not finite."""
         if self.traced is None:
-            bad = any(marks_of_array(leaf) for leaf in jax.tree.leaves(self.report.value))
-            return list(self.flow.outputs) if bad else []
-        values, aux = jax.tree.leaves(self.report.value), jax.tree.leaves(self.report.aux)
-        seen = [marks_of_array(leaf) for leaf in values] + [marks_of_array(leaf) & NAN for leaf in aux]
-        return [number for number, mark in zip(self.flow.outputs, seen, strict=True) if mark]
-
-    def _gradients(self) -> list[Path]:
-        return [path for path in self.marks.errors if path[0] == -1 and self.marks.error(path, {})]
+            return list(self.flow.outputs)
+        return [number for number, mark in zip(self.flow.outputs, self.outcome.values, strict=True) if mark]
 
     def _is_put_there(self, outputs: list[int]) -> bool:
         """Infinities that stand in the program and are returned as they are."""
@@ -136,9 +126,10 @@ class _Search:
                 wanted.setdefault(path, set()).update(places)
         return wanted
 
-    def _first(self, origins: list[Origin], forward: bool) -> list[_Made]:
+    def _first(self, origins: list[Origin]) -> list[_Made]:
         """Say of each origin where the number was made: where an infinity enters, that one may be the first."""
         found: dict[Path, _Made] = {}
+        forward = self.outcome.is_forward
         for origin in origins:
             made = self._forward(origin) if forward else self._backward(origin)
             if made is None:
@@ -262,7 +253,7 @@ class _Search:
         first = found[0]
         return Cause(first.cause, f"inside {local.name}, in {first.primitive}: {first.why}", first.instead)
 
-    def _finding(self, made: _Made, forward: bool, seen: list[Any]) -> Finding:
+    def _finding(self, made: _Made, outputs: list[int]) -> Finding:
         site, node = self.sites[made.path], self.flow.nodes[made.path]
         steps = []
         for loop in node.loops:
@@ -270,12 +261,15 @@ class _Search:
                 steps.append(("while", made.turn, None))
             elif loop.path in made.steps:
                 steps.append((loop.kind, made.steps[loop.path], loop.length))
-        chain = chain_of_values if forward else chain_of_errors
-        end = self._seen(seen, forward)
-        names = chain(self.marks, self.sites, made.path, made.position, seen)
+        chain = (
+            chain_of_values(self.marks, self.sites, made.path, outputs)
+            if outputs
+            else chain_of_errors(self.marks, self.sites, made.path, made.position, self.outcome.gradients)
+        )
+        end = self.outcome.value_said if outputs else self.outcome.gradients_said
         return Finding(
-            "forward" if forward else "backward", site.primitive, site.line, site.scope, tuple(steps),
-            made.cause.name, made.cause.why, made.cause.instead, (*names, end),
+            "forward" if outputs else "backward", site.primitive, site.line, site.scope, tuple(steps),
+            made.cause.name, made.cause.why, made.cause.instead, (*chain, end),
         )  # fmt: skip
 
     def _given(self, outputs: list[int]) -> Finding:
@@ -290,43 +284,5 @@ class _Search:
         cause = f"constant {kind}", f"{article} {kind} that stands in the program was chosen, or entered the result"
         return Finding(
             "forward", "constant", site and site.line, site.scope if site else "", (), *cause,
-            "see which element chose it: a mask that drops what is needed?", (self._seen(outputs, True),),
+            "see which element chose it: a mask that drops what is needed?", (self.outcome.value_said,),
         )  # fmt: skip
-
-    def _seen(self, seen: list[Any], forward: bool) -> str:
-        return self._values(seen) if forward else self._gradient_names(seen)
-
-    def _values(self, outputs: list[int]) -> str:
-        leaves = jax.tree.leaves(self.report.value)
-        if len(leaves) == 1 and np.ndim(leaves[0]) == 0 and marks_of_array(leaves[0]):
-            return f"the value is {_written(leaves[0])}"
-        kinds = [marks_of_array(leaf) for leaf in (*leaves, *jax.tree.leaves(self.report.aux))]
-        return f"what f returns holds {'NaN' if any(k & NAN for k in kinds) else 'infinities'}"
-
-    def _gradient_names(self, paths: list[Path]) -> str:
-        said = []
-        for path in paths[:3]:
-            measured = np.asarray(self.report.errors[path][0])
-            kind = "NaN" if self.marks.error(path, {}) & NAN else "infinite"
-            part = ""
-            if not self.report.light:
-                count = int(measured[FULL.index("nan")] + measured[FULL.index("inf")])
-                part = f" ({count} of {int(measured[0])} not finite)" if measured[0] > 1 else ""
-            said.append(f"the gradient of {self._name(path)} is {kind}{part}")
-        more = [f"{len(paths) - 3} more gradients are not finite"] if len(paths) > 3 else []
-        return "; ".join((*said, *more))
-
-    def _outcome(self, outputs: list[int], arguments: list[Path]) -> str:
-        if outputs:
-            said = self._values(outputs)
-            said += f"; so {self._gradient_names(arguments)}" if arguments else ""
-        else:
-            leaves = jax.tree.leaves(self.report.value)
-            value = f"The value {_written(leaves[0])} is finite, but " if len(leaves) == 1 else ""
-            said = value + self._gradient_names(arguments)
-        return f"{said[0].upper()}{said[1:]}."
-
-
-def _written(value: Any) -> str:
-    number = float(np.asarray(value).astype(np.float64))
-    return "NaN" if np.isnan(number) else ("∞" if number > 0 else "−∞") if np.isinf(number) else shown(number)

@@ -112,12 +112,12 @@ def test_a_finding_tells_the_place_the_numbers_and_the_remedy():
         f"the way back through log at situations.py:{number} (log_under_where)\n"
         "    return jnp.sum(jnp.where(x > 0, jnp.log(x), 0.0))  # here\n"
         f"  why:    0 · ∞ under a where: the where at situations.py:{number} (log_under_where) drops this element, but "
-        "the derivative of log at 0 is 1/0 = ∞; the error that comes back there is 0, and 0 · ∞ is NaN at [1]\n"
+        "the derivative of log at 0 is 1/0 = ∞ at [1]; the error that comes back there is 0, and 0 · ∞ is NaN\n"
         "  write:  jnp.where(mask, f(jnp.where(mask, x, 1.0)), 0.0): the inner where keeps f away from the bad x\n"
         "  then:   the gradient of x is NaN (1 of 2 not finite)"
     )
-    assert "log" in findings.table() and "0 · ∞" in findings.table()
-    assert "<code>jnp.where(mask, f(" in findings._repr_html_() and "x &gt; 0" in findings._repr_html_()
+    assert "log" in str(findings.table()) and "0 · ∞" in findings.table()._repr_html_()
+    assert "jnp.where(mask, f(" in findings._repr_html_() and "x &gt; 0" in findings._repr_html_()
     with pytest.raises(AttributeError):
         findings[0].cause = "none"
 
@@ -158,4 +158,4 @@ def test_what_is_finite_needs_no_second_look(monkeypatch):
     monkeypatch.setattr(sys.modules["jaxprop.xray.nonfinite"], "look", None)
     findings = found(situations.log_under_where, TWO + 1)
     assert (len(findings), bool(findings)) == (0, False)
-    assert str(findings) == findings.table() == "The value and the gradients are finite."
+    assert str(findings) == str(findings.table()) == "The value and the gradients are finite."
