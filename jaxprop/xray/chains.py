@@ -18,7 +18,7 @@ def chain_of_values(marks: Marks, sites: Sites, path: Path, outputs: Iterable[in
 
     def onward(at: Path) -> Iterable[Path]:
         for number in marks.flow.nodes[at].outputs:
-            for reached in _with_arrivals(marks.flow, number):
+            for reached in with_arrivals(marks.flow, number):
                 yield from (user for user, _ in marks.flow.used.get(reached, ()))
 
     def is_bad(at: Path) -> int:
@@ -83,7 +83,8 @@ def _said(way: list[Path], is_bad: Callable[[Path], int], sites: Sites) -> tuple
     return tuple(said[:3])
 
 
-def _with_arrivals(flow: Flow, number: int) -> set[int]:
+def with_arrivals(flow: Flow, number: int) -> set[int]:
+    """List the numbers that a value has on its way: that of a loop's next step too."""
     found, stack = set(), [number]
     while stack:
         here = stack.pop()
@@ -111,7 +112,7 @@ def where_after(flow: Flow, sites: Sites, path: Path) -> str:
     queue, seen = [(path, 0)], {path}
     for at, depth in queue:
         for number in flow.nodes[at].outputs:
-            for reached in _with_arrivals(flow, number):
+            for reached in with_arrivals(flow, number):
                 for user, place in flow.used.get(reached, ()):
                     node = flow.nodes[user]
                     if node.primitive in DROPS and (place > 0 or node.primitive != "select_n"):

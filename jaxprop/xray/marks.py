@@ -20,8 +20,9 @@ Measures = Mapping[Path, tuple[Any, ...]]
 def marks_of(measured: np.ndarray) -> np.ndarray:
     """Say of each measure whether it has infinities (1), NaN (2) or both (3): `[*axes]`."""
     if measured.shape[-1] == len(LIGHT):
-        largest = measured[..., LIGHT.index("largest")]
-        return np.where(np.isnan(largest), NAN, np.where(np.isinf(largest), INF, 0))
+        largest, square = measured[..., LIGHT.index("largest")], measured[..., LIGHT.index("square")]
+        # XLA's fast maximum on CPUs loses NaN, a sum does not; a mean square overflows where all is finite
+        return np.where(np.isnan(largest) | np.isnan(square), NAN, np.where(np.isinf(largest), INF, 0))
     nan, inf = measured[..., FULL.index("nan")] > 0, measured[..., FULL.index("inf")] > 0
     return nan * NAN + inf * INF
 

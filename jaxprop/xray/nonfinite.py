@@ -6,16 +6,16 @@
 4  the cause            read off the numbers at the first bad element (`causes.py` and the two beside it)
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxprop.xray.causes import Cause, Local
+from jaxprop.xray.causes import LARGEST, Cause, Local, number
 from jaxprop.xray.causes_of_errors import errors_cause
 from jaxprop.xray.causes_of_values import values_cause
-from jaxprop.xray.chains import chain_of_errors, chain_of_values, follows_sum, where_after
+from jaxprop.xray.chains import chain_of_errors, chain_of_values, follows_sum, where_after, with_arrivals
 from jaxprop.xray.findings import Finding, Findings
 from jaxprop.xray.flow import Node, flow_of, flow_of_sites
 from jaxprop.xray.looking import Look, look
@@ -217,10 +217,30 @@ class _Search:
                 if any(marks_of_array(error) & bad for error in local.errors if error is not None):
                     continue
                 return _Made(path, steps, errors_cause(local), self._turn(path, steps), place)
-        return _Made(origin.path, origin.steps, Cause(
-            "overflow of a sum", f"{len(uses)} errors come back to this value, each of them finite; their sum is not",
-            "scale the loss down, or compute this part in float32",
-        ))  # fmt: skip
+        return self._fanned_out(origin, uses)
+
+    def _fanned_out(self, origin: Origin, uses: Mapping[tuple[Path, int], Steps]) -> _Made | None:
+        """Where several errors meet, each of them well, their sum may not be."""
+        node = self.flow.nodes[origin.path]
+        parts: list[np.ndarray] = []
+        same = {reached for number in node.outputs for reached in with_arrivals(self.flow, number)}
+        for path, place in uses:
+            if self.flow.nodes[path].inputs[place] in same and place in (kept := self.looks[path]).parts:
+                every = self._all_steps(self.flow.nodes[path], uses[path, place], kept.turn.shape)
+                parts += [self._at(kept.parts[place], self.flow.nodes[path], steps) for steps in every]
+        parts = [np.asarray(part, np.float64) for part in parts if part.shape == parts[0].shape]
+        dtype = self.sites[origin.path].shapes[0].partition("[")[0]
+        with np.errstate(invalid="ignore"):
+            total = np.abs(sum(parts, np.zeros(())))
+        if len(parts) > 1 and np.isnan(total).any():
+            cause = Cause("∞ − ∞", "infinite errors of opposite signs come back to this value, and their sum is NaN")
+        elif len(parts) > 1 and (most := float(total.max(initial=0))) > LARGEST.get(dtype, np.inf):
+            why = f"{len(parts)} errors come back to this value, each of them finite; their sum, up to {number(most)}, "
+            remedy = "scale the loss down, or compute this part in float32"
+            cause = Cause("overflow of a sum", f"{why}does not fit {dtype}", remedy)
+        else:
+            return None
+        return _Made(origin.path, origin.steps, cause)
 
     def _local(self, path: Path, steps: Steps, place: int | None = None) -> Local:
         node, kept, site = self.flow.nodes[path], self.looks[path], self.sites[path]
@@ -266,10 +286,9 @@ class _Search:
             if outputs
             else chain_of_errors(self.marks, self.sites, made.path, made.position, self.outcome.gradients)
         )
-        end = self.outcome.value_said if outputs else self.outcome.gradients_said
         return Finding(
             "forward" if outputs else "backward", site.primitive, site.line, site.scope, tuple(steps),
-            made.cause.name, made.cause.why, made.cause.instead, (*chain, end),
+            made.cause.name, made.cause.why, made.cause.instead, (*chain, self.outcome.end),
         )  # fmt: skip
 
     def _given(self, outputs: list[int]) -> Finding:
@@ -284,5 +303,5 @@ class _Search:
         cause = f"constant {kind}", f"{article} {kind} that stands in the program was chosen, or entered the result"
         return Finding(
             "forward", "constant", site and site.line, site.scope if site else "", (), *cause,
-            "see which element chose it: a mask that drops what is needed?", (self.outcome.value_said,),
+            "see which element chose it: a mask that drops what is needed?", (self.outcome.end,),
         )  # fmt: skip

@@ -25,8 +25,7 @@ class Outcome:
     values: tuple[int, ...]
     gradients: tuple[Path, ...]
     said: str  # in a sentence
-    value_said: str
-    gradients_said: str
+    end: str  # in a few words, of the value if that is not finite
 
     def __bool__(self) -> bool:
         return any(self.values) or bool(self.gradients)
@@ -47,13 +46,14 @@ def outcome_of(report: "Report") -> Outcome:
     }  # fmt: skip
     value_said = _values(values, marks) if any(marks) else ""
     gradients_said = _gradients(bad, {site.path: site.scope for site in report.sites}, report.light)
+    end = gradients_said if len(bad) == 1 else f"{len(bad)} gradients are not finite"
     if not any(marks) and not bad:
         said = "The value and the gradients are finite." if report.errors else "All is finite."
     elif any(marks):
         said = f"{value_said}; so {gradients_said}." if bad else f"{value_said}."
     else:
         said = f"The value {_written(values[0])} is finite, but {gradients_said}."
-    return Outcome(marks, tuple(bad), said[0].upper() + said[1:], value_said, gradients_said)
+    return Outcome(marks, tuple(bad), said[0].upper() + said[1:], value_said if any(marks) else end)
 
 
 def _values(values: list[Any], marks: tuple[int, ...]) -> str:

@@ -7,11 +7,13 @@ import sys
 import equinox
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from flax import linen as nn, nnx
 
 import jaxprop as jp
 from jaxprop.xray.findings import Findings
+from jaxprop.xray.marks import INF, NAN, marks_of
 from tests.xray import situations
 from tests.xray.situations import COMMON, HEALTHY, RARE, TWO, Situation
 
@@ -159,3 +161,10 @@ def test_what_is_finite_needs_no_second_look(monkeypatch):
     findings = found(situations.log_under_where, TWO + 1)
     assert (len(findings), bool(findings)) == (0, False)
     assert str(findings) == str(findings.table()) == "The value and the gradients are finite."
+
+
+def test_light_measures_show_nan_in_their_sum_where_a_fast_maximum_loses_it():
+    measures = {"finite": [4, 1, 2], "overflowed": [4, np.inf, 1e30], "infinite": [4, np.inf, np.inf]}
+    measures |= {"nan": [4, np.nan, np.nan], "lost": [4, np.nan, 2]}
+    marks = {name: int(marks_of(np.array(measured))) for name, measured in measures.items()}
+    assert marks == {"finite": 0, "overflowed": 0, "infinite": INF, "nan": NAN, "lost": NAN}
