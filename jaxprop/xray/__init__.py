@@ -2,7 +2,7 @@
 
 from jaxprop.xray.example_norms import uses as uses
 from jaxprop.xray.findings import Finding as Finding, Findings as Findings
-from jaxprop.xray.nonfinite import nonfinite as nonfinite
 from jaxprop.xray.following.leaves import Leaf as Leaf, Leaves as Leaves, leaves as leaves
+from jaxprop.xray.nonfinite import nonfinite as nonfinite
 from jaxprop.xray.program import Reading as Reading, program as program
 from jaxprop.xray.report import Report as Report, report as report

@@ -6,8 +6,7 @@ from typing import Any
 from jaxprop.xray.flow import Flow, Node
 from jaxprop.xray.marks import NAN, Marks, is_layout
 from jaxprop.xray.planning import Path
-from jaxprop.xray.program import LAYOUT
-from jaxprop.xray.sites import Site
+from jaxprop.xray.sites import LAYOUT, Site
 
 Sites = Mapping[Path, Site]
 DROPS = {"select_n": "where", "max": "maximum", "min": "minimum", "clamp": "clip"}

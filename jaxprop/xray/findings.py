@@ -20,7 +20,7 @@ class Finding:
     steps: ("scan", 3, 10) for the step numbered 3, from 0, of 10, and ("shard_map", 1, 4) for a device;
         ("while", 7, None) for the seventh iteration.
     cause: in a few words.    why: a sentence, with the numbers that were measured.    instead: what to write.
-    chain: from there to what the user sees.
+    chain: from there to what the user sees.    name: of an argument.
 
     >>> import jax.numpy as jnp, jaxprop as jp
     >>> found = jp.xray.report(lambda x: jnp.sum(jnp.log(x)))(jnp.array([1.0, 0.0])).nonfinite()[0]
@@ -37,6 +37,7 @@ class Finding:
     why: str
     instead: str
     chain: tuple[str, ...] = ()
+    name: str = ""
 
     @property
     def source(self) -> str:
@@ -48,8 +49,8 @@ class Finding:
         """Say where it is, in one line."""
         way = "the way back through " if self.direction == "backward" else ""
         where = f" at {self.line}" if self.line is not None else ""
-        scope = f", in {self.scope}" if self.scope and self.primitive != "argument" else ""
-        named = f" {self.scope}" if self.primitive == "argument" else ""
+        scope = f", in {self.scope}" if self.scope and not self.name else ""
+        named = f" {self.name}" if self.name else ""
         return f"{way}{self.primitive}{named}{where}{scope}{''.join(f', {said}' for said in map(_step, self.steps))}"
 
     def __str__(self) -> str:
@@ -109,7 +110,7 @@ class Findings:
         rows = [
             (
                 "back" if each.direction == "backward" else "forward", each.primitive,
-                str(each.line or each.scope), "; ".join(map(_step, each.steps)), each.cause, each.instead,
+                str(each.line or each.name), "; ".join(map(_step, each.steps)), each.cause, each.instead,
             )
             for each in self.found
         ]  # fmt: skip

@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxprop.xray.planning import Path, is_real
 from jaxprop.xray.probe import probe
-from jaxprop.xray.program import Traced, pull
+from jaxprop.xray.program import Light, Traced, pull
 from jaxprop.xray.versions import Equation, evaluate
 
 
@@ -31,6 +31,18 @@ class Look:
     errors: list[np.ndarray | None]
     parts: dict[int, np.ndarray]
     turn: np.ndarray
+
+
+def measured_lightly(traced: Traced, places: frozenset[Path], backward: bool) -> tuple[Any, Any]:
+    """Run a program once more, with light measures of all values at some places, and of all errors or of none."""
+
+    @jax.jit
+    def again(inputs: list[Any]) -> Any:
+        flags = [flag and backward for flag in traced.differentiated]
+        pulled = pull(traced._replace(inputs=inputs, differentiated=flags), Light(places))
+        return pulled.seen, pulled.landed
+
+    return jax.device_get(again(traced.inputs))
 
 
 def look(traced: Traced, wanted: Mapping[Path, set[int]]) -> dict[Path, Look]:

@@ -8,7 +8,7 @@ import numpy as np
 from jaxprop.xray.flow import Arrival, Flow, Loop, Node
 from jaxprop.xray.measures import FULL, LIGHT
 from jaxprop.xray.planning import Path
-from jaxprop.xray.program import LAYOUT
+from jaxprop.xray.sites import LAYOUT
 
 INF, NAN = 1, 2
 MOST_STEPS = 1000  # as many steps of a loop are looked into: what was made once goes on being there
@@ -20,9 +20,8 @@ Measures = Mapping[Path, tuple[Any, ...]]
 def marks_of(measured: np.ndarray) -> np.ndarray:
     """Say of each measure whether it has infinities (1), NaN (2) or both (3): `[*axes]`."""
     if measured.shape[-1] == len(LIGHT):
-        largest, square = measured[..., LIGHT.index("largest")], measured[..., LIGHT.index("square")]
-        # XLA's fast maximum on CPUs loses NaN, a sum does not; a mean square overflows where all is finite
-        return np.where(np.isnan(largest) | np.isnan(square), NAN, np.where(np.isinf(largest), INF, 0))
+        largest = measured[..., LIGHT.index("largest")]
+        return np.where(np.isnan(largest), NAN, np.where(np.isinf(largest), INF, 0))
     nan, inf = measured[..., FULL.index("nan")] > 0, measured[..., FULL.index("inf")] > 0
     return nan * NAN + inf * INF
 
@@ -61,8 +60,9 @@ def when(node: Node, steps: Steps) -> tuple[Any, ...]:
 class Marks:
     """What is known of values and errors of a flow: which are not finite, and how."""
 
-    def __init__(self, flow: Flow, values: Measures, errors: Measures) -> None:
-        self.flow = flow
+    def __init__(self, flow: Flow, values: Measures, errors: Measures, is_sparse: bool = False) -> None:
+        """is_sparse: not everything was measured, and what was not hands on what enters."""
+        self.flow, self.is_sparse = flow, is_sparse
         self.values = {p: [None if m is None else marks_of(np.asarray(m)) for m in ms] for p, ms in values.items()}
         self.errors = {p: [None if m is None else marks_of(np.asarray(m)) for m in ms] for p, ms in errors.items()}
         self._known = {number: marks_of_array(value) for number, value in flow.known.items()}
@@ -85,7 +85,7 @@ class Marks:
             return 0
         if read is not None:
             return self.read(read, node, steps)
-        if is_layout(node):
+        if is_layout(node) or self.is_sparse:
             for source in node.inputs:
                 found |= self.value(source, steps, above | {number})
         return found
@@ -121,7 +121,7 @@ class Marks:
             node = self.flow.nodes[path]
             if any(m is not None for m in self.errors.get(path, ())):
                 yield (path, place, steps), via
-            elif is_layout(node):
+            elif is_layout(node) or self.is_sparse:
                 for output in node.outputs:
                     yield from self.uses(output, steps, via | {path}, above)
         for target, arrival in self.flow.leads.get(number, ()):

@@ -24,10 +24,10 @@ def joined(measured: Any, xp: Any = np) -> Any:
     light = measured.shape[-1] == len(LIGHT)
     of = {name: measured[..., i] for i, name in enumerate(names(light))}
     total, top = of["count"].sum(0), of["largest"].max(0)
-    squares = (of["largest"] / xp.where(top > 0, top, 1)) ** 2 * of["square"] * of["count"]
+    squares = (of["largest"] / _scale(top, xp)) ** 2 * of["square"] * of["count"]
     square = squares.sum(0) / xp.maximum(total, 1)
     if light:
-        return xp.stack([total, square, top], -1)
+        return xp.stack([total, square, xp.where(xp.isnan(square), xp.nan, top)], -1)
     sums = (of["nan"].sum(0), of["inf"].sum(0), of["zero"].sum(0))
     projected = (of["projection"] * xp.sqrt(of["count"])).sum(0) / xp.sqrt(xp.maximum(total, 1))
     least = xp.where(of["count"] > 0, of["least"], xp.inf).min(0)  # what did not run measured nothing
@@ -78,13 +78,20 @@ def light(values: Array) -> Array:
     """
     values, dtype = _real(values)
     largest = jnp.max(jnp.abs(values), initial=0)
-    return jnp.stack([jnp.asarray(each, dtype) for each in (values.size, _square(values, largest), largest)])
+    square = _square(values, largest)
+    largest = jnp.where(jnp.isnan(square), jnp.nan, largest)  # XLA's fast maximum on CPUs loses NaN, a sum does not
+    return jnp.stack([jnp.asarray(each, dtype) for each in (values.size, square, largest)])
 
 
 def _square(x: Array, largest: Array) -> Array:
     """The mean square of x / largest."""
-    scaled = x / jnp.where(largest > 0, largest, 1)
+    scaled = x / _scale(largest, jnp)
     return jnp.sum(scaled * scaled) / max(x.size, 1)
+
+
+def _scale(largest: Any, xp: Any) -> Any:
+    """Divide by the largest, where that can be: so infinities stay what they are, and are not NaN."""
+    return xp.where((largest > 0) & xp.isfinite(largest), largest, 1)
 
 
 def _signs(shape: tuple[int, ...]) -> Array:

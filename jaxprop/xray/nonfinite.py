@@ -18,14 +18,14 @@ from jaxprop.xray.causes_of_values import values_cause
 from jaxprop.xray.chains import chain_of_errors, chain_of_values, follows_sum, where_after, with_arrivals
 from jaxprop.xray.findings import Finding, Findings
 from jaxprop.xray.flow import Node, flow_of, flow_of_sites
-from jaxprop.xray.looking import Look, look
-from jaxprop.xray.marks import INF, NAN, Marks, Steps, axes, marks_of_array, when
+from jaxprop.xray.looking import Look, look, measured_lightly
+from jaxprop.xray.marks import INF, NAN, Marks, Steps, axes, is_layout, marks_of_array, when
 from jaxprop.xray.origins import Origin, before_outputs, of_errors, of_values
 from jaxprop.xray.outcomes import Outcome, outcome_of
 from jaxprop.xray.planning import Path
 from jaxprop.xray.program import Traced, trace
 from jaxprop.xray.rewriting import unseen
-from jaxprop.xray.sites import argument_sites, sites
+from jaxprop.xray.sites import sites
 from jaxprop.xray.versions import opened
 
 if TYPE_CHECKING:
@@ -82,9 +82,14 @@ class _Search:
             call = self.call
             self.traced = trace(call.f, call.argnums, call.args, call.kwargs, has_aux=call.has_aux)
             self.flow = flow_of(self.traced.jaxpr, self.traced.consts)
-            every = (*argument_sites(self.traced.jaxpr, self.traced.names), *sites(self.traced.jaxpr))
+            every = sites(self.traced.jaxpr, self.traced.names)
             self.sites = {site.path: site for site in every} | self.sites  # the report may be one of a part
-        self.marks = Marks(self.flow, report.values, report.errors)
+        values, errors = report.values, report.errors
+        if report.light and self.traced is not None:  # which left out what does not pass from line to line
+            places = frozenset(path for path, node in self.flow.nodes.items() if not is_layout(node))
+            seen, landed = measured_lightly(self.traced, places, not outcome.is_forward)
+            values, errors = {**values, **seen}, {**errors, **landed}
+        self.marks = Marks(self.flow, values, errors, is_sparse=report.light and self.traced is None)
         self.looks: dict[Path, Look] = {}
 
     def findings(self) -> Findings:
@@ -145,7 +150,7 @@ class _Search:
         return sorted(found.values(), key=lambda made: made.turn)  # 0 but in a `while`
 
     def _name(self, path: Path) -> str:
-        return self.sites[path].scope
+        return self.sites[path].name
 
     def _forward(self, origin: Origin) -> _Made | None:
         kind = "NaN" if origin.bit & NAN else "infinite"
@@ -288,7 +293,7 @@ class _Search:
         )
         return Finding(
             "forward" if outputs else "backward", site.primitive, site.line, site.scope, tuple(steps),
-            made.cause.name, made.cause.why, made.cause.instead, (*chain, self.outcome.end),
+            made.cause.name, made.cause.why, made.cause.instead, (*chain, self.outcome.end), site.name,
         )  # fmt: skip
 
     def _given(self, outputs: list[int]) -> Finding:

@@ -45,7 +45,7 @@ def outcome_of(report: "Report") -> Outcome:
         if path[0] == -1 and measured is not None and marks_of(np.asarray(measured))
     }  # fmt: skip
     value_said = _values(values, marks) if any(marks) else ""
-    gradients_said = _gradients(bad, {site.path: site.scope for site in report.sites}, report.light)
+    gradients_said = _gradients(bad, {site.path: site.name for site in report.sites}, report.light)
     end = gradients_said if len(bad) == 1 else f"{len(bad)} gradients are not finite"
     if not any(marks) and not bad:
         said = "The value and the gradients are finite." if report.errors else "All is finite."

@@ -87,7 +87,7 @@ def program(
     def run(*args: Any, **kwargs: Any) -> Reading:
         traced = trace(f, argnums, args, kwargs, has_aux=has_aux)
         listed = sites(traced.jaxpr, traced.names, traced.modules)
-        visitor = _Light(passing(listed, LAYOUT)) if light else _Measuring()
+        visitor = Light(passing(listed, LAYOUT)) if light else _Measuring()
         pulled = pull(traced, visitor)
         values, errors = pulled.seen, pulled.landed
         for i, (argument, gradient) in enumerate(zip(traced.inputs, pulled.gradients, strict=True)):
@@ -239,8 +239,8 @@ class _Measuring:
         return jax.tree.map(lambda a, b: measures.joined(jnp.stack([a, b]), jnp), before, now)
 
 
-class _Light(_Measuring):
-    """Measure less, and only where a value passes from line to line."""
+class Light(_Measuring):
+    """Measure less, and only at some places: where a value passes from line to line, say."""
 
     names = measures.LIGHT
     measure = staticmethod(measures.light)
@@ -249,6 +249,7 @@ class _Light(_Measuring):
         self.places = places
 
     def looks_at(self, path: Path, equation: Equation) -> bool:
+        """Say whether an equation is one of the places."""
         return path in self.places
 
 
