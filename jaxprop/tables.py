@@ -24,7 +24,11 @@ def shown(value: float, digits: int = 4) -> str:
 
 
 def table(
-    rows: Sequence[Sequence[str]], right: Collection[int] = (), widest: int | None = None, room: int | None = None
+    rows: Sequence[Sequence[str]],
+    right: Collection[int] = (),
+    widest: int | None = None,
+    room: int | None = None,
+    tails: Collection[int] = (),
 ) -> str:
     """Align the cells of `rows` in columns, two spaces apart, without spaces at the ends of lines.
 
@@ -33,6 +37,7 @@ def table(
         right: the numbers of the columns that are aligned at the right, as numbers are.
         widest: the width that no column exceeds; a longer cell pushes the rest of its line to the right.
         room: the width of a terminal: cells of the longest columns of words are cut to it, never those of `right`.
+        tails: the numbers of the columns that are cut at their beginning, since the end of a path says most.
 
     >>> print(table([("layer", "parameters"), ("Linear(3)", "1,203"), ("Tanh()", "0")], right=[1]))
     layer      parameters
@@ -47,7 +52,10 @@ def table(
         widths = [min(width, widest) for width in widths]
     if room is not None:
         widths = _fitted(widths, right, room)
-        rows = [[c if len(c) <= w else f"{c[: w - 1]}…" for c, w in zip(row, widths, strict=False)] for row in rows]
+        rows = [
+            [_cut(cell, width, i in tails) for i, (cell, width) in enumerate(zip(row, widths, strict=False))]
+            for row in rows
+        ]
     aligned = (
         [
             cell.rjust(width) if i in right else cell.ljust(width)
@@ -78,6 +86,7 @@ class Table:
     """Hold rows of cells, the head first, the columns that are aligned at the right, and the lines below the table.
 
     `marked` are rows that stand out in a notebook, 0 for the first below the head; a cell must say in words why.
+    `tails` is as for `table`.
 
     >>> kept = Table((("layer", "kept"), ("Tanh()", "8 B")), right=(1,), notes=("for 2 rows",))
     >>> print(kept.text())
@@ -92,10 +101,11 @@ class Table:
     right: Collection[int] = ()
     notes: Sequence[str] = ()
     marked: Collection[int] = ()
+    tails: Collection[int] = ()
 
     def text(self, widest: int | None = None, room: int | None = None) -> str:
         """Return it as text; `widest` and `room` are as for `table`."""
-        return "\n".join([table(self.rows, self.right, widest, room), *self.notes])
+        return "\n".join([table(self.rows, self.right, widest, room, self.tails), *self.notes])
 
     def html(self) -> str:
         """Return it as HTML with the same cells, for a notebook; its style holds in dark and in light ones.
@@ -129,6 +139,12 @@ class Tabular(abc.ABC):
 
     def _repr_html_(self) -> str:
         return self.as_table().html()
+
+
+def _cut(cell: str, width: int, is_tail: bool) -> str:
+    if len(cell) <= width:
+        return cell
+    return f"…{cell[1 - width :]}" if is_tail else f"{cell[: width - 1]}…"
 
 
 def _fitted(widths: list[int], right: Collection[int], room: int) -> list[int]:

@@ -9,7 +9,7 @@ import jaxprop as jp
 from jaxprop.check.report import Check, LayerReport
 from jaxprop.stats.flow import FlowReport, LayerFlow
 from jaxprop.stats.plan import Plan, PlanRow
-from jaxprop.tables import STYLE, Table
+from jaxprop.tables import STYLE, Table, table
 
 
 def cells(html):
@@ -51,3 +51,9 @@ def test_cells_are_only_text_and_numbers_stand_at_the_right():
 def test_its_style_reaches_nothing_else_of_the_notebook():
     for rule in STYLE.splitlines()[1:-1]:
         assert all(part.strip().startswith(".jaxprop-table") for part in rule.partition("{")[0].split(","))
+
+
+def test_the_end_of_a_path_stays_where_that_says_most():
+    rows = [("place", "n"), ("model/block/dense", "1")]
+    assert table(rows, right=[1], room=14).splitlines()[1] == "model/bloc…  1"
+    assert table(rows, right=[1], room=14, tails=[0]).splitlines()[1] == "…lock/dense  1"

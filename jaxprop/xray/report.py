@@ -158,10 +158,14 @@ class Report:
         """
         return tabulated.tabulated(self.rows, by, limit, said.not_looked_into(self.sites))
 
-    def scopes(self, limit: int | None = None) -> Printed:
+    def scopes(self, limit: int | None = 60) -> Printed:
         """Return the table of modules, each below the one around it: what it gives on, and the error of that.
 
-        The gradient is the RMS of that of all its parameters. `limit` is as for `table`.
+        The gradient is the RMS of that of all its parameters.
+
+        Args:
+            limit: how many rows are shown: where there are more, only modules that are not within others, or as deep as
+                it goes. None shows all.
         """
         return tabulated.modules(self.rows, limit, said.not_looked_into(self.sites))
 
@@ -220,7 +224,8 @@ class Report:
         if self.gradient_norm is not None:
             yield f"norm of the gradient {shown(self.gradient_norm)}"
         count = sum(site.primitive != "argument" for site in self.sites)
-        yield f"{count} equation{'s' * (count != 1)}"
+        measured = len({row.site.path for row in self.rows if not row.is_argument})
+        yield f"{count} equation{'s' * (count != 1)} ({measured} measured)"
         modules = len(groups.scopes(site.scope for site in self.sites if site.primitive != "argument")) - 1
         if modules and not self.scope:
             yield f"{modules} modules"

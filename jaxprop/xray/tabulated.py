@@ -36,7 +36,7 @@ def tabulated(rows: Sequence[Row], by: str, limit: int | None, notes: Iterable[s
     kind = pick(by, ("line", "equation", "argument"), "kind of table, by=")
     if kind == "line":
         lines = groups.by_line(rows)
-        count: Columns[Group] = [("equations", lambda group: str(len(group.rows)), True)]
+        count: Columns[Group] = [("measured", lambda group: str(len(group.rows)), True)]
         return _table(lines, [*_places(lines), *count, *_measured(rows)], limit, "lines", notes)
     chosen = [row for row in rows if row.is_argument == (kind == "argument")]
     head: Columns[Row] = [(kind, lambda row: row.name, False), ("shape", lambda row: row.shape, False)]
@@ -50,11 +50,24 @@ def tabulated(rows: Sequence[Row], by: str, limit: int | None, notes: Iterable[s
 def modules(rows: Sequence[Row], limit: int | None, notes: Iterable[str] = ()) -> Printed:
     """Make the table of modules, each indented below the one around it."""
     has_gradients = any(row.is_argument and row.error is not None for row in rows)
-    columns: Columns[Group] = [("module", _indented, False), ("equations", lambda group: str(len(group.rows)), True)]
+    columns: Columns[Group] = [("module", _indented, False), ("measured", lambda group: str(len(group.rows)), True)]
     columns += _measured(rows)
     if has_gradients:
         columns.insert(-1, ("gradient", lambda group: _number(group.gradient, "rms"), True))
-    return _table(groups.by_module(rows), columns, limit, "modules", notes)
+    found = groups.by_module(rows)
+    shown = _shallow(found, limit)
+    within = [f"{len(shown)} of {len(found)} modules, without those within them; limit=None shows all, .at(...) one"]
+    return _table(shown, columns, None, "modules", (*(within if len(shown) < len(found) else ()), *notes))
+
+
+def _shallow(found: list[Group], limit: int | None) -> list[Group]:
+    """The modules down to the depth at which there are no more than `limit`, the outermost in any case."""
+    depths = [group.scope.count("/") + 1 if group.scope else 0 for group in found]
+    if limit is None:
+        return found
+    fitting = (depth for depth in range(1, max(depths) + 1) if sum(each <= depth for each in depths) <= limit)
+    deepest = max(fitting, default=1)
+    return [group for group, depth in zip(found, depths, strict=True) if depth <= deepest]
 
 
 def _indented(group: Group) -> str:
@@ -64,9 +77,15 @@ def _indented(group: Group) -> str:
 
 def _places(found: "Sequence[T]") -> "Columns[T]":
     """The columns that say where: modules only if there are any."""
-    line = [("line", lambda each: str(each.line or "·"), False)]
+    line = [("line", lambda each: _line(each), False)]
     has_modules = any(each.scope for each in found)
     return [*line, ("module", lambda each: each.scope, False)] if has_modules else line
+
+
+def _line(each: Row | Group) -> str:
+    """A line; of one equation without the function, for the sake of room."""
+    line = str(each.line or "·")
+    return line if isinstance(each, Group) else line.split(" ")[0]
 
 
 def _measured(rows: Sequence[Row], error: str = "error") -> "Columns[T]":
@@ -134,7 +153,9 @@ def _table(found: "Sequence[T]", columns: "Columns[T]", limit: int | None, what:
     left_out = [_left_out(len(kept), bad, what)] if len(kept) < len(found) else []
     right = [i for i, (_, _, is_number) in enumerate(columns) if is_number]
     marked = [place for place, i in enumerate(kept) if bad[i]]
-    return Printed(Table(lines, right, (*left_out, *notes), marked))
+    paths = ("module", "argument", *(["line"] if what == "equations" else []))  # the end of these says most
+    tails = [i for i, (head, _, _) in enumerate(columns) if head in paths]
+    return Printed(Table(lines, right, (*left_out, *notes), marked, tails))
 
 
 def _left_out(kept: int, bad: Sequence[bool], what: str) -> str:

@@ -218,7 +218,7 @@ def test_what_cannot_be_reported_is_refused():
 def test_argnums_none_shows_values_alone():
     found = report(lambda x: {"y": jnp.tanh(x)}, argnums=None)(np.ones(2))
     assert all(row.error is None for row in found.rows) and found.gradient_norm is None
-    assert "error" not in str(found.table()) and str(found).startswith("X-ray: 1 equation\n")
+    assert "error" not in str(found.table()) and str(found).startswith("X-ray: 1 equation (1 measured)\n")
 
 
 def test_what_is_not_looked_into_is_said():

@@ -74,6 +74,9 @@ def test_modules_stand_below_the_one_around_them_and_have_all_within(found):
     assert modules["Block_1"].value.rms == add.value.rms
     names = [line[:13].rstrip() for line in str(found.scopes()).splitlines()]
     assert names[:4] == ["module", "all", "  Block_0", "    Attention"]
+    text = str(found.scopes(limit=5))
+    assert text.splitlines()[2].startswith("  Block_0") and text.splitlines()[3].startswith("  Block_1")
+    assert "3 of 7 modules, without those within them" in text
 
 
 def test_a_place_is_named_by_as_much_as_it_takes(found):
@@ -121,7 +124,8 @@ def test_in_a_notebook_what_is_not_finite_is_marked_and_said():
 def test_it_fits_a_terminal(found, monkeypatch):
     monkeypatch.setattr(tabulated, "terminal_room", lambda: 100)
     assert max(map(len, repr(found.table("equation")).splitlines()[:-1])) <= 100
-    assert "…" in repr(found.table("equation"))
+    line = repr(found.table("equation")).splitlines()[2]
+    assert f"…bles.py:{block.__code__.co_firstlineno + 2}" in line  # the end of a path says most
 
 
 def test_shares_say_0_and_100_only_where_they_are():
