@@ -53,7 +53,7 @@ def find_modules(
         paths: of the inputs.
         arguments: (args, kwargs).
         names: of the arguments that the inputs lie in, such as "params".
-        primary: which inputs are differentiated; where none is, those of the first argument count.
+        primary: which inputs are differentiated; where none is, those of the first tree count.
     """
     collections = _collections(paths)
     trees = [_Leaf(path, collections) for path in paths]
@@ -83,7 +83,7 @@ def _fronts(
         if len(path) > FIRST:
             inputs.setdefault(path[:FIRST], []).append(i)
     first = [key for key, inside in inputs.items() if any(primary[i] for i in inside)]
-    first = first or [key for key in inputs if key == paths[0][:FIRST]]
+    first = first or list(inputs)[:1]
     kinds = {type(_at(arguments, key)) for key in first}  # a model may come in two parts, as Equinox partitions it
     fronts: dict[int, Module] = {}
     taken: set[Module] = set()

@@ -357,6 +357,37 @@ def test_nnx(way):
     assert set(scopes_of_arguments(f, model, X).values()) == {"pieces/0/lin", "pieces/1/lin", "norms/0", "norms/1", ""}
 
 
+def test_gradients_of_the_data_alone():
+    for given in ({"argnums": 0}, {"argnums": None}):
+        assert scopes_of(lambda x, *, model: cost(model, x), X, model=made(Piece), **given)["dot_general"] == ["lin"]
+        assert scopes_of(lambda x, params: loops(params, x), X, {"one": W, "two": W}, **given)["tanh"] == ["one", "two"]
+
+
+def test_modules_of_one_class_in_each_other():
+    class Tree(eqx.Module):
+        w: jax.Array
+        children: list
+
+        def __call__(self, x):
+            for child in self.children:
+                x = child(x)
+            return jnp.sin(x * self.w)
+
+    tree = Tree(X[0], [Tree(X[0], [Tree(X[0], []), Tree(X[0], [])]), Tree(X[0], [])])
+    found = scopes_of(cost, tree, X)
+    inner = ["children/0/children/0", "children/0/children/1", "children/0", "children/1"]
+    assert found["sin"] == found["mul"] == [*inner, ""]
+
+
+def test_a_stacked_parameter_that_a_loop_indexes():
+    def f(params, x):
+        x = jax.lax.fori_loop(0, 2, lambda i, h: jnp.tanh(h @ params["layers"]["w"][i]), x)
+        return jnp.mean(jnp.sin(x) @ params["last"]["w"])
+
+    found = scopes_of(f, {"layers": {"w": jnp.stack([W["w"]] * 2)}, "last": W}, X)
+    assert (found["dot_general"], found["tanh"], found["sin"]) == (["layers", "last"], ["layers"], [""])
+
+
 def test_a_second_nnx_network():
     def distance(model, target, x):
         return jnp.mean(model(x) - target(x))
