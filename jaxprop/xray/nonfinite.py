@@ -82,7 +82,7 @@ class _Search:
             call = self.call
             self.traced = trace(call.f, call.argnums, call.args, call.kwargs, has_aux=call.has_aux)
             self.flow = flow_of(self.traced.jaxpr, self.traced.consts)
-            every = sites(self.traced.jaxpr, self.traced.names)
+            every = sites(self.traced.jaxpr, self.traced.names, self.traced.modules)
             self.sites = {site.path: site for site in every} | self.sites  # the report may be one of a part
         values, errors = report.values, report.errors
         if report.light and self.traced is not None:  # which left out what does not pass from line to line

@@ -33,3 +33,15 @@ def scopes_of_arguments(f: Callable[..., Any], *args: Any, **kwargs: Any) -> dic
 def ones(shapes: Any) -> Any:
     """Arrays of these shapes: an initialisation would be compiled."""
     return jax.tree.map(lambda s: jnp.ones(s.shape, s.dtype), shapes)
+
+
+X = jnp.ones((2, 3), jnp.float32)
+W = {"w": X[:1].T @ X[:1], "b": X[0]}
+
+
+def dense(layer, x):
+    return jnp.tanh(x @ layer["w"] + layer["b"])
+
+
+def cost(model, x):
+    return jnp.mean(model(x))
