@@ -58,7 +58,7 @@ def scan_fed_late(x):
         a, b = state
         return (a * row, jnp.sin(b) + a), jnp.sum(b * b)
 
-    (a, b), ys = lax.scan(step, (x, jnp.ones_like(x)), jnp.asarray([0.5, 1.5, 2.0]), unroll=2)
+    (a, b), ys = lax.scan(step, (x, jnp.ones_like(x)), jnp.asarray([0.5, 1.5, 2.0]), reverse=True, unroll=2)
     return jnp.sum(b) + jnp.sum(ys) + jnp.sum(a)
 
 

@@ -13,6 +13,7 @@ from jaxprop.xray import measures
 from tests.xray.keeping import agree, both, close
 from tests.xray.measuring import check_measures, measured
 from tests.xray.programs import PROGRAMS, X
+from tests.xray.test_versions import equations
 
 TELLING = {
     "scan_fed_late", "switch", "remat_with_policy", "custom_rules_in_scan", "while_in_scan", "returns_a_constant",
@@ -127,6 +128,20 @@ def test_a_shard_map_has_a_reading_of_each_device():
     for device in range(2):
         np.testing.assert_allclose(reading.values[sine.path][0][device][:8], measured(y[device]))
         np.testing.assert_allclose(reading.errors[sine.path][0][device][:8], measured(np.full(3, 2 * y.sum())))
+
+
+def test_a_remat_stays_one_with_its_policy():
+    """What is kept for the way back is what the user said, or the X-ray would need another model's memory."""
+    policy = jax.checkpoint_policies.dots_saveable
+
+    def f(x):
+        return jnp.sum(jax.checkpoint(lambda x: jnp.sin(jnp.exp(x)), policy=policy, prevent_cse=False)(x))
+
+    remats = [
+        equation for equation in equations(jax.make_jaxpr(jp.xray.program(f))(X).jaxpr) if "policy" in equation.params
+    ]
+    assert remats and all(each.params["policy"] is policy and not each.params["prevent_cse"] for each in remats)
+    assert any(inside.primitive.name == "exp" for each in remats for inside in equations(each.params["jaxpr"]))
 
 
 def test_several_arguments_names_and_something_beside_the_value():
