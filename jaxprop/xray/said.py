@@ -64,24 +64,25 @@ def _step(row: Row, which: str, name: str) -> str:
 
 
 def through_depth(rows: Sequence[Row]) -> list[str]:
-    """Say of errors and values what becomes of them between the ends of the program, and of a scan's steps."""
-    found = [row for row in rows if row.site.primitive in PRODUCTS and row.value is not None]
-    said: list[str] = []
-    if len(found) > 3:
-        what = f"of the {len(found)} matrix products"
-        said += _judged(
-            "error", [row.error.rms for row in found[::-1] if row.error], f"in the last quarter {what}", "in the first"
-        )
-        said += _judged(
-            "value", [row.value.rms for row in found if row.value], f"in the first quarter {what}", "in the last"
-        )
-    for row in found:
-        if len(row.site.axes) == 1 and row.site.axes[0][0] == "scan" and row.error is not None:
-            steps = row.error.steps[np.isfinite(row.error.steps)][::-1]
-            if len(steps) > 3:
-                what = f"of the {len(steps)} steps of the scan around {row.line or row.scope}"
-                said += _judged("error", list(steps), f"in the last quarter {what}", "in the first")
-                break
+    """Say of errors and values what becomes of them between the ends of the program, and of a scan's steps.
+
+    Matrix products stand for the layers; where few were measured, as in a light report, all arrays do.
+    """
+    arrays = [row for row in rows if not row.is_argument and row.value is not None and not row.shape.endswith("[]")]
+    products = [row for row in arrays if row.site.primitive in PRODUCTS]
+    found, what = (products, "matrix products") if len(products) > 3 else (arrays, "arrays inside")
+    errors, values = [row.error.rms for row in found[::-1] if row.error], [row.value.rms for row in found if row.value]
+    of = f"of the {len(found)} {what}"
+    said = [
+        *_judged("error", errors, f"in the last quarter {of}", "in the first"),
+        *_judged("value", values, f"in the first quarter {of}", "in the last"),
+    ]
+    scanned = (row for row in found if [kind for kind, _ in row.site.axes] == ["scan"] and row.error is not None)
+    for row in scanned:
+        steps = row.error.steps[np.isfinite(row.error.steps)][::-1] if row.error else np.zeros(0)
+        around = f"of the {len(steps)} steps of the scan around {row.line or row.scope}"
+        if judged := _judged("error", list(steps), f"in the last quarter {around}", "in the first"):
+            return [*said, *judged]
     return said
 
 

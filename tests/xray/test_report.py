@@ -88,7 +88,8 @@ def test_a_scan_has_its_steps_and_what_they_come_to_together():
     np.testing.assert_allclose(row.error.steps, [rms(error) for error in errors])
     np.testing.assert_allclose(row.value.rms, rms(values))
     np.testing.assert_allclose(row.error.rms, rms(errors))
-    assert errors[0].max() < errors[-1].max() / 10  # they vanish, and the steps show it
+    assert errors[0].max() < errors[-1].max() / 10  # they fall, and the steps show it
+    assert "of the 6 steps of the scan around test_report.py:" in str(found)
     assert "equations lie in 6 steps" in str(found.table())
 
 
@@ -182,6 +183,18 @@ def test_a_light_report_shows_what_there_is():
     broken = report(lambda x: jnp.sum(jnp.log(x)), light=True)(np.array([0.0, -1.0]))
     assert Report.from_json(json.loads(json.dumps(broken.json(), allow_nan=False))).rows[-1].value.trouble == "NaN"
     assert broken.rows[-1].value.trouble == "NaN" and "value NaN" in str(broken.table("equation"))
+
+
+@pytest.mark.parametrize(("slope", "verb"), [(0.1, "vanish"), (1.0, "neither vanish nor explode"), (9.0, "explode")])
+def test_what_becomes_of_errors_through_depth_is_said(slope, verb):
+    def f(x):
+        for _ in range(12):
+            x = slope * jnp.sin(x)
+        return jnp.sum(x)
+
+    said = str(report(f)(np.full(3, 1e-3)))
+    assert f"The errors {verb}: their RMS is" in said
+    assert "in the last quarter of the" in said and "arrays inside" in said
 
 
 def test_it_is_compiled_once_for_each_shape_and_for_what_is_no_array(compilations):
