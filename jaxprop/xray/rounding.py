@@ -1,0 +1,148 @@
+"""How far rounding alone may move the numbers of a program: what two runs of it may differ by and still agree.
+
+A number of some dtype is moved by a fifth of its epsilon, as a standard deviation. An equation passes on what comes in
+with its inputs, and adds its own:
+
+    v = a · max over inputs of v_input + (ε / 5)² · steps of the scans around
+
+v is a variance relative to the mean square of the array there. The amplification a is 1, but in sums and products where
+large numbers cancel: there the measures say what the terms were and what is left of them. Errors take the same way
+backwards, and what the values on it bring as well, since derivatives are made of them.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxprop.xray import measures
+from jaxprop.xray.planning import Path
+from jaxprop.xray.program import Reading
+from jaxprop.xray.sites import Site
+
+PART = 0.2  # of epsilon: what rounding moves is spread evenly over ± ε/2 or less
+DIGIT = 10.0  # cancellation counts where more than a digit is lost: a little of it stands in every sum, and evens out
+SUMS = {"add", "sub", "add_any"}
+PRODUCTS = {"dot_general", "conv_general_dilated", "reduce_sum", "cumsum", "reduce_window_sum"}
+SINGLE = float(np.finfo(np.float32).eps)  # what halves are summed up and measured in
+
+
+class Known(NamedTuple):
+    """What is known of an array: its mean square, how many numbers it has, and its relative variance by rounding."""
+
+    square: float
+    count: int
+    variance: float
+
+
+def epsilon(shape: str) -> float:
+    """Return the epsilon of an array's dtype, told as "bfloat16[8,128]"; 0 for whole numbers.
+
+    >>> epsilon("bfloat16[8,128]"), epsilon("int32[]")
+    (0.0078125, 0.0)
+    """
+    try:
+        return float(jnp.finfo(shape.partition("[")[0]).eps)
+    except (TypeError, ValueError):
+        return 0.0
+
+
+def rounding(reading: Reading) -> tuple[dict[Path, float], dict[Path, float]]:
+    """Return the relative variances that rounding may bring to the value of each equation, and to its error."""
+    values: dict[int, Known] = {}
+    forward: dict[Path, float] = {}
+    for site in reading.sites:
+        given = [values[number] for number in site.inputs if number in values]
+        square = _mean_square(reading, site, errors=False)
+        forward[site.path] = v = own(site) + _brought(site, given, square)
+        if square is None:  # what only moves numbers leaves them as large
+            square = max((each.square for each in given), default=0.0)
+        for number, shape in zip(site.outputs, site.shapes, strict=True):
+            values[number] = Known(square, _count(shape), v)
+    return forward, _backward(reading, values, forward)
+
+
+def _brought(site: Site, given: Sequence[Known], square: float | None) -> float:
+    """The variance that comes with the inputs."""
+    most = max((each.variance for each in given), default=0.0)
+    if site.primitive in SUMS:
+        return most * _amplification(max((each.square for each in given), default=0.0), square)
+    if site.primitive in PRODUCTS and given:
+        factors = given[:2]
+        ratio = math.prod(each.count for each in factors) / max(_count(site.shapes[0]), 1)
+        terms = max(1.0, ratio if len(factors) == 1 else math.sqrt(ratio))
+        summed = most + (PART * SINGLE) ** 2 * terms
+        return summed * _amplification(terms * math.prod(each.square for each in factors), square)
+    return most
+
+
+def _backward(reading: Reading, values: dict[int, Known], forward: dict[Path, float]) -> dict[Path, float]:
+    behind: dict[int, list[Known]] = {}  # of each value: what its error is the sum of
+    found: dict[Path, float] = {}
+    for site in reversed(reading.sites):
+        parts = [part for number in site.outputs for part in behind.get(number, ())]
+        square, count = _mean_square(reading, site, errors=True), max(map(_count, site.shapes), default=0)
+        found[site.path] = v = own(site) + max((_of_part(part, square, count) for part in parts), default=0.0)
+        for number in site.inputs:
+            if number is not None and square is None:
+                behind.setdefault(number, []).extend(parts)
+            elif number in values and square is not None:
+                others = [values[n] for n in site.inputs if n != number and n in values]
+                part = _part(site, values[number], others, Known(square, count, max(v, forward[site.path])))
+                behind.setdefault(number, []).append(part)
+    return found
+
+
+def _of_part(part: Known, square: float | None, count: int) -> float:
+    """The variance that one of its parts brings to an error, which is a sum over what was broadcast."""
+    return part.variance * _amplification(part.square * max(1.0, part.count / max(count, 1)), square)
+
+
+def _part(site: Site, value: Known, others: list[Known], error: Known) -> Known:
+    """What the error of an equation's output brings to that of an input: its size before anything cancels."""
+    if site.primitive in SUMS:
+        return error
+    other = others[0] if others else value
+    if site.primitive == "mul":
+        return error._replace(square=error.square * other.square)
+    if site.primitive in PRODUCTS and others:
+        terms = max(1.0, math.sqrt(other.count * error.count / max(value.count, 1)))
+        return Known(error.square * other.square * terms, value.count, error.variance)
+    return error._replace(square=0.0)
+
+
+def own(site: Site) -> float:
+    """Return the variance of what an equation itself rounds, and of what its measure does."""
+    steps = math.prod(length for kind, length in site.axes if kind == "scan")
+    eps = max(map(epsilon, site.shapes), default=0.0)
+    measuring = min(eps, SINGLE) ** 2 * max(map(_count, site.shapes), default=0)
+    return PART**2 * (eps**2 * steps + measuring)
+
+
+def _amplification(before: float, after: float | None) -> float:
+    """How much more rounding matters to what is left of large numbers: mean squares before and after."""
+    lost = before / after if after else 1.0
+    return lost if lost > DIGIT**2 else 1.0
+
+
+def _mean_square(reading: Reading, site: Site, *, errors: bool) -> float | None:
+    """The mean square of what was measured at an equation, over all steps; None if nothing was."""
+    found = [each for each in (reading.errors if errors else reading.values).get(site.path, ()) if each is not None]
+    if not found:
+        return None
+    squares = [_square(np.asarray(each, np.float64), reading.light) for each in found]
+    return max(squares)
+
+
+def _square(measured: Any, light: bool) -> float:
+    one = measures.joined(measured.reshape(-1, measured.shape[-1]))
+    named = dict(zip(measures.names(light), one.tolist(), strict=True))
+    square = named["square"] * (1.0 if light else named["largest"] ** 2)
+    return square if math.isfinite(square) else 0.0
+
+
+def _count(shape: str) -> int:
+    """The numbers in an array, told as "float32[8,128]"."""
+    return math.prod(int(axis) for axis in shape.partition("[")[2].rstrip("]").split(",") if axis.isdigit())
