@@ -3,23 +3,23 @@
 A number of some dtype is moved by a fifth of its epsilon, as a standard deviation. An equation passes on what comes in
 with its inputs, and adds its own:
 
-    v = a · max over inputs of v_input + (ε / 5)² · steps of the scans around
+    v = max over inputs of a · v_input + (ε / 5)² · steps of the scans around
 
-v is a variance relative to the mean square of the array there. The amplification a is 1, but in sums and products where
-large numbers cancel: there the measures say what the terms were and what is left of them. Errors take the same way
-backwards, and what the values on it bring as well, since derivatives are made of them.
+v is a variance relative to the mean square of the array there. a is 1, but where a sum or a product cancels, of which
+the measures tell how large its terms were and what is left. Errors take the same way backwards, and what the values on it
+bring as well, since derivatives are made of them; there what cancels counts where it does and no further, since most of
+an error comes by other ways.
 """
 
 import math
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import jax.numpy as jnp
 import numpy as np
 
 from jaxprop.xray import measures
 from jaxprop.xray.planning import Path
-from jaxprop.xray.program import Reading
 from jaxprop.xray.sites import Site
 
 PART = 0.2  # of epsilon: what rounding moves is spread evenly over ± ε/2 or less
@@ -27,6 +27,30 @@ DIGIT = 10.0  # cancellation counts where more than a digit is lost: a little of
 SUMS = {"add", "sub", "add_any"}
 PRODUCTS = {"dot_general", "conv_general_dilated", "reduce_sum", "cumsum", "reduce_window_sum"}
 SINGLE = float(np.finfo(np.float32).eps)  # what halves are summed up and measured in
+
+
+class Measured(Protocol):
+    """A report, or the reading that it is made of."""
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """Give the equations."""
+        ...
+
+    @property
+    def values(self) -> Mapping[Path, tuple[Any, ...]]:
+        """Give the measures of what they computed."""
+        ...
+
+    @property
+    def errors(self) -> Mapping[Path, tuple[Any, ...]]:
+        """Give the measures of the errors that came back."""
+        ...
+
+    @property
+    def light(self) -> bool:
+        """Say whether these are `measures.LIGHT`."""
+        ...
 
 
 class Known(NamedTuple):
@@ -49,14 +73,15 @@ def epsilon(shape: str) -> float:
         return 0.0
 
 
-def rounding(reading: Reading) -> tuple[dict[Path, float], dict[Path, float]]:
+def rounding(reading: Measured) -> tuple[dict[Path, float], dict[Path, float]]:
     """Return the relative variances that rounding may bring to the value of each equation, and to its error."""
     values: dict[int, Known] = {}
     forward: dict[Path, float] = {}
     for site in reading.sites:
         given = [values[number] for number in site.inputs if number in values]
         square = _mean_square(reading, site, errors=False)
-        forward[site.path] = v = own(site) + _brought(site, given, square)
+        v = own(site) + _brought(site, given, square)
+        forward[site.path] = v + _measuring(site)
         if square is None:  # what only moves numbers leaves them as large
             square = max((each.square for each in given), default=0.0)
         for number, shape in zip(site.outputs, site.shapes, strict=True):
@@ -78,13 +103,14 @@ def _brought(site: Site, given: Sequence[Known], square: float | None) -> float:
     return most
 
 
-def _backward(reading: Reading, values: dict[int, Known], forward: dict[Path, float]) -> dict[Path, float]:
+def _backward(reading: Measured, values: dict[int, Known], forward: dict[Path, float]) -> dict[Path, float]:
     behind: dict[int, list[Known]] = {}  # of each value: what its error is the sum of
     found: dict[Path, float] = {}
     for site in reversed(reading.sites):
         parts = [part for number in site.outputs for part in behind.get(number, ())]
         square, count = _mean_square(reading, site, errors=True), max(map(_count, site.shapes), default=0)
-        found[site.path] = v = own(site) + max((_of_part(part, square, count) for part in parts), default=0.0)
+        found[site.path] = own(site) + _measuring(site) + max((_of_part(part, square, count) for part in parts), default=0.0)
+        v = own(site) + max((part.variance for part in parts), default=0.0)
         for number in site.inputs:
             if number is not None and square is None:
                 behind.setdefault(number, []).extend(parts)
@@ -114,11 +140,15 @@ def _part(site: Site, value: Known, others: list[Known], error: Known) -> Known:
 
 
 def own(site: Site) -> float:
-    """Return the variance of what an equation itself rounds, and of what its measure does."""
+    """Return the variance of what an equation itself rounds."""
     steps = math.prod(length for kind, length in site.axes if kind == "scan")
-    eps = max(map(epsilon, site.shapes), default=0.0)
-    measuring = min(eps, SINGLE) ** 2 * max(map(_count, site.shapes), default=0)
-    return PART**2 * (eps**2 * steps + measuring)
+    return (PART * max(map(epsilon, site.shapes), default=0.0)) ** 2 * steps
+
+
+def _measuring(site: Site) -> float:
+    """The variance of what a measure rounds, which is a sum over the array."""
+    eps = min(max(map(epsilon, site.shapes), default=0.0), SINGLE)
+    return (PART * eps) ** 2 * max(map(_count, site.shapes), default=0)
 
 
 def _amplification(before: float, after: float | None) -> float:
@@ -127,7 +157,7 @@ def _amplification(before: float, after: float | None) -> float:
     return lost if lost > DIGIT**2 else 1.0
 
 
-def _mean_square(reading: Reading, site: Site, *, errors: bool) -> float | None:
+def _mean_square(reading: Measured, site: Site, *, errors: bool) -> float | None:
     """The mean square of what was measured at an equation, over all steps; None if nothing was."""
     found = [each for each in (reading.errors if errors else reading.values).get(site.path, ()) if each is not None]
     if not found:
