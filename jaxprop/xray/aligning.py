@@ -20,8 +20,8 @@ def aligned(here: Sequence[Site], there: Sequence[Site]) -> list[Pair]:
 
     What only moves or converts numbers is left out: precisions and JAX versions differ in it. Equations are the same if
     they compute the same of the same shapes, whatever the dtype, in the same module and function; then, between those
-    that were found so, if they are in the same module; and then if they compute the same at all. Arguments are paired by
-    their names first.
+    that were found so, if they are in the same module; and then if they compute the same at all. Arguments are paired
+    by their names first.
     """
     arguments = _arguments([s for s in here if _is_argument(s)], [s for s in there if _is_argument(s)])
     ours = [s for s in here if not _is_argument(s) and s.primitive not in LAYOUT]
@@ -66,7 +66,9 @@ def _paired(here: Sequence[Site], there: Sequence[Site], keys: tuple[Key, ...]) 
         return
     key, *rest = keys
     ours, theirs = list(map(key, here)), list(map(key, there))
-    before = next((n for n, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs)))
+    before = next(
+        (n for n, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs))
+    )
     yield from map(Pair, here[:before], there[:before])  # most of two programs: what follows takes time
     a = b = before
     for block in SequenceMatcher(None, ours[before:], theirs[before:], autojunk=False).get_matching_blocks():

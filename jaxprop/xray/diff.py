@@ -23,6 +23,9 @@ from jaxprop.xray.tabulated import Printed
 SIGMAS = 6.0  # deviations of what rounding brings that still agree: of hundreds of places, none of them all
 
 
+NOISE = 0.5  # where rounding explains more, nothing else is left: the gradient of a bias that changes nothing, say
+
+
 class Difference(NamedTuple):
     """By how much two arrays differ, relative to the larger one, and what rounding explains of it.
 
@@ -94,12 +97,17 @@ class Diff:
                 yield place
 
     def in_order(self, kind: str) -> list[Place]:
-        """List the places with values, or with errors, in the order in which a run comes to them, scans step by step."""
+        """List the places with values, or with errors, in the order of a run, scans step by step."""
         if kind == "value":
-            return sorted((p for p in self.places if p.value), key=lambda p: _moment(p.here.site, p.value))
+            values = [(_moment(p.here.site, p.value.step), p) for p in self.places if p.value is not None]
+            return [place for _, place in sorted(values, key=lambda pair: pair[0])]
         used = self._first_uses
-        found = [place for place in self.places if place.error]
-        return sorted(found, key=lambda p: _moment(p.here.site, p.error, used), reverse=True)
+        errors = [
+            (used.get(site.outputs[0], (0,)) if p.here.is_argument else _moment(site, p.error.step), p)
+            for p in self.places
+            if (site := p.here.site) and p.error is not None
+        ]
+        return [place for _, place in sorted(errors, key=lambda pair: pair[0], reverse=True)]
 
     @cached_property
     def _first_uses(self) -> dict[int, Any]:
@@ -108,7 +116,7 @@ class Diff:
         for place in self.places:
             for number in place.here.site.inputs:
                 if number is not None:
-                    used.setdefault(number, _before(place.here.site.path))
+                    used.setdefault(number, (*(moment := _moment(place.here.site, 0))[:-1], moment[-1] - 0.5))
         return used
 
     def table(self, limit: int | None = 40) -> Printed:
@@ -127,13 +135,13 @@ class Diff:
         return Printed(Table((head, *map(_cells, chosen)), right=range(3, 9), notes=notes))
 
     def __str__(self) -> str:
-        return "\n".join(_sentences(self))
+        return "\n".join(sentences(self))
 
     def __repr__(self) -> str:
         return f"{self}\n.table() shows every place."
 
     def _repr_html_(self) -> str:
-        return f"{''.join(f'<p>{escape(line)}</p>' for line in _sentences(self))}{self.table()._repr_html_()}"
+        return f"{''.join(f'<p>{escape(line)}</p>' for line in sentences(self))}{self.table()._repr_html_()}"
 
     def json(self) -> dict[str, Any]:
         """Return the verdict as plain data for `json.dump`."""
@@ -168,7 +176,8 @@ def diff(report: Report | Reading, other: Report | Reading, *, rtol: float | Non
     Args:
         report: of one run, by `report` or `Report.from_json`, or a reading of `program`.
         other: of the other run.
-        rtol: the relative difference that agrees, in place of what rounding explains.
+        rtol: the relative difference that agrees, in place of what rounding explains, except where numbers cancel so
+            far that nothing but rounding is left.
 
     Raises:
         JaxpropError: one of them is no report, or no equation of the two is the same.
@@ -206,7 +215,9 @@ def _report(given: Any, name: str) -> Report:
     if isinstance(given, Report):
         return given
     hint = "; Report.from_json makes one of what json.load read" if isinstance(given, dict) else ""
-    raise JaxpropError(f"diff: {name} must be what jp.xray.report(f)(*args) returns, found {type(given).__name__}{hint}")
+    raise JaxpropError(
+        f"diff: {name} must be what jp.xray.report(f)(*args) returns, found {type(given).__name__}{hint}"
+    )
 
 
 class _Bounds(NamedTuple):
@@ -217,9 +228,8 @@ class _Bounds(NamedTuple):
     rtol: float | None
 
     def at(self, here: Site, there: Site, kind: int) -> float:
-        if self.rtol is not None:
-            return self.rtol
-        return SIGMAS * math.sqrt(self.here[kind][here.path] + self.there[kind][there.path])
+        explained = SIGMAS * math.sqrt(self.here[kind][here.path] + self.there[kind][there.path])
+        return explained if self.rtol is None or explained > NOISE else self.rtol
 
 
 def _places(pair: Pair, mine: dict[Any, Row], others: dict[Any, Row], bounds: _Bounds) -> Iterator[Place]:
@@ -231,7 +241,9 @@ def _places(pair: Pair, mine: dict[Any, Row], others: dict[Any, Row], bounds: _B
         ours, theirs = mine.get((here.path, output)), others.get((there.path, output))
         if ours is not None and theirs is not None:
             value = _difference(ours.value, theirs.value, bounds.at(here, there, 0), here, last=False)
-            yield Place(ours, theirs, value, _difference(ours.error, theirs.error, bounds.at(here, there, 1), here, last=True))
+            yield Place(
+                ours, theirs, value, _difference(ours.error, theirs.error, bounds.at(here, there, 1), here, last=True)
+            )
 
 
 def _difference(a: Measure | None, b: Measure | None, explained: float, site: Site, *, last: bool) -> Difference | None:
@@ -271,7 +283,9 @@ def relative(a: dict[str, np.ndarray], b: dict[str, np.ndarray], light: bool) ->
         if not light:
             found += [np.abs(a[name] - b[name]) / largest for name in ("least", "most")]
             found.append(np.abs(a["projection"] - b["projection"]) / size)
-        whole = np.nan_to_num(np.stack(np.broadcast_arrays(*found)), nan=0.0, posinf=0.0).max(axis=0)  # 0 / 0: both are 0
+        whole = np.nan_to_num(np.stack(np.broadcast_arrays(*found)), nan=0.0, posinf=0.0).max(
+            axis=0
+        )  # 0 / 0: both are 0
     kinds = ("square", "largest") if light else ("nan", "inf")
     if light:
         other = np.any([_kind(a[name]) != _kind(b[name]) for name in kinds], axis=0)
@@ -283,3 +297,116 @@ def relative(a: dict[str, np.ndarray], b: dict[str, np.ndarray], light: bool) ->
 def _kind(numbers: np.ndarray) -> np.ndarray:
     """0 for what is finite, 1 for infinity, 2 for NaN."""
     return np.where(np.isnan(numbers), 2, np.where(np.isinf(numbers), 1, 0))
+
+
+def _moment(site: Site, step: int | None) -> tuple[float, ...]:
+    """When an equation runs: its path, with the step of the scan around it behind the scan's place."""
+    if step is None or "scan" not in site.around:
+        return site.path
+    kinds = site.around[: site.around.index("scan")]
+    depth = len(kinds) + kinds.count("cond") + 1  # the path of a cond has the number of the branch too
+    return (*site.path[:depth], step, *site.path[depth:])
+
+
+def _parts(place: Place) -> bool:
+    return any(found is not None and found.parts for found in (place.value, place.error))
+
+
+def _cells(place: Place) -> tuple[str, ...]:
+    """A row of the table."""
+    here, there = place.here, place.there
+    cells = [" ".join(filter(None, (here.scope * (not here.is_argument), here.name))), str(here.line or ""), here.shape]
+    for kind, found in (("value", place.value), ("error", place.error)):
+        pair = [getattr(row, kind) for row in (here, there)]
+        cells += ["" if each is None else shown(each.rms, 3) for each in pair]
+        cells.append("" if found is None else f"{shown(found.relative, 2)}{'*' if found.parts else ''}")
+    return tuple(cells)
+
+
+def sentences(found: Diff) -> Iterator[str]:
+    """Say what two reports have in common, and where they part."""
+    first = found.first
+    if first is None:
+        yield f"They agree at all {len(found.places)} places: {_agree(found.places)}."
+    elif first.kind == "value":
+        yield from _parting(found, first, "values")
+    else:
+        values = [place for place in found.places if place.value is not None]
+        yield f"The values agree at all {len(values)} places{_to(values, 'value')}."
+        yield from _parting(found, first, "errors")
+    for sites, who in ((found.only_here, "the first"), (found.only_there, "the other")):
+        if sites:
+            more = f", and {len(sites) - 1} more" if len(sites) > 1 else ""
+            yield f"Only {who} has {named(sites[0])}{more}."
+
+
+def _agree(places: Sequence[Place]) -> str:
+    parts = [f"the {kind}s{_to(places, kind)}" for kind in ("value", "error") if _worst(places, kind) is not None]
+    return " and ".join(parts)
+
+
+def _parting(found: Diff, first: Parting, what: str) -> Iterator[str]:
+    """The sentences on where they part."""
+    order = found.in_order(first.kind)
+    at = order.index(first.place)
+    difference, (mine, other) = first.difference, first.measured
+    if at:
+        before = order[at - 1].here
+        yield f"The {what}{_from(first.kind)} agree{_to(order[:at], first.kind)} up to {named(before.site)}."
+    step = f", in step {difference.step}" if difference.step is not None else ""
+    figures = f"RMS {_digits(mine.rms, other.rms)}"
+    if mine.trouble != other.trouble:
+        figures += f", {mine.trouble or 'all finite'} against {other.trouble or 'all finite'}"
+    if math.isfinite(difference.relative):
+        figures += f", a relative difference of {difference.relative:.1e} where up to {difference.explained:.1e} agrees"
+    yield f"They part at {named(first.place.here.site)}{step}: {figures}."
+    if first.place.here.name != first.place.there.name or first.place.here.scope != first.place.there.scope:
+        yield f"In the other it is {named(first.place.there.site)}."
+    if first.kind == "value" and at:
+        yield from _between(found, order[at - 1].here.site, first.place.here.site)
+
+
+def _between(found: Diff, before: Site, after: Site) -> Iterator[str]:
+    """What only one of them computes between the last place that agrees and the first that parts."""
+    there = {place.here.site.path: place.there.site.path for place in found.places}
+    ranges = ((found.only_here, before.path, after.path), (found.only_there, there[before.path], there[after.path]))
+    for (sites, start, stop), who in zip(ranges, ("the first", "the other"), strict=True):
+        names = [site.primitive for site in sites if start < site.path < stop]
+        if names:
+            yield f"Between these two, only {who} has {', '.join(names[:6])}{', …' if len(names) > 6 else ''}."
+
+
+def _from(kind: str) -> str:
+    return "" if kind == "value" else ", from the cost back,"
+
+
+def _worst(places: Iterable[Place], kind: str) -> float | None:
+    found = [getattr(place, kind) for place in places]
+    return max((each.relative for each in found if each is not None and each.explained < NOISE), default=None)
+
+
+def _to(places: Iterable[Place], kind: str) -> str:
+    worst = _worst(places, kind)
+    return "" if worst is None else " exactly" if worst == 0 else f" to {worst:.1e}"
+
+
+def _digits(a: float, b: float) -> str:
+    """Two numbers, with as many digits as it takes to tell them apart."""
+    digits = next((n for n in range(3, 10) if shown(a, n) != shown(b, n)), 3)
+    return f"{shown(a, digits)} against {shown(b, digits)}"
+
+
+def named(site: Site) -> str:
+    """Name an equation in a sentence: what it computes, its module and its line."""
+    name = f"the argument {site.name}" if site.name else site.primitive
+    where = ", ".join(filter(None, ("" if site.name else site.scope, str(site.line or ""))))
+    return f"{name} {site.shapes[0]}{f' of {where}' if where else ''}"
+
+
+def _named(site: Site) -> dict[str, Any]:
+    return {"primitive": site.primitive, "scope": site.scope, "line": str(site.line or ""), "shapes": list(site.shapes)}
+
+
+def _plain(number: float) -> float | str:
+    """A number as strict JSON has it."""
+    return number if math.isfinite(number) else str(number)

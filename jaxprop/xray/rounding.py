@@ -6,9 +6,9 @@ with its inputs, and adds its own:
     v = max over inputs of a · v_input + (ε / 5)² · steps of the scans around
 
 v is a variance relative to the mean square of the array there. a is 1, but where a sum or a product cancels, of which
-the measures tell how large its terms were and what is left. Errors take the same way backwards, and what the values on it
-bring as well, since derivatives are made of them; there what cancels counts where it does and no further, since most of
-an error comes by other ways.
+the measures tell how large its terms were and what is left. Errors take the same way backwards, and what the values on
+it bring as well, since derivatives are made of them; there what cancels counts where it does and no further, since most
+of an error comes by other ways.
 """
 
 import math
@@ -109,7 +109,9 @@ def _backward(reading: Measured, values: dict[int, Known], forward: dict[Path, f
     for site in reversed(reading.sites):
         parts = [part for number in site.outputs for part in behind.get(number, ())]
         square, count = _mean_square(reading, site, errors=True), max(map(_count, site.shapes), default=0)
-        found[site.path] = own(site) + _measuring(site) + max((_of_part(part, square, count) for part in parts), default=0.0)
+        found[site.path] = (
+            own(site) + _measuring(site) + max((_of_part(part, square, count) for part in parts), default=0.0)
+        )
         v = own(site) + max((part.variance for part in parts), default=0.0)
         for number in site.inputs:
             if number is not None and square is None:
