@@ -262,22 +262,19 @@ def _difference(a: Measure | None, b: Measure | None, explained: float, site: Si
 
 
 def _by_name(measure: Measure, light: bool) -> dict[str, np.ndarray]:
-    """The measures by name, those of `LIGHT` with the mean square as it is there."""
+    """The measures by name, as far as both reports have them."""
     numbers = measure.numbers.astype(np.float64)
     of = {name: numbers[..., i] for i, name in enumerate(measures.names(measure.light))}
-    if not measure.light:
-        with np.errstate(over="ignore"):
-            of["square"] = of["square"] * of["largest"] ** 2
-        if light:  # which shows what is not finite in the others
-            broken = np.where(of["nan"] > 0, np.nan, np.where(of["inf"] > 0, np.inf, 0.0))
-            of = {name: of[name] + broken * (name != "count") for name in measures.LIGHT}
+    if light and not measure.light:  # a light one shows in the others what is not finite
+        broken = np.where(of["nan"] > 0, np.nan, np.where(of["inf"] > 0, np.inf, 0.0))
+        of |= {name: of[name] + broken for name in ("square", "largest")}
     return of
 
 
 def relative(a: dict[str, np.ndarray], b: dict[str, np.ndarray], light: bool) -> np.ndarray:
     """Return the relative difference of two arrays by their measures; infinite where other numbers are not finite."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        rms = [np.sqrt(each["square"]) for each in (a, b)]
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        rms = [np.sqrt(each["square"]) * each["largest"] for each in (a, b)]
         size, largest = np.fmax(*rms), np.fmax(a["largest"], b["largest"])
         found = [np.abs(rms[0] - rms[1]) / size, np.abs(a["largest"] - b["largest"]) / largest]
         if not light:

@@ -98,7 +98,7 @@ def _brought(site: Site, given: Sequence[Known], square: float | None) -> float:
         factors = given[:2]
         ratio = math.prod(each.count for each in factors) / max(_count(site.shapes[0]), 1)
         terms = max(1.0, ratio if len(factors) == 1 else math.sqrt(ratio))
-        summed = most + (PART * SINGLE) ** 2 * terms
+        summed = most + (PART * min(SINGLE, max(map(epsilon, site.shapes)))) ** 2 * terms
         return summed * _amplification(terms * math.prod(each.square for each in factors), square)
     return most
 
@@ -171,7 +171,7 @@ def _mean_square(reading: Measured, site: Site, *, errors: bool) -> float | None
 def _square(measured: Any, light: bool) -> float:
     one = measures.joined(measured.reshape(-1, measured.shape[-1]))
     named = dict(zip(measures.names(light), one.tolist(), strict=True))
-    square = named["square"] * (1.0 if light else named["largest"] ** 2)
+    square = named["square"] * named["largest"] ** 2
     return square if math.isfinite(square) else 0.0
 
 
