@@ -1,4 +1,4 @@
-"""When numbers stop being numbers: which step, and which layer was the first."""
+"""When numbers stop being numbers: which step, and which layer was the first; of a plain function, which equation."""
 
 from typing import Any, NoReturn
 
@@ -16,10 +16,13 @@ from jaxprop.layers.layer import Layer
 from jaxprop.network import leaves
 from jaxprop.network.call import Network, Rng, Targets, call, environment
 from jaxprop.train.optimizers import point
-from jaxprop.train.precision import LOST_AFTER
+from jaxprop.train.precision import LOST_AFTER, Computed
 from jaxprop.train.rows import Rows
 from jaxprop.train.steps import Recipe, State, batch, taking
 from jaxprop.train.together import at_home
+from jaxprop.uses import weighted, weighted_sum
+from jaxprop.xray.findings import Finding
+from jaxprop.xray.report import report
 
 ADVICE = (
     "Try a smaller learning rate, standardised inputs (a Standardize layer first), "
@@ -56,7 +59,9 @@ def explain(
             if where is None:
                 _, grads = jax.jit(recipe.value_and_grad)(rows, params, key, state.feedback, scale)
                 where = _first(grads, "the gradient of")
-            raise _error(done + i + 1, epoch, where or "the update of the parameters", state.scaling is not None)
+            found = None if isinstance(recipe.net, Layer) or where is None else _made_by(low)
+            where = where or "the update of the parameters"
+            raise _error(done + i + 1, epoch, where, state.scaling is not None, found)
         state = after
     raise _error(done + stop, epoch, "something that another run of the same steps does not show")
 
@@ -119,6 +124,20 @@ def _pass(
     return jax.jit(run)(x, params, targets, mask, feedback, rng)
 
 
+def _made_by(low: Computed) -> Finding | None:
+    """Look into a plain function with the X-ray: which equation made the first number that is not finite, and why."""
+
+    def cost(params: PyTree, rows: Rows) -> Array:
+        costs = low.cost(call(low.net, rows.x, params, mask=rows.mask), rows.targets)
+        return weighted(lambda w: weighted_sum(costs, w), rows.weights, costs.shape[0])
+
+    try:
+        found = report(cost)(at_home(low.params), at_home(low.rows)).nonfinite()
+    except Exception:  # whatever cannot be looked into: the error of the training is the one to raise
+        return None
+    return found[0] if found else None
+
+
 def _first(tree: PyTree, what: str) -> str | None:
     """The first array of a tree that is not finite, by its path."""
     return next((f"{what} {path}" for path, leaf in by_path(tree).items() if not _is_finite(leaf)), None)
@@ -129,8 +148,12 @@ def _is_finite(tree: PyTree) -> bool:
     return all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(at_home(tree)))
 
 
-def _error(step: int, epoch: int, where: str, in_float16: bool = False) -> TrainingError:
+def _error(step: int, epoch: int, where: str, in_float16: bool = False, found: Finding | None = None) -> TrainingError:
+    """Say so; what numbers themselves do, by growing too large, is helped as in layers, and else as the X-ray says."""
     why = IN_FLOAT16 if in_float16 else ""
+    made = "" if found is None else f", made by {found.place} ({found.cause}: {found.why})"
+    better = "" if found is None or "overflow" in found.cause else found.instead
+    advice = f"{better[0].upper()}{better[1:]}" if better else ADVICE
     return TrainingError(
-        f"training stopped at step {step} (epoch {epoch}): the first not finite is {where}. {why}{ADVICE}"
+        f"training stopped at step {step} (epoch {epoch}): the first not finite is {where}{made}. {why}{advice}"
     )

@@ -271,7 +271,33 @@ def test_the_step_is_the_very_step():
 
 
 def test_a_plain_functions_nan_is_named_too():
-    with pytest.raises(TrainingError, match=r"step 1 .* is the output of f\(x, params\)"):
+    with pytest.raises(
+        TrainingError, match=r"step 1 .* is the output of f\(x, params\), made by sqrt at test_fit\.py:\d+"
+    ):
+        fit(lambda x, p: x[:, :1] * jnp.sqrt(p), params=jnp.array(-1.0))
+
+
+def test_a_plain_functions_gradient_is_looked_into_by_the_x_ray():
+    """√′(0) under a where: no value shows it. The advice is what to write, not a smaller learning rate."""
+
+    def f(x, p):
+        return x[:, :1] * jnp.where(p > 0, jnp.sqrt(p), 0.0).sum()
+
+    with pytest.raises(
+        TrainingError, match=r"the gradient of .*, made by .*sqrt at test_fit\.py:\d+ \(f\).*where"
+    ) as told:
+        fit(f, params=jnp.array([0.0, 1.0]))
+    assert "smaller learning rate" not in str(told.value)
+
+
+def test_an_x_ray_that_fails_hides_nothing(monkeypatch):
+    from jaxprop.train import nonfinite
+
+    def fails(f):
+        raise RuntimeError("no picture")
+
+    monkeypatch.setattr(nonfinite, "report", fails)
+    with pytest.raises(TrainingError, match=r"is the output of f\(x, params\)\. Try a smaller"):
         fit(lambda x, p: x[:, :1] * jnp.sqrt(p), params=jnp.array(-1.0))
 
 
