@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from jaxprop.arrays.dtypes import wide
 from jaxprop.errors import ShapeError
-from jaxprop.uses import norms
 from jaxprop.xray.following.examples import InAxes
-from jaxprop.xray.following.foreign import ForeignPass, foreign
+from jaxprop.xray.following.foreign import foreign
 from jaxprop.xray.program import ArgNums
 
 
@@ -42,10 +42,15 @@ def example_norms(
     >>> print(jax.jit(example_norms(cost))(params, x, y))
     [1.7320508 0.        2.       ]
     """
+    run = foreign(f, argnums, in_axes)
 
     def of_examples(*args: Any, **kwargs: Any) -> Float[Array, " N"]:
-        forward = foreign(f, argnums, in_axes)(*args, **kwargs)
-        return norms(forward.uses(costs_of(forward)[1]))
+        forward = run(*args, **kwargs)
+        squares = jax.tree.leaves(forward.close(ones_of, lambda use, path: use.squared_norms()))
+        dtype = wide(jnp.result_type(*squares))
+        # of a leaf that scans go over, those of every step
+        totals = [jnp.sum(each.astype(dtype).reshape(-1, forward.examples), axis=0) for each in squares]
+        return jnp.sqrt(sum(totals[1:], totals[0]))
 
     return of_examples
 
@@ -70,19 +75,20 @@ def uses(f: Callable[..., Any], argnums: ArgNums = 0, in_axes: InAxes = (None, 0
     >>> print(values, use.gradient().ravel())
     [3. 3.] [0.5 2.5]
     """
+    run = foreign(f, argnums, in_axes)
 
     def of_examples(*args: Any, **kwargs: Any) -> tuple[Float[Array, " N"], PyTree]:
-        forward = foreign(f, argnums, in_axes)(*args, **kwargs)
-        values, ones = costs_of(forward)
-        return values, forward.uses(ones)
+        forward = run(*args, **kwargs)
+        uses = forward.uses(ones_of)
+        return jax.tree.leaves(forward.y)[0], uses
 
     return of_examples
 
 
-def costs_of(forward: ForeignPass) -> tuple[Float[Array, " N"], PyTree]:
-    """C_n of every example, and the error of each, 1, in the tree of what f returns."""
-    leaves = jax.tree.leaves(forward.y)
+def ones_of(costs: PyTree) -> PyTree:
+    """The error of every C_n, which is 1. Raises ShapeError where f returned anything else than its cost."""
+    leaves = jax.tree.leaves(costs)
     if len(leaves) != 1 or leaves[0].ndim != 1 or not jnp.issubdtype(leaves[0].dtype, jnp.floating):
         found = ", ".join(f"{leaf.dtype}{list(leaf.shape[1:])}" for leaf in leaves)
         raise ShapeError(f"f returns {found} for one example, expected its cost, one real number: take a sum or a mean")
-    return leaves[0], jax.tree.map(jnp.ones_like, forward.y)
+    return jax.tree.map(jnp.ones_like, costs)

@@ -85,12 +85,13 @@ def leaves(f: Callable[..., Any], argnums: ArgNums = 0, in_axes: InAxes = (None,
     >>> print(found["params['s']"])
     Dense: because of integer_pow, ...
     """
+    run = foreign(f, argnums, in_axes)
 
     def listed(*args: Any, **kwargs: Any) -> Leaves:
         found: list[Leaf] = []
 
         def uses(*args: Any, **kwargs: Any) -> Any:
-            forward = foreign(f, argnums, in_axes)(*args, **kwargs)
+            forward = run(*args, **kwargs)
             flat = jax.tree.leaves(forward.uses(lambda y: jax.tree.map(jnp.ones_like, y)), is_leaf=is_use)
             traced = forward.traced
             for i, use in zip(traced.asked, flat, strict=True):

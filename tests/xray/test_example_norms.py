@@ -1,0 +1,119 @@
+"""`example_norms` stands where people write `vmap(grad(f))`: same call, same numbers, under every transformation."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+import jaxprop as jp
+from jaxprop.xray.following import foreign
+from tests.xray.following_cases import bend, blocks, rows
+
+
+def cost(params, x, y, scale=1.0):
+    return scale * 0.5 * jnp.sum((jnp.tanh(x @ params["w"] + params["b"]) - y) ** 2)
+
+
+PARAMS = {"w": rows(4, 3), "b": rows(3)}
+X, Y = rows(5, 4), rows(5, 3)
+
+
+def by_loop(f, params, x, y):
+    each = [jax.grad(f)(params, x[n], y[n]) for n in range(len(x))]
+    return np.array([np.sqrt(sum(np.sum(np.asarray(g) ** 2) for g in jax.tree.leaves(one))) for one in each])
+
+
+def test_norms_are_those_of_a_loop():
+    expected = by_loop(cost, PARAMS, X, Y)
+    norms = jp.example_norms(cost)
+    np.testing.assert_allclose(jax.jit(norms)(PARAMS, X, Y), expected, rtol=1e-12)
+    axes = jp.example_norms(lambda x, p, y: cost(p, x, y["y"]), argnums=1, in_axes=[-1, None, {"y": 0}])
+    np.testing.assert_allclose(axes(X.T, PARAMS, {"y": Y}), expected, rtol=1e-12)
+    np.testing.assert_allclose(norms(PARAMS, X, Y, scale=2.0), 2 * expected, rtol=1e-12)
+
+
+def test_norms_under_grad_and_vmap():
+    def plain(params, x, y):
+        grads = jax.vmap(jax.grad(cost), (None, 0, 0))(params, x, y)
+        return jnp.sqrt(sum(jnp.sum(g.reshape(len(x), -1) ** 2, 1) for g in jax.tree.leaves(grads)))
+
+    many = jax.tree.map(lambda p: jnp.stack([p, 2 * p]), PARAMS)
+
+    def both(norms):
+        return jax.grad(lambda p: jnp.sum(norms(p, X, Y)))(PARAMS), jax.vmap(norms, (0, None, None))(many, X, Y)
+
+    found, expected = jax.jit(lambda: (both(jp.example_norms(cost)), both(plain)))()
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10), found, expected)
+
+
+def test_several_arguments_are_differentiated():
+    def f(w, b, x):
+        return bend(x @ w + b)
+
+    values, (of_w, of_b) = jp.xray.uses(f, argnums=(0, 1), in_axes=(None, None, 0))(PARAMS["w"], PARAMS["b"], X)
+    expected = jax.grad(lambda w, b: jnp.mean(jax.vmap(f, (None, None, 0))(w, b, X)), (0, 1))(*PARAMS.values())
+    np.testing.assert_allclose(of_w.gradient(), expected[0], rtol=1e-12)
+    np.testing.assert_allclose(of_b.gradient(), expected[1], rtol=1e-12)
+    assert values.shape == (5,)
+
+
+def test_uses_are_closed_inside_a_scan():
+    """What is kept for all steps of a scan is a number an example, and not what entered and what came back."""
+    params = {"w": rows(2, 4, 4), "b": rows(2, 4), "g": rows(2, 4)}
+
+    def program(params, x):
+        forward = foreign(blocks, in_axes=(None, 0))(params, x)
+        return forward.close(jnp.ones_like, lambda use, path: use.squared_norms())
+
+    x = rows(7, 5, 4)
+    jaxpr = jax.make_jaxpr(program)(params, x)
+    scanned = [e for e in jaxpr.jaxpr.eqns if e.primitive.name == "scan"]
+    back = [v.aval.shape for e in scanned if e.params["reverse"] for v in e.outvars]
+    assert (2, 7) in back and not any(len(shape) > 3 for shape in back), back
+
+
+def test_norms_over_two_devices():
+    """N is spread over devices under jit: stock gradients of convolutions by examples are wrong there."""
+
+    def f(p, x):
+        y = lax.conv_general_dilated(x[None], p["w"], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        z = lax.conv_general_dilated(y, jnp.tanh(p["v"]), (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        return bend(jnp.mean(z, axis=(1, 2)) @ p["u"])
+
+    params, x = {"w": rows(3, 3, 2, 4), "v": rows(3, 3, 4, 4), "u": rows(4, 2)}, rows(8, 6, 6, 2)
+    mesh = Mesh(np.array(jax.devices()[:2]), ("data",))
+    laid = jax.device_put(x, NamedSharding(mesh, PartitionSpec("data")))
+    norms = jax.jit(jp.example_norms(f, in_axes=(None, 0)))
+    each = jax.jit(jax.grad(f))
+    expected = [np.sqrt(sum(np.sum(np.asarray(g) ** 2) for g in each(params, row).values())) for row in x]
+    np.testing.assert_allclose(norms(params, laid), expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("in_axes", "args", "message"),
+    [
+        ((None, 0), (PARAMS, X, Y), "2 positional arguments, but f was called with 3"),
+        ((None, None, None), (PARAMS, X, Y), "maps no array"),
+        ((None, 0, 0), (PARAMS, X, Y[:2]), "different numbers of examples"),
+        ((None, 0, 0), (PARAMS, X[:0], Y[:0]), "N = 0"),
+        ((None, 2, 0), (PARAMS, X, Y), "found axis 2"),
+        ((None, "x", 0), (PARAMS, X, Y), "found 'x'"),
+        ((None, {"a": 0}, 0), (PARAMS, X, Y), "no prefix"),
+        ((0, 0, 0), (PARAMS, X, Y), "mapped over examples too"),
+        ((None, 0, 0), ({"w": jnp.ones((4, 3), int), "b": jnp.ones(3, int)}, X, Y), "holds no real numbers"),
+    ],
+)
+def test_what_is_wrong_is_named(in_axes, args, message):
+    with pytest.raises(jp.JaxpropError, match=message):
+        jp.example_norms(cost, in_axes=in_axes)(*args)
+
+
+def test_a_cost_is_one_number():
+    with pytest.raises(jp.ShapeError, match=r"returns float64\[3\] for one example"):
+        jp.example_norms(lambda p, x, y: x @ p["w"])(PARAMS, X, Y)
+    with pytest.raises(jp.JaxpropError, match="found None"):
+        jp.example_norms(cost, argnums=None)
+    with pytest.raises(jp.ShapeError, match="expected real numbers"):
+        jp.example_norms(lambda p, x, y: jnp.argmax(x @ p["w"]))(PARAMS, X, Y)
