@@ -1,7 +1,7 @@
 """The equations of a program as a flat list, in the order in which they run: what a report has its rows from."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from jaxprop.xray.evidence import Evidence, names_in
@@ -47,7 +47,7 @@ class Site:
     shapes: tuple[str, ...]
     axes: tuple[tuple[str, int], ...] = ()
     around: tuple[str, ...] = ()
-    via: tuple[Line, ...] = ()
+    via: tuple[Line, ...] = field(default=(), hash=False)  # a reading is hashed with its sites, and often
     name: str = ""
 
 
