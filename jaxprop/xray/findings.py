@@ -1,6 +1,5 @@
 """What `nonfinite` found: where, why, and what to write instead, to be read in ten seconds."""
 
-import linecache
 from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
@@ -21,6 +20,7 @@ class Finding:
         ("while", 7, None) for the seventh iteration.
     cause: in a few words.    why: a sentence, with the numbers that were measured.    instead: what to write.
     chain: from there to what the user sees.    name: of an argument.
+    via: the user's lines that called that line, from the inside out, where it was called from several.
 
     >>> import jax.numpy as jnp, jaxprop as jp
     >>> found = jp.xray.report(lambda x: jnp.sum(jnp.log(x)))(jnp.array([1.0, 0.0])).nonfinite()[0]
@@ -38,11 +38,12 @@ class Finding:
     instead: str
     chain: tuple[str, ...] = ()
     name: str = ""
+    via: tuple[Line, ...] = ()
 
     @property
     def source(self) -> str:
         """The text of the user's line."""
-        return "" if self.line is None else linecache.getline(self.line.file, self.line.number).strip()
+        return "" if self.line is None else self.line.text
 
     @property
     def place(self) -> str:
@@ -56,6 +57,7 @@ class Finding:
     def __str__(self) -> str:
         lines = [self.place]
         lines += [f"    {self.source}"] if self.source else []
+        lines += [f"  from:   {self.via[0]}"] if self.via else []
         lines += [f"  why:    {self.cause}: {self.why}"]
         lines += [f"  write:  {self.instead}"] if self.instead else []
         lines += [f"  then:   {' → '.join(self.chain)}"] if self.chain else []

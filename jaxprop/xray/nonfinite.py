@@ -22,10 +22,11 @@ from jaxprop.xray.looking import Look, look, measured_lightly
 from jaxprop.xray.marks import INF, NAN, Marks, Steps, axes, is_layout, marks_of_array, when
 from jaxprop.xray.origins import Origin, before_outputs, of_errors, of_values
 from jaxprop.xray.outcomes import Outcome, outcome_of
+from jaxprop.xray.places import Line
 from jaxprop.xray.planning import Path
 from jaxprop.xray.program import Traced, trace
 from jaxprop.xray.rewriting import unseen
-from jaxprop.xray.sites import sites
+from jaxprop.xray.sites import Site, sites
 from jaxprop.xray.versions import opened
 
 if TYPE_CHECKING:
@@ -293,8 +294,13 @@ class _Search:
         )
         return Finding(
             "forward" if outputs else "backward", site.primitive, site.line, site.scope, tuple(steps),
-            made.cause.name, made.cause.why, made.cause.instead, (*chain, self.outcome.end), site.name,
+            made.cause.name, made.cause.why, made.cause.instead, (*chain, self.outcome.end), site.name, self._via(site),
         )  # fmt: skip
+
+    def _via(self, site: Site) -> tuple[Line, ...]:
+        """The lines that called the one of an equation, where others called it too."""
+        alike = (other for other in self.sites.values() if other.line == site.line)
+        return site.via if site.line is not None and any(other.via != site.via for other in alike) else ()
 
     def _given(self, outputs: list[int]) -> Finding:
         """A number that stood in the program from the start."""

@@ -174,3 +174,22 @@ def test_light_measures_tell_nan_from_infinity_wherever_they_stand():
     assert marks_of(np.asarray(measured)).tolist() == [NAN] * 12 + [INF, 0]
     joined = jax.jit(lambda m: measures.joined(m, jnp))
     assert [int(marks_of(np.asarray(joined(m)))) for m in (measured, measured[12:], measured[13:])] == [NAN, INF, 0]
+
+
+def test_who_called_the_line_is_told_where_several_did():
+    @jax.jit
+    def entropy(p):
+        return -jnp.sum(p * jnp.log(p))
+
+    def cost(p):
+        good = entropy(p + 1)
+        return good + entropy(p)  # this one
+
+    finding = jp.xray.report(cost)(jnp.array([0.5, 0.0])).nonfinite()[0]
+    assert (finding.line.function, [line.text for line in finding.via]) == (
+        "entropy",
+        ["return good + entropy(p)  # this one"],
+    )
+    assert f"  from:   {finding.via[0]}" in str(finding).splitlines()
+    alone = jp.xray.report(lambda p: entropy(p))(jnp.array([0.5, 0.0])).nonfinite()[0]
+    assert alone.via == () and "from:" not in str(alone)
