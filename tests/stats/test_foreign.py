@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import linen
 
@@ -308,3 +309,27 @@ def test_examples_on_two_devices_of_a_model_that_scans_over_its_blocks():
     found = jax.device_get(sharded.found)
     assert apart([found[0].norms ** 2, found[2], found[0].gradient], [norms, variances, clipped]) <= 1e-12
     assert apart(jax.device_get(together), [part.gradient for part in found[:2]]) <= 1e-12
+
+
+@pytest.mark.slow
+def test_a_step_of_k_fac_is_that_of_the_same_network_in_our_layers():
+    problem = problem_of("mlp")
+    flax, (x, targets) = AsFlax(problem), (problem.x, problem.targets)
+    asked = [KroneckerFactors(errors="exact")]
+    ours = jp.stats.precondition(problem.net, SOFTMAX, (x, targets), 0.1, errors="exact")
+    theirs = jp.stats.precondition(flax.f, SOFTMAX, (x, targets), 0.1, errors="exact", in_axes=AXES[:2])
+
+    @jax.jit
+    def step(params, of_flax):
+        _, grads, (factors,) = collect(problem.net, SOFTMAX, asked)(x, params, targets)
+        _, their_grads, (their_factors,) = collect(flax.f, SOFTMAX, asked, in_axes=AXES[:2])(of_flax, x, targets)
+        ours_is, _ = ours.update(grads, ours.init(params), params, factors=factors)
+        theirs_is, _ = theirs.update(their_grads, theirs.init(of_flax), of_flax, factors=their_factors)
+        return ours_is, theirs_is
+
+    with jax.numpy_dtype_promotion("standard"):  # optax needs it
+        expected, found = jax.device_get(step(problem.params, flax.params))
+    assert apart(jax.tree.leaves(found), flax.of_theirs(expected)) <= 1e-10
+    with pytest.raises(jp.JaxpropError, match="found masked parameters of a function"):
+        masked = jax.tree.map(lambda _: optax.MaskedNode(), flax.params)
+        theirs.init(masked)
