@@ -1,4 +1,4 @@
-"""The command line: `jaxprop demo | train | sweep | predict | evaluate | check | summary | explain | plot`.
+"""The command line: `jaxprop demo | train | sweep | predict | evaluate | check | summary | explain | plot | xray`.
 
 What a command takes is one file in `commands/`, which imports nothing heavy; what it does is a thin layer over the
 library, imported when it runs. A user's mistake is one line on stderr and a non-zero exit code, never a traceback.
@@ -27,7 +27,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 UNWRITTEN = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # why stdout takes no more
-NAMES = ("demo", "train", "sweep", "predict", "evaluate", "report", "check", "summary", "explain", "plot")
+NAMES = ("demo", "train", "sweep", "predict", "evaluate", "report", "check", "summary", "explain", "plot", "xray")
 COMMANDS = {name: import_module(f"jaxprop.cli.commands.{name}") for name in NAMES}
 for name, module in COMMANDS.items():
     app.command(name, cls=getattr(module, "Command", None), epilog=module.EXAMPLE)(module.command)

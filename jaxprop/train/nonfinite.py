@@ -140,7 +140,7 @@ def _made_by(low: Computed) -> Finding | None:
 
 def _first(tree: PyTree, what: str) -> str | None:
     """The first array of a tree that is not finite, by its path."""
-    return next((f"{what} {path}" for path, leaf in by_path(tree).items() if not _is_finite(leaf)), None)
+    return next((f"{what} {path or 'θ'}" for path, leaf in by_path(tree).items() if not _is_finite(leaf)), None)
 
 
 def _is_finite(tree: PyTree) -> bool:
@@ -150,10 +150,9 @@ def _is_finite(tree: PyTree) -> bool:
 
 def _error(step: int, epoch: int, where: str, in_float16: bool = False, found: Finding | None = None) -> TrainingError:
     """Say so; what numbers themselves do, by growing too large, is helped as in layers, and else as the X-ray says."""
-    why = IN_FLOAT16 if in_float16 else ""
     made = "" if found is None else f", made by {found.place} ({found.cause}: {found.why})"
     better = "" if found is None or "overflow" in found.cause else found.instead
-    advice = f"{better[0].upper()}{better[1:]}" if better else ADVICE
+    advice = f"Write instead: {better}" if better else f"{IN_FLOAT16 if in_float16 else ''}{ADVICE}"
     return TrainingError(
-        f"training stopped at step {step} (epoch {epoch}): the first not finite is {where}{made}. {why}{advice}"
+        f"training stopped at step {step} (epoch {epoch}): the first not finite is {where}{made}. {advice}"
     )
