@@ -254,7 +254,7 @@ def custom_root(x):
 
 def scanned(x):
     def step(x, _):
-        return jnp.sqrt(x - 1.0), x  # here
+        return jnp.sqrt(x) - 1.0, x  # here
 
     return lax.scan(step, x, None, length=6)[0]
 

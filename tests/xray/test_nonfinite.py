@@ -165,15 +165,15 @@ def test_what_is_finite_needs_no_second_look(monkeypatch):
 
 
 def test_light_measures_tell_nan_from_infinity_wherever_they_stand():
-    """XLA's maximum on CPUs loses NaN, depending on where it stands; joined measures of a `while` had that too."""
-    measure = jax.jit(lambda x: jax.vmap(measures.light)(x))
-    arrays = np.arange(12.0).reshape(1, 12).repeat(14, 0)
-    arrays[:12] = np.where(np.eye(12) > 0, np.nan, arrays[:12])
-    arrays[12, 3] = -np.inf
-    measured = measure(arrays)
-    assert marks_of(np.asarray(measured)).tolist() == [NAN] * 12 + [INF, 0]
-    joined = jax.jit(lambda m: measures.joined(m, jnp))
-    assert [int(marks_of(np.asarray(joined(m)))) for m in (measured, measured[12:], measured[13:])] == [NAN, INF, 0]
+    """XLA's maximum on CPUs loses NaN in an array of this size; it does so where turns of a `while` are joined too."""
+    measure = jax.jit(measures.light)
+    array = np.arange(4096.0)
+    measured = [measure(np.where(array == place, np.nan, array)) for place in (0, 1000, 4095)]
+    measured += [measure(np.where(array == 7, -np.inf, array)), measure(array)]
+    assert [int(marks_of(np.asarray(m))) for m in measured] == [NAN] * 3 + [INF, 0]
+    joined = jax.jit(lambda *m: measures.joined(jnp.stack(m), jnp))
+    pairs = (measured[0], measured[4]), (measured[3], measured[4]), (measured[4], measured[4])
+    assert [int(marks_of(np.asarray(joined(*pair)))) for pair in pairs] == [NAN, INF, 0]
 
 
 def test_who_called_the_line_is_told_where_several_did():
