@@ -64,6 +64,13 @@ def test_linen_with_its_statistics_apart():
     assert found["stats['BatchNorm_0']['mean']"] == found["params['BatchNorm_0']['scale']"] == "BatchNorm_0"
 
 
+def test_linen_inside_a_scope_of_the_users():
+    variables, f = applied(Net(), X)
+    found = scopes_of(jax.named_scope("teacher")(f), variables, X)
+    assert found["sin"] == ["teacher/Block_0", "teacher/Block_1"]
+    assert found["cos"] == ["teacher"]
+
+
 def test_linen_whose_parameters_are_no_arguments():
     variables, f = applied(Net(), X)
     assert scopes_of(lambda x: f(variables, x), X)["sin"] == ["Net/Block_0", "Net/Block_1"]
