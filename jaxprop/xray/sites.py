@@ -1,5 +1,7 @@
 """The equations of a program as a flat list, in the order in which they run: what a report has its rows from."""
 
+import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -49,6 +51,12 @@ class Site:
     around: tuple[str, ...] = ()
     via: tuple[Line, ...] = field(default=(), hash=False)  # a reading is hashed with its sites, and often
     name: str = ""
+
+    @property
+    def elements(self) -> int:
+        """Count the numbers in its largest output, of all steps."""
+        sizes = [math.prod(map(int, re.findall(r"\d+", shape.partition("[")[2]))) for shape in self.shapes]
+        return max(sizes, default=0) * math.prod(steps for _, steps in self.axes)
 
 
 def sites(jaxpr: Any, names: Sequence[str] = (), modules: Modules | None = None) -> tuple[Site, ...]:
