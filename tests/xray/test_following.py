@@ -170,11 +170,16 @@ def check_views(data):
 
 
 def check_leaf(f, p, x, followed):
-    """Norms and gradients of one parameter."""
-    _, use = jp.xray.uses(f, in_axes=(None, 0))(p, x)
-    if followed:
-        assert type(use).__name__ != "Dense"
-    g = np.asarray(jax.jit(jax.vmap(jax.grad(f), (None, 0)))(p, x))
-    assert_same(use.per_example(), g, "per example")
-    assert_same(use.squared_norms(), np.sum(g.reshape(N, -1) ** 2, 1), "norms")
-    assert_same(use.gradient(), g.mean(0), "gradient")
+    """Norms and gradients of one parameter, in one program."""
+    kinds = []
+
+    def both(p, x):
+        _, use = jp.xray.uses(f, in_axes=(None, 0))(p, x)
+        kinds.append(type(use).__name__)
+        return use.per_example(), use.squared_norms(), use.gradient(), jax.vmap(jax.grad(f), (None, 0))(p, x)
+
+    each, norms, gradient, g = map(np.asarray, jax.jit(both)(p, x))
+    assert not followed or kinds != ["Dense"]
+    assert_same(each, g, "per example")
+    assert_same(norms, np.sum(g.reshape(N, -1) ** 2, 1), "norms")
+    assert_same(gradient, g.mean(0), "gradient")
