@@ -11,6 +11,7 @@ from itertools import groupby
 
 import numpy as np
 
+from jaxprop.xray import modules
 from jaxprop.xray.places import Line
 from jaxprop.xray.rows import Measure, Row
 
@@ -108,13 +109,7 @@ def _runs(rows: Iterable[Row], scope: str) -> Iterable[tuple[Row, ...]]:
 
 def common(scopes: Sequence[str]) -> str:
     """Name the module around all of these."""
-    parts = [scope.split("/") for scope in scopes]
-    shared = []
-    for step in zip(*parts, strict=False):
-        if len(set(step)) > 1:
-            break
-        shared.append(step[0])
-    return "/".join(shared)
+    return "/".join(modules.common(tuple(scope.split("/")) for scope in scopes))
 
 
 def _together(measured: Iterable[Measure | None]) -> Measure | None:
