@@ -16,7 +16,7 @@ from jaxprop.xray import measures
 from jaxprop.xray.findings import Findings
 from jaxprop.xray.marks import INF, NAN, marks_of
 from tests.xray import situations
-from tests.xray.situations import COMMON, HEALTHY, RARE, TWO, Situation
+from tests.xray.situations import ALIKE, COMMON, HEALTHY, RARE, TWO, Situation
 
 
 def found(f, *args, argnums=0, **kwargs) -> Findings:
@@ -50,6 +50,13 @@ def test_so_are_those_of_rarer_situations(situation):
     check(situation, found(situation.f, *situation.args, argnums=situation.argnums))
 
 
+@pytest.mark.slow
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("situation", ALIKE, ids=str)
+def test_so_are_those_of_situations_that_are_much_alike(situation):
+    check(situation, found(situation.f, *situation.args, argnums=situation.argnums))
+
+
 @pytest.mark.parametrize("f, argnums", HEALTHY[:3], ids=lambda value: getattr(value, "__name__", ""))
 def test_healthy_infinities_are_silent(f, argnums):
     assert not found(f, TWO + 0.5, argnums=argnums)
@@ -79,7 +86,7 @@ class Net(nn.Module):
 
 def test_the_module_of_flax_is_named():
     net, x = Net(), jnp.zeros((2, 4), jnp.float32)
-    params = net.init(jax.random.key(0), x)
+    params = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(net.init, jax.random.key(0), x))
     first = found(lambda params: jnp.sum(net.apply(params, x)), params)[0]
     assert (first.primitive, first.cause) == ("div", "0/0")
     assert "scale" in first.scope and first.source.startswith("return x / jnp.sqrt")
