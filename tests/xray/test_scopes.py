@@ -155,6 +155,8 @@ def test_data_are_no_modules():
     for batch in ({"inputs": {"x": X}, "y": X[0]}, Batch({"x": X}, X[0])):
         found = scopes_of(f, {"one": W}, batch)
         assert (found["sin"], found["dot_general"]) == ([""], ["one"])
+    found = scopes_of(lambda params, batch: jnp.sum(batch["x"] @ params["one"]["w"]), {"one": W}, {"x": X})
+    assert found["dot_general"] == ["one"]
     assert scopes_of(lambda batch: jnp.sin(batch["x"]) @ W["w"], {"x": X}, argnums=None)["dot_general"] == [""]
 
 
