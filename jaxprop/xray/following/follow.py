@@ -5,8 +5,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from jaxprop.xray.following.examples import OneExample
-from jaxprop.xray.following.meetings import Meeting, Sum, meeting_at
+from jaxprop.xray.following.meetings import Meeting, Sum
 from jaxprop.xray.following.parts import Level, Lost, Part, Parts, moved
+from jaxprop.xray.following.recognised import meeting_at
 from jaxprop.xray.places import Line, line_of
 from jaxprop.xray.planning import Path, is_real, plan
 from jaxprop.xray.versions import CALLS, REMATS, Equation, inner, is_literal, opened, scan_split

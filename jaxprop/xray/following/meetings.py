@@ -7,7 +7,7 @@ the use of one part and the view of the leaf that it is the use of.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -15,10 +15,9 @@ from jax import Array, lax
 from jax.typing import DTypeLike
 
 from jaxprop.arrays.dtypes import wide
-from jaxprop.arrays.window import Window
-from jaxprop.uses import Leading, Lookup, Outer, Patch, Scale, Shift, Stacked, Use
+from jaxprop.uses import Leading, Lookup, Outer, Scale, Shift, Stacked, Use
 from jaxprop.uses.view import Numbers, View
-from jaxprop.xray.following.parts import Lost, Part, Parts
+from jaxprop.xray.following.parts import Lost, Part
 from jaxprop.xray.versions import Equation
 
 
@@ -79,86 +78,18 @@ class Product(Meeting):
         xf, wf = (_others(len(shapes[side]), c, b) for side, c, b in ((x, xc, xb), (W, wc, wb)))
         full = part.full(self.given)
         b, free = len(wb), len(wb) + (len(xf) if W == 1 else 0)  # where W's free axes lie in the result
-        a = _cut(met.a, full, {w: x for w, x in zip((*wb, *wc), (*xb, *xc), strict=True)})
-        delta = _cut(met.delta, full, {w: i for i, w in enumerate(wb)} | {w: free + i for i, w in enumerate(wf)})
+        a = cut(met.a, full, {w: x for w, x in zip((*wb, *wc), (*xb, *xc), strict=True)})
+        delta = cut(met.delta, full, {w: i for i, w in enumerate(wb)} | {w: free + i for i, w in enumerate(wf)})
         of_x = range(b, b + len(xf)) if W == 1 else range(b + len(wf), b + len(wf) + len(xf))
         of_W = range(free, free + len(wf))
         view = full.view.transposed((*wb, *wc, *wf))
         G, I, O = (math.prod(full.view.seen[i] for i in axes) for axes in (wb, wc, wf))
-        a, delta = _of_one_dtype(_positions(a, (xb, xf, xc), G, I), _positions(delta, (range(b), of_x, of_W), G, O))
+        a, delta = of_one_dtype(_positions(a, (xb, xf, xc), G, I), _positions(delta, (range(b), of_x, of_W), G, O))
         steps = met.delta.shape[1] > 1 and not xf
         if G == 1:
             return Outer(a, delta, (I, O), dtype, scanned=steps), view.reshaped((I, O))
         a, delta = (jnp.moveaxis(each, 2, 0) for each in (a, delta))
         return Stacked(Outer(a, delta, (I, O), dtype), (G, I, O), dtype), view.reshaped((G, I, O))
-
-
-class Convolution(Meeting):
-    """A convolution, transposed ones too: `Patch`."""
-
-    def check(self, part: Part) -> None:
-        """What `Window` can say, of a kernel that is whole in each of its windows."""
-        numbers = self.equation.params["dimension_numbers"].rhs_spec
-        full = part.full(self.given)
-        if full is None or any(full.view.seen[axis] != self.given[axis] for axis in numbers[2:]):
-            raise Lost("a convolution with a kernel in which the parameter is repeated, or beside others")
-        grouped = self.equation.params["feature_group_count"] > 1
-        if grouped and full.view.seen != self.given:
-            raise Lost("a convolution of groups with a kernel in which the parameter lies beside others")
-        if window_of(self.equation) is None:
-            raise Lost("a convolution that is spread and has strides, groups of examples, or both")
-
-    def use(self, part: Part, met: Met, dtype: DTypeLike) -> Found:
-        """Σ_t u_t ⊗ δ_t; steps of scans, and an axis of examples inside one, are positions more."""
-        window, numbers = window_of(self.equation), self.equation.params["dimension_numbers"]
-        assert window is not None
-        full = part.full(self.given)
-        out, into, *kernel = numbers.rhs_spec
-        a, delta = met.a, met.delta
-        if window.groups == 1:
-            a, delta = _cut(a, full, {into: numbers.lhs_spec[1]}), _cut(delta, full, {out: numbers.out_spec[1]})
-        a, delta = _of_one_dtype(_channels_last(a, numbers.lhs_spec), _channels_last(delta, numbers.out_spec))
-        view = full.view.transposed((*kernel, into, out))
-        B = a.shape[1] * a.shape[2]
-        if B > 1:
-            window = _beside(window, B)
-            view = view.reshaped((1, *view.seen))
-        a, delta = (each.reshape(each.shape[0], *((B,) if B > 1 else ()), *each.shape[3:]) for each in (a, delta))
-        return Patch(a, delta, view.seen, dtype, window), view
-
-
-def window_of(equation: Equation) -> Window | None:
-    """Where the windows of a convolution lie; None where a `Window` cannot say it."""
-    params, (x, W), y = equation.params, (v.aval.shape for v in equation.invars), equation.outvars[0].aval.shape
-    numbers, groups = params["dimension_numbers"], params["feature_group_count"]
-    low = [pad for pad, _ in params["padding"]]
-    kernel, fine, coarse = (
-        tuple(shape[axis] for axis in spec[2:])
-        for shape, spec in ((W, numbers.rhs_spec), (x, numbers.lhs_spec), (y, numbers.out_spec))
-    )
-    strides, dilation, spread = (tuple(params[name]) for name in ("window_strides", "rhs_dilation", "lhs_dilation"))
-    if params["batch_group_count"] > 1:
-        return None
-    if set(spread) <= {1}:
-        return Window(kernel, strides, dilation, tuple(low), fine, coarse, groups)
-    if set(strides) <= {1} and groups == 1:  # z_q meets x_t where q = s t + d (K − 1 − k) − p, with k running backwards
-        low = tuple(d * (k - 1) - pad for d, k, pad in zip(dilation, kernel, low, strict=True))
-        return Window(kernel, spread, dilation, low, coarse, fine, groups, flipped=True)
-    return None
-
-
-def _beside(window: Window, B: int) -> Window:
-    """A window one wide along an axis more, in front."""
-    return replace(
-        window, kernel=(1, *window.kernel), strides=(1, *window.strides), dilation=(1, *window.dilation),
-        low=(0, *window.low), fine=(B, *window.fine), coarse=(B, *window.coarse),
-    )  # fmt: skip
-
-
-def _channels_last(array: Array, spec: Sequence[int]) -> Array:
-    """`[N, C, ...]` as `[N, C, B, *spatial, channels]`."""
-    examples, channels, *spatial = spec
-    return jnp.transpose(array, (0, 1, *(2 + axis for axis in (examples, *spatial, channels))))
 
 
 class Sum(Meeting):
@@ -170,7 +101,7 @@ class Sum(Meeting):
     def use(self, part: Part, met: Met, dtype: DTypeLike) -> Found:
         """Σ_t δ_t, with T the axes along which the parameter is repeated; row by row for a table."""
         delta = met.delta if self.sign > 0 else -met.delta
-        delta = _cut(delta, part, {axis: axis for axis in part.axes})
+        delta = cut(delta, part, {axis: axis for axis in part.axes})
         repeated = _others(delta.ndim - 2, part.axes)
         table = _table(part, [delta.shape[2 + axis] for axis in repeated])
         if table is not None:
@@ -202,7 +133,7 @@ class Gain(Meeting):
         size = math.prod(part.view.seen)
         x, delta = (
             _positions(
-                _cut(each, part, {axis: axis for axis in part.axes}),
+                cut(each, part, {axis: axis for axis in part.axes}),
                 ((), _others(each.ndim - 2, part.axes), part.axes), 1, size,
             )
             for each in (x, met.delta)
@@ -227,7 +158,7 @@ class Rows(Meeting):
     @property
     def number(self) -> int:
         """Which of the numbers of an index is the row's."""
-        number = _row_number(self.equation)
+        number = row_number(self.equation)
         assert number is not None
         return number
 
@@ -272,7 +203,7 @@ def _others(rank: int, *taken: Sequence[int]) -> tuple[int, ...]:
     return tuple(axis for axis in range(rank) if not any(axis in axes for axes in taken))
 
 
-def _cut(array: Array, part: Part, axes: dict[int, int]) -> Array:
+def cut(array: Array, part: Part, axes: dict[int, int]) -> Array:
     """Cut out of an array `[N, C, ...]` what belongs to a part: its axis i lies along that array's axes[i]."""
     start, limit = [0] * array.ndim, list(array.shape)
     for own, begin, size in zip(part.axes, part.starts, part.view.seen, strict=True):
@@ -294,7 +225,8 @@ def _positions(array: Array, axes: Sequence[Sequence[int]], groups: int, feature
     return array.reshape(N, features) if one else array.reshape(N, T, features)
 
 
-def _of_one_dtype(a: Array, delta: Array) -> tuple[Array, Array]:
+def of_one_dtype(a: Array, delta: Array) -> tuple[Array, Array]:
+    """Return both in the dtype that holds either."""
     if a.dtype == delta.dtype:
         return a, delta
     dtype = jnp.promote_types(a.dtype, delta.dtype)
@@ -309,31 +241,7 @@ def _table(part: Part, repeated: Sequence[int]) -> tuple[int, int, int] | None:
     return (whole[0], seen[0], seen[1]) if is_table and math.prod(repeated) == 1 else None
 
 
-def meeting_at(equation: Equation, held: Sequence[Parts], mapped: Sequence[bool]) -> Meeting | None:
-    """Recognise a meeting; None where there is none: the equation loses the parameters that it is given."""
-    name = equation.primitive.name
-    sides = [i for i, parts in enumerate(held) if parts]
-    if len(sides) != 1:
-        return None
-    (side,) = sides
-    if name == "dot_general":
-        return Product(equation, side, kept=1 - side)
-    if name == "conv_general_dilated" and side == 1:
-        return Convolution(equation, side, kept=0)
-    if name in ("add", "add_any", "sub"):
-        return (Difference if name == "sub" and side == 1 else Sum)(equation, side)
-    if name == "mul" and mapped[1 - side]:
-        return Gain(equation, side, kept=1 - side)
-    if name == "gather" and side == 0 and _row_number(equation) is not None:
-        return Rows(equation, side, counted=1)
-    if name == "dynamic_slice" and side == 0:
-        sizes, shape = equation.params["slice_sizes"], equation.invars[0].aval.shape
-        cut = [axis for axis, (n, size) in enumerate(zip(sizes, shape, strict=True)) if n < size]
-        return Slices(equation, side, counted=1 + cut[0]) if len(cut) == 1 else None
-    return None
-
-
-def _row_number(equation: Equation) -> int | None:
+def row_number(equation: Equation) -> int | None:
     """Say which number of its indices names a row, if a gather takes whole rows along one axis.
 
     The others then name where a row that is whole begins, and are 0 if they are clipped: so a lookup of one row looks
