@@ -10,6 +10,7 @@ from jax.sharding import PartitionSpec
 import jaxprop as jp
 from jaxprop.errors import JaxpropError, ShapeError
 from jaxprop.xray import measures
+from jaxprop.xray.sites import sites
 from tests.xray.keeping import agree, both, close
 from tests.xray.measuring import check_measures, measured
 from tests.xray.programs import PROGRAMS, X
@@ -45,13 +46,20 @@ def test_measures_are_those_of_every_step_and_branch(name):
     check_measures(reading, found)
 
 
-def test_every_error_that_the_input_reaches_is_read():
-    """An error is missing nowhere that a change of the input shows and the cost feels."""
-    f, args = PROGRAMS["custom_rules_in_scan"]
-    _, found = both(f, *args)
+@pytest.mark.parametrize("name", ["custom_rules_in_scan", "scan_fed_late"])
+def test_every_error_that_the_input_reaches_is_read(name):
+    """An error is missing only where what is felt was computed from nothing."""
+    f, args = PROGRAMS[name]
+    traced, found = both(f, *args)
     (_, _, _, landed), (_, _, _, errors) = found.ours, found.theirs
     felt = {path for path, outputs in errors.items() if any(e is not None and np.any(e) for e in outputs)}
-    assert felt == set(landed)
+    given = {site.path: site.inputs for site in sites(traced.jaxpr)}
+    assert not any(number is not None for path in felt - set(landed) for number in given[path])
+
+
+def test_a_comparison_has_no_error():
+    reading = jax.eval_shape(jp.xray.program(PROGRAMS["cond"][0]), X)
+    assert set(reading.errors) == set(reading.values)
 
 
 def test_an_error_is_what_a_finite_difference_says():
@@ -124,6 +132,7 @@ def test_a_shard_map_has_a_reading_of_each_device():
     np.testing.assert_allclose(reading.value, value)
     np.testing.assert_allclose(reading.grads, gradient)
     (sine,) = [site for site in reading.sites if site.primitive == "sin"]
+    assert any(site.primitive == "integer_pow" and site.path in reading.errors for site in reading.sites)
     y = np.sin(rows * w)
     for device in range(2):
         np.testing.assert_allclose(reading.values[sine.path][0][device][:8], measured(y[device]))
