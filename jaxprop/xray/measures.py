@@ -24,7 +24,7 @@ def joined(measured: Any, xp: Any = np) -> Any:
     light = measured.shape[-1] == len(LIGHT)
     of = {name: measured[..., i] for i, name in enumerate(names(light))}
     total, top = of["count"].sum(0), of["largest"].max(0)
-    squares = (of["largest"] / _scale(top, xp)) ** 2 * of["square"] * of["count"]
+    squares = _divided(of["largest"], top, xp) ** 2 * of["square"] * of["count"]
     square = squares.sum(0) / xp.maximum(total, 1)
     if light:
         return xp.stack([total, square, xp.where(xp.isnan(square), xp.nan, top)], -1)
@@ -85,13 +85,19 @@ def light(values: Array) -> Array:
 
 def _square(x: Array, largest: Array) -> Array:
     """The mean square of x / largest."""
-    scaled = x / _scale(largest, jnp)
+    scaled = _divided(x, largest, jnp)
     return jnp.sum(scaled * scaled) / max(x.size, 1)
 
 
-def _scale(largest: Any, xp: Any) -> Any:
-    """Divide by the largest, where that can be: so infinities stay what they are, and are not NaN."""
-    return xp.where((largest > 0) & xp.isfinite(largest), largest, 1)
+def _divided(x: Any, largest: Any, xp: Any) -> Any:
+    """Divide by the largest, where that can be: so infinities stay what they are, and are not NaN.
+
+    XLA divides by a number by multiplying by 1 / it, which is flushed to zero for the largest that there are, such as
+    those that mask an attention. So both are made smaller first.
+    """
+    by = xp.where((largest > 0) & xp.isfinite(largest), largest, xp.ones_like(largest))
+    smaller = xp.where(by > 1, xp.full_like(by, 1 / 8), xp.ones_like(by))
+    return x * smaller / (by * smaller)
 
 
 def _signs(shape: tuple[int, ...]) -> Array:
