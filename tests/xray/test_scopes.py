@@ -160,9 +160,14 @@ def test_data_are_no_modules():
     assert scopes_of(lambda batch: jnp.sin(batch["x"]) @ W["w"], {"x": X}, argnums=None)["dot_general"] == [""]
 
 
-@pytest.mark.parametrize("path", ["mlp/~/linear", "mlp/linear"])
-def test_keys_with_slashes_are_paths(path):
-    assert scopes_of(lambda p, x: jnp.sum(dense(p[path], x)), {path: W, "z": W}, X)["dot_general"] == [path]
+def test_keys_with_slashes_are_paths():
+    """As Haiku writes them."""
+
+    def mlp(params, x):
+        return jnp.sin(dense(params["mlp/b"], dense(params["mlp/a"], x)))
+
+    found = scopes_of(lambda params, x: jnp.exp(mlp(params, x)).sum(), {"mlp/a": W, "mlp/b": W, "last": W}, X)
+    assert (found["tanh"], found["sin"], found["exp"]) == (["mlp/a", "mlp/b"], ["mlp"], [""])
 
 
 def test_names_without_what_transformations_wrote():
