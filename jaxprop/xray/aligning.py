@@ -51,9 +51,9 @@ def _is_argument(site: Site) -> bool:
 
 
 def _arguments(here: list[Site], there: list[Site]) -> list[Pair]:
-    named = {(site.scope, computed(site)): site for site in there}
-    pairs = [Pair(site, named.pop((site.scope, computed(site)), None)) for site in here]
-    rest = [site for site in there if (site.scope, computed(site)) in named]
+    named = {(site.name, computed(site)): site for site in there}
+    pairs = [Pair(site, named.pop((site.name, computed(site)), None)) for site in here]
+    rest = [site for site in there if (site.name, computed(site)) in named]
     alone = [pair.here for pair in pairs if pair.there is None and pair.here is not None]
     return [*(pair for pair in pairs if pair.there is not None), *_paired(alone, rest, (computed,))]
 

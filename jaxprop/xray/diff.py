@@ -79,6 +79,14 @@ class Diff:
     places: what both have, in the order in which the first program runs; the arguments stand first.
     only_here, only_there: the equations that only the first, or only the other program has; equations that only move or
         convert numbers are left out.
+
+    >>> import jax.numpy as jnp, jaxprop as jp
+    >>> run = jp.xray.report(lambda x: jnp.sum(jnp.sin(x)))
+    >>> print(jp.xray.diff(run(jnp.ones(3)), run(jnp.ones(3))))
+    They agree at all 3 places: the values exactly and the errors exactly.
+    >>> found = jp.xray.diff(run(jnp.ones(3)), run(2 * jnp.ones(3)))
+    >>> found.first.kind, found.first.place.here.name, found.first.difference.relative
+    ('value', 'x', 0.5)
     """
 
     places: tuple[Place, ...]

@@ -82,6 +82,23 @@ def test_the_same_numbers_in_another_order_are_others():
     assert found.first.place.here.name == "params['out']" and found.first.difference.relative > 0.01
 
 
+def test_arguments_are_paired_by_their_names():
+    """Of two of one shape, whichever order they come in."""
+
+    def cost(params):
+        return jnp.sum(params["a"] * params["b"] ** 2)
+
+    a, b = np.arange(1.0, 4.0), np.arange(3.0, 6.0)
+    first, other = (
+        report(lambda a, b: cost({"a": a, "b": b}), (0, 1))(a, b),
+        report(lambda b, a: cost({"a": a, "b": b}), (0, 1))(b, a),
+    )
+    found = diff(first, other)
+    assert found.first is None and {p.here.name: p.there.name for p in found.places if p.here.is_argument} == {
+        "a": "a", "b": "b",
+    }  # fmt: skip
+
+
 def test_the_step_of_a_scan_comes_before_the_place_in_it():
     """Step 2 is the first in which an equation parts; in step 3 those before it do too."""
 
