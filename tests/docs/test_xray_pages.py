@@ -9,7 +9,7 @@ import sys
 import jax
 import pytest
 
-from tests.cli.commands import did
+from tests.cli.commands import run
 from tests.docs.pages import blocks, commands, is_shown
 
 FOLDER = pathlib.Path(__file__).parents[2] / "docs" / "xray"
@@ -26,7 +26,7 @@ def as_a_user(strict_float64, tmp_path, monkeypatch):
 def typed(kind, text, session, capsys):
     """What a script or commands print."""
     if kind == "shell":
-        said = [did(*command.removeprefix("jaxprop ").split()) for command in commands(text)]
+        said = [run(*command.removeprefix("jaxprop ").split()) for command in commands(text)]
         return "".join(one.out for one in said)
     exec(compile(text, "asked.py", "exec"), session)
     return capsys.readouterr().out
