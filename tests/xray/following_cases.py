@@ -118,7 +118,9 @@ def products():
             lambda p, x: bend((x @ p["w"][:, :3]) * (x @ p["w"][:, 3:])), {"w": rows(4, 6)}, x, {"w": "Outer + Outer"},
         ),
         "beside others": (
-            lambda p, x: bend(x @ jnp.concatenate([p["w"], p["v"]], 1) + jnp.concatenate([p["b"], p["c"]])),
+            lambda p, x: bend(
+                x @ jnp.concatenate([p["w"], p["v"]], 1)[:, 1:] + jnp.concatenate([p["b"], p["c"]])[1:]
+            ),
             {"w": rows(4, 3), "v": rows(4, 2), "b": rows(3), "c": rows(2)}, x,
             {"w": "Outer", "v": "Outer", "b": "Shift", "c": "Shift"},
         ),

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.core import eval_jaxpr
 from jax.custom_batching import custom_vmap
 from jaxtyping import PyTree
 
@@ -86,7 +87,7 @@ class Closing:
 
     def run(self, consts: Sequence[Any], landed: Landings) -> list[Any]:
         """Close: what is kept, flat."""
-        return jax.core.eval_jaxpr(self.jaxpr, consts, *jax.tree.leaves(landed))
+        return eval_jaxpr(self.jaxpr, consts, *jax.tree.leaves(landed))
 
 
 class Opener(NamedTuple):
@@ -100,7 +101,8 @@ class Opener(NamedTuple):
         for closing in self.closings:
             if closing.path == path:
                 rest = {place: sink for place, sink in sinks.items() if place != closing.key}
-                return rest | _opened(closing, sinks[closing.key], closing.consts, self.number)
+                opened: Any = _opened(closing, sinks[closing.key], closing.consts, self.number)
+                return rest | opened
         return sinks
 
 

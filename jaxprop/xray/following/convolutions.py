@@ -33,7 +33,7 @@ class Convolution(Meeting):
         """Σ_t u_t ⊗ δ_t; steps of scans, and an axis of examples inside one, are positions more."""
         window, numbers = window_of(self.equation), self.equation.params["dimension_numbers"]
         assert window is not None
-        full = part.full(self.given)
+        full = self.full(part)
         out, into, *kernel = numbers.rhs_spec
         a, delta = met.a, met.delta
         if window.groups == 1:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.core import eval_jaxpr
 from jaxtyping import PyTree
 
 from jaxprop.arrays.varying import vary_with
@@ -63,7 +64,7 @@ class Forward(NamedTuple):
         seen = y.num_leaves + ids.num_leaves
         axes = [0 if is_mapped else None for is_mapped in mapped[seen:]]
         every = jax.vmap(
-            lambda *inputs: jax.core.eval_jaxpr(program, consts, *inputs),
+            lambda *inputs: eval_jaxpr(program, consts, *inputs),
             in_axes=(0, *traced.axes), out_axes=[0] * seen + axes, axis_size=traced.examples,
         )(jnp.arange(traced.examples, dtype=jnp.int32), *traced.inputs)  # fmt: skip
         returned = jax.tree.structure(traced.returned).unflatten(every[: y.num_leaves])

@@ -77,7 +77,9 @@ def _arranged(landed: Landed, kind: tuple[bool, ...]) -> Met:
         array = jnp.transpose(array, (*over, 0, *closed, *rest))
         return array.reshape(*array.shape[: len(over) + 1], steps, *array.shape[1 + len(kind) :])
 
-    return Met(*(None if array is None else one(array) for array in landed))
+    a, delta, ids = (None if array is None else one(array) for array in landed)
+    assert delta is not None
+    return Met(a, delta, ids)
 
 
 def joined(uses: list[Use], views: list[View], shape: tuple[int, ...], dtype: DTypeLike) -> Use:

@@ -8,7 +8,7 @@ the use of one part and the view of the leaf that it is the use of.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array, lax
@@ -24,9 +24,9 @@ from jaxprop.xray.versions import Equation
 class Met(NamedTuple):
     """What landed at a meeting: the other operand, the error, and whole numbers that were seen; `[N, C, ...]`."""
 
-    a: Array | None
+    a: Any  # None where nothing is kept
     delta: Array
-    ids: Array | None
+    ids: Any
 
 
 Found = tuple[Use, View]
@@ -53,6 +53,12 @@ class Meeting:
         variable = self.equation.outvars[0] if self.side is None else self.equation.invars[self.side]
         return variable.aval.shape
 
+    def full(self, part: Part) -> Part:
+        """Return a part that `check` has found to have every axis of the array."""
+        full = part.full(self.given)
+        assert full is not None
+        return full
+
     def check(self, part: Part) -> None:
         """Raise `Lost` where this part cannot meet anything here."""
 
@@ -72,11 +78,13 @@ class Product(Meeting):
     def use(self, part: Part, met: Met, dtype: DTypeLike) -> Found:
         """Σ_t a_t ⊗ δ_t, with T the other operand's free axes."""
         contracted, batched = self.equation.params["dimension_numbers"]
-        x, W = 1 - self.side, self.side
+        W = self.side
+        assert W is not None
+        x = 1 - W
         xc, wc, xb, wb = contracted[x], contracted[W], batched[x], batched[W]
         shapes = [v.aval.shape for v in self.equation.invars]
         xf, wf = (_others(len(shapes[side]), c, b) for side, c, b in ((x, xc, xb), (W, wc, wb)))
-        full = part.full(self.given)
+        full = self.full(part)
         b, free = len(wb), len(wb) + (len(xf) if W == 1 else 0)  # where W's free axes lie in the result
         a = cut(met.a, full, {w: x for w, x in zip((*wb, *wc), (*xb, *xc), strict=True)})
         delta = cut(met.delta, full, {w: i for i, w in enumerate(wb)} | {w: free + i for i, w in enumerate(wf)})
@@ -173,7 +181,7 @@ class Rows(Meeting):
         delta = _positions(met.delta, ((), _others(met.delta.ndim - 2, offset), offset), 1, D, flat=False)
         ids = ids.reshape(delta.shape[:-1])
         axes = (self.axis, *(axis for axis in range(rank) if axis != self.axis))
-        return Lookup(ids, delta, (V, D), dtype), part.full(self.given).view.transposed(axes).reshaped((V, D))
+        return Lookup(ids, delta, (V, D), dtype), self.full(part).view.transposed(axes).reshaped((V, D))
 
 
 class Slices(Rows):
@@ -195,7 +203,7 @@ class Slices(Rows):
         delta = _positions(met.delta, ((), (self.axis,), others), 1, D, flat=False)
         start = jnp.clip(met.ids.astype(jnp.int32), 0, V - rows)[..., None]
         ids = (start + jnp.arange(rows, dtype=jnp.int32)).reshape(delta.shape[:-1])
-        view = part.full(self.given).view.transposed((self.axis, *others)).reshaped((V, D))
+        view = self.full(part).view.transposed((self.axis, *others)).reshaped((V, D))
         return Lookup(ids, delta, (V, D), dtype), view
 
 
