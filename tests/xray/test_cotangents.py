@@ -64,6 +64,7 @@ def test_a_light_reading_has_the_same_gradient(name):
                 np.testing.assert_allclose(mine, np.asarray(other)[both_have], rtol=1e-10, atol=1e-15)
 
 
+@pytest.mark.slow
 def test_a_finite_difference_of_an_activation_of_a_model():
     """A dense layer's bias is added to what its product computes: what it is felt by is the error there."""
     model = MODELS["linen/mlp"]()
