@@ -261,9 +261,9 @@ def _difference(a: Measure | None, b: Measure | None, explained: float, site: Si
     light = a.light or b.light
     ours, theirs = (_by_name(each, light) for each in (a, b))
     found = relative(ours, theirs, light)
-    if found.ndim == 0 or not site.axes:
+    if not site.axes or not found.shape:
         return Difference(float(found.max()), explained)
-    flat = found.reshape(found.shape[0], -1).max(axis=1)
+    flat = found.reshape(len(found), -1).max(axis=1)
     over = np.flatnonzero(~(flat <= explained))
     step = int((over[-1] if last else over[0]) if len(over) else flat.argmax())
     return Difference(float(flat[step]), explained, step if site.axes[0][0] == "scan" else None)
@@ -340,9 +340,9 @@ def sentences(found: Diff) -> Iterator[str]:
         yield f"The values agree at all {len(values)} places{_to(values, 'value')}."
         yield from _parting(found, first, "errors")
     for sites, who in ((found.only_here, "the first"), (found.only_there, "the other")):
-        if sites:
+        for site in sites[:1]:
             more = f", and {len(sites) - 1} more" if len(sites) > 1 else ""
-            yield f"Only {who} has {named(sites[0])}{more}."
+            yield f"Only {who} has {named(site)}{more}."
 
 
 def _agree(places: Sequence[Place]) -> str:
