@@ -27,7 +27,7 @@ from jaxprop.xray.planning import Path
 from jaxprop.xray.program import Traced, trace
 from jaxprop.xray.rewriting import unseen
 from jaxprop.xray.sites import Site, sites
-from jaxprop.xray.versions import opened
+from jaxprop.xray.versions import opened, undisturbed
 
 if TYPE_CHECKING:
     from jaxprop.xray.report import Report
@@ -58,7 +58,10 @@ def nonfinite(report: "Report") -> Findings:
     0
     """
     outcome = outcome_of(report)
-    return _Search(report, outcome).findings() if outcome else Findings((), outcome.said)
+    if not outcome:
+        return Findings((), outcome.said)
+    with undisturbed():
+        return _Search(report, outcome).findings()
 
 
 @dataclass(frozen=True)

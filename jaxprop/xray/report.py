@@ -25,6 +25,7 @@ from jaxprop.xray.nonfinite import nonfinite
 from jaxprop.xray.program import ArgNums, Reading, dynamic_leaves, program
 from jaxprop.xray.rows import Row, rows_of
 from jaxprop.xray.tabulated import Printed
+from jaxprop.xray.versions import undisturbed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -94,9 +95,10 @@ def report(
         statics = tuple(None if array else leaf for leaf, array in zip(leaves, is_array, strict=True))
         rest = _Rest(tree, statics, tuple(is_array))
         called = (rest, *((jax.typeof(array), getattr(array, "sharding", None)) for array in arrays))
-        if called not in compiled:
-            compiled[called] = _compiled(filled.trace(rest, arrays))
-        reading = compiled[called](arrays)
+        with undisturbed():
+            if called not in compiled:
+                compiled[called] = _compiled(filled.trace(rest, arrays))
+            reading = compiled[called](arrays)
         return Report(reading, call=Call(f, argnums, has_aux, args, kwargs))
 
     return run

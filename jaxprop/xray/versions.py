@@ -4,8 +4,8 @@ A program is a list of equations. Some hold programs of their own: a jitted func
 This file opens each of them, and evaluates what holds none, on jax 0.10 and on 0.12 alike.
 """
 
-from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import jax
@@ -84,3 +84,14 @@ def varying(value: Any, axes: Iterable[str]) -> Any:
 def varying_as(value: Any, type: Any) -> Any:
     """Say so of a value as far as it is true of another, whose type this is."""
     return varying(value, type.manual_axis_type.varying)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Let programs run as a whole, whatever they compute: people who look for NaN have JAX's own switches on.
+
+    `jax_debug_nans` and `jax_debug_infs` would stop the run that is to tell where NaN comes from, and
+    `jax_disable_jit` would take it apart.
+    """
+    with jax.debug_nans(False), jax.debug_infs(False), jax.disable_jit(False):
+        yield

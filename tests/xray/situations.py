@@ -56,7 +56,21 @@ def force_5698(x):
     return jnp.sum(jnp.where(x > 0, jax.grad(energy)(x), 0.0))
 
 
-def loss_24955(params, x):
+@jax.jit
+def room_left_24955(x, y):
+    left = jnp.cos(x) - y * y
+    return 3 * jnp.log(left)  # here
+
+
+def fixed_25701():
+    return jnp.log(-7)  # here
+
+
+def only_its_gradient_25701(x):
+    return jnp.sqrt(jnp.abs(x) + jnp.square(x))  # here
+
+
+def negative_log_likelihood(params, x):
     scores = jnp.tanh(x @ params["first"]) @ params["second"]
     p = jax.nn.softmax(scores)
     return -jnp.mean(jnp.log(p)[:, 0])  # here
@@ -410,9 +424,15 @@ COMMON = [
     Situation(already_nan, (np.array([1.0, np.nan]),), "argument", "already NaN"),
     Situation(sum_of_half_errors, (half(1, 1),), "add", "overflow of a sum", True),
 ]
+# they came with JAX's own switches on, and are run with them
+SWITCHED = [
+    Situation(room_left_24955, (1.0, 4.0), "log", "log of a negative number"),
+    Situation(fixed_25701, (), "log", "log of a negative number", argnums=None),
+    Situation(only_its_gradient_25701, (0.0,), "sqrt", "√′(0)", True),
+]
 RARE = [
     Situation(largest_of_13600, (np.array([0.5, 1.0]),), "acos", DROPPED, True),
-    Situation(loss_24955, (PARAMS, np.ones((1, 2))), "log", "log at 0"),
+    Situation(negative_log_likelihood, (PARAMS, np.ones((1, 2))), "log", "log at 0"),
     Situation(infinite_factor_2630, (1.0,), "mul", DROPPED, True),
     Situation(repaired_8247, (np.float64(2.0),), "div", DROPPED, True),
     Situation(angles_1052, (np.array([3.0, 0.0]),), "atan2", DROPPED, True),

@@ -16,7 +16,7 @@ from jaxprop.xray import measures
 from jaxprop.xray.findings import Findings
 from jaxprop.xray.marks import INF, NAN, marks_of
 from tests.xray import situations
-from tests.xray.situations import ALIKE, COMMON, HEALTHY, RARE, TWO, Situation
+from tests.xray.situations import ALIKE, COMMON, HEALTHY, RARE, SWITCHED, TWO, Situation
 
 
 def found(f, *args, argnums=0, **kwargs) -> Findings:
@@ -42,6 +42,12 @@ def check(situation: Situation, findings: Findings) -> None:
 @pytest.mark.parametrize("situation", COMMON, ids=str)
 def test_the_place_and_the_cause_are_named(situation):
     check(situation, found(situation.f, *situation.args, argnums=situation.argnums))
+
+
+@pytest.mark.parametrize("situation", SWITCHED, ids=str)
+def test_switches_of_jax_that_stop_at_nan_do_not_stop_the_search(situation):
+    with jax.debug_nans(True), jax.debug_infs(True), jax.disable_jit(True):
+        check(situation, found(situation.f, *situation.args, argnums=situation.argnums))
 
 
 @pytest.mark.slow
