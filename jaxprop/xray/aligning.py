@@ -4,8 +4,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from difflib import SequenceMatcher
 from typing import NamedTuple
 
-from jaxprop.xray.program import LAYOUT
-from jaxprop.xray.sites import Site
+from jaxprop.xray.sites import LAYOUT, Site
 
 
 class Pair(NamedTuple):

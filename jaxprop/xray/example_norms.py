@@ -9,9 +9,9 @@ from jaxtyping import Array, Float, PyTree
 
 from jaxprop.arrays.dtypes import wide
 from jaxprop.errors import ShapeError
+from jaxprop.xray.arguments import ArgNums
 from jaxprop.xray.following.examples import InAxes
 from jaxprop.xray.following.foreign import foreign
-from jaxprop.xray.program import ArgNums
 
 
 def example_norms(

@@ -8,19 +8,18 @@
 All of it is JAX: the function that comes out may be jitted, put under `lax.cond` in a training loop, or vmapped.
 """
 
-import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from jaxtyping import PyTree
 
 from jaxprop.errors import JaxpropError, ShapeError
 from jaxprop.xray import measures
+from jaxprop.xray.arguments import ArgNums, Arguments, arguments, is_inexact
 from jaxprop.xray.modules import Modules, find_modules
 from jaxprop.xray.passing import passing
 from jaxprop.xray.planning import Path, Sinks, is_real, plan
@@ -28,9 +27,6 @@ from jaxprop.xray.probe import probe
 from jaxprop.xray.rewriting import Seen, Visitor, run
 from jaxprop.xray.sites import LAYOUT, Site, sites
 from jaxprop.xray.versions import Equation, evaluate, opened
-
-ArgNums = int | Sequence[int] | None
-ARRAYS = (jax.Array, np.ndarray, np.generic)
 
 
 @jax.tree_util.register_dataclass
@@ -110,7 +106,7 @@ class Traced(NamedTuple):
     differentiated: list[bool]
     returned: Any  # the tree of what f returns
     has_aux: bool
-    as_gradient: Callable[[list[Any]], PyTree]  # gradients of the inputs, None for others, as `jax.grad` returns them
+    given: Arguments  # what f was called with, without the inputs
     modules: Modules  # whose parameters the inputs are
 
 
@@ -118,34 +114,20 @@ def trace(
     f: Callable[..., Any], argnums: ArgNums, args: tuple[Any, ...], kwargs: dict[str, Any], *, has_aux: bool = False
 ) -> Traced:
     """Make f a program of the arrays among its arguments; anything else stays as it is."""
-    asked = asked_of(argnums, args)
-    leaves, tree = jax.tree_util.tree_flatten_with_path((args, kwargs))
-    flags = differentiable_leaves(asked, args, kwargs)
-    dynamic = [flag or isinstance(leaf, ARRAYS) for flag, (_, leaf) in zip(flags, leaves, strict=True)]
-    inputs = [leaf for is_array, (_, leaf) in zip(dynamic, leaves, strict=True) if is_array]
+    given, inputs = arguments(argnums, args, kwargs)
 
     def flat(*arrays: Any) -> Any:
-        rest = iter(arrays)
-        whole = [next(rest) if is_array else leaf for is_array, (_, leaf) in zip(dynamic, leaves, strict=True)]
-        args, kwargs = tree.unflatten(whole)
+        args, kwargs = given.filled(arrays)
         return f(*args, **kwargs)
 
     closed, returned = jax.make_jaxpr(flat, return_shape=True)(*inputs)
-    if asked:
+    if any(given.is_differentiated):
         _check_scalar(returned[0] if has_aux and isinstance(returned, tuple) else returned, f)
     jaxpr, consts = opened(closed)
 
-    def as_gradient(gradients: list[Any]) -> PyTree:
-        rest = iter(gradients)
-        whole = [next(rest) if is_array else None for is_array in dynamic]
-        args, _ = tree.unflatten(whole)
-        return args[argnums] if isinstance(argnums, int) else tuple(args[i] for i in argnums or ())
-
-    paths = [path for is_array, (path, _) in zip(dynamic, leaves, strict=True) if is_array]
-    names = [name_of(path, f) for path in paths]
-    differentiated = [flag for is_array, flag in zip(dynamic, flags, strict=True) if is_array]
-    modules = find_modules(paths, (args, kwargs), [name_of(path[:2], f) for path in paths], differentiated)
-    return Traced(jaxpr, list(consts), inputs, names, differentiated, returned, has_aux, as_gradient, modules)
+    names, differentiated = given.names(f), given.of_inputs(given.is_differentiated)
+    modules = find_modules(given.of_inputs(given.paths), (args, kwargs), given.owners(f), differentiated)
+    return Traced(jaxpr, list(consts), inputs, names, differentiated, returned, has_aux, given, modules)
 
 
 class Pulled(NamedTuple):
@@ -187,7 +169,7 @@ def pull(traced: Traced, visitor: Visitor) -> Pulled:
     gradients: list[Any] = [None] * len(traced.inputs)
     for i, gradient in zip(asked, found, strict=True):
         gradients[i] = gradient
-    return Pulled(value, aux, traced.as_gradient(gradients), gradients, seen, landed)
+    return Pulled(value, aux, traced.given.as_gradient(gradients), gradients, seen, landed)
 
 
 def _check_whiles(jaxpr: Any, error: ValueError) -> None:
@@ -251,76 +233,6 @@ class Light(_Measuring):
     def looks_at(self, path: Path, equation: Equation) -> bool:
         """Say whether an equation is one of the places."""
         return path in self.places
-
-
-def dynamic_leaves(
-    argnums: ArgNums, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[list[Any], Any, list[bool]]:
-    """Take (args, kwargs) apart: the leaves, their tree, and which of them are inputs of the program of `trace`."""
-    leaves, tree = jax.tree.flatten((args, kwargs))
-    flags = differentiable_leaves(asked_of(argnums, args), args, kwargs)
-    return leaves, tree, [flag or isinstance(leaf, ARRAYS) for flag, leaf in zip(flags, leaves, strict=True)]
-
-
-def is_inexact(array: Any) -> bool:
-    """Say whether an array is of real or complex numbers."""
-    return jnp.issubdtype(jnp.result_type(array), jnp.inexact)
-
-
-def name_of(path: Any, f: Callable[..., Any]) -> str:
-    """Name an argument's leaf as one would write it inside f, such as params['Dense_0']['kernel']."""
-    kind, place, *rest = path  # ((args, kwargs) -> which of the two -> which argument -> ...)
-    if kind.idx == 1:
-        key = place.key
-    else:
-        key = place.idx
-        try:
-            known = list(inspect.signature(f).parameters.values())
-        except (TypeError, ValueError):
-            known = []
-        named = [p.name for p in known if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-        key = named[key] if key < len(named) else f"args[{key}]"
-    return f"{key}{jax.tree_util.keystr(tuple(rest))}"
-
-
-def asked_of(argnums: ArgNums, args: tuple[Any, ...]) -> tuple[int, ...]:
-    """The arguments to differentiate, counted from the left."""
-    if argnums is None:
-        return ()
-    asked = (argnums,) if isinstance(argnums, int) else tuple(argnums)
-    for number in asked:
-        if not -len(args) <= number < len(args):
-            raise JaxpropError(f"argnums: found {argnums}, but f was called with {len(args)} positional arguments")
-    asked = tuple(number % len(args) for number in asked)
-    for number in asked:
-        if not any(_differentiable(args[number])):
-            raise JaxpropError(
-                f"argnums: argument {number} holds no real numbers to differentiate, found "
-                f"{jax.tree.map(_kind, args[number])}; argnums=None looks at the values alone"
-            )
-    return asked
-
-
-def _kind(leaf: Any) -> Any:
-    return str(jnp.result_type(leaf)) if isinstance(leaf, (*ARRAYS, bool, int)) else type(leaf).__name__
-
-
-def differentiable_leaves(asked: Sequence[int], args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[bool]:
-    """Say which leaves of (args, kwargs) are differentiated."""
-    flags = [_differentiable(arg) if i in asked else [False] * len(jax.tree.leaves(arg)) for i, arg in enumerate(args)]
-    return [*(flag for of_argument in flags for flag in of_argument), *(False for _ in jax.tree.leaves(kwargs))]
-
-
-def _differentiable(argument: PyTree) -> list[bool]:
-    """Say which leaves of an argument can be differentiated: arrays of real numbers, as `equinox.filter_grad` has it.
-
-    Where all leaves are real numbers, as `jax.grad` asks, so are those that Python holds. In a module they are options,
-    such as the rate of a dropout, about which it decides in Python.
-    """
-    leaves = jax.tree.leaves(argument)
-    real = [isinstance(leaf, ARRAYS) and is_inexact(leaf) for leaf in leaves]
-    numbers = all(is_real or isinstance(leaf, float) for is_real, leaf in zip(real, leaves, strict=True))
-    return [True] * len(leaves) if numbers else real
 
 
 def _check_scalar(returned: Any, f: Callable[..., Any]) -> None:

@@ -20,9 +20,10 @@ from jaxprop.arrays.one_run import compiled_for_one_run
 from jaxprop.errors import JaxpropError
 from jaxprop.tables import shown
 from jaxprop.xray import asked, groups, picture, said, tabulated, written
+from jaxprop.xray.arguments import ArgNums, Arguments, arguments
 from jaxprop.xray.findings import Findings
 from jaxprop.xray.nonfinite import nonfinite
-from jaxprop.xray.program import ArgNums, Reading, dynamic_leaves, program
+from jaxprop.xray.program import Reading, program
 from jaxprop.xray.rows import Row, rows_of
 from jaxprop.xray.tabulated import Printed
 from jaxprop.xray.versions import undisturbed
@@ -78,22 +79,19 @@ def report(
     measured = program(f, argnums, has_aux=has_aux, light=light)
 
     @partial(jax.jit, static_argnums=0)
-    def filled(rest: _Rest, arrays: list[Any]) -> Reading:
+    def filled(rest: Arguments, arrays: list[Any]) -> Reading:
         args, kwargs = rest.filled(arrays)
         return measured(*args, **kwargs)
 
     compiled: dict[Any, Compiled] = {}
 
     def run(*args: Any, **kwargs: Any) -> Report:
-        leaves, tree, is_array = dynamic_leaves(argnums, args, kwargs)
-        arrays = [leaf for leaf, array in zip(leaves, is_array, strict=True) if array]
+        rest, arrays = arguments(argnums, args, kwargs)
         if any(isinstance(array, Tracer) for array in arrays):
             raise JaxpropError(
                 "xray.report reads its numbers on the host, and was called inside of another program, such as a jitted "
                 "function: call jp.xray.program(f) there, return its reading, and make jp.xray.Report(reading) outside"
             )
-        statics = tuple(None if array else leaf for leaf, array in zip(leaves, is_array, strict=True))
-        rest = _Rest(tree, statics, tuple(is_array))
         called = (rest, *((jax.typeof(array), getattr(array, "sharding", None)) for array in arrays))
         with undisturbed():
             if called not in compiled:
@@ -276,33 +274,3 @@ class Report:
             JaxpropError: it is no report, or one of a later jaxprop.
         """
         return cls(written.from_json(data), made_with=dict(data["made_with"]), at=data["scope"])
-
-
-@dataclass(frozen=True)
-class _Rest:
-    """The arguments without their arrays: one program is compiled for each."""
-
-    tree: Any
-    statics: tuple[Any, ...]
-    is_array: tuple[bool, ...]
-
-    def filled(self, arrays: list[Any]) -> Any:
-        rest = iter(arrays)
-        pairs = zip(self.statics, self.is_array, strict=True)
-        return self.tree.unflatten([next(rest) if array else leaf for leaf, array in pairs])
-
-    def __hash__(self) -> int:
-        return hash((self.tree, self.is_array))
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, _Rest) or (self.tree, self.is_array) != (other.tree, other.is_array):
-            return False
-        return all(map(_same, self.statics, other.statics))
-
-
-def _same(a: Any, b: Any) -> bool:
-    """Whether two leaves make the same program: equal, and of one type, since 1 == True == 1.0."""
-    try:
-        return a is b or (type(a) is type(b) and bool(a == b))
-    except Exception:  # what cannot be compared is another one
-        return False

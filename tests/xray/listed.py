@@ -6,7 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxprop.xray.program import ArgNums, trace
+from jaxprop.xray.arguments import ArgNums
+from jaxprop.xray.program import trace
 from jaxprop.xray.sites import Site, sites
 
 

@@ -15,7 +15,7 @@ from jaxtyping import PyTree
 from jaxprop.arrays.paths import dotted
 from jaxprop.arrays.varying import vary_with
 from jaxprop.errors import JaxpropError, ShapeError
-from jaxprop.xray.program import ARRAYS, ArgNums, asked_of, differentiable_leaves, name_of
+from jaxprop.xray.arguments import ArgNums, arguments
 from jaxprop.xray.versions import needed, opened
 
 _SHARED = object()  # in the place of None, which is no leaf of a tree
@@ -60,40 +60,24 @@ def one_example(
         JaxpropError: argnums names no argument or one without real numbers, or one that has an axis of examples itself.
         ShapeError: in_axes do not fit the arguments, or name axes of different lengths, or of none.
     """
-    asked = asked_of(argnums, args)
-    flat, tree = jax.tree_util.tree_flatten_with_path((args, kwargs))
-    axes = _axes_of(in_axes, args, kwargs)
-    flags = differentiable_leaves(asked, args, kwargs)
-    dynamic = [flag or isinstance(leaf, ARRAYS) for flag, (_, leaf) in zip(flags, flat, strict=True)]
-    kept = [
-        _Input(path, jnp.asarray(leaf) if isinstance(leaf, float) else leaf, axis, flag)
-        for is_array, (path, leaf), axis, flag in zip(dynamic, flat, axes, flags, strict=True)
-        if is_array
-    ]
-    names = [name_of(each.path, f) for each in kept]
+    given, inputs = arguments(argnums, args, kwargs)
+    inputs = [jnp.asarray(each) if isinstance(each, float) else each for each in inputs]
+    axes = given.of_inputs(_axes_of(in_axes, args, kwargs))
+    kept = list(map(_Input, given.of_inputs(given.paths), inputs, axes, given.of_inputs(given.is_differentiated)))
+    names = given.names(f)
     kept = [each._replace(axis=_axis(each, name)) for each, name in zip(kept, names, strict=True)]
     examples = _examples(kept, names, in_axes)
     batch = [each.array for each in kept if each.axis is not None]
     kept = [each._replace(array=vary_with(each.array, batch)) if each.differentiated else each for each in kept]
 
-    def whole(arrays: list[Any], other: Callable[[Any], Any]) -> Any:
-        rest = iter(arrays)
-        return tree.unflatten(
-            [next(rest) if is_array else other(leaf) for is_array, (_, leaf) in zip(dynamic, flat, strict=True)]
-        )
-
     def program(*arrays: Any) -> Any:
-        args, kwargs = whole(list(arrays), lambda leaf: leaf)
+        args, kwargs = given.filled(arrays)
         return f(*args, **kwargs)
-
-    def as_gradient(arrays: list[Any]) -> PyTree:
-        args, _ = whole(arrays, lambda _: None)
-        return args[argnums] if isinstance(argnums, int) else tuple(args[i] for i in asked)
 
     found = OneExample(
         None, [], [each.array for each in kept], [each.axis for each in kept], [each.differentiated for each in kept],
         names, [dotted(each.path[2:] if isinstance(argnums, int) else each.path[1:]) for each in kept], examples, None,
-        as_gradient,
+        given.as_gradient,
     )  # fmt: skip
     closed, returned = jax.make_jaxpr(program, return_shape=True)(*map(found.one, range(len(kept))))
     jaxpr, consts = opened(closed)

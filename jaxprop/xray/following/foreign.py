@@ -18,6 +18,7 @@ from jaxtyping import PyTree
 
 from jaxprop.errors import JaxpropError, ShapeError
 from jaxprop.uses import Dense, Stacked, Use
+from jaxprop.xray.arguments import ArgNums, is_inexact
 from jaxprop.xray.following.closing import Closing, Landings, closed_inside
 from jaxprop.xray.following.examples import InAxes, OneExample, one_example
 from jaxprop.xray.following.follow import follow
@@ -25,7 +26,6 @@ from jaxprop.xray.following.forward import Forward
 from jaxprop.xray.following.joining import Landed, use_of
 from jaxprop.xray.following.probing import landing
 from jaxprop.xray.planning import Path
-from jaxprop.xray.program import ArgNums, is_inexact
 
 Close = Callable[[Use, str], PyTree]
 

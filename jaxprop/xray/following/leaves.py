@@ -9,9 +9,9 @@ import jax.numpy as jnp
 
 from jaxprop.tables import table
 from jaxprop.uses import Several, Stacked, Use, Viewed, is_use
+from jaxprop.xray.arguments import ArgNums
 from jaxprop.xray.following.examples import InAxes
 from jaxprop.xray.following.foreign import foreign
-from jaxprop.xray.program import ArgNums
 
 
 @dataclass(frozen=True)
