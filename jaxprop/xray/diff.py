@@ -1,45 +1,23 @@
 """`diff`: the first place where two runs of one function part, of two precisions, machines, JAX or code versions."""
 
-import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from jaxprop.errors import JaxpropError
 from jaxprop.tables import Table, shown
-from jaxprop.xray import measures
 from jaxprop.xray.aligning import Pair, aligned
+from jaxprop.xray.diff_said import sentences
+from jaxprop.xray.differences import Bounds, Difference, difference
 from jaxprop.xray.program import Reading
 from jaxprop.xray.report import Report
 from jaxprop.xray.rounding import rounding
 from jaxprop.xray.rows import Measure, Row
 from jaxprop.xray.sites import Site
 from jaxprop.xray.tabulated import Printed
-
-SIGMAS = 6.0  # deviations of what rounding brings that still agree: of hundreds of places, none of them all
-
-
-NOISE = 0.5  # where rounding explains more, nothing else is left: the gradient of a bias that changes nothing, say
-
-
-class Difference(NamedTuple):
-    """By how much two arrays differ, relative to the larger one, and what rounding explains of it.
-
-    step: of a scan's steps, the first (of errors the last) that differs by more; None outside of scans.
-    """
-
-    relative: float
-    explained: float
-    step: int | None = None
-
-    @property
-    def parts(self) -> bool:
-        """Say whether it is more than rounding explains."""
-        return not self.relative <= self.explained
+from jaxprop.xray.written import plain
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +28,11 @@ class Place:
     there: Row
     value: Difference | None
     error: Difference | None
+
+    @property
+    def parts(self) -> bool:
+        """Say whether the values or the errors differ by more than rounding explains."""
+        return any(found is not None and found.parts for found in (self.value, self.error))
 
 
 class Parting(NamedTuple):
@@ -136,7 +119,7 @@ class Diff:
         chosen = list(self.places)
         notes = ["Differences are relative; * marks those that are more than rounding explains."]
         if limit is not None and len(chosen) > limit:
-            first = sorted(range(len(chosen)), key=lambda i: (not _parts(chosen[i]), i))[:limit]
+            first = sorted(range(len(chosen)), key=lambda i: (not chosen[i].parts, i))[:limit]
             notes = [f"{limit} of {len(chosen)} places; table(None) shows all.", *notes]
             chosen = [chosen[i] for i in sorted(first)]
         head = ("place", "line", "shape", "value RMS", "other", "differs", "error RMS", "other", "differs")
@@ -160,8 +143,8 @@ class Diff:
             found = {
                 "kind": first.kind, "primitive": site.primitive, "scope": site.scope, "line": str(site.line or ""),
                 "shape": first.place.here.shape, "step": first.difference.step,
-                "relative": _plain(first.difference.relative), "explained": _plain(first.difference.explained),
-                "rms": [_plain(mine.rms), _plain(other.rms)],
+                "relative": plain(first.difference.relative), "explained": plain(first.difference.explained),
+                "rms": [plain(mine.rms), plain(other.rms)],
             }  # fmt: skip
         only = [[_named(site) for site in sites] for sites in (self.only_here, self.only_there)]
         return {"agree": first is None, "first": found, "places": len(self.places), "only": only, "text": str(self)}
@@ -201,7 +184,7 @@ def diff(report: Report | Reading, other: Report | Reading, *, rtol: float | Non
     """
     ours, theirs = (_report(each, name) for each, name in ((report, "report"), (other, "other")))
     pairs = aligned(ours.sites, theirs.sites)
-    bounds = _Bounds(rounding(ours), rounding(theirs), rtol)
+    bounds = Bounds(rounding(ours), rounding(theirs), rtol)
     mine, others = ({(row.site.path, row.output): row for row in each.rows} for each in (ours, theirs))
     places = tuple(place for pair in pairs for place in _places(pair, mine, others, bounds))
     if not any(place.here.site.primitive != "argument" for place in places):
@@ -228,19 +211,7 @@ def _report(given: Any, name: str) -> Report:
     )
 
 
-class _Bounds(NamedTuple):
-    """What may differ: the variances by rounding of both, or a tolerance of the user's."""
-
-    here: tuple[dict[Any, float], dict[Any, float]]
-    there: tuple[dict[Any, float], dict[Any, float]]
-    rtol: float | None
-
-    def at(self, here: Site, there: Site, kind: int) -> float:
-        explained = SIGMAS * math.sqrt(self.here[kind][here.path] + self.there[kind][there.path])
-        return explained if self.rtol is None or explained > NOISE else self.rtol
-
-
-def _places(pair: Pair, mine: dict[Any, Row], others: dict[Any, Row], bounds: _Bounds) -> Iterator[Place]:
+def _places(pair: Pair, mine: dict[Any, Row], others: dict[Any, Row], bounds: Bounds) -> Iterator[Place]:
     """The outputs of an equation that both measured."""
     here, there = pair
     if here is None or there is None:
@@ -248,60 +219,10 @@ def _places(pair: Pair, mine: dict[Any, Row], others: dict[Any, Row], bounds: _B
     for output in range(min(len(here.shapes), len(there.shapes))):
         ours, theirs = mine.get((here.path, output)), others.get((there.path, output))
         if ours is not None and theirs is not None:
-            value = _difference(ours.value, theirs.value, bounds.at(here, there, 0), here, last=False)
+            value = difference(ours.value, theirs.value, bounds.at(here, there, 0), here, last=False)
             yield Place(
-                ours, theirs, value, _difference(ours.error, theirs.error, bounds.at(here, there, 1), here, last=True)
+                ours, theirs, value, difference(ours.error, theirs.error, bounds.at(here, there, 1), here, last=True)
             )
-
-
-def _difference(a: Measure | None, b: Measure | None, explained: float, site: Site, *, last: bool) -> Difference | None:
-    """The difference of what was measured, in the step where they part first, or else in that where it is largest."""
-    if a is None or b is None:
-        return None
-    light = a.light or b.light
-    ours, theirs = (_by_name(each, light) for each in (a, b))
-    found = relative(ours, theirs, light)
-    if not site.axes or not found.shape:
-        return Difference(float(found.max()), explained)
-    flat = found.reshape(len(found), -1).max(axis=1)
-    over = np.flatnonzero(~(flat <= explained))
-    step = int((over[-1] if last else over[0]) if len(over) else flat.argmax())
-    return Difference(float(flat[step]), explained, step if site.axes[0][0] == "scan" else None)
-
-
-def _by_name(measure: Measure, light: bool) -> dict[str, np.ndarray]:
-    """The measures by name, as far as both reports have them."""
-    numbers = measure.numbers.astype(np.float64)
-    of = {name: numbers[..., i] for i, name in enumerate(measures.names(measure.light))}
-    if light and not measure.light:  # a light one shows in the others what is not finite
-        broken = np.where(of["nan"] > 0, np.nan, np.where(of["inf"] > 0, np.inf, 0.0))
-        of |= {name: of[name] + broken for name in ("square", "largest")}
-    return of
-
-
-def relative(a: dict[str, np.ndarray], b: dict[str, np.ndarray], light: bool) -> np.ndarray:
-    """Return the relative difference of two arrays by their measures; infinite where other numbers are not finite."""
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        rms = [np.sqrt(each["square"]) * each["largest"] for each in (a, b)]
-        size, largest = np.fmax(*rms), np.fmax(a["largest"], b["largest"])
-        found = [np.abs(rms[0] - rms[1]) / size, np.abs(a["largest"] - b["largest"]) / largest]
-        if not light:
-            found += [np.abs(a[name] - b[name]) / largest for name in ("least", "most")]
-            found.append(np.abs(a["projection"] - b["projection"]) / size)
-        whole = np.nan_to_num(np.stack(np.broadcast_arrays(*found)), nan=0.0, posinf=0.0).max(
-            axis=0
-        )  # 0 / 0: both are 0
-    kinds = ("square", "largest") if light else ("nan", "inf")
-    if light:
-        other = np.any([_kind(a[name]) != _kind(b[name]) for name in kinds], axis=0)
-    else:
-        other = np.any([a[name] != b[name] for name in kinds], axis=0)
-    return np.where(other | (a["count"] != b["count"]), np.inf, whole)
-
-
-def _kind(numbers: np.ndarray) -> np.ndarray:
-    """0 for what is finite, 1 for infinity, 2 for NaN."""
-    return np.where(np.isnan(numbers), 2, np.where(np.isinf(numbers), 1, 0))
 
 
 def _moment(site: Site, step: int | None) -> tuple[float, ...]:
@@ -311,10 +232,6 @@ def _moment(site: Site, step: int | None) -> tuple[float, ...]:
     kinds = site.around[: site.around.index("scan")]
     depth = len(kinds) + kinds.count("cond") + 1  # the path of a cond has the number of the branch too
     return (*site.path[:depth], step, *site.path[depth:])
-
-
-def _parts(place: Place) -> bool:
-    return any(found is not None and found.parts for found in (place.value, place.error))
 
 
 def _cells(place: Place) -> tuple[str, ...]:
@@ -328,90 +245,5 @@ def _cells(place: Place) -> tuple[str, ...]:
     return tuple(cells)
 
 
-def sentences(found: Diff) -> Iterator[str]:
-    """Say what two reports have in common, and where they part."""
-    first = found.first
-    if first is None:
-        yield f"They agree at all {len(found.places)} places: {_agree(found.places)}."
-    elif first.kind == "value":
-        yield from _parting(found, first, "values")
-    else:
-        values = [place for place in found.places if place.value is not None]
-        yield f"The values agree at all {len(values)} places{_to(values, 'value')}."
-        yield from _parting(found, first, "errors")
-    for sites, who in ((found.only_here, "the first"), (found.only_there, "the other")):
-        for site in sites[:1]:
-            more = f", and {len(sites) - 1} more" if len(sites) > 1 else ""
-            yield f"Only {who} has {named(site)}{more}."
-
-
-def _agree(places: Sequence[Place]) -> str:
-    parts = [f"the {kind}s{_to(places, kind)}" for kind in ("value", "error") if _worst(places, kind) is not None]
-    return " and ".join(parts)
-
-
-def _parting(found: Diff, first: Parting, what: str) -> Iterator[str]:
-    """The sentences on where they part."""
-    order = found.in_order(first.kind)
-    at = order.index(first.place)
-    difference, (mine, other) = first.difference, first.measured
-    if at:
-        before = order[at - 1].here
-        yield f"The {what}{_from(first.kind)} agree{_to(order[:at], first.kind)} up to {named(before.site)}."
-    step = f", in step {difference.step}" if difference.step is not None else ""
-    figures = f"RMS {_digits(mine.rms, other.rms)}"
-    if mine.trouble != other.trouble:
-        figures += f", {mine.trouble or 'all finite'} against {other.trouble or 'all finite'}"
-    if math.isfinite(difference.relative):
-        figures += f", a relative difference of {difference.relative:.1e} where up to {difference.explained:.1e} agrees"
-    yield f"They part at {named(first.place.here.site)}{step}: {figures}."
-    if first.place.here.name != first.place.there.name or first.place.here.scope != first.place.there.scope:
-        yield f"In the other it is {named(first.place.there.site)}."
-    if first.kind == "value" and at:
-        yield from _between(found, order[at - 1].here.site, first.place.here.site)
-
-
-def _between(found: Diff, before: Site, after: Site) -> Iterator[str]:
-    """What only one of them computes between the last place that agrees and the first that parts."""
-    there = {place.here.site.path: place.there.site.path for place in found.places}
-    ranges = ((found.only_here, before.path, after.path), (found.only_there, there[before.path], there[after.path]))
-    for (sites, start, stop), who in zip(ranges, ("the first", "the other"), strict=True):
-        names = [site.primitive for site in sites if start < site.path < stop]
-        if names:
-            yield f"Between these two, only {who} has {', '.join(names[:6])}{', …' if len(names) > 6 else ''}."
-
-
-def _from(kind: str) -> str:
-    return "" if kind == "value" else ", from the cost back,"
-
-
-def _worst(places: Iterable[Place], kind: str) -> float | None:
-    found = [getattr(place, kind) for place in places]
-    return max((each.relative for each in found if each is not None and each.explained < NOISE), default=None)
-
-
-def _to(places: Iterable[Place], kind: str) -> str:
-    worst = _worst(places, kind)
-    return "" if worst is None else " exactly" if worst == 0 else f" to {worst:.1e}"
-
-
-def _digits(a: float, b: float) -> str:
-    """Two numbers, with as many digits as it takes to tell them apart."""
-    digits = next((n for n in range(3, 10) if shown(a, n) != shown(b, n)), 3)
-    return f"{shown(a, digits)} against {shown(b, digits)}"
-
-
-def named(site: Site) -> str:
-    """Name an equation in a sentence: what it computes, its module and its line."""
-    name = f"the argument {site.name}" if site.name else site.primitive
-    where = ", ".join(filter(None, ("" if site.name else site.scope, str(site.line or ""))))
-    return f"{name} {site.shapes[0]}{f' of {where}' if where else ''}"
-
-
 def _named(site: Site) -> dict[str, Any]:
     return {"primitive": site.primitive, "scope": site.scope, "line": str(site.line or ""), "shapes": list(site.shapes)}
-
-
-def _plain(number: float) -> float | str:
-    """A number as strict JSON has it."""
-    return number if math.isfinite(number) else str(number)

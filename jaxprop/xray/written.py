@@ -41,7 +41,7 @@ def to_json(reading: Reading, made: dict[str, str], scope: str) -> dict[str, Any
         "scope": scope,
         "light": reading.light,
         "measures": list(measures.names(reading.light)),
-        "value": None if value is None else _plain(np.asarray(value)),
+        "value": None if value is None else plain(value),
         "sites": [
             asdict(site) | {"values": _all(reading.values, site), "errors": _all(reading.errors, site)}
             for site in reading.sites
@@ -81,13 +81,14 @@ def number_of(value: Any) -> float | None:
 
 def _all(measured: dict[Any, Any], site: Site) -> Any:
     outputs = measured.get(site.path)
-    return None if outputs is None else [None if each is None else _plain(np.asarray(each)) for each in outputs]
+    return None if outputs is None else [None if each is None else plain(each) for each in outputs]
 
 
-def _plain(array: np.ndarray) -> Any:
-    """Nested lists of numbers, those that JSON has no word for as strings."""
+def plain(numbers: Any) -> Any:
+    """Return a number, or nested lists of numbers, as strict JSON has it: NaN and infinity are strings."""
+    array = np.asarray(numbers)
     if array.ndim:
-        return [_plain(each) for each in array]
+        return [plain(each) for each in array]
     number = float(array)
     return number if math.isfinite(number) else str(number)
 
