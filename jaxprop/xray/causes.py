@@ -13,6 +13,8 @@ import numpy as np
 from jaxprop.tables import shown
 
 WHERE = "jnp.where(mask, f(jnp.where(mask, x, 1.0)), 0.0): the inner where keeps f away from the bad x"
+NORM = "optax.safe_norm(x, 1e-6), or a second where: n2 = jnp.sum(x**2); jnp.sqrt(jnp.where(n2 > 0, n2, 1.0))"
+NANS = "0 · NaN under a where", "0 · NaN", "NaN among the values"  # of an error that meets a value that is NaN
 SCALE = "scale what enters down first, or compute this part in float32"
 
 
@@ -48,7 +50,7 @@ class Local:
     dtypes: Sequence[str] = ()
     around: Sequence[str] = ()
     where: str = ""
-    follows_sum: bool = False  # whether what enters is a sum, as under the root of a norm
+    follows_sum: bool = False  # whether what enters is a sum, as under the root of a norm; or divides by such a root
     name: str = ""
 
     @property
@@ -70,6 +72,11 @@ def _largest() -> dict[str, float]:
 
 
 LARGEST = _largest()
+
+
+def has_nan(array: np.ndarray) -> bool:
+    """Say whether there is NaN in an array, of numbers or of anything else."""
+    return bool(np.issubdtype(array.dtype, np.inexact) and np.isnan(array).any())
 
 
 def first_bad(array: np.ndarray, only_nan: bool = False) -> tuple[int, ...] | None:

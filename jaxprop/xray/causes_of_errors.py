@@ -7,9 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxprop.xray.causes import SCALE, WHERE, Cause, Local, at, element, first_bad, number
-
-NORM = "optax.safe_norm(x, 1e-6), or a second where: n2 = jnp.sum(x**2); jnp.sqrt(jnp.where(n2 > 0, n2, 1.0))"
+from jaxprop.xray.causes import NANS, NORM, SCALE, WHERE, Cause, Local, at, element, first_bad, has_nan, number
 
 
 def errors_cause(local: Local) -> Cause:
@@ -19,14 +17,48 @@ def errors_cause(local: Local) -> Cause:
     if index is None:
         return Cause("overflow of a sum", "each part of this error is finite, and their sum is not", SCALE)
     where = at(index)
+    entered = any(array is not None and has_nan(array) for array in local.inputs)
+    if entered and (found := _of_nan(local, index)) is not None:
+        return found
     whole = WHOLE.get(local.primitive)
     if whole is not None and (found := whole(local, where)) is not None:
+        return found
+    if (found := _elementwise(local, index)) is not None:
+        return found
+    if (found := _of_nan(local, index)) is not None:
         return found
     if local.name:
         result = number(element(local.error, index, local.error.shape))
         why = f"the errors that enter it are finite; it returns {result}{where}"
         return Cause(f"rule of {local.name}", why, f"mend the derivative rule of {local.name}, or see where it divides")
-    return _elementwise(local, index) or _measured(local, index, where)
+    return _measured(local, index, where)
+
+
+def _of_nan(local: Local, index: tuple[int, ...]) -> Cause | None:
+    """A value that is NaN and does not reach what f returns, for a `where` drops it: an error of 0 times NaN is NaN."""
+    output = local.outputs[0]
+    if output is None or not has_nan(output):
+        return None
+    mixes = local.primitive in ("dot_general", "conv_general_dilated")
+    if not mixes and all(a is None or a.shape == output.shape for a in (local.error, *local.inputs)):
+        place = index  # of one element only
+    else:
+        place = first_bad(output, only_nan=True) or ()
+    if not np.isnan(output[place]):
+        return None
+    met = [None if mixes else element(array, place, output.shape) for array in local.inputs]
+    back = None if not local.errors else element(local.errors[0], place, output.shape)
+    if any(array is not None and has_nan(array) for array in local.inputs):
+        why = f"a NaN enters here among the values{at(place)}"
+    else:
+        numbers = ", ".join(number(x) for x in met if x is not None)
+        why = f"{local.name or local.primitive}{f'({numbers})' if numbers else ''} is NaN{at(place)}"
+    if back != 0:
+        return Cause(NANS[2], f"{why}, and so is what it hands back", WHERE)
+    end = "; the error that comes back there is 0, and 0 · NaN is NaN"
+    if local.where:
+        return Cause(NANS[0], f"the {local.where} drops this element, but {why}{end}", WHERE)
+    return Cause(NANS[1], f"{why}{end}", WHERE)
 
 
 def _elementwise(local: Local, index: tuple[int, ...]) -> Cause | None:
@@ -109,18 +141,16 @@ def _div(x: list[Any], position: int, out: Any, local: Local) -> Derivative:
         why = f"the derivative of {number(x[0])} / 0 is not finite"
         return name, why, "a / jnp.where(b == 0, 1.0, b), inside the where as well as outside"
     if abs(x[1]) < 1:
-        square = " squared" if position == 1 else ""
-        why = f"the derivative of {number(x[0])} / {number(x[1])} divides by {number(x[1])}{square}"
-        return "overflow of an error", f"{why}, which {local.dtype} does not hold", "a / jnp.maximum(b, eps)"
+        why = f"the derivative of {number(x[0])} / {number(x[1])} divides by {number(x[1])}"
+        more = " squared, which" if position == 1 else ", and the quotient is more than"
+        end = f"{local.dtype} does not hold" if position == 1 else f"{local.dtype} holds"
+        return "overflow of an error", f"{why}{more} {end}", "a / jnp.maximum(b, eps)"
     return None
 
 
 def _mul(x: list[Any], position: int, out: Any, local: Local) -> Derivative:
     other = x[1 - position]
-    if math.isfinite(other):
-        return None
-    why = f"the other factor is {number(other)}"
-    return "0 · ∞" if math.isinf(other) else "NaN", why, WHERE
+    return ("0 · ∞", f"the other factor is {number(other)}", WHERE) if math.isinf(other) else None
 
 
 def _exp(x: list[Any], position: int, out: Any, local: Local) -> Derivative:
@@ -146,7 +176,7 @@ def _pow(x: list[Any], position: int, out: Any, local: Local) -> Derivative:
 def _edge(x: list[Any], position: int, out: Any, local: Local) -> Derivative:
     names = {"acos": "arccos", "asin": "arcsin", "acosh": "arccosh", "atanh": "arctanh"}
     name = names.get(local.primitive, local.primitive)
-    if abs(x[0]) < 1 or (abs(x[0]) > 1 and local.primitive == "acosh"):
+    if abs(x[0]) != 1:
         return None
     why = f"the derivative of {name} at {number(x[0])} is infinite"
     return f"edge of {name}", why, f"{'jnp.' if name.startswith('arc') else ''}{name}(jnp.clip(x, -1 + eps, 1 - eps))"

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxprop.xray.causes import SCALE, Cause, Local, at, element, first_bad, is_whole, number
+from jaxprop.xray.causes import NORM, SCALE, Cause, Local, at, element, first_bad, has_nan, is_whole, number
 
 
 def values_cause(local: Local, only_nan: bool = False) -> Cause:
@@ -36,7 +36,7 @@ def values_cause(local: Local, only_nan: bool = False) -> Cause:
 
 def _otherwise(local: Local, result: Any, where: str, numbers: str) -> Cause:
     of = f" of {numbers}" if numbers else ""
-    if any(array is not None and _has_nan(array) for array in local.inputs):
+    if any(array is not None and has_nan(array) for array in local.inputs):
         return Cause("constant NaN", f"a NaN that stands in the program enters here{where}")
     if local.name:
         name = local.name
@@ -58,10 +58,6 @@ def _overflow(local: Local, what: str, where: str, numbers: str) -> Cause:
 
 def _has_inf(array: np.ndarray) -> bool:
     return bool(np.issubdtype(array.dtype, np.inexact) and np.isinf(array).any())
-
-
-def _has_nan(array: np.ndarray) -> bool:
-    return bool(np.issubdtype(array.dtype, np.inexact) and np.isnan(array).any())
 
 
 def _log(x: list[Any], result: float, local: Local, where: str) -> Cause | None:
@@ -106,7 +102,8 @@ def _div(x: list[Any], result: float, local: Local, where: str) -> Cause | None:
     if b == 0:
         name = "0/0" if a == 0 else "division by zero"
         why = f"{number(a)} / 0 is {number(result)}{where}"
-        return Cause(name, why, "a / jnp.where(b == 0, 1.0, b), or a / (b + eps) where b ≥ 0")
+        instead = "a / jnp.where(b == 0, 1.0, b), or a / (b + eps) where b ≥ 0"
+        return Cause(name, why, f"divide by {NORM}" if local.follows_sum else instead)
     if math.isinf(a) and math.isinf(b):
         why = f"{number(a)} / {number(b)} is NaN{where}"
         return Cause("∞/∞", why, "jax.nn.softmax, which takes off the largest first")
@@ -192,17 +189,30 @@ def _sum(local: Local, result: Any, where: str) -> Cause | None:
         return None
     if np.isposinf(array).any() and np.isneginf(array).any():
         return Cause("∞ − ∞", f"∞ and −∞ meet in one sum{where}", "see where both infinities come from")
-    if not _has_inf(array) and not _has_nan(array):
-        terms = array.size if local.outputs[0] is None else array.size // max(local.outputs[0].size, 1)
-        numbers = f"{terms} numbers up to {number(float(np.abs(array).max(initial=0)))}"
-        return _overflow(local, "the sum", where, numbers)
-    return None
+    return _overflow_of_many(local, array, "the sum", where)
+
+
+def _product_of_many(local: Local, result: Any, where: str) -> Cause | None:
+    array = next((a for a in local.inputs if a is not None), None)
+    if array is None or not np.issubdtype(array.dtype, np.floating):
+        return None
+    if math.isnan(result) and _has_inf(array) and not has_nan(array):
+        return Cause("0 · ∞", f"0 and an infinity meet in one product{where}", "see where the infinity comes from")
+    return _overflow_of_many(local, array, "the product", where)
+
+
+def _overflow_of_many(local: Local, array: np.ndarray, what: str, where: str) -> Cause | None:
+    if _has_inf(array) or has_nan(array):
+        return None
+    terms = array.size if local.outputs[0] is None else array.size // max(local.outputs[0].size, 1)
+    counted = f"{terms} numbers" if terms > 1 else "numbers"  # cumsum and scatter-add have as many as they return
+    return _overflow(local, what, where, f"{counted} up to {number(float(np.abs(array).max(initial=0)))}")
 
 
 def _contraction(local: Local, result: Any, where: str) -> Cause | None:
     """A product of matrices or a convolution."""
     arrays = [a for a in local.inputs[:2] if a is not None]
-    if any(_has_nan(a) for a in arrays):
+    if any(has_nan(a) for a in arrays):
         return None
     if any(_has_inf(a) for a in arrays):
         return Cause("0 · ∞ or ∞ − ∞", f"an infinity enters a product of matrices{where}: it meets 0, or −∞ in the sum")
@@ -212,7 +222,7 @@ def _contraction(local: Local, result: Any, where: str) -> Cause | None:
 
 def _gather(local: Local, result: Any, where: str) -> Cause | None:
     operand, indices = local.inputs[:2]
-    if operand is None or indices is None or _has_nan(operand) or _has_inf(operand):
+    if operand is None or indices is None or has_nan(operand) or _has_inf(operand):
         return None
     reach = f"found {int(indices.min())} to {int(indices.max())} in an array {list(operand.shape)}"
     why = f"an index lies outside: {reach}; JAX fills what it does not find with NaN{where}"
@@ -256,9 +266,8 @@ ELEMENTWISE: dict[str, Elementwise] = {
     "convert_element_type": _cast,
 }
 WHOLE: dict[str, Callable[[Local, Any, str], Cause | None]] = {
-    **dict.fromkeys(
-        ("reduce", "reduce_sum", "cumsum", "reduce_prod", "cumprod", "reduce_window_sum", "scatter-add"), _sum
-    ),
+    **dict.fromkeys(("reduce", "reduce_sum", "cumsum", "reduce_window_sum", "scatter-add"), _sum),
+    **dict.fromkeys(("reduce_prod", "cumprod", "scatter-mul"), _product_of_many),
     **dict.fromkeys(("dot_general", "conv_general_dilated"), _contraction),
     **dict.fromkeys(("lu", "triangular_solve", "qr", "householder_product", "custom_linear_solve"), _singular),
     "gather": _gather,

@@ -129,17 +129,27 @@ def _is_elementwise(node: Node) -> bool:
 
 
 def follows_sum(flow: Flow, node: Node) -> bool:
-    """Say whether what enters an equation is a sum of squares, as under the root of a norm."""
-    if node.primitive not in ("sqrt", "rsqrt"):
-        return False
-    stack = list(node.inputs)
+    """Say whether what enters an equation is a sum of squares, as under the root of a norm; or divides by such a root.
+
+    The norm of a tree is the root of a sum of sums.
+    """
+    if node.primitive == "div":
+        root = _maker(flow, node.inputs[1:], ("sqrt",), ())
+        return root is not None and follows_sum(flow, root)
+    sums = ("reduce_sum", "dot_general")
+    return node.primitive in ("sqrt", "rsqrt") and _maker(flow, node.inputs, sums, ("add", "add_any")) is not None
+
+
+def _maker(flow: Flow, numbers: Iterable[int], primitives: Iterable[str], through: Iterable[str]) -> Node | None:
+    """Find an equation of some kinds from which numbers come, moved only, or through equations of other kinds."""
+    stack = list(numbers)
     while stack:
         path, _ = flow.made.get(stack.pop(), ((), 0))
         before = flow.nodes.get(path)
         if before is None:
             continue
-        if before.primitive in ("reduce_sum", "dot_general"):
-            return True
-        if is_layout(before):
+        if before.primitive in primitives:
+            return before
+        if is_layout(before) or before.primitive in through:
             stack += before.inputs
-    return False
+    return None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxprop.xray.causes import LARGEST, Cause, Local, number
+from jaxprop.xray.causes import LARGEST, NANS, Cause, Local, number
 from jaxprop.xray.causes_of_errors import errors_cause
 from jaxprop.xray.causes_of_values import values_cause
 from jaxprop.xray.chains import chain_of_errors, chain_of_values, follows_sum, where_after, with_arrivals
@@ -104,7 +104,7 @@ class _Search:
             outputs, origins = [], of_errors(self.marks, self.outcome.gradients)
         if self.traced is not None:
             self.looks = look(self.traced, self._wanted(origins))
-        made = self._first(origins)
+        made = self._first(origins, self.outcome.is_forward)
         if outputs and not made and self._is_put_there(outputs):
             return Findings((), "All is finite, but for infinities that were put there.")
         made = made if self.traced is not None else made[:1]  # what a loop carries on is not known
@@ -131,14 +131,13 @@ class _Search:
                 wanted.setdefault(path, set()).update([0] if origin.uses else [])
             if not origin.uses and origin.path[0] != -1:
                 wanted.setdefault(origin.path, set())
-            for path, places in self._wanted(origin.infinite).items():
+            for path, places in self._wanted((*origin.infinite, *origin.dropped)).items():
                 wanted.setdefault(path, set()).update(places)
         return wanted
 
-    def _first(self, origins: list[Origin]) -> list[_Made]:
+    def _first(self, origins: Iterable[Origin], forward: bool) -> list[_Made]:
         """Say of each origin where the number was made: where an infinity enters, that one may be the first."""
         found: dict[Path, _Made] = {}
-        forward = self.outcome.is_forward
         for origin in origins:
             made = self._forward(origin) if forward else self._backward(origin)
             if made is None:
@@ -150,8 +149,22 @@ class _Search:
                     made = replace(made, cause=replace(made.cause, why=made.cause.why + said))
                 elif first is not None:
                     made = first
+            if origin.dropped and made.cause.name in NANS:
+                made = replace(made, cause=self._with_source(made, origin.dropped))
             found.setdefault(made.path, made)
         return sorted(found.values(), key=lambda made: made.turn)  # 0 but in a `while`
+
+    def _with_source(self, made: _Made, dropped: tuple[Origin, ...]) -> Cause:
+        """Add to a cause where the NaN was made that the error met; and what to write there."""
+        source = next(iter(self._first(dropped, True)), None)
+        if source is None or source.path == made.path:
+            return made.cause
+        if source.path[0] == -1:
+            return replace(made.cause, why=f"{made.cause.why}; that NaN was given, in {self._name(source.path)}")
+        site, cause = self.sites[source.path], source.cause
+        at = f" at {site.line}" if site.line is not None else ""
+        why = f"{made.cause.why}; that NaN was made by {site.primitive}{at}: {cause.why}"
+        return replace(made.cause, why=why, instead=cause.instead or made.cause.instead)
 
     def _name(self, path: Path) -> str:
         return self.sites[path].name
@@ -280,6 +293,8 @@ class _Search:
         if not found:
             return None
         first = found[0]
+        if "slogdet" in local.name and first.cause == "log at 0":
+            return Cause("singular matrix", f"the determinant in {local.name} is 0", "A + jitter * jnp.eye(n)")
         return Cause(first.cause, f"inside {local.name}, in {first.primitive}: {first.why}", first.instead)
 
     def _finding(self, made: _Made, outputs: list[int]) -> Finding:

@@ -21,6 +21,7 @@ class Origin:
     path, steps: the equation and the step. bit: NAN or INF.
     uses: on the way back: the equations whose parts of the error meet there. layouts: those between.
     infinite: where an infinity that enters was made, the first one first.
+    dropped: on the way back: where a NaN was made that is among the values there, and is dropped later on.
     """
 
     path: Path
@@ -29,6 +30,7 @@ class Origin:
     uses: tuple[Use, ...] = ()
     layouts: frozenset[Path] = frozenset()
     infinite: tuple["Origin", ...] = field(default=())
+    dropped: tuple["Origin", ...] = field(default=())
 
 
 def of_values(marks: Marks, outputs: Iterable[int]) -> list[Origin]:
@@ -119,7 +121,10 @@ def _error_origins(marks: Marks, paths: Iterable[Path], bit: int, deep: bool = T
                 sources = [use[0] for use, mark in zip(uses, back, strict=True) if mark & INF]
                 infinite = tuple(_error_origins(marks, sources, INF, deep=False)[:2])
             layouts = frozenset().union(*(via for _, via in pairs))
-            found.append(Origin(path, steps, bit, tuple(uses), layouts, infinite))
+            entering = [(number, use[2]) for use in uses for number in marks.flow.nodes[use[0]].inputs]
+            nans = [(number, there) for number, there in entering if bit == NAN and marks.value(number, there) & NAN]
+            dropped = tuple(_value_origins(marks, nans, NAN)[:1])
+            found.append(Origin(path, steps, bit, tuple(uses), layouts, infinite, dropped))
             break
     key = {origin.path: when(marks.flow.nodes[origin.path], origin.steps) for origin in found}
     return sorted(found, key=lambda origin: key[origin.path], reverse=True)[:MOST]

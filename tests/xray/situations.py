@@ -107,6 +107,29 @@ def root_at_zero(x):
     return jnp.sum(jnp.sqrt(x))  # here
 
 
+def missing_labels(x, y):
+    apart = (x - y) ** 2  # here
+    return jnp.sum(jnp.where(jnp.isnan(y), 0.0, apart))
+
+
+def rows_without_any(x):
+    some = jnp.array([[True, True], [False, False]])
+    p = jax.nn.softmax(jnp.where(some, jnp.outer(x, x), -jnp.inf))
+    return jnp.sum(jnp.where(some[:, 0], p @ x, 0.0))  # here
+
+
+def root_of_negative_under_where(x):
+    return jnp.sum(jnp.where(x > 1, jnp.sqrt(x - 1), 0.0))  # here
+
+
+def norm_of_a_tree(x):
+    return jnp.sqrt(sum(jnp.sum(part**2) for part in (x[:1], x[1:])))  # here
+
+
+def determinant(x):
+    return jnp.linalg.slogdet(x)[1]  # here
+
+
 def root_under_where(x):
     return jnp.sum(jnp.where(x > 0, jnp.sqrt(x), 0.0))  # here
 
@@ -404,7 +427,7 @@ def half(*numbers: float) -> np.ndarray:
 
 
 PARAMS = {"first": np.ones((2, 3)), "second": np.array([[-300.0, 300.0]] * 3)}
-DROPPED = "0 · ∞ under a where"
+DROPPED, NAN_DROPPED = "0 · ∞ under a where", "0 · NaN under a where"
 
 # one of each kind: these run by default
 COMMON = [
@@ -413,6 +436,7 @@ COMMON = [
     Situation(power_7440, (0.5, TWO - 1), "pow", "root of a negative number"),
     Situation(solver_742, (0.2,), "sqrt", "√′(0)", True, (("scan", 4, 5),)),
     Situation(log_under_where, (TWO,), "log", DROPPED, True),
+    Situation(missing_labels, (ONES, np.array([0.5, np.nan])), "integer_pow", NAN_DROPPED, True),
     Situation(softmax_by_hand, (TWO * 400,), "exp", "exp overflow"),
     Situation(masked_rows, (ONES,), "sub", "∞ − ∞"),
     Situation(half_product, (half(300, 1),), "mul", "overflow"),
@@ -438,6 +462,9 @@ RARE = [
     Situation(angles_1052, (np.array([3.0, 0.0]),), "atan2", DROPPED, True),
     Situation(pairs_3407, (np.array([[1.0, 2.0], [0.2, 4.0]]),), "sqrt", DROPPED, True),
     Situation(root_at_zero, (TWO,), "sqrt", "√′(0)", True),
+    Situation(rows_without_any, (ONES,), "dot_general", NAN_DROPPED, True),
+    Situation(norm_of_a_tree, (ZEROS,), "sqrt", "norm at 0", True),
+    Situation(determinant, (np.ones((2, 2)),), "custom_jvp_call _slogdet_small", "singular matrix"),
     Situation(power_zero, (TWO,), "pow", "x ** 0 at 0", True),
     Situation(log_at_zero, (TWO,), "log", "log at 0"),
     Situation(entropy, (TWO,), "log", "log at 0"),
@@ -471,6 +498,7 @@ RARE = [
 ]  # fmt: skip
 # their rules are tested alone too
 ALIKE = [
+    Situation(root_of_negative_under_where, (TWO,), "sqrt", NAN_DROPPED, True),
     Situation(root_under_where, (TWO,), "sqrt", DROPPED, True),
     Situation(division_under_where, (TWO,), "div", DROPPED, True),
     Situation(exp_under_where, (TWO * 1000,), "exp", DROPPED, True),

@@ -51,6 +51,8 @@ FORWARD = [
     ("gather", [[1, 2], np.array([[5]])], [NAN], "index out of bounds", "found 5 to 5 in an array [2]"),
     ("cholesky", [[[1, 2], [2, 1]]], [[NAN, 0], [0, 1]], "not positive definite", "its least eigenvalue is −1"),
     ("triangular_solve", [[[1, 0], [1, 0]], [[1], [1]]], [[1], [INF]], "singular matrix", "of its diagonal is 0"),
+    ("cumprod", [[1e30, 1e30]], [1e30, INF], "overflow", "the product of numbers up to 1e+30 at [1] overflows float32"),
+    ("reduce_prod", [[0, INF]], NAN, "0 · ∞", "0 and an infinity meet in one product"),
     ("erf_inv", [1.0], INF, "edge of erf_inv", "erf_inv(1) is ∞: the edge of its domain"),
     ("tanh", [NAN], NAN, "constant NaN", "a NaN that stands in the program enters here"),
     ("mystery", [1.0], NAN, "NaN", "mystery gives NaN of 1"),
@@ -90,7 +92,40 @@ BACKWARD = [
     ("div", [1.0, 0.0], INF, 2, INF, 0, "division by zero", "the derivative of 1 / 0"),
     ("div", [0.0, 0.0], NAN, 2, NAN, 1, "0/0", "the derivative of 0 / 0"),
     ("div", [1.0, 1e-30], 1e30, 2, INF, 1, "overflow of an error", "divides by 1e-30 squared, which float32 does not"),
+    (
+        "div",
+        [0.0, 1e-30],
+        0,
+        1e9,
+        INF,
+        0,
+        "overflow of an error",
+        "by 1e-30, and the quotient is more than float32 holds",
+    ),
     ("mul", [0.0, INF], NAN, 0, NAN, 0, "0 · ∞", "the other factor is ∞"),
+    (
+        "mul",
+        [2.0, NAN],
+        NAN,
+        0,
+        NAN,
+        0,
+        "0 · NaN",
+        "a NaN enters here among the values; the error that comes back there",
+    ),
+    ("sqrt", [[4, -1]], [2, NAN], [1, 0], [0.25, NAN], 0, "0 · NaN", "sqrt(−1) is NaN at [1]; the error that comes"),
+    ("tanh", [NAN], NAN, 2, NAN, 0, "NaN among the values", "among the values, and so is what it hands back"),
+    ("acos", [1.5], NAN, 0, NAN, 0, "0 · NaN", "acos(1.5) is NaN; the error that comes back there is 0"),
+    (
+        "dot_general",
+        [[[1, 0], [NAN, NAN]], [[1, 0], [0, 1]]],
+        [[1, 0], [NAN, NAN]],
+        [[1, 1], [0, 0]],
+        [[NAN, NAN], [NAN, NAN]],
+        1,
+        "0 · NaN",
+        "a NaN enters here among the values at [1, 0]",
+    ),
     ("exp", [100.0], INF, 0, NAN, 0, "0 · ∞", "exp(100) overflowed float32"),
     ("pow", [0.0, 0.5], 0, 1, INF, 0, "x ** 0.5 at 0", "the derivative of x ** 0.5 at 0 is infinite"),
     ("pow", [0.0, 0.5], 0, 1, NAN, 1, "log at 0", "a ** p · log(a), and a is 0"),
@@ -130,6 +165,17 @@ def test_a_root_is_named_by_what_stands_around_it():
     assert root(around=("_std",)).name == "standard deviation of a constant"
     assert root(follows_sum=True).name == root(around=("norm",)).name == "norm at 0"
     assert root(follows_sum=True, where="where at a.py:3 (f)").why.startswith("the where at a.py:3 (f) drops this")
+
+
+def test_a_where_that_drops_a_nan_is_told():
+    cause = backward("sqrt", [-1.0], NAN, 0, NAN, where="where at a.py:3 (f)")
+    assert cause.name == "0 · NaN under a where"
+    assert cause.why.startswith("the where at a.py:3 (f) drops this element, but sqrt(−1) is NaN")
+
+
+def test_who_divides_by_a_norm_is_told_to_mend_the_norm():
+    assert "optax.safe_norm" in forward("div", [0.0, 0.0], NAN, follows_sum=True).instead
+    assert "optax" not in forward("div", [0.0, 0.0], NAN).instead
 
 
 def test_an_error_that_is_a_sum_over_an_array_is_explained_by_the_element_that_made_it():

@@ -138,6 +138,15 @@ def test_a_finding_tells_the_place_the_numbers_and_the_remedy():
         findings[0].cause = "none"
 
 
+@pytest.mark.slow
+def test_where_a_nan_was_made_that_a_where_drops_is_told_too():
+    labels = found(situations.missing_labels, np.ones(2), np.array([0.5, np.nan]))
+    assert labels[0].why.endswith("; that NaN was given, in y") and "inner where" in labels[0].instead
+    rows = found(situations.rows_without_any, np.ones(2), light=True)[0]
+    assert "; that NaN was made by sub at situations.py" in rows.why and rows.why.endswith("−∞ − −∞ is NaN at [1, 0]")
+    assert "keep one entry of each row unmasked" in rows.instead
+
+
 def test_a_report_from_json_knows_the_place_and_says_what_it_lacks():
     report = jp.xray.report(situations.scanned)(3.0)
     again = jp.xray.Report.from_json(json.loads(json.dumps(report.json())))
