@@ -33,12 +33,17 @@ def test_every_value_and_error_is_the_witness(name):
         close(mine, np.asarray(other), 1e-12, overall=1.0)
 
 
+def together(runs, *args):
+    """Run several functions of the same arguments in one program."""
+    return eqx.filter_jit(lambda *args: [run(*args) for run in runs])(*args)
+
+
 @pytest.mark.parametrize("name", ["equinox/mlp", pytest.param("linen/transformer_tied", marks=pytest.mark.slow)])
 def test_a_batch_is_measured_as_numpy_measures_it(name):
     """Everything in the mean over a batch, as in a user's own training step, is measured right, and its gradient is."""
     model = MODELS[name]()
-    reading = eqx.filter_jit(jp.xray.program(model.mean))(model.params, model.x, model.y)
-    value, gradient = eqx.filter_jit(eqx.filter_value_and_grad(model.mean))(model.params, model.x, model.y)
+    runs = jp.xray.program(model.mean), eqx.filter_value_and_grad(model.mean)
+    reading, (value, gradient) = together(runs, model.params, model.x, model.y)
     np.testing.assert_allclose(reading.value, value, rtol=1e-12)
     for mine, other in zip(jax.tree.leaves(reading.grads), jax.tree.leaves(gradient), strict=True):
         if jnp.issubdtype(mine.dtype, jnp.floating):
@@ -50,12 +55,12 @@ def test_a_batch_is_measured_as_numpy_measures_it(name):
 @pytest.mark.parametrize("name", ["nnx/mlp"])
 def test_a_light_reading_has_the_same_gradient(name):
     model = MODELS[name]()
-    light = eqx.filter_jit(jp.xray.program(model.mean, light=True))(model.params, model.x, model.y)
-    value, gradient = eqx.filter_jit(eqx.filter_value_and_grad(model.mean))(model.params, model.x, model.y)
+    light, full = (jp.xray.program(model.mean, light=which) for which in (True, False))
+    runs = light, full, eqx.filter_value_and_grad(model.mean)
+    light, full, (value, gradient) = together(runs, model.params, model.x, model.y)
     np.testing.assert_allclose(light.value, value, rtol=1e-14)
     for mine, other in zip(jax.tree.leaves(light.grads), jax.tree.leaves(gradient), strict=True):
         np.testing.assert_allclose(mine, other, rtol=1e-12, atol=1e-16)
-    full = eqx.filter_jit(jp.xray.program(model.mean))(model.params, model.x, model.y)
     assert set(light.errors) <= set(full.errors) and set(light.values) <= set(full.values)
     for path, outputs in light.errors.items():
         for mine, other in zip(outputs, full.errors[path], strict=True):
