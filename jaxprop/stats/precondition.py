@@ -100,7 +100,7 @@ def precondition(
 
     Or in a loop of one's own:
 
-    >>> run = collect(net, cost, [KroneckerFactors(errors="exact")])
+    >>> run = jax.jit(collect(net, cost, [KroneckerFactors(errors="exact")]))
     >>> params = net.init(jax.random.key(0), x)
     >>> state = optimizer.init(params)
     >>> value, grads, (factors,) = run(rows[0], params, rows[1])

@@ -178,8 +178,9 @@ def diff(report: Report | Reading, other: Report | Reading, *, rtol: float | Non
     >>> def f(slope):
     ...     return lambda w, x: jnp.sum(jnp.where(x @ w > 0, x @ w, slope * (x @ w)))
     >>> w, x = jnp.array([1.0, -2.0]), jnp.array([[1.0, 2.0], [3.0, 1.0]])
-    >>> found = diff(report(f(0.1))(w, x), report(f(0.2))(w, x))
-    >>> found.first.kind, found.first.place.here.name, diff(report(f(0.1))(w, x), report(f(0.1))(w, x)).first
+    >>> one, other = (report(f(slope))(w, x) for slope in (0.1, 0.2))
+    >>> found = diff(one, other)
+    >>> found.first.kind, found.first.place.here.name, diff(one, one).first
     ('value', 'mul', None)
     """
     ours, theirs = (_report(each, name) for each, name in ((report, "report"), (other, "other")))
