@@ -1,10 +1,13 @@
 """Which equations of two programs are the same: of two precisions, JAX versions or versions of a model's code."""
 
+import re
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from difflib import SequenceMatcher
 from typing import NamedTuple
 
 from jaxprop.xray.sites import LAYOUT, Site
+
+PLACED = re.compile(r"@(\([^)]*\)|\w+)|\{.*\}")  # float32[8@data,3], and {V:data} of what differs between devices
 
 
 class Pair(NamedTuple):
@@ -29,8 +32,9 @@ def aligned(here: Sequence[Site], there: Sequence[Site]) -> list[Pair]:
 
 
 def computed(site: Site) -> Hashable:
-    """Say what an equation computes, whatever the dtype: its primitive, its shapes and the axes around it."""
-    return site.primitive, tuple(shape[shape.find("[") :] for shape in site.shapes), site.axes
+    """Say what an equation computes, whatever the dtype and however it lies on devices: its primitive, its shapes and
+    the axes around it."""
+    return site.primitive, tuple(PLACED.sub("", shape[shape.find("[") :]) for shape in site.shapes), site.axes
 
 
 def _in_module(site: Site) -> Hashable:

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from jaxprop.xray.versions import explicit_sharding
+
 FULL = ("count", "nan", "inf", "zero", "square", "largest", "least", "most", "projection")
 LIGHT = ("count", "square", "largest")
 
@@ -55,7 +57,7 @@ def full(values: Array) -> Array:
     values, dtype = _real(values)
     x = jnp.where(jnp.isfinite(values), values, 0)
     counts = [flags.astype(jnp.int32) for flags in (jnp.isnan(values), jnp.isinf(values), values == 0)]
-    of = (*counts, x, x, jnp.where(_signs(values.shape), x, -x))
+    of = (*counts, x, x, jnp.where(_signs(x), x, -x))
     zero, none, infinity = np.zeros((), dtype), np.int32(0), np.asarray(np.inf, dtype)
     starts = (none, none, none, infinity, -infinity, zero)
     nan, inf, zeros, least, most, projection = lax.reduce(of, starts, _both, tuple(range(values.ndim)))
@@ -100,11 +102,12 @@ def _divided(x: Any, largest: Any, xp: Any) -> Any:
     return x * smaller / (by * smaller)
 
 
-def _signs(shape: tuple[int, ...]) -> Array:
+def _signs(x: Array) -> Array:
     """Toss a coin for each place of an array: a hash of its number, made where it is used, and nothing is kept."""
-    number, stride = jnp.zeros(shape, jnp.uint32), 1
+    shape, placed = x.shape, explicit_sharding(x)
+    number, stride = jnp.zeros(shape, jnp.uint32, device=placed), 1
     for axis in reversed(range(len(shape))):  # not by a reshape, which would bring together what devices share
-        number += lax.broadcasted_iota(jnp.uint32, shape, axis) * jnp.uint32(stride % 2**32)
+        number += lax.broadcasted_iota(jnp.uint32, shape, axis, out_sharding=placed) * jnp.uint32(stride % 2**32)
         stride *= shape[axis]
     mixed = number * jnp.uint32(2654435769)
     mixed = (mixed ^ (mixed >> 15)) * jnp.uint32(2246822507)

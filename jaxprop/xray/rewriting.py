@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.sharding import PartitionSpec
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxprop.xray.planning import Path, Sinks
 from jaxprop.xray.versions import CALLS, REMATS, Equation, evaluate, inner, is_literal, opened, scan_split, varying
@@ -164,7 +164,17 @@ def _shard_map(equation: Equation, inputs: list[Any], sinks: Sinks, visitor: Vis
         on_one_device, mesh=params["mesh"], in_specs=(list(params["in_specs"]), each),
         out_specs=(list(params["out_specs"]), each), axis_names=set(axes), check_vma=params["check_vma"],
     )  # fmt: skip
+    explicit = _explicit(params["mesh"], axes)
+    if explicit:  # such axes are in the types, and must be as in_specs says
+        placed = NamedSharding(params["mesh"], PartitionSpec(explicit))
+        sinks = jax.tree.map(lambda sink: jax.reshard(sink, placed), sinks)
     return laid_out(inputs, sinks)
+
+
+def _explicit(mesh: Any, axes: tuple[str, ...]) -> tuple[str, ...]:
+    """Which of the axes of a mesh are explicit."""
+    kinds = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
+    return tuple(axis for axis in axes if kinds[axis] == AxisType.Explicit)
 
 
 def unseen(program: Any, inputs: list[Any]) -> list[Any]:

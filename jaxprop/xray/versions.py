@@ -95,3 +95,9 @@ def undisturbed() -> Iterator[None]:
     """
     with jax.debug_nans(False), jax.debug_infs(False), jax.disable_jit(False):
         yield
+
+
+def explicit_sharding(value: Any) -> Any:
+    """Give how a value lies on a mesh with explicit axes, as its type says; None where the type says nothing of it."""
+    sharding = jax.typeof(value).sharding
+    return sharding if any(axis is not None for axis in sharding.spec) else None

@@ -139,6 +139,28 @@ def test_a_shard_map_has_a_reading_of_each_device():
         np.testing.assert_allclose(reading.errors[sine.path][0][device][:8], measured(np.full(3, 2 * y.sum())))
 
 
+def test_values_on_explicit_axes_are_measured_as_on_one_device():
+    """The types of such values say where they lie, so what is put beside them must lie there too."""
+    mesh, over = jax.make_mesh((2,), ("d",), axis_types=(jax.sharding.AxisType.Explicit,)), PartitionSpec("d")
+
+    def f(w, rows, spread=lambda g: g):
+        return jnp.sum(spread(lambda h: jnp.sin(h) ** 2)(jnp.tanh(rows * w)))
+
+    w, rows = np.asarray([0.5, 1.5, 2.5]), np.arange(12.0).reshape(4, 3) - 5
+    alone = jp.xray.report(f)(w, rows)
+    with jax.set_mesh(mesh):
+        placed = jax.device_put(rows, jax.sharding.NamedSharding(mesh, over))
+        on_two = jp.xray.report(f)(w, placed)
+        by_hand = jp.xray.report(lambda w, rows: f(w, rows, jax.shard_map(in_specs=over, out_specs=over)))(w, placed)
+    for found in (on_two, by_hand):
+        np.testing.assert_allclose(found.grads, alone.grads, rtol=1e-12)
+    np.testing.assert_allclose(
+        [row.value.numbers for row in on_two.rows], [row.value.numbers for row in alone.rows], rtol=1e-12, atol=1e-15
+    )
+    assert jp.xray.diff(alone, on_two).first is None and len(jp.xray.diff(alone, on_two).places) == len(alone.rows)
+    assert [row.error.steps.shape for row in by_hand.rows if row.name == "sin"] == [(2,)]
+
+
 def test_a_remat_stays_one_with_its_policy():
     """What is kept for the way back is what the user said, or the X-ray would need another model's memory."""
     policy = jax.checkpoint_policies.dots_saveable
