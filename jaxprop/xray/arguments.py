@@ -15,6 +15,7 @@ from jaxprop.errors import JaxpropError
 
 ArgNums = int | Sequence[int] | None
 _ARRAYS = (jax.Array, np.ndarray, np.generic)
+_NO_NUMBERS = "OSUTMm"  # kinds of NumPy's dtypes that JAX has not: objects, strings and dates
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,10 +69,25 @@ class Arguments:
         return all(map(_same, self.statics, other.statics))
 
 
+def check_asked(f: Any, argnums: Any) -> None:
+    """Raise a JaxpropError where f is no function, or argnums no numbers: the arguments were given too early, say."""
+    if not callable(f):
+        raise JaxpropError(
+            f"expected a function, found {type(f).__name__}: give the function itself, as in jax.grad(f)(*args), and "
+            "its arguments to what comes back"
+        )
+    numbers = argnums if isinstance(argnums, tuple | list) else () if argnums is None else (argnums,)
+    if not all(isinstance(number, int) for number in numbers):
+        raise JaxpropError(
+            f"argnums: found {type(argnums).__name__}, expected the number of an argument or several, as for jax.grad; "
+            "f's own arguments are given to what comes back, as in jax.grad(f)(*args)"
+        )
+
+
 def arguments(argnums: ArgNums, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Arguments, list[Any]]:
     """Take (args, kwargs) apart: what they are without their inputs, and the inputs.
 
-    Inputs are all arrays, and the numbers of Python that are differentiated.
+    Inputs are all arrays of numbers, and the numbers of Python that are differentiated.
 
     Raises:
         JaxpropError: an argument to differentiate holds no real numbers, or argnums names none.
@@ -82,7 +98,7 @@ def arguments(argnums: ArgNums, args: tuple[Any, ...], kwargs: dict[str, Any]) -
         _differentiable(arg) if i in asked else [False] * len(jax.tree.leaves(arg)) for i, arg in enumerate(args)
     ]
     flags = [*(flag for flags in of_args for flag in flags), *(False for _ in jax.tree.leaves(kwargs))]
-    is_input = tuple(flag or isinstance(leaf, _ARRAYS) for flag, (_, leaf) in zip(flags, leaves, strict=True))
+    is_input = tuple(flag or _is_array(leaf) for flag, (_, leaf) in zip(flags, leaves, strict=True))
     statics = tuple(None if chosen else leaf for chosen, (_, leaf) in zip(is_input, leaves, strict=True))
     found = Arguments(argnums, tree, tuple(path for path, _ in leaves), statics, is_input, tuple(flags))
     return found, found.of_inputs(leaf for _, leaf in leaves)
@@ -118,13 +134,18 @@ def _differentiable(argument: PyTree) -> list[bool]:
     such as the rate of a dropout, about which it decides in Python.
     """
     leaves = jax.tree.leaves(argument)
-    real = [isinstance(leaf, _ARRAYS) and is_inexact(leaf) for leaf in leaves]
+    real = [_is_array(leaf) and is_inexact(leaf) for leaf in leaves]
     numbers = all(is_real or isinstance(leaf, float) for is_real, leaf in zip(real, leaves, strict=True))
     return [True] * len(leaves) if numbers else real
 
 
+def _is_array(leaf: Any) -> bool:
+    """Say whether JAX can take it: an array of NumPy may hold strings."""
+    return isinstance(leaf, _ARRAYS) and (isinstance(leaf, jax.Array) or leaf.dtype.kind not in _NO_NUMBERS)
+
+
 def _kind(leaf: Any) -> Any:
-    return str(jnp.result_type(leaf)) if isinstance(leaf, (*_ARRAYS, bool, int)) else type(leaf).__name__
+    return str(jnp.result_type(leaf)) if _is_array(leaf) or isinstance(leaf, bool | int) else type(leaf).__name__
 
 
 def _name(path: Any, f: Callable[..., Any]) -> str:
@@ -145,6 +166,6 @@ def _name(path: Any, f: Callable[..., Any]) -> str:
 def _same(a: Any, b: Any) -> bool:
     """Whether two leaves make the same program: equal, and of one type, since 1 == True == 1.0."""
     try:
-        return a is b or (type(a) is type(b) and bool(a == b))
+        return a is b or (type(a) is type(b) and bool(np.all(a == b) if isinstance(a, _ARRAYS) else a == b))
     except Exception:  # what cannot be compared is another one
         return False

@@ -19,6 +19,8 @@ def sites_at(sites: Sequence[Site], place: str) -> tuple[str, tuple[Site, ...]]:
     Raises:
         JaxpropError: nothing is there, or the place is in several modules.
     """
+    if not isinstance(place, str):
+        raise JaxpropError(f"at: found {place!r}, expected a name, such as 'Block_1/Dense_0' or 'model.py:12'")
     lines = tuple(site for site in sites if site.line is not None and str(site.line).split(" ")[0] == place)
     named = tuple(site for site in sites if site.name == place)
     if lines or named:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxprop.errors import JaxpropError
 from jaxprop.xray.causes import LARGEST, NANS, Cause, Local, number
 from jaxprop.xray.causes_of_errors import errors_cause
 from jaxprop.xray.causes_of_values import values_cause
@@ -48,6 +49,9 @@ def nonfinite(report: "Report") -> Findings:
     Args:
         report: of `jp.xray.report(f)(*args)`. One read from JSON tells the place only.
 
+    Raises:
+        JaxpropError: it is no report.
+
     >>> import jax.numpy as jnp, jaxprop as jp
     >>> def cost(x):
     ...     return jnp.sum(jnp.where(x > 0, jnp.sqrt(x), 0.0))
@@ -57,6 +61,11 @@ def nonfinite(report: "Report") -> Findings:
     >>> len(jp.xray.nonfinite(jp.xray.report(cost)(jnp.array([4.0, 1.0]))))
     0
     """
+    if not hasattr(report, "call"):
+        raise JaxpropError(
+            f"nonfinite: expected what jp.xray.report(f)(*args) returns, found {type(report).__name__}; of a reading "
+            "make jp.xray.Report(reading)"
+        )
     outcome = outcome_of(report)
     if not outcome:
         return Findings((), outcome.said)

@@ -19,7 +19,7 @@ from jaxtyping import PyTree
 
 from jaxprop.errors import JaxpropError, ShapeError
 from jaxprop.xray import measures
-from jaxprop.xray.arguments import ArgNums, Arguments, arguments, is_inexact
+from jaxprop.xray.arguments import ArgNums, Arguments, arguments, check_asked, is_inexact
 from jaxprop.xray.modules import Modules, find_modules
 from jaxprop.xray.passing import passing
 from jaxprop.xray.planning import Path, Sinks, is_real, plan
@@ -71,14 +71,15 @@ def program(
             absolute value, for a training loop: it costs little beside the gradient.
 
     Raises:
-        JaxpropError: an argument to differentiate holds no real numbers, or argnums names none.
-        ShapeError: f returns no single number.
+        JaxpropError: f is no function, an argument to differentiate holds no real numbers, or argnums names none.
+        ShapeError: f returns no single number, or no pair with has_aux.
 
     >>> import jax, jax.numpy as jnp
     >>> reading = jax.jit(program(lambda w, x: jnp.sum(x * w**2)))(jnp.float32(2.0), jnp.ones(3))
     >>> print(reading.value, reading.grads, [site.primitive for site in reading.sites])
     12.0 12.0 ['argument', 'argument', 'integer_pow', 'mul', 'reduce_sum']
     """
+    check_asked(f, argnums)
 
     def run(*args: Any, **kwargs: Any) -> Reading:
         traced = trace(f, argnums, args, kwargs, has_aux=has_aux)
@@ -121,8 +122,10 @@ def trace(
         return f(*args, **kwargs)
 
     closed, returned = jax.make_jaxpr(flat, return_shape=True)(*inputs)
+    if has_aux and not (isinstance(returned, tuple) and len(returned) == 2):
+        raise ShapeError(f"has_aux: {getattr(f, '__name__', 'f')} returns no pair (C, aux), found {_found(returned)}")
     if any(given.is_differentiated):
-        _check_scalar(returned[0] if has_aux and isinstance(returned, tuple) else returned, f)
+        _check_scalar(returned[0] if has_aux else returned, f)
     jaxpr, consts = opened(closed)
 
     names, differentiated = given.names(f), given.of_inputs(given.is_differentiated)
@@ -238,11 +241,15 @@ class Light(_Measuring):
 def _check_scalar(returned: Any, f: Callable[..., Any]) -> None:
     leaves = jax.tree.leaves(returned)
     if len(leaves) != 1 or leaves[0].shape != () or not jnp.issubdtype(leaves[0].dtype, jnp.floating):
-        found = ", ".join(f"{leaf.dtype}{list(leaf.shape)}" for leaf in leaves) or "nothing"
         raise ShapeError(
-            f"{getattr(f, '__name__', 'f')} returns {found}, expected one real number, as for jax.grad: take a sum or "
-            "a mean, say has_aux=True where f returns more beside it, or argnums=None to look at the values alone"
+            f"{getattr(f, '__name__', 'f')} returns {_found(returned)}, expected one real number, as for jax.grad: "
+            "take a sum or a mean, say has_aux=True where f returns more beside it, or argnums=None to look at the "
+            "values alone"
         )
+
+
+def _found(returned: Any) -> str:
+    return ", ".join(f"{leaf.dtype}{list(leaf.shape)}" for leaf in jax.tree.leaves(returned)) or "nothing"
 
 
 def _parted(returned: Any, has_aux: bool) -> tuple[Any, Any]:

@@ -61,9 +61,9 @@ def report(
             the largest absolute value.
 
     Raises:
-        JaxpropError: an argument to differentiate holds no real numbers, argnums names none, or it is called inside of
-            another program (under `jax.jit`, say): use `program` there.
-        ShapeError: f returns no single number.
+        JaxpropError: f is no function, an argument to differentiate holds no real numbers, argnums names none, or it is
+            called inside of another program (under `jax.jit`, say): use `program` there.
+        ShapeError: f returns no single number, or no pair with has_aux.
 
     >>> import jax.numpy as jnp
     >>> def cost(w, x):
@@ -138,6 +138,10 @@ class Report:
     def __init__(
         self, reading: Reading, *, call: Call | None = None, made_with: dict[str, str] | None = None, at: str = ""
     ) -> None:
+        if not isinstance(reading, Reading):
+            raise JaxpropError(
+                f"Report: expected what jp.xray.program(f)(*args) returns, found {type(reading).__name__}"
+            )
         self.call, self.scope = call, at
         self.made_with = made_with or written.made_with(reading)
         self.value, self.aux, self.grads = reading.value, reading.aux, reading.grads

@@ -217,3 +217,58 @@ def test_what_cannot_be_differentiated_is_said():
             jp.xray.program(f)(*args)
     with pytest.raises(JaxpropError, match="argnums: found 1"):
         jp.xray.program(lambda x: jnp.sum(x), argnums=1)(X)
+
+
+def _loss(w, x):
+    return jnp.sum(w * x)
+
+
+@pytest.mark.parametrize("call", [
+    lambda: jp.xray.report(_loss(X, X)),
+    lambda: jp.xray.program(None),
+    lambda: jp.example_norms(_loss(X, X)),
+    lambda: jp.xray.leaves(_loss(X, X)),
+])  # fmt: skip
+def test_a_value_in_place_of_the_function_is_refused_before_it_is_called(call):
+    with pytest.raises(JaxpropError, match=r"expected a function, found .*: give the function itself"):
+        call()
+
+
+@pytest.mark.parametrize("argnums", ["w", {"w": X}, X, (0, "w")])
+def test_arguments_in_the_place_of_argnums_are_refused_before_it_is_called(argnums):
+    for look in (jp.xray.report, jp.example_norms):
+        with pytest.raises(JaxpropError, match=r"argnums: found .*, expected the number of an argument"):
+            look(_loss, argnums)
+
+
+@pytest.mark.parametrize("f", [_loss, lambda w, x: (_loss(w, x), x, x), lambda w, x: [_loss(w, x), x]])
+def test_has_aux_without_a_pair_is_refused(f):
+    with pytest.raises(ShapeError, match=r"has_aux: .* returns no pair \(C, aux\), found float"):
+        jp.xray.program(f, has_aux=True)(X, X)
+
+
+def test_what_is_no_report_or_reading_or_name_is_refused():
+    with pytest.raises(JaxpropError, match=r"nonfinite: expected what .* returns, found function"):
+        jp.xray.nonfinite(_loss)
+    with pytest.raises(JaxpropError, match=r"Report: expected what .* returns, found tuple"):
+        jp.xray.Report((1.0, X))
+    with pytest.raises(JaxpropError, match="at: found 12, expected a name"):
+        jp.xray.report(_loss)(X, X).at(12)
+
+
+@pytest.mark.parametrize("names", [np.array(["a", "b"]), np.array(["a", None], object), np.array(["2026-01-01"], "M8")])
+def test_a_batch_may_hold_an_array_of_no_numbers(names):
+    """As it may for jax.grad."""
+    traces = []
+
+    def loss(w, batch):
+        traces.append(batch["names"])
+        return jnp.sum(w * batch["x"])
+
+    run = jp.xray.report(loss)
+    for copy in (names, names.copy()):
+        np.testing.assert_array_equal(run(X, {"x": X, "names": copy}).grads, X)
+    assert len(traces) == 1, "the same names are another program"
+    assert traces[0] is names
+    norms = jp.example_norms(loss, in_axes=(None, {"x": 0, "names": None}))(X[0], {"x": X, "names": names})
+    np.testing.assert_allclose(norms, np.sqrt(np.sum(np.square(X), axis=tuple(range(1, X.ndim)))))

@@ -18,7 +18,7 @@ from jaxtyping import PyTree
 
 from jaxprop.errors import JaxpropError, ShapeError
 from jaxprop.uses import Dense, Stacked, Use
-from jaxprop.xray.arguments import ArgNums, is_inexact
+from jaxprop.xray.arguments import ArgNums, check_asked, is_inexact
 from jaxprop.xray.following.closing import Closing, Landings, closed_inside
 from jaxprop.xray.following.examples import InAxes, OneExample, one_example
 from jaxprop.xray.following.follow import follow
@@ -37,6 +37,7 @@ def foreign(
 
     It is called as `jax.vmap(jax.grad(f, argnums), in_axes)(*args)` is. f may return any tree of real arrays.
     """
+    check_asked(f, argnums)
     if argnums is None:
         raise JaxpropError("argnums: found None, expected the arguments to differentiate, as for jax.grad")
 
