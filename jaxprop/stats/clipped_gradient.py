@@ -28,10 +28,11 @@ from jaxtyping import Float, PyTree
 from jaxprop.arrays.dtypes import wide
 from jaxprop.arrays.varying import vary_with
 from jaxprop.errors import JaxpropError
-from jaxprop.stats.example_norms import Per, grouped, squared_norms, to_parameters, widened
+from jaxprop.stats.example_norms import Per, grouped, to_parameters
 from jaxprop.stats.quantity import Context, Quantity
 from jaxprop.uses import Outer, Use
 from jaxprop.uses.use import scale
+from jaxprop.uses.widened import squared_norms, widened
 
 
 class Clipped(NamedTuple):

@@ -64,6 +64,7 @@ def of_function(
         inputs, targets = (args, None) if cost is None else (args[:-1], args[-1])
         _count(inputs, axes, cost)
         forward = foreign(f, *axes)(*inputs, **shared)
+        _check_complex(forward)
         if cost is None:
             errors = _of_itself(forward.y)
         else:
@@ -154,6 +155,16 @@ def _refuse(quantity: Quantity, cost: Cost | None) -> None:
             "outputs of one example and write stats.collect(f, cost, quantities, argnums=0, in_axes=(None, 0))"
             "(params, x, targets)"
         )
+
+
+def _check_complex(forward: ForeignPass) -> None:
+    """Raise for a parameter of complex numbers: variances and moments are of real ones."""
+    for i in forward.traced.asked:
+        if jnp.issubdtype(forward.traced.one(i).dtype, jnp.complexfloating):
+            raise JaxpropError(
+                f"stats.collect: {forward.traced.names[i]} is {kind_of(forward.traced.one(i))}, expected real numbers: "
+                "make two parameters of its real and its imaginary part; jp.example_norms takes it as it is"
+            )
 
 
 def _count(inputs: tuple[Any, ...], axes: Axes, cost: Cost | None) -> None:

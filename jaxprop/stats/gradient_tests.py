@@ -27,10 +27,11 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, PyTree
 
-from jaxprop.stats.example_norms import grouped, squared_norms
+from jaxprop.stats.example_norms import grouped
 from jaxprop.stats.quantity import Context, Quantity
 from jaxprop.stats.shares import Shares
 from jaxprop.uses import Use
+from jaxprop.uses.widened import squared_norms
 
 
 class Thresholds(NamedTuple):

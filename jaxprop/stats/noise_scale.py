@@ -27,10 +27,11 @@ from jax import Array
 from jaxtyping import PyTree
 
 from jaxprop.errors import JaxpropError
-from jaxprop.stats.example_norms import Per, grouped, squared_norms
+from jaxprop.stats.example_norms import Per, grouped
 from jaxprop.stats.quantity import Context, Quantity
 from jaxprop.stats.shares import Shares
 from jaxprop.uses import Use
+from jaxprop.uses.widened import squared_norms
 
 
 class Noise(NamedTuple):

@@ -11,6 +11,7 @@ from jaxprop.arrays.given import as_arrays
 from jaxprop.arrays.paths import by_path
 from jaxprop.errors import JaxpropError, ShapeError
 from jaxprop.uses.use import Use, is_use
+from jaxprop.uses.widened import squared_norms
 
 
 def norms(uses: PyTree) -> Float[Array, " N"]:
@@ -30,7 +31,7 @@ def norms(uses: PyTree) -> Float[Array, " N"]:
     >>> print(norms({"b": use, "c": Shift(jnp.array([[4.0], [1.0]]), (1,), jnp.float32)}))
     [5. 1.]
     """
-    squared = [use.squared_norms() for use in _uses_of(uses, "norms")]
+    squared = [squared_norms(use) for use in _uses_of(uses, "norms")]
     dtype = wide(jnp.result_type(*(s.dtype for s in squared)))
     return jnp.sqrt(sum((s.astype(dtype) for s in squared[1:]), squared[0].astype(dtype)))
 

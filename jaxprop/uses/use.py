@@ -97,6 +97,11 @@ def over_positions(terms: Array) -> Array:
     return jax.lax.reduce_sum(terms, tuple(range(1, terms.ndim - 1)))
 
 
+def squared(g: Array) -> Array:
+    """Return |g|², number by number."""
+    return g.real**2 + g.imag**2 if jnp.issubdtype(g.dtype, jnp.complexfloating) else g * g
+
+
 def summed(examples: Array, weights: Array | None) -> Array:
     """Return Σ_n w_n of arrays `[N, ...]`, w_n = 1 for None: as a product, which XLA:CPU takes no detours for."""
     weights = jnp.ones(examples.shape[0], examples.dtype) if weights is None else weights.astype(examples.dtype)
@@ -164,7 +169,7 @@ class Use(_Bounded, abc.ABC):
 
     def _squares_at_once(self, weights: Array | None) -> Array:
         g = self.per_example().astype(self.wide)
-        return summed(g * g, weights)
+        return summed(squared(g), weights)
 
     def second_moment(self, weights: Array | None = None) -> Array:
         """Return Σ_n w_n (∂C_n/∂θ)², number by number, in the parameter's shape and dtype; None means 1/N each."""
@@ -203,7 +208,7 @@ class Use(_Bounded, abc.ABC):
 
         def norms(use: Use, _: Array | None) -> tuple[None, Array]:
             g = use.per_example()
-            return None, jnp.sum(g * g, axis=tuple(range(1, g.ndim)))
+            return None, jnp.sum(squared(g), axis=tuple(range(1, g.ndim)))
 
         return in_chunks(norms, self, None, self.norm_way(), self.most, cached=False)[1]
 

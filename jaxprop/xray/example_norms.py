@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, PyTree
 
 from jaxprop.arrays.dtypes import wide
 from jaxprop.errors import ShapeError
+from jaxprop.uses.widened import squared_norms
 from jaxprop.xray.arguments import ArgNums
 from jaxprop.xray.following.examples import InAxes
 from jaxprop.xray.following.foreign import foreign
@@ -46,7 +47,7 @@ def example_norms(
 
     def of_examples(*args: Any, **kwargs: Any) -> Float[Array, " N"]:
         forward = run(*args, **kwargs)
-        squares = jax.tree.leaves(forward.close(ones_of, lambda use, path: use.squared_norms()))
+        squares = jax.tree.leaves(forward.close(ones_of, lambda use, path: squared_norms(use)))
         dtype = wide(jnp.result_type(*squares))
         # of a leaf that scans go over, those of every step
         totals = [jnp.sum(each.astype(dtype).reshape(-1, forward.examples), axis=0) for each in squares]

@@ -52,6 +52,11 @@ def several(rng):
     return jp.Several((outer(rng, T=(2,), I=3, O=4), outer(rng, I=4, O=3)), (False, True), (3, 4), jnp.float64)
 
 
+def viewed(rng):
+    view = jp.View((4, 5)).transposed((1, 0)).sliced((2, 0), (5, 4), (1, 1))
+    return jp.Viewed(outer(rng, I=3, O=4), view, (4, 5), jnp.float64)
+
+
 def dense(rng, N=5, shape=(2, 3)):
     return jp.Dense(normal(rng, N, *shape), shape, jnp.float64)
 
@@ -109,6 +114,7 @@ KINDS = {
     "Leading": Kind(leading, by_loop(lambda use, at: np.outer(np.eye(use.shape[0])[at[1]], use.delta[at]))),
     "Patch": Kind(patch, by_loop(window_by_window)),
     "Several": Kind(several, lambda use: of_outer(use.uses[0]) + np.swapaxes(of_outer(use.uses[1]), 1, 2)),
+    "Viewed": Kind(viewed, lambda use: np.pad(np.swapaxes(of_outer(use.use), 1, 2), ((0, 0), (0, 0), (2, 0)))),
     "Stacked": Kind(lambda rng: stacked(shift(rng)), lambda use: np.moveaxis(np.asarray(use.use.delta), 0, 1)),
     "Dense": Kind(dense, lambda use: np.asarray(use.gradients)),
     "Dense, scalar": Kind(lambda rng: dense(rng, shape=()), lambda use: np.asarray(use.gradients)),

@@ -130,7 +130,14 @@ def products():
         ),
         "masked": (lambda p, x: bend(x @ (p["w"] * np.tri(4))), {"w": rows(4, 4)}, x, {"w": "Dense mul"}),
         "decay": (lambda p, x: bend(x @ p["w"]) + bend(p["w"]), {"w": rows(4, 3)}, x, {"w": "Dense tanh"}),
-        "unused": (lambda p, x: bend(x @ p["w"]), {"w": rows(4, 3), "u": rows(2)}, x, {"u": "Dense meets"}),
+        "unused": (
+            lambda p, x: bend(x @ p["w"] + lax.stop_gradient(p["f"])), {"w": rows(4, 3), "u": rows(), "f": rows(5, 3)},
+            x, {"w": "Outer", "u": "Nothing", "f": "Nothing"},
+        ),
+        "of complex numbers": (
+            lambda p, x: bend(jnp.abs(x.astype(complex) @ p["w"].astype(complex) * (1 + 2j) + 1j)), {"w": rows(4, 3)},
+            x, {"w": "Dense convert_element_type with complex numbers"},
+        ),
     }  # fmt: skip
 
 

@@ -117,3 +117,39 @@ def test_a_cost_is_one_number():
         jp.example_norms(cost, argnums=None)
     with pytest.raises(jp.ShapeError, match="expected real numbers"):
         jp.example_norms(lambda p, x, y: jnp.argmax(x @ p["w"]))(PARAMS, X, Y)
+
+
+def test_norms_of_complex_parameters():
+    """‖g‖² is Σ |g|²; for what is made of squares of real numbers there is an error."""
+
+    def f(p, x):
+        return jnp.sum(jnp.abs(x.astype(complex) @ p["w"] + p["b"].astype(complex)) ** 2 * jnp.array([1.0, 2.0, 3.0]))
+
+    params = {"w": rows(4, 3) + 1j * rows(4, 3), "b": rows(3)}
+    each = [jax.grad(f)(params, x) for x in X]
+    expected = [np.sqrt(sum(np.sum(np.abs(g) ** 2) for g in jax.tree.leaves(one))) for one in each]
+    np.testing.assert_allclose(jax.jit(jp.example_norms(f, in_axes=(None, 0)))(params, X), expected, rtol=1e-12)
+    with pytest.raises(jp.JaxpropError, match=r"p\['w'\] is an array complex128\[4, 3\], expected real"):
+        jp.stats.collect(f, [jp.stats.Variance()], in_axes=(None, 0))(params, X)
+
+
+def test_norms_of_large_gradients_in_half_precision():
+    """300² is no float16."""
+    w, x = jnp.ones((2, 1), jnp.float16), jnp.array([[300, 400], [0, 1]], jnp.float16)
+    norms = jp.example_norms(lambda w, x: jnp.sum(x @ w), in_axes=(None, 0))
+    np.testing.assert_allclose(norms(w, x), [500.0, 1.0], rtol=1e-6)
+    _, use = jp.xray.uses(lambda w, x: jnp.sum(x @ w), in_axes=(None, 0))(w, x)
+    np.testing.assert_allclose(jp.norms(use), [500.0, 1.0], rtol=1e-6)
+
+
+def test_what_is_held_fixed_costs_no_memory():
+    """A frozen parameter, of which no gradients are built: [N, parameters] would be 2 MiB."""
+
+    def f(p, x):
+        return bend(lax.stop_gradient(p["frozen"]) @ (x @ p["w"]))
+
+    params, x = {"frozen": rows(256, 256), "w": rows(4, 256)}, rows(4, 4)
+    run = jax.jit(jp.stats.collect(f, [jp.stats.ClippedGradient(1.0)], in_axes=(None, 0)))
+    memory = run.lower(params, x).compile().memory_analysis()
+    assert memory.temp_size_in_bytes < 4 * params["frozen"].nbytes / 2
+    assert str(jp.xray.leaves(f, in_axes=(None, 0))(params, x)["p['frozen']"]) == "Nothing: no error comes back to it"

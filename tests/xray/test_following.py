@@ -84,9 +84,7 @@ def test_parameters_have_the_uses_that_are_theirs(room):
                 name,
                 str(leaf),
             )
-            assert not reason or "meets" in reason or "goes over" in reason or "following_cases.py" in leaf.because, (
-                leaf
-            )
+            assert not reason or "goes over" in reason or "following_cases.py" in leaf.because, leaf
 
 
 LETTERS = "abcd"

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
+
 from jaxprop.xray.following.examples import OneExample
 from jaxprop.xray.following.meetings import Meeting, Sum
 from jaxprop.xray.following.parts import Level, Lost, Part, Parts, moved
@@ -48,6 +50,7 @@ class Followed:
     places: dict[Path, Place] = field(default_factory=dict)
     kernels: set[Path] = field(default_factory=set)  # of convolutions that what was lost reaches
     lost: dict[int, Reason] = field(default_factory=dict)
+    unreached: set[int] = field(default_factory=set)  # to which no error comes back: they are unused, or held fixed
 
     def lose(self, parts: Sequence[Part], why: str, line: Line | None = None) -> None:
         """Note that the leaves of these parts cannot be followed."""
@@ -76,7 +79,12 @@ Outputs = tuple[list[Parts], list[bool]]  # what each holds of θ, and whether i
 def follow(traced: OneExample) -> Followed:
     """Follow all parameters of a function of one example."""
     found = Followed()
-    held = [(Part.whole(i, traced.one(i).shape),) if flag else () for i, flag in enumerate(traced.differentiated)]
+    held: list[Parts] = [()] * len(traced.inputs)
+    for i in traced.asked:
+        if is_complex(traced.one(i)):
+            found.lost[i] = Reason("it is of complex numbers", None)
+        else:
+            held[i] = (Part.whole(i, traced.one(i).shape),)
     mapped = [axis is not None for axis in traced.axes]
     outputs, _ = _program(traced.jaxpr, held, mapped, _Around(), found)
     for parts in outputs:
@@ -99,7 +107,7 @@ def _settle(found: Followed, traced: OneExample) -> None:
                 leaf, Reason("a scan goes over it in one place, and it is used whole in another", None)
             )
         if not over:
-            found.lost.setdefault(leaf, Reason("it meets nothing", None))
+            found.unreached |= {leaf} - found.lost.keys()
     for path, place in list(found.places.items()):
         parts = tuple(part for part in place.parts if part.leaf not in found.lost)
         if parts:
@@ -153,9 +161,9 @@ def _equation(
     try:
         return _simple(equation, held, mapped, path, around, found), dependent
     except Lost as lost:
-        why = str(lost)
+        why = f"it goes through {lost}"
     except _Unknown:
-        why = _named(equation)
+        why = f"it goes through {_named(equation)}"
     found.lose([part for parts in held for part in parts], why, around.line(equation))
     return nothing, dependent
 
@@ -168,6 +176,9 @@ def _simple(
     equation: Equation, held: list[Parts], mapped: list[bool], path: Path, around: _Around, found: Followed
 ) -> list[Parts]:
     """Move parts, or let them meet."""
+    # the norm of a real part is no product of norms
+    if any(is_complex(variable.aval) for variable in equation.outvars):
+        raise Lost(f"{_named(equation)} with complex numbers")
     outputs = moved(equation, held)
     if outputs is not None:
         if equation.primitive.name != "concatenate" or not any(mapped):
@@ -262,3 +273,8 @@ def _cond(
         for parts in outputs:
             found.lose(parts, "a branch of a cond returns it", around.line(equation))
     return [()] * len(equation.outvars), [any(mapped)] * len(equation.outvars)
+
+
+def is_complex(array: Any) -> bool:
+    """Say whether what has a dtype is of complex numbers."""
+    return jnp.issubdtype(array.dtype, jnp.complexfloating)

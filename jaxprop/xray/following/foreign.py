@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
+from jaxprop.arrays.varying import vary_with
 from jaxprop.errors import JaxpropError, ShapeError
 from jaxprop.uses import Dense, Stacked, Use
 from jaxprop.xray.arguments import ArgNums, check_asked, is_inexact
@@ -23,7 +24,7 @@ from jaxprop.xray.following.closing import Closing, Landings, closed_inside
 from jaxprop.xray.following.examples import InAxes, OneExample, one_example
 from jaxprop.xray.following.follow import follow
 from jaxprop.xray.following.forward import Forward
-from jaxprop.xray.following.joining import Landed, use_of
+from jaxprop.xray.following.joining import Landed, unreached, use_of
 from jaxprop.xray.following.probing import landing
 from jaxprop.xray.planning import Path
 
@@ -105,6 +106,8 @@ class ForeignPass:
             one = self.traced.one(i)
             if i in self.followed.lost:
                 found[i] = Dense(gradients[i], one.shape, one.dtype)
+            elif i in self.followed.unreached:
+                found[i] = unreached(one.shape, one.dtype, vary_with(jnp.zeros(self.examples), self.traced.inputs))
             else:
                 paths = [p for p, place in places.items() if any(part.leaf == i for part in place.parts)]
                 each = [Landed(landed[p].get("a"), landed[p]["delta"], forward.ids.get(p)) for p in paths]

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxprop.uses import Several, Stacked, Use
+from jaxprop.uses import Leading, Several, Stacked, Use
 from jaxprop.uses.view import View
 from jaxprop.uses.viewed import Viewed
 from jaxprop.xray.following.follow import Place
@@ -96,6 +96,13 @@ def joined(uses: list[Use], views: list[View], shape: tuple[int, ...], dtype: DT
 
 def _turned(view: View) -> View:
     return view.transposed((1, 0)) if len(view.seen) == 2 else view
+
+
+def unreached(shape: tuple[int, ...], dtype: DTypeLike, zeros: Array) -> Use:
+    """Return the use of a leaf to which no error comes back: a number 0 for every example, `zeros`, and no more."""
+    size = math.prod(shape)
+    delta = zeros.astype(dtype).reshape(-1, 1, 1)[:, : min(size, 1)]
+    return Viewed(Leading(delta, (size, 1), dtype), View(shape).reshaped((size, 1)), shape, dtype)
 
 
 def viewed(use: Use, view: View, shape: tuple[int, ...], dtype: DTypeLike) -> Use:

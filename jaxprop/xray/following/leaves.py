@@ -1,6 +1,6 @@
 """`leaves`: what becomes of every parameter when examples are taken apart, before anything is computed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +19,9 @@ class Leaf:
     """What becomes of one parameter.
 
     name: as one would write it in f.    shape: its shape.
-    kind: of its use, such as "Outer", or "Dense" where it was not followed.
-    way: how norms of examples are computed, such as "gram" or "direct".
+    kind: of its use, such as "Outer"; "Dense" where it was not followed; "Nothing" where its gradient is 0, since it is
+        unused or held fixed.
+    way: how norms of examples are computed, such as "gram" or "direct"; "" for "Nothing".
     because: why it was not followed, with the line of f; "" where it was.
 
     >>> print(Leaf("params['w']", (2, 1), "Outer", "product"))
@@ -34,7 +35,9 @@ class Leaf:
     because: str = ""
 
     def __str__(self) -> str:
-        return f"Dense: because of {self.because}" if self.because else f"{self.kind}, {self.way}"
+        if self.because:
+            return f"Dense: because {self.because}"
+        return f"{self.kind}, {self.way}" if self.way else f"{self.kind}: no error comes back to it"
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,9 @@ class Leaves:
     """
 
     rows: tuple[Leaf, ...]
+
+    def __iter__(self) -> Iterator[Leaf]:
+        return iter(self.rows)
 
     def __getitem__(self, name: str) -> Leaf:
         return {leaf.name: leaf for leaf in self.rows}[name]
@@ -83,7 +89,7 @@ def leaves(f: Callable[..., Any], argnums: ArgNums = 0, in_axes: InAxes = (None,
     >>> print(found["params['w']"])
     Outer, direct
     >>> print(found["params['s']"])
-    Dense: because of integer_pow, ...
+    Dense: because it goes through integer_pow, ...
     """
     run = foreign(f, argnums, in_axes)
 
@@ -97,7 +103,10 @@ def leaves(f: Callable[..., Any], argnums: ArgNums = 0, in_axes: InAxes = (None,
             for i, use in zip(traced.asked, flat, strict=True):
                 lost = forward.followed.lost.get(i)
                 name, shape = traced.names[i], traced.one(i).shape
-                found.append(Leaf(name, shape, kind_of(use), use.norm_method, str(lost) if lost else ""))
+                if i in forward.followed.unreached:
+                    found.append(Leaf(name, shape, "Nothing", ""))
+                else:
+                    found.append(Leaf(name, shape, kind_of(use), use.norm_method, str(lost) if lost else ""))
             return forward.y
 
         _abstractly(uses, args, kwargs)

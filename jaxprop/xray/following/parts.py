@@ -192,7 +192,7 @@ def _pad(equation: Equation, held: Sequence[Parts]) -> list[Parts]:
 
 def _shifted(part: Part, by: dict[int, int], shape: Numbers) -> Part:
     if any(axis not in part.axes and shape[axis] > 1 for axis in by):
-        raise Lost("an array in which the parameter is repeated stands beside another")
+        raise Lost("a concatenation of an array in which the parameter is repeated")
     missing = [axis for axis in by if axis not in part.axes]
     part = replace(
         part,
