@@ -21,7 +21,7 @@ def sites_at(sites: Sequence[Site], place: str) -> tuple[str, tuple[Site, ...]]:
     """
     if not isinstance(place, str):
         raise JaxpropError(f"at: found {place!r}, expected a name, such as 'Block_1/Dense_0' or 'model.py:12'")
-    lines = tuple(site for site in sites if site.line is not None and str(site.line).split(" ")[0] == place)
+    lines = tuple(site for site in sites if site.line is not None and site.line.short == place)
     named = tuple(site for site in sites if site.name == place)
     if lines or named:
         return place, lines or named
@@ -50,7 +50,7 @@ def _near(sites: Iterable[Site], place: str) -> str:
     sites = list(sites)
     scopes = groups.scopes(site.scope for site in sites)[1:]
     ends = {"/".join(scope.split("/")[i:]): None for scope in scopes for i in range(scope.count("/") + 1)}
-    lines = {str(site.line).split(" ")[0]: None for site in sites if site.line is not None}
+    lines = {site.line.short: None for site in sites if site.line is not None}
     near = difflib.get_close_matches(place, [*ends, *lines], n=3, cutoff=0.5)
     if near:
         return f"near it: {_listed(near)}"

@@ -228,11 +228,8 @@ def _places(pair: Pair, mine: dict[Any, Row], others: dict[Any, Row], bounds: Bo
 
 def _moment(site: Site, step: int | None) -> tuple[float, ...]:
     """When an equation runs: its path, with the step of the scan around it behind the scan's place."""
-    if step is None or "scan" not in site.around:
-        return site.path
-    kinds = site.around[: site.around.index("scan")]
-    depth = len(kinds) + kinds.count("cond") + 1  # the path of a cond has the number of the branch too
-    return (*site.path[:depth], step, *site.path[depth:])
+    scan = next((path for kind, _, path in site.loops if kind == "scan"), None)
+    return site.path if step is None or scan is None else (*scan, step, *site.path[len(scan) :])
 
 
 def _cells(place: Place) -> tuple[str, ...]:

@@ -89,18 +89,10 @@ def flow_of_sites(sites: Sequence[Site]) -> Flow:
     flow = Flow(count=max((n for site in sites for n in (*site.inputs, *site.outputs) if n is not None), default=0))
     for site in sites:
         inputs = tuple(flow.new() if number is None else number for number in site.inputs)
-        _add(flow, Node(site.path, site.primitive.split()[0], inputs, site.outputs, _loops_of(site)))
+        loops = (Loop(kind, path, length) for kind, length, path in site.loops)
+        _add(flow, Node(site.path, site.primitive.split()[0], inputs, site.outputs, tuple(loops)))
     flow.outputs = sites[-1].outputs if sites else ()
     return flow
-
-
-def _loops_of(site: Site) -> tuple[Loop, ...]:
-    lengths, depth, loops = dict(enumerate(site.axes)), 0, []
-    for name in site.around:
-        depth += 2 if name == "cond" else 1
-        if (len(loops) in lengths and lengths[len(loops)][0] == name) and depth <= len(site.path):
-            loops.append(Loop(name, site.path[:depth], lengths[len(loops)][1]))
-    return tuple(loops)
 
 
 def _add(flow: Flow, node: Node) -> None:

@@ -40,8 +40,13 @@ class Line:
     function: str
     text: str = field(default="", compare=False)
 
+    @property
+    def short(self) -> str:
+        """Name it without its function, such as "model.py:12"."""
+        return f"{_normal(self.file).rpartition('/')[2]}:{self.number}"
+
     def __str__(self) -> str:
-        return f"{_folder(self.file).rstrip('/').rpartition('/')[2]}:{self.number} ({self.function})"
+        return f"{self.short} ({self.function})"
 
 
 @dataclass(frozen=True, eq=False)  # told apart and looked up by identity: code is slow to compare

@@ -84,7 +84,7 @@ def program(
     def run(*args: Any, **kwargs: Any) -> Reading:
         traced = trace(f, argnums, args, kwargs, has_aux=has_aux)
         listed = sites(traced.jaxpr, traced.names, traced.modules)
-        visitor = Light(passing(listed, LAYOUT)) if light else _Measuring()
+        visitor = Light(passing(listed)) if light else _Measuring()
         pulled = pull(traced, visitor)
         values, errors = pulled.seen, pulled.landed
         for i, (argument, gradient) in enumerate(zip(traced.inputs, pulled.gradients, strict=True)):

@@ -34,7 +34,7 @@ class Site:
         the one outside. None for a number that stands in the program.
     shapes: of the outputs, such as "float32[8,128]".
     axes: what its readings have in front, outermost first: ("scan", 12) or ("shard_map", 4).
-    around: the kinds of equations that it lies in, outermost first.
+    around: the kinds of equations that it lies in, outermost first; of jitted functions the names.
     via: the user's lines that called the one at `line`, from the inside out. Two callers of one jitted function differ
         in them.
     name: of an argument, as one writes it inside f, such as params['Dense_0']['kernel'].
@@ -57,6 +57,16 @@ class Site:
         """Count the numbers in its largest output, of all steps."""
         sizes = [math.prod(map(int, re.findall(r"\d+", shape.partition("[")[2]))) for shape in self.shapes]
         return max(sizes, default=0) * math.prod(steps for _, steps in self.axes)
+
+    @property
+    def loops(self) -> tuple[tuple[str, int, Path], ...]:
+        """List the equations around it that its readings have axes for, outermost first: kind, length and path."""
+        found, depth = [], 0
+        for kind in self.around:
+            depth += 2 if kind == "cond" else 1  # the path of a cond has the number of the branch too
+            if kind in ("scan", "shard_map"):
+                found.append((*self.axes[len(found)], self.path[:depth]))
+        return tuple(found)
 
 
 def sites(jaxpr: Any, names: Sequence[str] = (), modules: Modules | None = None) -> tuple[Site, ...]:
@@ -107,11 +117,11 @@ class _Around:
     names: tuple[str, ...] = ()
 
     def into(self, equation: Equation, stack: Stack, path: Path, axes: tuple[tuple[str, int], ...] = ()) -> "_Around":
-        name = equation.primitive.name
-        return _Around(
-            path, self.scoped(equation), stack, (*self.axes, *axes),
-            (*self.names, str(equation.params.get("name", name)) if name in CALLS else name),
-        )  # fmt: skip
+        kind = equation.primitive.name
+        name = str(equation.params.get("name", kind)) if kind in CALLS else kind
+        if kind in CALLS and name in ("scan", "cond", "while", "shard_map"):  # a function of that name, as NumPy's cond
+            name = kind
+        return _Around(path, self.scoped(equation), stack, (*self.axes, *axes), (*self.names, name))
 
     def scoped(self, equation: Equation) -> Module:
         return (*self.scope, *names_in(str(equation.source_info.name_stack)))

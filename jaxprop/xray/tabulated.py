@@ -84,8 +84,9 @@ def _places(found: "Sequence[T]") -> "Columns[T]":
 
 def _line(each: Row | Group) -> str:
     """A line; of one equation without the function, for the sake of room."""
-    line = str(each.line or "·")
-    return line if isinstance(each, Group) else line.split(" ")[0]
+    if each.line is None:
+        return "·"
+    return str(each.line) if isinstance(each, Group) else each.line.short
 
 
 def _measured(rows: Sequence[Row], error: str = "error") -> "Columns[T]":

@@ -35,29 +35,16 @@ def unrolled(rows: Sequence[Row]) -> list[Point]:
 
 def _steps(rows: Sequence[Row], depth: int, steps: tuple[tuple[str, int], ...], around: str) -> Iterator[Point]:
     """Unroll the scans that are `depth` axes deep; `steps` are those of the scans around, each in its module."""
-    for scan, run in groupby(rows, lambda row: _scan_of(row, depth)):
+    for loop, run in groupby(rows, lambda row: row.site.loops[depth : depth + 1]):
         together = list(run)
-        if scan is None:
+        if not loop:
             yield from (_point(row, steps, around) for row in together)
             continue
-        (kind, length), _ = scan
+        ((kind, length, _),) = loop
         inside = common([row.scope for row in together])
         numbers = [-1] if kind != "scan" else _evenly(length)
         for i in numbers:
             yield from _steps(together, depth + 1, (*steps, (inside, i)), around)
-
-
-def _scan_of(row: Row, depth: int) -> tuple[tuple[str, int], tuple[int, ...]] | None:
-    """The axis of this depth, and the path of the equation that made it."""
-    if len(row.site.axes) <= depth:
-        return None
-    taken, seen = 0, 0
-    for name in row.site.around:
-        taken += 2 if name == "cond" else 1  # a cond has the number of its branch in the path
-        seen += name in ("scan", "shard_map")
-        if seen > depth:
-            break
-    return row.site.axes[depth], row.site.path[:taken]
 
 
 def _evenly(length: int) -> list[int]:

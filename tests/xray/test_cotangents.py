@@ -38,7 +38,14 @@ def together(runs, *args):
     return eqx.filter_jit(lambda *args: [run(*args) for run in runs])(*args)
 
 
-@pytest.mark.parametrize("name", ["equinox/mlp", pytest.param("linen/transformer_tied", marks=pytest.mark.slow)])
+BATCHES = [
+    "equinox/mlp",
+    pytest.param("linen/gru", marks=pytest.mark.slow),
+    pytest.param("linen/transformer_tied", marks=pytest.mark.exhaustive),
+]
+
+
+@pytest.mark.parametrize("name", BATCHES)
 def test_a_batch_is_measured_as_numpy_measures_it(name):
     """Everything in the mean over a batch, as in a user's own training step, is measured right, and its gradient is."""
     model = MODELS[name]()

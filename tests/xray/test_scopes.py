@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from jaxprop.xray.evidence import names_in
-from tests.xray.listed import W, X, dense, scopes_of, scopes_of_arguments
+from tests.xray.listed import W, X, dense, scopes_of, scopes_of_arguments, sites_of
 
 pytestmark = pytest.mark.usefixtures("as_users_run_them")
 
@@ -81,6 +81,15 @@ def test_branches_loops_and_devices():
     found = scopes_of(f, {name: W for name in ("one", "two", "three", "four")}, X)
     assert sorted(found["tanh"]) == ["four", "one", "three", "two"]
     assert found["sin"] == [""]
+
+
+def test_a_jitted_function_with_the_name_of_a_loop_is_none():
+    @jax.jit
+    def cond(x):
+        return jax.lax.scan(lambda total, x: (total + jnp.sin(x), None), 0.0, x)[0]
+
+    (sine,) = (site for site in sites_of(cond, X[0]) if site.primitive == "sin")
+    assert sine.loops == (("scan", 3, (0, sine.path[1])),) and "cond" not in sine.around
 
 
 def test_parameters_are_followed_through_layout():
