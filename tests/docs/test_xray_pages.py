@@ -1,6 +1,6 @@
 """The pages on the X-ray, typed by a reader who has Flax: their files, scripts and commands, and what these print.
 
-In this process, since a fresh one for each block would spend more time on its imports than on the block.
+All blocks of a page in one session, as a reader pastes them: what a block changes in a module stays changed.
 """
 
 import pathlib
@@ -35,14 +35,12 @@ def typed(kind, text, session, capsys):
 @pytest.mark.slow
 @pytest.mark.parametrize("page", sorted(FOLDER.glob("*.md")), ids=lambda page: page.stem)
 def test_what_a_page_on_the_x_ray_shows_is_what_is_printed(page, tmp_path, monkeypatch, capsys):
-    said, files, session = "", [], {"__name__": "__main__"}
+    said, session = "", {"__name__": "__main__"}
     for kind, text, file in blocks(page.read_text("utf-8")):
         if file:
             (tmp_path / file).write_text(text, "utf-8")
-            files.append(file.removesuffix(".py"))
+            monkeypatch.delitem(sys.modules, file.removesuffix(".py"), raising=False)  # of another page
         elif kind in ("python", "shell"):
-            for module in files:  # whoever imports them again has them as the page shows them
-                monkeypatch.delitem(sys.modules, module, raising=False)
             said = typed(kind, text, session, capsys)
         elif kind == "text":
             assert is_shown(text, said), f"{page.name} shows\n{text}\nbut what is printed is\n{said}"
