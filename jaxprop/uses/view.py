@@ -1,4 +1,4 @@
-"""A view of an array: a chain of reshapes, transpositions and slices, and its adjoint."""
+"""A view of an array: a chain of reshapes, transpositions, slices and reversals, and its adjoint."""
 
 import math
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ Numbers = tuple[int, ...]
 
 @dataclass(frozen=True)
 class View:
-    """A chain of reshapes, transpositions and slices of an array of `shape`; it is static, and hashable.
+    """A chain of reshapes, transpositions, slices and reversals of an array of `shape`; it is static, and hashable.
 
     >>> import jax.numpy as jnp
     >>> view = View((2, 3)).transposed((1, 0)).sliced((1, 0), (3, 2))
@@ -56,6 +56,11 @@ class View:
         shape = tuple(-(-(b - a) // s) for a, b, s in zip(start, limit, strides, strict=True))
         return self if shape == self.seen else self._then("slice", (start, limit, strides), shape)
 
+    def reversed(self, axes: Numbers) -> "View":
+        """Look at that from behind, along these axes."""
+        axes = tuple(axis for axis in axes if self.seen[axis] > 1)
+        return self._then("reverse", (axes,), self.seen) if axes else self
+
     def of(self, theta: Array) -> Array:
         """Return what is seen of an array."""
         for what, numbers in self.steps:
@@ -73,7 +78,7 @@ class View:
     def leads(self) -> bool:
         """Whether what is seen are the first numbers of the array, in their order."""
         for (what, numbers), shape in zip(self.steps, (self.shape, *self.shapes), strict=False):
-            if what == "transpose":
+            if what in ("transpose", "reverse"):
                 return False
             if what == "slice":
                 cut = [axis for axis, (seen, size) in enumerate(zip(numbers[1], shape, strict=True)) if seen < size]
@@ -92,9 +97,10 @@ def _spread(seen: Array, shape: Numbers, start: Numbers, limit: Numbers, strides
     return lax.pad(seen, lax.full((), 0, seen.dtype), pads)
 
 
-_LOOK = {"reshape": lax.reshape, "transpose": lax.transpose, "slice": lax.slice}
+_LOOK = {"reshape": lax.reshape, "transpose": lax.transpose, "slice": lax.slice, "reverse": lax.rev}
 _BACK = {
     "reshape": lambda seen, shape, _: lax.reshape(seen, shape),
     "transpose": lambda seen, _, axes: lax.transpose(seen, tuple(int(i) for i in np.argsort(axes))),
     "slice": _spread,
+    "reverse": lambda seen, _, axes: lax.rev(seen, axes),
 }

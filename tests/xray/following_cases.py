@@ -130,6 +130,14 @@ def products():
         ),
         "masked": (lambda p, x: bend(x @ (p["w"] * np.tri(4))), {"w": rows(4, 4)}, x, {"w": "Dense mul"}),
         "decay": (lambda p, x: bend(x @ p["w"]) + bend(p["w"]), {"w": rows(4, 3)}, x, {"w": "Dense tanh"}),
+        "multiplied": (
+            lambda p, x: bend(x @ (0.5 * p["w"]) + x @ (-p["v"] / 4 + 1) + x @ (p["w"] - 3 * p["u"][::-1])),
+            {"w": rows(4, 3), "v": rows(4, 3), "u": rows(4, 3)}, x, {"w": "Outer + Outer", "v": "Outer", "u": "Outer"},
+        ),
+        "on top of each other": (
+            lambda p, x: bend(jnp.einsum("ti,igo->tgo", x, jnp.stack([p["w"], 2 * p["v"]], 1)[1:, ::-1])),
+            {"w": rows(5, 3), "v": rows(5, 3)}, x, {"w": "Outer", "v": "Outer"},
+        ),
         "unused": (
             lambda p, x: bend(x @ p["w"] + lax.stop_gradient(p["f"])), {"w": rows(4, 3), "u": rows(), "f": rows(5, 3)},
             x, {"w": "Outer", "u": "Nothing", "f": "Nothing"},
@@ -187,6 +195,10 @@ def scans():
             nested, {"w": rows(2, 3, 4, 4), "u": rows(2, 4, 4)}, x,
             {"w": "Stacked Stacked Outer", "u": "Stacked Outer"},
         ),
+        "over what is multiplied": (
+            lambda p, x: bend(lax.scan(lambda h, w: (jnp.tanh(h @ w), None), x, -0.5 * p["w"])[0]), square, x,
+            {"w": "Stacked Outer"},
+        ),
         "layers in time": (layers_in_time, square, x, {"w": "Stacked Outer"}),
         "carried": (carried, {"w": rows(4, 4)}, x, {"w": "Outer + Outer"}),
         "chosen": (
@@ -210,6 +222,9 @@ def convolutions():
     plain = dict(window_strides=(1, 1), padding="SAME")
     return found | {
         "channels first": (convolved(first, **plain), turned, np.moveaxis(x, -1, 2), {"w": "Patch"}),
+        "turned round": (
+            lambda p, x: found["transposed"][0]({"w": p["w"][::-1, ::-1]}, x), w, x, {"w": "Patch"},
+        ),
         "of two rows": (convolved(last, **plain), w, of_two, {"w": "Patch"}),
         "in time": (in_time, {"w": rows(3, 2, 3)}, rows(N, 4, 2, 6, 2), {"w": "Patch"}),
         "groups": (

@@ -14,7 +14,7 @@ from jaxprop.xray.places import Line, line_of
 from jaxprop.xray.planning import Path, is_real, plan
 from jaxprop.xray.versions import CALLS, REMATS, Equation, inner, is_literal, opened, scan_split
 
-AFFINE = ("add", "add_any")
+AFFINE = ("add", "add_any", "sub")
 
 
 class Place(NamedTuple):
@@ -181,12 +181,15 @@ def _simple(
         raise Lost(f"{_named(equation)} with complex numbers")
     outputs = moved(equation, held)
     if outputs is not None:
-        if equation.primitive.name != "concatenate" or not any(mapped):
+        if equation.primitive.name not in ("concatenate", "stack") or not any(mapped):
             return outputs
         meeting: Meeting | None = Sum(equation, None)  # part of an array of activations
         parts = outputs[0]
     elif equation.primitive.name in AFFINE and not any(mapped):
-        return [(*_spread(equation, held, 0), *_spread(equation, held, 1))]
+        second = _spread(equation, held, 1)
+        if equation.primitive.name == "sub":
+            second = tuple(part.times(-1.0) for part in second)
+        return [(*_spread(equation, held, 0), *second)]
     else:
         meeting = meeting_at(equation, held, mapped)
         if meeting is None:
@@ -259,7 +262,8 @@ def _over(parts: Parts, scan: Scan, line: Line | None, found: Followed) -> Parts
     found.lose([part for part in parts if not part.is_plain], "a scan goes over a view of it", line)
     shapes = [part.view.shape for part in plain]
     rest = tuple(
-        replace(Part.whole(part.leaf, shape[1:]), levels=part.levels) for part, shape in zip(plain, shapes, strict=True)
+        replace(Part.whole(part.leaf, shape[1:]), levels=part.levels, factor=part.factor)
+        for part, shape in zip(plain, shapes, strict=True)
     )
     return _entered(rest, "over", scan)
 

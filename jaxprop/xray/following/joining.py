@@ -63,6 +63,8 @@ def use_of(
 
 
 def _met(place: Place, part: Part, met: Met, dtype: DTypeLike) -> tuple[Use, View]:
+    if part.factor != 1:  # gradients are linear in the error
+        met = met._replace(delta=met.delta * part.factor)
     return place.meeting.use(part, met, dtype)
 
 

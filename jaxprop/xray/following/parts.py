@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from jaxprop.uses.view import Numbers, View
-from jaxprop.xray.versions import Equation
+from jaxprop.xray.versions import Equation, is_literal
 
 Level = tuple[str, tuple[int, ...], int]  # "over" or "closed over", the scan's path, and its length
 
@@ -28,6 +28,7 @@ class Part:
     axes: the axis of the array that each axis of what is seen lies along; along all others it is repeated.
     starts: where on that axis it begins.
     levels: the scans that it has entered, from the outside in, "over" its first axis or "closed over".
+    factor: the number that it was multiplied by.
     """
 
     leaf: int
@@ -35,6 +36,7 @@ class Part:
     axes: Numbers
     starts: Numbers
     levels: tuple[Level, ...] = ()
+    factor: float = 1.0
 
     @classmethod
     def whole(cls, leaf: int, shape: Numbers) -> "Part":
@@ -78,6 +80,10 @@ class Part:
         """Lay each axis of the array along another one."""
         return replace(self, axes=tuple(axes[axis] for axis in self.axes))
 
+    def times(self, factor: float) -> "Part":
+        """Multiply by a number."""
+        return replace(self, factor=self.factor * factor)
+
     def spread(self, before: Numbers, after: Numbers) -> "Part":
         """Say it of an array whose axes of one entry are repeated, as arithmetic does."""
         repeated = [axis for axis, size in enumerate(before) if size == 1 and after[axis] > 1]
@@ -100,6 +106,37 @@ def _same(equation: Equation, held: Sequence[Parts]) -> list[Parts]:
 
 def _nothing(equation: Equation, held: Sequence[Parts]) -> list[Parts]:
     return [()] * len(equation.outvars)
+
+
+def _negative(equation: Equation, held: Sequence[Parts]) -> list[Parts]:
+    return [tuple(part.times(-1.0) for part in held[0])]
+
+
+def _multiplied(equation: Equation, held: Sequence[Parts]) -> list[Parts] | None:
+    """By a number that stands in the program."""
+    for parts, other in zip(held, reversed(equation.invars), strict=True):
+        if parts and is_literal(other) and np.ndim(other.val) == 0:
+            return [tuple(part.times(float(other.val)) for part in parts)]
+    return None
+
+
+def _divided(equation: Equation, held: Sequence[Parts]) -> list[Parts] | None:
+    other = equation.invars[1]
+    if not is_literal(other) or np.ndim(other.val) or not other.val:
+        return None
+    return [tuple(part.times(1 / float(other.val)) for part in held[0])]
+
+
+def _reversed(equation: Equation, held: Sequence[Parts]) -> list[Parts]:
+    turned = equation.params["dimensions"]
+    found = []
+    for part in held[0]:
+        own = tuple(i for i, axis in enumerate(part.axes) if axis in turned)
+        each = zip(part.axes, part.starts, part.view.seen, strict=True)
+        shape = equation.invars[0].aval.shape
+        starts = tuple(shape[axis] - start - size if axis in turned else start for axis, start, size in each)
+        found.append(replace(part, view=part.view.reversed(own), starts=starts))
+    return [tuple(found)]
 
 
 def _transpose(equation: Equation, held: Sequence[Parts]) -> list[Parts]:
@@ -179,6 +216,13 @@ def _concatenate(equation: Equation, held: Sequence[Parts]) -> list[Parts]:
     return [tuple(found)]
 
 
+def _stack(equation: Equation, held: Sequence[Parts]) -> list[Parts]:
+    axis, shape = equation.params["axis"], list(equation.outvars[0].aval.shape)
+    shape[axis] = 1
+    places = tuple(i for i in range(len(shape)) if i != axis)
+    return [tuple(_shifted(part.at(places), {axis: i}, tuple(shape)) for i, parts in enumerate(held) for part in parts)]
+
+
 def _pad(equation: Equation, held: Sequence[Parts]) -> list[Parts]:
     if held[1]:
         raise Lost("padding with the parameter")
@@ -204,7 +248,7 @@ def _shifted(part: Part, by: dict[int, int], shape: Numbers) -> Part:
     return replace(part, starts=starts)
 
 
-_MOVES: dict[str, Callable[[Equation, Sequence[Parts]], list[Parts]]] = {
+_MOVES: dict[str, Callable[[Equation, Sequence[Parts]], list[Parts] | None]] = {
     **dict.fromkeys(
         (
             "convert_element_type", "copy", "copy_p", "optimization_barrier", "sharding_constraint", "mesh_cast",
@@ -221,5 +265,10 @@ _MOVES: dict[str, Callable[[Equation, Sequence[Parts]], list[Parts]]] = {
     "slice": _slice,
     "split": _split,
     "concatenate": _concatenate,
+    "stack": _stack,
+    "neg": _negative,
+    "mul": _multiplied,
+    "div": _divided,
+    "rev": _reversed,
     "pad": _pad,
 }  # fmt: skip
