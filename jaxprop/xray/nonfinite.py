@@ -38,6 +38,13 @@ ONLY_A_REPORT = (
     "jp.xray.report(f)(*args) and ask that one"
 )
 
+NOT_SEEN_AGAIN = Cause(
+    "not known",
+    "the first error that is not finite came from here, and in a second run, which keeps the numbers, it was finite. "
+    "The two are different programs to XLA: where numbers cancel, rounding decides whether 0 is left",
+    "jnp.sqrt(jnp.maximum(x, 0.0) + eps) under a root, and the mean of (x - mean)**2 for a variance",
+)
+
 
 def nonfinite(report: "Report") -> Findings:
     """Find where the first NaN or infinity was made, and why, in what a report measured.
@@ -114,6 +121,8 @@ class _Search:
         if self.traced is not None:
             self.looks = look(self.traced, self._wanted(origins))
         made = self._first(origins, self.outcome.is_forward)
+        if not made and not self.outcome.is_forward:
+            made = self._by_marks(next(iter(origins[0].infinite), origins[0]), NOT_SEEN_AGAIN) if origins else []
         if outputs and not made and self._is_put_there(outputs):
             return Findings((), "All is finite, but for infinities that were put there.")
         made = made if self.traced is not None else made[:1]  # what a loop carries on is not known
@@ -225,14 +234,7 @@ class _Search:
 
     def _backward(self, origin: Origin) -> _Made | None:
         if self.traced is None:
-            path = max(
-                (use[0] for use in origin.uses), key=lambda p: when(self.flow.nodes[p], origin.steps), default=None
-            )
-            return (
-                None
-                if path is None
-                else _Made(path, origin.steps, Cause("not known", "it returns the first bad error"))
-            )
+            return next(iter(self._by_marks(origin, Cause("not known", "it returns the first bad error"))), None)
         uses = {(path, place): steps for path, place, steps in origin.uses} | {
             (path, 0): origin.steps for path in origin.layouts
         }
@@ -249,6 +251,11 @@ class _Search:
                     continue
                 return _Made(path, steps, errors_cause(local), self._turn(path, steps), place)
         return self._fanned_out(origin, uses)
+
+    def _by_marks(self, origin: Origin, cause: Cause) -> list[_Made]:
+        """Name the equation that sent back the first bad error, of which the numbers are not there."""
+        paths = sorted((use[0] for use in origin.uses), key=lambda path: when(self.flow.nodes[path], origin.steps))
+        return [_Made(path, origin.steps, cause) for path in paths[-1:]]
 
     def _fanned_out(self, origin: Origin, uses: Mapping[tuple[Path, int], Steps]) -> _Made | None:
         """Where several errors meet, each of them well, their sum may not be."""

@@ -215,3 +215,15 @@ def test_who_called_the_line_is_told_where_several_did():
     assert f"  from:   {finding.via[0]}" in str(finding).splitlines()
     alone = jp.xray.report(lambda p: entropy(p))(jnp.array([0.5, 0.0])).nonfinite()[0]
     assert alone.via == () and "from:" not in str(alone)
+
+
+def test_what_a_second_run_does_not_show_is_named_by_its_place():
+    """Rounding may leave 0 in the program that measures, and not in the one that keeps the numbers."""
+    left = [0.0, 1.0]
+
+    def cost(x):
+        return jnp.sum(jnp.sqrt(left.pop(0) * x))
+
+    (finding,) = found(cost, TWO)
+    assert (finding.primitive, finding.cause) == ("sqrt", "not known")
+    assert "in a second run, which keeps the numbers, it was finite" in finding.why and not left
