@@ -1,13 +1,13 @@
 """Why an error is not finite though the errors behind it were: the rules by primitive, on the way back."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
-from jaxprop.xray.causes import NANS, NORM, SCALE, WHERE, Cause, Local, at, element, first_bad, has_nan, number
+from jaxprop.xray.causes import LARGEST, NANS, NORM, SCALE, WHERE, Cause, Local, at, element, first_bad, has_nan, number
 
 
 def errors_cause(local: Local) -> Cause:
@@ -32,6 +32,22 @@ def errors_cause(local: Local) -> Cause:
         why = f"the errors that enter it are finite; it returns {result}{where}"
         return Cause(f"rule of {local.name}", why, f"mend the derivative rule of {local.name}, or see where it divides")
     return _measured(local, index, where)
+
+
+def sum_cause(parts: Sequence[np.ndarray], dtype: str) -> Cause | None:
+    """Say why the sum of errors that come back to one value is not finite; None where it is."""
+    parts = [np.asarray(part, np.float64) for part in parts if part.shape == parts[0].shape]
+    if len(parts) < 2:
+        return None
+    with np.errstate(invalid="ignore"):
+        total = np.abs(sum(parts, np.zeros(())))
+    if np.isnan(total).any():
+        return Cause("∞ − ∞", "infinite errors of opposite signs come back to this value, and their sum is NaN")
+    if (most := float(total.max(initial=0))) > LARGEST.get(dtype, np.inf):
+        why = f"{len(parts)} errors come back to this value, each of them finite; their sum, up to {number(most)}, "
+        remedy = "scale the loss down, or compute this part in float32"
+        return Cause("overflow of a sum", f"{why}does not fit {dtype}", remedy)
+    return None
 
 
 def _of_nan(local: Local, index: tuple[int, ...]) -> Cause | None:

@@ -2,33 +2,33 @@
 
 1  what the user sees   is the value finite, are the gradients? If all are, nothing is said, whatever is inside
 2  the marks            back from there, through what is not finite, to the equations that made it (`origins.py`)
-3  a second look        only these equations keep their arrays, and the parts of the errors (`looking.py`)
+3  a second look        only these equations keep their arrays, and the parts of the errors (`looking.py`, `kept.py`)
 4  the cause            read off the numbers at the first bad element (`causes.py` and the two beside it)
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from jaxprop.errors import JaxpropError
-from jaxprop.xray.causes import LARGEST, NANS, Cause, Local, number
-from jaxprop.xray.causes_of_errors import errors_cause
+from jaxprop.xray.causes import NANS, Cause
+from jaxprop.xray.causes_of_errors import errors_cause, sum_cause
 from jaxprop.xray.causes_of_values import values_cause
-from jaxprop.xray.chains import chain_of_errors, chain_of_values, follows_sum, where_after, with_arrivals
+from jaxprop.xray.chains import chain_of_errors, chain_of_values, with_arrivals
 from jaxprop.xray.findings import Finding, Findings
-from jaxprop.xray.flow import Node, flow_of, flow_of_sites
-from jaxprop.xray.looking import Look, look, measured_lightly
-from jaxprop.xray.marks import INF, NAN, Marks, Steps, axes, is_layout, marks_of_array, when
+from jaxprop.xray.flow import flow_of, flow_of_sites
+from jaxprop.xray.kept import Kept
+from jaxprop.xray.looking import look, measured_lightly
+from jaxprop.xray.marks import INF, NAN, Marks, Steps, is_layout, marks_of_array, when
 from jaxprop.xray.origins import Origin, before_outputs, of_errors, of_values
 from jaxprop.xray.outcomes import Outcome, outcome_of
 from jaxprop.xray.places import Line
 from jaxprop.xray.planning import Path
 from jaxprop.xray.program import Traced, trace
-from jaxprop.xray.rewriting import unseen
 from jaxprop.xray.sites import Site, sites
-from jaxprop.xray.versions import opened, undisturbed
+from jaxprop.xray.versions import undisturbed
 
 if TYPE_CHECKING:
     from jaxprop.xray.report import Report
@@ -110,7 +110,7 @@ class _Search:
             seen, landed = measured_lightly(self.traced, places, not outcome.is_forward)
             values, errors = {**values, **seen}, {**errors, **landed}
         self.marks = Marks(self.flow, values, errors, is_sparse=report.light and self.traced is None)
-        self.looks: dict[Path, Look] = {}
+        self.kept = Kept(self.flow, self.sites, {})
 
     def findings(self) -> Findings:
         if self.outcome.is_forward:
@@ -119,7 +119,7 @@ class _Search:
         else:
             outputs, origins = [], of_errors(self.marks, self.outcome.gradients)
         if self.traced is not None:
-            self.looks = look(self.traced, self._wanted(origins))
+            self.kept = Kept(self.flow, self.sites, look(self.traced, self._wanted(origins)))
         made = self._first(origins, self.outcome.is_forward)
         if not made and not self.outcome.is_forward:
             made = self._by_marks(next(iter(origins[0].infinite), origins[0]), NOT_SEEN_AGAIN) if origins else []
@@ -195,42 +195,16 @@ class _Search:
             )
         order = sorted((*origin.layouts, origin.path), key=lambda path: when(self.flow.nodes[path], origin.steps))
         for path in order:
-            for steps in self._bad_steps(path, origin):
-                local = self._local(path, steps)
+            for steps in self.kept.bad_steps(path, origin):
+                local = self.kept.local(path, steps)
                 entering = [marks_of_array(a) for a in local.inputs if a is not None]
                 if any(mark & (origin.bit if origin.bit == NAN else NAN | INF) for mark in entering):
                     continue
-                cause = self._inside(path, local) or values_cause(local, origin.bit == NAN)
-                return _Made(path, steps, cause, self._turn(path, steps))
-        if origin.path in self.looks and next(self._bad_steps(origin.path, origin), None) is not None:
+                cause = self.kept.inside(path, local) or values_cause(local, origin.bit == NAN)
+                return _Made(path, steps, cause, self.kept.turn(path, steps))
+        if origin.path in self.kept.looks and next(self.kept.bad_steps(origin.path, origin), None) is not None:
             return None  # what enters is not finite either: in a `while`, it was made in an earlier turn
         return _Made(origin.path, origin.steps, Cause("not known", f"it gives {kind}"))
-
-    def _bad_steps(self, path: Path, origin: Origin) -> Any:
-        """The steps of an equation, as far as the origin's say, in which an output has the origin's mark."""
-        if path not in self.looks:
-            return
-        node, kept = self.flow.nodes[path], self.looks[path]
-        every = self._all_steps(node, origin.steps, kept.turn.shape)
-        for steps in sorted(every, key=lambda steps: self._turn(path, steps)):
-            outputs = [self._at(a, node, steps) for a in kept.outputs if a is not None]
-            if any(marks_of_array(a) & origin.bit for a in outputs):
-                yield steps
-
-    def _all_steps(self, node: Node, steps: Steps, shape: tuple[int, ...], backward: bool = False) -> list[Steps]:
-        loops = axes(node)
-        every = [{loop.path: i for loop, i in zip(loops, index, strict=True)} for index in np.ndindex(*shape)]
-        fitting = [each for each in every if all(steps.get(path, step) == step for path, step in each.items())]
-        return sorted(fitting, key=lambda each: when(node, each), reverse=backward)
-
-    def _at(self, array: np.ndarray, node: Node, steps: Steps) -> np.ndarray:
-        return np.asarray(array)[tuple(steps[loop.path] for loop in axes(node))]
-
-    def _turn(self, path: Path, steps: Steps) -> int:
-        if path not in self.looks:
-            return 0
-        in_while = any(not loop.has_axis for loop in self.flow.nodes[path].loops)
-        return int(self._at(self.looks[path].turn, self.flow.nodes[path], steps)) if in_while else 0
 
     def _backward(self, origin: Origin) -> _Made | None:
         if self.traced is None:
@@ -240,16 +214,16 @@ class _Search:
         }
         bad = origin.bit if origin.bit == NAN else NAN | INF
         for path, place in sorted(uses, key=lambda u: when(self.flow.nodes[u[0]], uses[u]), reverse=True):
-            node, kept = self.flow.nodes[path], self.looks.get(path)
+            node, kept = self.flow.nodes[path], self.kept.looks.get(path)
             if kept is None or place not in kept.parts:
                 continue
-            for steps in self._all_steps(node, uses[path, place], kept.turn.shape, backward=True):
-                local = self._local(path, steps, place)
+            for steps in self.kept.all_steps(node, uses[path, place], kept.turn.shape, backward=True):
+                local = self.kept.local(path, steps, place)
                 if not marks_of_array(local.error) & origin.bit:
                     continue
                 if any(marks_of_array(error) & bad for error in local.errors if error is not None):
                     continue
-                return _Made(path, steps, errors_cause(local), self._turn(path, steps), place)
+                return _Made(path, steps, errors_cause(local), self.kept.turn(path, steps), place)
         return self._fanned_out(origin, uses)
 
     def _by_marks(self, origin: Origin, cause: Cause) -> list[_Made]:
@@ -263,55 +237,11 @@ class _Search:
         parts: list[np.ndarray] = []
         same = {reached for number in node.outputs for reached in with_arrivals(self.flow, number)}
         for path, place in uses:
-            if self.flow.nodes[path].inputs[place] in same and place in (kept := self.looks[path]).parts:
-                every = self._all_steps(self.flow.nodes[path], uses[path, place], kept.turn.shape)
-                parts += [self._at(kept.parts[place], self.flow.nodes[path], steps) for steps in every]
-        parts = [np.asarray(part, np.float64) for part in parts if part.shape == parts[0].shape]
-        dtype = self.sites[origin.path].shapes[0].partition("[")[0]
-        with np.errstate(invalid="ignore"):
-            total = np.abs(sum(parts, np.zeros(())))
-        if len(parts) > 1 and np.isnan(total).any():
-            cause = Cause("∞ − ∞", "infinite errors of opposite signs come back to this value, and their sum is NaN")
-        elif len(parts) > 1 and (most := float(total.max(initial=0))) > LARGEST.get(dtype, np.inf):
-            why = f"{len(parts)} errors come back to this value, each of them finite; their sum, up to {number(most)}, "
-            remedy = "scale the loss down, or compute this part in float32"
-            cause = Cause("overflow of a sum", f"{why}does not fit {dtype}", remedy)
-        else:
-            return None
-        return _Made(origin.path, origin.steps, cause)
-
-    def _local(self, path: Path, steps: Steps, place: int | None = None) -> Local:
-        node, kept, site = self.flow.nodes[path], self.looks[path], self.sites[path]
-
-        def taken(arrays: list[Any]) -> list[Any]:
-            return [None if a is None else self._at(a, node, steps) for a in arrays]
-
-        equation: Any = node.equation
-        of = equation.invars[place] if place is not None else equation.outvars[0]
-        name = site.primitive.partition(" ")[2] or (node.primitive if node.primitive.startswith("custom_") else "")
-        return Local(
-            node.primitive, equation.params, taken(kept.inputs), taken(kept.outputs), taken(kept.errors), place,
-            None if place is None else self._at(kept.parts[place], node, steps), (str(of.aval.dtype),), site.around,
-            where_after(self.flow, self.sites, path) if place is not None else "", follows_sum(self.flow, node), name,
-        )  # fmt: skip
-
-    def _inside(self, path: Path, local: Local) -> Cause | None:
-        """Look into a function with a rule of its own, which ran as one equation: at what it computes, not its rule."""
-        from jaxprop.xray.report import report  # which imports this file
-
-        equation: Any = self.flow.nodes[path].equation
-        if not local.name or "call_jaxpr" not in equation.params or any(array is None for array in local.inputs):
-            return None
-        of = [getattr(v.aval, "dtype", None) for v in equation.invars]
-        inputs = [np.asarray(array).astype(dtype) for array, dtype in zip(local.inputs, of, strict=True)]
-        inner = opened(equation.params["call_jaxpr"])
-        found = report(lambda *given: unseen(inner, list(given)), None)(*inputs).nonfinite()
-        if not found:
-            return None
-        first = found[0]
-        if "slogdet" in local.name and first.cause == "log at 0":
-            return Cause("singular matrix", f"the determinant in {local.name} is 0", "A + jitter * jnp.eye(n)")
-        return Cause(first.cause, f"inside {local.name}, in {first.primitive}: {first.why}", first.instead)
+            if self.flow.nodes[path].inputs[place] in same and place in (kept := self.kept.looks[path]).parts:
+                every = self.kept.all_steps(self.flow.nodes[path], uses[path, place], kept.turn.shape)
+                parts += [self.kept.at(kept.parts[place], self.flow.nodes[path], steps) for steps in every]
+        cause = sum_cause(parts, self.sites[origin.path].shapes[0].partition("[")[0])
+        return None if cause is None else _Made(origin.path, origin.steps, cause)
 
     def _finding(self, made: _Made, outputs: list[int]) -> Finding:
         site, node = self.sites[made.path], self.flow.nodes[made.path]

@@ -20,7 +20,7 @@ import numpy as np
 
 from jaxprop.xray import measures
 from jaxprop.xray.planning import Path
-from jaxprop.xray.sites import Site
+from jaxprop.xray.sites import Site, numbers_in
 
 PART = 0.2  # of epsilon: what rounding moves is spread evenly over ± ε/2 or less
 DIGIT = 10.0  # cancellation counts where more than a digit is lost: a little of it stands in every sum, and evens out
@@ -85,7 +85,7 @@ def rounding(reading: Measured) -> tuple[dict[Path, float], dict[Path, float]]:
         if square is None:  # what only moves numbers leaves them as large
             square = max((each.square for each in given), default=0.0)
         for number, shape in zip(site.outputs, site.shapes, strict=True):
-            values[number] = Known(square, _count(shape), v)
+            values[number] = Known(square, numbers_in(shape), v)
     return forward, _backward(reading, values, forward)
 
 
@@ -96,7 +96,7 @@ def _brought(site: Site, given: Sequence[Known], square: float | None) -> float:
         return most * _amplification(max((each.square for each in given), default=0.0), square)
     if site.primitive in PRODUCTS and given:
         factors = given[:2]
-        ratio = math.prod(each.count for each in factors) / max(_count(site.shapes[0]), 1)
+        ratio = math.prod(each.count for each in factors) / max(numbers_in(site.shapes[0]), 1)
         terms = max(1.0, ratio if len(factors) == 1 else math.sqrt(ratio))
         summed = most + (PART * min(SINGLE, max(map(epsilon, site.shapes)))) ** 2 * terms
         return summed * _amplification(terms * math.prod(each.square for each in factors), square)
@@ -108,7 +108,7 @@ def _backward(reading: Measured, values: dict[int, Known], forward: dict[Path, f
     found: dict[Path, float] = {}
     for site in reversed(reading.sites):
         parts = [part for number in site.outputs for part in behind.get(number, ())]
-        square, count = _mean_square(reading, site, errors=True), max(map(_count, site.shapes), default=0)
+        square, count = _mean_square(reading, site, errors=True), max(map(numbers_in, site.shapes), default=0)
         found[site.path] = (
             own(site) + _measuring(site) + max((_of_part(part, square, count) for part in parts), default=0.0)
         )
@@ -150,7 +150,7 @@ def own(site: Site) -> float:
 def _measuring(site: Site) -> float:
     """The variance of what a measure rounds, which is a sum over the array."""
     eps = min(max(map(epsilon, site.shapes), default=0.0), SINGLE)
-    return (PART * eps) ** 2 * max(map(_count, site.shapes), default=0)
+    return (PART * eps) ** 2 * max(map(numbers_in, site.shapes), default=0)
 
 
 def _amplification(before: float, after: float | None) -> float:
@@ -173,8 +173,3 @@ def _square(measured: Any, light: bool) -> float:
     named = dict(zip(measures.names(light), one.tolist(), strict=True))
     square = named["square"] * named["largest"] ** 2
     return square if math.isfinite(square) else 0.0
-
-
-def _count(shape: str) -> int:
-    """The numbers in an array, told as "float32[8,128]"."""
-    return math.prod(int(axis) for axis in shape.partition("[")[2].rstrip("]").split(",") if axis.isdigit())

@@ -55,8 +55,7 @@ class Site:
     @property
     def elements(self) -> int:
         """Count the numbers in its largest output, of all steps."""
-        sizes = [math.prod(map(int, re.findall(r"\d+", shape.partition("[")[2]))) for shape in self.shapes]
-        return max(sizes, default=0) * math.prod(steps for _, steps in self.axes)
+        return max(map(numbers_in, self.shapes), default=0) * math.prod(steps for _, steps in self.axes)
 
     @property
     def loops(self) -> tuple[tuple[str, int, Path], ...]:
@@ -67,6 +66,15 @@ class Site:
             if kind in ("scan", "shard_map"):
                 found.append((*self.axes[len(found)], self.path[:depth]))
         return tuple(found)
+
+
+def numbers_in(shape: str) -> int:
+    """Count the numbers in an array, told as "float32[8,128]".
+
+    >>> numbers_in("float32[8,128]"), numbers_in("int32[]")
+    (1024, 1)
+    """
+    return math.prod(map(int, re.findall(r"\d+", shape.partition("[")[2])))
 
 
 def sites(jaxpr: Any, names: Sequence[str] = (), modules: Modules | None = None) -> tuple[Site, ...]:

@@ -19,9 +19,8 @@ Shape = jax.ShapeDtypeStruct
 class Probing:
     """Puts a probe behind every meeting; what lands are the other operand and the error."""
 
-    def __init__(self, places: dict[Path, Place], kernels: Collection[Path], enter: Any = None) -> None:
-        self.places, self.kernels = places, kernels
-        self.enter = enter or (lambda path, sinks: sinks)
+    def __init__(self, places: dict[Path, Place], kernels: Collection[Path], enter: Any) -> None:
+        self.places, self.kernels, self.enter = places, kernels, enter
 
     def sinks(self, path: Path, equation: Equation, errors: list[bool]) -> Any:
         """Want what lands at a meeting."""
