@@ -105,6 +105,8 @@ def number(value: Any) -> str:
         return "NaN"
     if np.isinf(value):
         return "∞" if value > 0 else "−∞"
+    if value == 0:
+        return "−0" if np.signbit(value) else "0"
     return shown(float(value)).replace("-", "−", 1) if value < 0 else shown(float(value))
 
 

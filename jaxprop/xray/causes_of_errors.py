@@ -223,10 +223,9 @@ def _spectrum(local: Local, where: str) -> Cause | None:
     nearest = int(np.argmin(np.diff(sorted_values, axis=-1).reshape(-1)))
     value = number(float(sorted_values.reshape(-1, sorted_values.shape[-1])[0][nearest % (values.shape[-1] - 1)]))
     why = f"two {what} are equal ({value}; the gap is {number(gap)}), and the derivative of the vectors divides by it"
-    instead = (
-        "eigvalsh where the vectors are not needed; else a small distinct diagonal, A + jnp.diag(eps * jnp.arange(n))"
-    )
-    return Cause(f"equal {what}", why, instead)
+    alone = "jnp.linalg.svd(A, compute_uv=False)" if local.primitive == "svd" else "eigvalsh"
+    distinct = "a small distinct diagonal, A + jnp.diag(eps * jnp.arange(n))"
+    return Cause(f"equal {what}", why, f"{alone} where the vectors are not needed; else {distinct}")
 
 
 def _is_spectrum(output: np.ndarray, local: Local) -> bool:

@@ -101,7 +101,7 @@ def _div(x: list[Any], result: float, local: Local, where: str) -> Cause | None:
     a, b = x
     if b == 0:
         name = "0/0" if a == 0 else "division by zero"
-        why = f"{number(a)} / 0 is {number(result)}{where}"
+        why = f"{number(a)} / {number(b)} is {number(result)}{where}"
         instead = "a / jnp.where(b == 0, 1.0, b), or a / (b + eps) where b ≥ 0"
         return Cause(name, why, f"divide by {NORM}" if local.follows_sum else instead)
     if math.isinf(a) and math.isinf(b):

@@ -44,6 +44,8 @@ NOT_SEEN_AGAIN = Cause(
     "The two are different programs to XLA: where numbers cancel, rounding decides whether 0 is left",
     "jnp.sqrt(jnp.maximum(x, 0.0) + eps) under a root, and the mean of (x - mean)**2 for a variance",
 )
+AGAIN = "it gave {} in the first run, and did not in the second, which XLA compiled in another way"
+AGAIN_INSTEAD = "jnp.where(mask, x, 0.0) instead of mask * x, which XLA may compile as one or as the other"
 
 
 def nonfinite(report: "Report") -> Findings:
@@ -204,7 +206,7 @@ class _Search:
                 return _Made(path, steps, cause, self.kept.turn(path, steps))
         if origin.path in self.kept.looks and next(self.kept.bad_steps(origin.path, origin), None) is not None:
             return None  # what enters is not finite either: in a `while`, it was made in an earlier turn
-        return _Made(origin.path, origin.steps, Cause("not known", f"it gives {kind}"))
+        return _Made(origin.path, origin.steps, Cause("not known", AGAIN.format(kind), AGAIN_INSTEAD))
 
     def _backward(self, origin: Origin) -> _Made | None:
         if self.traced is None:

@@ -59,7 +59,8 @@ def outcome_of(report: "Report") -> Outcome:
 def _values(values: list[Any], marks: tuple[int, ...]) -> str:
     if len(values) == 1 and np.ndim(values[0]) == 0 and marks[0]:
         return f"the value is {_written(values[0])}"
-    return f"what f returns holds {'NaN' if any(mark & NAN for mark in marks) else 'infinities'}"
+    beside = " beside its value" if not any(marks[: len(values)]) else ""
+    return f"what f returns{beside} holds {'NaN' if any(mark & NAN for mark in marks) else 'infinities'}"
 
 
 def _gradients(bad: dict[Path, Any], names: dict[Path, str], light: bool) -> str:

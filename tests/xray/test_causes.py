@@ -202,5 +202,6 @@ def test_elements_meet_as_arrays_do():
 
 
 def test_numbers_are_written_as_people_do():
-    assert [number(x) for x in (NAN, INF, -INF, -1.5, 1e30, 0.1)] == ["NaN", "∞", "−∞", "−1.5", "1e+30", "0.1"]
+    written = ["NaN", "∞", "−∞", "−1.5", "1e+30", "0.1", "0", "−0"]
+    assert [number(x) for x in (NAN, INF, -INF, -1.5, 1e30, 0.1, 0.0, -0.0)] == written
     assert (at(()), at((1, 2))) == ("", " at [1, 2]")

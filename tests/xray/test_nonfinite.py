@@ -12,7 +12,7 @@ import pytest
 from flax import linen as nn, nnx
 
 import jaxprop as jp
-from jaxprop.xray import measures
+from jaxprop.xray import looking, measures
 from jaxprop.xray.findings import Findings
 from jaxprop.xray.marks import INF, NAN, marks_of
 from tests.xray import situations
@@ -165,12 +165,24 @@ def test_a_light_report_finds_as_much_and_infinities_beside_the_value_are_nobody
     assert found(situations.log_under_where, TWO, light=True)[0].cause == "0 · ∞ under a where"
 
 
+def test_who_looks_a_second_time_and_sees_nothing_says_so(monkeypatch):
+    """XLA may compile a program in two ways, of which one has a 0 · ∞ that the other leaves out."""
+    report = jp.xray.report(situations.root_of_negative, None)(TWO)
+    module = sys.modules["jaxprop.xray.nonfinite"]
+    monkeypatch.setattr(module, "look", lambda traced, wanted: looking.look(traced._replace(inputs=[TWO + 9]), wanted))
+    first = report.nonfinite()[0]
+    assert (first.primitive, first.cause) == ("sqrt", "not known")
+    assert first.why.startswith("it gave NaN in the first run, and did not in the second")
+
+
 @pytest.mark.slow
 def test_nan_beside_the_value_is_found_and_what_follows_is_told():
     def with_nan(x):
         return jnp.sum(x), jnp.log(x - 5)
 
-    assert found(with_nan, TWO, has_aux=True)[0].cause == "log of a negative number"
+    beside = found(with_nan, TWO, has_aux=True)
+    assert beside[0].cause == "log of a negative number"
+    assert beside.outcome == "What f returns beside its value holds NaN."
     findings = found(situations.entropy, TWO)
     assert findings.outcome == "The value is NaN; so the gradient of x is NaN (1 of 2 not finite)."
     assert (
