@@ -139,8 +139,9 @@ def products():
             {"w": rows(5, 3), "v": rows(5, 3)}, x, {"w": "Outer", "v": "Outer"},
         ),
         "unused": (
-            lambda p, x: bend(x @ p["w"] + lax.stop_gradient(p["f"])), {"w": rows(4, 3), "u": rows(), "f": rows(5, 3)},
-            x, {"w": "Outer", "u": "Nothing", "f": "Nothing"},
+            lambda p, x: bend(x @ p["w"] @ jnp.pad(p["e"], ((0, 0), (0, 2))) + lax.stop_gradient(p["f"])),
+            {"e": rows(3, 0), "f": rows(5, 2), "u": rows(), "w": rows(4, 3)}, x,
+            {"e": "Nothing", "u": "Nothing", "f": "Nothing", "w": "Outer"},
         ),
         "of complex numbers": (
             lambda p, x: bend(jnp.abs(x.astype(complex) @ p["w"].astype(complex) * (1 + 2j) + 1j)), {"w": rows(4, 3)},

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -113,6 +114,8 @@ def test_what_is_wrong_is_named(in_axes, args, message):
 def test_a_cost_is_one_number():
     with pytest.raises(jp.ShapeError, match=r"returns float64\[3\] for one example"):
         jp.example_norms(lambda p, x, y: x @ p["w"])(PARAMS, X, Y)
+    with pytest.raises(jp.JaxpropError, match=r"found Dense, a module of Flax, .* calls model.apply"):
+        jp.example_norms(linen.Dense(3))(PARAMS, X, Y)
     with pytest.raises(jp.JaxpropError, match="found None"):
         jp.example_norms(cost, argnums=None)
     with pytest.raises(jp.ShapeError, match="expected real numbers"):

@@ -1,5 +1,6 @@
 """Follow every parameter through a program, to the equations where it meets an activation, or where it is lost."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -83,7 +84,7 @@ def follow(traced: OneExample) -> Followed:
     for i in traced.asked:
         if is_complex(traced.one(i)):
             found.lost[i] = Reason("it is of complex numbers", None)
-        else:
+        elif math.prod(traced.one(i).shape):  # an array of no numbers has no gradient
             held[i] = (Part.whole(i, traced.one(i).shape),)
     mapped = [axis is not None for axis in traced.axes]
     outputs, _ = _program(traced.jaxpr, held, mapped, _Around(), found)

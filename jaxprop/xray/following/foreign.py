@@ -39,6 +39,11 @@ def foreign(
     It is called as `jax.vmap(jax.grad(f, argnums), in_axes)(*args)` is. f may return any tree of real arrays.
     """
     check_asked(f, argnums)
+    if hasattr(f, "init") and hasattr(f, "apply"):
+        raise JaxpropError(
+            f"f: found {type(f).__name__}, a module of Flax, expected a function f(params, x, y) of one example, which "
+            "calls model.apply(params, x)"
+        )
     if argnums is None:
         raise JaxpropError("argnums: found None, expected the arguments to differentiate, as for jax.grad")
 
