@@ -47,33 +47,33 @@ BATCHES = [
 
 @pytest.mark.parametrize("name", BATCHES)
 def test_a_batch_is_measured_as_numpy_measures_it(name):
-    """Everything in the mean over a batch, as in a user's own training step, is measured right, and its gradient is."""
+    """Everything in the mean over a batch, as in a user's own training step, is measured right, and its gradient is.
+
+    So it is lightly: fewer numbers, at fewer places.
+    """
     model = MODELS[name]()
-    runs = jp.xray.program(model.mean), eqx.filter_value_and_grad(model.mean)
-    reading, (value, gradient) = together(runs, model.params, model.x, model.y)
-    np.testing.assert_allclose(reading.value, value, rtol=1e-12)
-    for mine, other in zip(jax.tree.leaves(reading.grads), jax.tree.leaves(gradient), strict=True):
-        if jnp.issubdtype(mine.dtype, jnp.floating):
-            np.testing.assert_allclose(mine, other, rtol=1e-10, atol=1e-15)
+    full, light = (jp.xray.program(model.mean, light=which) for which in (False, True))
+    runs = full, light, eqx.filter_value_and_grad(model.mean)
+    full, light, (value, gradient) = together(runs, model.params, model.x, model.y)
+    for reading, rtol in ((full, 1e-10), (light, 1e-12)):
+        np.testing.assert_allclose(reading.value, value, rtol=rtol / 100)
+        for mine, other in zip(jax.tree.leaves(reading.grads), jax.tree.leaves(gradient), strict=True):
+            if jnp.issubdtype(mine.dtype, jnp.floating):
+                np.testing.assert_allclose(mine, other, rtol=rtol, atol=1e-5 * rtol)
     _, found = both(model.mean, model.params, model.x, model.y)
-    check_measures(reading, found)
+    check_measures(full, found)
+    agree_with_light(full, light)
 
 
-@pytest.mark.parametrize("name", ["nnx/mlp"])
-def test_a_light_reading_has_the_same_gradient(name):
-    model = MODELS[name]()
-    light, full = (jp.xray.program(model.mean, light=which) for which in (True, False))
-    runs = light, full, eqx.filter_value_and_grad(model.mean)
-    light, full, (value, gradient) = together(runs, model.params, model.x, model.y)
-    np.testing.assert_allclose(light.value, value, rtol=1e-14)
-    for mine, other in zip(jax.tree.leaves(light.grads), jax.tree.leaves(gradient), strict=True):
-        np.testing.assert_allclose(mine, other, rtol=1e-12, atol=1e-16)
+def agree_with_light(full, light):
+    """What a light reading has, a full one has too, with the same numbers."""
     assert set(light.errors) <= set(full.errors) and set(light.values) <= set(full.values)
-    for path, outputs in light.errors.items():
-        for mine, other in zip(outputs, full.errors[path], strict=True):
-            if mine is not None:
-                both_have = [measures.FULL.index(each) for each in measures.LIGHT]
-                np.testing.assert_allclose(mine, np.asarray(other)[both_have], rtol=1e-10, atol=1e-15)
+    both_have = [measures.FULL.index(each) for each in measures.LIGHT]
+    for few, all_of_them in ((light.values, full.values), (light.errors, full.errors)):
+        for path, outputs in few.items():
+            for mine, other in zip(outputs, all_of_them[path], strict=True):
+                if mine is not None:
+                    np.testing.assert_allclose(mine, np.asarray(other)[..., both_have], rtol=1e-10, atol=1e-15)
 
 
 @pytest.mark.slow
