@@ -67,7 +67,7 @@ class Local:
 def _largest() -> dict[str, float]:
     import jax.numpy as jnp  # bfloat16 and the float8s are no dtypes of NumPy's own
 
-    names = ("float16", "bfloat16", "float32", "float64")
+    names = ("float8_e4m3fn", "float8_e5m2", "float16", "bfloat16", "float32", "float64")
     return {name: float(jnp.finfo(name).max) for name in names}
 
 

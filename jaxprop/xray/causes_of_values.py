@@ -41,12 +41,14 @@ def _otherwise(local: Local, result: Any, where: str, numbers: str) -> Cause:
     if local.name:
         name = local.name
         return Cause(f"rule of {name}", f"{name}, which has a rule of its own, gives {number(result)}{where}{of}")
-    if isinstance(result, complex) or math.isnan(result):
+    if np.isnan(result):
         if any(array is not None and _has_inf(array) for array in local.inputs):
             return Cause("of an infinity", f"{local.primitive} gives NaN{where}{of}: an infinity enters")
         return Cause("NaN", f"{local.primitive} gives NaN{where}{of}")
     if any(array is not None and _has_inf(array) for array in local.inputs):
         return Cause("an infinity put there", f"an infinity that stands in the program enters here{where}")
+    if isinstance(result, complex) or "callback" in local.primitive or "ffi" in local.primitive:
+        return Cause("an infinity", f"{local.primitive} gives an infinity{where}{of}")
     return _overflow(local, "the result", where, numbers)
 
 
@@ -177,7 +179,7 @@ def _pole(x: list[Any], result: float, local: Local, where: str) -> Cause | None
 
 
 def _cast(x: list[Any], result: float, local: Local, where: str) -> Cause | None:
-    if math.isinf(result) and math.isfinite(x[0]):
+    if not math.isfinite(result) and math.isfinite(x[0]):  # some of 8 bits have NaN for infinity
         why = f"{number(x[0])}{where} does not fit {local.dtype}, whose largest number is {number(local.largest)}"
         return Cause("overflow in a cast", why, SCALE.replace("compute this part in float32", "keep float32 here"))
     return None

@@ -8,7 +8,7 @@ Errors are followed the other way: from a gradient that is NaN towards the cost.
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from jaxprop.xray.marks import INF, NAN, Marks, Steps, Use, is_layout, when
+from jaxprop.xray.marks import INF, NAN, Marks, Steps, Use, axes, is_layout, when
 from jaxprop.xray.planning import Path
 
 MOST = 5  # as many origins are looked into
@@ -45,20 +45,50 @@ def _value_origins(marks: Marks, numbers: Iterable[tuple[int, Steps]], bit: int,
     found = []
     for path in live:
         node = marks.flow.nodes[path]
-        for steps in marks.steps_of(path, marks.values[path], bit):
-            entering = [marks.value(number, steps) for number in node.inputs]
-            if any(mark & (bit if bit == NAN else NAN | INF) for mark in entering):
-                continue
-            infinite: tuple[Origin, ...] = ()
-            if bit == NAN and deep and any(mark & INF for mark in entering):
-                sources = [(n, steps) for n, mark in zip(node.inputs, entering, strict=True) if mark & INF]
-                infinite = tuple(_value_origins(marks, sources, INF, deep=False)[:2])
-            steps = {} if any(not loop.has_axis for loop in node.loops) else steps
-            found.append(Origin(path, steps, bit, (), _layouts_before(marks, node.inputs), infinite))
-            break
+        steps = _first_step(marks, path, bit)
+        if steps is None:
+            continue
+        infinite: tuple[Origin, ...] = ()
+        if bit == NAN and deep:
+            sources = [(n, steps) for n in node.inputs if marks.value(n, steps) & INF]
+            infinite = tuple(_value_origins(marks, sources, INF, deep=False)[:2])
+        steps = {} if any(not loop.has_axis for loop in node.loops) else steps
+        found.append(Origin(path, steps, bit, (), _layouts_before(marks, node.inputs), infinite))
     found.sort(key=lambda origin: when(marks.flow.nodes[origin.path], origin.steps))
     in_while = [any(not loop.has_axis for loop in marks.flow.nodes[origin.path].loops) for origin in found]
     return [origin for i, origin in enumerate(found) if i < MOST or in_while[i]]
+
+
+def _first_step(marks: Marks, path: Path, bit: int) -> Steps | None:
+    """Find the first step in which an equation made it, and not one in which it was dropped right there, if it can."""
+    node, bad, first = marks.flow.nodes[path], bit if bit == NAN else NAN | INF, None
+    for steps in marks.steps_of(path, marks.values[path], bit):
+        if any(marks.value(number, steps) & bad for number in node.inputs):
+            continue
+        if not axes(node) or _goes_on(marks, path, steps):
+            return steps
+        first = steps if first is None else first
+    return first
+
+
+def _goes_on(marks: Marks, path: Path, steps: Steps) -> bool:
+    """Say whether what was made in a step of a scan is handed on in it: a `where`, say, may drop it."""
+    stack, seen = list(marks.flow.nodes[path].outputs), set()
+    used = False
+    while stack:
+        number = stack.pop()
+        if number in seen:
+            continue
+        seen.add(number)
+        for user, _ in marks.flow.used.get(number, ()):
+            used = True
+            if any(marks.value(output, steps) for output in marks.flow.nodes[user].outputs):
+                return True
+        for target, arrival in marks.flow.leads.get(number, ()):
+            if arrival.when != "same":
+                return True
+            stack.append(target)
+    return not used
 
 
 def _live_values(marks: Marks, numbers: Iterable[tuple[int, Steps]], bit: int) -> list[Path]:

@@ -296,6 +296,14 @@ def scanned(x):
     return lax.scan(step, x, None, length=6)[0]
 
 
+def scanned_under_where(x):
+    def step(total, row):
+        root = jnp.sqrt(row)  # here
+        return total + jnp.where(row > -2, root, 0.0), row
+
+    return lax.scan(step, jnp.zeros((), x.dtype), x)[0]
+
+
 def scanned_rows(x):
     def step(total, row):
         return total + jnp.log(row), row  # here
@@ -441,6 +449,13 @@ COMMON = [
     Situation(masked_rows, (ONES,), "sub", "∞ − ∞"),
     Situation(half_product, (half(300, 1),), "mul", "overflow"),
     Situation(scanned, (3.0,), "sqrt", "root of a negative number", False, (("scan", 2, 6),)),
+    Situation(
+        scanned_under_where,
+        (np.array([-3.0, 1.0, -1.0]),),
+        "sqrt",
+        "root of a negative number",
+        steps=(("scan", 2, 3),),
+    ),
     Situation(scanned_backward, (np.array([1.0, 0.0, 2.0]),), "sqrt", DROPPED, True, (("scan", 1, 3),)),
     Situation(turns_of_a_while, (4.0,), "log", "log of a negative number", steps=(("while", 3, None),), argnums=None),
     Situation(custom_rule, (TWO,), "custom_vjp_call clipped", "rule of clipped", True),

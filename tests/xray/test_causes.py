@@ -54,6 +54,8 @@ FORWARD = [
     ("cumprod", [[1e30, 1e30]], [1e30, INF], "overflow", "the product of numbers up to 1e+30 at [1] overflows float32"),
     ("reduce_prod", [[0, INF]], NAN, "0 · ∞", "0 and an infinity meet in one product"),
     ("erf_inv", [1.0], INF, "edge of erf_inv", "erf_inv(1) is ∞: the edge of its domain"),
+    ("convert_element_type", [800.0], NAN, "overflow in a cast", "800 does not fit float32"),
+    ("pure_callback", [0.0], -INF, "an infinity", "pure_callback gives an infinity of 0"),
     ("tanh", [NAN], NAN, "constant NaN", "a NaN that stands in the program enters here"),
     ("mystery", [1.0], NAN, "NaN", "mystery gives NaN of 1"),
 ]
