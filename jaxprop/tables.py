@@ -16,7 +16,10 @@ def shown(value: float, digits: int = 4) -> str:
 
     >>> shown(123456.7), shown(1234.5678), shown(0.25), shown(3.0), shown(1.2345678e-9), shown(float("inf"))
     ('123457', '1235', '0.25', '3', '1.235e-09', 'inf')
+    >>> shown(-0.0)
+    '0'
     """
+    value = value or 0.0  # not -0, which a measure of zeros may be
     if value == 0 or not 1e-4 <= abs(value) < 1e15:
         return f"{value:.{digits}g}"
     text = f"{value:.{max(0, digits - 1 - math.floor(math.log10(abs(value))))}f}"

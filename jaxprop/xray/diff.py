@@ -1,9 +1,11 @@
 """`diff`: the first place where two runs of one function part, of two precisions, machines, JAX or code versions."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
+from numbers import Real
 from typing import Any, NamedTuple
 
 from jaxprop.errors import JaxpropError
@@ -171,7 +173,7 @@ def diff(report: Report | Reading, other: Report | Reading, *, rtol: float | Non
             far that nothing but rounding is left.
 
     Raises:
-        JaxpropError: one of them is no report, or no equation of the two is the same.
+        JaxpropError: one of them is no report, rtol is no such number, or no equation of the two is the same.
 
     >>> import jax.numpy as jnp
     >>> from jaxprop.xray import report
@@ -183,6 +185,8 @@ def diff(report: Report | Reading, other: Report | Reading, *, rtol: float | Non
     >>> found.first.kind, found.first.place.here.name, diff(one, one).first
     ('value', 'mul', None)
     """
+    if rtol is not None and not (isinstance(rtol, Real) and 0 <= rtol < math.inf):
+        raise JaxpropError(f"diff: rtol must be a number from 0 on, such as 1e-3, found {rtol!r}")
     ours, theirs = (_report(each, name) for each, name in ((report, "report"), (other, "other")))
     pairs = aligned(ours.sites, theirs.sites)
     bounds = Bounds(rounding(ours), rounding(theirs), rtol)

@@ -119,7 +119,9 @@ def trace(
 
     def flat(*arrays: Any) -> Any:
         args, kwargs = given.filled(arrays)
-        return f(*args, **kwargs)
+        returned = f(*args, **kwargs)
+        _check_arrays(returned, f)
+        return returned
 
     closed, returned = jax.make_jaxpr(flat, return_shape=True)(*inputs)
     if has_aux and not (isinstance(returned, tuple) and len(returned) == 2):
@@ -236,6 +238,15 @@ class Light(_Measuring):
     def looks_at(self, path: Path, equation: Equation) -> bool:
         """Say whether an equation is one of the places."""
         return path in self.places
+
+
+def _check_arrays(returned: Any, f: Callable[..., Any]) -> None:
+    for path, leaf in jax.tree_util.tree_leaves_with_path(returned):
+        if isinstance(leaf, (str, bytes)) or callable(leaf):
+            raise JaxpropError(
+                f"{getattr(f, '__name__', 'f')} returns {leaf!r:.60} at {jax.tree_util.keystr(path) or 'its value'}, "
+                "expected arrays and numbers, as of a jitted function"
+            )
 
 
 def _check_scalar(returned: Any, f: Callable[..., Any]) -> None:

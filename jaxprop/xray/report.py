@@ -50,7 +50,8 @@ def report(
 
     It is called as `jax.grad(f, argnums)(*args)` is. f itself is not changed: it may be of Flax, Equinox or plain JAX.
     It is compiled with its probes at the first call for each shape of the arrays among the arguments; whatever else is
-    among them (functions, strings, numbers that are not differentiated) is part of the program.
+    among them (functions, strings, numbers that are not differentiated) is part of the program. So is what f closes
+    over, as with `jax.jit`: after a change of it, call `report(f)` anew.
 
     Args:
         f: a function that returns one real number C, or with has_aux a pair of it and anything.
@@ -252,7 +253,7 @@ class Report:
         yield f"{count} equation{'s' * (count != 1)} ({measured} measured)"
         modules = len(groups.scopes(site.scope for site in self.sites if site.primitive != "argument")) - 1
         if modules and not self.scope:
-            yield f"{modules} modules"
+            yield f"{modules} module{'s' * (modules != 1)}"
 
     def nonfinite(self) -> Findings:
         """Find where the first NaN or infinity was made, and why: `jp.xray.nonfinite(report)`."""

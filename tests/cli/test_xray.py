@@ -24,6 +24,10 @@ def root(params, x):
 def several(params, x):
     return x
 
+def talks(params, x):
+    print("traced")
+    return loss(params, x)
+
 def wrong(params, x):
     return x @ x @ x
 """
@@ -54,7 +58,7 @@ def test_what_is_not_finite_is_explained_and_the_exit_code_is_1():
 
 def test_against_a_report_of_another_time():
     with open("here.json", "w") as file:
-        file.write(did("xray", "mine.py:loss", "--args", "batch.npz", "--json").out)
+        file.write(did("xray", "mine.py:talks", "--args", "batch.npz", "--json").out)
     assert "They agree" in did("xray", "mine.py:loss", "--args", "batch.npz", "--against", "here.json").out
     ran = run("xray", "mine.py:steep", "--args", "batch.npz", "--against", "here.json", "--json")
     found = json.loads(ran.out)
@@ -73,7 +77,7 @@ def test_against_a_report_of_another_time():
         ("mine.py:loss --args text.npz", ["expected an .npz"]),
         ("mine.py:loss", ["missing a required argument: 'params'", "arg0"]),
         ("mine.py:several --args batch.npz", ["expected one real number", "--forward"]),
-        ("mine.py:wrong --args batch.npz", ["mine.py:wrong does not run: TypeError", "(mine.py:19)"]),
+        ("mine.py:wrong --args batch.npz", ["mine.py:wrong does not run: TypeError", "(mine.py:23)"]),
         ("mine.py:loss --args batch.npz --argnums x", ["--argnums", "expected numbers"]),
         ("mine.py:loss --args batch.npz --against mine.py", ["mine.py: expected what"]),
     ],

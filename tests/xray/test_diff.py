@@ -128,5 +128,8 @@ def test_light_and_saved_reports_are_compared(plain):
 def test_what_cannot_be_compared_is_said(plain):
     with pytest.raises(JaxpropError, match=r"other must be what jp\.xray\.report.*found dict; Report\.from_json"):
         diff(plain, plain.json())
+    for rtol in (-1, "0.1", float("nan")):
+        with pytest.raises(JaxpropError, match="rtol must be a number from 0 on"):
+            diff(plain, plain, rtol=rtol)
     with pytest.raises(JaxpropError, match="no equation of the two is the same"):
         diff(plain, report(lambda x: jnp.max(jnp.sin(x)))(np.ones(7)))

@@ -215,6 +215,8 @@ def test_what_cannot_be_differentiated_is_said():
     ):
         with pytest.raises(error):
             jp.xray.program(f)(*args)
+    with pytest.raises(JaxpropError, match=r"returns 'relu' at \[1\]\['name'\], expected arrays and numbers"):
+        jp.xray.program(lambda x: (jnp.sum(x), {"name": "relu"}), has_aux=True)(X)
     with pytest.raises(JaxpropError, match="argnums: found 1"):
         jp.xray.program(lambda x: jnp.sum(x), argnums=1)(X)
 

@@ -1,6 +1,7 @@
 """`jaxprop xray`: values, errors and the first NaN inside any function of JAX."""
 
 import sys
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Annotated
 
@@ -42,15 +43,16 @@ def command(
 
     asked = None if forward else numbers(argnums)
     other = None if against is None else read_report(against)
-    f = function_of(function)
-    report = measured(f, function, asked, has_aux, light, arguments(args, f, function))
+    with redirect_stdout(sys.stderr) if json else nullcontext():  # what f prints is not of the JSON
+        f = function_of(function)
+        report = measured(f, function, asked, has_aux, light, arguments(args, f, function))
+        findings = report.nonfinite() if other is None else None
     if plot is not None:
         save_picture(report, plot)
     if other is not None:
         found = diff(report, other)
         print_json(found.json()) if json else print(found, found.table(), sep="\n\n")
         sys.exit(0 if found.first is None else 1)
-    findings = report.nonfinite()
     if json:
         print_json(report.json())
     else:
