@@ -13,8 +13,8 @@ def sites_at(sites: Sequence[Site], place: str) -> tuple[str, tuple[Site, ...]]:
 
     Args:
         sites: of a report.
-        place: a module such as "Block_1/Dense_0", without the modules around it where it takes none to know which; or
-            a line such as "model.py:12"; or an argument such as "params['w']".
+        place: a module such as "Block_1/Dense_0", or "Dense_0", the outermost of this name; or a line such as
+            "model.py:12"; or an argument such as "params['w']".
 
     Raises:
         JaxpropError: nothing is there, or the place is in several modules.

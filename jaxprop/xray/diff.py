@@ -155,9 +155,9 @@ class Diff:
 def diff(report: Report | Reading, other: Report | Reading, *, rtol: float | None = None) -> Diff:
     r"""Compare two reports of one function place by place: the first place where they part.
 
-    The reports may be of two precisions, two machines, two versions of JAX or of the function itself; of another
-    machine or version comes one by `Report.from_json`. Their equations are paired by what they compute, in which module
-    and function; what only one program has is listed.
+    The reports may be of two precisions, two machines, two versions of JAX or of the function itself; `json` writes one
+    on the other machine, and `Report.from_json` reads it here. Their equations are paired by what they compute, in
+    which module and function; what only one program has is listed.
 
     Two arrays x and x′ are compared by their measures: RMS, largest, least and greatest number, how many are NaN and
     infinite, and a random projection, so that a few numbers in another order or with another sign show too. Relative to

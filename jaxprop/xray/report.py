@@ -189,8 +189,8 @@ class Report:
         The gradient is the RMS of that of all its parameters.
 
         Args:
-            limit: how many rows are shown: where there are more, only modules that are not within others, or as deep as
-                it goes. None shows all.
+            limit: how many rows are shown: where there are more, the innermost modules are left out first. None shows
+                all.
         """
         return tabulated.modules(self.rows, limit, said.not_looked_into(self.sites))
 
@@ -198,8 +198,8 @@ class Report:
         """Return the report of one place alone.
 
         Args:
-            place: a module such as "Block_1/Dense_0", without the modules around it where it takes none to know
-                which; or a line such as "model.py:12"; or an argument such as "params['w']".
+            place: a module such as "Block_1/Dense_0", or "Dense_0", the outermost of this name; or a line such as
+                "model.py:12"; or an argument such as "params['w']".
 
         Raises:
             JaxpropError: nothing is there, or the place is in several modules; it names what is near.
@@ -212,8 +212,8 @@ class Report:
         """Draw the RMS of values and of errors through depth, on logarithmic scales; return both axes.
 
         A dot is an equation, in the order in which the program runs; the steps of a scan stand one after the other. The
-        line goes through what modules give on, or lines where there are none. NaN and infinity are marked above, errors
-        that are all 0 below. The picture of one place is `report.at(place).plot()`.
+        line goes through what each module gives on, or each source line where there are no modules. NaN and infinity
+        are marked above, errors that are all 0 below. The picture of one place is `report.at(place).plot()`.
 
         Args:
             axes: two axes to draw on, for values and for errors; those of a new figure if None.
