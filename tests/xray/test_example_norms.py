@@ -111,6 +111,13 @@ def test_what_is_wrong_is_named(in_axes, args, message):
         jp.example_norms(cost, in_axes=in_axes)(*args)
 
 
+def test_leaves_are_named():
+    found = jp.xray.leaves(cost)(PARAMS, X, Y)
+    assert [str(leaf) for leaf in found] == ["Shift, direct", "Outer, product"]
+    with pytest.raises(jp.JaxpropError, match=r"no parameter 'w', expected one of params\['b'\], params\['w'\]"):
+        found["w"]
+
+
 def test_a_cost_is_one_number():
     with pytest.raises(jp.ShapeError, match=r"returns float64\[3\] for one example"):
         jp.example_norms(lambda p, x, y: x @ p["w"])(PARAMS, X, Y)

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxprop.errors import JaxpropError
 from jaxprop.tables import table
 from jaxprop.uses import Several, Stacked, Use, Viewed, is_use
 from jaxprop.xray.arguments import ArgNums
@@ -55,7 +56,10 @@ class Leaves:
         return iter(self.rows)
 
     def __getitem__(self, name: str) -> Leaf:
-        return {leaf.name: leaf for leaf in self.rows}[name]
+        found = {leaf.name: leaf for leaf in self.rows}
+        if name not in found:
+            raise JaxpropError(f"found no parameter {name!r}, expected one of {', '.join(found)}")
+        return found[name]
 
     @property
     def dense(self) -> tuple[Leaf, ...]:
