@@ -4,7 +4,7 @@ The outermost module has the name of its class there, "Net/Block_1/Dense_0", whi
 root of that tree stands in its place: none, or "generator" where it is applied with the parameters of that name.
 """
 
-from collections.abc import Container, Sequence
+from collections.abc import Collection, Container, Sequence
 
 from jaxprop.xray.evidence import Evidence, parted
 from jaxprop.xray.modules import Module, Modules
@@ -37,10 +37,7 @@ def linen_scopes(evidence: Sequence[Evidence], modules: Modules) -> list[Module]
         return names
     outermost = {each[0] for each in names if any((*root, *each[1:2]) in known for root in modules.roots)}
     tops = [_top(each, path, outermost) for each, path in zip(evidence, names, strict=True)]
-    fits = [
-        [root for root in modules.roots if any((*root, name) in known for name in path[top + 1 :])]
-        for path, top in zip(names, tops, strict=True)
-    ]
+    fits = [_fitting(path[top + 1 :], modules, known) for path, top in zip(names, tops, strict=True)]
     owners: dict[int, Module] = {}
     for i, each in enumerate(evidence):
         if each.uses is not None and (used := [root for root in fits[i] if each.uses[: len(root)] == root]):
@@ -52,6 +49,15 @@ def linen_scopes(evidence: Sequence[Evidence], modules: Modules) -> list[Module]
     return [
         (*path[:top], *_below(root, path[top + 1 :], known)) for path, top, root in zip(names, tops, roots, strict=True)
     ]
+
+
+def _fitting(names: Module, modules: Modules, known: Collection[Module]) -> list[Module]:
+    """The roots at which some names can begin: where trees of parameters do, or else any module with the first of them,
+    such as "generator" where parameters of several models are in one dict."""
+    fits = [root for root in modules.roots if any((*root, name) in known for name in names)]
+    if fits or not names:
+        return fits
+    return sorted((each[:-1] for each in known if each[-1:] == names[:1]), key=lambda root: (len(root), root))
 
 
 def _below(root: Module, names: Module, known: Container[Module]) -> Module:

@@ -24,6 +24,12 @@ class Block(nn.Module):
         return jnp.sin(nn.Dense(3)(x)), None
 
 
+class Tail(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return Block()(nn.Dense(3)(x))[0]
+
+
 class Net(nn.Module):
     @nn.compact
     def __call__(self, x):
@@ -62,6 +68,20 @@ def test_linen_with_its_statistics_apart():
 
     found = scopes_of_arguments(apart, variables["params"], variables["batch_stats"], X)
     assert found["stats['BatchNorm_0']['mean']"] == found["params['BatchNorm_0']['scale']"] == "BatchNorm_0"
+
+
+def test_linen_models_whose_parameters_are_in_one_dict():
+    """Each under a name of the user's, without the collection around them, as they are trained together."""
+    (body, _), (head, _) = applied(Block(), X), applied(Tail(), X)
+    params = {"body": body["params"], "head": head["params"]}
+
+    def both(params, x):
+        y, _ = Block().apply({"params": params["body"]}, x)
+        return jnp.mean(Tail().apply({"params": params["head"]}, y))
+
+    found = scopes_of(both, params, X)
+    assert found["dot_general"] == ["body/Dense_0", "head/Dense_0", "head/Block_0/Dense_0"]
+    assert found["sin"] == ["body", "head/Block_0"] and found["reduce_sum"] == [""]
 
 
 def test_linen_inside_a_scope_of_the_users():
