@@ -239,8 +239,12 @@ class Report:
         written = "".join(f"<p>{escape(line)}</p>" for line in str(self).splitlines())
         return f"{written}{self.table().as_table().html()}"
 
-    def _came_out_finite(self) -> bool:
-        return math.isfinite(written.number_of(self.value) or 0.0) and math.isfinite(self.gradient_norm or 0.0)
+    def _came_out_finite(self) -> str:
+        """What is finite of that which the user sees, where all is."""
+        outputs = (np.asarray(leaf) for leaf in jax.tree.leaves(((self.value, self.aux), self.gradient_norm)))
+        if not all(np.isfinite(leaf).all() for leaf in outputs if np.issubdtype(leaf.dtype, np.inexact)):
+            return ""
+        return "The value and the gradient are" if self.errors else "What comes out is"
 
     def _figures(self) -> Iterator[str]:
         """The numbers of its first line."""

@@ -14,17 +14,17 @@ PRODUCTS = ("dot_general", "conv_general_dilated")
 SHARE = 1e-3  # an error vanishes where it is less than this share of what it was, and explodes beyond the inverse
 
 
-def not_finite(rows: Sequence[Row], came_out_finite: bool) -> list[str]:
+def not_finite(rows: Sequence[Row], came_out_finite: str) -> list[str]:
     """Say where NaN and infinity arise first: going forward, and if there are none, going back.
 
-    came_out_finite: whether the value and the gradient of f are finite.
+    came_out_finite: what is, of f's value and gradient, as a sentence begins; "" where not all is.
     """
     found = sorted(filter(None, (_first(rows, name) for name in ("inf", "NaN"))))
     if not found:
         return ["All numbers are finite."]
     said = [sentence for _, sentence in found]
     if came_out_finite:
-        said.append("The value and the gradient are finite all the same, as they are with a mask of -inf.")
+        said.append(f"{came_out_finite} finite all the same, as with a mask of -inf.")
     return said
 
 

@@ -119,7 +119,11 @@ def test_going_back_the_first_that_is_not_finite_is_the_last_of_the_program():
     found = report(lambda x: jnp.sum(jnp.where(x > 0, jnp.sqrt(x * 1.5), 0.0)))(np.array([1.0, 0.0]))
     assert "First NaN: in the error of mul at test_report.py:" in str(found)
     masked = report(lambda x: jnp.sum(jax.nn.softmax(jnp.where(x > 0, x, -jnp.inf)) * x))(np.array([1.0, -1.0]))
-    assert "First inf" in str(masked) and "finite all the same" in str(masked)
+    assert "First inf" in str(masked) and "The value and the gradient are finite all the same" in str(masked)
+    forward = report(lambda x: jax.nn.softmax(jnp.where(x > 0, x, -jnp.inf)), None)(np.array([1.0, -1.0]))
+    assert "What comes out is finite all the same" in str(forward)
+    holding = report(lambda x: (jnp.sum(x), jnp.log(-x)), has_aux=True)(np.array([1.0, 2.0]))
+    assert "all the same" not in str(holding)
 
 
 def test_a_branch_that_was_not_taken_and_a_value_that_nobody_uses():
