@@ -64,7 +64,7 @@ class TrainingError(JaxpropError):
     ...     jp.fit(lambda x, w: x / w, cost, optimizer, (x, x), params=0.0, progress=False)
     ... except jp.TrainingError as error:
     ...     print(error)
-    training stopped at step 1 (epoch 1): the first not finite is the output of f(x, params). Try ...
+    training stopped at step 1 (epoch 1): the first not finite is the output of f(x, params), made by div at ...
     """
 
 

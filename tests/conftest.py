@@ -25,7 +25,7 @@ gc.freeze()
 gc.set_threshold(50_000, 20, 50)
 
 # they import MLServer and PyTorch, which have environments of their own
-collect_ignore = ["benchmarks/mlserver_mlp.py", "benchmarks/quantities_torch.py", "benchmarks/networks_torch.py"]
+collect_ignore, collect_ignore_glob = ["benchmarks/mlserver_mlp.py"], ["benchmarks/*_torch.py"]
 
 
 def pytest_configure(config: pytest.Config) -> None:
