@@ -56,7 +56,7 @@ def table(
     if room is not None:
         widths = _fitted(widths, right, room)
         rows = [
-            [_cut(cell, width, i in tails) for i, (cell, width) in enumerate(zip(row, widths, strict=False))]
+            [cut(cell, width, i in tails) for i, (cell, width) in enumerate(zip(row, widths, strict=False))]
             for row in rows
         ]
     aligned = (
@@ -144,7 +144,12 @@ class Tabular(abc.ABC):
         return self.as_table().html()
 
 
-def _cut(cell: str, width: int, is_tail: bool) -> str:
+def cut(cell: str, width: int, is_tail: bool = False) -> str:
+    """Cut a text to a width, at its end, or at its beginning if the tail tells more.
+
+    >>> cut("Dense_0", 9), cut("Block_1/Dense_0", 9), cut("Block_1/Dense_0", 9, is_tail=True)
+    ('Dense_0', 'Block_1/…', '…/Dense_0')
+    """
     if len(cell) <= width:
         return cell
     return f"…{cell[1 - width :]}" if is_tail else f"{cell[: width - 1]}…"

@@ -1,8 +1,16 @@
 """Which mesh axes an array varies over, under `shard_map`."""
 
+from collections.abc import Iterable
+
 import jax
 from jax import Array
 from jaxtyping import PyTree
+
+
+def varying(value: Array, axes: Iterable[str]) -> Array:
+    """Say of a value inside a shard_map that it differs over these mesh axes, as far as it is not said yet."""
+    missing = tuple(set(axes) - jax.typeof(value).manual_axis_type.varying)
+    return jax.lax.pcast(value, missing, to="varying") if missing else value
 
 
 def vary_with(param: Array, x: PyTree) -> Array:
@@ -13,5 +21,4 @@ def vary_with(param: Array, x: PyTree) -> Array:
     1.0
     """
     axes = frozenset().union(*(jax.typeof(leaf).manual_axis_type.varying for leaf in jax.tree.leaves(x)))
-    missing = tuple(axes - jax.typeof(param).manual_axis_type.varying)
-    return jax.lax.pcast(param, missing, to="varying") if missing else param
+    return varying(param, axes)

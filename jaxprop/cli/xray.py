@@ -6,15 +6,16 @@ import inspect
 import json
 import sys
 import traceback
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from jaxprop.data.npz_file import BROKEN_ZIP
 from jaxprop.errors import JaxpropError
 from jaxprop.xray import Report, report
+from jaxprop.xray.places import is_users
 
 
 def function_of(text: str) -> Callable[..., Any]:
@@ -63,10 +64,8 @@ def _theirs(what: str, happened: str, error: BaseException) -> JaxpropError:
         where = f" ({Path(error.filename).name}:{error.lineno})"
     else:
         frames = traceback.extract_tb(error.__traceback__)
-        own = Path(__file__).parents[1]
-        outside = [f for f in frames if own not in Path(f.filename).parents and "-packages" not in f.filename]
-        outside = [f for f in outside if "importlib" not in f.filename]
-        where = f" ({Path(outside[-1].filename).name}:{outside[-1].lineno})" if outside else ""
+        users = [frame for frame in frames if is_users(frame.filename)]
+        where = f" ({Path(users[-1].filename).name}:{users[-1].lineno})" if users else ""
     said = str(error).strip().splitlines()
     return JaxpropError(f"{what} {happened}: {type(error).__name__}: {said[0] if said else 'nothing is said'}{where}")
 
@@ -111,7 +110,7 @@ def _arrays(file: Path) -> dict[str, np.ndarray]:
             return {key: read[key] for key in read.files}
     except FileNotFoundError:
         raise JaxpropError(f"{file}: there is no such file") from None
-    except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile):
+    except (*BROKEN_ZIP, OSError, ValueError, AttributeError, TypeError):
         raise JaxpropError(f"{file}: expected an .npz of plain arrays, as np.savez writes it") from None
 
 

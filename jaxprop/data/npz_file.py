@@ -62,7 +62,7 @@ _NPZ_NAMES = {"x": "x", "targets": "targets", "y": "targets"}
 _NPZ_NAMES |= {f"{name}_validation": f"{known}_validation" for name, known in _NPZ_NAMES.items()}
 
 
-_BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, KeyError)  # KeyError: not named .npy
+BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, KeyError)  # KeyError: not named .npy
 
 
 def _arrays(path: str | Path) -> dict[str, np.ndarray]:
@@ -78,7 +78,7 @@ def _arrays(path: str | Path) -> dict[str, np.ndarray]:
                     raise ValueError(f"{_NPZ_NAMES[name]!r} is there already: y is another name for targets")
                 with file.open(f"{name}.npy") as member:
                     arrays[_NPZ_NAMES[name]] = np.lib.format.read_array(member, allow_pickle=False)
-    except (*_BROKEN_ZIP, ValueError, OSError, MemoryError) as error:
+    except (*BROKEN_ZIP, ValueError, OSError, MemoryError) as error:
         hint = "save it again with np.savez(path, x=x, targets=targets)"
         if "Object arrays" in str(error):
             error, hint = "Python objects are stored as a pickle, which may run any code", "save numbers or text"

@@ -6,6 +6,8 @@ leaves the same uses as that of a network of jaxprop's, wherever it can be follo
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
@@ -23,7 +25,7 @@ from jaxprop.network.call import Rng, Weights, require, require_cost
 from jaxprop.stats.errors import SAMPLED, Errors, Kind, of_cost
 from jaxprop.stats.gather import Asked, Collected, Passed, gather
 from jaxprop.stats.quantity import Quantity
-from jaxprop.stats.visits import Close
+from jaxprop.stats.visits import Close, bytes_of
 from jaxprop.uses import Stacked, is_use
 from jaxprop.xray.following import ForeignPass, foreign
 
@@ -56,30 +58,30 @@ def of_function(
     else:
         require_cost(cost, "stats.collect")
     _check(f, axes, rule)
-    asked = Asked.of(quantities, None, memory)
+    asked, passed = Asked.of(quantities, None, memory), foreign(f, *axes)
     for quantity in asked.quantities:
         _refuse(quantity, cost)
 
     def run(*args: Any, weights: Weights = None, rng: Rng = None, **shared: Any) -> Collected:
         inputs, targets = (args, None) if cost is None else (args[:-1], args[-1])
         _count(inputs, axes, cost)
-        forward = foreign(f, *axes)(*inputs, **shared)
+        forward = passed(*inputs, **shared)
         _check_complex(forward)
         if cost is None:
             errors = _of_itself(forward.y)
         else:
             errors = of_cost(cost, forward.y, as_arrays(targets, "targets"), as_key(rng, "rng"))
-        way = _ForeignWay(forward, errors.delta)
+        way = _ForeignWay(forward)
         return gather(asked, Passed(forward.y, errors, forward.params, way, way), as_arrays(weights, "weights"))
 
     return run
 
 
-class _ForeignWay(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class _ForeignWay:
     """The way back through a function, which has no layers to take notes of."""
 
     forward: ForeignPass
-    error: PyTree  # one that it may be gone with
 
     @property
     def stacks(self) -> bool:
@@ -89,12 +91,11 @@ class _ForeignWay(NamedTuple):
     @property
     def held(self) -> int:
         """The bytes of the uses, and of θ: most of what goes back with an error."""
-        arrays = jax.tree.leaves((self._shapes, self.forward.params))
-        return sum(array.size * array.dtype.itemsize for array in arrays)
+        return bytes_of((self._shapes, self.forward.params))
 
-    @property
+    @cached_property
     def _shapes(self) -> PyTree:
-        return jax.eval_shape(self.forward.uses, self.error)
+        return jax.eval_shape(self.forward.uses, self.forward.y)
 
     def close(self, dy: PyTree, close: Close) -> tuple[PyTree, dict[str, PyTree]]:
         """Go back with the error dy; return the tree of θ with what `close` keeps of each use."""

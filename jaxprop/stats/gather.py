@@ -19,7 +19,6 @@ from jaxprop.checks import check_whole
 from jaxprop.errors import JaxpropError
 from jaxprop.layers.layer import Layer
 from jaxprop.layers.settings import shortly
-from jaxprop.network import in_order
 from jaxprop.network.call import Weights
 from jaxprop.stats.errors import COST, SAMPLED, Errors, Kind
 from jaxprop.stats.quantity import ERRORS, Context, Quantity
@@ -116,7 +115,6 @@ def gather(asked: Asked, passed: Passed, weights: Weights) -> Collected:
         kind = asked.kinds[i]
         visit, back = visits[kind], passed.by_rule if kind == COST else passed.plainly
         notes = visits[COST if kind[0] in SAMPLED else kind].notes
-        notes = {} if net is None else in_order(net, notes)
         kept = jax.tree.map(lambda kept: kept.parts[i], visit.kept, is_leaf=_is_kept)
         context = Context(costs, passed.y, passed.params, grads, weights, visit.columns, net=net)
         if quantity.twice:

@@ -120,11 +120,8 @@ def precondition(
     )
     rate = learning_rate if _is_number(learning_rate) else 1.0
 
-    def shapes(params: PyTree) -> PyTree:
-        return _masked(of_rows(params), params)
-
     def init(params: PyTree) -> PreconditionState:
-        zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes(params))
+        zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), _masked(of_rows(params), params))
         return PreconditionState(jnp.zeros((), jnp.int32), zeros, zeros)
 
     def update(
@@ -226,6 +223,10 @@ def _is_masked(node: object) -> bool:
     return isinstance(node, optax.MaskedNode)
 
 
+def _has_masked(params: PyTree) -> bool:
+    return any(map(_is_masked, jax.tree.leaves(params, is_leaf=_is_masked)))
+
+
 def _of_network(net: Layer, cost: Cost, data: tuple[Any, ...], quantity: KroneckerFactors) -> Callable[..., PyTree]:
     """The function that returns the factors' shapes for θ."""
     run = collect(net, cost, [quantity])
@@ -235,7 +236,7 @@ def _of_network(net: Layer, cost: Cost, data: tuple[Any, ...], quantity: Kroneck
 
     def factors(params: PyTree) -> PyTree:
         whole = params
-        if any(map(_is_masked, jax.tree.leaves(params, is_leaf=_is_masked))):
+        if _has_masked(params):
             first = jax.eval_shape(net.init, jax.random.key(0), x)
             whole = jax.tree.map(lambda p, f: f if _is_masked(p) else p, params, first, is_leaf=_is_masked)
         return jax.eval_shape(run, x, whole, targets, rng=jax.random.key(0)).found[0]
@@ -250,12 +251,12 @@ def _of_function(
     run, rows = collect(f, cost, [quantity], in_axes=in_axes), _shapes(data)
 
     def factors(params: PyTree) -> PyTree:
-        if any(map(_is_masked, jax.tree.leaves(params, is_leaf=_is_masked))):
+        if _has_masked(params):
             raise JaxpropError(
                 "precondition: found masked parameters of a function, which is called with all of them: close over "
                 "those that are to have another optimizer, and let params be the others"
             )
-        return jax.eval_shape(lambda params, rows: run(params, *rows, rng=jax.random.key(0)).found[0], params, rows)
+        return jax.eval_shape(run, params, *rows, rng=jax.random.key(0)).found[0]
 
     return factors
 

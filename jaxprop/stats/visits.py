@@ -17,8 +17,9 @@ from jaxtyping import PyTree
 
 from jaxprop.arrays.paths import dotted
 from jaxprop.layers.layer import Layer
-from jaxprop.network import Walk, leaves
+from jaxprop.network import Walk, in_order, leaves
 from jaxprop.uses import Stacked, Use, is_use
+from jaxprop.uses.stacked import in_blocks
 
 Close = Callable[[Use, str], PyTree]
 Again = Callable[[Use, str, PyTree], PyTree]
@@ -60,12 +61,12 @@ class WayBack(NamedTuple):
         """Go back with the error dy; return the tree of θ with what `close` keeps of each use, and the walk's notes."""
         walk = self.walk.closing(close)
         _, uses, notes = walk.pull(self.net, dy, self.cache, self.params, "")
-        return walk.close_all(uses), notes
+        return walk.close_all(uses), in_order(self.net, notes)
 
     def uses(self, dy: PyTree) -> tuple[PyTree, dict[str, PyTree]]:
         """Go back with the error dy and keep the uses themselves."""
         _, uses, notes = self.walk.pull(self.net, dy, self.cache, self.params, "")
-        return uses, notes
+        return uses, in_order(self.net, notes)
 
     @property
     def stacks(self) -> bool:
@@ -75,7 +76,7 @@ class WayBack(NamedTuple):
     @property
     def held(self) -> int:
         """The bytes of what was kept on the way forward, which errors are as large as, and of θ, as results are."""
-        return _bytes((self.cache, self.params))
+        return bytes_of((self.cache, self.params))
 
 
 def close_columns(back: Back, columns: Array, close: Close) -> PyTree:
@@ -110,7 +111,7 @@ def with_norms(use: Use, weights: Array | None) -> tuple[Array, Use]:
 def by_hand(uses: PyTree, close: Close) -> PyTree:
     """Return what `WayBack.close` does, of uses that were kept: the blocks of a `Stacked` use are closed one by one."""
     return jax.tree_util.tree_map_with_path(
-        lambda path, use: _one(lambda use, _: close(use, dotted(path)), use, None, 0), uses, is_leaf=is_use
+        lambda path, use: in_blocks(lambda block: close(block, dotted(path)), use), uses, is_leaf=is_use
     )
 
 
@@ -118,30 +119,25 @@ def by_hand_again(uses: PyTree, again: Again, part: PyTree) -> PyTree:
     """Return what `again` keeps of every use, for its part: one array for all of them, or a prefix of their tree."""
     if isinstance(part, Array):
         return jax.tree_util.tree_map_with_path(
-            lambda path, use: _one(lambda use, p: again(use, dotted(path), p), use, part, None), uses, is_leaf=is_use
+            lambda path, use: in_blocks(lambda block: again(block, dotted(path), part), use), uses, is_leaf=is_use
         )
 
     def below(path: KeyPath, part: PyTree, uses: PyTree) -> PyTree:
         return jax.tree_util.tree_map_with_path(
-            lambda inside, use: _one(lambda use, p: again(use, dotted((*path, *inside)), p), use, part, 0),
+            lambda inside, use: _one(lambda use, p: again(use, dotted((*path, *inside)), p), use, part),
             uses, is_leaf=is_use,
         )  # fmt: skip
 
     return jax.tree_util.tree_map_with_path(below, part, uses)
 
 
-def _one(close: Callable[[Use, PyTree], PyTree], use: Use, part: PyTree, axis: int | None) -> PyTree:
-    """Close one use, or every block of a stacked one, with its part or its slice of it along `axis`.
-
-    One block after the other: side by side, what is made of them would be in memory together, and `jax.lax.cond` would
-    go both ways.
-    """
+def _one(close: Callable[[Use, PyTree], PyTree], use: Use, part: PyTree) -> PyTree:
+    """Close one use with its part, or every block of a stacked one with its slice of it, one after the other."""
     if not isinstance(use, Stacked):
         return close(use, part)
-    if axis is None:
-        return jax.lax.map(lambda block: _one(close, block, part, axis), use.use)
-    return jax.lax.map(lambda block: _one(close, block[0], block[1], axis), (use.use, part))
+    return jax.lax.map(lambda block: _one(close, *block), (use.use, part))
 
 
-def _bytes(tree: PyTree) -> int:
+def bytes_of(tree: PyTree) -> int:
+    """Count the bytes of all arrays of a tree, or of shapes of them."""
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

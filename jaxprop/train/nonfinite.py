@@ -20,7 +20,6 @@ from jaxprop.train.precision import LOST_AFTER, Computed
 from jaxprop.train.rows import Rows
 from jaxprop.train.steps import Recipe, State, batch, taking
 from jaxprop.train.together import at_home
-from jaxprop.uses import weighted, weighted_sum
 from jaxprop.xray.findings import Finding
 from jaxprop.xray.report import report
 
@@ -128,8 +127,7 @@ def _made_by(low: Computed) -> Finding | None:
     """Look into a plain function with the X-ray: which equation made the first number that is not finite, and why."""
 
     def cost(params: PyTree, rows: Rows) -> Array:
-        costs = low.cost(call(low.net, rows.x, params, mask=rows.mask), rows.targets)
-        return weighted(lambda w: weighted_sum(costs, w), rows.weights, costs.shape[0])
+        return low._replace(params=params, rows=rows).value()
 
     try:
         found = report(cost)(at_home(low.params), at_home(low.rows)).nonfinite()

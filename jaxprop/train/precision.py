@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jaxtyping import ArrayLike, Bool, Float, Int, PyTree
+from jaxtyping import ArrayLike, Bool, Float, Int, Key, PyTree
 
 from jaxprop.arrays.dtypes import has_64_bits, wide
 from jaxprop.costs import Cost
@@ -34,8 +34,9 @@ from jaxprop.errors import JaxpropError, pick
 from jaxprop.layers import Identity, Standardize, Unstandardize
 from jaxprop.layers.layer import Layer
 from jaxprop.network import Chain
-from jaxprop.network.call import Network
+from jaxprop.network.call import Network, call
 from jaxprop.train.rows import Rows
+from jaxprop.uses import weighted, weighted_sum
 
 Given = ParamSpec("Given")
 Made = TypeVar("Made")
@@ -119,6 +120,11 @@ class Computed(NamedTuple):
     params: PyTree
     feedback: PyTree = None
     seed: Float[Array, ""] | None = None
+
+    def value(self, rng: Key[Array, ""] | None = None) -> Array:
+        """Return C = Σ_n w_n C_n, times the seed, without a way back of ours: JAX may differentiate it."""
+        costs = self.cost(call(self.net, self.rows.x, self.params, rng, self.rows.mask), self.rows.targets)
+        return weighted(lambda w: weighted_sum(costs, w), self.rows.weights, costs.shape[0])
 
     def raised(self, value: Array, grads: PyTree, params: PyTree) -> tuple[Array, PyTree]:
         """Return C and ∂C/∂θ in the dtypes of the params that are kept, without the seed."""

@@ -15,13 +15,12 @@ from jaxprop.backward import auto, manual
 from jaxprop.backward.rules import Rule
 from jaxprop.costs import Cost
 from jaxprop.layers.layer import Layer
-from jaxprop.network.call import Network, call
+from jaxprop.network.call import Network
 from jaxprop.stats import Collected, Quantity, collect
 from jaxprop.train import optimizers
 from jaxprop.train.devices import Devices
 from jaxprop.train.precision import Computed, Precision, Scaling, computed, kept, scaling
 from jaxprop.train.rows import Rows
-from jaxprop.uses import weighted, weighted_sum
 
 Way = Literal["auto", "manual"]
 Rng = Key[Array, ""] | None
@@ -78,9 +77,7 @@ class Recipe:
 
     def value(self, rows: Rows, params: PyTree, rng: Rng) -> Array:
         """Return C alone, as a function that JAX may differentiate again."""
-        low = self._laid(self.computed(rows, params))
-        costs = low.cost(call(low.net, low.rows.x, low.params, rng, low.rows.mask), low.rows.targets)
-        return weighted(lambda w: weighted_sum(costs, w), low.rows.weights, costs.shape[0])
+        return self._laid(self.computed(rows, params)).value(rng)
 
     def key(self, rng: Key[Array, ""], step: ArrayLike) -> Rng:
         """A step's own key, for layers that draw; a plain function takes none."""

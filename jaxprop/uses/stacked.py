@@ -1,6 +1,8 @@
 """The uses of a stacked parameter: one a block of a `Repeat`, in arrays with a leading axis L."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +12,16 @@ from jax.typing import DTypeLike
 from jaxprop.uses.kronecker import Factors, Kind
 from jaxprop.uses.use import Use, static
 from jaxprop.uses.way import Way
+
+
+def in_blocks(close: Callable[[Use], Any], use: Use) -> Any:
+    """Return what `close` makes of a use, or of the blocks of a stacked one, one after the other.
+
+    Side by side, what is made of them would be in memory together, and `jax.lax.cond` would go both ways.
+    """
+    if not isinstance(use, Stacked):
+        return close(use)
+    return jax.lax.map(lambda block: in_blocks(close, block), use.use)
 
 
 @jax.tree_util.register_dataclass

@@ -25,9 +25,9 @@ def aligned(here: Sequence[Site], there: Sequence[Site]) -> list[Pair]:
     that were found so, if they are in the same module; and then if they compute the same at all. Arguments are paired
     by their names first.
     """
-    arguments = _arguments([s for s in here if _is_argument(s)], [s for s in there if _is_argument(s)])
-    ours = [s for s in here if not _is_argument(s) and s.primitive not in LAYOUT]
-    theirs = [s for s in there if not _is_argument(s) and s.primitive not in LAYOUT]
+    arguments = _arguments([s for s in here if s.is_argument], [s for s in there if s.is_argument])
+    ours = [s for s in here if not s.is_argument and s.primitive not in LAYOUT]
+    theirs = [s for s in there if not s.is_argument and s.primitive not in LAYOUT]
     return [*arguments, *_paired(ours, theirs, KEYS)]
 
 
@@ -47,10 +47,6 @@ def _in_function(site: Site) -> Hashable:
 
 Key = Callable[[Site], Hashable]
 KEYS: tuple[Key, ...] = (_in_function, _in_module, computed)
-
-
-def _is_argument(site: Site) -> bool:
-    return site.primitive == "argument"
 
 
 def _arguments(here: list[Site], there: list[Site]) -> list[Pair]:

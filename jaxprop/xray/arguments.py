@@ -94,9 +94,7 @@ def arguments(argnums: ArgNums, args: tuple[Any, ...], kwargs: dict[str, Any]) -
     """
     asked = _asked(argnums, args)
     leaves, tree = jax.tree_util.tree_flatten_with_path((args, kwargs))
-    of_args = [
-        _differentiable(arg) if i in asked else [False] * len(jax.tree.leaves(arg)) for i, arg in enumerate(args)
-    ]
+    of_args = [asked[i] if i in asked else [False] * len(jax.tree.leaves(arg)) for i, arg in enumerate(args)]
     flags = [*(flag for flags in of_args for flag in flags), *(False for _ in jax.tree.leaves(kwargs))]
     is_input = tuple(flag or _is_array(leaf) for flag, (_, leaf) in zip(flags, leaves, strict=True))
     statics = tuple(None if chosen else leaf for chosen, (_, leaf) in zip(is_input, leaves, strict=True))
@@ -109,22 +107,22 @@ def is_inexact(array: Any) -> bool:
     return jnp.issubdtype(jnp.result_type(array), jnp.inexact)
 
 
-def _asked(argnums: ArgNums, args: tuple[Any, ...]) -> tuple[int, ...]:
-    """The arguments to differentiate, counted from the left."""
+def _asked(argnums: ArgNums, args: tuple[Any, ...]) -> dict[int, list[bool]]:
+    """The arguments to differentiate, counted from the left: which of their leaves can be."""
     if argnums is None:
-        return ()
+        return {}
     asked = (argnums,) if isinstance(argnums, int) else tuple(argnums)
     for number in asked:
         if not -len(args) <= number < len(args):
             raise JaxpropError(f"argnums: found {argnums}, but f was called with {len(args)} positional arguments")
-    asked = tuple(number % len(args) for number in asked)
-    for number in asked:
-        if not any(_differentiable(args[number])):
+    found = {number % len(args): _differentiable(args[number]) for number in asked}
+    for number, flags in found.items():
+        if not any(flags):
             raise JaxpropError(
                 f"argnums: argument {number} holds no real numbers to differentiate, found "
                 f"{jax.tree.map(_kind, args[number])}; argnums=None looks at the values alone"
             )
-    return asked
+    return found
 
 
 def _differentiable(argument: PyTree) -> list[bool]:

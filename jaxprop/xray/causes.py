@@ -15,6 +15,8 @@ from jaxprop.tables import shown
 WHERE = "jnp.where(mask, f(jnp.where(mask, x, 1.0)), 0.0): the inner where keeps f away from the bad x"
 NORM = "optax.safe_norm(x, 1e-6), or a second where: n2 = jnp.sum(x**2); jnp.sqrt(jnp.where(n2 > 0, n2, 1.0))"
 NANS = "0 · NaN under a where", "0 · NaN", "NaN among the values"  # of an error that meets a value that is NaN
+NAMES = {"acos": "arccos", "asin": "arcsin", "acosh": "arccosh", "atanh": "arctanh"}  # as NumPy has them
+LOSS = "scale the loss down, or compute this part in float32"
 SCALE = "scale what enters down first, or compute this part in float32"
 
 
@@ -36,7 +38,7 @@ class Local:
 
     inputs, outputs: None for what is no number, such as a key.    errors: of the outputs; None where none came back.
     position: the input whose error is looked at.    error: that error: this equation's part of it alone.
-    dtypes: names, of the outputs.    around: names of the calls around, such as "norm" and "_std".
+    dtype: of what is looked at.    around: names of the calls around, such as "norm" and "_std".
     where: the line of a `where` that follows, if one does.    name: that of a function with a rule of its own.
     """
 
@@ -47,16 +49,11 @@ class Local:
     errors: Sequence[np.ndarray | None] = ()
     position: int | None = None
     error: np.ndarray | None = None
-    dtypes: Sequence[str] = ()
+    dtype: str = "this dtype"
     around: Sequence[str] = ()
     where: str = ""
     follows_sum: bool = False  # whether what enters is a sum, as under the root of a norm; or divides by such a root
     name: str = ""
-
-    @property
-    def dtype(self) -> str:
-        """The dtype of what is looked at."""
-        return self.dtypes[0] if self.dtypes else "this dtype"
 
     @property
     def largest(self) -> float:
@@ -113,8 +110,3 @@ def number(value: Any) -> str:
 def at(index: tuple[int, ...]) -> str:
     """Say at which element: nothing for a single number."""
     return f" at [{', '.join(map(str, index))}]" if index else ""
-
-
-def is_whole(value: float) -> bool:
-    """Say whether a number is a whole one."""
-    return bool(np.isfinite(value)) and float(value) == round(float(value))

@@ -7,7 +7,22 @@ from typing import Any
 
 import numpy as np
 
-from jaxprop.xray.causes import LARGEST, NANS, NORM, SCALE, WHERE, Cause, Local, at, element, first_bad, has_nan, number
+from jaxprop.xray.causes import (
+    LARGEST,
+    LOSS,
+    NAMES,
+    NANS,
+    NORM,
+    SCALE,
+    WHERE,
+    Cause,
+    Local,
+    at,
+    element,
+    first_bad,
+    has_nan,
+    number,
+)
 
 
 def errors_cause(local: Local) -> Cause:
@@ -45,8 +60,7 @@ def sum_cause(parts: Sequence[np.ndarray], dtype: str) -> Cause | None:
         return Cause("∞ − ∞", "infinite errors of opposite signs come back to this value, and their sum is NaN")
     if (most := float(total.max(initial=0))) > LARGEST.get(dtype, np.inf):
         why = f"{len(parts)} errors come back to this value, each of them finite; their sum, up to {number(most)}, "
-        remedy = "scale the loss down, or compute this part in float32"
-        return Cause("overflow of a sum", f"{why}does not fit {dtype}", remedy)
+        return Cause("overflow of a sum", f"{why}does not fit {dtype}", LOSS)
     return None
 
 
@@ -117,7 +131,7 @@ def _measured(local: Local, index: tuple[int, ...], where: str) -> Cause:
             f"the error overflows {local.dtype}{where}, whose largest number is {number(local.largest)}: "
             f"the errors that come back are at most {number(most)}"
         )
-        return Cause("overflow of an error", why, "scale the loss down, or compute this part in float32")
+        return Cause("overflow of an error", why, LOSS)
     met = [x for x in (element(array, index, local.error.shape) for array in local.inputs) if x is not None]
     numbers = f" at {', '.join(map(number, met))}" if met else ""
     return Cause("NaN", f"the derivative of {local.primitive}{numbers} gives {number(result)}{where}")
@@ -190,8 +204,7 @@ def _pow(x: list[Any], position: int, out: Any, local: Local) -> Derivative:
 
 
 def _edge(x: list[Any], position: int, out: Any, local: Local) -> Derivative:
-    names = {"acos": "arccos", "asin": "arcsin", "acosh": "arccosh", "atanh": "arctanh"}
-    name = names.get(local.primitive, local.primitive)
+    name = NAMES.get(local.primitive, local.primitive)
     if abs(x[0]) != 1:
         return None
     why = f"the derivative of {name} at {number(x[0])} is infinite"

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxprop.xray.causes import NORM, SCALE, Cause, Local, at, element, first_bad, has_nan, is_whole, number
+from jaxprop.xray.causes import NAMES, NORM, SCALE, Cause, Local, at, element, first_bad, has_nan, number
 
 
 def values_cause(local: Local, only_nan: bool = False) -> Cause:
@@ -56,6 +56,10 @@ def _overflow(local: Local, what: str, where: str, numbers: str) -> Cause:
     of = f" of {numbers}" if numbers else ""
     why = f"{what}{of}{where} overflows {local.dtype}, whose largest number is {number(local.largest)}"
     return Cause("overflow", why, SCALE)
+
+
+def _overflow_of_two(local: Local, what: str, where: str, x: list[Any]) -> Cause | None:
+    return _overflow(local, what, where, " and ".join(map(number, x))) if all(map(math.isfinite, x)) else None
 
 
 def _has_inf(array: np.ndarray) -> bool:
@@ -109,9 +113,7 @@ def _div(x: list[Any], result: float, local: Local, where: str) -> Cause | None:
     if math.isinf(a) and math.isinf(b):
         why = f"{number(a)} / {number(b)} is NaN{where}"
         return Cause("∞/∞", why, "jax.nn.softmax, which takes off the largest first")
-    if math.isfinite(a) and math.isfinite(b):
-        return _overflow(local, "the quotient", where, f"{number(a)} and {number(b)}")
-    return None
+    return _overflow_of_two(local, "the quotient", where, x)
 
 
 def _mul(x: list[Any], result: float, local: Local, where: str) -> Cause | None:
@@ -120,9 +122,7 @@ def _mul(x: list[Any], result: float, local: Local, where: str) -> Cause | None:
         return Cause(
             "0 · ∞", why, "jnp.where(mask, x, 0.0) instead of mask * x; jax.scipy.special.xlogy for p * log(p)"
         )
-    if all(map(math.isfinite, x)):
-        return _overflow(local, "the product", where, f"{number(x[0])} and {number(x[1])}")
-    return None
+    return _overflow_of_two(local, "the product", where, x)
 
 
 def _add(x: list[Any], result: float, local: Local, where: str) -> Cause | None:
@@ -134,27 +134,21 @@ def _add(x: list[Any], result: float, local: Local, where: str) -> Cause | None:
             "jnp.where(jnp.isfinite(m), m, 0.0) for a maximum that is −∞"
         )
         return Cause("∞ − ∞", why, instead)
-    if all(map(math.isfinite, x)):
-        return _overflow(local, "the sum", where, f"{number(x[0])} and {number(x[1])}")
-    return None
+    return _overflow_of_two(local, "the sum", where, x)
 
 
 def _pow(x: list[Any], result: float, local: Local, where: str) -> Cause | None:
     base, power = x if len(x) == 2 else (x[0], float(local.params.get("y", 2)))
     if base == 0 and power < 0:
         return Cause("division by zero", f"0 ** {number(power)} = ∞{where}", "(x + eps) ** p where x ≥ 0")
-    if base < 0 and not is_whole(power):
+    if base < 0 and not power.is_integer():
         why = f"({number(base)}) ** {number(power)} is NaN{where}"
         return Cause("root of a negative number", why, "jnp.abs(x) ** p, or jnp.maximum(x, 0.0) ** p")
-    if math.isfinite(base) and math.isfinite(power):
-        return _overflow(local, "the power", where, f"{number(base)} and {number(power)}")
-    return None
+    return _overflow_of_two(local, "the power", where, [base, power])
 
 
 def _arc(x: list[Any], result: float, local: Local, where: str) -> Cause | None:
-    name = {"acos": "arccos", "asin": "arcsin", "acosh": "arccosh", "atanh": "arctanh"}.get(
-        local.primitive, local.primitive
-    )
+    name = NAMES.get(local.primitive, local.primitive)
     edge = abs(x[0]) == 1
     why = (
         f"{name}({number(x[0])}) is {number(result)}{where}: " + ("the edge" if edge else "outside") + " of its domain"
@@ -181,7 +175,7 @@ def _pole(x: list[Any], result: float, local: Local, where: str) -> Cause | None
 def _cast(x: list[Any], result: float, local: Local, where: str) -> Cause | None:
     if not math.isfinite(result) and math.isfinite(x[0]):  # some of 8 bits have NaN for infinity
         why = f"{number(x[0])}{where} does not fit {local.dtype}, whose largest number is {number(local.largest)}"
-        return Cause("overflow in a cast", why, SCALE.replace("compute this part in float32", "keep float32 here"))
+        return Cause("overflow in a cast", why, "scale what enters down first, or keep float32 here")
     return None
 
 

@@ -46,7 +46,7 @@ class Parting(NamedTuple):
     @property
     def difference(self) -> Difference:
         """Give how far it is there."""
-        found = self.place.value if self.kind == "value" else self.place.error
+        found = getattr(self.place, self.kind)
         assert found is not None
         return found
 
@@ -81,13 +81,8 @@ class Diff:
     @cached_property
     def first(self) -> Parting | None:
         """Give the first place where they part: forward first, then on the way back; None if they agree."""
-        return next((Parting(place, kind) for kind in ("value", "error") for place in self._parted(kind)), None)
-
-    def _parted(self, kind: str) -> Iterator[Place]:
-        for place in self.in_order(kind):
-            found = place.value if kind == "value" else place.error
-            if found is not None and found.parts:
-                yield place
+        every = (Parting(place, kind) for kind in ("value", "error") for place in self.in_order(kind))
+        return next((each for each in every if each.difference.parts), None)
 
     def in_order(self, kind: str) -> list[Place]:
         """List the places with values, or with errors, in the order of a run, scans step by step."""
@@ -192,7 +187,7 @@ def diff(report: Report | Reading, other: Report | Reading, *, rtol: float | Non
     bounds = Bounds(rounding(ours), rounding(theirs), rtol)
     mine, others = ({(row.site.path, row.output): row for row in each.rows} for each in (ours, theirs))
     places = tuple(place for pair in pairs for place in _places(pair, mine, others, bounds))
-    if not any(place.here.site.primitive != "argument" for place in places):
+    if all(place.here.is_argument for place in places):
         raise JaxpropError(
             f"diff: no equation of the two is the same, of {len(ours.sites)} and {len(theirs.sites)}: give reports of "
             "one function on arguments of the same shapes"

@@ -62,7 +62,8 @@ def _by_name(measure: Measure, light: bool) -> dict[str, np.ndarray]:
     numbers = measure.numbers.astype(np.float64)
     of = {name: numbers[..., i] for i, name in enumerate(measures.names(measure.light))}
     if light and not measure.light:  # a light one shows in the others what is not finite
-        broken = np.where(of["nan"] > 0, np.nan, np.where(of["inf"] > 0, np.inf, 0.0))
+        nan, inf = measures.not_finite(numbers)
+        broken = np.where(nan, np.nan, np.where(inf, np.inf, 0.0))
         of |= {name: of[name] + broken for name in ("square", "largest")}
     return of
 
@@ -78,11 +79,10 @@ def _relative(a: dict[str, np.ndarray], b: dict[str, np.ndarray], light: bool) -
             found.append(np.abs(a["projection"] - b["projection"]) / size)
         every = np.stack(np.broadcast_arrays(*found))
         whole = np.nan_to_num(every, nan=0.0, posinf=0.0).max(axis=0)  # 0 / 0: both are 0
-    kinds = ("square", "largest") if light else ("nan", "inf")
     if light:
-        other = np.any([_kind(a[name]) != _kind(b[name]) for name in kinds], axis=0)
+        other = np.any([_kind(a[name]) != _kind(b[name]) for name in ("square", "largest")], axis=0)
     else:
-        other = np.any([a[name] != b[name] for name in kinds], axis=0)
+        other = np.any([a[name] != b[name] for name in ("nan", "inf")], axis=0)
     return np.where(other | (a["count"] != b["count"]), np.inf, whole)
 
 

@@ -41,6 +41,11 @@ class Node:
     loops: tuple[Loop, ...] = ()
     equation: Equation | None = None
 
+    @property
+    def in_while(self) -> bool:
+        """Whether it lies in a `while`, whose turns readings have no axis for."""
+        return any(not loop.has_axis for loop in self.loops)
+
 
 @dataclass(frozen=True)
 class Arrival:
@@ -61,7 +66,6 @@ class Flow:
     arrivals: dict[int, tuple[Arrival, ...]] = field(default_factory=dict)
     leads: dict[int, list[tuple[int, Arrival]]] = field(default_factory=dict)
     known: dict[int, Any] = field(default_factory=dict)  # constants and numbers that stand in the program
-    arguments: tuple[int, ...] = ()
     outputs: tuple[int, ...] = ()
     count: int = 0
 
@@ -74,10 +78,10 @@ class Flow:
 def flow_of(jaxpr: Any, consts: Sequence[Any]) -> Flow:
     """Follow the values of a program. Its arguments are nodes too, at the paths (-1, i)."""
     flow = Flow()
-    flow.arguments = tuple(flow.new() for _ in jaxpr.invars)
-    for i, number in enumerate(flow.arguments):
+    given = [flow.new() for _ in jaxpr.invars]
+    for i, number in enumerate(given):
         _add(flow, Node((-1, i), "argument", (), (number,)))
-    flow.outputs = tuple(_follow(flow, jaxpr, consts, flow.arguments, (), ()))
+    flow.outputs = tuple(_follow(flow, jaxpr, consts, given, (), ()))
     for number, arrivals in flow.arrivals.items():
         for arrival in arrivals:
             flow.leads.setdefault(arrival.source, []).append((number, arrival))

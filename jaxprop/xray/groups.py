@@ -107,6 +107,18 @@ def _runs(rows: Iterable[Row], scope: str) -> Iterable[tuple[Row, ...]]:
             yield tuple(run)
 
 
+def depth(scope: str) -> int:
+    """Count a module and those around it."""
+    return scope.count("/") + 1 if scope else 0
+
+
+def evenly(numbers: Sequence[int], count: int) -> list[int]:
+    """Take so many of them, the first and the last among them."""
+    if count < 2:
+        return list(numbers[:count])
+    return [numbers[round(i * (len(numbers) - 1) / (count - 1))] for i in range(count)]
+
+
 def common(scopes: Sequence[str]) -> str:
     """Name the module around all of these."""
     return "/".join(modules.common(tuple(scope.split("/")) for scope in scopes))

@@ -1,5 +1,6 @@
 """What a second look kept, step by step; and a third one, into a function with a rule of its own."""
 
+import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -29,18 +30,18 @@ class Kept(NamedTuple):
         if path not in self.looks:
             return
         node, kept = self.flow.nodes[path], self.looks[path]
-        every = self.all_steps(node, origin.steps, kept.turn.shape)
-        for steps in sorted(every, key=lambda steps: self.turn(path, steps)):
+        for steps in sorted(self.all_steps(path, origin.steps), key=lambda steps: self.turn(path, steps)):
             outputs = [self.at(a, node, steps) for a in kept.outputs if a is not None]
             if any(marks_of_array(a) & origin.bit for a in outputs):
                 yield steps
 
-    def all_steps(self, node: Node, steps: Steps, shape: tuple[int, ...], backward: bool = False) -> list[Steps]:
+    def all_steps(self, path: Path, steps: Steps, backward: bool = False) -> list[Steps]:
         """List the steps of an equation that are among these, in the order in which they run (or the other way)."""
-        loops = axes(node)
-        every = [{loop.path: i for loop, i in zip(loops, index, strict=True)} for index in np.ndindex(*shape)]
-        fitting = [each for each in every if all(steps.get(path, step) == step for path, step in each.items())]
-        return sorted(fitting, key=lambda each: when(node, each), reverse=backward)
+        node, shape = self.flow.nodes[path], self.looks[path].turn.shape
+        loops = [loop.path for loop in axes(node)]
+        each = [[steps[loop]] if loop in steps else range(n) for loop, n in zip(loops, shape, strict=True)]
+        every = [dict(zip(loops, index, strict=True)) for index in itertools.product(*each)]
+        return sorted(every, key=lambda steps: when(node, steps), reverse=backward)
 
     def at(self, array: np.ndarray, node: Node, steps: Steps) -> np.ndarray:
         """Take the step of an array that was kept of all."""
@@ -50,8 +51,8 @@ class Kept(NamedTuple):
         """Give the iteration of a `while` in which something was not finite first; 0 outside of any."""
         if path not in self.looks:
             return 0
-        in_while = any(not loop.has_axis for loop in self.flow.nodes[path].loops)
-        return int(self.at(self.looks[path].turn, self.flow.nodes[path], steps)) if in_while else 0
+        node = self.flow.nodes[path]
+        return int(self.at(self.looks[path].turn, node, steps)) if node.in_while else 0
 
     def local(self, path: Path, steps: Steps, place: int | None = None) -> Local:
         """Give an equation's arrays in one step; with `place`, the input whose error is looked at."""
@@ -65,7 +66,7 @@ class Kept(NamedTuple):
         name = site.primitive.partition(" ")[2] or (node.primitive if node.primitive.startswith("custom_") else "")
         return Local(
             node.primitive, equation.params, taken(kept.inputs), taken(kept.outputs), taken(kept.errors), place,
-            None if place is None else self.at(kept.parts[place], node, steps), (str(of.aval.dtype),), site.around,
+            None if place is None else self.at(kept.parts[place], node, steps), str(of.aval.dtype), site.around,
             where_after(self.flow, self.sites, path) if place is not None else "", follows_sum(self.flow, node), name,
         )  # fmt: skip
 

@@ -15,6 +15,7 @@ import numpy as np
 from jaxprop.xray.planning import Path, is_real
 from jaxprop.xray.probe import probe
 from jaxprop.xray.program import Light, Traced, pull
+from jaxprop.xray.rewriting import Visitor
 from jaxprop.xray.versions import Equation, evaluate
 
 
@@ -35,32 +36,29 @@ class Look:
 
 def measured_lightly(traced: Traced, places: frozenset[Path], backward: bool) -> tuple[Any, Any]:
     """Run a program once more, with light measures of all values at some places, and of all errors or of none."""
-
-    @jax.jit
-    def again(inputs: list[Any]) -> Any:
-        flags = [flag and backward for flag in traced.differentiated]
-        pulled = pull(traced._replace(inputs=inputs, differentiated=flags), Light(places))
-        return pulled.seen, pulled.landed
-
-    return jax.device_get(again(traced.inputs))
+    return _again(traced, Light(places), backward)
 
 
 def look(traced: Traced, wanted: Mapping[Path, set[int]]) -> dict[Path, Look]:
     """Run a program once more, and keep the arrays of the equations `wanted`, and the errors of their inputs named."""
-
-    @jax.jit
-    def again(inputs: list[Any]) -> Any:
-        asked = any(wanted.values())
-        flags = traced.differentiated if asked else [False] * len(traced.differentiated)
-        pulled = pull(traced._replace(inputs=inputs, differentiated=flags), _Looking(wanted))
-        return pulled.seen, pulled.landed
-
-    seen, landed = jax.device_get(jax.tree.map(_storable, again(traced.inputs)))
+    seen, landed = _again(traced, _Looking(wanted), any(wanted.values()))
     found = {}
     for path, (inputs, outputs, turn, _) in seen.items():
         parts, errors = landed.get(path, ({}, [None] * len(outputs)))
         found[path] = Look(list(inputs), list(outputs), list(errors), {int(k): e for k, e in parts.items()}, turn)
     return found
+
+
+def _again(traced: Traced, visitor: Visitor, backward: bool) -> tuple[Any, Any]:
+    """Run a program once more, with the way back or without: what was seen, and what landed."""
+    flags = [flag and backward for flag in traced.differentiated]
+
+    @jax.jit
+    def again(inputs: list[Any]) -> Any:
+        pulled = pull(traced._replace(inputs=inputs, differentiated=flags), visitor)
+        return pulled.seen, pulled.landed
+
+    return jax.device_get(jax.tree.map(_storable, again(traced.inputs)))
 
 
 def _storable(array: Any) -> Any:

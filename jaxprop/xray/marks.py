@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from jaxprop.xray.flow import Arrival, Flow, Loop, Node
-from jaxprop.xray.measures import FULL, LIGHT
+from jaxprop.xray.measures import not_finite
 from jaxprop.xray.planning import Path
 from jaxprop.xray.sites import LAYOUT
 
@@ -19,10 +19,7 @@ Measures = Mapping[Path, tuple[Any, ...]]
 
 def marks_of(measured: np.ndarray) -> np.ndarray:
     """Say of each measure whether it has infinities (1), NaN (2) or both (3): `[*axes]`."""
-    if measured.shape[-1] == len(LIGHT):
-        largest = measured[..., LIGHT.index("largest")]
-        return np.where(np.isnan(largest), NAN, np.where(np.isinf(largest), INF, 0))
-    nan, inf = measured[..., FULL.index("nan")] > 0, measured[..., FULL.index("inf")] > 0
+    nan, inf = not_finite(measured)
     return nan * NAN + inf * INF
 
 
@@ -34,6 +31,11 @@ def marks_of_array(array: Any) -> int:
     array = np.asarray(array)
     array = array if np.issubdtype(array.dtype, np.inexact) else array.astype(np.float32)
     return int(np.isnan(array).any()) * NAN + int(np.isinf(array).any()) * INF
+
+
+def explained_by(bit: int) -> int:
+    """Give the marks that must not enter where a number of this mark was made: of NaN comes NaN, of infinity either."""
+    return NAN if bit == NAN else NAN | INF
 
 
 def axes(node: Node) -> list[Loop]:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from jaxprop.arrays.dtypes import wide
 from jaxprop.xray.versions import explicit_sharding
 
 FULL = ("count", "nan", "inf", "zero", "square", "largest", "least", "most", "projection")
@@ -37,9 +38,17 @@ def joined(measured: Any, xp: Any = np) -> Any:
     return xp.stack([total, *sums, square, top, least, most, projected], -1)
 
 
+def not_finite(measured: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Say of measures, `[..., measures]`, whether they tell of NaN, and whether of infinities: `[...]` of bool each."""
+    if measured.shape[-1] == len(LIGHT):
+        largest = measured[..., LIGHT.index("largest")]
+        return np.isnan(largest), np.isinf(largest)
+    return measured[..., FULL.index("nan")] > 0, measured[..., FULL.index("inf")] > 0
+
+
 def width(dtype: Any) -> Any:
     """Give the dtype of the measures of an array: float64 for its own 64 bits, float32 for all others."""
-    return jnp.float64 if jnp.finfo(dtype).dtype == jnp.float64 else jnp.float32
+    return wide(jnp.finfo(dtype).dtype)
 
 
 @jax.jit  # traced once for each shape, wherever it is asked for: a third of the time of tracing a whole network

@@ -21,7 +21,7 @@ from jaxprop.xray.findings import Finding, Findings
 from jaxprop.xray.flow import flow_of, flow_of_sites
 from jaxprop.xray.kept import Kept
 from jaxprop.xray.looking import look, measured_lightly
-from jaxprop.xray.marks import INF, NAN, Marks, Steps, is_layout, marks_of_array, when
+from jaxprop.xray.marks import INF, NAN, Marks, Steps, explained_by, is_layout, marks_of_array, when
 from jaxprop.xray.origins import Origin, before_outputs, of_errors, of_values
 from jaxprop.xray.outcomes import Outcome, outcome_of
 from jaxprop.xray.places import Line
@@ -200,7 +200,7 @@ class _Search:
             for steps in self.kept.bad_steps(path, origin):
                 local = self.kept.local(path, steps)
                 entering = [marks_of_array(a) for a in local.inputs if a is not None]
-                if any(mark & (origin.bit if origin.bit == NAN else NAN | INF) for mark in entering):
+                if any(mark & explained_by(origin.bit) for mark in entering):
                     continue
                 cause = self.kept.inside(path, local) or values_cause(local, origin.bit == NAN)
                 return _Made(path, steps, cause, self.kept.turn(path, steps))
@@ -214,15 +214,15 @@ class _Search:
         uses = {(path, place): steps for path, place, steps in origin.uses} | {
             (path, 0): origin.steps for path in origin.layouts
         }
-        bad = origin.bit if origin.bit == NAN else NAN | INF
+        bad = explained_by(origin.bit)
         for path, place in sorted(uses, key=lambda u: when(self.flow.nodes[u[0]], uses[u]), reverse=True):
             node, kept = self.flow.nodes[path], self.kept.looks.get(path)
             if kept is None or place not in kept.parts:
                 continue
-            for steps in self.kept.all_steps(node, uses[path, place], kept.turn.shape, backward=True):
-                local = self.kept.local(path, steps, place)
-                if not marks_of_array(local.error) & origin.bit:
+            for steps in self.kept.all_steps(path, uses[path, place], backward=True):
+                if not marks_of_array(self.kept.at(kept.parts[place], node, steps)) & origin.bit:
                     continue
+                local = self.kept.local(path, steps, place)
                 if any(marks_of_array(error) & bad for error in local.errors if error is not None):
                     continue
                 return _Made(path, steps, errors_cause(local), self.kept.turn(path, steps), place)
@@ -240,7 +240,7 @@ class _Search:
         same = {reached for number in node.outputs for reached in with_arrivals(self.flow, number)}
         for path, place in uses:
             if self.flow.nodes[path].inputs[place] in same and place in (kept := self.kept.looks[path]).parts:
-                every = self.kept.all_steps(self.flow.nodes[path], uses[path, place], kept.turn.shape)
+                every = self.kept.all_steps(path, uses[path, place])
                 parts += [self.kept.at(kept.parts[place], self.flow.nodes[path], steps) for steps in every]
         cause = sum_cause(parts, self.sites[origin.path].shapes[0].partition("[")[0])
         return None if cause is None else _Made(origin.path, origin.steps, cause)

@@ -6,9 +6,9 @@ Errors are followed the other way: from a gradient that is NaN towards the cost.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from jaxprop.xray.marks import INF, NAN, Marks, Steps, Use, axes, is_layout, when
+from jaxprop.xray.marks import INF, NAN, Marks, Steps, Use, axes, explained_by, is_layout, when
 from jaxprop.xray.planning import Path
 
 MOST = 5  # as many origins are looked into
@@ -29,18 +29,17 @@ class Origin:
     bit: int
     uses: tuple[Use, ...] = ()
     layouts: frozenset[Path] = frozenset()
-    infinite: tuple["Origin", ...] = field(default=())
-    dropped: tuple["Origin", ...] = field(default=())
+    infinite: tuple["Origin", ...] = ()
+    dropped: tuple["Origin", ...] = ()
 
 
 def of_values(marks: Marks, outputs: Iterable[int]) -> list[Origin]:
     """Find where the NaN in some outputs was made, or if there is none the infinities; in the order of the program."""
     outputs = list(outputs)
-    found = _value_origins(marks, [(n, {}) for n in outputs], NAN)
-    return found or _value_origins(marks, [(n, {}) for n in outputs], INF)
+    return _value_origins(marks, outputs, NAN) or _value_origins(marks, outputs, INF)
 
 
-def _value_origins(marks: Marks, numbers: Iterable[tuple[int, Steps]], bit: int, deep: bool = True) -> list[Origin]:
+def _value_origins(marks: Marks, numbers: Iterable[int], bit: int, deep: bool = True) -> list[Origin]:
     live = _live_values(marks, numbers, bit)
     found = []
     for path in live:
@@ -50,18 +49,17 @@ def _value_origins(marks: Marks, numbers: Iterable[tuple[int, Steps]], bit: int,
             continue
         infinite: tuple[Origin, ...] = ()
         if bit == NAN and deep:
-            sources = [(n, steps) for n in node.inputs if marks.value(n, steps) & INF]
+            sources = [n for n in node.inputs if marks.value(n, steps) & INF]
             infinite = tuple(_value_origins(marks, sources, INF, deep=False)[:2])
-        steps = {} if any(not loop.has_axis for loop in node.loops) else steps
+        steps = {} if node.in_while else steps
         found.append(Origin(path, steps, bit, (), _layouts_before(marks, node.inputs), infinite))
     found.sort(key=lambda origin: when(marks.flow.nodes[origin.path], origin.steps))
-    in_while = [any(not loop.has_axis for loop in marks.flow.nodes[origin.path].loops) for origin in found]
-    return [origin for i, origin in enumerate(found) if i < MOST or in_while[i]]
+    return [origin for i, origin in enumerate(found) if i < MOST or marks.flow.nodes[origin.path].in_while]
 
 
 def _first_step(marks: Marks, path: Path, bit: int) -> Steps | None:
     """Find the first step in which an equation made it, and not one in which it was dropped right there, if it can."""
-    node, bad, first = marks.flow.nodes[path], bit if bit == NAN else NAN | INF, None
+    node, bad, first = marks.flow.nodes[path], explained_by(bit), None
     for steps in marks.steps_of(path, marks.values[path], bit):
         if any(marks.value(number, steps) & bad for number in node.inputs):
             continue
@@ -91,9 +89,9 @@ def _goes_on(marks: Marks, path: Path, steps: Steps) -> bool:
     return not used
 
 
-def _live_values(marks: Marks, numbers: Iterable[tuple[int, Steps]], bit: int) -> list[Path]:
+def _live_values(marks: Marks, numbers: Iterable[int], bit: int) -> list[Path]:
     """Follow values that are not finite back through the program; list the measured equations on the way."""
-    stack, seen, live = [number for number, _ in numbers], set(), {}
+    stack, seen, live = list(numbers), set(), {}
     while stack:
         number = stack.pop()
         if number in seen or not marks.value(number, {}) & bit:
@@ -144,7 +142,7 @@ def _error_origins(marks: Marks, paths: Iterable[Path], bit: int, deep: bool = T
             pairs = [pair for number in node.outputs for pair in marks.uses(number, steps)]
             uses = [use for use, _ in pairs]
             back = [marks.error(use[0], use[2]) for use in uses]
-            if any(mark & (bit if bit == NAN else NAN | INF) for mark in back):
+            if any(mark & explained_by(bit) for mark in back):
                 continue
             infinite: tuple[Origin, ...] = ()
             if bit == NAN and deep and any(mark & INF for mark in back):
@@ -152,12 +150,11 @@ def _error_origins(marks: Marks, paths: Iterable[Path], bit: int, deep: bool = T
                 infinite = tuple(_error_origins(marks, sources, INF, deep=False)[:2])
             layouts = frozenset().union(*(via for _, via in pairs))
             entering = [(number, use[2]) for use in uses for number in marks.flow.nodes[use[0]].inputs]
-            nans = [(number, there) for number, there in entering if bit == NAN and marks.value(number, there) & NAN]
+            nans = [number for number, there in entering if bit == NAN and marks.value(number, there) & NAN]
             dropped = tuple(_value_origins(marks, nans, NAN)[:1])
             found.append(Origin(path, steps, bit, tuple(uses), layouts, infinite, dropped))
             break
-    key = {origin.path: when(marks.flow.nodes[origin.path], origin.steps) for origin in found}
-    return sorted(found, key=lambda origin: key[origin.path], reverse=True)[:MOST]
+    return sorted(found, key=lambda each: when(marks.flow.nodes[each.path], each.steps), reverse=True)[:MOST]
 
 
 def _live_errors(marks: Marks, paths: Iterable[Path], bit: int) -> list[Path]:

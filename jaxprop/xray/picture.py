@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxprop import style
 from jaxprop.errors import JaxpropError
+from jaxprop.tables import cut
 from jaxprop.xray.rows import Measure, Row
 from jaxprop.xray.unrolled import Point, unrolled
 
@@ -87,7 +88,7 @@ def _bands(points: Sequence[Point], depth: int) -> list[Band]:
 def _panel(ax: "Axes", bands: Sequence[Band], of: Callable[[Point], Measure | None], color: str, what: str) -> None:
     """Draw all equations as dots, a line through the results of the bands, and marks where RMS says nothing."""
     x, found = _placed(bands, of)
-    rms = np.array([np.nan if each is None or not each.count else each.rms for each in found])
+    rms = np.array([np.nan if each is None else each.rms for each in found])
     seen = np.isfinite(rms) & (rms > 0)
     healthy = [each is not None and not each.trouble for each in found]
     results = [end for end in _ends(bands) if seen[end] and healthy[end]]
@@ -120,14 +121,14 @@ def _ends(bands: Sequence[Band]) -> list[int]:
     """The place of each band's result among all equations."""
     ends, start = [], 0
     for band in bands:
-        reached = [i for i, point in enumerate(band.points) if point.error is not None and point.error.count]
+        reached = [i for i, point in enumerate(band.points) if point.error is not None]
         ends.append(start + (reached[-1] if reached else len(band.points) - 1))
         start += len(band.points)
     return ends
 
 
 def _why_empty(found: Sequence[Measure | None], what: str) -> str:
-    if all(each is None or not each.count for each in found):
+    if all(each is None for each in found):
         return f"no {what} was measured"
     return f"no {what} is finite and other than 0"
 
@@ -159,16 +160,12 @@ def _name(above: "Axes", below: "Axes", bands: Sequence[Band]) -> None:
     for name, start, end in groups:
         if name and end == start + 1:  # alone in its module: one name for both
             names[start] = f"{name}/{names[start]}"
-    shown = [_short(names[i]) for i in places]
+    shown = [cut(names[i], 24) for i in places]
     below.set_xticks([i + 0.5 for i in places], shown, rotation=40, ha="right", rotation_mode="anchor")
     for name, start, end in groups:
         letters = round((end - start) / len(bands) * 70)  # that have room
         if name and end > start + 1 and letters > 3:
             look = {"ha": "center", "va": "bottom", "fontsize": style.SMALL, "color": style.GREY}
-            above.text((start + end) / 2, 1.01, _short(name, letters), transform=above.get_xaxis_transform(), **look)
+            above.text((start + end) / 2, 1.01, cut(name, letters), transform=above.get_xaxis_transform(), **look)
     if above.texts:  # room for them
         above.set_title(above.get_title(loc="left"), loc="left", fontsize=style.TITLE, color=style.INK, pad=18)
-
-
-def _short(name: str, most: int = 24) -> str:
-    return name if len(name) <= most else f"{name[: most - 1]}…"

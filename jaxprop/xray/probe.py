@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 
-from jaxprop.xray.versions import varying_as
+from jaxprop.arrays.varying import varying
 
 Reduce = Callable[[Any, Any], Any]  # (kept, cotangent) -> what the sink is to receive, of the sink's shapes
 
@@ -40,7 +40,7 @@ def _forward(reduce: Reduce, value: Any, kept: Any, sink: Any) -> tuple[Any, Any
 def _backward(reduce: Reduce, residual: Any, cotangent: Any) -> tuple[Any, Any, Any]:
     kept, types = residual
     landed, tree = jax.tree.flatten(reduce(kept, cotangent))
-    landed = [varying_as(each, type) for each, type in zip(landed, types.of, strict=True)]
+    landed = [varying(each, type.manual_axis_type.varying) for each, type in zip(landed, types.of, strict=True)]
     return cotangent, None, tree.unflatten(landed)  # None: nothing flows back to what was kept
 
 

@@ -162,7 +162,7 @@ class Report:
             return None
         if any(error.trouble for error in errors):
             return math.nan if any("NaN" in error.trouble for error in errors) else math.inf
-        return math.sqrt(sum(error.rms**2 * error.count for error in errors))
+        return math.hypot(*(error.rms * math.sqrt(error.count) for error in errors))
 
     def table(self, by: str = "line", limit: int | None = 40) -> Printed:
         """Return the table of all places, in the order in which the program comes to them; print it, or let a notebook.
@@ -252,10 +252,10 @@ class Report:
             yield f"value {shown(value)}"
         if self.gradient_norm is not None:
             yield f"norm of the gradient {shown(self.gradient_norm)}"
-        count = sum(site.primitive != "argument" for site in self.sites)
+        count = sum(not site.is_argument for site in self.sites)
         measured = len({row.site.path for row in self.rows if not row.is_argument})
         yield f"{count} equation{'s' * (count != 1)} ({measured} measured)"
-        modules = len(groups.scopes(site.scope for site in self.sites if site.primitive != "argument")) - 1
+        modules = len(groups.scopes(site.scope for site in self.sites if not site.is_argument)) - 1
         if modules and not self.scope:
             yield f"{modules} module{'s' * (modules != 1)}"
 

@@ -16,8 +16,9 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from jaxprop.arrays.varying import varying
 from jaxprop.xray.planning import Path, Sinks
-from jaxprop.xray.versions import CALLS, REMATS, Equation, evaluate, inner, is_literal, opened, scan_split, varying
+from jaxprop.xray.versions import CALLS, REMATS, Equation, evaluate, inner, is_literal, opened, scan_split
 
 Seen = dict[Path, Any]
 

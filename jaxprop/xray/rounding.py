@@ -18,8 +18,8 @@ from typing import Any, NamedTuple, Protocol
 import jax.numpy as jnp
 import numpy as np
 
-from jaxprop.xray import measures
 from jaxprop.xray.planning import Path
+from jaxprop.xray.rows import Measure
 from jaxprop.xray.sites import Site, numbers_in
 
 PART = 0.2  # of epsilon: what rounding moves is spread evenly over ± ε/2 or less
@@ -45,11 +45,6 @@ class Measured(Protocol):
     @property
     def errors(self) -> Mapping[Path, tuple[Any, ...]]:
         """Give the measures of the errors that came back."""
-        ...
-
-    @property
-    def light(self) -> bool:
-        """Say whether these are `measures.LIGHT`."""
         ...
 
 
@@ -161,15 +156,7 @@ def _amplification(before: float, after: float | None) -> float:
 
 def _mean_square(reading: Measured, site: Site, *, errors: bool) -> float | None:
     """The mean square of what was measured at an equation, over all steps; None if nothing was."""
-    found = [each for each in (reading.errors if errors else reading.values).get(site.path, ()) if each is not None]
-    if not found:
-        return None
-    squares = [_square(np.asarray(each, np.float64), reading.light) for each in found]
-    return max(squares)
-
-
-def _square(measured: Any, light: bool) -> float:
-    one = measures.joined(measured.reshape(-1, measured.shape[-1]))
-    named = dict(zip(measures.names(light), one.tolist(), strict=True))
-    square = named["square"] * named["largest"] ** 2
-    return square if math.isfinite(square) else 0.0
+    found = (reading.errors if errors else reading.values).get(site.path, ())
+    joined = [Measure(np.asarray(each)).joined for each in found if each is not None]
+    squares = [of["square"] * of["largest"] * of["largest"] for of in joined]
+    return max((square if math.isfinite(square) else 0.0 for square in squares), default=None)

@@ -87,16 +87,13 @@ class Measure:
     @property
     def trouble(self) -> str:
         """Name what is not finite, "NaN", "inf" or "NaN, inf"; "" where all is."""
-        if self.light:
-            return "" if np.isfinite(self.largest) else "NaN" if np.isnan(self.largest) else "inf"
-        return ", ".join(name for name, share in (("NaN", self.nan), ("inf", self.inf)) if share)
+        found = measures.not_finite(np.array(list(self.joined.values())))
+        return ", ".join(name for name, is_there in zip(("NaN", "inf"), found, strict=True) if is_there)
 
     def trouble_by_step(self, name: str) -> np.ndarray:
         """Say of each step whether it holds what `name` says, "NaN" or "inf": `[*axes]` of bool."""
-        if not self.light:
-            return self.numbers[..., measures.FULL.index(name.lower())] > 0
-        largest = self.numbers[..., measures.LIGHT.index("largest")]
-        return np.isnan(largest) if name == "NaN" else np.isinf(largest)
+        nan, inf = measures.not_finite(self.numbers)
+        return nan if name == "NaN" else inf
 
     def _share(self, name: str) -> float | None:
         return None if self.light else self.joined[name] / max(self.joined["count"], 1)
@@ -132,7 +129,7 @@ class Row:
     @property
     def is_argument(self) -> bool:
         """Say whether it is no equation but an argument of f, with its gradient as its error."""
-        return self.site.primitive == "argument"
+        return self.site.is_argument
 
     @property
     def name(self) -> str:
@@ -160,6 +157,11 @@ class Row:
         """Say where it is, for a sentence: the line and the module around, as far as there are any."""
         return ", ".join(filter(None, (str(self.line or ""), self.scope))) or "no line is known"
 
+    def holds(self, name: str, which: str) -> bool:
+        """Say whether its "value", or its "error", holds what `name` says, "NaN" or "inf"."""
+        measure = getattr(self, which)
+        return measure is not None and name in measure.trouble
+
 
 Measured = Mapping[Path, tuple[Any, ...]]
 
@@ -179,7 +181,10 @@ def rows_of(sites: Iterable[Site], values: Measured, errors: Measured) -> tuple[
 def _measure(measured: tuple[Any, ...], output: int) -> Measure | None:
     """What was measured of one output, where anything ran."""
     numbers = measured[output] if output < len(measured) else None
-    if numbers is None:
-        return None
+    return None if numbers is None else measured_of(numbers)
+
+
+def measured_of(numbers: Any) -> Measure | None:
+    """Hold measures, where anything ran."""
     measure = Measure(np.asarray(numbers))
     return measure if measure.count else None

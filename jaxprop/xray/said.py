@@ -31,11 +31,11 @@ def not_finite(rows: Sequence[Row], came_out_finite: str) -> list[str]:
 def _first(rows: Sequence[Row], name: str) -> tuple[int, str] | None:
     """When NaN, or infinity, first arises, to sort by; and that in words."""
     order = {id(row): i for i, row in enumerate(rows)}
-    forward = next((row for row in rows if _holds(row, "value", name)), None)
+    forward = next((row for row in rows if row.holds(name, "value")), None)
     if forward is not None:
         where = f"in the argument {forward.name}" if forward.is_argument else _located(forward, "value", name)
         return order[id(forward)], f"First {name}: {where}."
-    back = next((row for row in reversed(rows) if _holds(row, "error", name)), None)
+    back = next((row for row in reversed(rows) if row.holds(name, "error")), None)
     if back is None:
         return None
     where = f"gradient of {back.name}" if back.is_argument else f"error of {_located(back, 'error', name)}"
@@ -44,11 +44,6 @@ def _first(rows: Sequence[Row], name: str) -> tuple[int, str] | None:
 
 def _located(row: Row, which: str, name: str) -> str:
     return f"{row.name} at {row.place}{_step(row, which, name)}"
-
-
-def _holds(row: Row, which: str, name: str) -> bool:
-    measure = getattr(row, which)
-    return measure is not None and name in measure.trouble
 
 
 def _step(row: Row, which: str, name: str) -> str:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -15,8 +15,8 @@ from jaxprop.xray.versions import CALLS, REMATS, Equation, inner, is_literal, op
 
 # what only moves numbers or keeps them as they are
 LAYOUT = frozenset({
-    "broadcast_in_dim", "convert_element_type", "copy", "copy_p", "optimization_barrier", "pvary", "pcast", "reshape",
-    "rev", "sharding_constraint", "mesh_cast", "slice", "squeeze", "stop_gradient", "transpose", "expand_dims",
+    "broadcast_in_dim", "convert_element_type", "copy", "optimization_barrier", "pvary", "reshape", "rev",
+    "sharding_constraint", "slice", "squeeze", "stop_gradient", "transpose",
 })  # fmt: skip
 FOLLOWED = LAYOUT | {"concatenate", "dynamic_slice"}  # a parameter that comes out of these is one still
 
@@ -51,6 +51,11 @@ class Site:
     around: tuple[str, ...] = ()
     via: tuple[Line, ...] = field(default=(), hash=False)  # a reading is hashed with its sites, and often
     name: str = ""
+
+    @property
+    def is_argument(self) -> bool:
+        """Say whether it is no equation but an argument of f."""
+        return self.primitive == "argument"
 
     @property
     def elements(self) -> int:
@@ -94,17 +99,15 @@ def sites(jaxpr: Any, names: Sequence[str] = (), modules: Modules | None = None)
         if each.uses and label[-len(each.uses) :] == each.uses:
             shown.setdefault(each.uses, label)
     equations = (replace(site, scope="/".join(label)) for site, label in zip(found, labels, strict=True))
-    arguments = argument_sites(jaxpr, names, [shown.get(module, module) for module in (m or () for m in modules.of)])
+    arguments = _arguments(jaxpr, names, [shown.get(module, module) for module in (m or () for m in modules.of)])
     return (*arguments, *equations)
 
 
-def argument_sites(jaxpr: Any, names: Sequence[str], modules: Sequence[Module] = ()) -> tuple[Site, ...]:
-    """List the arguments of a program alone, each with the module whose parameter it is."""
-    found = []
-    for i, (v, name) in enumerate(zip(jaxpr.invars, names, strict=False)):
-        scope, number = "/".join(modules[i] if modules else ()), i + 1 + len(jaxpr.constvars)
-        found.append(Site((-1, i), "argument", None, scope, (), (number,), (str(v.aval.str_short()),), name=name))
-    return tuple(found)
+def _arguments(jaxpr: Any, names: Sequence[str], modules: Sequence[Module]) -> Iterator[Site]:
+    """The arguments of a program, each with the module whose parameter it is."""
+    for i, (v, name, module) in enumerate(zip(jaxpr.invars, names, modules, strict=False)):
+        number, shape = i + 1 + len(jaxpr.constvars), str(v.aval.str_short())
+        yield Site((-1, i), "argument", None, "/".join(module), (), (number,), (shape,), name=name)
 
 
 class Value(NamedTuple):
@@ -147,19 +150,18 @@ class _Listing:
         self.count += 1
         return Value(self.count)
 
-    def list(self, jaxpr: Any, around: _Around, given: Sequence[Value] | None = None) -> Iterator[Site]:
+    def list(self, jaxpr: Any, around: _Around, given: Sequence[Value]) -> Generator[Site, None, dict[Any, Value]]:
+        """Give the equations of a program; return the values in it, by its variables."""
         values = {v: self.new() for v in (*jaxpr.constvars, *jaxpr.invars)}
-        for v, (number, module) in zip(jaxpr.invars, given or (), strict=given is not None):
+        for v, (number, module) in zip(jaxpr.invars, given, strict=True):
             values[v] = Value(values[v].number if number is None else number, module)
-        self.last = values
         for place, equation in enumerate(jaxpr.eqns):
             path = (*around.path, place)
             inputs = [Value(None) if is_literal(v) else values[v] for v in equation.invars]
             stack = (*around.stack, *self.places.stack(equation))
             entered = list(_inside(equation, inputs, around, stack, path))
             for program, inside, into in entered:
-                yield from self.list(program, into, inside)
-                within = self.last
+                within = yield from self.list(program, into, inside)
                 for outer, result in zip(equation.outvars, program.outvars, strict=False):
                     if not is_literal(result):
                         values[outer] = within[result] if len(entered) == 1 else Value(within[result].number)
@@ -171,7 +173,7 @@ class _Listing:
                     values |= {v: Value(values[v].number, uses) for v in equation.outvars}
                 self.evidence.append(Evidence(around.scoped(equation), stack, uses))
                 yield self._site(equation, around, path, [values[v].number for v in equation.outvars], inputs, stack)
-        self.last = values
+        return values
 
     def _site(
         self, equation: Equation, around: _Around, path: Path, outputs: Any, inputs: Sequence[Value], stack: Stack

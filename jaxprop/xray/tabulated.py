@@ -62,7 +62,7 @@ def modules(rows: Sequence[Row], limit: int | None, notes: Iterable[str] = ()) -
 
 def _shallow(found: list[Group], limit: int | None) -> list[Group]:
     """The modules down to the depth at which there are no more than `limit`, the outermost in any case."""
-    depths = [group.scope.count("/") + 1 if group.scope else 0 for group in found]
+    depths = [groups.depth(group.scope) for group in found]
     if limit is None:
         return found
     fitting = (depth for depth in range(1, max(depths) + 1) if sum(each <= depth for each in depths) <= limit)
@@ -107,7 +107,7 @@ def _cell(which: str, name: str) -> Callable[[T], str]:
 
 
 def _number(measure: Measure | None, name: str) -> str:
-    if measure is None or not measure.count:
+    if measure is None:
         return "–"
     value = getattr(measure, name)
     if math.isnan(value) and not measure.light:  # no number is finite, and the last column says so
@@ -128,14 +128,10 @@ def _trouble(each: Row | Group) -> str:
     said = []
     rows = (*each.rows, *each.arguments)
     for name in ("NaN", "inf"):
-        counts = [(which, sum(_has(getattr(row, which), name) for row in rows)) for which in ("value", "error")]
+        counts = [(which, sum(row.holds(name, which) for row in rows)) for which in ("value", "error")]
         words = [f"{count} {which}{'s' * (count > 1)}" for which, count in counts if count]
         said += [f"{name} in {' and '.join(words)}"] if words else []
     return ", ".join(said)
-
-
-def _has(measure: Measure | None, name: str) -> bool:
-    return measure is not None and name in measure.trouble
 
 
 def _shares(measure: Measure) -> str:
@@ -170,12 +166,6 @@ def _chosen(bad: Sequence[bool], limit: int | None) -> list[int]:
         return list(range(len(bad)))
     first = [i for i, is_bad in enumerate(bad) if is_bad]
     rest = [i for i, is_bad in enumerate(bad) if not is_bad]
-    first = _evenly(first, min(len(first), max(limit - min(len(rest), 2), 1)))  # the ends of the rest stay in sight
-    return sorted([*first, *_evenly(rest, limit - len(first))])
-
-
-def _evenly(numbers: Sequence[int], count: int) -> list[int]:
-    """So many of them, the first and the last among them."""
-    if count < 2:
-        return list(numbers[:count])
-    return [numbers[round(i * (len(numbers) - 1) / (count - 1))] for i in range(count)]
+    some = min(len(first), max(limit - min(len(rest), 2), 1))  # the ends of the rest stay in sight
+    first = groups.evenly(first, some)
+    return sorted([*first, *groups.evenly(rest, limit - len(first))])

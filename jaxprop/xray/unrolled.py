@@ -4,10 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-import numpy as np
-
-from jaxprop.xray.groups import common
-from jaxprop.xray.rows import Measure, Row
+from jaxprop.xray.groups import common, depth, evenly
+from jaxprop.xray.rows import Measure, Row, measured_of
 
 MOST_STEPS = 200  # of a longer scan so many are shown, evenly
 
@@ -29,31 +27,27 @@ class Point:
 def unrolled(rows: Sequence[Row]) -> list[Point]:
     """List all steps of all equations, in the order in which they run; devices are taken together."""
     equations = [row for row in rows if not row.is_argument]
-    root = common([row.scope for row in equations if row.scope]) if any(row.scope for row in equations) else ""
+    root = common([row.scope for row in equations if row.scope])
     return list(_steps(equations, 0, (), root))
 
 
-def _steps(rows: Sequence[Row], depth: int, steps: tuple[tuple[str, int], ...], around: str) -> Iterator[Point]:
-    """Unroll the scans that are `depth` axes deep; `steps` are those of the scans around, each in its module."""
-    for loop, run in groupby(rows, lambda row: row.site.loops[depth : depth + 1]):
+def _steps(rows: Sequence[Row], deep: int, steps: tuple[tuple[str, int], ...], around: str) -> Iterator[Point]:
+    """Unroll the scans that are `deep` axes deep; `steps` are those of the scans around, each in its module."""
+    for loop, run in groupby(rows, lambda row: row.site.loops[deep : deep + 1]):
         together = list(run)
         if not loop:
             yield from (_point(row, steps, around) for row in together)
             continue
         ((kind, length, _),) = loop
         inside = common([row.scope for row in together])
-        numbers = [-1] if kind != "scan" else _evenly(length)
+        numbers = [-1] if kind != "scan" else evenly(range(length), min(length, MOST_STEPS))
         for i in numbers:
-            yield from _steps(together, depth + 1, (*steps, (inside, i)), around)
-
-
-def _evenly(length: int) -> list[int]:
-    return sorted({round(i) for i in np.linspace(0, length - 1, min(length, MOST_STEPS))})
+            yield from _steps(together, deep + 1, (*steps, (inside, i)), around)
 
 
 def _point(row: Row, steps: tuple[tuple[str, int], ...], root: str) -> Point:
     index = tuple(slice(None) if i < 0 else i for _, i in steps)
-    value, error = (None if each is None else Measure(each.numbers[index]) for each in (row.value, row.error))
+    value, error = (None if each is None else measured_of(each.numbers[index]) for each in (row.value, row.error))
     return Point(row, _keys(row, steps, root), value, error)
 
 
@@ -62,10 +56,9 @@ def _keys(row: Row, steps: tuple[tuple[str, int], ...], root: str) -> tuple[str,
         parts = row.scope.split("/")
     else:
         parts = [row.line.function.split("<locals>.")[-1], f"line {row.line.number}"] if row.line else ["·"]
-    first = root.count("/") + 1 if root and row.scope else 0
+    first = depth(root) if row.scope else 0
     keys: list[str] = parts[first:]
     for inside, i in reversed(steps):
         if i >= 0:
-            place = max(inside.count("/") + 1 - first, 0) if inside else 0
-            keys.insert(place, f"step {i}")
+            keys.insert(max(depth(inside) - first, 0), f"step {i}")
     return tuple(keys)

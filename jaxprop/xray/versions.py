@@ -4,19 +4,17 @@ A program is a list of equations. Some hold programs of their own: a jitted func
 This file opens each of them, and evaluates what holds none, on jax 0.10 and on 0.12 alike.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import jax
-from jax import lax
-from jax.extend import core
 from jax.interpreters import partial_eval
 from jax.typing import ArrayLike
 
-CALLS = {"jit", "pjit", "closed_call", "core_call", "core_closed_call", "custom_lin", "named_call"}
-REMATS = {"checkpoint", "remat", "remat2"}
-CUSTOM = {"custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"}
+CALLS = {"jit", "closed_call"}
+REMATS = {"remat2"}
+CUSTOM = {"custom_jvp_call", "custom_vjp_call"}
 
 Equation = Any  # jax.extend.core.JaxprEqn
 
@@ -72,18 +70,9 @@ def needed(jaxpr: Any) -> Any:
 
 def is_literal(variable: object) -> bool:
     """Say whether an input stands in the program as a number."""
-    return isinstance(variable, core.Literal)
+    from jax.extend.core import Literal  # here: jax.extend imports Pallas, which nothing else asks for
 
-
-def varying(value: Any, axes: Iterable[str]) -> Any:
-    """Say of a value inside a shard_map that it differs from device to device, as far as it is not said yet."""
-    missing = tuple(set(axes) - jax.typeof(value).manual_axis_type.varying)
-    return lax.pcast(value, missing, to="varying") if missing else value
-
-
-def varying_as(value: Any, type: Any) -> Any:
-    """Say so of a value as far as it is true of another, whose type this is."""
-    return varying(value, type.manual_axis_type.varying)
+    return isinstance(variable, Literal)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import asdict, fields
+from functools import cache
 from importlib import metadata
 from typing import Any
 
@@ -24,11 +25,17 @@ def made_with(reading: Reading) -> dict[str, str]:
     }
     device = min(found, key=lambda device: device.id, default=jax.devices()[0])
     return {
-        "jaxprop": metadata.version("jaxprop-nn"),
+        "jaxprop": _version(),
         "jax": jax.__version__,
         "platform": device.platform,
         "device": device.device_kind,
     }
+
+
+@cache
+def _version() -> str:
+    """From files, which takes as long as a small report."""
+    return metadata.version("jaxprop-nn")
 
 
 def to_json(reading: Reading, made: dict[str, str], scope: str) -> dict[str, Any]:

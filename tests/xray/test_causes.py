@@ -63,7 +63,7 @@ FORWARD = [
 
 @pytest.mark.parametrize("primitive, inputs, output, name, why", FORWARD, ids=lambda v: v if isinstance(v, str) else "")
 def test_forward(primitive, inputs, output, name, why):
-    cause = forward(primitive, inputs, output, dtypes=("float32",))
+    cause = forward(primitive, inputs, output, dtype="float32")
     assert cause.name == name
     assert why in cause.why
 
@@ -155,7 +155,7 @@ BACKWARD = [
     ids=lambda v: v if isinstance(v, str) else "",
 )
 def test_backward(primitive, inputs, output, error, part, position, name, why):
-    cause = backward(primitive, inputs, output, error, part, position, dtypes=("float32",))
+    cause = backward(primitive, inputs, output, error, part, position, dtype="float32")
     assert cause.name == name
     assert why in cause.why
 

@@ -187,10 +187,7 @@ def _simple(
         meeting: Meeting | None = Sum(equation, None)  # part of an array of activations
         parts = outputs[0]
     elif equation.primitive.name in AFFINE and not any(mapped):
-        second = _spread(equation, held, 1)
-        if equation.primitive.name == "sub":
-            second = tuple(part.times(-1.0) for part in second)
-        return [(*_spread(equation, held, 0), *second)]
+        return [(*_spread(equation, held, 0), *_spread(equation, held, 1))]
     else:
         meeting = meeting_at(equation, held, mapped)
         if meeting is None:
@@ -206,7 +203,8 @@ def _simple(
 def _spread(equation: Equation, held: list[Parts], side: int) -> Parts:
     """What an operand of arithmetic holds, said of the result."""
     before, after = equation.invars[side].aval.shape, equation.outvars[0].aval.shape
-    return tuple(part.spread(before, after) for part in held[side])
+    sign = -1.0 if equation.primitive.name == "sub" and side == 1 else 1.0
+    return tuple(part.spread(before, after).times(sign) for part in held[side])
 
 
 def _named(equation: Equation) -> str:
@@ -261,10 +259,8 @@ def _over(parts: Parts, scan: Scan, line: Line | None, found: Followed) -> Parts
     """A scan goes over the first axis of a leaf that is still as it was."""
     plain = tuple(part for part in parts if part.is_plain)
     found.lose([part for part in parts if not part.is_plain], "a scan goes over a view of it", line)
-    shapes = [part.view.shape for part in plain]
     rest = tuple(
-        replace(Part.whole(part.leaf, shape[1:]), levels=part.levels, factor=part.factor)
-        for part, shape in zip(plain, shapes, strict=True)
+        replace(Part.whole(part.leaf, part.view.shape[1:]), levels=part.levels, factor=part.factor) for part in plain
     )
     return _entered(rest, "over", scan)
 

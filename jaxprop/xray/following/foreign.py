@@ -14,15 +14,17 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 from jaxtyping import PyTree
 
 from jaxprop.arrays.varying import vary_with
 from jaxprop.errors import JaxpropError, ShapeError
-from jaxprop.uses import Dense, Stacked, Use
+from jaxprop.uses import Dense, Use
+from jaxprop.uses.stacked import in_blocks
 from jaxprop.xray.arguments import ArgNums, check_asked, is_inexact
 from jaxprop.xray.following.closing import Closing, Landings, closed_inside
 from jaxprop.xray.following.examples import InAxes, OneExample, one_example
-from jaxprop.xray.following.follow import follow
+from jaxprop.xray.following.follow import Place, follow
 from jaxprop.xray.following.forward import Forward
 from jaxprop.xray.following.joining import Landed, unreached, use_of
 from jaxprop.xray.following.probing import landing
@@ -81,7 +83,7 @@ class ForeignPass:
 
         dy may be a function of y, too.
         """
-        return self._tree(self._uses(self._plainly, dy, self.traced.asked))
+        return self._tree(self._uses(self._plainly, dy, self.traced.asked)[0])
 
     def close(self, dy: PyTree, close: Close) -> PyTree:
         """Go back with the error dy; the tree of θ with what `close(use, path)` keeps of each use.
@@ -96,16 +98,13 @@ class ForeignPass:
             forward = Forward.of(self.traced, self.followed, closings)
             self.__dict__.setdefault("y", forward.y)
         outside = [i for i in self.traced.asked if i not in inside]
-        uses = self._uses(forward, dy, outside, found := {})
-        closed = {i: _closed(use, self.traced.paths[i], close) for i, use in uses.items()}
-        return self._tree(closed | found)
+        uses, kept = self._uses(forward, dy, outside)
+        closed = {i: in_blocks(lambda block, i=i: close(block, self.traced.paths[i]), use) for i, use in uses.items()}
+        return self._tree(closed | kept)
 
-    def _uses(self, forward: Forward, dy: PyTree, leaves: list[int], closed: dict[int, PyTree] | None = None) -> Any:
-        """Pull an error back; the uses of these leaves, and in `closed` what was kept of others."""
+    def _uses(self, forward: Forward, dy: PyTree, leaves: list[int]) -> tuple[dict[int, Use], dict[int, PyTree]]:
+        """Pull an error back; the uses of these leaves, and what was kept of others."""
         gradients, landed, kept = forward.pull(self._errors(dy(forward.y) if callable(dy) else dy, forward.y))
-        if closed is not None:
-            closed |= kept
-        places = self.followed.places
         found: dict[int, Use] = {}
         for i in leaves:
             one = self.traced.one(i)
@@ -114,10 +113,18 @@ class ForeignPass:
             elif i in self.followed.unreached:
                 found[i] = unreached(one.shape, one.dtype, vary_with(jnp.zeros(self.examples), self.traced.inputs))
             else:
-                paths = [p for p, place in places.items() if any(part.leaf == i for part in place.parts)]
-                each = [Landed(landed[p].get("a"), landed[p]["delta"], forward.ids.get(p)) for p in paths]
-                found[i] = use_of(i, one.shape, one.dtype, [places[p] for p in paths], each)
-        return found
+                found[i] = self._use(i, landed, forward.ids)
+        return found, kept
+
+    def _use(self, leaf: int, landed: Landings, ids: dict[Path, Array], within: int = 0) -> Use:
+        """Make the use of a leaf of what landed; `within` is the number of scans that are entered already."""
+        one, places = self.traced.one(leaf), self._places([leaf])
+        each = [Landed(landed[p].get("a"), landed[p]["delta"], ids.get(p)) for p in places]
+        return use_of(leaf, one.shape[within:], one.dtype, list(places.values()), each, within)
+
+    def _places(self, leaves: list[int]) -> dict[Path, Place]:
+        """Where any of these leaves meets something."""
+        return {p: place for p, place in self.followed.places.items() if any(x.leaf in leaves for x in place.parts)}
 
     def _closings(self, close: Close) -> tuple[list[Closing], set[int]]:
         """What is closed inside scans, and which leaves."""
@@ -129,29 +136,14 @@ class ForeignPass:
         return closings, {leaf for closing in closings for leaf in closing.kept}
 
     def _closing(self, path: Path, leaves: list[int], close: Close) -> Closing | None:
-        inside = {p: place for p, place in self.followed.places.items() if any(x.leaf in leaves for x in place.parts)}
-        depth = next(i + 1 for place in inside.values() for i, scan in enumerate(place.scans) if scan.path == path)
-        among = {scan.path for place in inside.values() for scan in place.scans[:depth]}
+        inside = self._places(leaves)
+        scans = [scan for scan in next(iter(inside.values())).scans if scan.path == path[: len(scan.path)]]
 
         def kept(landed: Landings) -> dict[int, PyTree]:
-            found = {}
-            for i in leaves:
-                one = self.traced.one(i)
-                own = {p: place for p, place in inside.items() if any(part.leaf == i for part in place.parts)}
-                each = [Landed(landed[p].get("a"), landed[p]["delta"], None) for p in own]
-                use = use_of(i, one.shape[depth:], one.dtype, list(own.values()), each, depth)
-                found[i] = close(use, self.traced.paths[i])
-            return found
+            return {i: close(self._use(i, landed, {}, len(scans)), self.traced.paths[i]) for i in leaves}
 
-        raw = {p: landing(place, among) for p, place in inside.items()}
-        closing = Closing(
-            path,
-            raw,
-            self.examples,
-            self.traced.inputs,
-            kept,
-            [scan.length for scan in next(iter(inside.values())).scans[:depth]],
-        )
+        raw = {p: landing(place, {scan.path for scan in scans}) for p, place in inside.items()}
+        closing = Closing(path, raw, self.examples, self.traced.inputs, kept, [scan.length for scan in scans])
         return closing if all(is_inexact(s) for s in jax.tree.leaves(closing.kept)) else None
 
     def _tree(self, found: dict[int, Any]) -> PyTree:
@@ -164,13 +156,6 @@ class ForeignPass:
         ):
             raise ShapeError(f"dy: found {jax.tree.map(jnp.shape, dy)}, expected the shapes of y: {expected}")
         return [jnp.asarray(d, y.dtype) for d, y in zip(jax.tree.leaves(dy), jax.tree.leaves(y), strict=True)]
-
-
-def _closed(use: Use, path: str, close: Close) -> PyTree:
-    """Close a use, or the blocks of a stacked one, one after the other."""
-    if not isinstance(use, Stacked):
-        return close(use, path)
-    return jax.lax.map(lambda block: _closed(block, path, close), use.use)
 
 
 def _check_real(returned: PyTree) -> None:

@@ -20,35 +20,22 @@ def convolved(equation: Equation, x: Any, W: Any) -> Array:
     """Evaluate a convolution."""
     if equation.params["batch_group_count"] > 1:  # has no such gradient here
         return evaluate(equation, [x, W])[0]
-    return _convolved(_Identified(equation), x, W)
-
-
-class _Identified:
-    """An equation as an argument that is no array."""
-
-    def __init__(self, equation: Equation) -> None:
-        self.equation = equation
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Identified) and self.equation is other.equation
-
-    def __hash__(self) -> int:
-        return id(self.equation)
+    return _convolved(equation, x, W)  # equations are told apart by identity
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _convolved(of: _Identified, x: Array, W: Array) -> Array:
-    return evaluate(of.equation, [x, W])[0]
+def _convolved(equation: Equation, x: Array, W: Array) -> Array:
+    return evaluate(equation, [x, W])[0]
 
 
-def _forward(of: _Identified, x: Array, W: Array) -> Any:
-    return _convolved(of, x, W), (x, W)
+def _forward(equation: Equation, x: Array, W: Array) -> Any:
+    return _convolved(equation, x, W), (x, W)
 
 
-def _backward(of: _Identified, kept: Any, delta: Array) -> tuple[Array, Array]:
+def _backward(equation: Equation, kept: Any, delta: Array) -> tuple[Array, Array]:
     x, W = kept
-    (dx,) = jax.linear_transpose(lambda x: evaluate(of.equation, [x, W])[0], x)(delta)
-    return dx, kernel_gradient(of.equation.params, x, delta, W.shape).astype(W.dtype)
+    (dx,) = jax.linear_transpose(lambda x: evaluate(equation, [x, W])[0], x)(delta)
+    return dx, kernel_gradient(equation.params, x, delta, W.shape).astype(W.dtype)
 
 
 _convolved.defvjp(_forward, _backward)

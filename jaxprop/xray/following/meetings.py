@@ -5,6 +5,7 @@ landed there, `[N, C, ...]` with N examples and C steps of the scans that the pa
 the use of one part and the view of the leaf that it is the use of.
 """
 
+import abc
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ Found = tuple[Use, View]
 
 
 @dataclass(frozen=True)
-class Meeting:
+class Meeting(abc.ABC):
     """An equation, with the operand that holds parameters (`side`), or None where it is the result that does.
 
     kept: the operand that lands beside the error.
@@ -59,12 +60,12 @@ class Meeting:
         assert full is not None
         return full
 
-    def check(self, part: Part) -> None:
+    def check(self, part: Part) -> None:  # noqa: B027  most meetings take every part
         """Raise `Lost` where this part cannot meet anything here."""
 
+    @abc.abstractmethod
     def use(self, part: Part, met: Met, dtype: DTypeLike) -> Found:
         """Return the use of a part."""
-        raise NotImplementedError
 
 
 class Product(Meeting):
@@ -104,12 +105,10 @@ class Sum(Meeting):
     """A sum with a parameter, or an array that a parameter is a part of: `Shift`, or `Leading` for a table."""
 
     by_number = True
-    sign = 1
 
     def use(self, part: Part, met: Met, dtype: DTypeLike) -> Found:
         """Σ_t δ_t, with T the axes along which the parameter is repeated; row by row for a table."""
-        delta = met.delta if self.sign > 0 else -met.delta
-        delta = cut(delta, part, {axis: axis for axis in part.axes})
+        delta = cut(met.delta, part, {axis: axis for axis in part.axes})
         repeated = _others(delta.ndim - 2, part.axes)
         table = _table(part, [delta.shape[2 + axis] for axis in repeated])
         if table is not None:
@@ -121,12 +120,6 @@ class Sum(Meeting):
         size = math.prod(part.view.seen)
         delta = _positions(delta, ((), repeated, part.axes), 1, size)
         return Shift(delta, (size,), dtype), part.view.reshaped((size,))
-
-
-class Difference(Sum):
-    """A difference, whose second operand is a parameter."""
-
-    sign = -1
 
 
 class Gain(Meeting):
@@ -190,9 +183,8 @@ class Slices(Rows):
     @property
     def axis(self) -> int:
         """The axis of the table along which it is sliced."""
-        sizes = self.equation.params["slice_sizes"]
-        cut = [axis for axis, (n, size) in enumerate(zip(sizes, self.given, strict=True)) if n < size]
-        return cut[0] if cut else 0
+        assert self.counted is not None
+        return self.counted - 1
 
     def use(self, part: Part, met: Met, dtype: DTypeLike) -> Found:
         """Σ_t e(start + t) ⊗ δ_t; a start too high is lowered, as JAX does."""

@@ -168,9 +168,8 @@ def _reshaped(part: Part, before: Numbers, after: Numbers) -> Part:
 def _broadcast(equation: Equation, held: Sequence[Parts]) -> list[Parts]:
     before, after = equation.invars[0].aval.shape, equation.outvars[0].aval.shape
     to = equation.params["broadcast_dimensions"]
-    repeated = [axis for axis, size in enumerate(before) if size == 1 and after[to[axis]] > 1]
-    kept = tuple(place for axis, place in enumerate(to) if axis not in repeated)
-    return [tuple(part.without(repeated).at(kept) for part in held[0])]
+    sizes = tuple(after[axis] for axis in to)
+    return [tuple(part.spread(before, sizes).at(to) for part in held[0])]
 
 
 def _slice(equation: Equation, held: Sequence[Parts]) -> list[Parts]:
@@ -250,16 +249,11 @@ def _shifted(part: Part, by: dict[int, int], shape: Numbers) -> Part:
 
 _MOVES: dict[str, Callable[[Equation, Sequence[Parts]], list[Parts] | None]] = {
     **dict.fromkeys(
-        (
-            "convert_element_type", "copy", "copy_p", "optimization_barrier", "sharding_constraint", "mesh_cast",
-            "pvary", "pcast", "name",
-        ),
-        _same,
+        ("convert_element_type", "copy", "optimization_barrier", "sharding_constraint", "pvary", "name"), _same
     ),
     "stop_gradient": _nothing,
     "transpose": _transpose,
     "squeeze": _squeeze,
-    "expand_dims": _reshape,
     "reshape": _reshape,
     "broadcast_in_dim": _broadcast,
     "slice": _slice,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from jaxprop.xray.following.convolutions import Convolution
-from jaxprop.xray.following.meetings import Difference, Gain, Meeting, Product, Rows, Slices, Sum, row_number
+from jaxprop.xray.following.meetings import Gain, Meeting, Product, Rows, Slices, Sum, row_number
 from jaxprop.xray.following.parts import Parts
 from jaxprop.xray.versions import Equation
 
@@ -20,7 +20,7 @@ def meeting_at(equation: Equation, held: Sequence[Parts], mapped: Sequence[bool]
     if name == "conv_general_dilated" and side == 1:
         return Convolution(equation, side, kept=0)
     if name in ("add", "add_any", "sub"):
-        return (Difference if name == "sub" and side == 1 else Sum)(equation, side)
+        return Sum(equation, side)
     if name == "mul" and mapped[1 - side]:
         return Gain(equation, side, kept=1 - side)
     if name == "gather" and side == 0 and row_number(equation) is not None:
