@@ -12,7 +12,7 @@ import functools
 import time
 
 import jax
-from measure import arguments, in_turn, ratios, report
+from measure import arguments, columns, in_turn, report
 
 import jaxprop as jp
 from jaxprop.cli.build import activations, cost_kinds
@@ -136,13 +136,8 @@ def times(programs, inputs, rounds, at_least=0.005):
     repeats = max(1, round(at_least / once))
     runs = {way: functools.partial(repeat, program, inputs, repeats) for way, program in programs.items()}
     seconds = in_turn(runs, rounds)
-    step = ratios(seconds, "manual", "auto")
-    return {
-        "step": round(step["of_minima"], 3),
-        "median": round(step["median"], 3),
-        "quartiles": f"{step['low']:.2f}–{step['high']:.2f}",
-        "auto ms": round(1000 * min(seconds["auto"]) / repeats, 3),
-    }
+    milliseconds = round(1000 * min(seconds["auto"]) / repeats, 3)
+    return columns(seconds, "manual", "auto") | {"auto ms": milliseconds}
 
 
 def repeat(program, inputs, times):

@@ -1,6 +1,7 @@
 """How the benchmarks measure: in turn, in shuffled order, in one process; a ratio with its spread, no time alone."""
 
 import argparse
+import functools
 import json
 import pathlib
 import random
@@ -10,6 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+
+TOO_LARGE = 2 << 30
 
 
 def in_turn(
@@ -37,6 +40,34 @@ def ratios(seconds: dict[str, list[float]], name: str, against: str) -> dict[str
         "low": pairs[len(pairs) // 4],
         "high": pairs[-1 - len(pairs) // 4],
     }
+
+
+def columns(seconds: dict[str, list[float]], name: str, against: str) -> dict[str, Any]:
+    """What a row of a table says of name ÷ against."""
+    step = ratios(seconds, name, against)
+    return {
+        "step": round(step["of_minima"], 3),
+        "median": round(step["median"], 3),
+        "quartiles": f"{step['low']:.2f}–{step['high']:.2f}",
+    }
+
+
+def beside_gradient(
+    programs: dict[str, Any], inputs: tuple[Any, ...], memory: dict[str, int], options: argparse.Namespace
+) -> dict[str, dict[str, list[float]]]:
+    """{name: seconds of it and of the gradient}: ours in turn, others (" by ") apart, for what they do to the caches.
+
+    What needs more than 2 GiB is not run.
+    """
+    runs = {name: functools.partial(p, *inputs) for name, p in programs.items() if memory[name] <= TOO_LARGE}
+    others = [name for name in runs if " by " in name]
+    clock = time.process_time if options.processor else time.perf_counter
+    measure = functools.partial(in_turn, rounds=options.rounds, clock=clock)
+    seconds = measure({name: run for name, run in runs.items() if name not in others})
+    found = {name: seconds for name in seconds}
+    for name in others:
+        found[name] = measure({"gradient": runs["gradient"], name: runs[name]})
+    return found
 
 
 def arguments(

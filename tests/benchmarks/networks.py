@@ -24,7 +24,7 @@ import time
 import jax
 import jax.numpy as jnp
 from gradients import compiled, repeat
-from measure import arguments, in_turn, ratios, report
+from measure import arguments, columns, in_turn, ratios, report
 
 import jaxprop as jp
 
@@ -105,12 +105,7 @@ def row(name, net, x, targets, options):
         runs["torch"] = peer
         clock = (lambda: time.process_time() + peer.seconds()) if options.processor else clock
     seconds = in_turn(runs, options.rounds, clock)
-    step = ratios(seconds, "manual", "auto")
-    found |= {
-        "step": round(step["of_minima"], 3),
-        "median": round(step["median"], 3),
-        "quartiles": f"{step['low']:.2f}–{step['high']:.2f}",
-    }
+    found |= columns(seconds, "manual", "auto")
     found |= {f"{way} ms": round(1000 * min(each) / repeats, 1) for way, each in seconds.items()}
     if peer:
         found["÷ torch"] = round(ratios(seconds, "manual", "torch")["of_minima"], 3)

@@ -19,12 +19,11 @@ import time
 
 import jax
 import jax.numpy as jnp
-from measure import arguments, in_turn, ratios, report
+from measure import arguments, beside_gradient, columns, report
 from networks import CASES as NETWORKS
 
 import jaxprop as jp
 
-TOO_LARGE = 2 << 30
 COST = jp.SoftmaxCrossEntropy()
 
 
@@ -139,7 +138,7 @@ def measured(name, net, x, targets, options):
         programs[what], seconds[what] = compiled(step, inputs)
     sizes = {what: program.memory_analysis() for what, program in programs.items()}
     memory = {what: size.temp_size_in_bytes for what, size in sizes.items()}
-    times = timed(programs, inputs, memory, options) if options.rounds else {}
+    times = beside_gradient(programs, inputs, memory, options) if options.rounds else {}
     summary = jp.summary(net, x)
     rows = []
     for what in list(steps)[1:]:
@@ -153,29 +152,10 @@ def measured(name, net, x, targets, options):
             "fewest bytes": sizes[what].argument_size_in_bytes + sizes[what].output_size_in_bytes,
         }
         if what in times:
-            step = ratios(times[what], what, "gradient")
-            row |= {
-                "step": round(step["of_minima"], 3),
-                "median": round(step["median"], 3),
-                "quartiles": f"{step['low']:.2f}–{step['high']:.2f}",
-                "gradient ms": round(1000 * min(times[what]["gradient"]), 2),
-            }
+            row |= columns(times[what], what, "gradient")
+            row["gradient ms"] = round(1000 * min(times[what]["gradient"]), 2)
         rows.append(row)
     return rows
-
-
-def timed(programs, inputs, memory, options):
-    """{quantity: seconds of it and of the gradient}: ours in turn, others apart, for what they do to the caches."""
-    runs = {what: functools.partial(p, *inputs) for what, p in programs.items() if memory[what] <= TOO_LARGE}
-    others = [what for what in runs if " by " in what]
-    measure = functools.partial(
-        in_turn, rounds=options.rounds, clock=time.process_time if options.processor else time.perf_counter
-    )
-    seconds = measure({what: run for what, run in runs.items() if what not in others})
-    found = {what: seconds for what in seconds}
-    for what in others:
-        found[what] = measure({"gradient": runs["gradient"], what: runs[what]})
-    return found
 
 
 if __name__ == "__main__":

@@ -12,17 +12,15 @@ need two numbers per example and parameter, but both factors of every product.
 Marks, time / memory: norms MLP 0.7 / 1.3, CNN 0.9 / 1.1, transformer 1.0 / 1.05; light X-ray 2 / 1.3, compile time 3.
 """
 
-import functools
 import time
 
 import jax
 import jax.numpy as jnp
-from measure import arguments, in_turn, ratios, report
+from measure import arguments, beside_gradient, columns, report
 from xray_models import cases
 
 import jaxprop as jp
 
-TOO_LARGE = 2 << 30
 COMPILATIONS = 3
 
 
@@ -32,14 +30,13 @@ def steps(loss):
     def mean(params, x, targets):
         return jnp.mean(jax.vmap(loss, (None, 0, 0))(params, x, targets))
 
-    found = {
+    return {
         "gradient": jax.grad(mean),
         "light X-ray": jp.xray.program(mean, light=True),
         "full X-ray": jp.xray.program(mean),
+        "norms": jp.example_norms(loss),
+        "norms by vmap(grad)": by_vmap(loss),
     }
-    if hasattr(jp, "example_norms"):
-        found["norms"] = jp.example_norms(loss)
-    return found | {"norms by vmap(grad)": by_vmap(loss)}
 
 
 def by_vmap(loss):
@@ -72,7 +69,7 @@ def measured(name, loss, inputs, options):
     programs, seconds = compiled(asked, inputs)
     sizes = {what: program.memory_analysis() for what, program in programs.items()}
     memory = {what: size.temp_size_in_bytes for what, size in sizes.items()}
-    times = timed(programs, inputs, memory, options) if options.rounds else {}
+    times = beside_gradient(programs, inputs, memory, options) if options.rounds else {}
     rows = []
     for what in list(asked)[1:]:
         row = {
@@ -86,28 +83,10 @@ def measured(name, loss, inputs, options):
             "fewest bytes": sizes[what].argument_size_in_bytes + sizes[what].output_size_in_bytes,
         }
         if what in times:
-            step = ratios(times[what], what, "gradient")
-            row |= {
-                "step": round(step["of_minima"], 3),
-                "median": round(step["median"], 3),
-                "quartiles": f"{step['low']:.2f}–{step['high']:.2f}",
-                "gradient ms": round(1000 * min(times[what]["gradient"]), 2),
-            }
+            row |= columns(times[what], what, "gradient")
+            row["gradient ms"] = round(1000 * min(times[what]["gradient"]), 2)
         rows.append(row)
     return rows
-
-
-def timed(programs, inputs, memory, options):
-    """{what: seconds of it and of the gradient}."""
-    clock = time.process_time if options.processor else time.perf_counter
-    measure = functools.partial(in_turn, rounds=options.rounds, clock=clock)
-    runs = {what: functools.partial(p, *inputs) for what, p in programs.items() if memory[what] <= TOO_LARGE}
-    others = [what for what in runs if " by " in what]
-    seconds = measure({what: run for what, run in runs.items() if what not in others})
-    found = {what: seconds for what in seconds}
-    for what in others:
-        found[what] = measure({"gradient": runs["gradient"], what: runs[what]})
-    return found
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """`jaxprop xray`: a function of the user's, from a file or a module, with arguments from a .npz."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -36,7 +37,7 @@ def wrong(params, x):
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.path", [*__import__("sys").path])
+    monkeypatch.setattr(sys, "path", [*sys.path])
     (tmp_path / "mine.py").write_text(MODEL)
     (tmp_path / "broken.py").write_text("import jax\n\njax.nothing_of_this_name\n")
     x, kernel = np.array([[1.0, 0.0, 2.0]], np.float32), np.ones((3, 2), np.float32)

@@ -6,20 +6,20 @@ All blocks of a page in one session, as a reader pastes them: what a block chang
 import pathlib
 import sys
 
-import jax
 import pytest
 
-from tests.cli.commands import run
+from tests.cli.commands import as_a_user, run
 from tests.docs.pages import blocks, commands, is_shown
 
 FOLDER = pathlib.Path(__file__).parents[2] / "docs" / "xray"
+PAGES = [page for page in sorted(FOLDER.glob("*.md")) if "\n```text\n" in page.read_text("utf-8")]
 
 
 @pytest.fixture(autouse=True)
-def as_a_user(strict_float64, tmp_path, monkeypatch):
+def reader(strict_float64, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
+    with as_a_user():
         yield
 
 
@@ -27,13 +27,14 @@ def typed(kind, text, session, capsys):
     """What a script or commands print."""
     if kind == "shell":
         said = [run(*command.removeprefix("jaxprop ").split()) for command in commands(text)]
+        assert not any(one.err for one in said), said
         return "".join(one.out for one in said)
     exec(compile(text, "asked.py", "exec"), session)
     return capsys.readouterr().out
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", sorted(FOLDER.glob("*.md")), ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_what_a_page_on_the_x_ray_shows_is_what_is_printed(page, tmp_path, monkeypatch, capsys):
     said, session = "", {"__name__": "__main__"}
     for kind, text, file in blocks(page.read_text("utf-8")):

@@ -29,13 +29,13 @@ NETWORKS = {  # each with the shape of x, and whether x are ids
 }
 
 
-def problem_of(name, weights=(0.5, 0.1, 0.0, 0.4)):
+def problem_of(name):
     """The network, with labels of what it gives, and weights of which one is 0."""
     net, shape, ids = NETWORKS[name]
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.integers(0, 7, shape) if ids else rng.normal(size=shape))
     labels = jnp.asarray(rng.integers(0, 3, shape if ids else len(x)))
-    return Problem(net, SOFTMAX, x, draw(net, x), labels, jnp.asarray(weights), jax.random.key(2))
+    return Problem(net, SOFTMAX, x, draw(net, x), labels, jnp.asarray([0.5, 0.1, 0.0, 0.4]), jax.random.key(2))
 
 
 class AsFlax:
@@ -106,12 +106,12 @@ def output(params, x):
     return (hidden @ params["second"]["kernel"]).mean(0)
 
 
-def plain(examples=4):
+def plain():
     """θ, x and labels of it."""
     rng = np.random.default_rng(0)
     shapes = {"first": {"kernel": (6, 5), "bias": (5,)}, "second": {"kernel": (5, 3)}}
     params = jax.tree.map(lambda shape: jnp.asarray(rng.normal(size=shape)), shapes, is_leaf=lambda s: type(s) is tuple)
-    return params, jnp.asarray(rng.normal(size=(examples, 2, 6))), jnp.asarray(rng.integers(0, 3, examples))
+    return params, jnp.asarray(rng.normal(size=(4, 2, 6))), jnp.asarray(rng.integers(0, 3, 4))
 
 
 AXES = (None, 0, 0)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from tests.xray import models
-from tests.xray.models import CLASSES, FEATURES, HEADS, IMAGE, LAYERS, STEPS, VOCABULARY, WIDTH, Model, cross_entropy
+from tests.xray.models import CLASSES, FEATURES, HEADS, IMAGE, LAYERS, STEPS, VOCABULARY, WIDTH, Model, loss
 
 
 class Cnn(eqx.Module):
@@ -104,42 +104,22 @@ class Transformer(eqx.Module):
         return jax.vmap(last)(jax.vmap(self.norm)(x))
 
 
-class Lstm(eqx.Module):
-    """An LSTM's cell scanned over a sequence, then a dense layer on its last state."""
+class Recurrent(eqx.Module):
+    """A recurrent cell scanned over a sequence, then a dense layer on its last state."""
 
-    cell: eqx.nn.LSTMCell
+    cell: Any
     last: eqx.nn.Linear
 
-    def __init__(self, key: Array) -> None:
+    def __init__(self, kind: Any, key: Array) -> None:
         cell, last = jax.random.split(key)
-        self.cell = eqx.nn.LSTMCell(FEATURES, WIDTH, key=cell)
+        self.cell = kind(FEATURES, WIDTH, key=cell)
         self.last = eqx.nn.Linear(WIDTH, CLASSES, key=last)
 
     def __call__(self, x: Array) -> Array:
-        start = (jnp.zeros(WIDTH), jnp.zeros(WIDTH))
-        (state, _), _ = lax.scan(lambda state, row: (self.cell(row, state), None), start, x)
-        return self.last(state)
-
-
-class Gru(eqx.Module):
-    """A GRU's cell scanned over a sequence, then a dense layer on its last state."""
-
-    cell: eqx.nn.GRUCell
-    last: eqx.nn.Linear
-
-    def __init__(self, key: Array) -> None:
-        cell, last = jax.random.split(key)
-        self.cell = eqx.nn.GRUCell(FEATURES, WIDTH, key=cell)
-        self.last = eqx.nn.Linear(WIDTH, CLASSES, key=last)
-
-    def __call__(self, x: Array) -> Array:
-        state, _ = lax.scan(lambda state, row: (self.cell(row, state), None), jnp.zeros(WIDTH), x)
-        return self.last(state)
-
-
-def loss(model: Any, x: Array, y: Array) -> Array:
-    """Take the cross-entropy of one example."""
-    return cross_entropy(model(x), y)
+        zeros = jnp.zeros(WIDTH)
+        start = (zeros, zeros) if isinstance(self.cell, eqx.nn.LSTMCell) else zeros
+        state, _ = lax.scan(lambda state, row: (self.cell(row, state), None), start, x)
+        return self.last(jax.tree.leaves(state)[0])
 
 
 def _model(made: Callable[[Array], Any], batch: tuple[Array, Array]) -> Model:
@@ -157,6 +137,6 @@ MODELS = {
     "transformer_scanned": partial(_transformer, scanned=True),
     "transformer_remat": partial(_transformer, remat=True),
     "transformer_tied": partial(_transformer, tied=True, scanned=True, remat=True),
-    "lstm": lambda: _model(Lstm, models.sequences()),
-    "gru": lambda: _model(Gru, models.sequences()),
+    "lstm": lambda: _model(partial(Recurrent, eqx.nn.LSTMCell), models.sequences()),
+    "gru": lambda: _model(partial(Recurrent, eqx.nn.GRUCell), models.sequences()),
 }

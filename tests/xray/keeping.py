@@ -93,22 +93,22 @@ def _whiles(jaxpr: Any, path: Path = ()) -> list[Path]:
     return found
 
 
-def agree(found: Both, rtol: float = 1e-12) -> None:
+def agree(found: Both) -> None:
     """Check that both accounts say the same: values, gradients, what every equation computes and every cotangent."""
     (value, gradients, values, errors), (value_, gradients_, values_, errors_) = found.ours, found.theirs
     overall = max((_largest(e) for es in errors_.values() for e in es if e is not None), default=1.0)
-    close(value, value_, rtol)
+    close(value, value_)
     for i, (mine, other) in enumerate(zip(gradients, gradients_, strict=True)):
-        close(mine, other, rtol, f"gradient {i}", overall)
+        close(mine, other, f"gradient {i}", overall)
     assert set(values) == {path for path, outputs in values_.items() if any(y is not None for y in outputs)}
     for path, outputs in values.items():
         for mine, other in zip(outputs, values_[path], strict=True):
             if mine is not None:
-                close(mine, _ran(other, found.taken[path], mine.ndim), rtol, f"value at {path}")
+                close(mine, _ran(other, found.taken[path], mine.ndim), f"value at {path}")
     for path, outputs in errors.items():
         for mine, other in zip(outputs, errors_[path], strict=True):
             if mine is not None:
-                close(mine, other, rtol, f"error at {path}", overall)
+                close(mine, other, f"error at {path}", overall)
 
 
 def _ran(value: Any, taken: Any, rank: int) -> Any:
@@ -117,12 +117,13 @@ def _ran(value: Any, taken: Any, rank: int) -> Any:
     return ran.sum(taken.ndim - 1) if value.ndim > rank else ran
 
 
-def close(mine: Any, other: Any, rtol: float, what: str = "value of f", overall: float = 0.0) -> None:
+def close(mine: Any, other: Any, what: str = "value of f", overall: float = 0.0) -> None:
     """Compare in parts of the largest number, in the precision of the numbers.
 
     overall: the largest error of all; what cancels to nothing, such as the gradient of a key's bias, is its rounding.
     """
     assert mine.shape == other.shape and mine.dtype == other.dtype, (what, mine.shape, other.shape)
+    rtol = 1e-12
     if mine.dtype in (np.float32, np.complex64):
         rtol = 1e-6
     elif mine.dtype.itemsize < 4:

@@ -7,12 +7,25 @@ from jaxprop.xray.program import Reading
 from tests.xray.keeping import Both
 
 
+def rms(array: object) -> float:
+    """Take the root of the mean of squares."""
+    return float(np.sqrt(np.mean(np.square(array))))
+
+
 def measured(array: np.ndarray) -> np.ndarray:
     """Measure as `measures.full` does, but for the projection, which is the last."""
     x = np.abs(array) if np.iscomplexobj(array) else array.astype(np.float64)
     counts = [x.size, np.isnan(x).sum(), np.isinf(x).sum(), (x == 0).sum()]
     largest = np.abs(x).max()
     return np.asarray([*counts, np.mean((x / (largest or 1)) ** 2), largest, x.min(), x.max()])
+
+
+def check_felt(measure: np.ndarray, felt: np.ndarray, rtol: float) -> None:
+    """Check the measures of an error against what a function felt when its place was moved by hand."""
+    mine = dict(zip(measures.FULL, measure, strict=True))
+    expected = dict(zip(measures.FULL, measured(felt), strict=False))
+    for key in ("square", "largest", "least", "most"):
+        np.testing.assert_allclose(mine[key], expected[key], rtol=rtol)
 
 
 def check_measures(reading: Reading, found: Both) -> None:

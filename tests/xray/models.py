@@ -9,6 +9,7 @@ Equinox modules hold functions, which `jax.jit` refuses as arguments: `eqx.filte
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -53,6 +54,11 @@ def cross_entropy(logits: Array, labels: Array) -> Array:
     """Take the mean over all labels of −log p of the right class."""
     log_p = jax.nn.log_softmax(logits)
     return -jnp.mean(jnp.take_along_axis(log_p, labels[..., None], axis=-1))
+
+
+def loss(model: Any, x: Array, y: Array) -> Array:
+    """Take the cross-entropy of one example, of a model that is called."""
+    return cross_entropy(model(x), y)
 
 
 def vectors() -> tuple[Array, Array]:
@@ -113,9 +119,17 @@ def _made(library: str, kind: str) -> Model:
     return Model(filled(made.params), made.x, made.y, jax.numpy_dtype_promotion("standard")(made.loss))
 
 
-def _maker(library: str, kind: str) -> Callable[[], Model]:
-    return lambda: _made(library, kind)
-
-
 LIBRARIES = ("linen", "nnx", "equinox")
-MODELS: dict[str, Callable[[], Model]] = {f"{lib}/{kind}": _maker(lib, kind) for lib in LIBRARIES for kind in KINDS}
+MODELS: dict[str, Callable[[], Model]] = {
+    f"{lib}/{kind}": partial(_made, lib, kind) for lib in LIBRARIES for kind in KINDS
+}
+
+
+def one_by_one(default: set[str], slow: set[str]) -> list[Any]:
+    """List the names of all models for `parametrize`: some by default, some behind the slow marker, the others last."""
+    import pytest
+
+    def marks(name: str) -> Any:
+        return () if name in default else pytest.mark.slow if name in slow else pytest.mark.exhaustive
+
+    return [pytest.param(name, marks=marks(name)) for name in MODELS]

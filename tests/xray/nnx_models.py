@@ -20,7 +20,7 @@ from tests.xray.models import (
     VOCABULARY,
     WIDTH,
     Model,
-    cross_entropy,
+    loss,
     number,
 )
 
@@ -117,11 +117,6 @@ class Recurrent(nnx.Module):
 
     def __call__(self, x: Array) -> Array:
         return self.last(self.cell(x)[..., -1, :])
-
-
-def loss(model: Any, x: Array, y: Array) -> Array:
-    """Take the cross-entropy of one example."""
-    return cross_entropy(model(x), y)
 
 
 def _model(made: Callable[[nnx.Rngs], nnx.Module], batch: tuple[Array, Array]) -> Model:

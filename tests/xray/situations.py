@@ -582,7 +582,6 @@ def masked_then_dropped(x):
 
 
 HEALTHY = [
-    (double_where, 0), (causal_attention, 0), (logsumexp_of_masked, 0), (log_softmax_of_masked, 0),
-    (running_maximum, 0), (best_of_masked, 0), (dies_in_exp, 0), (power_two, 0),
-    (mean_of_numbers_that_are_there, 0), (masked_then_dropped, 0), (force_5698, None),
+    double_where, causal_attention, logsumexp_of_masked, log_softmax_of_masked, running_maximum, best_of_masked,
+    dies_in_exp, power_two, mean_of_numbers_that_are_there, masked_then_dropped, force_5698,
 ]  # fmt: skip

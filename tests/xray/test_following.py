@@ -87,24 +87,8 @@ def test_parameters_have_the_uses_that_are_theirs(room):
             assert not reason or "goes over" in reason or "following_cases.py" in leaf.because, leaf
 
 
-LETTERS = "abcd"
-
-
-@settings(max_examples=2, deadline=None)
-@given(st.data())
-def test_products_of_any_axes(data):
-    """dot_general with any axes contracted, shared and free, the weight on either side."""
-    check_product(data)
-
-
-@pytest.mark.slow
-@settings(max_examples=15, deadline=None)
-@given(st.data())
-def test_products_of_any_axes_more(data):
-    check_product(data)
-
-
 def check_product(data):
+    """dot_general with any axes contracted, shared and free, the weight on either side."""
     sizes = {letter: data.draw(st.integers(1, 3)) for letter in "bcxyw"}
     shared, contracted = (data.draw(st.sampled_from(["", letter])) for letter in "bc")
     of_x = "".join(data.draw(st.permutations(shared + contracted + data.draw(st.sampled_from(["", "x", "xy"])))))
@@ -122,21 +106,8 @@ def check_product(data):
     check_leaf(f, p, x, followed=True)
 
 
-@settings(max_examples=2, deadline=None)
-@given(st.data())
-def test_views_of_any_kind(data):
-    """A weight that is reshaped, turned, sliced and put beside another before it is used."""
-    check_views(data)
-
-
-@pytest.mark.slow
-@settings(max_examples=15, deadline=None)
-@given(st.data())
-def test_views_of_any_kind_more(data):
-    check_views(data)
-
-
 def check_views(data):
+    """A weight that is reshaped, turned, sliced and put beside another before it is used."""
     p = rows(*data.draw(st.permutations([2, 3, 4])))
     moves = data.draw(st.lists(st.sampled_from(["turn", "flat", "cut", "pad", "one"]), min_size=1, max_size=4))
     cut = data.draw(st.integers(0, 1))
@@ -181,3 +152,18 @@ def check_leaf(f, p, x, followed):
     assert_same(each, g, "per example")
     assert_same(norms, np.sum(g.reshape(N, -1) ** 2, 1), "norms")
     assert_same(gradient, g.mean(0), "gradient")
+
+
+@pytest.mark.parametrize("check", [check_product, check_views])
+@settings(max_examples=2, deadline=None)
+@given(data=st.data())
+def test_products_of_any_axes_and_views_of_any_kind(check, data):
+    check(data)
+
+
+@SLOW
+@pytest.mark.parametrize("check", [check_product, check_views])
+@settings(max_examples=15, deadline=None)
+@given(data=st.data())
+def test_more_products_and_views(check, data):
+    check(data)

@@ -8,15 +8,10 @@ import pytest
 
 import jaxprop as jp
 from jaxprop.uses import is_use
-from tests.xray.models import MODELS, N
+from tests.xray.models import MODELS, N, one_by_one
 
 DEFAULT = {"linen/lstm", "nnx/cnn", "equinox/gru"}
 SLOW = {"linen/transformer_tied", "nnx/transformer_scanned", "equinox/transformer_tied"}
-
-
-def _models() -> list[object]:
-    marks = {name: pytest.mark.slow if name in SLOW else pytest.mark.exhaustive for name in MODELS}
-    return [pytest.param(name, marks=() if name in DEFAULT else marks[name]) for name in MODELS]
 
 
 PARAMETERS = {
@@ -35,7 +30,7 @@ def gradients_of(model, params, x, y):
     return cost, [g for g in jax.tree.leaves(gradient) if jnp.issubdtype(g.dtype, jnp.floating)]
 
 
-@pytest.mark.parametrize("name", _models())
+@pytest.mark.parametrize("name", one_by_one(DEFAULT, SLOW))
 def test_norms_are_those_of_a_loop(name):
     model = MODELS[name]()
 

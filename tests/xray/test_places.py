@@ -11,17 +11,18 @@ import pytest
 
 import jaxprop as jp
 from jaxprop.xray.places import Line, is_users
-from tests.xray.listed import ones, sites_of
+from tests.drawing import draw
+from tests.xray.listed import sites_of
 
 X = jnp.ones(3)
 HERE = __file__
 
 
-def line_of(f, *args, primitive="sin"):
+def line_of(f, *args, primitive="sin", argnums=0):
     """The place of the only equation of a kind: (line, the lines that called it)."""
-    found = [(site.line, site.via) for site in sites_of(f, *args or (X,)) if site.primitive == primitive]
-    assert len(found) == 1
-    return found[0]
+    listed = sites_of(f, *args or (X,), argnums=argnums)
+    (place,) = [(site.line, site.via) for site in listed if site.primitive == primitive]
+    return place
 
 
 @jax.jit
@@ -145,17 +146,14 @@ def test_a_module_that_is_run(tmp_path, monkeypatch):
 def test_this_library_is_one_too():
     """It need not lie where libraries are installed."""
     net, x = jp.Chain(jp.Linear(2), jp.Tanh()), X[None]
-    params = ones(jax.eval_shape(lambda: net.init(jax.random.key(0), x)))
+    params = draw(net, x)
 
     def cost(params):
         return jnp.sum(net(x, params))  # cost
 
-    def place(f, *args, argnums):
-        return next((s.line, s.via) for s in sites_of(f, *args, argnums=argnums) if s.primitive == "tanh")
-
-    line, via = place(cost, params, argnums=0)
+    line, via = line_of(cost, params, primitive="tanh")
     assert (line.text.split("# ")[1], via) == ("cost", ())
-    line, via = place(net, x, params, argnums=None)
+    line, via = line_of(net, x, params, primitive="tanh", argnums=None)
     assert (line.function, line.text, via) == ("Tanh.value", "return jnp.tanh(z)", ())
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from jaxprop import JaxpropError, ShapeError
 from jaxprop.xray import Report, program, report, written
+from tests.xray.measuring import rms
 
 RNG = np.random.default_rng(0)
 W = [RNG.normal(size=(3, 4)), RNG.normal(size=(4, 2))]
@@ -21,10 +22,6 @@ def network(params, x, nudges=(0.0, 0.0, 0.0)):
     a = jnp.where(z > 0, jnp.exp(z), 0.0) + nudges[1]
     y = a @ params[1] + nudges[2]
     return jnp.sum(y**2) / 3
-
-
-def rms(array):
-    return float(np.sqrt(np.mean(np.square(array))))
 
 
 def rows(found, name):

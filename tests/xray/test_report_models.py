@@ -9,12 +9,9 @@ import pytest
 from flax import nnx
 
 from jaxprop.xray import report
+from tests.xray.measuring import rms
 
 X = np.random.default_rng(3).normal(size=(4, 3))
-
-
-def rms(array):
-    return float(np.sqrt(np.mean(np.square(array))))
 
 
 class Block(nn.Module):
